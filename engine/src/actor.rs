@@ -1,0 +1,76 @@
+//! Who issued a command.
+
+use std::net::IpAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// What kind of caller issued a command. The numbers are stored (docs/format.md) and never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ActorKind {
+    /// Keyledger itself: expiry, and what follows from deleting an organization.
+    System,
+    /// A root key.
+    RootKey,
+    /// An OAuth 2.0 client.
+    Application,
+    /// A session of the self-service portal or the console.
+    PortalSession,
+    /// A person whom an OpenID Connect provider vouches for.
+    User,
+}
+
+impl ActorKind {
+    /// All kinds with their stored number and their name.
+    const TABLE: [(Self, u8, &'static str); 5] = [
+        (Self::System, 0, "system"),
+        (Self::RootKey, 1, "root_key"),
+        (Self::Application, 2, "application"),
+        (Self::PortalSession, 3, "portal_session"),
+        (Self::User, 4, "user"),
+    ];
+}
+
+crate::coded::coded!(ActorKind, "actor kind");
+
+/// Who issued a command, and from where.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Actor {
+    /// The kind of caller.
+    pub kind: ActorKind,
+    /// The caller's id; `system` for Keyledger itself.
+    pub id: Box<str>,
+    /// The address the command came from. Personal.
+    pub ip: Option<IpAddr>,
+    /// The `User-Agent` the command came with, at most [`Actor::USER_AGENT_LEN_MAX`] bytes. Personal.
+    pub user_agent: Option<Box<str>>,
+}
+
+impl Actor {
+    /// Longer user agents are cut to this many bytes.
+    pub const USER_AGENT_LEN_MAX: usize = 256;
+
+    /// Keyledger itself.
+    #[must_use]
+    pub fn system() -> Self {
+        Self { kind: ActorKind::System, id: "system".into(), ip: None, user_agent: None }
+    }
+
+    /// Cuts a user agent to what the log keeps of it.
+    #[must_use]
+    pub fn clip_user_agent(text: &str) -> Box<str> {
+        let mut end = text.len().min(Self::USER_AGENT_LEN_MAX);
+        while !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        text.get(..end).unwrap_or_default().into()
+    }
+}
+
+/// The personal part of an actor, stored apart from the facts.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ActorOrigin {
+    /// See [`Actor::ip`].
+    pub ip: Option<Box<str>>,
+    /// See [`Actor::user_agent`].
+    pub user_agent: Option<Box<str>>,
+}

@@ -1,0 +1,154 @@
+//! The rules of a key's life: what each command leads to in each state.
+
+use crate::api::Api;
+use crate::event::Event;
+use crate::key::{
+    CreateKey, EditKey, Key, KeyCommand, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal,
+    KeyExpired, KeyExpiryChanged, KeyMetadataChangedPersonal, KeyRenamedPersonal, KeyRevoked,
+    KeyRevokedPersonal, KeyRotated, KeyScopesChanged, KeyStatus,
+};
+use crate::organization::{Organization, OrganizationStatus};
+use crate::rejection::Rejection;
+use crate::text::Scope;
+use crate::time::Timestamp;
+
+/// All that a decision about a key looks at.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct KeyState<'a> {
+    /// The key, unless it is yet to be created.
+    pub key: Option<&'a Key>,
+    /// The organization that it belongs to, or is to belong to.
+    pub organization: Option<&'a Organization>,
+    /// The API that it is for, or is to be for.
+    pub api: Option<&'a Api>,
+}
+
+/// Says what `command` leads to at `now`: the events to append, none when nothing changes.
+///
+/// # Errors
+/// The rule that refuses the command.
+pub fn decide(state: KeyState<'_>, command: &KeyCommand, now: Timestamp) -> Result<Vec<Event>, Rejection> {
+    if let KeyCommand::Create(create) = command {
+        return create_key(state, create, now).map(|event| vec![event]);
+    }
+    let key = state.key.ok_or(Rejection::KeyUnknown)?;
+    let status = key.status(now);
+    let by_system = matches!(command, KeyCommand::RecordExpiry);
+    if status == KeyStatus::Deleted {
+        return if by_system { Ok(Vec::new()) } else { Err(Rejection::KeyDeleted) };
+    }
+    // The end of an organization ends its keys at that moment; their own KeyDeleted events follow.
+    let organization_gone = state.organization.is_none_or(|it| it.status() == OrganizationStatus::Deleted);
+    if organization_gone && !by_system && !matches!(command, KeyCommand::Delete) {
+        return Err(Rejection::KeyDeleted);
+    }
+    match (command, status) {
+        (KeyCommand::Create(_), _) => Ok(Vec::new()),
+        (KeyCommand::Edit(edit), _) => edit_key(key, state.api, edit, now),
+        (KeyCommand::RecordExpiry, _) => Ok(record_expiry(key, now).into_iter().collect()),
+        (KeyCommand::Delete, _) => Ok(vec![Event::KeyDeleted((), ())]),
+        (_, KeyStatus::Expired) => Err(Rejection::KeyExpired),
+        (_, KeyStatus::Deleted) => Err(Rejection::KeyDeleted),
+        (KeyCommand::Revoke { reason, note }, KeyStatus::Active) => {
+            let personal = KeyRevokedPersonal { note: note.clone() };
+            Ok(vec![Event::KeyRevoked(KeyRevoked { reason: *reason }, personal)])
+        }
+        (KeyCommand::Revoke { .. }, KeyStatus::Revoked) => Err(Rejection::KeyAlreadyRevoked),
+        (KeyCommand::Reactivate, KeyStatus::Revoked) => Ok(vec![Event::KeyReactivated((), ())]),
+        (KeyCommand::Reactivate, KeyStatus::Active) => Err(Rejection::KeyNotRevoked),
+        (KeyCommand::Rotate { .. }, KeyStatus::Revoked) => Err(Rejection::KeyRevoked),
+        (KeyCommand::Rotate { digest, hint, overlap_millis }, KeyStatus::Active) => {
+            let overlap_end = now.saturating_add_millis((*overlap_millis).max(0));
+            let previous_valid_until = key.expires_at.map_or(overlap_end, |end| end.min(overlap_end));
+            let facts = KeyRotated { digest: *digest, hint: hint.clone(), previous_valid_until };
+            Ok(vec![Event::KeyRotated(facts, ())])
+        }
+    }
+}
+
+fn create_key(state: KeyState<'_>, create: &CreateKey, now: Timestamp) -> Result<Event, Rejection> {
+    if state.key.is_some() {
+        return Err(Rejection::KeyExists);
+    }
+    let organization = state.organization.ok_or(Rejection::OrganizationUnknown)?;
+    if organization.status() == OrganizationStatus::Deleted {
+        return Err(Rejection::OrganizationDeleted);
+    }
+    if !organization.kind.may_create_keys() {
+        return Err(Rejection::OrganizationKindNotAllowed(organization.kind));
+    }
+    if create.api_id.is_some() {
+        let api = state.api.ok_or(Rejection::ApiUnknown)?;
+        if api.deleted_at.is_some() {
+            return Err(Rejection::ApiDeleted);
+        }
+        check_scopes(api, &create.scopes)?;
+    }
+    check_expiry(create.expires_at, now)?;
+    let facts = KeyCreated {
+        digest: create.digest,
+        hint: create.hint.clone(),
+        environment: create.environment,
+        owner: create.owner.clone(),
+        api_id: create.api_id,
+        scopes: create.scopes.clone(),
+        expires_at: create.expires_at,
+    };
+    let personal = KeyCreatedPersonal {
+        user_id: create.user_id.clone(),
+        name: create.name.clone(),
+        description: create.description.clone(),
+        metadata: create.metadata.clone(),
+    };
+    Ok(Event::KeyCreated(facts, personal))
+}
+
+fn edit_key(key: &Key, api: Option<&Api>, edit: &EditKey, now: Timestamp) -> Result<Vec<Event>, Rejection> {
+    let mut events = Vec::new();
+    if let Some(name) = edit.name.as_ref().filter(|name| **name != key.name) {
+        events.push(Event::KeyRenamed((), KeyRenamedPersonal { name: name.clone() }));
+    }
+    if let Some(description) =
+        edit.description.as_ref().filter(|description| **description != key.description)
+    {
+        let personal = KeyDescriptionChangedPersonal { description: description.clone() };
+        events.push(Event::KeyDescriptionChanged((), personal));
+    }
+    if let Some(metadata) = edit.metadata.as_ref().filter(|metadata| **metadata != key.metadata) {
+        events.push(Event::KeyMetadataChanged((), KeyMetadataChangedPersonal { metadata: metadata.clone() }));
+    }
+    if let Some(scopes) = edit.scopes.as_ref().filter(|scopes| **scopes != key.scopes) {
+        if let Some(api) = api {
+            check_scopes(api, scopes)?;
+        }
+        events.push(Event::KeyScopesChanged(KeyScopesChanged { scopes: scopes.clone() }, ()));
+    }
+    if let Some(expires_at) = edit.expires_at.filter(|expires_at| *expires_at != key.expires_at) {
+        // Expired is final: a later end must not bring the key back.
+        if key.status(now) == KeyStatus::Expired {
+            return Err(Rejection::KeyExpired);
+        }
+        check_expiry(expires_at, now)?;
+        events.push(Event::KeyExpiryChanged(KeyExpiryChanged { expires_at }, ()));
+    }
+    Ok(events)
+}
+
+fn record_expiry(key: &Key, now: Timestamp) -> Option<Event> {
+    let expires_at = key.expires_at.filter(|end| *end <= now && !key.expiry_recorded)?;
+    Some(Event::KeyExpired(KeyExpired { expires_at }, ()))
+}
+
+fn check_expiry(expires_at: Option<Timestamp>, now: Timestamp) -> Result<(), Rejection> {
+    if expires_at.is_some_and(|end| end <= now) { Err(Rejection::ExpiryNotInFuture) } else { Ok(()) }
+}
+
+fn check_scopes(api: &Api, scopes: &[Scope]) -> Result<(), Rejection> {
+    let unknown: Vec<usize> = scopes
+        .iter()
+        .enumerate()
+        .filter(|(_, scope)| !api.scopes.contains(scope))
+        .map(|(index, _)| index)
+        .collect();
+    if unknown.is_empty() { Ok(()) } else { Err(Rejection::ScopesUnknown(unknown)) }
+}

@@ -1,0 +1,27 @@
+//! Keyledger's engine: what can happen to keys, organizations, APIs and root keys, who may not do what, and the log
+//! that keeps all of it.
+//!
+//! * [`key`], [`organization`], [`api`], [`root_key`]: state, commands, rules. Pure: the clock, randomness and ids come
+//!   in as values.
+//! * [`token`]: the secret string, its checksum and its digest.
+//! * [`record`]: an event with its place and actor, and its bytes (docs/format.md).
+//! * [`log`]: the contract of an event log, its implementations in memory and on redb, and the Merkle tree.
+//! * [`ledger`]: the one writer. It takes commands, decides them one by one, appends them in groups, tells whoever must
+//!   know before the caller does, and answers.
+
+pub mod actor;
+pub mod api;
+mod coded;
+pub mod event;
+pub mod id;
+pub mod key;
+pub mod log;
+pub mod organization;
+pub mod position;
+pub mod record;
+pub mod rejection;
+pub mod root_key;
+pub mod text;
+pub mod time;
+pub mod token;
+mod wire;

@@ -1,0 +1,90 @@
+//! The stream: all events of one aggregate.
+
+use std::fmt;
+
+use crate::id::{ApiId, KeyId, OrganizationId, RootKeyId};
+
+/// The kind of aggregate. The numbers are stored (docs/format.md) and never change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StreamKind {
+    /// A key.
+    Key,
+    /// An organization.
+    Organization,
+    /// An API.
+    Api,
+    /// A root key.
+    RootKey,
+}
+
+impl StreamKind {
+    const TABLE: [(Self, u8, &'static str); 4] = [
+        (Self::Key, 1, "key"),
+        (Self::Organization, 2, "organization"),
+        (Self::Api, 3, "api"),
+        (Self::RootKey, 4, "root_key"),
+    ];
+}
+
+crate::coded::coded!(StreamKind, "stream kind");
+
+/// An aggregate's id with its kind.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum StreamId {
+    /// A key.
+    Key(KeyId),
+    /// An organization.
+    Organization(OrganizationId),
+    /// An API.
+    Api(ApiId),
+    /// A root key.
+    RootKey(RootKeyId),
+}
+
+impl StreamId {
+    /// The kind of aggregate.
+    #[must_use]
+    pub const fn kind(&self) -> StreamKind {
+        match self {
+            Self::Key(_) => StreamKind::Key,
+            Self::Organization(_) => StreamKind::Organization,
+            Self::Api(_) => StreamKind::Api,
+            Self::RootKey(_) => StreamKind::RootKey,
+        }
+    }
+
+    /// The key that the stream is of, if it is a key's.
+    #[must_use]
+    pub const fn key_id(&self) -> Option<KeyId> {
+        match self {
+            Self::Key(id) => Some(*id),
+            _ => None,
+        }
+    }
+
+    /// The bytes by which indexes order streams: the kind's number, then the id. Ids that are ULIDs keep the order of
+    /// time.
+    #[must_use]
+    pub fn to_index_key(&self) -> Vec<u8> {
+        let mut key = vec![self.kind().code()];
+        match self {
+            Self::Key(id) => key.extend(id.to_u128().to_be_bytes()),
+            Self::Organization(id) => key.extend(id.as_str().as_bytes()),
+            Self::Api(id) => key.extend(id.to_u128().to_be_bytes()),
+            Self::RootKey(id) => key.extend(id.to_u128().to_be_bytes()),
+        }
+        key
+    }
+}
+
+/// The aggregate's id.
+impl fmt::Display for StreamId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(id) => id.fmt(f),
+            Self::Organization(id) => id.fmt(f),
+            Self::Api(id) => id.fmt(f),
+            Self::RootKey(id) => id.fmt(f),
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! Why a command was refused: every rule's "no" by its name.
+
+use crate::organization::OrganizationKind;
+use crate::position::Version;
+
+/// A command that the rules refuse. Nothing was appended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Rejection {
+    /// No key has this id.
+    #[error("no key has this id")]
+    KeyUnknown,
+    /// A key with this id exists; ids are drawn at random, so this is a repeated command.
+    #[error("a key with this id exists already")]
+    KeyExists,
+    /// The key was deleted, or its organization was.
+    #[error("the key was deleted; deleted keys cannot be changed")]
+    KeyDeleted,
+    /// The key's time has come.
+    #[error("the key has expired; an expired key can only be deleted")]
+    KeyExpired,
+    /// The key is revoked and must be reactivated before it can do this.
+    #[error("the key is revoked; reactivate it first")]
+    KeyRevoked,
+    /// The key is revoked already.
+    #[error("the key is revoked already")]
+    KeyAlreadyRevoked,
+    /// Only a revoked key can be reactivated.
+    #[error("the key is not revoked, so there is nothing to reactivate")]
+    KeyNotRevoked,
+    /// An expiry that is not in the future.
+    #[error("must be in the future")]
+    ExpiryNotInFuture,
+    /// Scopes that the key's API does not have, by their index in the command.
+    #[error("the API does not have these scopes")]
+    ScopesUnknown(Vec<usize>),
+    /// No organization has this id.
+    #[error("no organization has this id")]
+    OrganizationUnknown,
+    /// An organization with this id exists, or existed.
+    #[error("an organization with this id exists already, or existed and was deleted")]
+    OrganizationExists,
+    /// The organization was deleted.
+    #[error("the organization was deleted")]
+    OrganizationDeleted,
+    /// Organizations of this kind may not have new keys.
+    #[error("an organization of kind {0} may not create keys; kinds test, paid and partner may")]
+    OrganizationKindNotAllowed(OrganizationKind),
+    /// No API has this id.
+    #[error("no API has this id")]
+    ApiUnknown,
+    /// An API with this id exists; ids are drawn at random, so this is a repeated command.
+    #[error("an API with this id exists already")]
+    ApiExists,
+    /// The API was deleted.
+    #[error("the API was deleted")]
+    ApiDeleted,
+    /// No root key has this id.
+    #[error("no root key has this id")]
+    RootKeyUnknown,
+    /// A root key with this id exists; ids are drawn at random, so this is a repeated command.
+    #[error("a root key with this id exists already")]
+    RootKeyExists,
+    /// The root key is revoked already, and revoking a root key is final.
+    #[error("the root key is revoked already")]
+    RootKeyAlreadyRevoked,
+    /// The caller expected another version.
+    #[error("the version is {actual} now, not {expected}; read it again and decide anew")]
+    VersionConflict {
+        /// What the caller expected.
+        expected: Version,
+        /// What it is.
+        actual: Version,
+    },
+}

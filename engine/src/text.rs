@@ -1,0 +1,186 @@
+//! Texts that people give: what each may hold. A rule about a text stands here and nowhere else.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// Why a text was refused; reads after the field's name.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct InvalidText(String);
+
+impl InvalidText {
+    pub(crate) fn new(reason: impl Into<String>) -> Self {
+        Self(reason.into())
+    }
+}
+
+fn check_chars(text: &str, chars_max: usize, line_breaks: bool) -> Result<(), InvalidText> {
+    if text.trim().is_empty() {
+        return Err(InvalidText::new("must not be blank; leave it out or send null for none"));
+    }
+    if text.chars().count() > chars_max {
+        return Err(InvalidText::new(format!("must have at most {chars_max} characters")));
+    }
+    let allowed = |c: char| !c.is_control() || (line_breaks && matches!(c, '\n' | '\r' | '\t'));
+    if text.chars().all(allowed) { Ok(()) } else { Err(InvalidText::new("must not hold control characters")) }
+}
+
+macro_rules! text {
+    ($(#[$doc:meta])* $name:ident, $chars_max:literal, line_breaks: $line_breaks:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(transparent)]
+        pub struct $name(Box<str>);
+
+        impl $name {
+            /// The most characters (Unicode scalar values) it may have.
+            pub const CHARS_MAX: usize = $chars_max;
+
+            /// Checks and takes a text.
+            ///
+            /// # Errors
+            /// When it is blank, too long, or holds control characters.
+            pub fn new(text: &str) -> Result<Self, InvalidText> {
+                check_chars(text, $chars_max, $line_breaks)?;
+                Ok(Self(text.into()))
+            }
+
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Debug::fmt(&self.0, f)
+            }
+        }
+    };
+}
+
+text!(
+    /// What people call a key, an organization, an API or a root key.
+    Name, 1_000, line_breaks: false);
+text!(
+    /// What a key is for.
+    Description, 4_000, line_breaks: true);
+text!(
+    /// A user inside an organization, as the organization names them; opaque here.
+    UserId, 255, line_breaks: false);
+text!(
+    /// Why a key was revoked, in the words of who did it.
+    Note, 1_000, line_breaks: true);
+text!(
+    /// The audience of an API: a URI or a name that its tokens are for.
+    Audience, 255, line_breaks: false);
+
+/// A JSON object that callers attach to a key; kept as compact JSON text, members in the order given.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Metadata(Box<str>);
+
+impl Metadata {
+    /// The most bytes its compact JSON may have: 16 KiB.
+    pub const LEN_MAX: usize = 16 * 1024;
+
+    /// Checks and takes a JSON value.
+    ///
+    /// # Errors
+    /// When it is no object or its compact form is over [`Metadata::LEN_MAX`].
+    pub fn new(value: &serde_json::Value) -> Result<Self, InvalidText> {
+        if !value.is_object() {
+            return Err(InvalidText::new("must be a JSON object"));
+        }
+        let text = value.to_string();
+        if text.len() > Self::LEN_MAX {
+            return Err(InvalidText::new("must be at most 16 KiB of JSON"));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The compact JSON text.
+    #[must_use]
+    pub fn as_json(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Metadata {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A permission that an API knows, such as `read:users`: a scope-token of RFC 6749 §3.3.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Scope(Box<str>);
+
+impl Scope {
+    /// The most bytes a scope may have.
+    pub const LEN_MAX: usize = 128;
+    /// The most scopes that a key or an API may have.
+    pub const COUNT_MAX: usize = 100;
+
+    /// Checks and takes a scope.
+    ///
+    /// # Errors
+    /// When it is empty, too long, or has a character that RFC 6749 §3.3 does not allow.
+    pub fn new(text: &str) -> Result<Self, InvalidText> {
+        let allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E);
+        if text.is_empty() || text.len() > Self::LEN_MAX || !text.bytes().all(allowed) {
+            return Err(InvalidText::new(
+                "must be 1 to 128 printable ASCII characters without space, quote and backslash",
+            ));
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// The scope as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_refuse_what_cannot_be_shown() {
+        for good in ["a", "Production Integration", "naïve 🔑", "<script>", &"x".repeat(1_000)] {
+            assert_eq!(Name::new(good).unwrap().as_str(), good);
+        }
+        for bad in ["", "  ", "a\nb", "a\u{0}", "\u{7f}x", &"x".repeat(1_001)] {
+            assert!(Name::new(bad).is_err(), "{bad:?}");
+        }
+        assert!(Description::new("two\nlines").is_ok());
+    }
+
+    #[test]
+    fn metadata_is_an_object_of_at_most_16_kib() {
+        let fits = serde_json::json!({ "k": "v".repeat(Metadata::LEN_MAX - 8) });
+        let over = serde_json::json!({ "k": "v".repeat(Metadata::LEN_MAX - 7) });
+        assert_eq!(Metadata::new(&fits).unwrap().as_json().len(), Metadata::LEN_MAX);
+        assert!(Metadata::new(&over).is_err());
+        assert!(Metadata::new(&serde_json::json!([])).is_err());
+    }
+
+    #[test]
+    fn scopes_are_scope_tokens() {
+        assert!(Scope::new("read:users").is_ok());
+        for bad in ["", "a b", "a\"b", "a\\b", "ä"] {
+            assert!(Scope::new(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,28 @@
+//! Small helpers for the binary encoding: fixed-length byte strings.
+
+use std::fmt;
+
+use serde::de::{Error, SeqAccess, Visitor};
+
+/// Visits exactly `N` bytes.
+pub(crate) struct FixedBytes<const N: usize>;
+
+impl<'de, const N: usize> Visitor<'de> for FixedBytes<N> {
+    type Value = [u8; N];
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{N} bytes")
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<[u8; N], E> {
+        bytes.try_into().map_err(|_| E::invalid_length(bytes.len(), &self))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<[u8; N], A::Error> {
+        let mut bytes = [0; N];
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = seq.next_element()?.ok_or_else(|| A::Error::invalid_length(index, &self))?;
+        }
+        Ok(bytes)
+    }
+}
