@@ -1,1 +1,14 @@
-//! placeholder
+//! What Keyledger answers from. Each projection is built from the event log and nothing else, and can be deleted: it
+//! comes back by replay with the same answers.
+//!
+//! * [`verification`]: the index that verification and authentication look at; in memory, exact before a command is
+//!   answered.
+//! * [`key_list`]: searchable rows of keys.
+//! * [`audit_trail`]: which events concern an organization, an actor, a type.
+//! * [`projection`] and [`runner`]: what a stored projection is, and what keeps it caught up with the log.
+
+pub mod audit_trail;
+pub mod key_list;
+pub mod projection;
+pub mod runner;
+pub mod verification;

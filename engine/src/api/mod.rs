@@ -55,7 +55,7 @@ pub enum ApiCommand {
 }
 
 /// An API as its events have left it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Api {
     /// Its id.
     pub id: ApiId,

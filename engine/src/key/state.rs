@@ -1,5 +1,7 @@
 //! A key as its events have left it.
 
+use serde::{Deserialize, Serialize};
+
 use crate::event::Event;
 use crate::id::{ApiId, KeyId, OrganizationId};
 use crate::key::{Environment, Owner};
@@ -34,7 +36,7 @@ impl KeyStatus {
 crate::coded::coded!(KeyStatus, "key status");
 
 /// A token that was replaced by rotation and is accepted for a while longer.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreviousToken {
     /// Its digest.
     pub digest: Digest,
@@ -42,8 +44,8 @@ pub struct PreviousToken {
     pub valid_until: Timestamp,
 }
 
-/// A key.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A key. It serializes for projections, whose version number changes with its fields.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     /// Its id.
     pub id: KeyId,

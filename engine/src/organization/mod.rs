@@ -98,7 +98,7 @@ pub enum OrganizationCommand {
 }
 
 /// An organization as its events have left it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Organization {
     /// Its id.
     pub id: OrganizationId,

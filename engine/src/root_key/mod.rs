@@ -106,7 +106,7 @@ pub enum RootKeyCommand {
 }
 
 /// A root key as its events have left it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootKey {
     /// Its id.
     pub id: RootKeyId,

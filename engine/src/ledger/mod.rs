@@ -1,0 +1,319 @@
+//! The ledger: the one place where commands become events.
+//!
+//! [`Ledger::start`] gives the log to a thread of its own and hands out a cheap handle. The thread takes whatever
+//! commands are waiting (no timer: the commit under way is the window in which the next group gathers), decides them one
+//! by one, appends them in one durable commit, shows the new records to its [`Observer`]s, and only then answers. So
+//! whoever has an answer can rely on every observer knowing of it: a verification that starts after a revocation was
+//! answered sees the revocation.
+
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use rand::rngs::StdRng;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use crate::actor::Actor;
+use crate::api::{Api, ApiCommand};
+use crate::id::{ApiId, EventId, KeyId, OrganizationId, RootKeyId};
+use crate::key::{Key, KeyCommand};
+use crate::log::{self, CommandKey, EventLog, LogReader};
+use crate::organization::{Organization, OrganizationCommand};
+use crate::position::{Position, Version};
+use crate::record::{Record, StreamId};
+use crate::rejection::Rejection;
+use crate::root_key::{RootKey, RootKeyCommand};
+use crate::time::Clock;
+
+/// At most this many commands wait; one more is refused with [`Error::Overloaded`].
+pub const QUEUE_LEN_MAX: usize = 4_096;
+/// At most this many commands share a commit.
+pub const GROUP_LEN_MAX: usize = 1_024;
+
+/// A command and the aggregate it is for.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// For a key.
+    Key(KeyId, KeyCommand),
+    /// For an organization.
+    Organization(OrganizationId, OrganizationCommand),
+    /// For an API.
+    Api(ApiId, ApiCommand),
+    /// For a root key.
+    RootKey(RootKeyId, RootKeyCommand),
+}
+
+impl Command {
+    /// The stream that its events go to.
+    #[must_use]
+    pub fn stream(&self) -> StreamId {
+        match self {
+            Self::Key(id, _) => StreamId::Key(*id),
+            Self::Organization(id, _) => StreamId::Organization(id.clone()),
+            Self::Api(id, _) => StreamId::Api(*id),
+            Self::RootKey(id, _) => StreamId::RootKey(*id),
+        }
+    }
+}
+
+/// A command with all that its events will say of where it came from.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// What is asked.
+    pub command: Command,
+    /// Who asks.
+    pub actor: Actor,
+    /// The request that carries the command.
+    pub request_id: Option<Box<str>>,
+    /// The event that led to it, when Keyledger itself asks.
+    pub causation: Option<EventId>,
+    /// Names the command, so that repeating it does nothing.
+    pub command_key: Option<CommandKey>,
+    /// The version that the aggregate must have.
+    pub expected_version: Option<Version>,
+}
+
+impl Request {
+    /// A request with nothing but its command and its actor.
+    #[must_use]
+    pub const fn new(command: Command, actor: Actor) -> Self {
+        Self { command, actor, request_id: None, causation: None, command_key: None, expected_version: None }
+    }
+}
+
+/// An aggregate as its events have left it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Aggregate {
+    /// A key.
+    Key(Key),
+    /// An organization.
+    Organization(Organization),
+    /// An API.
+    Api(Api),
+    /// A root key.
+    RootKey(RootKey),
+}
+
+impl Aggregate {
+    /// The aggregate after `record`; `None` when the record does not fit.
+    #[must_use]
+    pub fn apply(aggregate: Option<Self>, record: &Record) -> Option<Self> {
+        match (&record.stream, aggregate) {
+            (StreamId::Key(_), None) => Key::apply(None, record).map(Self::Key),
+            (StreamId::Key(_), Some(Self::Key(key))) => Key::apply(Some(key), record).map(Self::Key),
+            (StreamId::Organization(_), None) => Organization::apply(None, record).map(Self::Organization),
+            (StreamId::Organization(_), Some(Self::Organization(organization))) => {
+                Organization::apply(Some(organization), record).map(Self::Organization)
+            }
+            (StreamId::Api(_), None) => Api::apply(None, record).map(Self::Api),
+            (StreamId::Api(_), Some(Self::Api(api))) => Api::apply(Some(api), record).map(Self::Api),
+            (StreamId::RootKey(_), None) => RootKey::apply(None, record).map(Self::RootKey),
+            (StreamId::RootKey(_), Some(Self::RootKey(root_key))) => {
+                RootKey::apply(Some(root_key), record).map(Self::RootKey)
+            }
+            _ => None,
+        }
+    }
+
+    /// The aggregate that `records`, a stream from its first event, lead to; `None` for no records.
+    ///
+    /// # Errors
+    /// The position of the record that does not fit.
+    pub fn fold(records: &[Record]) -> Result<Option<Self>, Position> {
+        records.iter().try_fold(None, |aggregate, record| {
+            Self::apply(aggregate, record).map(Some).ok_or(record.position)
+        })
+    }
+}
+
+/// What a command led to.
+#[derive(Debug, Clone)]
+pub struct Committed {
+    /// The aggregate after it; for a repeated command, as it was after the first time.
+    pub aggregate: Aggregate,
+    /// The position of its last event; the head of the log if nothing changed.
+    pub position: Position,
+    /// Whether the command had taken place before and was not repeated.
+    pub replayed: bool,
+}
+
+/// Why a command did not, or perhaps did not, take place.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The rules refuse it. Nothing was appended.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
+    /// Another command has the same name. Nothing was appended.
+    #[error("another request was sent with the same idempotency key")]
+    CommandReused,
+    /// Too many commands wait. Nothing was appended.
+    #[error("too many commands are waiting")]
+    Overloaded,
+    /// Other writers were faster again and again. Nothing was appended.
+    #[error("the aggregate changed again and again while the command was decided")]
+    Contended,
+    /// It may have taken place or not; repeating it under the same name tells.
+    #[error("it is not known whether the command took place: {0}")]
+    OutcomeUnknown(String),
+    /// The log does not work. Nothing was appended.
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    /// The ledger has stopped. Nothing was appended, unless the ledger died while it worked on the command.
+    #[error("the ledger has stopped")]
+    Stopped,
+}
+
+/// Is shown every record, in order, after it is durable and before its command is answered.
+pub trait Observer: Send {
+    /// Takes note of records. Must not fail: what cannot be taken in must show itself in another way.
+    fn committed(&mut self, records: &[Record]);
+}
+
+/// Counters of the writer since it started.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Commits.
+    pub groups: AtomicU64,
+    /// Events appended.
+    pub events: AtomicU64,
+    /// Commands refused by a rule.
+    pub rejections: AtomicU64,
+    /// Commits whose outcome was unknown.
+    pub unknown_outcomes: AtomicU64,
+    /// Nanoseconds spent in the log's append.
+    pub append_nanos: AtomicU64,
+}
+
+impl Counters {
+    fn add(counter: &AtomicU64, amount: u64) {
+        counter.fetch_add(amount, Ordering::Relaxed);
+    }
+}
+
+type Reply = oneshot::Sender<Result<Committed, Error>>;
+
+enum Message {
+    Execute(Box<Request>, Reply),
+    Stop,
+}
+
+/// A handle to the writer; cheap to clone.
+#[derive(Clone)]
+pub struct Ledger {
+    queue: mpsc::Sender<Message>,
+    head: watch::Receiver<Position>,
+    reader: Arc<dyn LogReader>,
+    counters: Arc<Counters>,
+}
+
+/// The writer's thread.
+pub struct Writer {
+    queue: mpsc::Sender<Message>,
+    thread: thread::JoinHandle<Result<(), log::Error>>,
+}
+
+impl Ledger {
+    /// Starts the writer over `log`. The observers must have seen everything up to the log's head. `ids` draws the ids
+    /// of events.
+    ///
+    /// # Errors
+    /// When the log's head cannot be read, or no thread can be started.
+    pub fn start(
+        log: Box<dyn EventLog>,
+        observers: Vec<Box<dyn Observer>>,
+        clock: Arc<dyn Clock>,
+        ids: StdRng,
+    ) -> Result<(Self, Writer), log::Error> {
+        let reader = log.reader();
+        let (head_sender, head) = watch::channel(reader.head()?);
+        let (queue, receiver) = mpsc::channel(QUEUE_LEN_MAX);
+        let counters = Arc::new(Counters::default());
+        let state = writer::State::new(log, observers, clock, ids, head_sender, Arc::clone(&counters));
+        let thread =
+            thread::Builder::new()
+                .name("ledger-writer".into())
+                .spawn(move || state.run(receiver))
+                .map_err(|error| log::Error::Unavailable(format!("no thread for the writer: {error}")))?;
+        let ledger = Self { queue: queue.clone(), head, reader, counters };
+        Ok((ledger, Writer { queue, thread }))
+    }
+
+    /// Carries out a command and waits for its answer.
+    ///
+    /// # Errors
+    /// See [`Error`]; every variant says whether something may have been appended.
+    pub async fn execute(&self, request: Request) -> Result<Committed, Error> {
+        self.submit(request)?.await.unwrap_or(Err(Error::Stopped))
+    }
+
+    /// Carries out a command on a thread that may block.
+    ///
+    /// # Errors
+    /// As [`Ledger::execute`].
+    pub fn execute_blocking(&self, request: Request) -> Result<Committed, Error> {
+        self.submit(request)?.blocking_recv().unwrap_or(Err(Error::Stopped))
+    }
+
+    fn submit(&self, request: Request) -> Result<oneshot::Receiver<Result<Committed, Error>>, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.queue.try_send(Message::Execute(Box::new(request), reply)).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => Error::Overloaded,
+            mpsc::error::TrySendError::Closed(_) => Error::Stopped,
+        })?;
+        Ok(answer)
+    }
+
+    /// The position of the last record that the observers have seen.
+    #[must_use]
+    pub fn head(&self) -> Position {
+        *self.head.borrow()
+    }
+
+    /// Follows [`Ledger::head`]; closes when the writer ends.
+    #[must_use]
+    pub fn watch_head(&self) -> watch::Receiver<Position> {
+        self.head.clone()
+    }
+
+    /// The log's reading end.
+    #[must_use]
+    pub fn reader(&self) -> Arc<dyn LogReader> {
+        Arc::clone(&self.reader)
+    }
+
+    /// The writer's counters.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// How many commands wait.
+    #[must_use]
+    pub fn queue_len(&self) -> usize {
+        QUEUE_LEN_MAX - self.queue.capacity()
+    }
+}
+
+impl Writer {
+    /// Answers the commands that wait, then ends the writer and closes the log. Blocks.
+    ///
+    /// # Errors
+    /// What ended the writer before.
+    pub fn stop(self) -> Result<(), log::Error> {
+        // An error means that the writer has ended already; joining tells why.
+        let _ = self.queue.blocking_send(Message::Stop);
+        self.join()
+    }
+
+    /// Waits for the writer to end by itself, which it does only when the log is beyond recovery.
+    ///
+    /// # Errors
+    /// What ended it.
+    pub fn join(self) -> Result<(), log::Error> {
+        drop(self.queue);
+        self.thread.join().unwrap_or_else(|_| Err(log::Error::Unavailable("the writer panicked".into())))
+    }
+}
