@@ -15,6 +15,7 @@ mod coded;
 pub mod event;
 pub mod id;
 pub mod key;
+pub mod ledger;
 pub mod log;
 pub mod organization;
 pub mod position;

@@ -25,7 +25,7 @@ use crate::position::{Position, Version};
 use crate::record::{Record, StreamId};
 use crate::rejection::Rejection;
 use crate::root_key::{RootKey, RootKeyCommand};
-use crate::time::Clock;
+use crate::time::{Clock, Timestamp};
 
 /// At most this many commands wait; one more is refused with [`Error::Overloaded`].
 pub const QUEUE_LEN_MAX: usize = 4_096;
@@ -135,6 +135,8 @@ pub struct Committed {
     pub aggregate: Aggregate,
     /// The position of its last event; the head of the log if nothing changed.
     pub position: Position,
+    /// The time of its last event; when it was decided if nothing changed.
+    pub time: Timestamp,
     /// Whether the command had taken place before and was not repeated.
     pub replayed: bool,
 }

@@ -122,7 +122,10 @@ impl State {
                 Ok(Decision::Answer(answer)) => answers.push((command.reply, answer)),
                 Ok(Decision::Unchanged(aggregate)) => {
                     let position = *self.head.borrow();
-                    answers.push((command.reply, Ok(Committed { aggregate, position, replayed: false })));
+                    answers.push((
+                        command.reply,
+                        Ok(Committed { aggregate, position, time: now, replayed: false }),
+                    ));
                 }
                 Ok(Decision::Append(append, before)) => {
                     changed.insert(append.stream.clone());
@@ -204,7 +207,7 @@ impl State {
             let loaded = Loaded { aggregate: Some(aggregate.clone()), head };
             self.directory.insert(last.stream.clone(), loaded);
         }
-        Ok(Committed { aggregate, position: last.position, replayed: false })
+        Ok(Committed { aggregate, position: last.position, time: last.time, replayed: false })
     }
 
     fn publish(&mut self, records: &[Record]) {
@@ -370,8 +373,9 @@ impl State {
         let stream = self.reader.read(first, 1)?.pop().map_or_else(|| stream.clone(), |record| record.stream);
         let mut records = self.reader.read_stream(&stream)?.records;
         records.retain(|record| record.position <= remembered.last);
+        let time = remembered.time;
         match Aggregate::fold(&records).map_err(does_not_fit)? {
-            Some(aggregate) => Ok(Committed { aggregate, position: remembered.last, replayed: true }),
+            Some(aggregate) => Ok(Committed { aggregate, position: remembered.last, time, replayed: true }),
             None => Err(Error::Log(does_not_fit(remembered.last))),
         }
     }
