@@ -36,7 +36,11 @@ use crate::position::{Position, Version};
 use crate::record::{Record, StreamId};
 use crate::time::Timestamp;
 
+#[cfg(any(test, feature = "contract-tests"))]
+pub mod contract;
+pub mod memory;
 pub mod merkle;
+pub mod redb;
 
 /// How long a log remembers a command's id: 24 hours.
 pub const COMMAND_MEMORY_MILLIS: i64 = 24 * 60 * 60 * 1_000;

@@ -1,0 +1,186 @@
+//! A log in memory, for tests and for trying things out. It keeps the bytes of entries, as every other log does.
+
+use std::collections::HashMap;
+use std::iter::repeat_n;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use super::merkle::{Frontier, leaf_hash};
+use super::{
+    Append, AppendOutcome, CommandId, Error, EventLog, LogId, LogReader, RememberedCommand, Stream,
+    StreamHead,
+};
+use crate::position::{Position, Version};
+use crate::record::{self, Record, StreamId};
+use crate::time::Timestamp;
+
+/// A log that ends with the process.
+#[derive(Debug)]
+pub struct MemoryLog {
+    reader: Arc<MemoryReader>,
+}
+
+#[derive(Debug)]
+struct MemoryReader {
+    log_id: LogId,
+    contents: RwLock<Contents>,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Contents {
+    entries: Vec<Arc<[u8]>>,
+    streams: HashMap<StreamId, Vec<Position>>,
+    commands: HashMap<CommandId, RememberedCommand>,
+    frontier: Frontier,
+    time: Option<Timestamp>,
+}
+
+impl MemoryLog {
+    /// An empty log.
+    #[must_use]
+    pub fn new(log_id: LogId) -> Self {
+        Self { reader: Arc::new(MemoryReader { log_id, contents: RwLock::default() }) }
+    }
+}
+
+impl EventLog for MemoryLog {
+    fn reader(&self) -> Arc<dyn LogReader> {
+        self.reader.clone()
+    }
+
+    fn append(&mut self, group: Vec<Append>) -> Result<Vec<AppendOutcome>, Error> {
+        let mut contents = self.reader.contents.write().unwrap_or_else(PoisonError::into_inner);
+        // Encoding comes first for the whole group: what cannot be stored leaves nothing behind.
+        let mut after = Planned { before: &contents, added: Contents::default() };
+        let outcomes = group.into_iter().map(|append| after.append(append)).collect::<Result<_, _>>()?;
+        let added = after.added;
+        for entry in &added.entries {
+            contents.frontier.append(leaf_hash(entry), |_, _, _| {});
+        }
+        contents.entries.extend(added.entries);
+        for (stream, positions) in added.streams {
+            contents.streams.entry(stream).or_default().extend(positions);
+        }
+        contents.commands.extend(added.commands);
+        contents.time = added.time.or(contents.time);
+        Ok(outcomes)
+    }
+
+    fn recover(&mut self) -> Result<Position, Error> {
+        self.reader.head()
+    }
+}
+
+/// What a group adds to the log.
+struct Planned<'a> {
+    before: &'a Contents,
+    added: Contents,
+}
+
+impl Planned<'_> {
+    fn append(&mut self, append: Append) -> Result<AppendOutcome, record::Error> {
+        if let Some(key) = append.command {
+            let known = self.added.commands.get(&key.id).or_else(|| self.before.commands.get(&key.id));
+            if let Some(known) = known {
+                return Ok(if known.fingerprint == key.fingerprint {
+                    AppendOutcome::Replayed(*known)
+                } else {
+                    AppendOutcome::CommandReused
+                });
+            }
+        }
+        let count = |contents: &Contents| contents.streams.get(&append.stream).map_or(0, Vec::len);
+        let mut head = head_of(count(self.before) + count(&self.added));
+        if append.events.is_empty() || append.expected != head {
+            return Ok(AppendOutcome::Conflict);
+        }
+        let time = append.time.max(self.added.time.or(self.before.time).unwrap_or(append.time));
+        let first = Position::new((self.before.entries.len() + self.added.entries.len()) as u64).next();
+        let mut position = first;
+        let mut records = Vec::with_capacity(append.events.len());
+        let positions = self.added.streams.entry(append.stream.clone()).or_default();
+        let envelope = (append.stream, append.organization_id, append.actor, append.request_id);
+        let events = append.events.len();
+        for ((id, event), envelope) in append.events.into_iter().zip(repeat_n(envelope, events)) {
+            let (stream, organization_id, actor, request_id) = envelope;
+            let version = head.version.next();
+            let causation = append.causation;
+            let record = Record {
+                position,
+                id,
+                time,
+                stream,
+                version,
+                organization_id,
+                actor,
+                request_id,
+                causation,
+                event,
+            };
+            self.added.entries.push(record::encode(&record)?.into());
+            positions.push(position);
+            head = StreamHead { version, token: u64::from(version.get()) };
+            position = position.next();
+            records.push(record);
+        }
+        self.added.time = Some(time);
+        if let Some(key) = append.command {
+            let last = records.last().map_or(first, |record| record.position);
+            let remembered = RememberedCommand { fingerprint: key.fingerprint, first, last, time };
+            self.added.commands.insert(key.id, remembered);
+        }
+        Ok(AppendOutcome::Appended { records, head })
+    }
+}
+
+fn head_of(events: usize) -> StreamHead {
+    let version = Version::new(u32::try_from(events).unwrap_or(u32::MAX));
+    StreamHead { version, token: u64::from(version.get()) }
+}
+
+impl MemoryReader {
+    fn contents(&self) -> RwLockReadGuard<'_, Contents> {
+        self.contents.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl LogReader for MemoryReader {
+    fn log_id(&self) -> LogId {
+        self.log_id
+    }
+
+    fn head(&self) -> Result<Position, Error> {
+        Ok(Position::new(self.contents().entries.len() as u64))
+    }
+
+    fn read(&self, after: Position, records_max: usize) -> Result<Vec<Record>, Error> {
+        let entries = self.read_entries(after, records_max)?;
+        entries.iter().map(|entry| Ok(record::decode(entry)?)).collect()
+    }
+
+    fn read_entries(&self, after: Position, records_max: usize) -> Result<Vec<Vec<u8>>, Error> {
+        let skipped = usize::try_from(after.get()).unwrap_or(usize::MAX);
+        let contents = self.contents();
+        Ok(contents.entries.iter().skip(skipped).take(records_max).map(|entry| entry.to_vec()).collect())
+    }
+
+    fn read_stream(&self, stream: &StreamId) -> Result<Stream, Error> {
+        let contents = self.contents();
+        let mut records = Vec::new();
+        for position in contents.streams.get(stream).into_iter().flatten() {
+            let index = position.entry_index().and_then(|index| usize::try_from(index).ok());
+            if let Some(entry) = index.and_then(|index| contents.entries.get(index)) {
+                records.push(record::decode(entry)?);
+            }
+        }
+        let head = head_of(records.len());
+        Ok(Stream { records, head })
+    }
+
+    fn find_command(&self, id: &CommandId) -> Option<RememberedCommand> {
+        self.contents().commands.get(id).copied()
+    }
+
+    fn frontier(&self) -> Result<Frontier, Error> {
+        Ok(self.contents().frontier.clone())
+    }
+}

@@ -1,0 +1,336 @@
+//! Opening and creating the log's file, and what goes wrong with it, in words.
+
+use std::fmt::Display;
+use std::fs::{self, File};
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::{PoisonError, RwLock};
+
+use rand::TryCryptoRng;
+use redb::{
+    Builder, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
+    StorageError, TableError, TableHandle, WriteTransaction,
+};
+
+use super::RedbOptions;
+use super::commands::{CommandIndex, CommandRows};
+use super::tables::{
+    COMMANDS, ENTRIES, FORMAT, META, META_FORMAT, META_FRONTIER, META_LOG_ID, STREAMS, TREE,
+    read_command_row, read_entry_row,
+};
+use crate::log::merkle::Frontier;
+use crate::log::{Error, LogId};
+use crate::position::Position;
+use crate::record;
+use crate::time::Timestamp;
+
+/// An open database.
+pub(super) enum Store {
+    Writable(Database),
+    ReadOnly(ReadOnlyDatabase),
+}
+
+/// What the writer and all readers share.
+pub(super) struct Shared {
+    /// The file's name, for messages.
+    pub(super) file: String,
+    pub(super) log_id: LogId,
+    pub(super) commands: CommandIndex,
+    /// Empty while the database is opened anew. Closing it ends the read transactions that are under way.
+    pub(super) store: RwLock<Option<Store>>,
+}
+
+impl Shared {
+    pub(super) fn begin_read(&self) -> Result<ReadTransaction, Error> {
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        let transaction = match store.as_ref() {
+            Some(Store::Writable(database)) => database.begin_read(),
+            Some(Store::ReadOnly(database)) => database.begin_read(),
+            None => return Err(Error::Unavailable(format!("{}: being opened again", self.file))),
+        };
+        transaction.map_err(|error| self.unavailable(error))
+    }
+
+    pub(super) fn begin_write(&self) -> Result<WriteTransaction, Error> {
+        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
+        match store.as_ref() {
+            Some(Store::Writable(database)) => {
+                let mut transaction = database.begin_write().map_err(|error| self.unavailable(error))?;
+                // Names and descriptions come from anybody, and redb's checksums alone do not withstand who chooses
+                // what is stored; with two phases they need not. Quick repair makes opening after a crash fast.
+                transaction.set_two_phase_commit(true);
+                transaction.set_quick_repair(true);
+                Ok(transaction)
+            }
+            _ => Err(Error::Unavailable(format!("{}: not open for writing", self.file))),
+        }
+    }
+
+    pub(super) fn set_store(&self, store: Option<Store>) -> Option<Store> {
+        std::mem::replace(&mut *self.store.write().unwrap_or_else(PoisonError::into_inner), store)
+    }
+
+    pub(super) fn unavailable(&self, error: impl Display) -> Error {
+        Error::Unavailable(one_line(format!("{}: {error}", self.file)))
+    }
+
+    pub(super) fn damaged(&self, position: Position, reason: impl Display) -> Error {
+        Error::Damaged { file: self.file.clone(), position, reason: one_line(reason) }
+    }
+
+    /// An error of reading what is stored at `position`, or on the way to it.
+    pub(super) fn read_error(&self, position: Position, error: StorageError) -> Error {
+        match error {
+            StorageError::Corrupted(reason) => self.damaged(position, reason),
+            error => self.unavailable(error),
+        }
+    }
+
+    /// An error of opening a table on the way to `position`.
+    pub(super) fn table_error(&self, position: Position, error: TableError) -> Error {
+        match error {
+            TableError::Storage(error) => self.read_error(position, error),
+            error => self.damaged(position, error),
+        }
+    }
+}
+
+/// What stands in the file at its head.
+pub(super) struct Contents {
+    pub(super) log_id: LogId,
+    pub(super) frontier: Frontier,
+    pub(super) time: Option<Timestamp>,
+    pub(super) commands: CommandRows,
+}
+
+/// Runs `read`, which may come upon a damaged file; redb answers some damage with a panic.
+pub(super) fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(read)).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+        one_line(format!("the storage engine gave up: {}", text.unwrap_or("no reason given")))
+    })
+}
+
+pub(super) fn one_line(text: impl Display) -> String {
+    text.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+pub(super) fn builder(options: RedbOptions) -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(options.cache_bytes);
+    builder
+}
+
+/// Makes the file if it is not there. It gets its name when it is complete, so that a crash leaves no half of one.
+pub(super) fn create_file<R: TryCryptoRng>(
+    path: &Path,
+    options: RedbOptions,
+    rng: &mut R,
+) -> Result<(), Error> {
+    let file = path.display().to_string();
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    if !directory.is_dir() {
+        let directory = directory.display();
+        return Err(Error::Open(format!(
+            "{file}: the directory {directory} is missing; create it, or name another"
+        )));
+    }
+    if path.exists() {
+        return Ok(());
+    }
+    let unfinished = path.with_extension("redb.new");
+    let create = || builder(options).create(&unfinished);
+    let database = match guarded(create) {
+        Ok(Err(DatabaseError::Storage(StorageError::Io(error))))
+            if error.kind() == io::ErrorKind::InvalidData =>
+        {
+            // What a crash left of an earlier attempt; nothing was ever in it.
+            fs::remove_file(&unfinished).map_err(|error| open_error(&file, io_error(error)))?;
+            open_database(&file, create)?
+        }
+        Ok(result) => result.map_err(|error| open_error(&file, error))?,
+        Err(panic) => return Err(Error::Open(damage(&file, panic))),
+    };
+    initialize(&file, &database, rng)?;
+    drop(database);
+    let renamed = fs::rename(&unfinished, path).and_then(|()| File::open(directory)?.sync_all());
+    match renamed {
+        // Another process was faster.
+        Err(_) if path.exists() => Ok(()),
+        result => result.map_err(|error| open_error(&file, io_error(error))),
+    }
+}
+
+fn io_error(error: io::Error) -> DatabaseError {
+    DatabaseError::Storage(StorageError::Io(error))
+}
+
+/// Opens a database with `open`.
+pub(super) fn open_database<D>(
+    file: &str,
+    open: impl FnOnce() -> Result<D, DatabaseError>,
+) -> Result<D, Error> {
+    match guarded(open) {
+        Ok(result) => result.map_err(|error| open_error(file, error)),
+        Err(panic) => Err(Error::Open(damage(file, panic))),
+    }
+}
+
+fn damage(file: &str, reason: impl Display) -> String {
+    one_line(format!("{file}: damaged: {reason}; restore it from a backup"))
+}
+
+fn open_error(file: &str, error: DatabaseError) -> Error {
+    use io::ErrorKind;
+    let storage = match error {
+        DatabaseError::DatabaseAlreadyOpen => {
+            return Error::Open(format!("{file}: in use by another process; stop that one first"));
+        }
+        DatabaseError::RepairAborted => {
+            return Error::Open(format!(
+                "{file}: was not closed and needs repair before it can be read; start the service once, which repairs it"
+            ));
+        }
+        DatabaseError::UpgradeRequired(format) => {
+            return Error::Open(format!(
+                "{file}: redb file format {format} is not known to this version; use the version that wrote it"
+            ));
+        }
+        DatabaseError::Storage(storage) => storage,
+        error => return Error::Open(one_line(format!("{file}: {error}"))),
+    };
+    let text = match storage {
+        StorageError::Corrupted(reason) => damage(file, reason),
+        StorageError::Io(error) => match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
+                format!(
+                    "{file}: cannot be opened ({error}); give this user the right to read and write it and its directory"
+                )
+            }
+            ErrorKind::InvalidData => {
+                format!(
+                    "{file}: not a Keyledger event log; name another data directory, or restore the file from a backup"
+                )
+            }
+            ErrorKind::NotFound => format!("{file}: missing; name the data directory that holds it"),
+            ErrorKind::IsADirectory => {
+                format!("{file}: is a directory, not an event log; name another data directory")
+            }
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
+                format!("{file}: no space left on its disk; make some")
+            }
+            ErrorKind::UnexpectedEof => damage(file, "it ends too early"),
+            _ => format!("{file}: {error}; see to the disk, then start again"),
+        },
+        error => format!("{file}: {error}; start again"),
+    };
+    Error::Open(one_line(text))
+}
+
+/// Makes an empty database a log; does nothing to any other.
+pub(super) fn initialize<R: TryCryptoRng>(file: &str, database: &Database, rng: &mut R) -> Result<(), Error> {
+    let failed = |error: &dyn Display| Error::Open(one_line(format!("{file}: cannot be created: {error}")));
+    let transaction = database.begin_read().map_err(|error| failed(&error))?;
+    if transaction.list_tables().map_err(|error| failed(&error))?.next().is_some() {
+        return Ok(());
+    }
+    drop(transaction);
+    let mut log_id = [0; 16];
+    rng.try_fill_bytes(&mut log_id).map_err(|error| failed(&error))?;
+    let mut transaction = database.begin_write().map_err(|error| failed(&error))?;
+    transaction.set_two_phase_commit(true);
+    transaction.set_quick_repair(true);
+    let write = || -> Result<(), TableError> {
+        transaction.open_table(ENTRIES)?;
+        transaction.open_table(STREAMS)?;
+        transaction.open_table(COMMANDS)?;
+        transaction.open_table(TREE)?;
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(META_FORMAT, FORMAT.to_be_bytes().as_slice())?;
+        meta.insert(META_LOG_ID, log_id.as_slice())?;
+        meta.insert(META_FRONTIER, Frontier::default().to_bytes().as_slice())?;
+        Ok(())
+    };
+    write().map_err(|error| failed(&error))?;
+    transaction.commit().map_err(|error| failed(&error))
+}
+
+/// Reads what the writer must know, and checks that the file is a log at all and one of a known format.
+pub(super) fn read_contents(file: &str, store: &Store) -> Result<Contents, Error> {
+    guarded(|| try_read_contents(file, store)).unwrap_or_else(|panic| Err(Error::Open(damage(file, panic))))
+}
+
+fn try_read_contents(file: &str, store: &Store) -> Result<Contents, Error> {
+    let transaction = match store {
+        Store::Writable(database) => database.begin_read(),
+        Store::ReadOnly(database) => database.begin_read(),
+    };
+    let transaction = transaction.map_err(|error| Error::Open(damage(file, error)))?;
+    let damaged = |error: &dyn Display| Error::Open(damage(file, error));
+    let not_a_log = || {
+        Error::Open(format!(
+            "{file}: not a Keyledger event log; name another data directory, or restore the file from a backup"
+        ))
+    };
+    let meta = match transaction.open_table(META) {
+        Ok(meta) => meta,
+        Err(TableError::Storage(error)) => return Err(damaged(&error)),
+        Err(_) => return Err(not_a_log()),
+    };
+    let row = |name| meta.get(name).map_err(|error| damaged(&error));
+    let format = row(META_FORMAT)?.and_then(|row| row.value().try_into().ok()).map(u32::from_be_bytes);
+    match format {
+        None => return Err(not_a_log()),
+        Some(format) if format > FORMAT => {
+            return Err(Error::Open(format!(
+                "{file}: written by a newer version (format {format}, this version knows {FORMAT}); use that version"
+            )));
+        }
+        Some(FORMAT) => {}
+        Some(format) => return Err(damaged(&format!("there is no format {format}"))),
+    }
+    let log_id = row(META_LOG_ID)?.and_then(|row| row.value().try_into().ok());
+    let log_id = LogId(log_id.ok_or_else(|| damaged(&"the log's id is missing"))?);
+    let frontier = row(META_FRONTIER)?.and_then(|row| Frontier::from_bytes(row.value()));
+    let frontier = frontier.ok_or_else(|| damaged(&"the Merkle tree's right edge is missing"))?;
+
+    for name in [STREAMS.name(), TREE.name()] {
+        let mut tables = transaction.list_tables().map_err(|error| damaged(&error))?;
+        if !tables.any(|table| table.name() == name) {
+            return Err(damaged(&format!("the table {name} is missing")));
+        }
+    }
+    let entries = transaction.open_table(ENTRIES).map_err(|error| damaged(&error))?;
+    let last = entries.last().map_err(|error| damaged(&error))?;
+    let head = last.as_ref().map_or(0, |(position, _)| position.value());
+    if head != frontier.size() {
+        let size = frontier.size();
+        return Err(damaged(&format!(
+            "its last record is at position {head}, its Merkle tree has {size} entries"
+        )));
+    }
+    let time = match last {
+        None => None,
+        Some((_, row)) => {
+            let entry = read_entry_row(row.value());
+            let entry = entry.ok_or_else(|| damaged(&format!("wrong checksum at position {head}")))?;
+            let record = record::decode(entry).map_err(|error| {
+                Error::Open(one_line(format!("{file}: cannot read the record at position {head}: {error}")))
+            })?;
+            Some(record.time)
+        }
+    };
+
+    let mut commands = CommandRows::default();
+    let table = transaction.open_table(COMMANDS).map_err(|error| damaged(&error))?;
+    for row in table.iter().map_err(|error| damaged(&error))? {
+        let (first, row) = row.map_err(|error| damaged(&error))?;
+        commands.rows.extend(read_command_row(first.value(), row.value()));
+    }
+    Ok(Contents { log_id, frontier, time, commands })
+}

@@ -1,0 +1,34 @@
+//! The log on redb, in one file. No other module names redb's types.
+//!
+//! * `tables`: the tables of the file and the rows that have a form of their own (docs/format.md).
+//! * `database`: opening and creating the file, and what goes wrong with it, in words.
+//! * `commands`: the commands that the log remembers.
+//! * `writer`: [`RedbLog`], `reader`: [`RedbReader`], `verify`: reading everything again.
+
+mod commands;
+mod database;
+mod reader;
+mod tables;
+mod verify;
+mod writer;
+
+pub use reader::RedbReader;
+pub use tables::FORMAT;
+pub use verify::{Finding, VerifyReport};
+pub use writer::RedbLog;
+
+/// The log's file in a data directory.
+pub const FILE_NAME: &str = "events.redb";
+
+/// How a log's file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RedbOptions {
+    /// How much of the file is kept in memory, in bytes.
+    pub cache_bytes: usize,
+}
+
+impl Default for RedbOptions {
+    fn default() -> Self {
+        Self { cache_bytes: 64 * 1024 * 1024 }
+    }
+}

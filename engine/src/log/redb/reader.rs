@@ -1,0 +1,181 @@
+//! The reading end.
+
+use std::path::Path;
+use std::sync::{Arc, RwLock};
+
+use redb::{ReadTransaction, ReadableTable};
+
+use super::RedbOptions;
+use super::commands::CommandIndex;
+use super::database::{Shared, Store, builder, guarded, open_database, read_contents};
+use super::tables::{ENTRIES, META, META_FRONTIER, STREAMS, read_entry_row};
+use crate::log::merkle::Frontier;
+use crate::log::{CommandId, Error, LogId, LogReader, RememberedCommand, Stream, StreamHead};
+use crate::position::{Position, Version};
+use crate::record::{self, Record, StreamId};
+
+/// The reading end of a log on redb. Every call reads the log as it stands then: it keeps nothing open in between, for
+/// what an open read transaction sees cannot be freed.
+pub struct RedbReader {
+    pub(super) shared: Arc<Shared>,
+}
+
+impl RedbReader {
+    /// Opens a log that no process has open, for reading only; the file is not written to. A file that a crash left in
+    /// need of repair is refused, for repairing is writing.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn open_read_only(path: &Path, options: RedbOptions) -> Result<Self, Error> {
+        let file = path.display().to_string();
+        let store = Store::ReadOnly(open_database(&file, || builder(options).open_read_only(path))?);
+        let contents = read_contents(&file, &store)?;
+        let commands = CommandIndex::default();
+        commands.fill(&contents.commands, contents.time.unwrap_or_default());
+        let shared = Shared { file, log_id: contents.log_id, commands, store: RwLock::new(Some(store)) };
+        Ok(Self { shared: Arc::new(shared) })
+    }
+
+    /// The file's name, for messages.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.shared.file
+    }
+
+    /// Calls `each` with position and entry of the records after `after`, at most `records_max`.
+    fn scan(
+        &self,
+        after: Position,
+        records_max: usize,
+        mut each: impl FnMut(Position, &[u8]) -> Result<(), Error>,
+    ) -> Result<(), Error> {
+        let mut position = after.next();
+        let scanned = guarded(|| {
+            let transaction = self.shared.begin_read()?;
+            let entries = transaction.open_table(ENTRIES);
+            let entries = entries.map_err(|error| self.shared.table_error(position, error))?;
+            let range = entries.range(position.get()..);
+            for row in range.map_err(|error| self.shared.read_error(position, error))?.take(records_max) {
+                let (key, row) = row.map_err(|error| self.shared.read_error(position, error))?;
+                if key.value() != position.get() {
+                    let found = format!("no record, the next one is at {}", key.value());
+                    return Err(self.shared.damaged(position, found));
+                }
+                let entry = read_entry_row(row.value());
+                each(position, entry.ok_or_else(|| self.shared.damaged(position, "wrong checksum"))?)?;
+                position = position.next();
+            }
+            Ok(())
+        });
+        scanned.unwrap_or_else(|panic| Err(self.shared.damaged(position, panic)))
+    }
+
+    /// Decodes the entry at `position`.
+    pub(super) fn decode(&self, position: Position, entry: &[u8]) -> Result<Record, Error> {
+        let record = record::decode(entry).map_err(|error| self.shared.damaged(position, error))?;
+        if record.position != position {
+            let reason = format!("holds the record of position {}", record.position);
+            return Err(self.shared.damaged(position, reason));
+        }
+        Ok(record)
+    }
+
+    fn try_read_stream(&self, transaction: &ReadTransaction, stream: &StreamId) -> Result<Stream, Error> {
+        let shared = &self.shared;
+        let at_start = |error| shared.read_error(Position::START, error);
+        let streams = transaction.open_table(STREAMS);
+        let streams = streams.map_err(|error| shared.table_error(Position::START, error))?;
+        let entries = transaction.open_table(ENTRIES);
+        let entries = entries.map_err(|error| shared.table_error(Position::START, error))?;
+        let key = stream.to_index_key();
+        let mut records = Vec::new();
+        let mut head = StreamHead::ABSENT;
+        for row in streams.range((key.as_slice(), 0)..=(key.as_slice(), u32::MAX)).map_err(at_start)? {
+            let (place, position) = row.map_err(at_start)?;
+            let (position, version) = (Position::new(position.value()), head.version.next());
+            let stored = entries.get(position.get()).map_err(|error| shared.read_error(position, error))?;
+            let stored = stored.ok_or_else(|| shared.damaged(position, "no record"))?;
+            let entry = read_entry_row(stored.value());
+            let record =
+                self.decode(position, entry.ok_or_else(|| shared.damaged(position, "wrong checksum"))?)?;
+            if record.stream != *stream || record.version != version || place.value().1 != version.get() {
+                let reason = format!("is not version {version} of {stream}, as the index of streams has it");
+                return Err(shared.damaged(position, reason));
+            }
+            head = head_of(version);
+            records.push(record);
+        }
+        Ok(Stream { records, head })
+    }
+}
+
+/// This log compares versions.
+pub(super) fn head_of(version: Version) -> StreamHead {
+    StreamHead { version, token: u64::from(version.get()) }
+}
+
+impl LogReader for RedbReader {
+    fn log_id(&self) -> LogId {
+        self.shared.log_id
+    }
+
+    fn head(&self) -> Result<Position, Error> {
+        let read = guarded(|| {
+            let transaction = self.shared.begin_read()?;
+            let entries = transaction.open_table(ENTRIES);
+            let entries = entries.map_err(|error| self.shared.table_error(Position::START, error))?;
+            let last = entries.last().map_err(|error| self.shared.read_error(Position::START, error))?;
+            Ok(Position::new(last.map_or(0, |(position, _)| position.value())))
+        });
+        read.unwrap_or_else(|panic| Err(self.shared.unavailable(panic)))
+    }
+
+    fn read(&self, after: Position, records_max: usize) -> Result<Vec<Record>, Error> {
+        let mut records = Vec::new();
+        self.scan(after, records_max, |position, entry| {
+            records.push(self.decode(position, entry)?);
+            Ok(())
+        })?;
+        Ok(records)
+    }
+
+    fn read_entries(&self, after: Position, records_max: usize) -> Result<Vec<Vec<u8>>, Error> {
+        let mut read = Vec::new();
+        self.scan(after, records_max, |_, entry| {
+            read.push(entry.to_vec());
+            Ok(())
+        })?;
+        Ok(read)
+    }
+
+    fn read_stream(&self, stream: &StreamId) -> Result<Stream, Error> {
+        guarded(|| self.try_read_stream(&self.shared.begin_read()?, stream))
+            .unwrap_or_else(|panic| Err(self.shared.damaged(Position::START, panic)))
+    }
+
+    fn find_command(&self, id: &CommandId) -> Option<RememberedCommand> {
+        self.shared.commands.find(id)
+    }
+
+    fn frontier(&self) -> Result<Frontier, Error> {
+        let read = guarded(|| {
+            let transaction = self.shared.begin_read()?;
+            let meta = transaction.open_table(META);
+            let meta = meta.map_err(|error| self.shared.table_error(Position::START, error))?;
+            let row = meta.get(META_FRONTIER);
+            let row = row.map_err(|error| self.shared.read_error(Position::START, error))?;
+            let frontier = row.and_then(|row| Frontier::from_bytes(row.value()));
+            frontier.ok_or_else(|| {
+                self.shared.damaged(Position::START, "the Merkle tree's right edge is missing")
+            })
+        });
+        read.unwrap_or_else(|panic| Err(self.shared.unavailable(panic)))
+    }
+}
+
+/// Says nothing of the database.
+impl std::fmt::Debug for RedbReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedbReader").field("file", &self.shared.file).finish_non_exhaustive()
+    }
+}

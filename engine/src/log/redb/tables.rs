@@ -1,0 +1,76 @@
+//! The tables of the file, as docs/format.md describes them. All that the append transaction writes is keyed in the
+//! order of time: a key that falls anywhere would make every commit rewrite pages all over the file.
+
+use redb::TableDefinition;
+
+use crate::log::{CommandId, RememberedCommand};
+use crate::position::Position;
+use crate::time::Timestamp;
+
+/// The number of this layout of tables. A file with a greater one was written by a newer version.
+pub const FORMAT: u32 = 1;
+
+/// Position to checksum and entry.
+pub(super) const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
+/// Stream and version to position.
+pub(super) const STREAMS: TableDefinition<'_, (&[u8], u32), u64> = TableDefinition::new("streams");
+/// First position of a command to what is remembered of it.
+pub(super) const COMMANDS: TableDefinition<'_, u64, &[u8; COMMAND_ROW_LEN]> =
+    TableDefinition::new("commands");
+/// Level and index of a perfect subtree to its hash, at the levels that are multiples of a tile's height.
+pub(super) const TREE: TableDefinition<'_, (u8, u64), &[u8; 32]> = TableDefinition::new("tree");
+/// What there is once.
+pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+
+/// Row of [`META`]: [`FORMAT`], big-endian.
+pub(super) const META_FORMAT: &str = "format";
+/// Row of [`META`]: the log's id.
+pub(super) const META_LOG_ID: &str = "log_id";
+/// Row of [`META`]: the Merkle tree's right edge.
+pub(super) const META_FRONTIER: &str = "frontier";
+
+/// Writes a row of [`ENTRIES`] over `row`.
+pub(super) fn write_entry_row(row: &mut Vec<u8>, entry: &[u8]) {
+    row.clear();
+    row.extend(crc32fast::hash(entry).to_le_bytes());
+    row.extend(entry);
+}
+
+/// The entry of a row of [`ENTRIES`], if its checksum is right.
+pub(super) fn read_entry_row(row: &[u8]) -> Option<&[u8]> {
+    let (checksum, entry) = row.split_first_chunk::<4>()?;
+    (crc32fast::hash(entry) == u32::from_le_bytes(*checksum)).then_some(entry)
+}
+
+/// Id 16, fingerprint 16, last position 8, time 8; numbers big-endian.
+pub(super) const COMMAND_ROW_LEN: usize = 48;
+
+/// A row of [`COMMANDS`].
+pub(super) fn command_row(id: CommandId, command: &RememberedCommand) -> [u8; COMMAND_ROW_LEN] {
+    let last = command.last.get().to_be_bytes();
+    let time = command.time.millis().to_be_bytes();
+    let mut row = [0; COMMAND_ROW_LEN];
+    let parts = [id.0.as_slice(), command.fingerprint.as_slice(), last.as_slice(), time.as_slice()];
+    for (byte, value) in row.iter_mut().zip(parts.into_iter().flatten()) {
+        *byte = *value;
+    }
+    row
+}
+
+/// What a row of [`COMMANDS`] says; `None` when it is no such row.
+pub(super) fn read_command_row(
+    first: u64,
+    row: &[u8; COMMAND_ROW_LEN],
+) -> Option<(CommandId, RememberedCommand)> {
+    let (id, rest) = row.split_first_chunk::<16>()?;
+    let (fingerprint, rest) = rest.split_first_chunk::<16>()?;
+    let (last, rest) = rest.split_first_chunk::<8>()?;
+    let (time, _) = rest.split_first_chunk::<8>()?;
+    let command = RememberedCommand {
+        fingerprint: *fingerprint,
+        first: Position::new(first),
+        last: Position::new(u64::from_be_bytes(*last)),
+        time: Timestamp::from_millis(i64::from_be_bytes(*time)),
+    };
+    Some((CommandId(*id), command))
+}
