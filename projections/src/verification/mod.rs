@@ -1,1 +1,255 @@
-//! Under construction by its owner.
+//! The verification index: what verification and authentication look at. It lives in memory and is exact: the ledger's
+//! writer applies each record to it, through [`VerificationObserver`], before the command is answered, so that a
+//! verification that starts after the answer decides from the new state.
+//!
+//! Deciding takes one lookup by digest, in a map whose readers never wait for the writer; all that decides stands in
+//! that one entry, apart from whether the organization and the API still are, which each entry points at: so one
+//! event stops all keys of an organization. An entry is never changed in place but replaced as a whole; what a reader
+//! sees is a key before an event or after it, never in between.
+//!
+//! The index also holds the directory of organizations, APIs and root keys, and knows which commands Keyledger itself
+//! still owes: the expiry of keys whose time has come, and the deletion of keys whose organization is gone.
+//!
+//! A restart loads the last snapshot ([`VerificationIndex::save_snapshot_with`], [`VerificationIndex::load_snapshot`])
+//! and replays the log from there.
+
+mod apply;
+mod directory;
+mod observer;
+mod question;
+mod snapshot;
+mod token_map;
+mod verified_key;
+mod writer_state;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use keyledger_engine::api::Api;
+use keyledger_engine::id::{ApiId, EventId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::organization::Organization;
+use keyledger_engine::position::Position;
+use keyledger_engine::root_key::RootKey;
+use keyledger_engine::time::Timestamp;
+use keyledger_engine::token::PresentedToken;
+use tokio::sync::watch;
+
+pub use apply::NotApplicable;
+pub use observer::VerificationObserver;
+pub use question::{Code, Question, Verdict};
+pub use snapshot::{Snapshot, SnapshotError};
+pub use verified_key::VerifiedKey;
+pub use writer_state::KeyCounts;
+
+use directory::Directory;
+use token_map::{DigestKey, DigestMap, TokenMap};
+use verified_key::OrganizationRef;
+use writer_state::WriterState;
+
+/// See the [module](self). All methods take `&self`; share it as an `Arc`.
+pub struct VerificationIndex {
+    /// Stored after all that the record changes.
+    position: AtomicU64,
+    is_poisoned: AtomicBool,
+    tokens: TokenMap,
+    root_tokens: DigestMap<32, RootToken>,
+    organizations: Directory<OrganizationId, Organization>,
+    apis: Directory<ApiId, Api>,
+    root_keys: Directory<RootKeyId, RootKey>,
+    positions: watch::Sender<Position>,
+    poison: OnceLock<String>,
+    writer: Mutex<WriterState>,
+}
+
+/// What a root key's token stands for.
+struct RootToken {
+    root_key: Arc<RootKey>,
+    organization: Option<Arc<OrganizationRef>>,
+}
+
+impl Default for VerificationIndex {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl VerificationIndex {
+    /// An index of an empty log.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_tokens(TokenMap::new())
+    }
+
+    fn with_tokens(tokens: TokenMap) -> Self {
+        Self {
+            position: AtomicU64::new(0),
+            is_poisoned: AtomicBool::new(false),
+            tokens,
+            root_tokens: DigestMap::default(),
+            organizations: Directory::new(),
+            apis: Directory::new(),
+            root_keys: Directory::new(),
+            positions: watch::Sender::new(Position::START),
+            poison: OnceLock::new(),
+            writer: Mutex::default(),
+        }
+    }
+
+    /// The position of the last record applied.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        Position::new(self.position.load(Ordering::Acquire))
+    }
+
+    /// Follows [`VerificationIndex::position`].
+    #[must_use]
+    pub fn watch(&self) -> watch::Receiver<Position> {
+        self.positions.subscribe()
+    }
+
+    /// Judges a token at `now` and shows the verdict to `f`. Neither allocates nor waits.
+    ///
+    /// Every well-formed token of a [poisoned](Self::poisoned) index is answered [`Code::NotFound`].
+    pub fn verify<R>(
+        &self,
+        token: &str,
+        question: &Question<'_>,
+        now: Timestamp,
+        f: impl FnOnce(Verdict<'_>) -> R,
+    ) -> R {
+        // Before the lookup: whatever the lookup finds is then at least as new.
+        let position = self.position();
+        let Ok(presented) = PresentedToken::parse(token) else {
+            return f(Verdict::without_key(Code::Malformed, position));
+        };
+        if self.is_poisoned.load(Ordering::Acquire) {
+            return f(Verdict::without_key(Code::NotFound, position));
+        }
+        let guard = self.tokens.guard();
+        let found = self.tokens.get(&presented.digest(), &guard);
+        match found.and_then(|token| token.accepted_at(now)) {
+            Some(key) => f(Verdict { code: question.judge(key, now), key: Some(key), position }),
+            None => f(Verdict::without_key(Code::NotFound, position)),
+        }
+    }
+
+    /// The root key whose token this is; none when it is unknown, malformed, revoked, or bound to an organization that
+    /// was deleted, and none at all in a [poisoned](Self::poisoned) index.
+    #[must_use]
+    pub fn authenticate_root_key(&self, token: &str) -> Option<Arc<RootKey>> {
+        let digest = PresentedToken::parse_root(token).ok()?.digest();
+        if self.is_poisoned.load(Ordering::Acquire) {
+            return None;
+        }
+        let tokens = self.root_tokens.pin();
+        let found = tokens.get(&DigestKey::new(&digest))?;
+        let is_active = found.organization.as_ref().is_none_or(|organization| !organization.is_deleted());
+        is_active.then(|| Arc::clone(&found.root_key))
+    }
+
+    /// The key that has, or once had, this token: also a deleted key, and a token that rotation replaced.
+    #[must_use]
+    pub fn find_token(&self, token: &str) -> Option<KeyId> {
+        self.tokens.find(&PresentedToken::parse(token).ok()?.digest())
+    }
+
+    /// The organization with this id, deleted or not.
+    #[must_use]
+    pub fn organization(&self, id: &OrganizationId) -> Option<Arc<Organization>> {
+        self.organizations.get(id)
+    }
+
+    /// The API with this id, deleted or not.
+    #[must_use]
+    pub fn api(&self, id: ApiId) -> Option<Arc<Api>> {
+        self.apis.get(&id)
+    }
+
+    /// The root key with this id, revoked or not.
+    #[must_use]
+    pub fn root_key(&self, id: RootKeyId) -> Option<Arc<RootKey>> {
+        self.root_keys.get(&id)
+    }
+
+    /// At most `limit` organizations after the id given, in the order of ids, deleted ones too.
+    #[must_use]
+    pub fn organizations(&self, after: Option<&OrganizationId>, limit: usize) -> Vec<Arc<Organization>> {
+        self.organizations.page(after, limit)
+    }
+
+    /// At most `limit` APIs after the id given, in the order of ids, deleted ones too.
+    #[must_use]
+    pub fn apis(&self, after: Option<&ApiId>, limit: usize) -> Vec<Arc<Api>> {
+        self.apis.page(after, limit)
+    }
+
+    /// At most `limit` root keys after the id given, in the order of ids, revoked ones too.
+    #[must_use]
+    pub fn root_keys(&self, after: Option<&RootKeyId>, limit: usize) -> Vec<Arc<RootKey>> {
+        self.root_keys.page(after, limit)
+    }
+
+    /// How many organizations there are, deleted ones included.
+    #[must_use]
+    pub fn organization_count(&self) -> usize {
+        self.organizations.len()
+    }
+
+    /// How many APIs there are, deleted ones included.
+    #[must_use]
+    pub fn api_count(&self) -> usize {
+        self.apis.len()
+    }
+
+    /// How many root keys there are, revoked ones included.
+    #[must_use]
+    pub fn root_key_count(&self) -> usize {
+        self.root_keys.len()
+    }
+
+    /// How many keys there are in each status.
+    #[must_use]
+    pub fn key_counts(&self) -> KeyCounts {
+        self.writer().counts
+    }
+
+    /// When the next key ends whose end `KeyExpired` has still to record.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Timestamp> {
+        self.writer().next_expiry()
+    }
+
+    /// At most `limit` keys, in the order of their ends, that have ended at `now` and whose end `KeyExpired` has still
+    /// to record. Revoked keys are among them, deleted ones are not.
+    #[must_use]
+    pub fn due_expiries(&self, now: Timestamp, limit: usize) -> Vec<KeyId> {
+        self.writer().due_expiries(now, limit)
+    }
+
+    /// At most `limit` keys that are not deleted although their organization is, each with the event that deleted it.
+    #[must_use]
+    pub fn keys_of_deleted_organizations(&self, limit: usize) -> Vec<(KeyId, EventId)> {
+        self.writer().keys_of_deleted_organizations(limit)
+    }
+
+    /// Why the index has stopped, if it has: a committed record did not apply. From then on it takes in no record and
+    /// accepts no token, neither of a key nor of a root key, as it can no longer tell which ones were revoked. Whoever
+    /// answers from it had better say that the service is not available.
+    #[must_use]
+    pub fn poisoned(&self) -> Option<String> {
+        self.poison.get().cloned()
+    }
+
+    fn poison(&self, error: &NotApplicable) {
+        self.poison.get_or_init(|| error.to_string());
+        self.is_poisoned.store(true, Ordering::Release);
+    }
+
+    fn writer(&self) -> MutexGuard<'_, WriterState> {
+        // What a panic may have left half done is caught where records are applied.
+        self.writer.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

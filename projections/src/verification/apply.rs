@@ -1,0 +1,275 @@
+//! What each event changes in the index. Everything that can fail is looked at before anything is changed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use keyledger_engine::api::Api;
+use keyledger_engine::event::Event;
+use keyledger_engine::id::{ApiId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::key::{KeyCreated, KeyCreatedPersonal, KeyRotated, PreviousToken};
+use keyledger_engine::organization::Organization;
+use keyledger_engine::position::Position;
+use keyledger_engine::record::{Record, StreamId};
+use keyledger_engine::root_key::RootKey;
+use keyledger_engine::token::Digest;
+
+use super::token_map::{DigestKey, ReplacedToken, Token};
+use super::verified_key::{ApiRef, KeyText, VerifiedKey, VerifiedKeyParts};
+use super::writer_state::{KeyPlace, WriterState};
+use super::{RootToken, VerificationIndex};
+
+/// A record that cannot follow what the index has seen: the log is damaged, or another one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("the event at position {position} does not apply to the verification index: {reason}")]
+pub struct NotApplicable {
+    /// The record's position.
+    pub position: Position,
+    /// Why it does not apply.
+    pub reason: String,
+}
+
+type Reason = String;
+
+impl VerificationIndex {
+    /// Takes in the next record. A record that was taken in before is passed over. There must be one caller at a time;
+    /// a second one waits.
+    ///
+    /// # Errors
+    /// When the record does not follow the one before, or what it changes is not there. The index is as it was before.
+    pub fn apply(&self, record: &Record) -> Result<(), NotApplicable> {
+        let not_applicable = |reason: Reason| NotApplicable { position: record.position, reason };
+        let mut writer = self
+            .writer
+            .lock()
+            .map_err(|_| not_applicable("an earlier event was left half applied by a panic".into()))?;
+        let position = self.position();
+        if record.position <= position {
+            return Ok(());
+        }
+        if record.position != position.next() {
+            return Err(not_applicable(format!("the last one applied is at position {position}")));
+        }
+        if let Some(reason) = self.poison.get() {
+            return Err(not_applicable(format!("the index has stopped: {reason}")));
+        }
+        match &record.stream {
+            StreamId::Key(id) => self.apply_to_key(&mut writer, *id, record),
+            StreamId::Organization(id) => self.apply_to_organization(&mut writer, id, record),
+            StreamId::Api(id) => self.apply_to_api(&mut writer, *id, record),
+            StreamId::RootKey(id) => self.apply_to_root_key(&mut writer, *id, record),
+        }
+        .map_err(not_applicable)?;
+        self.position.store(record.position.get(), Ordering::Release);
+        self.positions.send_replace(record.position);
+        Ok(())
+    }
+
+    fn apply_to_organization(
+        &self,
+        writer: &mut WriterState,
+        id: &OrganizationId,
+        record: &Record,
+    ) -> Result<(), Reason> {
+        let before = self.organizations.get(id).map(Arc::unwrap_or_clone);
+        let after = Organization::apply(before, record).ok_or_else(|| does_not_follow(record))?;
+        let organization = writer.organization_ref(id).ok_or("there are too many organizations")?;
+        if matches!(record.event, Event::OrganizationDeleted(..)) {
+            organization.delete();
+            writer.organization_deleted(organization.number, record.id);
+        }
+        self.organizations.insert(id.clone(), after);
+        Ok(())
+    }
+
+    fn apply_to_api(&self, writer: &mut WriterState, id: ApiId, record: &Record) -> Result<(), Reason> {
+        let before = self.apis.get(&id).map(Arc::unwrap_or_clone);
+        let after = Api::apply(before, record).ok_or_else(|| does_not_follow(record))?;
+        let api = writer.apis.entry(id).or_insert_with(|| Arc::new(ApiRef::new(id, false)));
+        if after.deleted_at.is_some() {
+            api.delete();
+        }
+        self.apis.insert(id, after);
+        Ok(())
+    }
+
+    fn apply_to_root_key(
+        &self,
+        writer: &mut WriterState,
+        id: RootKeyId,
+        record: &Record,
+    ) -> Result<(), Reason> {
+        let before = self.root_keys.get(&id).map(Arc::unwrap_or_clone);
+        let after = RootKey::apply(before, record).ok_or_else(|| does_not_follow(record))?;
+        self.put_root_token(writer, &after)?;
+        self.root_keys.insert(id, after);
+        Ok(())
+    }
+
+    /// Lets a root key's token in, or no longer if the root key is revoked.
+    pub(super) fn put_root_token(&self, writer: &mut WriterState, root_key: &RootKey) -> Result<(), Reason> {
+        let tokens = self.root_tokens.pin();
+        let digest = DigestKey::new(&root_key.digest);
+        if root_key.revoked_at.is_some() {
+            // The token may have been given to another root key since: operators choose the first one themselves.
+            if tokens.get(&digest).is_some_and(|token| token.root_key.id == root_key.id) {
+                tokens.remove(&digest);
+            }
+            return Ok(());
+        }
+        let organization = match &root_key.organization_id {
+            Some(id) => Some(writer.organization_ref(id).ok_or("there are too many organizations")?),
+            None => None,
+        };
+        tokens.insert(digest, RootToken { root_key: Arc::new(root_key.clone()), organization });
+        Ok(())
+    }
+
+    fn apply_to_key(&self, writer: &mut WriterState, id: KeyId, record: &Record) -> Result<(), Reason> {
+        if let Event::KeyCreated(facts, personal) = &record.event {
+            return self.create_key(writer, id, record, facts, personal);
+        }
+        let guard = self.tokens.guard();
+        let (place, digest) = place_of(writer, id, record)?;
+        let before = self
+            .tokens
+            .get(&digest, &guard)
+            .map(Token::key)
+            .ok_or("the index has lost the token of the key")?;
+        let mut after = before.clone();
+        match &record.event {
+            // Descriptions are not part of any answer here.
+            Event::KeyDescriptionChanged(..) => return Ok(()),
+            Event::KeyRotated(facts, ()) => return self.rotate_key(writer, place, record, facts, before),
+            Event::KeyDeleted(..) => {
+                self.tokens.bury(&digest, id);
+                for token in writer.previous_tokens.get(&id).into_iter().flatten() {
+                    self.tokens.bury(&token.digest, id);
+                }
+                writer.key_deleted(before);
+                return Ok(());
+            }
+            Event::KeyRenamed((), personal) => {
+                after.edit_text(|text| text.name.clone_from(&personal.name));
+            }
+            Event::KeyMetadataChanged((), personal) => {
+                after.edit_text(|text| text.metadata.clone_from(&personal.metadata));
+            }
+            Event::KeyScopesChanged(facts, ()) => after.set_scopes(writer.scope_list(&facts.scopes)),
+            Event::KeyExpiryChanged(facts, ()) => after.set_expires_at(facts.expires_at),
+            Event::KeyRevoked(..) => after.set_revoked(true),
+            Event::KeyReactivated(..) => after.set_revoked(false),
+            Event::KeyExpired(..) => after.record_expiry(),
+            _ => return Err(does_not_follow(record)),
+        }
+        writer.key_changed(Some(before), &after);
+        let previous = writer.previous_tokens.get(&id).map_or(&[][..], Vec::as_slice);
+        self.put_key(after, &digest, previous);
+        Ok(())
+    }
+
+    fn create_key(
+        &self,
+        writer: &mut WriterState,
+        id: KeyId,
+        record: &Record,
+        facts: &KeyCreated,
+        personal: &KeyCreatedPersonal,
+    ) -> Result<(), Reason> {
+        let organization_id = record.organization_id.as_ref().ok_or("it names no organization")?;
+        if self.organizations.get(organization_id).is_none() {
+            return Err("its organization was never created".into());
+        }
+        let organization =
+            writer.organization_ref(organization_id).ok_or("there are too many organizations")?;
+        let api = match facts.api_id {
+            Some(api_id) => Some(Arc::clone(writer.apis.get(&api_id).ok_or("its API was never registered")?)),
+            None => None,
+        };
+        if writer.keys.contains_key(&KeyPlace::new(organization.number, id)) {
+            return Err("the key exists already".into());
+        }
+        self.check_unused(&facts.digest)?;
+        let key = VerifiedKey::new(VerifiedKeyParts {
+            key_id: id,
+            organization,
+            api,
+            scopes: writer.scope_list(&facts.scopes),
+            text: KeyText {
+                name: personal.name.clone(),
+                user_id: personal.user_id.clone(),
+                metadata: personal.metadata.clone(),
+            },
+            expires_at: facts.expires_at,
+            environment: facts.environment,
+            revoked: false,
+            expiry_recorded: false,
+        });
+        writer.key_created(&key, facts.digest);
+        self.put_key(key, &facts.digest, &[]);
+        Ok(())
+    }
+
+    fn rotate_key(
+        &self,
+        writer: &mut WriterState,
+        place: KeyPlace,
+        record: &Record,
+        facts: &KeyRotated,
+        key: &VerifiedKey,
+    ) -> Result<(), Reason> {
+        self.check_unused(&facts.digest)?;
+        let Some(current) = writer.keys.get_mut(&place) else { return Err(does_not_follow(record)) };
+        let replaced = std::mem::replace(current, facts.digest);
+        let before = writer.previous_tokens.remove(&key.key_id()).unwrap_or_default();
+        let after = facts.previous_tokens_after(&before, replaced, record.time);
+        // The new token first, then the old ones: at no time is the key without a token.
+        self.put_key(key.clone(), &facts.digest, &after);
+        for digest in before.iter().map(|token| &token.digest).chain([&replaced]) {
+            if !after.iter().any(|token| token.digest == *digest) {
+                self.tokens.bury(digest, key.key_id());
+            }
+        }
+        if !after.is_empty() {
+            writer.previous_tokens.insert(key.key_id(), after);
+        }
+        Ok(())
+    }
+
+    /// Two keys with one token would hide one of them from verification.
+    fn check_unused(&self, digest: &Digest) -> Result<(), Reason> {
+        match self.tokens.find(digest) {
+            Some(key_id) => Err(format!("its token is or was that of {key_id}")),
+            None => Ok(()),
+        }
+    }
+
+    /// Shows a key as it is now under all tokens that are accepted for it.
+    pub(super) fn put_key(&self, key: VerifiedKey, digest: &Digest, previous: &[PreviousToken]) {
+        let replaced: Vec<_> = previous
+            .iter()
+            .map(|token| {
+                let replaced = ReplacedToken { valid_until: token.valid_until, key: key.clone() };
+                (&token.digest, Token::Previous(Box::new(replaced)))
+            })
+            .collect();
+        self.tokens.insert(digest, Token::Current(key));
+        for (digest, token) in replaced {
+            self.tokens.insert(digest, token);
+        }
+    }
+}
+
+/// Where a key that is not deleted stands, and the digest of its present token.
+fn place_of(writer: &WriterState, id: KeyId, record: &Record) -> Result<(KeyPlace, Digest), Reason> {
+    let organization_id = record.organization_id.as_ref().ok_or("it names no organization")?;
+    writer
+        .organizations
+        .get(organization_id)
+        .map(|organization| KeyPlace::new(organization.number, id))
+        .and_then(|place| writer.keys.get(&place).map(|digest| (place, *digest)))
+        .ok_or_else(|| "the organization that it names has no such key, or has it no more".into())
+}
+
+fn does_not_follow(record: &Record) -> Reason {
+    format!("{} cannot follow what happened to {} before", record.event.event_type(), record.stream)
+}

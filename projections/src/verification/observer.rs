@@ -1,0 +1,30 @@
+//! Keeps the index exact: the ledger's writer shows it every record before the command is answered.
+
+use std::sync::Arc;
+
+use keyledger_engine::ledger::Observer;
+use keyledger_engine::record::Record;
+
+use super::VerificationIndex;
+
+/// Applies what the ledger commits to an index. A record that does not apply poisons the index: see
+/// [`VerificationIndex::poisoned`].
+pub struct VerificationObserver(pub Arc<VerificationIndex>);
+
+impl Observer for VerificationObserver {
+    fn committed(&mut self, records: &[Record]) {
+        for record in records {
+            if self.0.poisoned().is_some() {
+                return;
+            }
+            if let Err(error) = self.0.apply(record) {
+                tracing::error!(
+                    position = error.position.get(),
+                    reason = %error.reason,
+                    "the verification index cannot take in a committed event; no token is accepted until a restart"
+                );
+                self.0.poison(&error);
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! Tokens by digest: those that are accepted, and those that no longer are.
+
+use std::hash::{BuildHasherDefault, Hash, Hasher};
+
+use keyledger_engine::id::KeyId;
+use keyledger_engine::time::Timestamp;
+use keyledger_engine::token::Digest;
+use papaya::{Guard, HashMap};
+
+use super::verified_key::VerifiedKey;
+
+/// The first `N` bytes of a digest.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct DigestKey<const N: usize>([u8; N]);
+
+impl<const N: usize> DigestKey<N> {
+    pub(super) fn new(digest: &Digest) -> Self {
+        const { assert!(8 <= N && N <= 32) };
+        let mut bytes = [0; N];
+        for (to, from) in bytes.iter_mut().zip(digest.as_bytes()) {
+            *to = *from;
+        }
+        Self(bytes)
+    }
+
+    pub(super) const fn from_bytes(bytes: [u8; N]) -> Self {
+        Self(bytes)
+    }
+
+    pub(super) const fn as_bytes(&self) -> &[u8; N] {
+        &self.0
+    }
+}
+
+/// Digests are uniform: their first bytes are as good a hash as any.
+impl<const N: usize> Hash for DigestKey<N> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(self.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)));
+    }
+}
+
+/// Takes the number that it is given for the hash.
+#[derive(Default, Clone, Copy)]
+pub(super) struct IdentityHasher(u64);
+
+impl Hasher for IdentityHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+pub(super) type DigestMap<const N: usize, V> = HashMap<DigestKey<N>, V, BuildHasherDefault<IdentityHasher>>;
+
+/// What a token stands for.
+#[derive(Debug)]
+pub(super) enum Token {
+    /// The key's present token.
+    Current(VerifiedKey),
+    /// A token that rotation replaced. There are few, so the common case stays small.
+    Previous(Box<ReplacedToken>),
+}
+
+/// A token that rotation replaced, accepted for a while longer.
+#[derive(Debug)]
+pub(super) struct ReplacedToken {
+    pub(super) valid_until: Timestamp,
+    pub(super) key: VerifiedKey,
+}
+
+impl Token {
+    /// The key, if the token is accepted at `now`.
+    pub(super) fn accepted_at(&self, now: Timestamp) -> Option<&VerifiedKey> {
+        match self {
+            Self::Current(key) => Some(key),
+            Self::Previous(token) => (now < token.valid_until).then_some(&token.key),
+        }
+    }
+
+    pub(super) const fn key(&self) -> &VerifiedKey {
+        match self {
+            Self::Current(key) => key,
+            Self::Previous(token) => &token.key,
+        }
+    }
+}
+
+// Beside the digest, half of what a key costs in the map.
+const _: () = assert!(size_of::<Token>() == 64);
+
+/// All tokens that ever were.
+pub(super) struct TokenMap {
+    live: DigestMap<32, Token>,
+    /// Tokens that will never be accepted again, for `find`. Half a digest is enough to tell them apart: nobody can
+    /// make two tokens agree in 128 bits of it.
+    dead: DigestMap<16, KeyId>,
+}
+
+impl TokenMap {
+    pub(super) fn new() -> Self {
+        Self::with_capacity(0, 0)
+    }
+
+    pub(super) fn with_capacity(live: usize, dead: usize) -> Self {
+        Self {
+            live: HashMap::with_capacity_and_hasher(live, BuildHasherDefault::default()),
+            dead: HashMap::with_capacity_and_hasher(dead, BuildHasherDefault::default()),
+        }
+    }
+
+    pub(super) fn guard(&self) -> impl Guard + '_ {
+        self.live.guard()
+    }
+
+    pub(super) fn get<'g>(&self, digest: &Digest, guard: &'g impl Guard) -> Option<&'g Token> {
+        self.live.get(&DigestKey::new(digest), guard)
+    }
+
+    /// The key that has, or once had, this token.
+    pub(super) fn find(&self, digest: &Digest) -> Option<KeyId> {
+        // A token is among the dead before it leaves the living, so looking in this order cannot miss it.
+        let living = self.live.pin().get(&DigestKey::new(digest)).map(|token| token.key().key_id());
+        living.or_else(|| self.dead.pin().get(&DigestKey::new(digest)).copied())
+    }
+
+    pub(super) fn insert(&self, digest: &Digest, token: Token) {
+        self.live.pin().insert(DigestKey::new(digest), token);
+    }
+
+    /// Moves a token to those that are never accepted again.
+    pub(super) fn bury(&self, digest: &Digest, key_id: KeyId) {
+        self.insert_dead(DigestKey::new(digest), key_id);
+        self.live.pin().remove(&DigestKey::new(digest));
+    }
+
+    pub(super) fn insert_dead(&self, digest: DigestKey<16>, key_id: KeyId) {
+        self.dead.pin().insert(digest, key_id);
+    }
+
+    pub(super) fn dead_len(&self) -> usize {
+        self.dead.len()
+    }
+
+    /// Shows every token that is never accepted again.
+    pub(super) fn try_for_each_dead<E>(
+        &self,
+        mut f: impl FnMut(&DigestKey<16>, KeyId) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.dead.pin().iter().try_for_each(|(digest, key_id)| f(digest, *key_id))
+    }
+}

@@ -1,0 +1,202 @@
+//! What only the writer needs: where each key's token is, and what Keyledger itself has still to do. Verification never
+//! looks here.
+
+use std::borrow::Borrow;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+
+use keyledger_engine::id::{ApiId, EventId, KeyId, OrganizationId};
+use keyledger_engine::key::{KeyStatus, PreviousToken};
+use keyledger_engine::text::Scope;
+use keyledger_engine::time::Timestamp;
+use keyledger_engine::token::Digest;
+
+use super::verified_key::{ApiRef, OrganizationRef, ScopeList, VerifiedKey};
+
+/// The pool of scope lists is swept when it has this many, and again whenever it has doubled since.
+const SCOPE_LISTS_SWEEP_MIN: usize = 1_024;
+
+/// How many keys there are in each status, as far as the log tells: a key whose time has come counts as expired once
+/// `KeyExpired` is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeyCounts {
+    /// Neither revoked nor expired nor deleted.
+    pub active: u64,
+    /// Revoked, neither expired nor deleted.
+    pub revoked: u64,
+    /// Expired and not deleted.
+    pub expired: u64,
+    /// Deleted.
+    pub deleted: u64,
+}
+
+impl KeyCounts {
+    fn of(&mut self, status: KeyStatus) -> &mut u64 {
+        match status {
+            KeyStatus::Active => &mut self.active,
+            KeyStatus::Revoked => &mut self.revoked,
+            KeyStatus::Expired => &mut self.expired,
+            KeyStatus::Deleted => &mut self.deleted,
+        }
+    }
+
+    /// Counts a key that went from one status to another.
+    pub(super) fn record(&mut self, before: Option<KeyStatus>, after: KeyStatus) {
+        if let Some(before) = before {
+            let count = self.of(before);
+            *count = count.saturating_sub(1);
+        }
+        *self.of(after) += 1;
+    }
+}
+
+/// A key's organization and id. Bytes rather than a number, which would be padded from 20 bytes to 32.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct KeyPlace {
+    pub(super) organization: u32,
+    key: [u8; 16],
+}
+
+impl KeyPlace {
+    pub(super) const fn new(organization: u32, key: KeyId) -> Self {
+        Self { organization, key: key.to_u128().to_be_bytes() }
+    }
+
+    pub(super) const fn key_id(&self) -> KeyId {
+        KeyId::from_u128(u128::from_be_bytes(self.key))
+    }
+}
+
+/// A scope list that is looked up by its scopes.
+#[derive(PartialEq, Eq, Hash)]
+struct PooledScopes(ScopeList);
+
+impl Borrow<[Scope]> for PooledScopes {
+    fn borrow(&self) -> &[Scope] {
+        &self.0
+    }
+}
+
+#[derive(Default)]
+pub(super) struct WriterState {
+    /// Every key that is not deleted, by organization, with the digest of its present token.
+    pub(super) keys: BTreeMap<KeyPlace, Digest>,
+    /// Tokens that rotation replaced and that were still accepted at the last rotation.
+    pub(super) previous_tokens: HashMap<KeyId, Vec<PreviousToken>>,
+    pub(super) organizations: HashMap<OrganizationId, Arc<OrganizationRef>>,
+    pub(super) apis: HashMap<ApiId, Arc<ApiRef>>,
+    pub(super) counts: KeyCounts,
+    /// The event that deleted each deleted organization.
+    pub(super) organization_deletions: HashMap<u32, EventId>,
+    /// Deleted organizations that have keys still.
+    organizations_to_clear: BTreeSet<u32>,
+    /// The ends that `KeyExpired` has still to record, in milliseconds.
+    expiries: BTreeSet<(i64, [u8; 16])>,
+    scope_lists: HashSet<PooledScopes>,
+    scope_lists_sweep_at: usize,
+}
+
+impl WriterState {
+    /// The organization with this id, which need not exist yet: a root key may be bound to it before.
+    pub(super) fn organization_ref(&mut self, id: &OrganizationId) -> Option<Arc<OrganizationRef>> {
+        if let Some(organization) = self.organizations.get(id) {
+            return Some(Arc::clone(organization));
+        }
+        let number = u32::try_from(self.organizations.len()).ok()?;
+        let organization = Arc::new(OrganizationRef::new(id.clone(), number, false));
+        self.organizations.insert(id.clone(), Arc::clone(&organization));
+        Some(organization)
+    }
+
+    /// These scopes, shared with all keys that carry the same ones.
+    pub(super) fn scope_list(&mut self, scopes: &[Scope]) -> ScopeList {
+        if let Some(list) = self.scope_lists.get(scopes) {
+            return Arc::clone(&list.0);
+        }
+        if self.scope_lists.len() >= self.scope_lists_sweep_at.max(SCOPE_LISTS_SWEEP_MIN) {
+            self.scope_lists.retain(|list| Arc::strong_count(&list.0) > 1);
+            self.scope_lists_sweep_at = self.scope_lists.len() * 2;
+        }
+        let list: ScopeList = Arc::new(scopes.into());
+        self.scope_lists.insert(PooledScopes(Arc::clone(&list)));
+        list
+    }
+
+    pub(super) fn organization_deleted(&mut self, number: u32, event: EventId) {
+        self.organization_deletions.insert(number, event);
+        if self.has_keys(number) {
+            self.organizations_to_clear.insert(number);
+        }
+    }
+
+    /// Takes note of a key as it is now, and was before, if it was.
+    pub(super) fn key_changed(&mut self, before: Option<&VerifiedKey>, after: &VerifiedKey) {
+        self.counts.record(before.map(VerifiedKey::recorded_status), after.recorded_status());
+        self.replace_expiry(before, Some(after));
+    }
+
+    pub(super) fn key_created(&mut self, key: &VerifiedKey, digest: Digest) {
+        let number = key.organization().number;
+        self.keys.insert(KeyPlace::new(number, key.key_id()), digest);
+        if self.organization_deletions.contains_key(&number) {
+            self.organizations_to_clear.insert(number);
+        }
+        self.key_changed(None, key);
+    }
+
+    pub(super) fn key_deleted(&mut self, key: &VerifiedKey) {
+        let number = key.organization().number;
+        self.keys.remove(&KeyPlace::new(number, key.key_id()));
+        self.previous_tokens.remove(&key.key_id());
+        if !self.has_keys(number) {
+            self.organizations_to_clear.remove(&number);
+        }
+        self.counts.record(Some(key.recorded_status()), KeyStatus::Deleted);
+        self.replace_expiry(Some(key), None);
+    }
+
+    fn replace_expiry(&mut self, before: Option<&VerifiedKey>, after: Option<&VerifiedKey>) {
+        let entry = |key: &VerifiedKey| {
+            key.pending_expiry().map(|end| (end.millis(), key.key_id().to_u128().to_be_bytes()))
+        };
+        let (before, after) = (before.and_then(entry), after.and_then(entry));
+        if before != after {
+            if let Some(entry) = before {
+                self.expiries.remove(&entry);
+            }
+            self.expiries.extend(after);
+        }
+    }
+
+    fn keys_of(&self, organization: u32) -> impl Iterator<Item = KeyId> {
+        let first = KeyPlace { organization, key: [0; 16] };
+        let last = KeyPlace { organization, key: [u8::MAX; 16] };
+        self.keys.range(first..=last).map(|(place, _)| place.key_id())
+    }
+
+    fn has_keys(&self, organization: u32) -> bool {
+        self.keys_of(organization).next().is_some()
+    }
+
+    pub(super) fn next_expiry(&self) -> Option<Timestamp> {
+        self.expiries.first().map(|(millis, _)| Timestamp::from_millis(*millis))
+    }
+
+    pub(super) fn due_expiries(&self, now: Timestamp, limit: usize) -> Vec<KeyId> {
+        self.expiries
+            .iter()
+            .take_while(|(millis, _)| *millis <= now.millis())
+            .take(limit)
+            .map(|(_, key)| KeyId::from_u128(u128::from_be_bytes(*key)))
+            .collect()
+    }
+
+    pub(super) fn keys_of_deleted_organizations(&self, limit: usize) -> Vec<(KeyId, EventId)> {
+        self.organizations_to_clear
+            .iter()
+            .filter_map(|number| self.organization_deletions.get(number).map(|event| (*number, *event)))
+            .flat_map(|(number, event)| self.keys_of(number).map(move |key_id| (key_id, event)))
+            .take(limit)
+            .collect()
+    }
+}
