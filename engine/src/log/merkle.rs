@@ -41,6 +41,12 @@ impl Frontier {
         self.size
     }
 
+    /// The roots of the perfect subtrees, largest first.
+    #[must_use]
+    pub fn roots(&self) -> &[Hash] {
+        &self.roots
+    }
+
     /// Adds a leaf. `completed(level, index, hash)` is told of every perfect subtree that it completes: `level` counts
     /// from 0 for the leaf itself, `index` from 0 at the left.
     pub fn append(&mut self, leaf: Hash, mut completed: impl FnMut(u8, u64, &Hash)) {

@@ -43,7 +43,7 @@ impl RedbReader {
     }
 
     /// Calls `each` with position and entry of the records after `after`, at most `records_max`.
-    fn scan(
+    pub(super) fn scan(
         &self,
         after: Position,
         records_max: usize,
