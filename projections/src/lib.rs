@@ -5,10 +5,13 @@
 //!   answered.
 //! * [`key_list`]: searchable rows of keys.
 //! * [`audit_trail`]: which events concern an organization, an actor, a type.
-//! * [`projection`] and [`runner`]: what a stored projection is, and what keeps it caught up with the log.
+//! * [`projection`], [`store`], [`replay`] and [`runner`]: what a stored projection is, its file, how it is brought up to
+//!   the log, and what keeps it there.
 
 pub mod audit_trail;
 pub mod key_list;
 pub mod projection;
+pub mod replay;
 pub mod runner;
+pub mod store;
 pub mod verification;

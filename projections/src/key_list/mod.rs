@@ -1,1 +1,240 @@
-//! Under construction by its owner.
+//! The key list: keys by organization, with filters, substring search, sorts and pages.
+//!
+//! The keys themselves are rows of the projection's file. What filters, sorts and search look at is also kept in memory,
+//! column by column and chunk by chunk for each organization. A query takes the chunks as they are, by reference, and
+//! works on them without holding up the next change: whoever changes a chunk that a query still uses changes a copy.
+
+mod chunk;
+mod cursor;
+mod fold;
+mod query;
+mod row_set;
+mod search;
+mod text_column;
+
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use keyledger_engine::id::{KeyId, OrganizationId};
+use keyledger_engine::key::Key;
+use keyledger_engine::position::Version;
+use keyledger_engine::record::{Record, StreamId};
+
+use crate::projection::{self, Projection};
+use crate::store::{self, Changes, Snapshot};
+use chunk::{Chunk, Columns};
+
+pub use query::{KeyPage, KeyQuery, KeySort, QueryError, TOTAL_MAX};
+
+/// Answers queries; cheap to clone.
+#[derive(Clone)]
+pub struct KeyList {
+    shared: Arc<RwLock<Shared>>,
+}
+
+impl KeyList {
+    /// A key list, and the projection that fills it once it is started.
+    #[must_use]
+    pub fn new() -> (Self, KeyListProjection) {
+        let shared = Arc::default();
+        (Self { shared: Arc::clone(&shared) }, KeyListProjection { shared, changed: HashMap::new() })
+    }
+
+    /// The page that a query asks for. May read from the disk.
+    ///
+    /// # Errors
+    /// When the cursor is not one of this query, or the rows cannot be read.
+    pub fn query(&self, query: &KeyQuery) -> Result<KeyPage, QueryError> {
+        let (mut chunks, rows) = {
+            let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
+            let rows = shared.rows.clone().ok_or(store::Error::Stopped)?;
+            (shared.chunks(query.organization_id.as_ref()), rows)
+        };
+        let found = search::search(query, &mut chunks)?;
+        let keys = found.ids.iter().map(|id| {
+            let key = read_key(&rows, *id)?;
+            key.ok_or_else(|| rows.damaged(format!("no row for {id}")))
+        });
+        Ok(KeyPage {
+            keys: keys.collect::<Result<_, _>>()?,
+            next_cursor: found.next_cursor,
+            total: found.total,
+            total_capped: found.total_capped,
+            position: rows.checkpoint().position,
+        })
+    }
+
+    /// A key, whatever its state. May read from the disk.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    pub fn get(&self, id: KeyId) -> Result<Option<Key>, store::Error> {
+        let rows = self.shared.read().unwrap_or_else(PoisonError::into_inner).rows.clone();
+        read_key(&rows.ok_or(store::Error::Stopped)?, id)
+    }
+}
+
+#[derive(Default)]
+struct Shared {
+    organizations: Vec<Vec<Arc<Chunk>>>,
+    organization_indexes: HashMap<OrganizationId, u32>,
+    places: HashMap<KeyId, Place>,
+    rows: Option<Snapshot>,
+}
+
+/// Where a key's columns are.
+#[derive(Clone, Copy)]
+struct Place {
+    organization: u32,
+    chunk: u32,
+    row: u16,
+}
+
+impl Shared {
+    fn chunks(&self, organization_id: Option<&OrganizationId>) -> Vec<Arc<Chunk>> {
+        match organization_id {
+            None => self.organizations.iter().flatten().cloned().collect(),
+            Some(id) => {
+                let index = self.organization_indexes.get(id);
+                index.and_then(|index| self.organizations.get(*index as usize)).cloned().unwrap_or_default()
+            }
+        }
+    }
+
+    fn put(&mut self, key: &Key, columns: &Columns) {
+        if let Some(place) = self.places.get(&key.id) {
+            let chunks = self.organizations.get_mut(place.organization as usize);
+            if let Some(chunk) = chunks.and_then(|chunks| chunks.get_mut(place.chunk as usize)) {
+                Arc::make_mut(chunk).set(place.row as usize, columns);
+            }
+            return;
+        }
+        let organization = match self.organization_indexes.get(&key.organization_id) {
+            Some(index) => *index,
+            None => {
+                let index = self.organizations.len() as u32;
+                self.organizations.push(Vec::new());
+                self.organization_indexes.insert(key.organization_id.clone(), index);
+                index
+            }
+        };
+        let Some(chunks) = self.organizations.get_mut(organization as usize) else { return };
+        if chunks.last().is_none_or(|chunk| chunk.is_full()) {
+            chunks.push(Arc::default());
+        }
+        let chunk_index = chunks.len() as u32 - 1;
+        if let Some(chunk) = chunks.last_mut() {
+            let row = Arc::make_mut(chunk).push(key.id, columns);
+            self.places.insert(key.id, Place { organization, chunk: chunk_index, row });
+        }
+    }
+}
+
+/// Fills a [`KeyList`]: a row for each key, by its id.
+pub struct KeyListProjection {
+    shared: Arc<RwLock<Shared>>,
+    changed: HashMap<KeyId, Key>,
+}
+
+impl Projection for KeyListProjection {
+    const NAME: &'static str = "key-list";
+    const VERSION: u32 = 1;
+
+    fn load(&mut self, rows: Snapshot) -> Result<(), store::Error> {
+        let mut loaded = Shared::default();
+        for row in rows.rows_from(&[])? {
+            let (id, bytes) = row?;
+            let key = decode_key(&rows, &bytes)?;
+            if id != row_key(key.id) {
+                return Err(rows.damaged("a row has another key's id"));
+            }
+            loaded.put(&key, &Columns::of(&key));
+        }
+        loaded.rows = Some(rows);
+        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        Ok(())
+    }
+
+    fn apply(&mut self, rows: &Snapshot, record: &Record) -> Result<(), projection::Error> {
+        let StreamId::Key(id) = record.stream else { return Ok(()) };
+        let key = match self.changed.remove(&id) {
+            Some(key) => Some(key),
+            // The first event of a stream has no row before it; looking for one would cost most of the replay's time.
+            None if record.version == Version::NONE.next() => None,
+            None => read_key(rows, id)?,
+        };
+        if key.as_ref().map_or(Version::NONE, |key| key.version).next() != record.version {
+            return Err(projection::Error::poison(format!(
+                "{id}: version {} is out of turn",
+                record.version
+            )));
+        }
+        let Some(key) = Key::apply(key, record) else {
+            let event_type = record.event.event_type();
+            return Err(projection::Error::poison(format!("{id}: {event_type} does not fit its state")));
+        };
+        self.changed.insert(id, key);
+        Ok(())
+    }
+
+    fn write(&mut self, changes: &mut Changes) -> Result<(), store::Error> {
+        let mut ids: Vec<KeyId> = self.changed.keys().copied().collect();
+        ids.sort_unstable();
+        for id in ids {
+            let Some(key) = self.changed.get(&id) else { continue };
+            let mut encoded = Ok(());
+            changes.put(&row_key(id), |bytes| encoded = rmp_serde::encode::write(bytes, key));
+            encoded.map_err(|error| store::Error::Unavailable {
+                file: Self::NAME.into(),
+                reason: format!("{id} cannot be encoded: {error}"),
+            })?;
+        }
+        Ok(())
+    }
+
+    fn publish(&mut self, rows: Snapshot) {
+        // Creation order within a batch, so that the chunks' spans of time overlap little.
+        let mut changed: Vec<(Key, Columns)> = self
+            .changed
+            .drain()
+            .map(|(_, key)| {
+                let columns = Columns::of(&key);
+                (key, columns)
+            })
+            .collect();
+        changed.sort_unstable_by_key(|(key, columns)| (columns.created_at(), key.id));
+        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        for (key, columns) in &changed {
+            shared.put(key, columns);
+        }
+        shared.rows = Some(rows);
+    }
+
+    fn discard(&mut self, _rows: &Snapshot) -> Result<(), store::Error> {
+        self.changed.clear();
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        self.shared.write().unwrap_or_else(PoisonError::into_inner).rows = None;
+    }
+
+    fn row_name(key: &[u8]) -> String {
+        match key.try_into() {
+            Ok(bytes) => KeyId::from_u128(u128::from_be_bytes(bytes)).to_string(),
+            Err(_) => "a row that is no key's".into(),
+        }
+    }
+}
+
+fn row_key(id: KeyId) -> [u8; 16] {
+    id.to_u128().to_be_bytes()
+}
+
+fn read_key(rows: &Snapshot, id: KeyId) -> Result<Option<Key>, store::Error> {
+    rows.get(&row_key(id), |bytes| decode_key(rows, bytes))?.transpose()
+}
+
+fn decode_key(rows: &Snapshot, bytes: &[u8]) -> Result<Key, store::Error> {
+    rmp_serde::from_slice(bytes).map_err(|error| rows.damaged(format!("not a key: {error}")))
+}

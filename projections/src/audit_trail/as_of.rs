@@ -1,0 +1,43 @@
+//! A key as it was.
+
+use keyledger_engine::id::KeyId;
+use keyledger_engine::key::Key;
+use keyledger_engine::log::{self, LogReader};
+use keyledger_engine::position::Position;
+use keyledger_engine::record::{Record, StreamId};
+use keyledger_engine::time::Timestamp;
+
+/// A point in the log's course.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum At {
+    /// After the event at this position.
+    Position(Position),
+    /// After all events up to and including this instant.
+    Time(Timestamp),
+}
+
+/// A key as it was, with the events that had made it so; `None` if it was not there yet. Deleted keys are there.
+///
+/// # Errors
+/// When the log cannot be read, or its events do not fit together.
+pub fn key_at(
+    reader: &dyn LogReader,
+    key_id: KeyId,
+    at: At,
+) -> Result<Option<(Key, Vec<Record>)>, log::Error> {
+    let mut records = reader.read_stream(&StreamId::Key(key_id))?.records;
+    records.retain(|record| match at {
+        At::Position(position) => record.position <= position,
+        At::Time(time) => record.time <= time,
+    });
+    let mut key = None;
+    for record in &records {
+        let next = Key::apply(key, record).ok_or_else(|| log::Error::Damaged {
+            file: "event log".into(),
+            position: record.position,
+            reason: format!("{} does not fit the events of {key_id} before it", record.event.event_type()),
+        })?;
+        key = Some(next);
+    }
+    Ok(key.map(|key| (key, records)))
+}

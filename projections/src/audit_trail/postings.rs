@@ -1,0 +1,154 @@
+//! Where terms occur: rows of `(block, term) -> bitmap`. The block stands first in a row's key, so that the log's growth
+//! adds to the end of the rows only; a query for a term looks once into each block.
+
+use std::collections::HashMap;
+
+use keyledger_engine::position::Position;
+use keyledger_engine::record::Record;
+use roaring::RoaringBitmap;
+
+use super::term;
+use crate::store::{self, Changes, Snapshot};
+
+/// Positions in a block.
+pub(super) const BLOCK_LEN: u64 = 1 << 16;
+
+/// The block that a position is in; the positions of a block are `block * BLOCK_LEN + 1 ..= (block + 1) * BLOCK_LEN`.
+pub(super) fn block_of(position: Position) -> u64 {
+    position.entry_index().unwrap_or(0) / BLOCK_LEN
+}
+
+fn offset_of(position: Position) -> u16 {
+    (position.entry_index().unwrap_or(0) % BLOCK_LEN) as u16
+}
+
+/// The position at an offset of a block.
+pub(super) fn position_at(block: u64, offset: u32) -> Position {
+    Position::new(block * BLOCK_LEN + u64::from(offset) + 1)
+}
+
+fn row_key(block: u64, term: &[u8]) -> Vec<u8> {
+    // 2^32 blocks are 2^48 events.
+    let mut key = (block as u32).to_be_bytes().to_vec();
+    key.extend_from_slice(term);
+    key
+}
+
+/// What people call the row with this key.
+pub(super) fn row_name(key: &[u8]) -> String {
+    match key.split_first_chunk::<4>() {
+        Some((block, term)) => {
+            let block = u64::from(u32::from_be_bytes(*block));
+            let (first, last) = (position_at(block, 0), position_at(block, u32::from(u16::MAX)));
+            format!("{}, positions {first} to {last}", term::name(term))
+        }
+        None => "a row that is no term's".into(),
+    }
+}
+
+/// The offsets in `block` at which all of `terms` occur; `None` when they do not.
+pub(super) fn find(
+    rows: &Snapshot,
+    block: u64,
+    terms: &[Vec<u8>],
+) -> Result<Option<RoaringBitmap>, store::Error> {
+    let mut found: Option<RoaringBitmap> = None;
+    for term in terms {
+        let bitmap = rows.get(&row_key(block, term), |bytes| RoaringBitmap::deserialize_from(bytes))?;
+        let Some(bitmap) = bitmap else { return Ok(None) };
+        let bitmap = bitmap.map_err(|error| rows.damaged(format!("not a bitmap: {error}")))?;
+        found = Some(match found {
+            None => bitmap,
+            Some(found) => found & bitmap,
+        });
+    }
+    Ok(found.filter(|bitmap| !bitmap.is_empty()))
+}
+
+/// The offsets of one term in the block that is being filled, ascending.
+#[derive(Default)]
+struct Posting {
+    offsets: Vec<u16>,
+    changed: bool,
+}
+
+#[derive(Default)]
+struct Block {
+    number: u64,
+    postings: HashMap<Box<[u8]>, Posting>,
+}
+
+/// The block that the log's end is in. Blocks before it never change, so that nothing has to be read to add to it.
+#[derive(Default)]
+pub(super) struct OpenBlocks {
+    open: Block,
+    /// Blocks that were filled since the last commit.
+    filled: Vec<Block>,
+    term: Vec<u8>,
+}
+
+impl OpenBlocks {
+    /// The block that the rows end in.
+    pub(super) fn load(rows: &Snapshot) -> Result<Self, store::Error> {
+        let number = block_of(rows.checkpoint().position);
+        let prefix = row_key(number, &[]);
+        let mut open = Block { number, postings: HashMap::new() };
+        for row in rows.rows_from(&prefix)? {
+            let (key, bytes) = row?;
+            let Some(term) = key.strip_prefix(prefix.as_slice()) else {
+                return Err(rows.damaged("a row is of a block that is yet to come"));
+            };
+            let bitmap = RoaringBitmap::deserialize_from(bytes.as_slice())
+                .map_err(|error| rows.damaged(format!("not a bitmap: {error}")))?;
+            let offsets = bitmap.iter().map(|offset| offset as u16).collect();
+            open.postings.insert(term.into(), Posting { offsets, changed: false });
+        }
+        Ok(Self { open, ..Self::default() })
+    }
+
+    /// Notes a record, which must be the next one.
+    pub(super) fn add(&mut self, record: &Record) -> Result<(), String> {
+        let (number, offset) = (block_of(record.position), offset_of(record.position));
+        if number != self.open.number {
+            let next = Block { number, postings: HashMap::with_capacity(self.open.postings.len()) };
+            self.filled.push(std::mem::replace(&mut self.open, next));
+        }
+        let postings = &mut self.open.postings;
+        term::each(record, &mut self.term, |term| {
+            let posting = match postings.get_mut(term) {
+                Some(posting) => posting,
+                None => postings.entry(term.into()).or_default(),
+            };
+            posting.offsets.push(offset);
+            posting.changed = true;
+        });
+        Ok(())
+    }
+
+    /// Gives the rows that changed since the last commit.
+    pub(super) fn write(&self, changes: &mut Changes) {
+        for block in self.filled.iter().chain([&self.open]) {
+            let mut changed: Vec<_> = block.postings.iter().filter(|(_, posting)| posting.changed).collect();
+            changed.sort_unstable_by_key(|(term, _)| *term);
+            for (term, posting) in changed {
+                changes.put(&row_key(block.number, term), |bytes| encode(&posting.offsets, bytes));
+            }
+        }
+    }
+
+    /// Takes note that what [`OpenBlocks::write`] gave is committed.
+    pub(super) fn committed(&mut self) {
+        self.filled.clear();
+        for posting in self.open.postings.values_mut() {
+            posting.changed = false;
+        }
+    }
+}
+
+/// The bytes depend on the offsets alone, not on the batches that they came in.
+fn encode(offsets: &[u16], bytes: &mut Vec<u8>) {
+    let mut bitmap: RoaringBitmap = offsets.iter().map(|offset| u32::from(*offset)).collect();
+    bitmap.optimize();
+    // Writing to memory does not fail.
+    let _ = bitmap.serialize_into(bytes);
+}

@@ -1,0 +1,105 @@
+//! An event as people and other programs are shown it. A token's digest is never part of it.
+
+use keyledger_engine::event::Event;
+use keyledger_engine::key::KeyCreated;
+use keyledger_engine::record::Record;
+use keyledger_engine::text::Metadata;
+use keyledger_engine::token::TokenHint;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+/// The event as a JSON object: its place, its time, who issued it, and under `data` what it says, facts and personal
+/// part together. What is absent is `null`.
+#[must_use]
+pub fn event_json(record: &Record) -> Value {
+    let event_type = record.event.event_type();
+    json!({
+        "position": record.position.get(),
+        "id": record.id.to_string(),
+        "time": record.time.to_string(),
+        "type": event_type.as_str(),
+        "schema": event_type.schema(),
+        "stream": { "kind": record.stream.kind().as_str(), "id": record.stream.to_string() },
+        "version": record.version.get(),
+        "key_id": record.stream.key_id().map(|id| id.to_string()),
+        "organization_id": record.organization_id.as_ref().map(|id| id.as_str()),
+        "actor": {
+            "kind": record.actor.kind.as_str(),
+            "id": record.actor.id,
+            "ip": record.actor.ip.map(|ip| ip.to_string()),
+            "user_agent": record.actor.user_agent,
+        },
+        "request_id": record.request_id,
+        "causation_id": record.causation.map(|id| id.to_string()),
+        "data": data(&record.event),
+    })
+}
+
+fn data(event: &Event) -> Value {
+    match event {
+        Event::KeyCreated(facts, personal) => {
+            // Taken apart so that a field added to the event cannot be forgotten, or shown, without a decision.
+            let KeyCreated { digest: _, hint, environment, owner, api_id, scopes, expires_at } = facts;
+            with_hint(
+                hint,
+                [
+                    ("user_id", value(&personal.user_id)),
+                    ("name", value(&personal.name)),
+                    ("description", value(&personal.description)),
+                    ("metadata", metadata(personal.metadata.as_ref())),
+                    ("environment", value(environment)),
+                    ("owner", value(owner)),
+                    ("api_id", value(api_id)),
+                    ("scopes", value(scopes)),
+                    ("expires_at", value(expires_at)),
+                ],
+            )
+        }
+        Event::KeyRenamed((), personal) => json!({ "name": personal.name }),
+        Event::KeyDescriptionChanged((), personal) => json!({ "description": personal.description }),
+        Event::KeyMetadataChanged((), personal) => {
+            json!({ "metadata": metadata(personal.metadata.as_ref()) })
+        }
+        Event::KeyScopesChanged(facts, ()) => json!({ "scopes": facts.scopes }),
+        Event::KeyExpiryChanged(facts, ()) => json!({ "expires_at": facts.expires_at }),
+        Event::KeyRevoked(facts, personal) => json!({ "reason": facts.reason, "note": personal.note }),
+        Event::KeyRotated(facts, ()) => {
+            with_hint(&facts.hint, [("previous_valid_until", value(&facts.previous_valid_until))])
+        }
+        Event::KeyExpired(facts, ()) => json!({ "expires_at": facts.expires_at }),
+        Event::OrganizationCreated(facts, personal) => json!({ "name": personal.name, "kind": facts.kind }),
+        Event::OrganizationRenamed((), personal) => json!({ "name": personal.name }),
+        Event::OrganizationKindChanged(facts, ()) => json!({ "kind": facts.kind }),
+        Event::ApiRegistered(facts, ()) => json!({
+            "name": facts.name,
+            "audience": facts.audience,
+            "token_prefix": facts.token_prefix.as_str(),
+            "scopes": facts.scopes,
+        }),
+        Event::ApiRenamed(facts, ()) => json!({ "name": facts.name }),
+        Event::ApiScopesChanged(facts, ()) => json!({ "scopes": facts.scopes }),
+        Event::RootKeyCreated(facts, personal) => with_hint(
+            &facts.hint,
+            [("name", value(&personal.name)), ("permissions", value(&facts.permissions))],
+        ),
+        Event::KeyReactivated((), ())
+        | Event::KeyDeleted((), ())
+        | Event::OrganizationDeleted((), ())
+        | Event::ApiDeleted((), ())
+        | Event::RootKeyRevoked((), ()) => json!({}),
+    }
+}
+
+fn with_hint<const N: usize>(hint: &TokenHint, fields: [(&str, Value); N]) -> Value {
+    let hint = [("start", value(&hint.start)), ("last_four", value(&hint.last_four))];
+    let all = fields.into_iter().chain(hint).map(|(name, value)| (name.to_owned(), value));
+    Value::Object(all.collect::<Map<_, _>>())
+}
+
+fn value(field: &impl Serialize) -> Value {
+    serde_json::to_value(field).unwrap_or_default()
+}
+
+fn metadata(metadata: Option<&Metadata>) -> Value {
+    metadata.and_then(|metadata| serde_json::from_str(metadata.as_json()).ok()).unwrap_or_default()
+}

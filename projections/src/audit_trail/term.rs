@@ -1,0 +1,54 @@
+//! What events are found by.
+
+use keyledger_engine::event::EventType;
+use keyledger_engine::id::OrganizationId;
+use keyledger_engine::record::Record;
+
+const ORGANIZATION: u8 = b'o';
+const ACTOR: u8 = b'a';
+const EVENT_TYPE: u8 = b't';
+
+/// Makes `term` the organization with this id.
+pub(super) fn organization(id: &OrganizationId, term: &mut Vec<u8>) {
+    make(ORGANIZATION, id.as_str(), term);
+}
+
+/// Makes `term` the actor with this id, of whatever kind.
+pub(super) fn actor(id: &str, term: &mut Vec<u8>) {
+    make(ACTOR, id, term);
+}
+
+/// Makes `term` the kind of event. By name, which is stored elsewhere too and never changes.
+pub(super) fn event_type(event_type: EventType, term: &mut Vec<u8>) {
+    make(EVENT_TYPE, event_type.as_str(), term);
+}
+
+/// Calls `add` with every term of a record.
+pub(super) fn each(record: &Record, buffer: &mut Vec<u8>, mut add: impl FnMut(&[u8])) {
+    if let Some(id) = &record.organization_id {
+        organization(id, buffer);
+        add(buffer);
+    }
+    actor(&record.actor.id, buffer);
+    add(buffer);
+    event_type(record.event.event_type(), buffer);
+    add(buffer);
+}
+
+fn make(kind: u8, text: &str, term: &mut Vec<u8>) {
+    term.clear();
+    term.push(kind);
+    term.extend_from_slice(text.as_bytes());
+}
+
+/// What people call a term.
+pub(super) fn name(term: &[u8]) -> String {
+    let (kind, text) = term.split_first().unwrap_or((&0, &[]));
+    let kind = match *kind {
+        ORGANIZATION => "organization",
+        ACTOR => "actor",
+        EVENT_TYPE => "type",
+        _ => "unknown term",
+    };
+    format!("{kind} {}", String::from_utf8_lossy(text))
+}

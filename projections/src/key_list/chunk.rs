@@ -1,0 +1,195 @@
+//! Some thousand keys of one organization, column by column: what filters, sorts and search look at.
+
+use keyledger_engine::id::{ApiId, KeyId};
+use keyledger_engine::key::{Environment, Key, KeyStatus};
+use keyledger_engine::text::{Scope, UserId};
+
+use super::fold::fold_into;
+use super::text_column::{SEPARATOR, TextColumn};
+
+/// Rows in a full chunk. A query keeps the chunks it looks at as they are, and a change to one of those copies it: small
+/// enough for the copy to take some ten microseconds, large enough for the search to run at full speed.
+pub(super) const CHUNK_LEN: usize = 2_048;
+
+/// Stands for "never": later than any instant there is.
+pub(super) const NEVER: i64 = i64::MAX;
+
+const REVOKED: u8 = 1;
+const EXPIRED: u8 = 2;
+const DELETED: u8 = 4;
+const PRODUCTION: u8 = 8;
+
+/// A key as the columns hold it.
+#[derive(Default)]
+pub(super) struct Columns {
+    created_at: i64,
+    expires_at: i64,
+    flags: u8,
+    folded: Vec<u8>,
+    tokens: Vec<u8>,
+}
+
+impl Columns {
+    pub(super) fn of(key: &Key) -> Self {
+        let mut flags = 0;
+        for (set, flag) in [
+            (key.revoked_at.is_some(), REVOKED),
+            (key.expiry_recorded, EXPIRED),
+            (key.deleted_at.is_some(), DELETED),
+            (key.environment == Environment::Production, PRODUCTION),
+        ] {
+            flags |= if set { flag } else { 0 };
+        }
+        let name = key.name.as_ref().map_or("", |name| name.as_str());
+        let description = key.description.as_ref().map_or("", |description| description.as_str());
+        let user_id = key.user_id.as_ref().map_or("", |user_id| user_id.as_str());
+        let mut folded = Vec::with_capacity(64 + name.len() + description.len() + user_id.len());
+        // The name stands first: its order is that of the rows' texts.
+        for text in [name, description] {
+            fold_into(text, &mut folded);
+            folded.push(SEPARATOR);
+        }
+        push_folded_id(key.id, &mut folded);
+        for text in [&key.hint.start, &key.hint.last_four, user_id] {
+            folded.push(SEPARATOR);
+            fold_into(text, &mut folded);
+        }
+        folded.push(SEPARATOR);
+        let mut tokens = Vec::new();
+        if let Some(user_id) = &key.user_id {
+            tokens.extend(user_token(user_id));
+        }
+        if let Some(api_id) = key.api_id {
+            tokens.extend(api_token(api_id));
+        }
+        for scope in &key.scopes {
+            tokens.extend(scope_token(scope.as_str()));
+        }
+        Self {
+            created_at: key.created_at.millis(),
+            expires_at: key.expires_at.map_or(NEVER, |end| end.millis()),
+            flags,
+            folded,
+            tokens,
+        }
+    }
+
+    pub(super) fn created_at(&self) -> i64 {
+        self.created_at
+    }
+}
+
+fn push_folded_id(id: KeyId, folded: &mut Vec<u8>) {
+    fold_into(&id.to_string(), folded);
+}
+
+/// What a row's tokens hold when the key is of this user.
+pub(super) fn user_token(user_id: &UserId) -> Vec<u8> {
+    token(b'u', user_id.as_str().as_bytes())
+}
+
+/// What a row's tokens hold when the key is for this API.
+pub(super) fn api_token(api_id: ApiId) -> Vec<u8> {
+    token(b'a', &api_id.to_u128().to_be_bytes().map(|byte| [b'a' + (byte >> 4), b'a' + (byte & 15)]).concat())
+}
+
+/// What a row's tokens hold when the key carries this scope; the scope must be of the form of one.
+pub(super) fn scope_token(scope: &str) -> Vec<u8> {
+    token(b's', scope.as_bytes())
+}
+
+/// Whether a text may be a scope at all; no other may be looked for.
+pub(super) fn is_scope(text: &str) -> bool {
+    Scope::new(text).is_ok()
+}
+
+fn token(kind: u8, value: &[u8]) -> Vec<u8> {
+    [&[SEPARATOR, kind], value, &[SEPARATOR]].concat()
+}
+
+#[derive(Clone, Default)]
+pub(super) struct Chunk {
+    pub(super) ids: Vec<KeyId>,
+    pub(super) created_at: Vec<i64>,
+    pub(super) expires_at: Vec<i64>,
+    flags: Vec<u8>,
+    /// Name, description, id, start, last four and user id, case-folded.
+    pub(super) folded: TextColumn,
+    /// User id, API and scopes, each as a whole between separators.
+    pub(super) tokens: TextColumn,
+    /// The earliest and the latest `created_at`; keys never change theirs.
+    pub(super) created_range: (i64, i64),
+}
+
+impl Chunk {
+    pub(super) fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.len() >= CHUNK_LEN
+    }
+
+    /// Adds a key and says in which row.
+    pub(super) fn push(&mut self, id: KeyId, columns: &Columns) -> u16 {
+        let row = u16::try_from(self.len()).unwrap_or(u16::MAX);
+        self.created_range = if self.ids.is_empty() {
+            (columns.created_at, columns.created_at)
+        } else {
+            (self.created_range.0.min(columns.created_at), self.created_range.1.max(columns.created_at))
+        };
+        self.ids.push(id);
+        self.created_at.push(columns.created_at);
+        self.expires_at.push(columns.expires_at);
+        self.flags.push(columns.flags);
+        self.folded.push(&columns.folded);
+        self.tokens.push(&columns.tokens);
+        if self.is_full() {
+            self.folded.shrink();
+            self.tokens.shrink();
+        }
+        row
+    }
+
+    /// Brings a row to what the key is now.
+    pub(super) fn set(&mut self, row: usize, columns: &Columns) {
+        let (Some(expires_at), Some(flags)) = (self.expires_at.get_mut(row), self.flags.get_mut(row)) else {
+            return;
+        };
+        *expires_at = columns.expires_at;
+        *flags = columns.flags;
+        if self.folded.get(row) != columns.folded {
+            self.folded.set(row, &columns.folded);
+        }
+        if self.tokens.get(row) != columns.tokens {
+            self.tokens.set(row, &columns.tokens);
+        }
+    }
+
+    pub(super) fn status(&self, row: usize, now: i64) -> KeyStatus {
+        let flags = self.flags.get(row).copied().unwrap_or_default();
+        let expired = self.expires_at.get(row).is_some_and(|end| *end <= now);
+        if flags & DELETED != 0 {
+            KeyStatus::Deleted
+        } else if flags & EXPIRED != 0 || expired {
+            KeyStatus::Expired
+        } else if flags & REVOKED != 0 {
+            KeyStatus::Revoked
+        } else {
+            KeyStatus::Active
+        }
+    }
+
+    pub(super) fn environment(&self, row: usize) -> Environment {
+        match self.flags.get(row) {
+            Some(flags) if flags & PRODUCTION != 0 => Environment::Production,
+            _ => Environment::Preview,
+        }
+    }
+
+    /// The case-folded name; empty for none.
+    pub(super) fn folded_name(&self, row: usize) -> &[u8] {
+        let text = self.folded.get(row);
+        memchr::memchr(SEPARATOR, text).and_then(|end| text.get(..end)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,297 @@
+//! Brings a stored projection up to the log, batch by batch. The one code path for it: the runner's threads, the
+//! replay tool and the tests all use it.
+
+use std::cell::Cell;
+use std::fs::{self, File};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::Arc;
+
+use keyledger_engine::log::LogReader;
+use keyledger_engine::position::Position;
+
+use crate::projection::{self, Projection};
+use crate::store::{Checkpoint, Error, Snapshot, Store, path_of};
+
+/// Records are read in slices of at most this many, so that a large batch does not hold all its records at once.
+const SLICE_LEN: usize = 2_048;
+
+/// A batch that is large enough for a commit's cost to vanish beside that of its records.
+pub const BULK_BATCH_LEN: usize = 65_536;
+
+/// A projection, its rows, and how far it has come.
+pub struct Replay<P: Projection> {
+    projection: P,
+    store: Store,
+    rows: Snapshot,
+    reader: Arc<dyn LogReader>,
+    durable: Position,
+}
+
+impl<P: Projection> Replay<P> {
+    /// Takes up the projection's file in `directory` where it stands. A file that is ahead of the log, was made from
+    /// another log or by another version, or is damaged, is deleted first.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or made, or the log cannot be read.
+    pub fn open(directory: &Path, mut projection: P, reader: Arc<dyn LogReader>) -> Result<Self, Error> {
+        make_directory(directory)?;
+        let path = path_of(directory, P::NAME);
+        let store = Store::open(&path, P::VERSION, &*reader)?;
+        let rows = store.snapshot()?;
+        match projection.load(rows.clone()) {
+            Err(Error::Damaged { file, reason }) => {
+                tracing::warn!(file, reason, "rebuilding the projection from the log");
+                projection.close();
+                drop((rows, store));
+                Store::delete(&path)?;
+                Self::start(Store::open(&path, P::VERSION, &*reader)?, projection, reader)
+            }
+            Err(error) => Err(error),
+            Ok(()) => {
+                let durable = rows.checkpoint().position;
+                Ok(Self { projection, store, rows, reader, durable })
+            }
+        }
+    }
+
+    /// Starts from nothing, with rows that live in memory only.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn in_memory(projection: P, reader: Arc<dyn LogReader>) -> Result<Self, Error> {
+        Self::start(Store::in_memory(P::VERSION, &*reader)?, projection, reader)
+    }
+
+    fn start(store: Store, mut projection: P, reader: Arc<dyn LogReader>) -> Result<Self, Error> {
+        let rows = store.snapshot()?;
+        projection.load(rows.clone())?;
+        let durable = rows.checkpoint().position;
+        Ok(Self { projection, store, rows, reader, durable })
+    }
+
+    /// The position of the last record taken in.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.rows.checkpoint().position
+    }
+
+    /// How many records would have to be taken in again if the process ended now.
+    #[must_use]
+    pub fn unsaved(&self) -> u64 {
+        self.position().get() - self.durable.get()
+    }
+
+    /// The rows as they are.
+    #[must_use]
+    pub fn rows(&self) -> &Snapshot {
+        &self.rows
+    }
+
+    /// Takes in the records up to `until`, or the log's head if that comes first, and saves them. `progress` is told of
+    /// the position after every batch.
+    ///
+    /// # Errors
+    /// [`Error::Poisoned`] with everything before the refused record taken in; others when file or log do not work.
+    pub fn catch_up(
+        &mut self,
+        until: Position,
+        batch_len: usize,
+        mut progress: impl FnMut(Position),
+    ) -> Result<Position, Error> {
+        let until = until.min(self.reader.head()?);
+        while self.position() < until {
+            let left = usize::try_from(until.get() - self.position().get()).unwrap_or(usize::MAX);
+            let durable = self.unsaved() + batch_len as u64 >= BULK_BATCH_LEN as u64;
+            if self.step(batch_len.clamp(1, left), durable)? == 0 {
+                break;
+            }
+            progress(self.position());
+        }
+        self.save()?;
+        Ok(self.position())
+    }
+
+    /// Takes in the next records, at most `records_max`, in one commit, and says how many; fewer only at the log's head.
+    ///
+    /// # Errors
+    /// As [`Replay::catch_up`].
+    pub fn step(&mut self, records_max: usize, durable: bool) -> Result<usize, Error> {
+        match self.apply(records_max) {
+            Ok(taken) => {
+                self.commit(taken, durable)?;
+                Ok(taken)
+            }
+            Err((taken, Failure::Poison(reason))) => {
+                // What came before in this batch is good: it was taken in without complaint a moment ago.
+                self.projection.discard(&self.rows)?;
+                let position = Position::new(self.position().get() + taken as u64 + 1);
+                let again = self.apply(taken).map_err(|(_, failure)| self.fatal(position, failure))?;
+                self.commit(again, true)?;
+                Err(Error::Poisoned { projection: P::NAME, position, reason })
+            }
+            Err((_, Failure::Other(error))) => {
+                self.projection.discard(&self.rows)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn fatal(&self, position: Position, failure: Failure) -> Error {
+        match failure {
+            Failure::Poison(reason) => Error::Poisoned { projection: P::NAME, position, reason },
+            Failure::Other(error) => error,
+        }
+    }
+
+    /// Makes everything taken in survive the end of the process.
+    ///
+    /// # Errors
+    /// When the file cannot be written.
+    pub fn save(&mut self) -> Result<(), Error> {
+        if self.unsaved() > 0 { self.commit(0, true) } else { Ok(()) }
+    }
+
+    fn apply(&mut self, records_max: usize) -> Result<usize, (usize, Failure)> {
+        let taken = Cell::new(0);
+        while taken.get() < records_max {
+            let after = Position::new(self.position().get() + taken.get() as u64);
+            let slice_len = SLICE_LEN.min(records_max - taken.get());
+            let records =
+                self.reader.read(after, slice_len).map_err(|e| (taken.get(), Failure::Other(e.into())))?;
+            let (projection, rows) = (&mut self.projection, &self.rows);
+            // A projection that panics is as good as one that refuses; the others and the service go on.
+            let applied = catch_unwind(AssertUnwindSafe(|| {
+                for record in &records {
+                    projection.apply(rows, record)?;
+                    taken.set(taken.get() + 1);
+                }
+                Ok(())
+            }));
+            let failure = match applied {
+                Ok(Ok(())) if records.len() < slice_len => break,
+                Ok(Ok(())) => continue,
+                Ok(Err(projection::Error::Poison(reason))) => Failure::Poison(reason),
+                Ok(Err(projection::Error::Store(error))) => Failure::Other(error),
+                Err(panic) => {
+                    Failure::Poison(format!("it made the projection panic: {}", panic_text(&*panic)))
+                }
+            };
+            return Err((taken.get(), failure));
+        }
+        Ok(taken.get())
+    }
+
+    fn commit(&mut self, taken: usize, durable: bool) -> Result<(), Error> {
+        if taken == 0 && !durable {
+            return Ok(());
+        }
+        let position = Position::new(self.position().get() + taken as u64);
+        let checkpoint = Checkpoint::at(&*self.reader, position, P::VERSION)?;
+        let projection = &mut self.projection;
+        self.store.commit(&checkpoint, durable, |changes| projection.write(changes))?;
+        self.rows = self.store.snapshot()?;
+        self.projection.publish(self.rows.clone());
+        if durable {
+            self.durable = position;
+        }
+        Ok(())
+    }
+}
+
+impl<P: Projection> Drop for Replay<P> {
+    fn drop(&mut self) {
+        // Readers that outlive the replay would keep the file locked.
+        self.projection.close();
+    }
+}
+
+enum Failure {
+    Poison(String),
+    Other(Error),
+}
+
+/// Makes the projection's file in `directory` anew from the whole log and puts it in the place of the present one, which
+/// stays as it is until then. Nothing else may have the file open.
+///
+/// # Errors
+/// As [`Replay::catch_up`]; the present file is untouched then.
+pub fn rebuild<P: Projection>(
+    directory: &Path,
+    projection: P,
+    reader: Arc<dyn LogReader>,
+    progress: impl FnMut(Position),
+) -> Result<Position, Error> {
+    let unavailable = |path: &Path, error: std::io::Error| Error::Unavailable {
+        file: path.display().to_string(),
+        reason: error.to_string(),
+    };
+    let path = path_of(directory, P::NAME);
+    if path.exists() {
+        // Tells whether somebody works with it.
+        if let Err(error @ Error::InUse { .. }) = Snapshot::open(&path) {
+            return Err(error);
+        }
+    }
+    let scratch = directory.join("rebuild");
+    let _ = fs::remove_dir_all(&scratch);
+    let position = {
+        let mut replay = Replay::open(&scratch, projection, reader)?;
+        replay.catch_up(Position::new(u64::MAX), BULK_BATCH_LEN, progress)?
+    };
+    fs::rename(path_of(&scratch, P::NAME), &path).map_err(|error| unavailable(&path, error))?;
+    let _ = fs::remove_dir_all(&scratch);
+    File::open(directory).and_then(|file| file.sync_all()).map_err(|error| unavailable(directory, error))?;
+    Ok(position)
+}
+
+/// A difference between two sets of rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// What people call the first row that differs.
+    pub row: String,
+    /// Whether the first set has the row.
+    pub in_first: bool,
+    /// Whether the second set has the row.
+    pub in_second: bool,
+}
+
+/// The first row, in the order of keys, by which two sets of rows of a projection differ.
+///
+/// # Errors
+/// When rows cannot be read.
+pub fn first_difference<P: Projection>(
+    first: &Snapshot,
+    second: &Snapshot,
+) -> Result<Option<Difference>, Error> {
+    let (mut firsts, mut seconds) = (first.rows_from(&[])?, second.rows_from(&[])?);
+    loop {
+        let (row, in_first, in_second) = match (firsts.next().transpose()?, seconds.next().transpose()?) {
+            (None, None) => return Ok(None),
+            (Some(first), Some(second)) if first == second => continue,
+            (Some(first), Some(second)) => {
+                let key = (&first.0).min(&second.0);
+                (P::row_name(key), first.0 == *key, second.0 == *key)
+            }
+            (Some(first), None) => (P::row_name(&first.0), true, false),
+            (None, Some(second)) => (P::row_name(&second.0), false, true),
+        };
+        return Ok(Some(Difference { row, in_first, in_second }));
+    }
+}
+
+fn make_directory(directory: &Path) -> Result<(), Error> {
+    fs::create_dir_all(directory).map_err(|error| Error::Unavailable {
+        file: directory.display().to_string(),
+        reason: error.to_string(),
+    })
+}
+
+/// What a panic says.
+pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
+    panic
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".into())
+}
