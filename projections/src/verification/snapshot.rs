@@ -1,8 +1,50 @@
-//! placeholder
-use super::VerificationIndex;
-use keyledger_engine::log::LogId;
-use keyledger_engine::position::Position;
+//! The index on disk, for a quick start: a header, the index as MessagePack, and a SHA-256 of all of it.
+//!
+//! | bytes | what |
+//! |---|---|
+//! | 8 | `KLVERIFY` |
+//! | 4 | version, little-endian |
+//! | 16 | id of the log that the index was built from |
+//! | 8 | position of the last record applied, little-endian |
+//! | 32 | leaf hash of the log's entry at that position; zeros before the first |
+//! | … | MessagePack: how many there are of each kind, then one value for each |
+//! | 32 | SHA-256 of all bytes before it |
+//!
+//! A snapshot saves time and is nothing to be rescued: whatever is odd about one, the index is replayed from the log.
+
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use keyledger_engine::api::Api;
+use keyledger_engine::id::{ApiId, EventId, KeyId, OrganizationId};
+use keyledger_engine::key::{Environment, PreviousToken};
+use keyledger_engine::log::LogId;
+use keyledger_engine::organization::Organization;
+use keyledger_engine::position::Position;
+use keyledger_engine::root_key::RootKey;
+use keyledger_engine::text::Scope;
+use keyledger_engine::time::Timestamp;
+use keyledger_engine::token::Digest;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::VerificationIndex;
+use super::token_map::{DigestKey, TokenMap};
+use super::verified_key::{ApiRef, KeyText, OrganizationRef, VerifiedKey, VerifiedKeyParts};
+use super::writer_state::{KeyPlace, WriterState};
+
+const MAGIC: [u8; 8] = *b"KLVERIFY";
+/// Changes with anything below, and with the aggregates of the engine that are stored as they are.
+const VERSION: u32 = 1;
+const HEADER_LEN: usize = 8 + 4 + 16 + 8 + 32;
+const HASH_LEN: usize = 32;
+const BUFFER_LEN: usize = 1 << 20;
 
 /// An index as it was saved.
 pub struct Snapshot {
@@ -10,7 +52,8 @@ pub struct Snapshot {
     pub log_id: LogId,
     /// The position of the last record applied to it.
     pub position: Position,
-    /// The leaf hash of the log's entry at that position; zeros before the first.
+    /// The leaf hash of the log's entry at that position; zeros before the first. A log that has another entry there is
+    /// not the one that the index was built from, whatever its id says.
     pub entry_hash: [u8; 32],
     /// The index.
     pub index: VerificationIndex,
@@ -20,19 +63,68 @@ pub struct Snapshot {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// The file cannot be read or written.
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    /// It is not a snapshot of this version, or is damaged.
-    #[error("{0}")]
-    Unusable(String),
+    /// The file cannot be read or written; there may be none.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The file is no snapshot, one of another version, or damaged.
+    #[error("not a usable snapshot: {0}")]
+    Unusable(Cow<'static, str>),
+    /// The index cannot be saved.
+    #[error("the index cannot be saved: {0}")]
+    Unsavable(Cow<'static, str>),
+}
+
+fn unusable(reason: impl Into<Cow<'static, str>>) -> SnapshotError {
+    SnapshotError::Unusable(reason.into())
+}
+
+fn unsavable(reason: impl Into<Cow<'static, str>>) -> SnapshotError {
+    SnapshotError::Unsavable(reason.into())
+}
+
+#[derive(Serialize, Deserialize)]
+struct Counts {
+    organizations: usize,
+    apis: usize,
+    root_keys: usize,
+    scope_lists: usize,
+    keys: usize,
+    live_tokens: usize,
+    dead_tokens: usize,
+    deleted_keys: u64,
+}
+
+/// In the order of numbers.
+#[derive(Serialize, Deserialize)]
+struct StoredOrganization {
+    id: OrganizationId,
+    /// None for one that a root key is bound to although it was never created.
+    organization: Option<Arc<Organization>>,
+    deletion: Option<EventId>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredKey<'a> {
+    organization: u32,
+    id: KeyId,
+    digest: Digest,
+    previous_tokens: Cow<'a, [PreviousToken]>,
+    environment: Environment,
+    api_id: Option<ApiId>,
+    scope_list: usize,
+    revoked: bool,
+    expiry_recorded: bool,
+    expires_at: Option<Timestamp>,
+    text: Option<Cow<'a, KeyText>>,
 }
 
 impl VerificationIndex {
-    /// Saves.
+    /// Saves the index to `path`, all of it or nothing. `entry_hash` is the leaf hash of the log's entry at
+    /// [`VerificationIndex::position`], so this is for an index that nothing is applied to meanwhile; while the ledger
+    /// runs, use [`VerificationIndex::save_snapshot_with`].
     ///
     /// # Errors
-    /// io
+    /// See [`SnapshotError`]; a snapshot saved before is still there then.
     pub fn save_snapshot(
         &self,
         path: &Path,
@@ -42,24 +134,313 @@ impl VerificationIndex {
         self.save_snapshot_with(path, log_id, |_| Ok(entry_hash))
     }
 
-    /// Saves.
+    /// Saves the index to `path`, all of it or nothing; `entry_hash` tells the leaf hash of the log's entry at the
+    /// position given. Records wait until the index is written (about a third of a second for a million keys), but not
+    /// until it is durable; verification does not wait.
     ///
     /// # Errors
-    /// io
+    /// See [`SnapshotError`], and what `entry_hash` fails with; a snapshot saved before is still there then.
     pub fn save_snapshot_with(
         &self,
-        _path: &Path,
-        _log_id: LogId,
-        _entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
+        path: &Path,
+        log_id: LogId,
+        entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
     ) -> Result<Position, SnapshotError> {
-        Err(SnapshotError::Unusable("not yet".into()))
+        let mut temporary = path.as_os_str().to_owned();
+        temporary.push(".tmp");
+        let temporary = Path::new(&temporary);
+        let saved = self.write_snapshot(temporary, log_id, entry_hash).and_then(|position| {
+            fs::rename(temporary, path)?;
+            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+            File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+            Ok(position)
+        });
+        if saved.is_err() {
+            // What failed is told; that something is left behind as well would hide it.
+            let _ = fs::remove_file(temporary);
+        }
+        saved
     }
 
-    /// Loads.
+    fn write_snapshot(
+        &self,
+        path: &Path,
+        log_id: LogId,
+        entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
+    ) -> Result<Position, SnapshotError> {
+        let hashing = HashingWriter { file: File::create(path)?, hash: Sha256::new() };
+        let mut out = BufWriter::with_capacity(BUFFER_LEN, hashing);
+        let position = {
+            let writer =
+                self.writer.lock().map_err(|_| unsavable("an event was left half applied by a panic"))?;
+            if let Some(reason) = self.poisoned() {
+                return Err(unsavable(reason));
+            }
+            let position = self.position();
+            out.write_all(&MAGIC)?;
+            out.write_all(&VERSION.to_le_bytes())?;
+            out.write_all(&log_id.0)?;
+            out.write_all(&position.get().to_le_bytes())?;
+            out.write_all(&entry_hash(position)?)?;
+            self.write_body(&writer, &mut out)?;
+            position
+        };
+        let HashingWriter { mut file, hash } =
+            out.into_inner().map_err(|error| SnapshotError::Io(error.into_error()))?;
+        file.write_all(&hash.finalize())?;
+        file.sync_all()?;
+        Ok(position)
+    }
+
+    fn write_body(&self, writer: &WriterState, out: &mut impl Write) -> Result<(), SnapshotError> {
+        let mut organizations: Vec<&OrganizationRef> =
+            writer.organizations.values().map(AsRef::as_ref).collect();
+        organizations.sort_unstable_by_key(|organization| organization.number);
+        let apis = self.apis.page(None, usize::MAX);
+        let root_keys = self.root_keys.page(None, usize::MAX);
+        let guard = self.tokens.guard();
+        let keys = || {
+            writer.keys.iter().map(|(place, digest)| match self.tokens.get(digest, &guard) {
+                Some(token) => Ok((place, digest, token.key())),
+                None => Err(unsavable(format!("it has lost the token of {}", place.key_id()))),
+            })
+        };
+        let mut scope_lists = Vec::new();
+        let mut scope_list_numbers = HashMap::new();
+        for key in keys() {
+            let list = key?.2.scope_list();
+            scope_list_numbers.entry(Arc::as_ptr(list)).or_insert_with(|| {
+                scope_lists.push(list);
+                scope_lists.len() - 1
+            });
+        }
+        let previous_tokens: usize = writer.previous_tokens.values().map(Vec::len).sum();
+        put(
+            out,
+            &Counts {
+                organizations: organizations.len(),
+                apis: apis.len(),
+                root_keys: root_keys.len(),
+                scope_lists: scope_lists.len(),
+                keys: writer.keys.len(),
+                live_tokens: writer.keys.len() + previous_tokens,
+                dead_tokens: self.tokens.dead_len(),
+                deleted_keys: writer.counts.deleted,
+            },
+        )?;
+        for organization in organizations {
+            let stored = StoredOrganization {
+                id: organization.id.clone(),
+                organization: self.organizations.get(&organization.id),
+                deletion: writer.organization_deletions.get(&organization.number).copied(),
+            };
+            put(out, &stored)?;
+        }
+        apis.iter().try_for_each(|api| put(out, api))?;
+        root_keys.iter().try_for_each(|root_key| put(out, root_key))?;
+        scope_lists.iter().try_for_each(|list| put(out, list))?;
+        for key in keys() {
+            let (place, digest, key) = key?;
+            let previous = writer.previous_tokens.get(&key.key_id()).map_or(&[][..], Vec::as_slice);
+            let stored = StoredKey {
+                organization: place.organization,
+                id: key.key_id(),
+                digest: *digest,
+                previous_tokens: Cow::Borrowed(previous),
+                environment: key.environment(),
+                api_id: key.api_id(),
+                scope_list: scope_list_numbers.get(&Arc::as_ptr(key.scope_list())).copied().unwrap_or(0),
+                revoked: key.is_revoked(),
+                expiry_recorded: key.is_expiry_recorded(),
+                expires_at: key.expires_at(),
+                text: key.text().map(Cow::Borrowed),
+            };
+            put(out, &stored)?;
+        }
+        self.tokens
+            .try_for_each_dead(|digest, key_id| put(out, &(u128::from_be_bytes(*digest.as_bytes()), key_id)))
+    }
+
+    /// Loads what [`VerificationIndex::save_snapshot`] saved. The caller compares log and entry, and replays what the
+    /// log has after the position.
     ///
     /// # Errors
-    /// io
-    pub fn load_snapshot(_path: &Path) -> Result<Snapshot, SnapshotError> {
-        Err(SnapshotError::Unusable("not yet".into()))
+    /// When there is none, or anything about it is odd: the caller replays the log from its start.
+    pub fn load_snapshot(path: &Path) -> Result<Snapshot, SnapshotError> {
+        let mut file = File::open(path)?;
+        let hashed_len = check_hash(&mut file)?;
+        file.seek(SeekFrom::Start(0))?;
+        let mut input = BufReader::with_capacity(BUFFER_LEN, file).take(hashed_len);
+        let magic: [u8; 8] = take(&mut input)?;
+        let version = u32::from_le_bytes(take(&mut input)?);
+        if magic != MAGIC || version != VERSION {
+            return Err(unusable("it is none, or of another version"));
+        }
+        let log_id = LogId(take(&mut input)?);
+        let position = Position::new(u64::from_le_bytes(take(&mut input)?));
+        let entry_hash = take(&mut input)?;
+        let mut values = Values(rmp_serde::Deserializer::new(&mut input));
+        let index = read_body(&mut values)?;
+        if input.read(&mut [0])? != 0 {
+            return Err(unusable("it goes on after its end"));
+        }
+        index.position.store(position.get(), Ordering::Release);
+        index.positions.send_replace(position);
+        Ok(Snapshot { log_id, position, entry_hash, index })
+    }
+}
+
+fn read_body<R: Read>(values: &mut Values<R>) -> Result<VerificationIndex, SnapshotError> {
+    let counts: Counts = values.next()?;
+    let index =
+        VerificationIndex::with_tokens(TokenMap::with_capacity(counts.live_tokens, counts.dead_tokens));
+    let mut writer = WriterState::default();
+    let organizations = read_organizations(values, &counts, &index, &mut writer)?;
+    for _ in 0..counts.apis {
+        let api: Api = values.next()?;
+        writer.apis.insert(api.id, Arc::new(ApiRef::new(api.id, api.deleted_at.is_some())));
+        index.apis.insert(api.id, api);
+    }
+    for _ in 0..counts.root_keys {
+        let root_key: RootKey = values.next()?;
+        index.put_root_token(&mut writer, &root_key).map_err(unusable)?;
+        index.root_keys.insert(root_key.id, root_key);
+    }
+    let mut scope_lists = Vec::new();
+    for _ in 0..counts.scope_lists {
+        scope_lists.push(writer.scope_list(&values.next::<Vec<Scope>>()?));
+    }
+    let mut keys = Vec::new();
+    for _ in 0..counts.keys {
+        let stored: StoredKey<'static> = values.next()?;
+        let organization = organizations
+            .get(stored.organization as usize)
+            .ok_or_else(|| unusable("no such organization"))?;
+        let api = stored
+            .api_id
+            .map(|id| writer.apis.get(&id).map(Arc::clone))
+            .map(|api| api.ok_or_else(|| unusable("no such API")));
+        let scopes = scope_lists.get(stored.scope_list).ok_or_else(|| unusable("no such scopes"))?;
+        let key = VerifiedKey::new(VerifiedKeyParts {
+            key_id: stored.id,
+            organization: Arc::clone(organization),
+            api: api.transpose()?,
+            scopes: Arc::clone(scopes),
+            text: stored.text.map(Cow::into_owned).unwrap_or_default(),
+            expires_at: stored.expires_at,
+            environment: stored.environment,
+            revoked: stored.revoked,
+            expiry_recorded: stored.expiry_recorded,
+        });
+        writer.key_changed(None, &key);
+        keys.push((KeyPlace::new(stored.organization, stored.id), stored.digest));
+        index.put_key(key, &stored.digest, &stored.previous_tokens);
+        if !stored.previous_tokens.is_empty() {
+            writer.previous_tokens.insert(stored.id, stored.previous_tokens.into_owned());
+        }
+    }
+    // They come in order: built at once, the tree's nodes are full.
+    writer.keys = BTreeMap::from_iter(keys);
+    for _ in 0..counts.dead_tokens {
+        let (digest, key_id): (u128, KeyId) = values.next()?;
+        index.tokens.insert_dead(DigestKey::from_bytes(digest.to_be_bytes()), key_id);
+    }
+    writer.counts.deleted = counts.deleted_keys;
+    let deletions: Vec<_> = writer.organization_deletions.drain().collect();
+    for (number, event) in deletions {
+        writer.organization_deleted(number, event);
+    }
+    *index.writer() = writer;
+    Ok(index)
+}
+
+fn read_organizations<R: Read>(
+    values: &mut Values<R>,
+    counts: &Counts,
+    index: &VerificationIndex,
+    writer: &mut WriterState,
+) -> Result<Vec<Arc<OrganizationRef>>, SnapshotError> {
+    let mut organizations = Vec::new();
+    for _ in 0..counts.organizations {
+        let stored: StoredOrganization = values.next()?;
+        let organization = writer
+            .organization_ref(&stored.id)
+            .filter(|organization| organization.number as usize == organizations.len())
+            .ok_or_else(|| unusable("organizations are not as they were numbered"))?;
+        if let Some(event) = stored.deletion {
+            organization.delete();
+            writer.organization_deletions.insert(organization.number, event);
+        }
+        organizations.push(organization);
+        if let Some(aggregate) = stored.organization {
+            index.organizations.insert(stored.id, Arc::unwrap_or_clone(aggregate));
+        }
+    }
+    Ok(organizations)
+}
+
+/// Compares the hash at the file's end with its bytes, and says how many there are before it.
+fn check_hash(file: &mut File) -> Result<u64, SnapshotError> {
+    let len = file.metadata()?.len();
+    let hashed_len = len
+        .checked_sub(HASH_LEN as u64)
+        .filter(|len| *len >= HEADER_LEN as u64)
+        .ok_or_else(|| unusable("it is too short"))?;
+    let mut hash = Sha256::new();
+    let mut buffer = vec![0; BUFFER_LEN];
+    let mut hashed = file.take(hashed_len);
+    loop {
+        let len = hashed.read(&mut buffer)?;
+        match buffer.get(..len) {
+            Some([]) | None => break,
+            Some(bytes) => hash.update(bytes),
+        }
+    }
+    let stored: [u8; HASH_LEN] = take(file)?;
+    if stored == <[u8; HASH_LEN]>::from(hash.finalize()) {
+        Ok(hashed_len)
+    } else {
+        Err(unusable("its bytes are not those that were written"))
+    }
+}
+
+fn take<const N: usize>(input: &mut impl Read) -> Result<[u8; N], SnapshotError> {
+    let mut bytes = [0; N];
+    input.read_exact(&mut bytes)?;
+    Ok(bytes)
+}
+
+fn put<T: Serialize + ?Sized>(out: &mut impl Write, value: &T) -> Result<(), SnapshotError> {
+    use rmp_serde::encode::Error;
+    rmp_serde::encode::write(out, value).map_err(|error| match error {
+        Error::InvalidValueWrite(error) => SnapshotError::Io(error.into()),
+        other => unsavable(other.to_string()),
+    })
+}
+
+/// MessagePack values, one after the other.
+struct Values<R: Read>(rmp_serde::Deserializer<rmp_serde::decode::ReadReader<R>>);
+
+impl<R: Read> Values<R> {
+    fn next<T: DeserializeOwned>(&mut self) -> Result<T, SnapshotError> {
+        T::deserialize(&mut self.0).map_err(|error| unusable(error.to_string()))
+    }
+}
+
+/// Hashes what it passes on.
+struct HashingWriter {
+    file: File,
+    hash: Sha256,
+}
+
+impl Write for HashingWriter {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = self.file.write(bytes)?;
+        self.hash.update(bytes.get(..len).unwrap_or_default());
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
     }
 }

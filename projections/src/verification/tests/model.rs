@@ -1,0 +1,495 @@
+//! Random lives of a few keys, organizations, APIs and root keys, against a model that keeps the engine's aggregates in
+//! lists and looks at all of them for every answer.
+//!
+//! A failure prints the smallest history that shows it, and is kept in a file beside this one, from which the test
+//! begins the next time. `PROPTEST_CASES` says how many histories are tried.
+
+use std::collections::{BTreeSet, HashMap};
+
+use keyledger_engine::api::{self, Api, ApiCommand, ApiRegistered};
+use keyledger_engine::event::Event;
+use keyledger_engine::id::{ApiId, EventId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::key::{
+    self, CreateKey, EditKey, Environment, Key, KeyCommand, KeyState, Owner, RevocationReason,
+};
+use keyledger_engine::log::LogId;
+use keyledger_engine::organization::{self, Organization, OrganizationCommand, OrganizationKind};
+use keyledger_engine::record::{Record, StreamId};
+use keyledger_engine::root_key::{self, Permission, RootKey, RootKeyCommand, RootKeyCreated};
+use keyledger_engine::text::{Audience, Metadata, Name, Scope, UserId};
+use keyledger_engine::time::Timestamp;
+use keyledger_engine::token::{Digest, Token, TokenPrefix};
+use proptest::prelude::*;
+
+use super::super::KeyCounts;
+use super::{Code, History, Question, VerificationIndex};
+
+const ORGANIZATIONS: usize = 3;
+const APIS: usize = 2;
+const KEYS: usize = 5;
+const ROOT_KEYS: usize = 3;
+const SCOPES: [&str; 3] = ["read:users", "write:users", "admin"];
+
+/// What is tried next; the rules may refuse it.
+#[derive(Debug, Clone)]
+enum Step {
+    CreateOrganization(usize),
+    DeleteOrganization(usize),
+    RegisterApi(usize),
+    DeleteApi(usize),
+    CreateRootKey(usize, Option<usize>),
+    RevokeRootKey(usize),
+    CreateKey {
+        key: usize,
+        organization: usize,
+        api: Option<usize>,
+        preview: bool,
+        scopes: u8,
+        lives: Option<i64>,
+    },
+    EditKey {
+        key: usize,
+        name: Option<bool>,
+        metadata: Option<bool>,
+        scopes: Option<u8>,
+        lives: Option<Option<i64>>,
+    },
+    Revoke(usize),
+    Reactivate(usize),
+    Rotate(usize, i64),
+    RecordExpiry(usize),
+    DeleteKey(usize),
+    Wait(i64),
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let millis = || 1_i64..40;
+    prop_oneof![
+        3 => (0..ORGANIZATIONS).prop_map(Step::CreateOrganization),
+        1 => (0..ORGANIZATIONS).prop_map(Step::DeleteOrganization),
+        2 => (0..APIS).prop_map(Step::RegisterApi),
+        1 => (0..APIS).prop_map(Step::DeleteApi),
+        2 => (0..ROOT_KEYS, proptest::option::of(0..ORGANIZATIONS))
+            .prop_map(|(key, organization)| Step::CreateRootKey(key, organization)),
+        1 => (0..ROOT_KEYS).prop_map(Step::RevokeRootKey),
+        8 => (
+            0..KEYS, 0..ORGANIZATIONS, proptest::option::of(0..APIS), any::<bool>(), 0_u8..8,
+            proptest::option::of(millis()),
+        )
+            .prop_map(|(key, organization, api, preview, scopes, lives)| {
+                Step::CreateKey { key, organization, api, preview, scopes, lives }
+            }),
+        4 => (
+            0..KEYS, any::<Option<bool>>(), any::<Option<bool>>(), proptest::option::of(0_u8..8),
+            proptest::option::of(proptest::option::of(millis())),
+        )
+            .prop_map(|(key, name, metadata, scopes, lives)| {
+                Step::EditKey { key, name, metadata, scopes, lives }
+            }),
+        3 => (0..KEYS).prop_map(Step::Revoke),
+        3 => (0..KEYS).prop_map(Step::Reactivate),
+        5 => (0..KEYS, 0_i64..30).prop_map(|(key, overlap)| Step::Rotate(key, overlap)),
+        3 => (0..KEYS).prop_map(Step::RecordExpiry),
+        1 => (0..KEYS).prop_map(Step::DeleteKey),
+        4 => (0_i64..15).prop_map(Step::Wait),
+        1 => Just(Step::Restart),
+    ]
+}
+
+fn organization_id(number: usize) -> OrganizationId {
+    format!("org-{number}").parse().unwrap()
+}
+
+fn api_id(number: usize) -> ApiId {
+    ApiId::from_u128(number as u128 + 1)
+}
+
+fn scopes(mask: u8) -> Vec<Scope> {
+    let set = SCOPES.iter().enumerate().filter(|(bit, _)| mask >> bit & 1 == 1);
+    set.map(|(_, scope)| Scope::new(scope).unwrap()).collect()
+}
+
+/// The engine's aggregates, and every token there ever was.
+#[derive(Default)]
+struct Model {
+    organizations: Vec<Organization>,
+    organization_deletions: HashMap<OrganizationId, EventId>,
+    apis: Vec<Api>,
+    root_keys: Vec<RootKey>,
+    keys: Vec<Key>,
+    tokens: Vec<(Token, KeyId)>,
+    root_tokens: Vec<(Token, RootKeyId)>,
+}
+
+fn replace<T>(list: &mut Vec<T>, same: impl Fn(&T) -> bool, fold: impl FnOnce(Option<T>) -> Option<T>) {
+    let before = list.iter().position(same).map(|index| list.remove(index));
+    list.push(fold(before).expect("the rules let it happen"));
+}
+
+impl Model {
+    fn apply(&mut self, record: &Record) {
+        match &record.stream {
+            StreamId::Key(id) => replace(&mut self.keys, |it| it.id == *id, |it| Key::apply(it, record)),
+            StreamId::Organization(id) => {
+                replace(&mut self.organizations, |it| it.id == *id, |it| Organization::apply(it, record));
+                if matches!(record.event, Event::OrganizationDeleted(..)) {
+                    self.organization_deletions.insert(id.clone(), record.id);
+                }
+            }
+            StreamId::Api(id) => replace(&mut self.apis, |it| it.id == *id, |it| Api::apply(it, record)),
+            StreamId::RootKey(id) => {
+                replace(&mut self.root_keys, |it| it.id == *id, |it| RootKey::apply(it, record));
+            }
+        }
+    }
+
+    fn key(&self, id: KeyId) -> Option<&Key> {
+        self.keys.iter().find(|key| key.id == id)
+    }
+
+    fn organization(&self, id: &OrganizationId) -> Option<&Organization> {
+        self.organizations.iter().find(|organization| organization.id == *id)
+    }
+
+    fn api(&self, id: ApiId) -> Option<&Api> {
+        self.apis.iter().find(|api| api.id == id)
+    }
+
+    fn is_deleted(&self, id: &OrganizationId) -> bool {
+        self.organization(id).is_some_and(|organization| organization.deleted_at.is_some())
+    }
+
+    fn verify(&self, digest: Digest, question: &Question<'_>, now: Timestamp) -> (Code, Option<&Key>) {
+        let accepted = |key: &&Key| {
+            let previous = key.previous_tokens.iter();
+            key.deleted_at.is_none()
+                && (key.digest == digest
+                    || previous.clone().any(|token| token.digest == digest && now < token.valid_until))
+        };
+        let Some(key) = self.keys.iter().find(accepted) else { return (Code::NotFound, None) };
+        let has = |scope: &&str| key.scopes.iter().any(|it| it.as_str() == *scope);
+        let api_deleted = key.api_id.and_then(|id| self.api(id)).is_some_and(|api| api.deleted_at.is_some());
+        let code = if self.is_deleted(&key.organization_id) {
+            Code::OrganizationInactive
+        } else if key.revoked_at.is_some() {
+            Code::Revoked
+        } else if key.expiry_recorded || key.expires_at.is_some_and(|end| end <= now) {
+            Code::Expired
+        } else if question.environment.is_some_and(|asked| asked != key.environment) {
+            Code::WrongEnvironment
+        } else if question.organization_id.is_some_and(|asked| asked != key.organization_id.as_str()) {
+            Code::WrongOrganization
+        } else if api_deleted
+            || question
+                .api_id
+                .is_some_and(|asked| key.api_id.map(|id| id.to_string()).as_deref() != Some(asked))
+        {
+            Code::WrongApi
+        } else if !question.scopes.iter().all(has) {
+            Code::InsufficientScope
+        } else {
+            Code::Valid
+        };
+        (code, Some(key))
+    }
+
+    fn pending_expiries(&self) -> Vec<(Timestamp, KeyId)> {
+        let pending = self.keys.iter().filter(|key| key.deleted_at.is_none() && !key.expiry_recorded);
+        let mut pending: Vec<_> = pending.filter_map(|key| key.expires_at.map(|end| (end, key.id))).collect();
+        pending.sort();
+        pending
+    }
+
+    fn counts(&self) -> KeyCounts {
+        let mut counts = KeyCounts::default();
+        for key in &self.keys {
+            let count = if key.deleted_at.is_some() {
+                &mut counts.deleted
+            } else if key.expiry_recorded {
+                &mut counts.expired
+            } else if key.revoked_at.is_some() {
+                &mut counts.revoked
+            } else {
+                &mut counts.active
+            };
+            *count += 1;
+        }
+        counts
+    }
+}
+
+struct Run {
+    history: History,
+    model: Model,
+    index: VerificationIndex,
+}
+
+impl Run {
+    fn new() -> Self {
+        Self { history: History::new(), model: Model::default(), index: VerificationIndex::new() }
+    }
+
+    fn append(&mut self, stream: &StreamId, organization_id: Option<&OrganizationId>, events: Vec<Event>) {
+        for event in events {
+            let record = self.history.record(stream.clone(), organization_id.cloned(), event);
+            self.index.apply(&record).unwrap();
+            self.model.apply(&record);
+        }
+    }
+
+    fn organization_command(&mut self, number: usize, command: &OrganizationCommand) {
+        let id = organization_id(number);
+        let events = organization::decide(self.model.organization(&id), command, self.history.now);
+        self.append(&StreamId::Organization(id.clone()), Some(&id), events.unwrap_or_default());
+    }
+
+    fn api_command(&mut self, number: usize, command: &ApiCommand) {
+        let id = api_id(number);
+        let events = api::decide(self.model.api(id), command, self.history.now);
+        self.append(&StreamId::Api(id), None, events.unwrap_or_default());
+    }
+
+    fn root_key_command(&mut self, number: usize, command: &RootKeyCommand) -> bool {
+        let id = RootKeyId::from_u128(number as u128 + 1);
+        let root_key = self.model.root_keys.iter().find(|root_key| root_key.id == id);
+        let organization_id = match (root_key, command) {
+            (None, RootKeyCommand::Create { organization_id, .. }) => organization_id.clone(),
+            (root_key, _) => root_key.and_then(|root_key| root_key.organization_id.clone()),
+        };
+        let events = root_key::decide(root_key, command, self.history.now).unwrap_or_default();
+        let happened = !events.is_empty();
+        self.append(&StreamId::RootKey(id), organization_id.as_ref(), events);
+        happened
+    }
+
+    fn key_command(&mut self, number: usize, command: &KeyCommand) -> bool {
+        let id = KeyId::from_u128(number as u128 + 1);
+        let key = self.model.key(id);
+        let (organization_id, api_id) = match (key, command) {
+            (Some(key), _) => (key.organization_id.clone(), key.api_id),
+            (None, KeyCommand::Create(create)) => (create.organization_id.clone(), create.api_id),
+            (None, _) => return false,
+        };
+        let state = KeyState {
+            key,
+            organization: self.model.organization(&organization_id),
+            api: api_id.and_then(|id| self.model.api(id)),
+        };
+        let events = key::decide(state, command, self.history.now).unwrap_or_default();
+        let happened = !events.is_empty();
+        self.append(&StreamId::Key(id), Some(&organization_id), events);
+        happened
+    }
+
+    fn step(&mut self, step: &Step) {
+        let after = |now: Timestamp, lives: i64| now.saturating_add_millis(lives);
+        match step {
+            Step::CreateOrganization(number) => {
+                let kind = OrganizationKind::Paid;
+                self.organization_command(*number, &OrganizationCommand::Create { name: None, kind });
+            }
+            Step::DeleteOrganization(number) => {
+                self.organization_command(*number, &OrganizationCommand::Delete);
+            }
+            Step::RegisterApi(number) => {
+                let facts = ApiRegistered {
+                    name: Name::new("Users").unwrap(),
+                    audience: Audience::new("https://users.example").unwrap(),
+                    token_prefix: TokenPrefix::default(),
+                    scopes: scopes(7),
+                };
+                self.api_command(*number, &ApiCommand::Register(facts));
+            }
+            Step::DeleteApi(number) => self.api_command(*number, &ApiCommand::Delete),
+            Step::CreateRootKey(number, organization) => {
+                let token = Token::generate_root(&mut self.history.rng).unwrap();
+                let facts = RootKeyCreated {
+                    digest: token.digest(),
+                    hint: token.hint(),
+                    permissions: vec![Permission::KeysVerify],
+                };
+                let organization_id = organization.map(organization_id);
+                let command = RootKeyCommand::Create { organization_id, name: None, facts };
+                if self.root_key_command(*number, &command) {
+                    self.model.root_tokens.push((token, RootKeyId::from_u128(*number as u128 + 1)));
+                }
+            }
+            Step::RevokeRootKey(number) => {
+                self.root_key_command(*number, &RootKeyCommand::Revoke);
+            }
+            Step::CreateKey { key, organization, api, preview, scopes: mask, lives } => {
+                let environment = if *preview { Environment::Preview } else { Environment::Production };
+                let token = self.history.token(environment);
+                let create = CreateKey {
+                    organization_id: organization_id(*organization),
+                    api_id: api.map(api_id),
+                    owner: Owner::in_organization(*preview),
+                    user_id: preview.then(|| UserId::new("ada").unwrap()),
+                    name: None,
+                    description: None,
+                    metadata: None,
+                    environment,
+                    scopes: scopes(*mask),
+                    expires_at: lives.map(|lives| after(self.history.now, lives)),
+                    digest: token.digest(),
+                    hint: token.hint(),
+                };
+                if self.key_command(*key, &KeyCommand::Create(Box::new(create))) {
+                    self.model.tokens.push((token, KeyId::from_u128(*key as u128 + 1)));
+                }
+            }
+            Step::EditKey { key, name, metadata, scopes: mask, lives } => {
+                let metadata_set = || Metadata::new(&serde_json::json!({ "plan": "pro" })).unwrap();
+                let edit = EditKey {
+                    name: name.map(|set| set.then(|| Name::new("Other").unwrap())),
+                    description: None,
+                    metadata: metadata.map(|set| set.then(metadata_set)),
+                    scopes: mask.map(scopes),
+                    expires_at: lives.map(|lives| lives.map(|lives| after(self.history.now, lives))),
+                };
+                self.key_command(*key, &KeyCommand::Edit(Box::new(edit)));
+            }
+            Step::Revoke(key) => {
+                let reason = RevocationReason::Unspecified;
+                self.key_command(*key, &KeyCommand::Revoke { reason, note: None });
+            }
+            Step::Reactivate(key) => {
+                self.key_command(*key, &KeyCommand::Reactivate);
+            }
+            Step::Rotate(key, overlap_millis) => {
+                let token = self.history.token(Environment::Production);
+                let (digest, hint) = (token.digest(), token.hint());
+                let command = KeyCommand::Rotate { digest, hint, overlap_millis: *overlap_millis };
+                if self.key_command(*key, &command) {
+                    self.model.tokens.push((token, KeyId::from_u128(*key as u128 + 1)));
+                }
+            }
+            Step::RecordExpiry(key) => {
+                self.key_command(*key, &KeyCommand::RecordExpiry);
+            }
+            Step::DeleteKey(key) => {
+                self.key_command(*key, &KeyCommand::Delete);
+            }
+            Step::Wait(millis) => self.history.now = self.history.now.saturating_add_millis(*millis),
+            Step::Restart => self.restart(),
+        }
+    }
+
+    /// Goes on with what a snapshot of the index holds.
+    fn restart(&mut self) {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("snapshot");
+        let position = self.index.save_snapshot(&path, LogId([1; 16]), [2; 32]).unwrap();
+        let snapshot = VerificationIndex::load_snapshot(&path).unwrap();
+        assert_eq!(snapshot.position, position);
+        self.index = snapshot.index;
+    }
+
+    fn check(&self) {
+        let (model, index) = (&self.model, &self.index);
+        assert_eq!(index.position(), self.history.position);
+        for later in [0, 1, 10, 100] {
+            let now = self.history.now.saturating_add_millis(later);
+            for (token, key_id) in &model.tokens {
+                check_token(model, index, token, now);
+                assert_eq!(index.find_token(token.expose()), Some(*key_id));
+            }
+            let due = model.pending_expiries().into_iter().filter(|(end, _)| *end <= now);
+            let due: Vec<KeyId> = due.map(|(_, id)| id).collect();
+            assert_eq!(index.due_expiries(now, usize::MAX), due);
+            assert_eq!(index.due_expiries(now, 1), due.get(..1).unwrap_or_default());
+        }
+        assert_eq!(index.next_expiry(), model.pending_expiries().first().map(|(end, _)| *end));
+        let left = model.keys.iter().filter(|key| key.deleted_at.is_none());
+        let left: BTreeSet<(KeyId, EventId)> = left
+            .filter_map(|key| Some((key.id, *model.organization_deletions.get(&key.organization_id)?)))
+            .collect();
+        let found = index.keys_of_deleted_organizations(usize::MAX);
+        assert_eq!(index.keys_of_deleted_organizations(1), found.get(..1).unwrap_or_default());
+        assert_eq!(found.iter().copied().collect::<BTreeSet<_>>(), left);
+        assert_eq!(found.len(), left.len());
+        assert_eq!(index.key_counts(), model.counts());
+        self.check_directory();
+    }
+
+    fn check_directory(&self) {
+        let (model, index) = (&self.model, &self.index);
+        let mut organizations: Vec<_> = model.organizations.iter().collect();
+        organizations.sort_by_key(|organization| &organization.id);
+        let paged = index.organizations(None, 1).into_iter();
+        let paged = paged.flat_map(|first| {
+            let rest = index.organizations(Some(&first.id), 10);
+            std::iter::once(first).chain(rest)
+        });
+        assert_eq!(paged.collect::<Vec<_>>().iter().map(|it| &**it).collect::<Vec<_>>(), organizations);
+        for organization in organizations {
+            assert_eq!(index.organization(&organization.id).as_deref(), Some(organization));
+        }
+        for api in &model.apis {
+            assert_eq!(index.api(api.id).as_deref(), Some(api));
+        }
+        assert_eq!(index.organization_count(), model.organizations.len());
+        assert_eq!(index.api_count(), model.apis.len());
+        assert_eq!(index.root_key_count(), model.root_keys.len());
+        for (token, id) in &model.root_tokens {
+            let root_key = model.root_keys.iter().find(|root_key| root_key.id == *id).unwrap();
+            assert_eq!(index.root_key(*id).as_deref(), Some(root_key));
+            let bound_to_deleted = root_key.organization_id.as_ref().is_some_and(|id| model.is_deleted(id));
+            let accepted = root_key.revoked_at.is_none() && !bound_to_deleted;
+            let found = index.authenticate_root_key(token.expose());
+            assert_eq!(found.as_deref(), accepted.then_some(root_key));
+            assert_eq!(index.find_token(token.expose()), None);
+        }
+    }
+}
+
+fn check_token(model: &Model, index: &VerificationIndex, token: &Token, now: Timestamp) {
+    let other_api = api_id(1).to_string();
+    let questions = [
+        Question::default(),
+        Question { environment: Some(Environment::Production), ..Question::default() },
+        Question { organization_id: Some("org-0"), ..Question::default() },
+        Question { api_id: Some(&other_api), ..Question::default() },
+        Question { scopes: &["admin", "read:users"], ..Question::default() },
+        Question {
+            environment: Some(Environment::Preview),
+            organization_id: Some("org-1"),
+            api_id: Some(&other_api),
+            scopes: &["write:users"],
+        },
+    ];
+    for question in questions {
+        let (code, key) = model.verify(token.digest(), &question, now);
+        index.verify(token.expose(), &question, now, |verdict| {
+            assert_eq!(verdict.code, code, "{question:?}");
+            assert_eq!(verdict.position, index.position());
+            assert_eq!(verdict.key.is_some(), key.is_some());
+            if let (Some(found), Some(key)) = (verdict.key, key) {
+                assert_eq!(found.key_id(), key.id);
+                assert_eq!(found.organization_id(), &key.organization_id);
+                assert_eq!(found.user_id(), key.user_id.as_ref());
+                assert_eq!(found.name(), key.name.as_ref());
+                assert_eq!(found.environment(), key.environment);
+                assert_eq!(found.api_id(), key.api_id);
+                assert_eq!(found.api_id_text().map(ToOwned::to_owned), key.api_id.map(|id| id.to_string()));
+                assert_eq!(found.scopes(), key.scopes);
+                assert_eq!(found.metadata(), key.metadata.as_ref());
+                assert_eq!(found.expires_at(), key.expires_at);
+            }
+        });
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_index_answers_as_the_model_does(steps in proptest::collection::vec(step(), 1..80)) {
+        let mut run = Run::new();
+        for step in &steps {
+            run.step(step);
+            run.check();
+        }
+        run.restart();
+        run.check();
+    }
+}

@@ -1,0 +1,92 @@
+//! Snapshots: what is saved comes back, and what is damaged does not.
+
+use std::fs;
+use std::path::Path;
+
+use keyledger_engine::id::{KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::log::LogId;
+use keyledger_engine::position::Position;
+use keyledger_engine::record::StreamId;
+
+use super::super::SnapshotError;
+use super::{Code, History, VerificationIndex, code, revoked};
+
+const LOG_ID: LogId = LogId([7; 16]);
+const ENTRY_HASH: [u8; 32] = [9; 32];
+
+#[test]
+fn an_index_comes_back_and_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("verification.snapshot");
+    let mut history = History::new();
+    let index = VerificationIndex::new();
+    let acme: OrganizationId = "acme".parse().unwrap();
+    index.apply(&history.organization(&acme)).unwrap();
+    let (created, token) = history.key(KeyId::from_u128(1), &acme);
+    index.apply(&created).unwrap();
+    let (root_created, root_token) = history.root_key(RootKeyId::from_u128(1));
+    index.apply(&root_created).unwrap();
+    let position = index
+        .save_snapshot_with(&path, LOG_ID, |position| {
+            assert_eq!(position, Position::new(3));
+            Ok(ENTRY_HASH)
+        })
+        .unwrap();
+    assert_eq!(position, Position::new(3));
+    // A second one takes the place of the first.
+    index.save_snapshot(&path, LOG_ID, ENTRY_HASH).unwrap();
+    let files: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
+    assert_eq!(files, ["verification.snapshot"]);
+
+    let loaded = VerificationIndex::load_snapshot(&path).unwrap();
+    assert_eq!((loaded.log_id, loaded.position, loaded.entry_hash), (LOG_ID, position, ENTRY_HASH));
+    let index = loaded.index;
+    assert_eq!(index.position(), position);
+    assert_eq!(*index.watch().borrow(), position);
+    assert_eq!(code(&index, token.expose(), history.now), Code::Valid);
+    assert!(index.authenticate_root_key(root_token.expose()).is_some());
+    let record = history.record(StreamId::Key(KeyId::from_u128(1)), Some(acme), revoked());
+    index.apply(&record).unwrap();
+    assert_eq!(code(&index, token.expose(), history.now), Code::Revoked);
+}
+
+#[test]
+fn a_damaged_snapshot_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("verification.snapshot");
+    let mut history = History::new();
+    let index = VerificationIndex::new();
+    let acme: OrganizationId = "acme".parse().unwrap();
+    index.apply(&history.organization(&acme)).unwrap();
+    index.apply(&history.key(KeyId::from_u128(1), &acme).0).unwrap();
+    index.save_snapshot(&path, LOG_ID, ENTRY_HASH).unwrap();
+    let good = fs::read(&path).unwrap();
+    let refused = |bytes: &[u8]| {
+        fs::write(&path, bytes).unwrap();
+        matches!(VerificationIndex::load_snapshot(&path), Err(SnapshotError::Unusable(_)))
+    };
+    for index in 0..good.len() {
+        let mut bad = good.clone();
+        bad[index] ^= 1 << (index % 8);
+        assert!(refused(&bad), "byte {index} changed");
+        assert!(refused(&good[..index]), "cut to {index} bytes");
+    }
+    assert!(refused(&[&good[..], &[0]].concat()));
+    fs::write(&path, good).unwrap();
+    assert!(VerificationIndex::load_snapshot(&path).is_ok());
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_saved_leaves_the_one_before() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("verification.snapshot");
+    let index = VerificationIndex::new();
+    index.save_snapshot(&path, LOG_ID, ENTRY_HASH).unwrap();
+    let failed = index
+        .save_snapshot_with(&path, LOG_ID, |_| Err(SnapshotError::Unsavable("the log is not there".into())));
+    assert!(failed.is_err());
+    assert!(VerificationIndex::load_snapshot(&path).is_ok());
+    let missing = Path::new("/nonexistent/verification.snapshot");
+    assert!(matches!(index.save_snapshot(missing, LOG_ID, ENTRY_HASH), Err(SnapshotError::Io(_))));
+    assert!(matches!(VerificationIndex::load_snapshot(missing), Err(SnapshotError::Io(_))));
+}
