@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use serde::de::{DeserializeOwned, Error as _, SeqAccess, Visitor};
+use serde::de::{DeserializeOwned, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer as _, Serialize};
 
 use super::{ENTRY_LEN_MAX, Record, StreamId, StreamKind, upcast};
@@ -16,6 +16,8 @@ use crate::time::Timestamp;
 const FORMAT: u8 = 1;
 /// MessagePack's byte for an array of the 15 fields.
 const ARRAY_OF_15: u8 = 0x9f;
+/// No record nests deeper; what does is refused before it can exhaust the stack.
+const DEPTH_MAX: usize = 32;
 /// The personal part follows in clear.
 const SCHEME_CLEAR: u8 = 0;
 
@@ -138,9 +140,13 @@ pub fn decode(entry: &[u8]) -> Result<Record, Error> {
     if format != FORMAT {
         return Err(Error::UnknownFormat(format));
     }
-    let envelope = rmp_serde::Deserializer::from_read_ref(body)
-        .deserialize_seq(EnvelopeVisitor)
-        .map_err(|error| Error::Malformed(error.to_string()))?;
+    let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
+    let envelope =
+        deserializer.deserialize_seq(EnvelopeVisitor).map_err(|error| Error::Malformed(error.to_string()))?;
+    let rest = IgnoredAny::deserialize(&mut deserializer);
+    if !matches!(rest, Err(rmp_serde::decode::Error::InvalidMarkerRead(_))) {
+        return Err(Error::Malformed("bytes after the record's end".into()));
+    }
     let Envelope { mut record_parts, draft, personal } = envelope;
     let mut origin = ActorOrigin::default();
     let mut reader = PersonalReader { part: personal, older: None, origin: &mut origin };

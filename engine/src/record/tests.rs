@@ -1,1 +1,249 @@
+//! Records of every kind become bytes and come back; bytes that are no record never do more than fail.
 
+use std::net::IpAddr;
+
+use proptest::collection::vec;
+use proptest::option;
+use proptest::prelude::*;
+
+use super::{ENTRY_LEN_MAX, Error, Record, StreamId, decode, encode};
+use crate::actor::{Actor, ActorKind};
+use crate::api::{ApiRegistered, ApiRenamed, ApiScopesChanged};
+use crate::event::{Event, EventType};
+use crate::id::{ApiId, EventId, KeyId, OrganizationId, RootKeyId};
+use crate::key::{
+    Environment, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
+    KeyMetadataChangedPersonal, KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal, KeyRotated,
+    KeyScopesChanged, Owner, OwnerKind, RevocationReason,
+};
+use crate::organization::{
+    OrganizationCreated, OrganizationKind, OrganizationKindChanged, OrganizationPersonal,
+};
+use crate::position::{Position, Version};
+use crate::root_key::{Permission, RootKeyCreated, RootKeyCreatedPersonal};
+use crate::text::{Audience, Description, Metadata, Name, Note, Scope, UserId};
+use crate::time::Timestamp;
+use crate::token::{Digest, TokenHint, TokenPrefix};
+
+/// Any value of a closed set.
+macro_rules! coded {
+    ($set:ty) => {
+        proptest::sample::select(<$set>::names().collect::<Vec<_>>())
+            .prop_map(|name| name.parse::<$set>().unwrap())
+    };
+}
+
+/// Any text that the type takes.
+macro_rules! text {
+    ($text:ty) => {
+        any::<String>().prop_filter_map("not taken", |text| <$text>::new(&text).ok())
+    };
+}
+
+fn time() -> impl Strategy<Value = Timestamp> {
+    any::<i64>().prop_map(Timestamp::from_millis)
+}
+
+fn digest() -> impl Strategy<Value = Digest> {
+    any::<[u8; 32]>().prop_map(Digest::from_bytes)
+}
+
+fn hint() -> impl Strategy<Value = TokenHint> {
+    (any::<String>(), any::<String>())
+        .prop_map(|(start, last)| TokenHint { start: start.into(), last_four: last.into() })
+}
+
+fn scopes() -> impl Strategy<Value = Vec<Scope>> {
+    vec("[!#-\\[\\]-~]{1,128}".prop_map(|scope| Scope::new(&scope).unwrap()), 0..6)
+}
+
+fn metadata() -> impl Strategy<Value = Metadata> {
+    proptest::collection::hash_map(any::<String>(), any::<Option<i32>>(), 0..5)
+        .prop_map(|members| Metadata::new(&serde_json::to_value(members).unwrap()).unwrap())
+}
+
+fn organization_id() -> impl Strategy<Value = OrganizationId> {
+    "[A-Za-z0-9_-]{1,64}".prop_map(|id| id.parse().unwrap())
+}
+
+fn event(event_type: EventType) -> BoxedStrategy<Event> {
+    let name = || option::of(text!(Name));
+    let organization = || name().prop_map(|name| OrganizationPersonal { name });
+    match event_type {
+        EventType::KeyCreated => (
+            (
+                digest(),
+                hint(),
+                coded!(Environment),
+                (coded!(OwnerKind), option::of(organization_id())),
+                option::of(any::<u128>().prop_map(ApiId::from_u128)),
+                scopes(),
+                option::of(time()),
+            ),
+            (option::of(text!(UserId)), name(), option::of(text!(Description)), option::of(metadata())),
+        )
+            .prop_map(|(facts, (user_id, name, description, metadata))| {
+                let (digest, hint, environment, (kind, client_id), api_id, scopes, expires_at) = facts;
+                let owner = Owner { kind, client_id };
+                Event::KeyCreated(
+                    KeyCreated { digest, hint, environment, owner, api_id, scopes, expires_at },
+                    KeyCreatedPersonal { user_id, name, description, metadata },
+                )
+            })
+            .boxed(),
+        EventType::KeyRenamed => {
+            name().prop_map(|name| Event::KeyRenamed((), KeyRenamedPersonal { name })).boxed()
+        }
+        EventType::KeyDescriptionChanged => option::of(text!(Description))
+            .prop_map(|description| {
+                Event::KeyDescriptionChanged((), KeyDescriptionChangedPersonal { description })
+            })
+            .boxed(),
+        EventType::KeyMetadataChanged => option::of(metadata())
+            .prop_map(|metadata| Event::KeyMetadataChanged((), KeyMetadataChangedPersonal { metadata }))
+            .boxed(),
+        EventType::KeyScopesChanged => {
+            scopes().prop_map(|scopes| Event::KeyScopesChanged(KeyScopesChanged { scopes }, ())).boxed()
+        }
+        EventType::KeyExpiryChanged => option::of(time())
+            .prop_map(|expires_at| Event::KeyExpiryChanged(KeyExpiryChanged { expires_at }, ()))
+            .boxed(),
+        EventType::KeyRevoked => (coded!(RevocationReason), option::of(text!(Note)))
+            .prop_map(|(reason, note)| Event::KeyRevoked(KeyRevoked { reason }, KeyRevokedPersonal { note }))
+            .boxed(),
+        EventType::KeyReactivated => Just(Event::KeyReactivated((), ())).boxed(),
+        EventType::KeyRotated => (digest(), hint(), time())
+            .prop_map(|(digest, hint, previous_valid_until)| {
+                Event::KeyRotated(KeyRotated { digest, hint, previous_valid_until }, ())
+            })
+            .boxed(),
+        EventType::KeyExpired => {
+            time().prop_map(|expires_at| Event::KeyExpired(KeyExpired { expires_at }, ())).boxed()
+        }
+        EventType::KeyDeleted => Just(Event::KeyDeleted((), ())).boxed(),
+        EventType::OrganizationCreated => (coded!(OrganizationKind), organization())
+            .prop_map(|(kind, personal)| Event::OrganizationCreated(OrganizationCreated { kind }, personal))
+            .boxed(),
+        EventType::OrganizationRenamed => {
+            organization().prop_map(|personal| Event::OrganizationRenamed((), personal)).boxed()
+        }
+        EventType::OrganizationKindChanged => coded!(OrganizationKind)
+            .prop_map(|kind| Event::OrganizationKindChanged(OrganizationKindChanged { kind }, ()))
+            .boxed(),
+        EventType::OrganizationDeleted => Just(Event::OrganizationDeleted((), ())).boxed(),
+        EventType::ApiRegistered => (text!(Name), text!(Audience), "[a-j][a-z0-9]{0,15}", scopes())
+            .prop_map(|(name, audience, prefix, scopes)| {
+                let token_prefix = TokenPrefix::new(&prefix).unwrap();
+                Event::ApiRegistered(ApiRegistered { name, audience, token_prefix, scopes }, ())
+            })
+            .boxed(),
+        EventType::ApiRenamed => {
+            text!(Name).prop_map(|name| Event::ApiRenamed(ApiRenamed { name }, ())).boxed()
+        }
+        EventType::ApiScopesChanged => {
+            scopes().prop_map(|scopes| Event::ApiScopesChanged(ApiScopesChanged { scopes }, ())).boxed()
+        }
+        EventType::ApiDeleted => Just(Event::ApiDeleted((), ())).boxed(),
+        EventType::RootKeyCreated => (digest(), hint(), vec(coded!(Permission), 0..20), name())
+            .prop_map(|(digest, hint, permissions, name)| {
+                let facts = RootKeyCreated { digest, hint, permissions };
+                Event::RootKeyCreated(facts, RootKeyCreatedPersonal { name })
+            })
+            .boxed(),
+        EventType::RootKeyRevoked => Just(Event::RootKeyRevoked((), ())).boxed(),
+    }
+}
+
+fn stream() -> impl Strategy<Value = StreamId> {
+    prop_oneof![
+        any::<u128>().prop_map(|id| StreamId::Key(KeyId::from_u128(id))),
+        organization_id().prop_map(StreamId::Organization),
+        any::<u128>().prop_map(|id| StreamId::Api(ApiId::from_u128(id))),
+        any::<u128>().prop_map(|id| StreamId::RootKey(RootKeyId::from_u128(id))),
+    ]
+}
+
+fn actor() -> impl Strategy<Value = Actor> {
+    (coded!(ActorKind), any::<String>(), option::of(any::<IpAddr>()), option::of(any::<String>())).prop_map(
+        |(kind, id, ip, user_agent)| Actor {
+            kind,
+            id: id.into(),
+            ip,
+            user_agent: user_agent.map(Into::into),
+        },
+    )
+}
+
+fn record() -> impl Strategy<Value = Record> {
+    let event = proptest::sample::select(EventType::ALL).prop_flat_map(event);
+    let event_id = || any::<u128>().prop_map(EventId::from_u128);
+    (
+        (any::<u64>(), event_id(), time(), stream(), any::<u32>(), option::of(organization_id())),
+        (actor(), option::of(any::<String>()), option::of(event_id()), event),
+    )
+        .prop_map(
+            |(
+                (position, id, time, stream, version, organization_id),
+                (actor, request_id, causation, event),
+            )| {
+                Record {
+                    position: Position::new(position),
+                    id,
+                    time,
+                    stream,
+                    version: Version::new(version),
+                    organization_id,
+                    actor,
+                    request_id: request_id.map(Into::into),
+                    causation,
+                    event,
+                }
+            },
+        )
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 1_000, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_record_comes_back_from_its_bytes(record in record()) {
+        let entry = encode(&record).unwrap();
+        prop_assert!(entry.len() <= ENTRY_LEN_MAX);
+        prop_assert_eq!(decode(&entry).unwrap(), record);
+    }
+
+    #[test]
+    fn a_part_of_an_entry_is_no_record(record in record(), part in 0.0..1.0) {
+        let entry = encode(&record).unwrap();
+        let len = (entry.len() as f64 * part) as usize;
+        prop_assert!(decode(&entry[..len]).is_err());
+        let longer = [entry.as_slice(), &[0xC0]].concat();
+        prop_assert!(decode(&longer).is_err());
+    }
+
+    #[test]
+    fn changed_entries_do_no_harm(record in record(), changes in vec((any::<prop::sample::Index>(), any::<u8>()), 1..4)) {
+        let mut entry = encode(&record).unwrap();
+        for (index, value) in changes {
+            let index = index.index(entry.len());
+            entry[index] ^= value;
+        }
+        if let Ok(record) = decode(&entry) {
+            // What reads can be written.
+            prop_assert!(encode(&record).is_ok());
+        }
+    }
+
+    #[test]
+    fn any_bytes_do_no_harm(bytes in vec(any::<u8>(), 0..400)) {
+        let _ = decode(&bytes);
+        let framed = [&[1, 0x9F], bytes.as_slice()].concat();
+        let _ = decode(&framed);
+    }
+}
+
+#[test]
+fn entries_of_newer_versions_say_so() {
+    assert!(matches!(decode(&[2, 0x9F]), Err(Error::UnknownFormat(2))));
+    assert!(matches!(decode(&[]), Err(Error::Malformed(_))));
+}

@@ -9,8 +9,8 @@ use std::sync::{PoisonError, RwLock};
 
 use rand::TryCryptoRng;
 use redb::{
-    Builder, Database, DatabaseError, ReadOnlyDatabase, ReadTransaction, ReadableDatabase, ReadableTable,
-    StorageError, TableError, TableHandle, WriteTransaction,
+    Builder, Database, DatabaseError, ReadTransaction, ReadableDatabase, ReadableTable, StorageError,
+    TableError, TableHandle, WriteTransaction,
 };
 
 use super::RedbOptions;
@@ -25,12 +25,6 @@ use crate::position::Position;
 use crate::record;
 use crate::time::Timestamp;
 
-/// An open database.
-pub(super) enum Store {
-    Writable(Database),
-    ReadOnly(ReadOnlyDatabase),
-}
-
 /// What the writer and all readers share.
 pub(super) struct Shared {
     /// The file's name, for messages.
@@ -38,15 +32,14 @@ pub(super) struct Shared {
     pub(super) log_id: LogId,
     pub(super) commands: CommandIndex,
     /// Empty while the database is opened anew. Closing it ends the read transactions that are under way.
-    pub(super) store: RwLock<Option<Store>>,
+    pub(super) store: RwLock<Option<Database>>,
 }
 
 impl Shared {
     pub(super) fn begin_read(&self) -> Result<ReadTransaction, Error> {
         let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
         let transaction = match store.as_ref() {
-            Some(Store::Writable(database)) => database.begin_read(),
-            Some(Store::ReadOnly(database)) => database.begin_read(),
+            Some(database) => database.begin_read(),
             None => return Err(Error::Unavailable(format!("{}: being opened again", self.file))),
         };
         transaction.map_err(|error| self.unavailable(error))
@@ -54,20 +47,18 @@ impl Shared {
 
     pub(super) fn begin_write(&self) -> Result<WriteTransaction, Error> {
         let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
-        match store.as_ref() {
-            Some(Store::Writable(database)) => {
-                let mut transaction = database.begin_write().map_err(|error| self.unavailable(error))?;
-                // Names and descriptions come from anybody, and redb's checksums alone do not withstand who chooses
-                // what is stored; with two phases they need not. Quick repair makes opening after a crash fast.
-                transaction.set_two_phase_commit(true);
-                transaction.set_quick_repair(true);
-                Ok(transaction)
-            }
-            _ => Err(Error::Unavailable(format!("{}: not open for writing", self.file))),
-        }
+        let mut transaction = match store.as_ref() {
+            Some(database) => database.begin_write().map_err(|error| self.unavailable(error))?,
+            None => return Err(Error::Unavailable(format!("{}: being opened again", self.file))),
+        };
+        // Names and descriptions come from anybody, and redb's checksums alone do not withstand who chooses what is
+        // stored; with two phases they need not. Quick repair makes opening after a crash fast.
+        transaction.set_two_phase_commit(true);
+        transaction.set_quick_repair(true);
+        Ok(transaction)
     }
 
-    pub(super) fn set_store(&self, store: Option<Store>) -> Option<Store> {
+    pub(super) fn set_store(&self, store: Option<Database>) -> Option<Database> {
         std::mem::replace(&mut *self.store.write().unwrap_or_else(PoisonError::into_inner), store)
     }
 
@@ -94,6 +85,18 @@ impl Shared {
             error => self.damaged(position, error),
         }
     }
+}
+
+/// Closing a damaged database may end in a panic as well; whoever lets go of a log need not know.
+impl Drop for Shared {
+    fn drop(&mut self) {
+        close(self.set_store(None));
+    }
+}
+
+/// Closes a database. What was committed is in the file before that, so nothing depends on how it ends.
+pub(super) fn close<D>(database: D) {
+    let _ = guarded(|| drop(database));
 }
 
 /// What stands in the file at its head.
@@ -156,8 +159,9 @@ pub(super) fn create_file<R: TryCryptoRng>(
         Ok(result) => result.map_err(|error| open_error(&file, error))?,
         Err(panic) => return Err(Error::Open(damage(&file, panic))),
     };
-    initialize(&file, &database, rng)?;
-    drop(database);
+    let initialized = initialize(&file, &database, rng);
+    close(database);
+    initialized?;
     let renamed = fs::rename(&unfinished, path).and_then(|()| File::open(directory)?.sync_all());
     match renamed {
         // Another process was faster.
@@ -181,7 +185,7 @@ pub(super) fn open_database<D>(
     }
 }
 
-fn damage(file: &str, reason: impl Display) -> String {
+pub(super) fn damage(file: &str, reason: impl Display) -> String {
     one_line(format!("{file}: damaged: {reason}; restore it from a backup"))
 }
 
@@ -190,11 +194,6 @@ fn open_error(file: &str, error: DatabaseError) -> Error {
     let storage = match error {
         DatabaseError::DatabaseAlreadyOpen => {
             return Error::Open(format!("{file}: in use by another process; stop that one first"));
-        }
-        DatabaseError::RepairAborted => {
-            return Error::Open(format!(
-                "{file}: was not closed and needs repair before it can be read; start the service once, which repairs it"
-            ));
         }
         DatabaseError::UpgradeRequired(format) => {
             return Error::Open(format!(
@@ -261,16 +260,19 @@ pub(super) fn initialize<R: TryCryptoRng>(file: &str, database: &Database, rng: 
 }
 
 /// Reads what the writer must know, and checks that the file is a log at all and one of a known format.
-pub(super) fn read_contents(file: &str, store: &Store) -> Result<Contents, Error> {
-    guarded(|| try_read_contents(file, store)).unwrap_or_else(|panic| Err(Error::Open(damage(file, panic))))
+pub(super) fn read_contents(file: &str, store: Database) -> Result<(Database, Contents), Error> {
+    let contents = guarded(|| try_read_contents(file, &store));
+    match contents.unwrap_or_else(|panic| Err(Error::Open(damage(file, panic)))) {
+        Ok(contents) => Ok((store, contents)),
+        Err(error) => {
+            close(store);
+            Err(error)
+        }
+    }
 }
 
-fn try_read_contents(file: &str, store: &Store) -> Result<Contents, Error> {
-    let transaction = match store {
-        Store::Writable(database) => database.begin_read(),
-        Store::ReadOnly(database) => database.begin_read(),
-    };
-    let transaction = transaction.map_err(|error| Error::Open(damage(file, error)))?;
+fn try_read_contents(file: &str, database: &Database) -> Result<Contents, Error> {
+    let transaction = database.begin_read().map_err(|error| Error::Open(damage(file, error)))?;
     let damaged = |error: &dyn Display| Error::Open(damage(file, error));
     let not_a_log = || {
         Error::Open(format!(

@@ -2,11 +2,13 @@
 //!
 //! * `tables`: the tables of the file and the rows that have a form of their own (docs/format.md).
 //! * `database`: opening and creating the file, and what goes wrong with it, in words.
+//! * `overlay`: reading a file without ever writing to it.
 //! * `commands`: the commands that the log remembers.
 //! * `writer`: [`RedbLog`], `reader`: [`RedbReader`], `verify`: reading everything again.
 
 mod commands;
 mod database;
+mod overlay;
 mod reader;
 mod tables;
 mod verify;

@@ -1,5 +1,6 @@
 //! The reading end.
 
+use std::fs::File;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
@@ -7,7 +8,8 @@ use redb::{ReadTransaction, ReadableTable};
 
 use super::RedbOptions;
 use super::commands::CommandIndex;
-use super::database::{Shared, Store, builder, guarded, open_database, read_contents};
+use super::database::{Shared, builder, guarded, open_database, read_contents};
+use super::overlay::Overlay;
 use super::tables::{ENTRIES, META, META_FRONTIER, STREAMS, read_entry_row};
 use crate::log::merkle::Frontier;
 use crate::log::{CommandId, Error, LogId, LogReader, RememberedCommand, Stream, StreamHead};
@@ -21,15 +23,16 @@ pub struct RedbReader {
 }
 
 impl RedbReader {
-    /// Opens a log that no process has open, for reading only; the file is not written to. A file that a crash left in
-    /// need of repair is refused, for repairing is writing.
+    /// Opens a log that no process has open for writing. The file is not written to: what repair it needs after a crash is
+    /// done in memory, anew at every opening.
     ///
     /// # Errors
     /// [`Error::Open`].
     pub fn open_read_only(path: &Path, options: RedbOptions) -> Result<Self, Error> {
         let file = path.display().to_string();
-        let store = Store::ReadOnly(open_database(&file, || builder(options).open_read_only(path))?);
-        let contents = read_contents(&file, &store)?;
+        let open = || builder(options).create_with_backend(Overlay::new(File::open(path)?)?);
+        let store = open_database(&file, open)?;
+        let (store, contents) = read_contents(&file, store)?;
         let commands = CommandIndex::default();
         commands.fill(&contents.commands, contents.time.unwrap_or_default());
         let shared = Shared { file, log_id: contents.log_id, commands, store: RwLock::new(Some(store)) };

@@ -14,7 +14,7 @@ use redb::{
 use super::RedbOptions;
 use super::commands::{CommandIndex, CommandRows};
 use super::database::{
-    Contents, Shared, Store, builder, create_file, guarded, initialize, open_database, read_contents,
+    Contents, Shared, builder, close, create_file, damage, guarded, initialize, open_database, read_contents,
 };
 use super::reader::{RedbReader, head_of};
 use super::tables::{
@@ -77,7 +77,10 @@ impl RedbLog {
         rng: &mut R,
     ) -> Result<Self, Error> {
         let open = move || Builder::create_with_backend(&builder(options), backend());
-        initialize(file, &open_database(file, &open)?, rng)?;
+        let database = open_database(file, &open)?;
+        let initialized = guarded(|| initialize(file, &database, rng));
+        close(database);
+        initialized.unwrap_or_else(|panic| Err(Error::Open(damage(file, panic))))?;
         Self::open_with(file.to_owned(), Box::new(open))
     }
 
@@ -85,8 +88,9 @@ impl RedbLog {
         file: String,
         open: Box<dyn Fn() -> Result<Database, DatabaseError> + Send>,
     ) -> Result<Self, Error> {
-        let store = Store::Writable(open_database(&file, &open)?);
-        let Contents { log_id, frontier, time, commands } = read_contents(&file, &store)?;
+        let store = open_database(&file, &open)?;
+        let (store, contents) = read_contents(&file, store)?;
+        let Contents { log_id, frontier, time, commands } = contents;
         let index = CommandIndex::default();
         index.fill(&commands, time.unwrap_or_default());
         let shared = Shared { file, log_id, commands: index, store: RwLock::new(Some(store)) };
@@ -326,10 +330,11 @@ impl EventLog for RedbLog {
     fn recover(&mut self) -> Result<Position, Error> {
         self.suspended = Some(format!("{}: not open", self.shared.file));
         // Dropped before the file is opened again: it is locked until then.
-        drop(self.shared.set_store(None));
-        let store = Store::Writable(open_database(&self.shared.file, &self.open)?);
-        let contents = read_contents(&self.shared.file, &store)?;
+        close(self.shared.set_store(None));
+        let store = open_database(&self.shared.file, &self.open)?;
+        let (store, contents) = read_contents(&self.shared.file, store)?;
         if contents.log_id != self.shared.log_id {
+            close(store);
             return Err(Error::Open(format!("{}: is another log than before", self.shared.file)));
         }
         self.shared.commands.fill(&contents.commands, contents.time.unwrap_or_default());

@@ -1,0 +1,118 @@
+//! What the log on redb takes: appending keys in groups of several sizes, one writer, every group durable; reading and
+//! verifying them again; bytes on disk. `cargo bench -p keyledger-engine --bench log [EVENTS]`.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark stops at what is wrong")]
+
+use std::fs::File;
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use keyledger_engine::actor::{Actor, ActorKind};
+use keyledger_engine::event::Event;
+use keyledger_engine::id::{EventId, KeyId};
+use keyledger_engine::key::{Environment, KeyCreated, KeyCreatedPersonal, Owner};
+use keyledger_engine::log::redb::{FILE_NAME, RedbLog, RedbOptions, RedbReader};
+use keyledger_engine::log::{Append, CommandId, CommandKey, EventLog, LogReader, StreamHead};
+use keyledger_engine::position::Position;
+use keyledger_engine::record::StreamId;
+use keyledger_engine::text::{Name, Scope, UserId};
+use keyledger_engine::time::Timestamp;
+use keyledger_engine::token::{Digest, TokenHint};
+use rand::rngs::{StdRng, SysRng};
+use rand::{RngExt, SeedableRng};
+
+fn key_created(number: u64, rng: &mut StdRng) -> Append {
+    let millis = 1_790_000_000_000 + i64::try_from(number / 20).unwrap();
+    let ulid = |rng: &mut StdRng| u128::try_from(millis).unwrap() << 80 | rng.random::<u128>() >> 48;
+    let facts = KeyCreated {
+        digest: Digest::from_bytes(rng.random()),
+        hint: TokenHint { start: "kl_live_ab12".into(), last_four: "Zz09".into() },
+        environment: Environment::Production,
+        owner: Owner::in_organization(true),
+        api_id: None,
+        scopes: vec![Scope::new("read:users").unwrap()],
+        expires_at: Some(Timestamp::from_millis(millis + 1_000_000)),
+    };
+    let personal = KeyCreatedPersonal {
+        user_id: Some(UserId::new(&format!("user-{}", number % 1_000)).unwrap()),
+        name: Some(Name::new(&format!("integration {number}")).unwrap()),
+        description: None,
+        metadata: None,
+    };
+    Append {
+        stream: StreamId::Key(KeyId::from_u128(ulid(rng))),
+        expected: StreamHead::ABSENT,
+        time: Timestamp::from_millis(millis),
+        organization_id: Some("org_01J9ZZZZZZZZZZZZZZZZZZZZZZ".parse().unwrap()),
+        actor: Actor {
+            kind: ActorKind::RootKey,
+            id: "rk_01K40000000000000000000004".into(),
+            ip: Some("192.0.2.7".parse().unwrap()),
+            user_agent: Some("curl/8.5.0".into()),
+        },
+        request_id: Some(format!("req_{number:016x}").into()),
+        causation: None,
+        events: vec![(EventId::from_u128(ulid(rng)), Event::KeyCreated(facts, personal))],
+        command: Some(CommandKey { id: CommandId(rng.random()), fingerprint: rng.random() }),
+    }
+}
+
+fn per_second(events: u64, elapsed: Duration) -> f64 {
+    events as f64 / elapsed.as_secs_f64()
+}
+
+fn main() {
+    let events: u64 = std::env::args().skip(1).find_map(|argument| argument.parse().ok()).unwrap_or(200_000);
+    let directory = tempfile::Builder::new().tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let mut rng = StdRng::seed_from_u64(1);
+
+    let mut file = File::create(directory.path().join("baseline")).unwrap();
+    let start = Instant::now();
+    for _ in 0..200 {
+        file.write_all(&[0; 4_096]).unwrap();
+        file.sync_data().unwrap();
+    }
+    println!("write of 4 KiB and fdatasync: {:?} each", start.elapsed() / 200);
+
+    for group in [1, 8, 64, 512] {
+        let path = directory.path().join(format!("{group}-{FILE_NAME}"));
+        let mut log = RedbLog::open(&path, RedbOptions::default(), &mut SysRng).unwrap();
+        let count = (events / 512 * group).clamp(1_000, events);
+        let mut appending = Duration::ZERO;
+        for first in (0..count).step_by(usize::try_from(group).unwrap()) {
+            let appends = (first..first + group).map(|number| key_created(number, &mut rng)).collect();
+            let start = Instant::now();
+            log.append(appends).unwrap();
+            appending += start.elapsed();
+        }
+        println!("append in groups of {group}: {:.0} events/s", per_second(count, appending));
+        if group < 512 {
+            continue;
+        }
+        let head = log.reader().head().unwrap();
+        drop(log);
+        let len = std::fs::metadata(&path).unwrap().len();
+        let entries: usize = {
+            let reader = RedbReader::open_read_only(&path, RedbOptions::default()).unwrap();
+            reader.read_entries(Position::START, 10_000).unwrap().iter().map(Vec::len).sum()
+        };
+        println!(
+            "on disk: {:.0} bytes/event, of these the entry {}",
+            len as f64 / head.get() as f64,
+            entries / 10_000
+        );
+
+        let start = Instant::now();
+        let reader = RedbReader::open_read_only(&path, RedbOptions::default()).unwrap();
+        println!("open: {:?}", start.elapsed());
+        let start = Instant::now();
+        let mut after = Position::START;
+        while after < head {
+            after = reader.read(after, 4_096).unwrap().last().unwrap().position;
+        }
+        println!("read and decode: {:.0} events/s", per_second(head.get(), start.elapsed()));
+        let start = Instant::now();
+        assert_eq!(reader.verify(|_, _| {}).unwrap().finding, None);
+        println!("verify: {:.0} events/s", per_second(head.get(), start.elapsed()));
+    }
+}

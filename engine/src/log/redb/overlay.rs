@@ -1,0 +1,147 @@
+//! A file that is only read, under a database that believes it can write: what it writes stays in memory. So a log that a
+//! crash left in need of repair can be read without touching the file.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io;
+use std::ops::Bound;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use redb::backends::FileBackend;
+use redb::{BackendError, DatabaseError, StorageBackend};
+
+/// Bytes are kept in blocks of this many.
+const BLOCK: u64 = 4_096;
+
+#[derive(Debug)]
+pub(super) struct Overlay {
+    file: FileBackend,
+    written: Mutex<Written>,
+}
+
+#[derive(Debug)]
+struct Written {
+    blocks: HashMap<u64, Vec<u8>>,
+    len: u64,
+    /// From here on the file's own bytes do not count: the length was less in between.
+    file_end: u64,
+}
+
+impl Overlay {
+    pub(super) fn new(file: File) -> Result<Self, DatabaseError> {
+        let file = FileBackend::new(file)?;
+        let len = file.len()?;
+        Ok(Self { file, written: Mutex::new(Written { blocks: HashMap::new(), len, file_end: len }) })
+    }
+
+    fn written(&self) -> MutexGuard<'_, Written> {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads what the file has of these bytes, and zeros for what it has not.
+    fn read_file(&self, written: &Written, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let there = usize::try_from(written.file_end.saturating_sub(offset)).unwrap_or(usize::MAX);
+        let (there, beyond) = out.split_at_mut(there.min(out.len()));
+        beyond.fill(0);
+        if there.is_empty() { Ok(()) } else { self.file.read(offset, there) }
+    }
+}
+
+/// The blocks that `len` bytes at `offset` touch: number of the block, where in it, and how many bytes.
+fn blocks_of(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
+    let end = offset + len as u64;
+    (offset / BLOCK..end.div_ceil(BLOCK)).map(move |block| {
+        let (start, stop) = (offset.max(block * BLOCK), end.min((block + 1) * BLOCK));
+        ((block), (start % BLOCK) as usize, (stop - start) as usize)
+    })
+}
+
+impl StorageBackend for Overlay {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.written().len)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let written = self.written();
+        if offset.checked_add(out.len() as u64).is_none_or(|end| end > written.len) {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.read_file(&written, offset, out)?;
+        if written.blocks.is_empty() {
+            return Ok(());
+        }
+        let mut rest = out;
+        for (block, start, len) in blocks_of(offset, rest.len()) {
+            let (part, after) = rest.split_at_mut(len);
+            if let Some(bytes) = written.blocks.get(&block).and_then(|bytes| bytes.get(start..start + len)) {
+                part.copy_from_slice(bytes);
+            }
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut written = self.written();
+        written.len = len;
+        written.file_end = written.file_end.min(len);
+        written.blocks.retain(|block, _| block * BLOCK < len);
+        if let Some(bytes) = written.blocks.get_mut(&(len / BLOCK)) {
+            bytes.iter_mut().skip((len % BLOCK) as usize).for_each(|byte| *byte = 0);
+        }
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut written = self.written();
+        let mut rest = data;
+        for (block, start, len) in blocks_of(offset, data.len()) {
+            if !written.blocks.contains_key(&block) {
+                let mut bytes = vec![0; BLOCK as usize];
+                self.read_file(&written, block * BLOCK, &mut bytes)?;
+                written.blocks.insert(block, bytes);
+            }
+            let (part, after) = rest.split_at(len);
+            let target = written.blocks.get_mut(&block).and_then(|bytes| bytes.get_mut(start..start + len));
+            if let Some(target) = target {
+                target.copy_from_slice(part);
+            }
+            rest = after;
+        }
+        Ok(())
+    }
+
+    fn close(&self) -> io::Result<()> {
+        self.file.close()
+    }
+
+    // Who only reads locks out writers, and no other reader.
+
+    fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_shared_range(start, end)
+    }
+
+    fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.try_lock_shared_range(start, end)
+    }
+
+    fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.lock_shared_range(start, end)
+    }
+
+    fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.lock_shared_range(start, end)
+    }
+
+    fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
+        self.file.unlock_range(start, end)
+    }
+
+    fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
+        self.file.query_lock_range(start, end)
+    }
+}

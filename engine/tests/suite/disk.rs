@@ -1,0 +1,181 @@
+//! A disk in memory that can lose its power: what was not synced is lost, kept or torn, write by write.
+
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+use redb::StorageBackend;
+
+/// Writes of this many bytes, aligned, take place whole or not at all.
+const SECTOR: usize = 512;
+
+/// What goes wrong with a [`Disk`] on purpose.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Faults {
+    /// The power fails at the operation after this many.
+    pub(crate) crash_after: Option<u64>,
+    /// Syncing does nothing, and says that it did.
+    pub(crate) ignores_sync: bool,
+    /// The next sync fails.
+    pub(crate) fail_sync: bool,
+    /// There is no space for anything longer or new.
+    pub(crate) full: bool,
+}
+
+#[derive(Debug)]
+enum Pending {
+    Write { offset: usize, data: Vec<u8> },
+    Length(usize),
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// What survives in any case.
+    durable: Vec<u8>,
+    /// What is read: durable and pending.
+    current: Vec<u8>,
+    pending: Vec<Pending>,
+    faults: Faults,
+    operations: u64,
+    crashed: bool,
+}
+
+/// Clones are handles of the same disk.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Disk {
+    state: Arc<Mutex<State>>,
+}
+
+fn apply(image: &mut Vec<u8>, offset: usize, data: &[u8]) {
+    if image.len() < offset + data.len() {
+        image.resize(offset + data.len(), 0);
+    }
+    image[offset..offset + data.len()].copy_from_slice(data);
+}
+
+impl Disk {
+    pub(crate) fn of(image: Vec<u8>) -> Self {
+        let state = State { current: image.clone(), durable: image, ..State::default() };
+        Self { state: Arc::new(Mutex::new(state)) }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        let mut state = self.state();
+        state.faults = faults;
+        state.operations = 0;
+    }
+
+    /// What is on it now, for those who go on without a loss of power.
+    pub(crate) fn image(&self) -> Vec<u8> {
+        self.state().current.clone()
+    }
+
+    pub(crate) fn has_crashed(&self) -> bool {
+        self.state().crashed
+    }
+
+    /// The disk after the power has failed, and come back.
+    pub(crate) fn after_power_loss(&self, rng: &mut StdRng) -> Self {
+        let state = self.state();
+        let mut image = state.durable.clone();
+        let mut length = image.len();
+        for pending in &state.pending {
+            match pending {
+                Pending::Write { offset, data } => match rng.random_range(0..3) {
+                    0 => {}
+                    1 => apply(&mut image, *offset, data),
+                    _ => {
+                        for start in (0..data.len()).step_by(SECTOR) {
+                            if rng.random() {
+                                let sector = &data[start..data.len().min(start + SECTOR)];
+                                apply(&mut image, offset + start, sector);
+                            }
+                        }
+                    }
+                },
+                Pending::Length(new) => {
+                    if rng.random() {
+                        length = *new;
+                        image.truncate(length);
+                    }
+                }
+            }
+        }
+        image.resize(length, 0);
+        Self::of(image)
+    }
+
+    /// Counts an operation; fails at the one at which the power fails, and ever after.
+    fn operate(&self) -> io::Result<MutexGuard<'_, State>> {
+        let mut state = self.state();
+        if state.faults.crash_after == Some(state.operations) {
+            state.crashed = true;
+        }
+        state.operations += 1;
+        if state.crashed { Err(io::Error::other("the power has failed")) } else { Ok(state) }
+    }
+}
+
+impl StorageBackend for Disk {
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.state().current.len() as u64)
+    }
+
+    fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
+        let state = self.state();
+        let offset = usize::try_from(offset).unwrap();
+        let stored = state.current.get(offset..offset + out.len());
+        out.copy_from_slice(stored.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        let mut state = self.operate()?;
+        let len = usize::try_from(len).unwrap();
+        if state.faults.full && len > state.current.len() {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        state.current.resize(len, 0);
+        state.pending.push(Pending::Length(len));
+        Ok(())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        let mut state = self.operate()?;
+        if state.faults.fail_sync {
+            state.faults.fail_sync = false;
+            return Err(io::Error::other("input/output error"));
+        }
+        if state.faults.ignores_sync {
+            return Ok(());
+        }
+        let State { durable, pending, .. } = &mut *state;
+        for pending in pending.drain(..) {
+            match pending {
+                Pending::Write { offset, data } => apply(durable, offset, &data),
+                Pending::Length(len) => durable.resize(len, 0),
+            }
+        }
+        Ok(())
+    }
+
+    fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
+        let mut state = self.operate()?;
+        if state.faults.full {
+            return Err(io::ErrorKind::StorageFull.into());
+        }
+        let offset = usize::try_from(offset).unwrap();
+        apply(&mut state.current, offset, data);
+        state.pending.push(Pending::Write { offset, data: data.to_vec() });
+        Ok(())
+    }
+}
+
+pub(crate) fn rng(seed: u64) -> StdRng {
+    StdRng::seed_from_u64(seed)
+}

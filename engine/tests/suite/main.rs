@@ -1,0 +1,11 @@
+//! Tests of the log's bytes and of its file, from outside.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests are tests")]
+
+mod damage;
+mod disk;
+mod faults;
+mod golden;
+mod opening;
+mod power_loss;
+mod samples;

@@ -1,0 +1,221 @@
+//! Records to store: one of every kind with all fields given, one with as few as possible.
+
+use keyledger_engine::actor::{Actor, ActorKind};
+use keyledger_engine::api::{ApiRegistered, ApiRenamed, ApiScopesChanged};
+use keyledger_engine::event::{Event, EventType};
+use keyledger_engine::id::{ApiId, EventId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::key::{
+    Environment, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
+    KeyMetadataChangedPersonal, KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal, KeyRotated,
+    KeyScopesChanged, Owner, OwnerKind, RevocationReason,
+};
+use keyledger_engine::log::{Append, CommandId, CommandKey, StreamHead};
+use keyledger_engine::organization::{
+    OrganizationCreated, OrganizationKind, OrganizationKindChanged, OrganizationPersonal,
+};
+use keyledger_engine::position::{Position, Version};
+use keyledger_engine::record::{Record, StreamId};
+use keyledger_engine::root_key::{Permission, RootKeyCreated, RootKeyCreatedPersonal};
+use keyledger_engine::text::{Audience, Description, Metadata, Name, Note, Scope, UserId};
+use keyledger_engine::time::Timestamp;
+use keyledger_engine::token::{Digest, TokenHint, TokenPrefix};
+
+const ULID: u128 = 0x0199_0000_0000_0000_0000_0000_0000_0000;
+pub(crate) const TIME: Timestamp = Timestamp::from_millis(1_790_000_000_123);
+
+fn scopes(full: bool) -> Vec<Scope> {
+    let words: &[&str] = if full { &["read:users", "write:users"] } else { &[] };
+    words.iter().map(|word| Scope::new(word).unwrap()).collect()
+}
+
+fn hint(prefix: &str) -> TokenHint {
+    TokenHint { start: format!("{prefix}_ab12").into(), last_four: "Zz09".into() }
+}
+
+fn digest(first: u8) -> Digest {
+    let mut bytes = [0; 32];
+    for (byte, value) in bytes.iter_mut().zip(first..) {
+        *byte = value;
+    }
+    Digest::from_bytes(bytes)
+}
+
+fn organization(id: &str) -> OrganizationId {
+    id.parse().unwrap()
+}
+
+/// An event of this kind; `full` gives every field that may be absent.
+pub(crate) fn event(event_type: EventType, full: bool) -> Event {
+    let api_id = full.then(|| ApiId::from_u128(ULID + 3));
+    let name = full.then(|| Name::new("Produktion – 🔑").unwrap());
+    let expires_at = full.then(|| Timestamp::from_millis(1_800_000_000_000));
+    let organization_personal = OrganizationPersonal { name: name.clone() };
+    match event_type {
+        EventType::KeyCreated => Event::KeyCreated(
+            KeyCreated {
+                digest: digest(0),
+                hint: hint("kl_live"),
+                environment: if full { Environment::Production } else { Environment::Preview },
+                owner: if full {
+                    Owner { kind: OwnerKind::Client, client_id: Some(organization("client-1")) }
+                } else {
+                    Owner::in_organization(false)
+                },
+                api_id,
+                scopes: scopes(full),
+                expires_at,
+            },
+            KeyCreatedPersonal {
+                user_id: full.then(|| UserId::new("auth0|5f7c").unwrap()),
+                name,
+                description: full.then(|| Description::new("nightly\nexport").unwrap()),
+                metadata: full.then(|| {
+                    Metadata::new(&serde_json::json!({"team": "data", "n": [1, 2.5, null]})).unwrap()
+                }),
+            },
+        ),
+        EventType::KeyRenamed => Event::KeyRenamed((), KeyRenamedPersonal { name }),
+        EventType::KeyDescriptionChanged => {
+            let description = full.then(|| Description::new("what it is for").unwrap());
+            Event::KeyDescriptionChanged((), KeyDescriptionChangedPersonal { description })
+        }
+        EventType::KeyMetadataChanged => {
+            let metadata = full.then(|| Metadata::new(&serde_json::json!({"a": {"b": true}})).unwrap());
+            Event::KeyMetadataChanged((), KeyMetadataChangedPersonal { metadata })
+        }
+        EventType::KeyScopesChanged => Event::KeyScopesChanged(KeyScopesChanged { scopes: scopes(full) }, ()),
+        EventType::KeyExpiryChanged => Event::KeyExpiryChanged(KeyExpiryChanged { expires_at }, ()),
+        EventType::KeyRevoked => Event::KeyRevoked(
+            KeyRevoked {
+                reason: if full { RevocationReason::KeyCompromise } else { RevocationReason::Unspecified },
+            },
+            KeyRevokedPersonal { note: full.then(|| Note::new("found in a public repository").unwrap()) },
+        ),
+        EventType::KeyReactivated => Event::KeyReactivated((), ()),
+        EventType::KeyRotated => Event::KeyRotated(
+            KeyRotated {
+                digest: digest(100),
+                hint: hint("kl_preview"),
+                previous_valid_until: TIME.saturating_add_millis(if full { 60_000 } else { 0 }),
+            },
+            (),
+        ),
+        EventType::KeyExpired => Event::KeyExpired(
+            KeyExpired { expires_at: Timestamp::from_millis(if full { 1_800_000_000_000 } else { 0 }) },
+            (),
+        ),
+        EventType::KeyDeleted => Event::KeyDeleted((), ()),
+        EventType::OrganizationCreated => {
+            let kind = if full { OrganizationKind::Partner } else { OrganizationKind::Test };
+            Event::OrganizationCreated(OrganizationCreated { kind }, organization_personal)
+        }
+        EventType::OrganizationRenamed => Event::OrganizationRenamed((), organization_personal),
+        EventType::OrganizationKindChanged => {
+            let kind = if full { OrganizationKind::Free } else { OrganizationKind::Paid };
+            Event::OrganizationKindChanged(OrganizationKindChanged { kind }, ())
+        }
+        EventType::OrganizationDeleted => Event::OrganizationDeleted((), ()),
+        EventType::ApiRegistered => Event::ApiRegistered(
+            ApiRegistered {
+                name: Name::new("Users").unwrap(),
+                audience: Audience::new("https://api.example.com/").unwrap(),
+                token_prefix: if full { TokenPrefix::new("acme").unwrap() } else { TokenPrefix::default() },
+                scopes: scopes(full),
+            },
+            (),
+        ),
+        EventType::ApiRenamed => Event::ApiRenamed(ApiRenamed { name: Name::new("People").unwrap() }, ()),
+        EventType::ApiScopesChanged => Event::ApiScopesChanged(ApiScopesChanged { scopes: scopes(full) }, ()),
+        EventType::ApiDeleted => Event::ApiDeleted((), ()),
+        EventType::RootKeyCreated => {
+            let permissions = if full {
+                Permission::names().map(|name| name.parse().unwrap()).collect()
+            } else {
+                vec![Permission::Admin]
+            };
+            let facts = RootKeyCreated { digest: digest(200), hint: hint("klroot"), permissions };
+            Event::RootKeyCreated(facts, RootKeyCreatedPersonal { name })
+        }
+        EventType::RootKeyRevoked => Event::RootKeyRevoked((), ()),
+    }
+}
+
+fn stream(event_type: EventType) -> StreamId {
+    let name = event_type.as_str();
+    if name.starts_with("Key") {
+        StreamId::Key(KeyId::from_u128(ULID + 1))
+    } else if name.starts_with("Organization") {
+        StreamId::Organization(organization("acme"))
+    } else if name.starts_with("Api") {
+        StreamId::Api(ApiId::from_u128(ULID + 3))
+    } else {
+        StreamId::RootKey(RootKeyId::from_u128(ULID + 4))
+    }
+}
+
+/// A record of this kind; `full` gives every field that may be absent.
+pub(crate) fn record(event_type: EventType, full: bool) -> Record {
+    let actor = if full {
+        Actor {
+            kind: ActorKind::RootKey,
+            id: RootKeyId::from_u128(ULID + 4).to_string().into(),
+            ip: Some("2001:db8::7".parse().unwrap()),
+            user_agent: Some("curl/8.5.0".into()),
+        }
+    } else {
+        Actor::system()
+    };
+    Record {
+        position: Position::new(if full { 70_000 } else { 1 }),
+        id: EventId::from_u128(ULID + 9),
+        time: TIME,
+        stream: stream(event_type),
+        version: Version::new(if full { 300 } else { 1 }),
+        organization_id: full.then(|| organization("org_01J9ZZZZZZZZZZZZZZZZZZZZZZ")),
+        actor,
+        request_id: full.then(|| "req-7".into()),
+        causation: full.then(|| EventId::from_u128(ULID + 8)),
+        event: event(event_type, full),
+    }
+}
+
+/// Issues the key with this number. Its name and its command are its own.
+pub(crate) fn issue(number: u64, name: &str) -> Append {
+    let Event::KeyCreated(mut facts, mut personal) = event(EventType::KeyCreated, true) else {
+        unreachable!("a key's creation")
+    };
+    let mut bytes = [0xA5; 32];
+    bytes[..8].copy_from_slice(&number.to_be_bytes());
+    facts.digest = Digest::from_bytes(bytes);
+    facts.owner = Owner::in_organization(true);
+    personal.name = Some(Name::new(name).unwrap());
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&number.to_be_bytes());
+    Append {
+        stream: StreamId::Key(KeyId::from_u128(ULID | u128::from(number) << 16)),
+        expected: StreamHead::ABSENT,
+        time: TIME.saturating_add_millis(i64::try_from(number).unwrap()),
+        organization_id: Some(organization("acme")),
+        actor: record(EventType::KeyCreated, true).actor,
+        request_id: Some(format!("request-{number}").into()),
+        causation: None,
+        events: vec![(
+            EventId::from_u128(ULID | u128::from(number) << 16 | 1),
+            Event::KeyCreated(facts, personal),
+        )],
+        command: Some(CommandKey { id: CommandId(id), fingerprint: [7; 16] }),
+    }
+}
+
+/// Renames a key whose stream stands at `head`.
+pub(crate) fn rename(stream: StreamId, head: StreamHead, number: u64) -> Append {
+    let name = Some(Name::new(&format!("renamed {number}")).unwrap());
+    let id = EventId::from_u128(ULID | u128::from(number) << 16 | 2);
+    Append {
+        stream,
+        expected: head,
+        events: vec![(id, Event::KeyRenamed((), KeyRenamedPersonal { name }))],
+        command: None,
+        ..issue(number, "unused")
+    }
+}
