@@ -1,1 +1,37 @@
-//! placeholder
+//! Keyledger's HTTP interface: a thin layer that turns requests into commands and queries.
+//!
+//! * [`service`]: everything put together, from a data directory.
+//! * [`server`]: connections, their bounds, and the outermost layer of every answer.
+//! * [`app`] and [`routes`]: the calls.
+//! * [`caller`], [`body`], [`query`], [`precondition`], [`idempotency`]: what calls share.
+//! * [`problem`]: every error's status and code.
+//! * [`housekeeper`]: what Keyledger does without being asked.
+
+pub mod app;
+pub mod body;
+pub mod caller;
+pub mod command;
+pub mod data_directory;
+pub mod event_stream;
+pub mod housekeeper;
+pub mod idempotency;
+pub mod logging;
+pub mod metrics;
+pub mod paging;
+pub mod precondition;
+pub mod problem;
+pub mod query;
+pub mod reply;
+pub mod request_id;
+pub mod routes;
+pub mod server;
+pub mod service;
+pub mod view;
+
+/// The OpenAPI document as text, as it is served and as docs/openapi.json has it.
+///
+/// # Errors
+/// When it cannot be written as JSON.
+pub fn reference_document() -> Result<String, serde_json::Error> {
+    routes::reference::document_text(&app::calls().1)
+}

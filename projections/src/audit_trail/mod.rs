@@ -47,6 +47,15 @@ impl AuditTrail {
         let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner).clone();
         query::run(query, &rows.ok_or(store::Error::Stopped)?, &*self.reader)
     }
+
+    /// How many events match a query on all of its pages, counted up to `max`. May read from the disk.
+    ///
+    /// # Errors
+    /// When the projection's rows or the log cannot be read.
+    pub fn count(&self, query: &AuditQuery, max: usize) -> Result<usize, store::Error> {
+        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner).clone();
+        query::count(query, &rows.ok_or(store::Error::Stopped)?, &*self.reader, max)
+    }
 }
 
 /// Fills an [`AuditTrail`].

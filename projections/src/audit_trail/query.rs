@@ -114,6 +114,38 @@ pub(super) fn run(
     if let Some(key_id) = query.key_id {
         return Ok(of_key(query, key_id, limit, reader)?);
     }
+    let (mut positions, position) = find_positions(query, &terms, rows, reader, limit + 1)?;
+    let more = positions.len() > limit;
+    positions.truncate(limit);
+    let next = positions.last().copied().filter(|_| more);
+    let mut records = read(reader, positions)?;
+    // The rows only say where to look; what an answer holds is decided by the events themselves.
+    records.retain(|record| query.matches(record));
+    Ok(AuditPage { records, next, position })
+}
+
+/// How many events match on all pages, counted up to `max`.
+pub(super) fn count(
+    query: &AuditQuery,
+    rows: &Snapshot,
+    reader: &dyn LogReader,
+    max: usize,
+) -> Result<usize, store::Error> {
+    let whole = AuditQuery { after: Position::START, before: None, descending: false, ..query.clone() };
+    if let Some(key_id) = whole.key_id {
+        return Ok(of_key(&whole, key_id, max, reader)?.records.len());
+    }
+    Ok(find_positions(&whole, &whole.terms(), rows, reader, max)?.0.len())
+}
+
+/// At most `limit` positions of events that match, and the position of the log that the answer is from.
+fn find_positions(
+    query: &AuditQuery,
+    terms: &[Vec<u8>],
+    rows: &Snapshot,
+    reader: &dyn LogReader,
+    limit: usize,
+) -> Result<(Vec<Position>, Position), store::Error> {
     // Without terms the log itself has the answer, up to its head.
     let position = if terms.is_empty() { reader.head()? } else { rows.checkpoint().position };
     let range = Range {
@@ -127,18 +159,12 @@ pub(super) fn run(
         }
         .min(query.before.map_or(u64::MAX, |before| before.get().saturating_sub(1))),
     };
-    let mut positions = if terms.is_empty() {
-        all(range, query.descending, limit + 1)
+    let positions = if terms.is_empty() {
+        all(range, query.descending, limit)
     } else {
-        with_terms(rows, &terms, range, query.descending, limit + 1)?
+        with_terms(rows, terms, range, query.descending, limit)?
     };
-    let more = positions.len() > limit;
-    positions.truncate(limit);
-    let next = positions.last().copied().filter(|_| more);
-    let mut records = read(reader, positions)?;
-    // The rows only say where to look; what an answer holds is decided by the events themselves.
-    records.retain(|record| query.matches(record));
-    Ok(AuditPage { records, next, position })
+    Ok((positions, position))
 }
 
 /// A key's events stand in its stream; there are few.

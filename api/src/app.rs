@@ -1,0 +1,73 @@
+//! All calls put together.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::response::IntoResponse;
+use utoipa::OpenApi;
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::problem::{Code, Problem};
+use crate::routes;
+use crate::service::Service;
+
+/// What the OpenAPI document says of the whole.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Keyledger",
+        description = "Issues, lists, changes, verifies and audits API keys. Every change is an event in a log that can be \
+            proven complete.\n\nEvery call carries a root key, as `Authorization: Bearer klroot_...` or \
+            `x-api-key: klroot_...`. Errors are RFC 9457 problems; each code has a page at `/problems/<code>`. Writes \
+            answer `Keyledger-Position`; reads take `Keyledger-Min-Position` and wait up to two seconds for it. A POST \
+            with an `Idempotency-Key` takes place once in 24 hours.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    servers((url = "/", description = "this service")),
+    security(("root_key" = []), ("x_api_key" = [])),
+    tags(
+        (name = "Keys", description = "Issue, list and change keys"),
+        (name = "Verification", description = "Is this token good?"),
+        (name = "Events", description = "Who did what, when"),
+        (name = "Organizations", description = "The tenants that own keys"),
+        (name = "APIs", description = "Resource servers whose scopes keys may carry"),
+        (name = "Root keys", description = "Credentials of those who manage or check keys"),
+        (name = "Service", description = "How the service is doing"),
+    ),
+)]
+struct Document;
+
+/// All calls and the document that describes them.
+#[must_use]
+pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
+    let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
+        .merge(routes::keys::router())
+        .merge(routes::key_list::router())
+        .merge(routes::verification::router())
+        .merge(routes::forward_auth::router())
+        .merge(routes::events::router())
+        .merge(routes::organizations::router())
+        .merge(routes::apis::router())
+        .merge(routes::root_keys::router())
+        .merge(routes::status::router())
+        .split_for_parts();
+    let components = document.components.get_or_insert_default();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("klroot_...").build();
+    components.add_security_scheme("root_key", SecurityScheme::Http(bearer));
+    let header = ApiKey::Header(ApiKeyValue::new("x-api-key"));
+    components.add_security_scheme("x_api_key", SecurityScheme::ApiKey(header));
+    (router, document)
+}
+
+/// The router of the service.
+///
+/// # Errors
+/// When the OpenAPI document cannot be written as JSON.
+pub fn router(service: Arc<Service>) -> Result<Router, serde_json::Error> {
+    let (router, document) = calls();
+    let router = router
+        .merge(routes::reference::router(&document)?)
+        .fallback(|| async { Problem::of(Code::NotFound).into_response() });
+    Ok(router.with_state(service))
+}

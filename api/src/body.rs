@@ -1,0 +1,237 @@
+//! Request bodies: read leniently, checked field by field, so that an answer names every field that fails at once.
+
+use std::fmt::Display;
+use std::str::FromStr;
+
+use axum::extract::{FromRequest, Request};
+use bytes::Bytes;
+use http::{HeaderMap, header};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer};
+use serde_json::{Map, Value};
+
+use crate::problem::{Code, FieldError, Problem};
+
+/// No body is larger: 64 KiB.
+pub const BODY_LEN_MAX: usize = 64 * 1024;
+
+/// A member of a body: absent, or any JSON value.
+#[derive(Debug, Clone, Default)]
+pub struct Field(Option<Value>);
+
+impl<'de> Deserialize<'de> for Field {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Value::deserialize(deserializer).map(|value| Self(Some(value)))
+    }
+}
+
+impl Field {
+    /// Whether the member is there, be it `null`.
+    #[must_use]
+    pub const fn is_present(&self) -> bool {
+        self.0.is_some()
+    }
+}
+
+/// Collects what is wrong with a body.
+#[derive(Debug, Default)]
+pub struct Checks(Vec<FieldError>);
+
+impl Checks {
+    /// Notes that a field fails.
+    pub fn fail(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+        self.0.push(FieldError { pointer: pointer.into(), detail: detail.into() });
+    }
+
+    /// Takes a member that must be there.
+    pub fn required<T>(
+        &mut self,
+        name: &str,
+        field: &Field,
+        read: impl FnOnce(&Value) -> Reading<T>,
+    ) -> Option<T> {
+        match &field.0 {
+            None | Some(Value::Null) => {
+                self.fail(format!("/{name}"), "is required");
+                None
+            }
+            Some(value) => self.read(name, value, read),
+        }
+    }
+
+    /// Takes a member that may be absent or `null`, which mean the same.
+    pub fn optional<T>(
+        &mut self,
+        name: &str,
+        field: &Field,
+        read: impl FnOnce(&Value) -> Reading<T>,
+    ) -> Option<T> {
+        match &field.0 {
+            None | Some(Value::Null) => None,
+            Some(value) => self.read(name, value, read),
+        }
+    }
+
+    /// Takes a member of a change: absent leaves, `null` clears.
+    pub fn change<T>(
+        &mut self,
+        name: &str,
+        field: &Field,
+        read: impl FnOnce(&Value) -> Reading<T>,
+    ) -> Option<Option<T>> {
+        match &field.0 {
+            None => None,
+            Some(Value::Null) => Some(None),
+            Some(value) => self.read(name, value, read).map(Some),
+        }
+    }
+
+    fn read<T>(&mut self, name: &str, value: &Value, read: impl FnOnce(&Value) -> Reading<T>) -> Option<T> {
+        match read(value) {
+            Ok(read) => Some(read),
+            Err(failures) => {
+                for (below, detail) in failures {
+                    self.fail(format!("/{name}{below}"), detail);
+                }
+                None
+            }
+        }
+    }
+
+    /// Refuses members that no call knows.
+    pub fn unknown(&mut self, members: &Map<String, Value>) {
+        for name in members.keys() {
+            let name = name.replace('~', "~0").replace('/', "~1");
+            self.fail(format!("/{name}"), "is not a field of this call");
+        }
+    }
+
+    /// Ends the checks.
+    ///
+    /// # Errors
+    /// `invalid_request` with all that failed.
+    pub fn finish(self) -> Result<(), Problem> {
+        if self.0.is_empty() { Ok(()) } else { Err(Problem::fields(self.0)) }
+    }
+}
+
+/// A value read, or what is wrong, each with the rest of a JSON Pointer to it.
+pub type Reading<T> = Result<T, Vec<(String, String)>>;
+
+fn wrong<T>(detail: impl Display) -> Reading<T> {
+    Err(vec![(String::new(), detail.to_string())])
+}
+
+/// Reads a string with `parse`.
+pub fn text<T, E: Display>(parse: impl FnOnce(&str) -> Result<T, E>) -> impl FnOnce(&Value) -> Reading<T> {
+    move |value| match value {
+        Value::String(text) => parse(text).or_else(wrong),
+        _ => wrong("must be a string"),
+    }
+}
+
+/// Reads a string that a type knows how to parse.
+///
+/// # Errors
+/// When it is no string, or the type refuses it.
+pub fn parsed<T: FromStr<Err: Display>>(value: &Value) -> Reading<T> {
+    text(str::parse)(value)
+}
+
+/// Reads an array of at most `count_max` strings with `parse`, leaving out repetitions.
+pub fn set<T: PartialEq, E: Display>(
+    count_max: usize,
+    parse: impl Fn(&str) -> Result<T, E>,
+) -> impl FnOnce(&Value) -> Reading<Vec<T>> {
+    move |value| {
+        let Value::Array(items) = value else { return wrong("must be an array of strings") };
+        if items.len() > count_max {
+            return wrong(format!("must have at most {count_max} items"));
+        }
+        let (mut read, mut failures) = (Vec::new(), Vec::new());
+        for (index, item) in items.iter().enumerate() {
+            match item.as_str().map(&parse) {
+                Some(Ok(item)) if read.contains(&item) => {}
+                Some(Ok(item)) => read.push(item),
+                Some(Err(error)) => failures.push((format!("/{index}"), error.to_string())),
+                None => failures.push((format!("/{index}"), "must be a string".into())),
+            }
+        }
+        if failures.is_empty() { Ok(read) } else { Err(failures) }
+    }
+}
+
+/// Reads a whole number from 0 to `max`.
+pub fn number(max: u64) -> impl FnOnce(&Value) -> Reading<u64> {
+    move |value| match value.as_u64() {
+        Some(number) if number <= max => Ok(number),
+        _ => wrong(format!("must be a whole number from 0 to {max}")),
+    }
+}
+
+/// A JSON body with the bytes it came as. A body may be left out where every field may.
+pub struct Json<T> {
+    /// The body read.
+    pub body: T,
+    /// The bytes, which an idempotency key is bound to.
+    pub bytes: Bytes,
+}
+
+impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let (parts, body) = request.into_parts();
+        let bytes = read_body(body).await?;
+        if !bytes.is_empty() {
+            check_media_type(&parts.headers)?;
+        }
+        let text = if bytes.is_empty() { b"{}".as_slice() } else { &bytes };
+        let value: Value = serde_json::from_slice(text).map_err(|error| malformed(&error))?;
+        if !value.is_object() {
+            return Err(Problem::field("", "must be a JSON object"));
+        }
+        let body = serde_json::from_value(value).map_err(|error| malformed(&error))?;
+        Ok(Self { body, bytes })
+    }
+}
+
+/// The problem of a body that is not JSON. The parser's text names the place, never the content.
+#[must_use]
+pub fn malformed(error: &serde_json::Error) -> Problem {
+    let (line, column) = (error.line(), error.column());
+    Problem::new(
+        Code::MalformedRequest,
+        format!("the body is not valid JSON at line {line}, column {column}"),
+    )
+}
+
+/// Refuses a body that does not say that it is JSON.
+///
+/// # Errors
+/// `unsupported_media_type`.
+pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = media_type.split(';').next().unwrap_or("").trim();
+    if essence.eq_ignore_ascii_case("application/json") {
+        Ok(())
+    } else {
+        Err(Problem::of(Code::UnsupportedMediaType))
+    }
+}
+
+/// Reads a body of at most [`BODY_LEN_MAX`].
+///
+/// # Errors
+/// `body_too_large`, or `malformed_request` when it breaks off.
+pub async fn read_body(body: axum::body::Body) -> Result<Bytes, Problem> {
+    axum::body::to_bytes(body, BODY_LEN_MAX).await.map_err(|error| {
+        let too_large = std::error::Error::source(&error)
+            .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
+        if too_large {
+            Problem::of(Code::BodyTooLarge)
+        } else {
+            Problem::new(Code::MalformedRequest, "the body broke off")
+        }
+    })
+}

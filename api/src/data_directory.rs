@@ -1,0 +1,81 @@
+//! The directory that holds everything: the log, and the projections made from it.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+/// A directory that exists and can be written to.
+#[derive(Debug, Clone)]
+pub struct DataDirectory(PathBuf);
+
+/// A directory that cannot be used; one line that names it and says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(String);
+
+impl DataDirectory {
+    /// Takes the directory at `path`, and makes it if only it itself is missing.
+    ///
+    /// # Errors
+    /// When it cannot be made, is no directory, or cannot be written to.
+    pub fn open(path: &Path) -> Result<Self, Error> {
+        let shown = path.display();
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => {}
+            Ok(_) => return Err(Error(format!("{shown}: not a directory; name another with --data"))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                create(path).map_err(|error| {
+                    Error(format!("{shown}: cannot be made: {error}; make it, or name another with --data"))
+                })?;
+            }
+            Err(error) => {
+                return Err(Error(format!(
+                    "{shown}: cannot be read: {error}; check its owner and permissions"
+                )));
+            }
+        }
+        let directory = Self(path.to_path_buf());
+        let probe = path.join(".write-probe");
+        let written = std::fs::write(&probe, b"").and_then(|()| std::fs::remove_file(&probe));
+        written.map_err(|error| {
+            Error(format!(
+                "{shown}: cannot be written to: {error}; check its owner, its permissions and the disk"
+            ))
+        })?;
+        match create(&directory.projections()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => {
+                let path = directory.projections();
+                return Err(Error(format!(
+                    "{}: cannot be made: {error}; check the permissions",
+                    path.display()
+                )));
+            }
+        }
+        Ok(directory)
+    }
+
+    /// The file of the log.
+    #[must_use]
+    pub fn log(&self) -> PathBuf {
+        self.0.join(keyledger_engine::log::redb::FILE_NAME)
+    }
+
+    /// The directory of the projections' files.
+    #[must_use]
+    pub fn projections(&self) -> PathBuf {
+        self.0.join("projections")
+    }
+
+    /// The file of the verification index's snapshot.
+    #[must_use]
+    pub fn verification_snapshot(&self) -> PathBuf {
+        self.projections().join("verification.snapshot")
+    }
+}
+
+/// Only its owner may look into it: the log holds names and addresses.
+fn create(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().mode(0o700).create(path)
+}

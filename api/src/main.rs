@@ -1,0 +1,184 @@
+//! The service's command line.
+
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+use keyledger_api::logging::{self, LogFormat};
+use keyledger_api::service::{Options, Service};
+use keyledger_api::{app, housekeeper, reference_document, server};
+use keyledger_engine::id::OrganizationId;
+use keyledger_engine::root_key::Permission;
+use tokio::net::TcpListener;
+use zeroize::Zeroizing;
+
+/// Could not run at all.
+const COULD_NOT_RUN: u8 = 2;
+
+/// Issues, verifies and audits API keys.
+#[derive(Parser)]
+#[command(name = "keyledger", version, about)]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the service.
+    Serve(Serve),
+    /// Manage root keys while the service does not run.
+    #[command(subcommand)]
+    RootKey(RootKeyCommand),
+    /// Print the OpenAPI document.
+    Openapi,
+}
+
+#[derive(Args)]
+struct Serve {
+    /// The address to listen on.
+    #[arg(long, env = "KEYLEDGER_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDR")]
+    listen: SocketAddr,
+    #[command(flatten)]
+    data: Data,
+    /// How the log's lines look.
+    #[arg(long, env = "KEYLEDGER_LOG_FORMAT", value_enum, default_value = "text")]
+    log_format: LogFormat,
+    /// The root key to accept at the first start, instead of making one.
+    #[arg(long, env = "KEYLEDGER_BOOTSTRAP_ROOT_KEY", hide_env_values = true, value_name = "KLROOT")]
+    bootstrap_root_key: Option<String>,
+}
+
+#[derive(Args)]
+struct Data {
+    /// The directory that holds everything; it is made if it is missing.
+    #[arg(long, env = "KEYLEDGER_DATA", default_value = "./data", value_name = "DIR")]
+    data: PathBuf,
+    /// How much of the event log is kept in memory, in MiB.
+    #[arg(long, env = "KEYLEDGER_LOG_CACHE_MIB", default_value_t = 64, value_name = "MIB")]
+    log_cache_mib: usize,
+}
+
+#[derive(Subcommand)]
+enum RootKeyCommand {
+    /// Make a root key and print its token, once.
+    Create {
+        #[command(flatten)]
+        data: Data,
+        /// What it allows; `admin` if left out.
+        #[arg(long = "permission", value_name = "P", value_parser = str::parse::<Permission>)]
+        permissions: Vec<Permission>,
+        /// The only organization that it is to see.
+        #[arg(long, value_name = "ID", value_parser = str::parse::<OrganizationId>)]
+        organization: Option<OrganizationId>,
+    },
+}
+
+impl Data {
+    fn options(self) -> Options {
+        Options { data: self.data, log_cache_bytes: self.log_cache_mib.saturating_mul(1024 * 1024) }
+    }
+}
+
+fn main() -> ExitCode {
+    let done = match CommandLine::parse().command {
+        Command::Serve(serve) => run_service(serve),
+        Command::RootKey(RootKeyCommand::Create { data, permissions, organization }) => {
+            create_root_key(data, permissions, organization)
+        }
+        Command::Openapi => print_openapi(),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("keyledger: {error}");
+            ExitCode::from(COULD_NOT_RUN)
+        }
+    }
+}
+
+type Outcome = Result<(), Box<dyn std::error::Error>>;
+
+fn run_service(serve: Serve) -> Outcome {
+    logging::start(serve.log_format);
+    let bootstrap = serve.bootstrap_root_key.map(Zeroizing::new);
+    // Bound before the log is opened: an address in use must not cost a replay.
+    let listener = std::net::TcpListener::bind(serve.listen).map_err(|error| {
+        format!("{}: cannot listen: {error}; name another address with --listen", serve.listen)
+    })?;
+    listener.set_nonblocking(true)?;
+    let address = listener.local_addr()?;
+    let (service, threads) = Service::start(&serve.data.options())?;
+    let token = service.ensure_root_key(bootstrap.as_ref().map(|token| token.as_str()))?;
+    drop(bootstrap);
+
+    let mut out = std::io::stdout();
+    if let Some(token) = token {
+        writeln!(out, "\n  Root key, shown this once: {}\n", token.expose())?;
+    }
+    writeln!(out, "  Keyledger listens on http://{address} - the reference is at http://{address}/docs\n")?;
+    out.flush()?;
+
+    let router = app::router(Arc::clone(&service))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
+    let serving = runtime.block_on(async {
+        let housekeeping = tokio::spawn(housekeeper::run(Arc::clone(&service)));
+        let listener = TcpListener::from_std(listener)?;
+        let stop = stop_signal(service.ledger.watch_head());
+        let served = server::serve(listener, Arc::clone(&service), router, stop).await;
+        let _ = housekeeping.await;
+        served
+    });
+    runtime.shutdown_timeout(std::time::Duration::from_secs(1));
+    threads.stop(&service)?;
+    tracing::info!("stopped");
+    Ok(serving?)
+}
+
+/// Resolves when the process is told to stop, or when the log is beyond recovery.
+async fn stop_signal(mut head: tokio::sync::watch::Receiver<keyledger_engine::position::Position>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let terminated = async {
+        match signal(SignalKind::terminate()) {
+            Ok(mut signal) => signal.recv().await,
+            Err(_) => std::future::pending().await,
+        }
+    };
+    let log_gone = async { while head.changed().await.is_ok() {} };
+    tokio::select! {
+        _ = terminated => tracing::info!("told to stop"),
+        _ = tokio::signal::ctrl_c() => tracing::info!("told to stop"),
+        () = log_gone => tracing::error!("the event log does not work any more; stopping"),
+    }
+}
+
+fn create_root_key(
+    data: Data,
+    permissions: Vec<Permission>,
+    organization: Option<OrganizationId>,
+) -> Outcome {
+    let (service, threads) = Service::start(&data.options())?;
+    if let Some(id) = &organization
+        && service.index.organization(id).is_none_or(|it| it.deleted_at.is_some())
+    {
+        threads.stop(&service)?;
+        return Err(
+            format!("{id}: no organization has this id, or it was deleted; check --organization").into()
+        );
+    }
+    let permissions = if permissions.is_empty() { vec![Permission::Admin] } else { permissions };
+    let created = service.new_root_key(permissions, organization, "Made on the command line");
+    threads.stop(&service)?;
+    let (root_key, token) = created?;
+    eprintln!("{} (its token is shown this once)", root_key.id);
+    println!("{}", token.expose());
+    Ok(())
+}
+
+fn print_openapi() -> Outcome {
+    print!("{}", reference_document()?);
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! Pages of lists that are ordered by id.
+
+use std::str::FromStr;
+
+use axum::extract::{FromRequestParts, Query};
+use http::request::Parts;
+use serde::{Deserialize, Serialize};
+use utoipa::IntoParams;
+
+use crate::problem::Problem;
+use crate::view::Page;
+
+/// Items of a page unless the call says otherwise.
+pub const LIMIT_DEFAULT: usize = 50;
+/// The most items of a page.
+pub const LIMIT_MAX: usize = 200;
+/// Totals are exact up to here.
+const TOTAL_MAX: u64 = 10_000;
+
+/// Which page.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct PageQuery {
+    /// How many items: 1 to 200; 50 if left out.
+    #[param(value_type = Option<u32>)]
+    limit: Option<String>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// A page to be answered.
+pub struct Paging {
+    /// How many items it may have.
+    pub limit: usize,
+    cursor: Option<String>,
+}
+
+/// Reads a page's size.
+///
+/// # Errors
+/// `invalid_request`.
+pub fn limit_of(text: Option<&str>) -> Result<usize, Problem> {
+    match text.map(str::parse) {
+        None => Ok(LIMIT_DEFAULT),
+        Some(Ok(limit)) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
+        Some(_) => Err(Problem::field("?limit", "must be a whole number from 1 to 200")),
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Paging {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
+        let Query(query) = Query::<PageQuery>::try_from_uri(&parts.uri)
+            .map_err(|error| Problem::field("?", error.body_text()))?;
+        Ok(Self { limit: limit_of(query.limit.as_deref())?, cursor: query.cursor })
+    }
+}
+
+impl Paging {
+    /// The id after which the page begins.
+    ///
+    /// # Errors
+    /// `invalid_request` for a cursor that no page gave.
+    pub fn after<I: FromStr>(&self) -> Result<Option<I>, Problem> {
+        let bad = || Problem::field("?cursor", "is not a cursor of this list; start again without it");
+        self.cursor.as_deref().map(|cursor| cursor.parse().map_err(|_| bad())).transpose()
+    }
+
+    /// The page out of `found`, which holds one item more than the page where there is a next one.
+    pub fn page<T, V: Serialize>(
+        &self,
+        mut found: Vec<T>,
+        total: u64,
+        id: impl Fn(&T) -> String,
+        view: impl Fn(&T) -> V,
+    ) -> Page<V> {
+        let more = found.len() > self.limit;
+        found.truncate(self.limit);
+        let next_cursor = if more { found.last().map(id) } else { None };
+        let data = found.iter().map(view).collect();
+        Page { data, next_cursor, total: total.min(TOTAL_MAX), total_capped: total > TOTAL_MAX }
+    }
+}

@@ -1,0 +1,291 @@
+//! What goes wrong, as HTTP says it: RFC 9457 `application/problem+json`. Every error of the engine is given its status
+//! and its code here and nowhere else; what a fault's inner text says stays in the service's own log.
+
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use keyledger_engine::ledger;
+use keyledger_engine::log;
+use keyledger_engine::rejection::Rejection;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// One field that fails.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// Which: a JSON Pointer (RFC 6901) into the body, or the name of a query parameter after `?`.
+    #[schema(example = "/name")]
+    pub pointer: String,
+    /// What is wrong with it.
+    pub detail: String,
+}
+
+/// Declares the codes with their status and title, and the sentence that their page shows.
+macro_rules! codes {
+    ($($name:ident $code:literal $status:ident $title:literal, $help:literal;)*) => {
+        /// What went wrong, in one word for programs. Part of the published interface.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        pub enum Code {
+            $(#[doc = $title] $name,)*
+        }
+
+        impl Code {
+            /// All codes.
+            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+
+            /// The word.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// The HTTP status it goes with.
+            #[must_use]
+            pub const fn status(self) -> StatusCode {
+                match self { $(Self::$name => StatusCode::$status,)* }
+            }
+
+            /// The word's meaning in a few words.
+            #[must_use]
+            pub const fn title(self) -> &'static str {
+                match self { $(Self::$name => $title,)* }
+            }
+
+            /// What it means and what to do.
+            #[must_use]
+            pub const fn help(self) -> &'static str {
+                match self { $(Self::$name => $help,)* }
+            }
+        }
+    };
+}
+
+codes! {
+    MalformedRequest "malformed_request" BAD_REQUEST "The request cannot be read",
+        "The body is not JSON, or a header has another form than it should. Send what the reference at /docs shows.";
+    Unauthenticated "unauthenticated" UNAUTHORIZED "No valid credential",
+        "Send a root key as `Authorization: Bearer klroot_...` or `x-api-key: klroot_...`. A revoked one no longer counts.";
+    Forbidden "forbidden" FORBIDDEN "Not allowed",
+        "The root key is valid but lacks the permission that the call needs. Use another, or create one that has it.";
+    OrganizationKindNotAllowed "organization_kind_not_allowed" FORBIDDEN "Organizations of this kind may not create keys",
+        "Organizations of kind test, paid and partner may create keys. Change the organization's kind first.";
+    NotFound "not_found" NOT_FOUND "No such page",
+        "No call has this path. The reference at /docs lists them all.";
+    KeyNotFound "key_not_found" NOT_FOUND "No such key",
+        "No key that the caller may see has this id or token.";
+    OrganizationNotFound "organization_not_found" NOT_FOUND "No such organization",
+        "No organization that the caller may see has this id.";
+    ApiNotFound "api_not_found" NOT_FOUND "No such API", "No API has this id.";
+    RootKeyNotFound "root_key_not_found" NOT_FOUND "No such root key",
+        "No root key that the caller may see has this id.";
+    MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The path has no such method",
+        "The Allow header names the methods that the path has.";
+    NotAcceptable "not_acceptable" NOT_ACCEPTABLE "No such representation",
+        "Ask for application/json, text/event-stream, application/x-ndjson or text/csv.";
+    KeyExists "key_exists" CONFLICT "The key exists already", "Repeat the call: ids are drawn anew for each.";
+    KeyExpired "key_expired" CONFLICT "The key has expired",
+        "An expired key stays expired; it can be renamed and deleted. Create another.";
+    KeyRevoked "key_revoked" CONFLICT "The key is revoked", "Reactivate it first.";
+    KeyAlreadyRevoked "key_already_revoked" CONFLICT "The key is revoked already", "Nothing is left to do.";
+    KeyNotRevoked "key_not_revoked" CONFLICT "The key is not revoked", "Only a revoked key can be reactivated.";
+    OrganizationExists "organization_exists" CONFLICT "The organization exists already",
+        "Ids are not used again, also not after deletion. Choose another id.";
+    ApiExists "api_exists" CONFLICT "The API exists already", "Repeat the call: ids are drawn anew for each.";
+    RootKeyExists "root_key_exists" CONFLICT "The root key exists already",
+        "Repeat the call: ids are drawn anew for each.";
+    RootKeyAlreadyRevoked "root_key_already_revoked" CONFLICT "The root key is revoked already",
+        "Revoking a root key is final; nothing is left to do.";
+    IdempotencyKeyInUse "idempotency_key_in_use" CONFLICT "The first request with this key is still running",
+        "Wait for its answer, or repeat this one later.";
+    Contended "contended" CONFLICT "Changed again and again meanwhile", "Nothing was changed. Repeat the call.";
+    KeyDeleted "key_deleted" GONE "The key was deleted",
+        "Deletion is final. Its history stays at /v1/keys/{id}/events, and its state as of then at ?at=.";
+    OrganizationDeleted "organization_deleted" GONE "The organization was deleted", "Deletion is final.";
+    ApiDeleted "api_deleted" GONE "The API was deleted", "Deletion is final.";
+    VersionConflict "version_conflict" PRECONDITION_FAILED "Changed meanwhile",
+        "The version in If-Match is not the present one. Read the object again and decide anew.";
+    BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE "The body is too large", "A body may have at most 64 KiB.";
+    UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "Not JSON",
+        "Send the body as `Content-Type: application/json`.";
+    InvalidRequest "invalid_request" UNPROCESSABLE_ENTITY "Some fields fail",
+        "`errors` names each field that fails, and why.";
+    IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY "Another request was sent with this key",
+        "An Idempotency-Key names one request, for 24 hours. Use a new one for another request.";
+    HeadersTooLarge "headers_too_large" REQUEST_HEADER_FIELDS_TOO_LARGE "The headers are too large",
+        "All headers together may have at most 16 KiB.";
+    Internal "internal" INTERNAL_SERVER_ERROR "The service failed",
+        "This is a defect or a damaged disk. The service's log has the request's id with what happened.";
+    Overloaded "overloaded" SERVICE_UNAVAILABLE "Too much at once",
+        "Nothing was changed. Repeat the call after the seconds that Retry-After says.";
+    OutcomeUnknown "outcome_unknown" SERVICE_UNAVAILABLE "Not known whether it took place",
+        "Repeat the call with the same Idempotency-Key, or look at the object, to find out.";
+    PositionNotReached "position_not_reached" SERVICE_UNAVAILABLE "Not there yet",
+        "The service has not reached the position in Keyledger-Min-Position within two seconds. Repeat the call.";
+    Stopping "stopping" SERVICE_UNAVAILABLE "The service is stopping", "Repeat the call in a moment.";
+}
+
+/// An error's answer.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    /// What went wrong.
+    pub code: Code,
+    /// What went wrong this time.
+    pub detail: String,
+    /// The fields that fail.
+    pub errors: Vec<FieldError>,
+}
+
+/// How a problem looks.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct ProblemBody {
+    /// The page that explains the code.
+    #[schema(example = "/problems/invalid_request")]
+    pub r#type: String,
+    /// The code's meaning in a few words.
+    pub title: &'static str,
+    /// The HTTP status.
+    #[schema(example = 422)]
+    pub status: u16,
+    /// What went wrong this time.
+    pub detail: String,
+    /// What went wrong, in one word for programs.
+    #[schema(example = "invalid_request")]
+    pub code: &'static str,
+    /// The request's id, as in `X-Request-Id` and in the service's log.
+    pub request_id: String,
+    /// The fields that fail; only with `invalid_request`.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+impl Problem {
+    /// A problem of this kind.
+    #[must_use]
+    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+        Self { code, detail: detail.into(), errors: Vec::new() }
+    }
+
+    /// A problem whose detail is the code's own help.
+    #[must_use]
+    pub fn of(code: Code) -> Self {
+        Self::new(code, code.help())
+    }
+
+    /// Fields that fail.
+    #[must_use]
+    pub fn fields(errors: Vec<FieldError>) -> Self {
+        let names: Vec<&str> = errors.iter().map(|error| error.pointer.as_str()).collect();
+        Self {
+            detail: format!("these fields fail: {}", names.join(", ")),
+            code: Code::InvalidRequest,
+            errors,
+        }
+    }
+
+    /// One field that fails.
+    #[must_use]
+    pub fn field(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+        Self::fields(vec![FieldError { pointer: pointer.into(), detail: detail.into() }])
+    }
+
+    /// A fault of the service: its text goes to the service's log, not to the caller.
+    #[must_use]
+    pub fn internal(error: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%error, "a request failed");
+        Self::of(Code::Internal)
+    }
+
+    /// A rule's "no" to a command about an object of its own path.
+    #[must_use]
+    pub fn rejected(rejection: &Rejection) -> Self {
+        let code = match rejection {
+            Rejection::KeyUnknown => Code::KeyNotFound,
+            Rejection::KeyExists => Code::KeyExists,
+            Rejection::KeyDeleted => Code::KeyDeleted,
+            Rejection::KeyExpired => Code::KeyExpired,
+            Rejection::KeyRevoked => Code::KeyRevoked,
+            Rejection::KeyAlreadyRevoked => Code::KeyAlreadyRevoked,
+            Rejection::KeyNotRevoked => Code::KeyNotRevoked,
+            Rejection::ExpiryNotInFuture => return Self::field("/expires_at", rejection.to_string()),
+            Rejection::ScopesUnknown(indexes) => {
+                let unknown = |index: &usize| FieldError {
+                    pointer: format!("/scopes/{index}"),
+                    detail: "the API does not have this scope".into(),
+                };
+                return Self::fields(indexes.iter().map(unknown).collect());
+            }
+            Rejection::OrganizationUnknown => Code::OrganizationNotFound,
+            Rejection::OrganizationExists => Code::OrganizationExists,
+            Rejection::OrganizationDeleted => Code::OrganizationDeleted,
+            Rejection::OrganizationKindNotAllowed(_) => Code::OrganizationKindNotAllowed,
+            Rejection::ApiUnknown => Code::ApiNotFound,
+            Rejection::ApiExists => Code::ApiExists,
+            Rejection::ApiDeleted => Code::ApiDeleted,
+            Rejection::RootKeyUnknown => Code::RootKeyNotFound,
+            Rejection::RootKeyExists => Code::RootKeyExists,
+            Rejection::RootKeyAlreadyRevoked => Code::RootKeyAlreadyRevoked,
+            Rejection::VersionConflict { .. } => Code::VersionConflict,
+            _ => return Self::internal(rejection),
+        };
+        Self::new(code, rejection.to_string())
+    }
+}
+
+impl From<ledger::Error> for Problem {
+    fn from(error: ledger::Error) -> Self {
+        match &error {
+            ledger::Error::Rejected(rejection) => Self::rejected(rejection),
+            ledger::Error::CommandReused => Self::of(Code::IdempotencyKeyReused),
+            ledger::Error::Overloaded => Self::of(Code::Overloaded),
+            ledger::Error::Contended => Self::of(Code::Contended),
+            ledger::Error::OutcomeUnknown(_) => {
+                tracing::error!(%error, "the outcome of a command is unknown");
+                Self::of(Code::OutcomeUnknown)
+            }
+            ledger::Error::Stopped => Self::of(Code::Stopping),
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<log::Error> for Problem {
+    fn from(error: log::Error) -> Self {
+        Self::internal(&error)
+    }
+}
+
+/// The body is completed with the request's id by the outermost layer, which alone knows it.
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut response = self.code.status().into_response();
+        let headers = response.headers_mut();
+        match self.code {
+            Code::Unauthenticated => {
+                headers
+                    .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"keyledger\""));
+            }
+            Code::Overloaded | Code::OutcomeUnknown | Code::PositionNotReached | Code::Stopping => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl Problem {
+    /// The body of the answer to request `request_id`.
+    #[must_use]
+    pub fn body(self, request_id: &str) -> ProblemBody {
+        ProblemBody {
+            r#type: format!("/problems/{}", self.code.as_str()),
+            title: self.code.title(),
+            status: self.code.status().as_u16(),
+            detail: self.detail,
+            code: self.code.as_str(),
+            request_id: request_id.into(),
+            errors: self.errors,
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! Events: who did what to which key, when; and the key behind a leaked token.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use keyledger_engine::event::EventType;
+use keyledger_engine::id::{KeyId, OrganizationId};
+use keyledger_engine::position::Position;
+use keyledger_engine::record::StreamId;
+use keyledger_engine::root_key::Permission;
+use keyledger_projections::audit_trail::{AuditQuery, event_json};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use tokio_stream::wrappers::ReceiverStream;
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::body::{Checks, Field, Json, text};
+use crate::caller::Caller;
+use crate::event_stream::{self, Format};
+use crate::precondition::{POSITION, position_value, reach_min_position};
+use crate::problem::{Code, Problem, ProblemBody};
+use crate::query::QueryParameters;
+use crate::reply::Reply;
+use crate::routes::keys::load_any;
+use crate::service::Service;
+use crate::view::{KeyView, Page};
+
+const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
+/// Totals are exact up to here.
+const TOTAL_MAX: usize = 10_000;
+/// Chunks of a stream that wait for a slow reader.
+const STREAM_CHUNKS_MAX: usize = 8;
+
+/// The calls about events.
+pub fn router() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new().routes(routes!(list)).routes(routes!(list_of_key)).routes(routes!(find))
+}
+
+/// Which events. It describes the parameters; [`QueryParameters`] reads them.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+struct EventsQuery {
+    /// After this position; 0 if left out.
+    after: Option<u64>,
+    /// Of this organization.
+    organization_id: Option<String>,
+    /// Of this key.
+    key_id: Option<String>,
+    /// By this actor.
+    actor_id: Option<String>,
+    /// Of this type, such as `KeyRevoked`.
+    r#type: Option<String>,
+    /// Not earlier than this RFC 3339 time.
+    from: Option<String>,
+    /// Earlier than this RFC 3339 time.
+    to: Option<String>,
+    /// How many events: 1 to 200; 50 if left out. CSV and NDJSON give all events if it is left out.
+    limit: Option<u32>,
+    /// `position` for the first events first, `-position` for the latest first; `position` if left out.
+    sort: Option<String>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// Which events of a key. It describes the parameters; [`QueryParameters`] reads them.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+struct KeyEventsQuery {
+    /// After this position; 0 if left out.
+    after: Option<u64>,
+    /// By this actor.
+    actor_id: Option<String>,
+    /// Of this type, such as `KeyRevoked`.
+    r#type: Option<String>,
+    /// Not earlier than this RFC 3339 time.
+    from: Option<String>,
+    /// Earlier than this RFC 3339 time.
+    to: Option<String>,
+    /// How many events: 1 to 200; 50 if left out. CSV and NDJSON give all events if it is left out.
+    limit: Option<u32>,
+    /// `position` for the first events first, `-position` for the latest first; `position` if left out.
+    sort: Option<String>,
+    /// The `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// An event as it is shown.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Event)]
+#[allow(dead_code)]
+struct EventBody {
+    /// Its place in the log, from 1 without gaps.
+    position: u64,
+    /// `evt_<ULID>`.
+    id: String,
+    /// When it was appended.
+    #[schema(format = DateTime)]
+    time: String,
+    /// What happened.
+    #[schema(example = "KeyRevoked")]
+    r#type: String,
+    /// The schema number it was written with.
+    schema: u16,
+    /// The object it happened to.
+    #[schema(value_type = Object)]
+    stream: Value,
+    /// Its place among the events of that object, from 1.
+    version: u32,
+    /// The key it happened to, if a key.
+    key_id: Option<String>,
+    /// The organization concerned.
+    organization_id: Option<String>,
+    /// Who did it: kind, id, address and user agent.
+    #[schema(value_type = Object)]
+    actor: Value,
+    /// The request that carried the command.
+    request_id: Option<String>,
+    /// The event that led to it.
+    causation_id: Option<String>,
+    /// What there is to say of it.
+    #[schema(value_type = Object)]
+    data: Value,
+}
+
+/// Lists events, as JSON pages; with `Accept: text/event-stream` as a stream that goes on (`Last-Event-ID` resumes it),
+/// with `application/x-ndjson` or `text/csv` as one file.
+#[utoipa::path(get, path = "/v1/events", tag = "Events",
+    params(EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "the last event received; takes the place of `after`"),
+        ("Keyledger-Min-Position" = Option<u64>, Header, description = "the position to rest on, at least")),
+    responses(
+        (status = 200, description = "the events", content(
+            (Page<EventBody> = "application/json"), (String = "text/event-stream"),
+            (String = "application/x-ndjson"), (String = "text/csv"))),
+        (status = 406, body = ProblemBody, description = "`not_acceptable`"),
+        (status = 422, body = ProblemBody, description = "`invalid_request`"),
+    ))]
+async fn list(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    mut parameters: QueryParameters,
+) -> Result<Response, Problem> {
+    caller.require(Permission::EventsRead)?;
+    let organization_id = parameters.parsed::<OrganizationId>("organization_id");
+    let key_id = parameters.parsed::<KeyId>("key_id");
+    let mut asked = read_query(&headers, parameters)?;
+    asked.query.organization_id = organization_id;
+    asked.query.key_id = key_id;
+    if let Some(bound) = caller.bound_to() {
+        if asked.query.organization_id.as_ref().is_some_and(|it| it != bound) {
+            return Err(Problem::of(Code::OrganizationNotFound));
+        }
+        asked.query.organization_id = Some(bound.clone());
+    }
+    answer(&service, &headers, asked).await
+}
+
+/// Lists the events of one key, also of a deleted one; in the same forms as `/v1/events`.
+#[utoipa::path(get, path = "/v1/keys/{id}/events", tag = "Events",
+    params(("id" = String, Path), KeyEventsQuery,
+        ("Last-Event-ID" = Option<u64>, Header, description = "the last event received; takes the place of `after`"),
+        ("Keyledger-Min-Position" = Option<u64>, Header, description = "the position to rest on, at least")),
+    responses(
+        (status = 200, description = "the events", content(
+            (Page<EventBody> = "application/json"), (String = "text/event-stream"),
+            (String = "application/x-ndjson"), (String = "text/csv"))),
+        (status = 404, body = ProblemBody, description = "`key_not_found`"),
+    ))]
+async fn list_of_key(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    parameters: QueryParameters,
+) -> Result<Response, Problem> {
+    caller.require(Permission::EventsRead)?;
+    let mut asked = read_query(&headers, parameters)?;
+    asked.query.key_id = Some(load_any(&service, &caller, &id).await?.id);
+    answer(&service, &headers, asked).await
+}
+
+/// What a request for events asks.
+struct Asked {
+    query: AuditQuery,
+    /// Whether the number of events was said.
+    limited: bool,
+    format: Format,
+}
+
+fn read_query(headers: &HeaderMap, mut parameters: QueryParameters) -> Result<Asked, Problem> {
+    let format = Format::of(headers)?;
+    let after = parameters.parsed::<Position>("after");
+    let cursor = parameters.read("cursor", |text| {
+        text.parse::<Position>().map_err(|_| "is not a cursor of this list; start again without it")
+    });
+    let limit_text = parameters.texts("limit");
+    let limited = !limit_text.is_empty();
+    let descending = parameters.read("sort", |text| match text {
+        "position" => Ok(false),
+        "-position" => Ok(true),
+        _ => Err("must be position or -position"),
+    });
+    let descending = descending.unwrap_or(false);
+    let mut query = AuditQuery {
+        after: cursor.filter(|_| !descending).or(after).unwrap_or_default(),
+        before: cursor.filter(|_| descending),
+        limit: parameters.limit_in(&limit_text),
+        descending,
+        organization_id: None,
+        key_id: None,
+        actor_id: parameters.text("actor_id"),
+        event_type: parameters.read("type", |name| {
+            EventType::from_name(name).ok_or("is not a type of event, such as KeyRevoked")
+        }),
+        from: parameters.parsed("from"),
+        to: parameters.parsed("to"),
+    };
+    if descending && format == Format::ServerSentEvents {
+        parameters.fail("sort", "must be position for a stream that goes on");
+    }
+    parameters.finish()?;
+    if let Some(last) = headers.get(LAST_EVENT_ID) {
+        query.after = last.to_str().ok().and_then(|text| text.trim().parse().ok()).ok_or_else(|| {
+            Problem::new(
+                Code::MalformedRequest,
+                "Last-Event-ID must be the id of an event of this stream: a position",
+            )
+        })?;
+    }
+    Ok(Asked { query, limited, format })
+}
+
+async fn answer(service: &Arc<Service>, headers: &HeaderMap, asked: Asked) -> Result<Response, Problem> {
+    reach_min_position(headers, &service.audit_trail_handle.watch()).await?;
+    match asked.format {
+        Format::Json => {
+            let trail = service.audit_trail.clone();
+            let read = move || Ok((trail.query(&asked.query)?, trail.count(&asked.query, TOTAL_MAX + 1)?));
+            let (page, matching) = service
+                .blocking(read)
+                .await?
+                .map_err(|error: keyledger_projections::store::Error| Problem::internal(&error))?;
+            let data: Vec<Value> = page.records.iter().map(event_json).collect();
+            let next_cursor = page.next.map(|position| position.to_string());
+            let total = matching.min(TOTAL_MAX) as u64;
+            let shown = Page { data, next_cursor, total, total_capped: matching > TOTAL_MAX };
+            Reply::at(page.position).json(&shown)
+        }
+        format => {
+            let (sender, receiver) =
+                tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(STREAM_CHUNKS_MAX);
+            let position = service.audit_trail_handle.position();
+            let writing =
+                event_stream::write(Arc::clone(service), asked.query, asked.limited, format, sender);
+            tokio::spawn(writing);
+            let mut response = Body::from_stream(ReceiverStream::new(receiver)).into_response();
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+            headers.insert(POSITION, position_value(position));
+            Ok(response)
+        }
+    }
+}
+
+/// A leaked token.
+#[derive(Deserialize, ToSchema, Default)]
+#[schema(as = FindKey)]
+struct FindBody {
+    /// The token as it was found.
+    #[schema(value_type = String, required = true)]
+    #[serde(default)]
+    token: Field,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Map<String, Value>,
+}
+
+/// The key behind a token, and its history.
+#[derive(Serialize, ToSchema)]
+#[schema(as = FoundKey)]
+struct Found {
+    /// The key, whatever its state.
+    key: KeyView,
+    /// Its events.
+    #[schema(value_type = Vec<EventBody>)]
+    events: Vec<Value>,
+}
+
+/// Finds the key that has, or once had, a token, and tells its history: also when it was revoked, rotated or deleted.
+#[utoipa::path(post, path = "/v1/keys/find", tag = "Events", request_body = FindBody,
+    responses(
+        (status = 200, body = Found, description = "the key and its history"),
+        (status = 404, body = ProblemBody, description = "`key_not_found`: no key ever had it"),
+        (status = 422, body = ProblemBody, description = "`invalid_request`"),
+    ))]
+async fn find(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Json { body, .. }: Json<FindBody>,
+) -> Result<Response, Problem> {
+    caller.require(Permission::KeysRead)?;
+    caller.require(Permission::EventsRead)?;
+    let mut checks = Checks::default();
+    let read = text(|text: &str| Ok::<_, std::convert::Infallible>(text.trim().to_owned()));
+    let token = checks.required("token", &body.token, read);
+    checks.unknown(&body.unknown);
+    checks.finish()?;
+    reach_min_position(&headers, &service.index.watch()).await?;
+    let not_found = || Problem::of(Code::KeyNotFound);
+    let id = token.and_then(|token| service.index.find_token(&token)).ok_or_else(not_found)?;
+    let key = load_any(&service, &caller, &id.to_string()).await?;
+    let records = service.read_log(move |log| log.read_stream(&StreamId::Key(id))).await?.records;
+    let found =
+        Found { key: KeyView::of(&key, service.now()), events: records.iter().map(event_json).collect() };
+    Reply::at(service.ledger.head()).secret().json(&found)
+}

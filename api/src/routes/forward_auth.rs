@@ -1,0 +1,158 @@
+//! Forward authentication: a gateway asks about each request that it is about to let through.
+//!
+//! What gateways do with the answer differs, so the answer keeps to what all of them understand: exactly 200 to let a
+//! request on, with every identity header present, as a gateway may pass on a client's own header where one is missing;
+//! and a body that is never read.
+
+use std::sync::Arc;
+
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use keyledger_engine::key::Environment;
+use keyledger_projections::verification::{Code as Verified, Question, VerifiedKey};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::caller::presented_token;
+use crate::precondition::{POSITION, position_value, reach_min_position};
+use crate::problem::Problem;
+use crate::service::Service;
+
+const CODE: HeaderName = HeaderName::from_static("x-keyledger-code");
+const KEY_ID: HeaderName = HeaderName::from_static("x-keyledger-key-id");
+const ORGANIZATION_ID: HeaderName = HeaderName::from_static("x-keyledger-organization-id");
+const USER_ID: HeaderName = HeaderName::from_static("x-keyledger-user-id");
+const ENVIRONMENT: HeaderName = HeaderName::from_static("x-keyledger-environment");
+const SCOPES: HeaderName = HeaderName::from_static("x-keyledger-scopes");
+
+/// The call for gateways, with anything after its path.
+pub fn router() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new()
+        .routes(routes!(forward_auth))
+        .route("/v1/forward-auth/", axum::routing::any(forward_auth))
+        .route("/v1/forward-auth/{*rest}", axum::routing::any(forward_auth))
+}
+
+/// What the key must be good for.
+#[derive(Deserialize, IntoParams, Default)]
+#[into_params(parameter_in = Query)]
+struct Asked {
+    /// The environment that the key must be for.
+    environment: Option<String>,
+    /// The API that the key must be for.
+    api_id: Option<String>,
+    /// The organization that the key must belong to.
+    organization_id: Option<String>,
+    /// Scopes that the key must carry, with spaces between them.
+    scope: Option<String>,
+    /// `403` answers every refusal but 401 as 403, for nginx, which knows no others.
+    deny: Option<String>,
+}
+
+/// Says to a gateway whether to let a request on. Any method, any path below, and the body is not read; the token is
+/// the request's own, in `Authorization: Bearer` or `x-api-key`.
+#[utoipa::path(method(get, head, post, put, patch, delete, options), path = "/v1/forward-auth", tag = "Verification", params(Asked), security(()),
+    responses(
+        (status = 200, description = "let it on",
+            headers(
+                ("X-Keyledger-Key-Id" = String), ("X-Keyledger-Organization-Id" = String),
+                ("X-Keyledger-User-Id" = String, description = "percent-encoded; empty for none"),
+                ("X-Keyledger-Environment" = String),
+                ("X-Keyledger-Scopes" = String, description = "with spaces between them"),
+            )),
+        (status = 401, description = "no token, or one that is not valid at all; `X-Keyledger-Code` says why"),
+        (status = 403, description = "a valid key for something else; `X-Keyledger-Code` says why"),
+    ))]
+async fn forward_auth(
+    State(service): State<Arc<Service>>,
+    headers: HeaderMap,
+    query: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
+) -> Response {
+    // A gateway may add its own client's query to ours; what cannot be read must not let anybody on.
+    let Ok(Query(asked)) = query else { return refusal("BAD_QUERY", StatusCode::FORBIDDEN) };
+    judge(&service, &headers, &asked).await.unwrap_or_else(|problem| {
+        let fold = asked.deny.as_deref() == Some("403");
+        if fold { refusal(problem.code.as_str(), StatusCode::FORBIDDEN) } else { problem.into_response() }
+    })
+}
+
+async fn judge(service: &Service, headers: &HeaderMap, asked: &Asked) -> Result<Response, Problem> {
+    reach_min_position(headers, &service.index.watch()).await?;
+    let Some(token) = presented_token(headers) else {
+        return Ok(refusal("MISSING", StatusCode::UNAUTHORIZED));
+    };
+    let environment = match asked.environment.as_deref().map(str::parse::<Environment>) {
+        None => None,
+        Some(Ok(environment)) => Some(environment),
+        Some(Err(_)) => return Ok(refusal(Verified::WrongEnvironment.as_str(), StatusCode::FORBIDDEN)),
+    };
+    let scopes: Vec<&str> = asked.scope.as_deref().unwrap_or("").split_ascii_whitespace().collect();
+    let question = Question {
+        environment,
+        organization_id: asked.organization_id.as_deref(),
+        api_id: asked.api_id.as_deref(),
+        scopes: &scopes,
+    };
+    Ok(service.index.verify(token, &question, service.now(), |verdict| {
+        service.metrics.verified(verdict.code);
+        let mut response = match (verdict.code, verdict.key) {
+            (Verified::Valid, Some(key)) => admission(key),
+            (code, _) => refusal(code.as_str(), status_of(code)),
+        };
+        response.headers_mut().insert(POSITION, position_value(verdict.position));
+        response
+    }))
+}
+
+/// 401 for a token that is good for nobody, 403 for a key that is stopped, or good for something else.
+const fn status_of(code: Verified) -> StatusCode {
+    match code {
+        Verified::Malformed | Verified::NotFound => StatusCode::UNAUTHORIZED,
+        _ => StatusCode::FORBIDDEN,
+    }
+}
+
+fn refusal(code: &'static str, status: StatusCode) -> Response {
+    let mut response = status.into_response();
+    let headers = response.headers_mut();
+    headers.insert(CODE, HeaderValue::from_static(code));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::UNAUTHORIZED {
+        // RFC 6750 §3: no error word where no token came.
+        let challenge = if code == "MISSING" {
+            "Bearer realm=\"keyledger\""
+        } else {
+            "Bearer realm=\"keyledger\", error=\"invalid_token\""
+        };
+        headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static(challenge));
+    }
+    response
+}
+
+fn admission(key: &VerifiedKey) -> Response {
+    let mut response = StatusCode::OK.into_response();
+    let headers = response.headers_mut();
+    let scopes: Vec<&str> = key.scopes().iter().map(|scope| scope.as_str()).collect();
+    let user_id = key.user_id().map(|user_id| encoded(user_id.as_str())).unwrap_or_default();
+    headers.insert(CODE, HeaderValue::from_static(Verified::Valid.as_str()));
+    headers.insert(KEY_ID, value(&key.key_id().to_string()));
+    headers.insert(ORGANIZATION_ID, value(key.organization_id().as_str()));
+    headers.insert(USER_ID, value(&user_id));
+    headers.insert(ENVIRONMENT, HeaderValue::from_static(key.environment().as_str()));
+    headers.insert(SCOPES, value(&scopes.join(" ")));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// A user's id may hold what a header may not; such characters, and the percent sign, are percent-encoded.
+fn encoded(text: &str) -> String {
+    const KEPT_OUT: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
+    percent_encoding::utf8_percent_encode(text, KEPT_OUT).to_string()
+}
+
+fn value(text: &str) -> HeaderValue {
+    HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}

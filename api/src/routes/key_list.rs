@@ -1,0 +1,141 @@
+//! The list of keys: filters, search, order, pages.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::Response;
+use http::HeaderMap;
+use keyledger_engine::id::OrganizationId;
+use keyledger_engine::key::KeyStatus;
+use keyledger_engine::root_key::Permission;
+use keyledger_engine::text::UserId;
+use keyledger_projections::key_list::{KeyQuery, QueryError};
+use serde::Deserialize;
+use utoipa::IntoParams;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::caller::Caller;
+use crate::precondition::reach_min_position;
+use crate::problem::{Code, Problem, ProblemBody};
+use crate::query::QueryParameters;
+use crate::reply::Reply;
+use crate::service::Service;
+use crate::view::{KeyView, Page};
+
+/// A search may have this many characters.
+const TEXT_CHARS_MAX: usize = 200;
+
+/// The call that lists keys.
+pub fn router() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new().routes(routes!(list))
+}
+
+/// Which keys, in which order. It describes the parameters; [`QueryParameters`] reads them.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+struct ListQuery {
+    /// Of this organization.
+    organization_id: Option<String>,
+    /// Of this user.
+    user_id: Option<String>,
+    /// For this API.
+    api_id: Option<String>,
+    /// `preview` or `production`.
+    environment: Option<String>,
+    /// `active`, `revoked`, `expired` or `deleted`, several with commas between them; all but deleted if left out.
+    status: Option<String>,
+    /// Carrying this scope.
+    scope: Option<String>,
+    /// Whose name, description, id, start, last four or user id holds this text, in whatever case.
+    q: Option<String>,
+    /// Created later than this RFC 3339 time.
+    created_after: Option<String>,
+    /// Created earlier than this RFC 3339 time.
+    created_before: Option<String>,
+    /// Ending earlier than this RFC 3339 time.
+    expires_before: Option<String>,
+    /// `created_at`, `name` or `expires_at`, with `-` before it for the other way round; `-created_at` if left out.
+    sort: Option<String>,
+    /// How many keys: 1 to 200; 50 if left out.
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before; all other parameters must be the same.
+    cursor: Option<String>,
+}
+
+/// Lists keys. Pages stay stable while keys come and change.
+#[utoipa::path(get, path = "/v1/keys", tag = "Keys",
+    params(ListQuery, ("Keyledger-Min-Position" = Option<u64>, Header, description = "the position to rest on, at least")),
+    responses(
+        (status = 200, body = Page<KeyView>, description = "a page of keys"),
+        (status = 422, body = ProblemBody, description = "`invalid_request`, also for a cursor of another list"),
+        (status = 503, body = ProblemBody, description = "`position_not_reached`"),
+    ))]
+async fn list(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    parameters: QueryParameters,
+) -> Result<Response, Problem> {
+    caller.require(Permission::KeysRead)?;
+    let query = key_query(&service, &caller, parameters)?;
+    reach_min_position(&headers, &service.key_list_handle.watch()).await?;
+    let now = query.now;
+    let list = service.key_list.clone();
+    let page = service.blocking(move || list.query(&query)).await?.map_err(|error| match error {
+        QueryError::BadCursor => {
+            Problem::field("?cursor", "is not a cursor of this list; start again without it")
+        }
+        error => Problem::internal(&error),
+    })?;
+    let data: Vec<KeyView> = page.keys.iter().map(|key| KeyView::of(key, now)).collect();
+    let shown =
+        Page { data, next_cursor: page.next_cursor, total: page.total, total_capped: page.total_capped };
+    Reply::at(page.position).json(&shown)
+}
+
+fn key_query(
+    service: &Service,
+    caller: &Caller,
+    mut parameters: QueryParameters,
+) -> Result<KeyQuery, Problem> {
+    let mut query = KeyQuery::new(service.now());
+    query.organization_id = parameters.parsed::<OrganizationId>("organization_id");
+    query.user_id = parameters.read("user_id", UserId::new);
+    query.api_id = parameters.parsed("api_id");
+    query.environment = parameters.parsed("environment");
+    query.status = statuses(&mut parameters);
+    query.scope = parameters.text("scope");
+    query.text = parameters.text("q");
+    if query.text.as_ref().is_some_and(|text| text.chars().count() > TEXT_CHARS_MAX) {
+        parameters.fail("q", "must have at most 200 characters");
+    }
+    query.created_after = parameters.parsed("created_after");
+    query.created_before = parameters.parsed("created_before");
+    query.expires_before = parameters.parsed("expires_before");
+    query.sort = parameters.parsed("sort").unwrap_or_default();
+    query.limit = parameters.limit();
+    query.cursor = parameters.text("cursor");
+    parameters.finish()?;
+    if let Some(bound) = caller.bound_to() {
+        if query.organization_id.as_ref().is_some_and(|asked| asked != bound) {
+            return Err(Problem::of(Code::OrganizationNotFound));
+        }
+        query.organization_id = Some(bound.clone());
+    }
+    Ok(query)
+}
+
+fn statuses(parameters: &mut QueryParameters) -> Vec<KeyStatus> {
+    let mut statuses = Vec::new();
+    for text in parameters.texts("status") {
+        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+            match word.parse() {
+                Ok(status) => statuses.push(status),
+                Err(error) => parameters.fail("status", error),
+            }
+        }
+    }
+    statuses
+}

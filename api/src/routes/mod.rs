@@ -1,0 +1,13 @@
+//! The calls, a file for each kind of object.
+
+pub mod apis;
+pub mod events;
+pub mod forward_auth;
+pub mod key_list;
+pub mod keys;
+pub mod organizations;
+pub mod reference;
+pub mod root_keys;
+pub mod status;
+pub mod verification;
+pub mod verify;

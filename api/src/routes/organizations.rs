@@ -1,0 +1,220 @@
+//! Organizations: the tenants that own keys.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use keyledger_engine::id::OrganizationId;
+use keyledger_engine::ledger::{Aggregate, Command, Committed};
+use keyledger_engine::organization::{Organization, OrganizationCommand, OrganizationKind};
+use keyledger_engine::root_key::Permission;
+use keyledger_engine::text::Name;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::body::{Checks, Field, Json, parsed, text};
+use crate::caller::Caller;
+use crate::command::{Outcome, execute, outcome};
+use crate::paging::{PageQuery, Paging};
+use crate::precondition::reach_min_position;
+use crate::problem::{Code, Problem, ProblemBody};
+use crate::reply::Reply;
+use crate::service::Service;
+use crate::view::{OrganizationView, Page};
+
+/// The calls about organizations.
+pub fn router() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(read, edit, delete))
+}
+
+/// A new organization.
+#[derive(Deserialize, ToSchema, Default)]
+#[schema(as = CreateOrganization)]
+struct CreateBody {
+    /// An id of the caller's choice, 1 to 64 characters out of `A-Z a-z 0-9 _ -`; drawn if left out.
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9_-]{1,64}$")]
+    #[serde(default)]
+    id: Field,
+    /// What people call it.
+    #[schema(value_type = Option<String>, max_length = 1000)]
+    #[serde(default)]
+    name: Field,
+    /// `test`, `paid`, `partner` or `free`.
+    #[schema(value_type = String, required = true, example = "paid")]
+    #[serde(default)]
+    kind: Field,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Map<String, Value>,
+}
+
+/// Creates an organization.
+#[utoipa::path(post, path = "/v1/organizations", tag = "Organizations", request_body = CreateBody,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 201, body = OrganizationView, description = "the organization"),
+        (status = 409, body = ProblemBody, description = "`organization_exists`"),
+        (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails"),
+    ))]
+async fn create(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Json { body, bytes }: Json<CreateBody>,
+) -> Result<Response, Problem> {
+    caller.require(Permission::OrganizationsWrite)?;
+    caller.require_unbound()?;
+    let mut checks = Checks::default();
+    let id = checks.optional("id", &body.id, parsed::<OrganizationId>);
+    let name = checks.optional("name", &body.name, text(Name::new));
+    let kind = checks.required("kind", &body.kind, parsed::<OrganizationKind>);
+    checks.unknown(&body.unknown);
+    checks.finish()?;
+    let kind = kind.ok_or_else(|| Problem::of(Code::InvalidRequest))?;
+    let id = match id {
+        Some(id) => id,
+        None => OrganizationId::generate(service.now(), &mut service.randomness())
+            .map_err(|error| Problem::internal(&error))?,
+    };
+    let command = Command::Organization(id, OrganizationCommand::Create { name, kind });
+    let name = ("POST /v1/organizations", bytes.as_ref());
+    let outcome = organization_outcome(execute(&service, &caller, &headers, Some(name), command).await?)?;
+    let location = format!("/v1/organizations/{}", outcome.object.id);
+    Reply::at(outcome.position)
+        .status(StatusCode::CREATED)
+        .version(outcome.version)
+        .location(&location)
+        .replayed(outcome.replayed)
+        .json(&OrganizationView::of(&outcome.object))
+}
+
+fn organization_outcome(committed: Committed) -> Result<Outcome<Organization>, Problem> {
+    outcome(committed, |aggregate| match aggregate {
+        Aggregate::Organization(organization) => {
+            let version = organization.version;
+            Some((organization, version))
+        }
+        _ => None,
+    })
+}
+
+/// The id in a path, if the caller may see that organization.
+fn visible(caller: &Caller, id: &str) -> Result<OrganizationId, Problem> {
+    let not_found = || Problem::of(Code::OrganizationNotFound);
+    let id: OrganizationId = id.parse().map_err(|_| not_found())?;
+    if caller.sees(&id) { Ok(id) } else { Err(not_found()) }
+}
+
+/// Lists organizations in the order of their ids, deleted ones too.
+#[utoipa::path(get, path = "/v1/organizations", tag = "Organizations", params(PageQuery),
+    responses((status = 200, body = Page<OrganizationView>, description = "a page of organizations")))]
+async fn list(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    paging: Paging,
+) -> Result<Response, Problem> {
+    caller.require(Permission::OrganizationsRead)?;
+    reach_min_position(&headers, &service.index.watch()).await?;
+    let position = service.index.position();
+    if let Some(id) = caller.bound_to() {
+        let data =
+            service.index.organization(id).iter().map(|it| OrganizationView::of(it)).collect::<Vec<_>>();
+        let total = data.len() as u64;
+        return Reply::at(position).json(&Page { data, next_cursor: None, total, total_capped: false });
+    }
+    let after = paging.after::<OrganizationId>()?;
+    let found = service.index.organizations(after.as_ref(), paging.limit + 1);
+    let total = service.index.organization_count() as u64;
+    let page = paging.page(found, total, |it| it.id.to_string(), |it| OrganizationView::of(it));
+    Reply::at(position).json(&page)
+}
+
+/// Shows an organization, also a deleted one.
+#[utoipa::path(get, path = "/v1/organizations/{id}", tag = "Organizations", params(("id" = String, Path)),
+    responses(
+        (status = 200, body = OrganizationView, description = "the organization"),
+        (status = 404, body = ProblemBody, description = "`organization_not_found`"),
+    ))]
+async fn read(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    caller.require(Permission::OrganizationsRead)?;
+    let id = visible(&caller, &id)?;
+    reach_min_position(&headers, &service.index.watch()).await?;
+    let position = service.index.position();
+    let organization =
+        service.index.organization(&id).ok_or_else(|| Problem::of(Code::OrganizationNotFound))?;
+    Reply::at(position).version(organization.version).json(&OrganizationView::of(&organization))
+}
+
+/// Changes to an organization; what is absent stays.
+#[derive(Deserialize, ToSchema, Default)]
+#[schema(as = EditOrganization)]
+struct EditBody {
+    /// What people call it; `null` clears.
+    #[schema(value_type = Option<String>, max_length = 1000)]
+    #[serde(default)]
+    name: Field,
+    /// `test`, `paid`, `partner` or `free`. Keys that exist stay as they are.
+    #[schema(value_type = Option<String>, example = "paid")]
+    #[serde(default)]
+    kind: Field,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Map<String, Value>,
+}
+
+/// Renames an organization, or gives it another kind.
+#[utoipa::path(patch, path = "/v1/organizations/{id}", tag = "Organizations", request_body = EditBody,
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    responses(
+        (status = 200, body = OrganizationView, description = "the organization after it"),
+        (status = 410, body = ProblemBody, description = "`organization_deleted`"),
+        (status = 412, body = ProblemBody, description = "`version_conflict`"),
+    ))]
+async fn edit(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+    Json { body, .. }: Json<EditBody>,
+) -> Result<Response, Problem> {
+    caller.require(Permission::OrganizationsWrite)?;
+    let id = visible(&caller, &id)?;
+    let mut checks = Checks::default();
+    let name = checks.change("name", &body.name, text(Name::new));
+    let kind = checks.optional("kind", &body.kind, parsed::<OrganizationKind>);
+    checks.unknown(&body.unknown);
+    checks.finish()?;
+    let command = Command::Organization(id, OrganizationCommand::Edit { name, kind });
+    let outcome = organization_outcome(execute(&service, &caller, &headers, None, command).await?)?;
+    Reply::at(outcome.position).version(outcome.version).json(&OrganizationView::of(&outcome.object))
+}
+
+/// Deletes an organization. From the answer on, every key of it is refused; their own deletions follow in the log.
+#[utoipa::path(delete, path = "/v1/organizations/{id}", tag = "Organizations",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    responses(
+        (status = 204, description = "it is deleted"),
+        (status = 410, body = ProblemBody, description = "`organization_deleted`: it was before"),
+    ))]
+async fn delete(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    caller.require(Permission::OrganizationsWrite)?;
+    let id = visible(&caller, &id)?;
+    let command = Command::Organization(id, OrganizationCommand::Delete);
+    let committed = execute(&service, &caller, &headers, None, command).await?;
+    Ok(Reply::at(committed.position).empty())
+}

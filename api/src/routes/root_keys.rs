@@ -1,0 +1,214 @@
+//! Root keys: the credentials of those who manage or check keys.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use http::{HeaderMap, StatusCode};
+use keyledger_engine::id::{OrganizationId, RootKeyId};
+use keyledger_engine::ledger::{Aggregate, Command, Committed};
+use keyledger_engine::root_key::{Permission, RootKey, RootKeyCommand, RootKeyCreated};
+use keyledger_engine::text::Name;
+use keyledger_engine::token::Token;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::body::{Checks, Field, Json, parsed, set, text};
+use crate::caller::Caller;
+use crate::command::{Outcome, execute, outcome};
+use crate::paging::{PageQuery, Paging};
+use crate::precondition::reach_min_position;
+use crate::problem::{Code, Problem, ProblemBody};
+use crate::reply::Reply;
+use crate::service::Service;
+use crate::view::{Page, RootKeyView};
+
+/// The calls about root keys; all of them need the permission `admin`.
+pub fn router() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(read, revoke))
+}
+
+/// A new root key.
+#[derive(Deserialize, ToSchema, Default)]
+#[schema(as = CreateRootKey)]
+struct CreateBody {
+    /// What people call it.
+    #[schema(value_type = Option<String>, max_length = 1000)]
+    #[serde(default)]
+    name: Field,
+    /// What it allows: `keys:create`, `keys:read`, `keys:update`, `keys:revoke`, `keys:delete`, `keys:verify`,
+    /// `organizations:read`, `organizations:write`, `apis:read`, `apis:write`, `events:read`, `applications:write`,
+    /// `portal:write`, or `admin` for all.
+    #[schema(value_type = Vec<String>, required = true)]
+    #[serde(default)]
+    permissions: Field,
+    /// The only organization that it is to see.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    organization_id: Field,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Map<String, Value>,
+}
+
+/// A new root key with its token.
+#[derive(Serialize, ToSchema)]
+struct RootKeyWithToken<'a> {
+    /// The root key.
+    root_key: RootKeyView,
+    /// The token, this once; left out when the call repeats an earlier one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token: Option<&'a str>,
+}
+
+/// Creates a root key. The answer is the only one that shows its token.
+#[utoipa::path(post, path = "/v1/root-keys", tag = "Root keys", request_body = CreateBody,
+    params(("Idempotency-Key" = Option<String>, Header)),
+    responses(
+        (status = 201, body = RootKeyWithToken, description = "the root key and its token"),
+        (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails"),
+    ))]
+async fn create(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Json { body, bytes }: Json<CreateBody>,
+) -> Result<Response, Problem> {
+    caller.require(Permission::Admin)?;
+    let mut checks = Checks::default();
+    let name = checks.optional("name", &body.name, text(Name::new));
+    let permissions = checks.required(
+        "permissions",
+        &body.permissions,
+        set(Permission::names().count(), str::parse::<Permission>),
+    );
+    let organization_id = checks.optional("organization_id", &body.organization_id, parsed::<OrganizationId>);
+    if permissions.as_ref().is_some_and(Vec::is_empty) {
+        checks.fail("/permissions", "must name at least one permission");
+    }
+    if let Some(id) = &organization_id
+        && caller.bound_to().is_none()
+        && service.index.organization(id).is_none_or(|it| it.deleted_at.is_some())
+    {
+        checks.fail("/organization_id", "no organization has this id, or it was deleted");
+    }
+    checks.unknown(&body.unknown);
+    checks.finish()?;
+    let permissions = permissions.ok_or_else(|| Problem::of(Code::InvalidRequest))?;
+    // Who is bound to an organization can only bind others to the same one.
+    let organization_id = match (caller.bound_to(), organization_id) {
+        (Some(bound), Some(id)) if *bound != id => return Err(Problem::of(Code::OrganizationNotFound)),
+        (Some(bound), _) => Some(bound.clone()),
+        (None, id) => id,
+    };
+    let mut randomness = service.randomness();
+    let id =
+        RootKeyId::generate(service.now(), &mut randomness).map_err(|error| Problem::internal(&error))?;
+    let token = Token::generate_root(&mut randomness).map_err(|error| Problem::internal(&error))?;
+    let facts = RootKeyCreated { digest: token.digest(), hint: token.hint(), permissions };
+    let command = Command::RootKey(id, RootKeyCommand::Create { organization_id, name, facts });
+    let name = ("POST /v1/root-keys", bytes.as_ref());
+    let outcome = root_key_outcome(execute(&service, &caller, &headers, Some(name), command).await?)?;
+    let shown = RootKeyWithToken {
+        root_key: RootKeyView::of(&outcome.object),
+        token: (!outcome.replayed).then(|| token.expose()),
+    };
+    Reply::at(outcome.position)
+        .status(StatusCode::CREATED)
+        .version(outcome.version)
+        .location(&format!("/v1/root-keys/{}", outcome.object.id))
+        .secret()
+        .replayed(outcome.replayed)
+        .json(&shown)
+}
+
+fn root_key_outcome(committed: Committed) -> Result<Outcome<RootKey>, Problem> {
+    outcome(committed, |aggregate| match aggregate {
+        Aggregate::RootKey(root_key) => {
+            let version = root_key.version;
+            Some((root_key, version))
+        }
+        _ => None,
+    })
+}
+
+/// A root key that the caller may see.
+fn visible(service: &Service, caller: &Caller, id: &str) -> Result<Arc<RootKey>, Problem> {
+    let root_key = id.parse::<RootKeyId>().ok().and_then(|id| service.index.root_key(id));
+    root_key
+        .filter(|it| caller.bound_to().is_none_or(|bound| it.organization_id.as_ref() == Some(bound)))
+        .ok_or_else(|| Problem::of(Code::RootKeyNotFound))
+}
+
+/// Lists root keys in the order of their creation, revoked ones too.
+#[utoipa::path(get, path = "/v1/root-keys", tag = "Root keys", params(PageQuery),
+    responses((status = 200, body = Page<RootKeyView>, description = "a page of root keys")))]
+async fn list(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    paging: Paging,
+) -> Result<Response, Problem> {
+    caller.require(Permission::Admin)?;
+    reach_min_position(&headers, &service.index.watch()).await?;
+    let position = service.index.position();
+    let after = paging.after::<RootKeyId>()?;
+    let (found, total) = match caller.bound_to() {
+        None => {
+            let found = service.index.root_keys(after.as_ref(), paging.limit + 1);
+            (found, service.index.root_key_count())
+        }
+        Some(bound) => {
+            let mut all = service.index.root_keys(None, usize::MAX);
+            all.retain(|it| it.organization_id.as_ref() == Some(bound));
+            let total = all.len();
+            all.retain(|it| after.is_none_or(|after| it.id > after));
+            all.truncate(paging.limit + 1);
+            (all, total)
+        }
+    };
+    let page = paging.page(found, total as u64, |it| it.id.to_string(), |it| RootKeyView::of(it));
+    Reply::at(position).json(&page)
+}
+
+/// Shows a root key, also a revoked one; never its token.
+#[utoipa::path(get, path = "/v1/root-keys/{id}", tag = "Root keys", params(("id" = String, Path)),
+    responses(
+        (status = 200, body = RootKeyView, description = "the root key"),
+        (status = 404, body = ProblemBody, description = "`root_key_not_found`"),
+    ))]
+async fn read(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    caller.require(Permission::Admin)?;
+    reach_min_position(&headers, &service.index.watch()).await?;
+    let position = service.index.position();
+    let root_key = visible(&service, &caller, &id)?;
+    Reply::at(position).version(root_key.version).json(&RootKeyView::of(&root_key))
+}
+
+/// Revokes a root key, for good: the next call that carries it is refused.
+#[utoipa::path(delete, path = "/v1/root-keys/{id}", tag = "Root keys",
+    params(("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    responses(
+        (status = 204, description = "it is revoked"),
+        (status = 409, body = ProblemBody, description = "`root_key_already_revoked`"),
+    ))]
+async fn revoke(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    caller.require(Permission::Admin)?;
+    let id = visible(&service, &caller, &id)?.id;
+    let command = Command::RootKey(id, RootKeyCommand::Revoke);
+    let committed = execute(&service, &caller, &headers, None, command).await?;
+    Ok(Reply::at(committed.position).empty())
+}

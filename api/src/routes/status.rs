@@ -1,0 +1,85 @@
+//! How the service is doing.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::metrics;
+use crate::problem::Problem;
+use crate::service::Service;
+
+/// The calls about the service itself; they need no root key.
+pub fn router() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics_text))
+}
+
+/// Answers as long as the process does.
+#[utoipa::path(get, path = "/healthz", tag = "Service", security(()),
+    responses((status = 200, description = "it runs", body = String, content_type = "text/plain")))]
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Whether everything has caught up.
+#[derive(Serialize, ToSchema)]
+struct Readiness {
+    /// Whether all projections have caught up and none has stopped.
+    ready: bool,
+    /// The position of the last event.
+    position: u64,
+    /// The projections.
+    projections: Vec<ProjectionReadiness>,
+}
+
+/// How a projection is doing.
+#[derive(Serialize, ToSchema)]
+struct ProjectionReadiness {
+    /// Its name.
+    name: &'static str,
+    /// `live`, `catching_up` or `stopped`.
+    status: &'static str,
+    /// The position of the last event that it shows.
+    position: u64,
+    /// Why it has stopped, with the position of the event.
+    reason: Option<String>,
+}
+
+/// Says whether the service has caught up with its log; 503 while it has not.
+#[utoipa::path(get, path = "/readyz", tag = "Service", security(()),
+    responses(
+        (status = 200, body = Readiness, description = "everything has caught up"),
+        (status = 503, body = Readiness, description = "something has not, or has stopped"),
+    ))]
+async fn readyz(State(service): State<Arc<Service>>) -> Response {
+    let statuses = service.projection_statuses();
+    let ready = statuses.iter().all(|status| status.live && status.poisoned.is_none());
+    let projections = statuses.into_iter().map(|status| ProjectionReadiness {
+        name: status.name,
+        status: match (&status.poisoned, status.live) {
+            (Some(_), _) => "stopped",
+            (None, true) => "live",
+            (None, false) => "catching_up",
+        },
+        position: status.position.get(),
+        reason: status.poisoned,
+    });
+    let body = Readiness { ready, position: service.ledger.head().get(), projections: projections.collect() };
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(body)).into_response()
+}
+
+/// Counters and gauges in the Prometheus text format.
+#[utoipa::path(get, path = "/metrics", tag = "Service", security(()),
+    responses((status = 200, description = "the metrics", body = String, content_type = "text/plain")))]
+async fn metrics_text(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
+    const OPEN_METRICS: HeaderValue =
+        HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let text = metrics::render(&service).map_err(|error| Problem::internal(&error))?;
+    Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
+}

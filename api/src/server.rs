@@ -1,0 +1,185 @@
+//! The HTTP server: takes connections, bounds what each may cost, and stops gracefully.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::ConnectInfo;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, Method, Request, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tower::ServiceExt;
+
+use crate::problem::{Code, Problem};
+use crate::request_id::{self, RequestId};
+use crate::routes::verify;
+use crate::service::Service;
+
+/// Connections at a time; one more is told to come back. As a connection carries one request at a time, this bounds the
+/// requests too.
+const CONNECTIONS_MAX: usize = 8_192;
+/// All headers of a request, in bytes.
+const HEADERS_LEN_MAX: usize = 16 * 1024;
+/// Headers must be there within this time; it also closes connections that send nothing.
+const HEADERS_TIME_MAX: Duration = Duration::from_secs(60);
+/// A request must be answered, or its stream begun, within this time.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+/// Connections that are busy at a stop get this long.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Serves until `stop` resolves, then lets requests under way finish.
+///
+/// # Errors
+/// When the listener cannot accept any more.
+pub async fn serve(
+    listener: TcpListener,
+    service: Arc<Service>,
+    router: Router,
+    stop: impl Future<Output = ()>,
+) -> std::io::Result<()> {
+    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let graceful = GracefulShutdown::new();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let (stream, peer) = tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    // Mostly too many open files: wait for some to close, as a tight loop would not help.
+                    tracing::warn!(%error, "a connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                    continue;
+                }
+            },
+            () = &mut stop => break,
+        };
+        match Arc::clone(&room).try_acquire_owned() {
+            Ok(permit) => spawn_connection(stream, peer, permit, &service, &router, &graceful),
+            Err(_) => {
+                service.metrics.overloaded.fetch_add(1, Ordering::Relaxed);
+                tokio::spawn(turn_away(stream));
+            }
+        }
+    }
+    drop(listener);
+    service.stop();
+    if tokio::time::timeout(DRAIN_TIME_MAX, graceful.shutdown()).await.is_err() {
+        tracing::warn!("some connections were still busy and were closed");
+    }
+    Ok(())
+}
+
+fn spawn_connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    permit: OwnedSemaphorePermit,
+    service: &Arc<Service>,
+    router: &Router,
+    graceful: &GracefulShutdown,
+) {
+    // Answers are small; waiting to fill a packet would only delay them.
+    let _ = stream.set_nodelay(true);
+    service.metrics.connections.fetch_add(1, Ordering::Relaxed);
+    let (service, router) = (Arc::clone(service), router.clone());
+    let counted = Arc::clone(&service);
+    let answer = service_fn(move |request| {
+        let (service, router) = (Arc::clone(&service), router.clone());
+        async move { Ok::<_, Infallible>(respond(&service, router, peer, request).await) }
+    });
+    let connection = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADERS_TIME_MAX)
+        .max_buf_size(HEADERS_LEN_MAX)
+        .pipeline_flush(true)
+        .serve_connection(TokioIo::new(stream), answer);
+    let connection = graceful.watch(connection);
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, %peer, "a connection ended early");
+        }
+        counted.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+        drop(permit);
+    });
+}
+
+/// Tells a connection that there is no room, without reading from it.
+async fn turn_away(stream: TcpStream) {
+    const ANSWER: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\n\
+        content-type: application/problem+json\r\ncontent-length: 95\r\n\r\n\
+        {\"type\":\"/problems/overloaded\",\"title\":\"Too much at once\",\"status\":503,\"code\":\"overloaded\"}    ";
+    let writing = async {
+        stream.writable().await?;
+        stream.try_write(ANSWER)
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(1), writing).await;
+}
+
+/// Answers one request: the outermost layer, which knows the request's id.
+async fn respond(
+    service: &Arc<Service>,
+    router: Router,
+    peer: SocketAddr,
+    mut request: Request<Incoming>,
+) -> Response {
+    let request_id = RequestId::of(request.headers());
+    if request.uri().path() == verify::PATH && request.method() == Method::POST {
+        let (parts, body) = request.into_parts();
+        let response = verify::respond(service, &parts.headers, body).await;
+        return finish(service, response, &request_id);
+    }
+    let started = Instant::now();
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    request.extensions_mut().insert(ConnectInfo(peer));
+    request.extensions_mut().insert(request_id.clone());
+    let answering = router.oneshot(request.map(Body::new));
+    let response = match tokio::time::timeout(REQUEST_TIME_MAX, answering).await {
+        Ok(Ok(response)) => response,
+        Err(_) => Problem::new(Code::Overloaded, "the answer took too long").into_response(),
+    };
+    let response = finish(service, response, &request_id);
+    tracing::info!(
+        %method,
+        %path,
+        status = response.status().as_u16(),
+        request_id = request_id.as_str(),
+        peer = %peer.ip(),
+        micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+        "request"
+    );
+    response
+}
+
+/// Completes an answer: the request's id, the body of a problem, and headers that all answers have.
+fn finish(service: &Service, mut response: Response, request_id: &RequestId) -> Response {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        if problem.code == Code::Overloaded {
+            service.metrics.overloaded.fetch_add(1, Ordering::Relaxed);
+        }
+        *response.body_mut() =
+            Body::from(serde_json::to_vec(&problem.body(request_id.as_str())).unwrap_or_default());
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    } else if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let allow = response.headers().get(header::ALLOW).cloned();
+        let mut refused = Problem::of(Code::MethodNotAllowed).into_response();
+        if let Some(allow) = allow {
+            refused.headers_mut().insert(header::ALLOW, allow);
+        }
+        return finish(service, refused, request_id);
+    }
+    service.metrics.answered(response.status());
+    let headers = response.headers_mut();
+    headers.insert(request_id::HEADER, request_id.to_header());
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}

@@ -1,0 +1,382 @@
+//! The service put together: the log with its writer, the projections, and what requests share.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use keyledger_engine::actor::Actor;
+use keyledger_engine::id::{OrganizationId, RootKeyId};
+use keyledger_engine::ledger::{self, Aggregate, Command, Ledger, Observer, Request, Writer};
+use keyledger_engine::log::redb::{RedbLog, RedbOptions};
+use keyledger_engine::log::{self, EventLog, LogReader, merkle};
+use keyledger_engine::position::Position;
+use keyledger_engine::root_key::{Permission, RootKey, RootKeyCommand, RootKeyCreated};
+use keyledger_engine::text::Name;
+use keyledger_engine::time::{Clock, SystemClock, Timestamp};
+use keyledger_engine::token::{PresentedToken, Token};
+use keyledger_projections::audit_trail::AuditTrail;
+use keyledger_projections::key_list::KeyList;
+use keyledger_projections::runner::{self, ProjectionHandle, RunnerThread, Status};
+use keyledger_projections::verification::{VerificationIndex, VerificationObserver};
+use rand::SeedableRng;
+use rand::rngs::{StdRng, SysRng};
+use tokio::sync::{Semaphore, watch};
+
+use crate::data_directory::{self, DataDirectory};
+use crate::idempotency::Running;
+use crate::metrics::Metrics;
+use crate::problem::{Code, Problem};
+
+/// Calls that read files at a time; one more is refused.
+const READERS_MAX: usize = 256;
+/// Records replayed at a time at the start.
+const REPLAY_BATCH_LEN: usize = 8_192;
+/// Below this many events a replay is so quick that no snapshot is kept.
+const SNAPSHOT_MIN_EVENTS: u64 = 100_000;
+
+/// How the service is to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The data directory.
+    pub data: PathBuf,
+    /// How much of the log's file is kept in memory, in bytes.
+    pub log_cache_bytes: usize,
+}
+
+/// Why the service cannot start; one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The data directory.
+    #[error(transparent)]
+    Directory(#[from] data_directory::Error),
+    /// The log.
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    /// A projection.
+    #[error(transparent)]
+    Projection(#[from] keyledger_projections::store::Error),
+    /// An event that does not follow from those before it.
+    #[error("{file}: {reason}; run `replay-tool verify`, and restore a backup if it finds damage")]
+    Replay {
+        /// The log's file.
+        file: String,
+        /// What does not follow.
+        reason: String,
+    },
+    /// A command that the start itself issues.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    /// The operating system gives no randomness.
+    #[error("the operating system gives no randomness: {0}")]
+    Randomness(String),
+    /// The root key given is none.
+    #[error(
+        "KEYLEDGER_BOOTSTRAP_ROOT_KEY: not a root key; it must have the form klroot_<49 characters> with a right checksum"
+    )]
+    BootstrapRootKey,
+}
+
+/// What all requests share.
+pub struct Service {
+    /// Takes commands.
+    pub ledger: Ledger,
+    /// Verifies, authenticates, and knows organizations, APIs and root keys.
+    pub index: Arc<VerificationIndex>,
+    /// Lists keys.
+    pub key_list: KeyList,
+    /// Finds events.
+    pub audit_trail: AuditTrail,
+    /// How far the key list is.
+    pub key_list_handle: ProjectionHandle,
+    /// How far the audit trail is.
+    pub audit_trail_handle: ProjectionHandle,
+    /// Commands with an idempotency key that run now.
+    pub running: Running,
+    /// What is counted.
+    pub metrics: Metrics,
+    clock: Arc<dyn Clock>,
+    readers: Arc<Semaphore>,
+    stopping: watch::Sender<bool>,
+}
+
+/// What has to be ended when the service stops.
+pub struct Threads {
+    writer: Writer,
+    runners: Vec<RunnerThread>,
+    reader: Arc<dyn LogReader>,
+    data: DataDirectory,
+}
+
+/// How one projection is doing.
+pub struct ProjectionStatus {
+    /// Its name.
+    pub name: &'static str,
+    /// How far it is.
+    pub position: Position,
+    /// Whether it has caught up.
+    pub live: bool,
+    /// Why it has stopped, if it has.
+    pub poisoned: Option<String>,
+}
+
+impl Service {
+    /// Opens the log, brings the projections up to it, and starts the writer.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub fn start(options: &Options) -> Result<(Arc<Self>, Threads), StartError> {
+        let data = DataDirectory::open(&options.data)?;
+        let log_options = RedbOptions { cache_bytes: options.log_cache_bytes };
+        let log = RedbLog::open(&data.log(), log_options, &mut SysRng)?;
+        let reader = log.reader();
+        let index = Arc::new(restore_index(&data, reader.as_ref())?);
+        let seed: [u8; 32] = seed()?;
+        let observers: Vec<Box<dyn Observer>> = vec![Box::new(VerificationObserver(Arc::clone(&index)))];
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (ledger, writer) =
+            Ledger::start(Box::new(log), observers, Arc::clone(&clock), StdRng::from_seed(seed))?;
+        let directory = data.projections();
+        let (key_list, key_list_projection) = KeyList::new();
+        let (key_list_handle, key_list_thread) =
+            runner::start(&directory, key_list_projection, Arc::clone(&reader), Some(ledger.watch_head()))?;
+        let (audit_trail, audit_trail_projection) = AuditTrail::new(Arc::clone(&reader));
+        let (audit_trail_handle, audit_trail_thread) = runner::start(
+            &directory,
+            audit_trail_projection,
+            Arc::clone(&reader),
+            Some(ledger.watch_head()),
+        )?;
+        let service = Arc::new(Self {
+            ledger,
+            index,
+            key_list,
+            audit_trail,
+            key_list_handle,
+            audit_trail_handle,
+            running: Running::default(),
+            metrics: Metrics::default(),
+            clock,
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
+            stopping: watch::Sender::new(false),
+        });
+        Ok((service, Threads { writer, runners: vec![key_list_thread, audit_trail_thread], reader, data }))
+    }
+
+    /// The time by which requests are judged.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+
+    /// The operating system's randomness, for ids and tokens.
+    #[must_use]
+    pub const fn randomness(&self) -> SysRng {
+        SysRng
+    }
+
+    /// Reads from the log on a thread that may block.
+    ///
+    /// # Errors
+    /// `overloaded` when too many calls read, `internal` when the log cannot be read.
+    pub async fn read_log<T: Send + 'static>(
+        self: &Arc<Self>,
+        read: impl FnOnce(&dyn LogReader) -> Result<T, log::Error> + Send + 'static,
+    ) -> Result<T, Problem> {
+        let reader = self.ledger.reader();
+        self.blocking(move || read(reader.as_ref())).await?.map_err(Problem::from)
+    }
+
+    /// Runs what may wait for a disk on a thread that may block.
+    ///
+    /// # Errors
+    /// `overloaded` when too many calls do so already.
+    pub async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let permit =
+            Arc::clone(&self.readers).try_acquire_owned().map_err(|_| Problem::of(Code::Overloaded))?;
+        let work = move || {
+            let done = work();
+            drop(permit);
+            done
+        };
+        tokio::task::spawn_blocking(work).await.map_err(|error| Problem::internal(&error))
+    }
+
+    /// Tells streams to end.
+    pub fn stop(&self) {
+        self.stopping.send_replace(true);
+    }
+
+    /// Whether the service is stopping.
+    #[must_use]
+    pub fn is_stopping(&self) -> bool {
+        *self.stopping.borrow()
+    }
+
+    /// Resolves when the service is told to stop.
+    pub async fn stopped(&self) {
+        let mut stopping = self.stopping.subscribe();
+        // The sender is this service's own, so waiting cannot fail.
+        let _ = stopping.wait_for(|stopping| *stopping).await;
+    }
+
+    /// How each projection is doing.
+    #[must_use]
+    pub fn projection_statuses(&self) -> Vec<ProjectionStatus> {
+        let index = ProjectionStatus {
+            name: "verification-index",
+            position: self.index.position(),
+            live: true,
+            poisoned: self.index.poisoned(),
+        };
+        let stored = [&self.key_list_handle, &self.audit_trail_handle].map(|handle| {
+            let status = handle.status();
+            let live = matches!(status, Status::Live);
+            let poisoned = match status {
+                Status::Poisoned { position, reason } => Some(format!("at position {position}: {reason}")),
+                Status::Failed { position, reason } => Some(format!("after position {position}: {reason}")),
+                _ => None,
+            };
+            ProjectionStatus { name: handle.name(), position: handle.position(), live, poisoned }
+        });
+        std::iter::once(index).chain(stored).collect()
+    }
+
+    /// Makes sure that there is a root key. At the first start it takes the one given, or makes one, whose token comes
+    /// back to be shown once.
+    ///
+    /// # Errors
+    /// When the one given is no root key, or the log does not take it.
+    pub fn ensure_root_key(&self, given: Option<&str>) -> Result<Option<Token>, StartError> {
+        if self.index.root_key_count() > 0 {
+            return Ok(None);
+        }
+        let permissions = vec![Permission::Admin];
+        if let Some(given) = given {
+            let presented = PresentedToken::parse_root(given).map_err(|_| StartError::BootstrapRootKey)?;
+            let facts = RootKeyCreated { digest: presented.digest(), hint: presented.hint(), permissions };
+            self.create_root_key(facts, None, "Bootstrap root key")?;
+            return Ok(None);
+        }
+        self.new_root_key(permissions, None, "First root key").map(|(_, token)| Some(token))
+    }
+
+    /// Makes a root key on behalf of whoever has the machine.
+    ///
+    /// # Errors
+    /// When the log does not take it.
+    pub fn new_root_key(
+        &self,
+        permissions: Vec<Permission>,
+        organization_id: Option<OrganizationId>,
+        name: &str,
+    ) -> Result<(RootKey, Token), StartError> {
+        let token =
+            Token::generate_root(&mut SysRng).map_err(|error| StartError::Randomness(error.to_string()))?;
+        let facts = RootKeyCreated { digest: token.digest(), hint: token.hint(), permissions };
+        Ok((self.create_root_key(facts, organization_id, name)?, token))
+    }
+
+    fn create_root_key(
+        &self,
+        facts: RootKeyCreated,
+        organization_id: Option<OrganizationId>,
+        name: &str,
+    ) -> Result<RootKey, StartError> {
+        let id = RootKeyId::generate(self.now(), &mut SysRng)
+            .map_err(|error| StartError::Randomness(error.to_string()))?;
+        let name = Name::new(name).ok();
+        let command = Command::RootKey(id, RootKeyCommand::Create { organization_id, name, facts });
+        let committed = self.ledger.execute_blocking(Request::new(command, Actor::system()))?;
+        match committed.aggregate {
+            Aggregate::RootKey(root_key) => Ok(root_key),
+            _ => Err(StartError::Ledger(ledger::Error::Stopped)),
+        }
+    }
+}
+
+fn seed() -> Result<[u8; 32], StartError> {
+    use rand::TryRng;
+    let mut seed = [0; 32];
+    SysRng.try_fill_bytes(&mut seed).map_err(|error| StartError::Randomness(error.to_string()))?;
+    Ok(seed)
+}
+
+/// Brings the index to the head of the log: from its snapshot if that is of this log, else from the start.
+fn restore_index(data: &DataDirectory, reader: &dyn LogReader) -> Result<VerificationIndex, StartError> {
+    let index = snapshot_of(data, reader)?.unwrap_or_default();
+    let replay = |reason: String| StartError::Replay { file: data.log().display().to_string(), reason };
+    let head = reader.head()?;
+    while index.position() < head {
+        let records = reader.read(index.position(), REPLAY_BATCH_LEN)?;
+        if records.is_empty() {
+            return Err(replay(format!("no event at position {}", index.position().next())));
+        }
+        for record in &records {
+            index.apply(record).map_err(|error| replay(error.to_string()))?;
+        }
+    }
+    Ok(index)
+}
+
+fn snapshot_of(
+    data: &DataDirectory,
+    reader: &dyn LogReader,
+) -> Result<Option<VerificationIndex>, StartError> {
+    let path = data.verification_snapshot();
+    if !path.exists() {
+        return Ok(None);
+    }
+    let snapshot = match VerificationIndex::load_snapshot(&path) {
+        Ok(snapshot) => snapshot,
+        Err(error) => {
+            tracing::warn!(%error, file = %path.display(), "the verification index is made anew");
+            return Ok(None);
+        }
+    };
+    let position = snapshot.position;
+    let same_log = snapshot.log_id == reader.log_id()
+        && position <= reader.head()?
+        && entry_hash(reader, position)? == Some(snapshot.entry_hash);
+    if !same_log {
+        tracing::warn!(%position, "the verification index's snapshot is of another log; it is made anew");
+        return Ok(None);
+    }
+    Ok(Some(snapshot.index))
+}
+
+fn entry_hash(reader: &dyn LogReader, position: Position) -> Result<Option<merkle::Hash>, log::Error> {
+    let Some(before) = position.entry_index() else { return Ok(None) };
+    let entries = reader.read_entries(Position::new(before), 1)?;
+    Ok(entries.first().map(|entry| merkle::leaf_hash(entry)))
+}
+
+impl Threads {
+    /// Ends the writer after the commands that wait, saves the projections and closes the files. Blocks.
+    ///
+    /// # Errors
+    /// What ended the writer before, if something did.
+    pub fn stop(self, service: &Service) -> Result<(), log::Error> {
+        let ended = self.writer.stop();
+        for runner in self.runners {
+            runner.stop();
+        }
+        let position = service.index.position();
+        if position.get() >= SNAPSHOT_MIN_EVENTS && service.index.poisoned().is_none() {
+            let saved = entry_hash(self.reader.as_ref(), position).map(|hash| {
+                let path = self.data.verification_snapshot();
+                hash.map(|hash| service.index.save_snapshot(&path, self.reader.log_id(), hash))
+            });
+            match saved {
+                Ok(Some(Err(error))) => {
+                    tracing::warn!(%error, "the snapshot was not saved; the next start replays")
+                }
+                Ok(_) => {}
+                Err(error) => tracing::warn!(%error, "the snapshot was not saved; the next start replays"),
+            }
+        }
+        ended
+    }
+}

@@ -1,0 +1,254 @@
+//! How objects are shown.
+
+use keyledger_engine::api::Api;
+use keyledger_engine::key::Key;
+use keyledger_engine::organization::Organization;
+use keyledger_engine::root_key::RootKey;
+use keyledger_engine::text::Scope;
+use keyledger_engine::time::Timestamp;
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+/// A key as it is shown; absent values are `null`.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Key)]
+pub struct KeyView {
+    /// `key_<ULID>`; rotation keeps it.
+    #[schema(example = "key_01KAJX7Q5M3J6S2Y9W8V4T1R0P")]
+    id: String,
+    /// The organization it belongs to.
+    organization_id: String,
+    /// Whom it is for.
+    #[schema(example = "organization")]
+    owner: &'static str,
+    /// The user it belongs to, for a user's key.
+    user_id: Option<String>,
+    /// What people call it.
+    name: Option<String>,
+    /// What it is for.
+    description: Option<String>,
+    /// Where it is valid: `preview` or `production`.
+    #[schema(example = "production")]
+    environment: &'static str,
+    /// The API it is for, if one.
+    api_id: Option<String>,
+    /// What it may do.
+    scopes: Vec<String>,
+    /// What the caller attached.
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<Box<RawValue>>,
+    /// `active`, `revoked`, `expired` or `deleted`.
+    #[schema(example = "active")]
+    status: &'static str,
+    /// What its token begins with.
+    #[schema(example = "kl_live_ab12")]
+    start: String,
+    /// What its token ends with.
+    #[schema(example = "wxyz")]
+    last_four: String,
+    /// When it was issued.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// When it ends.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Timestamp>,
+    /// When it was revoked, unless it was reactivated since.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    revoked_at: Option<Timestamp>,
+    /// How many events it has; the `ETag`.
+    version: u32,
+    /// The id of who issued it.
+    created_by: String,
+}
+
+impl KeyView {
+    /// The key as it stands at `now`.
+    #[must_use]
+    pub fn of(key: &Key, now: Timestamp) -> Self {
+        Self {
+            id: key.id.to_string(),
+            organization_id: key.organization_id.to_string(),
+            owner: key.owner.kind.as_str(),
+            user_id: key.user_id.as_ref().map(|user_id| user_id.as_str().into()),
+            name: key.name.as_ref().map(|name| name.as_str().into()),
+            description: key.description.as_ref().map(|description| description.as_str().into()),
+            environment: key.environment.as_str(),
+            api_id: key.api_id.map(|api_id| api_id.to_string()),
+            scopes: scope_texts(&key.scopes),
+            metadata: key.metadata.as_ref().and_then(|it| RawValue::from_string(it.as_json().into()).ok()),
+            status: key.status(now).as_str(),
+            start: key.hint.start.to_string(),
+            last_four: key.hint.last_four.to_string(),
+            created_at: key.created_at,
+            expires_at: key.expires_at,
+            revoked_at: key.revoked_at,
+            version: key.version.get(),
+            created_by: key.created_by.to_string(),
+        }
+    }
+}
+
+/// A new key, or a new token of one.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct KeyWithToken<T: Serialize> {
+    /// The key.
+    #[schema(value_type = KeyView)]
+    pub key: KeyView,
+    /// The token, this once; left out when the call repeats an earlier one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "kl_live_...")]
+    pub token: Option<T>,
+}
+
+/// An organization as it is shown.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Organization)]
+pub struct OrganizationView {
+    /// `org_<ULID>`, or what its owner chose.
+    id: String,
+    /// What people call it.
+    name: Option<String>,
+    /// `test`, `paid`, `partner` or `free`.
+    #[schema(example = "paid")]
+    kind: &'static str,
+    /// `active` or `deleted`.
+    #[schema(example = "active")]
+    status: &'static str,
+    /// When it was created.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// When it was deleted.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    deleted_at: Option<Timestamp>,
+    /// How many events it has; the `ETag`.
+    version: u32,
+}
+
+impl OrganizationView {
+    /// The organization.
+    #[must_use]
+    pub fn of(organization: &Organization) -> Self {
+        Self {
+            id: organization.id.to_string(),
+            name: organization.name.as_ref().map(|name| name.as_str().into()),
+            kind: organization.kind.as_str(),
+            status: organization.status().as_str(),
+            created_at: organization.created_at,
+            deleted_at: organization.deleted_at,
+            version: organization.version.get(),
+        }
+    }
+}
+
+/// An API as it is shown.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Api)]
+pub struct ApiView {
+    /// `api_<ULID>`.
+    id: String,
+    /// What people call it.
+    name: String,
+    /// Whom its tokens are for.
+    #[schema(example = "https://api.example.com")]
+    audience: String,
+    /// What its keys' tokens begin with.
+    #[schema(example = "kl")]
+    token_prefix: String,
+    /// The scopes that its keys may carry.
+    scopes: Vec<String>,
+    /// When it was registered.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// When it was deleted.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    deleted_at: Option<Timestamp>,
+    /// How many events it has; the `ETag`.
+    version: u32,
+}
+
+impl ApiView {
+    /// The API.
+    #[must_use]
+    pub fn of(api: &Api) -> Self {
+        Self {
+            id: api.id.to_string(),
+            name: api.name.as_str().into(),
+            audience: api.audience.as_str().into(),
+            token_prefix: api.token_prefix.as_str().into(),
+            scopes: scope_texts(&api.scopes),
+            created_at: api.created_at,
+            deleted_at: api.deleted_at,
+            version: api.version.get(),
+        }
+    }
+}
+
+/// A root key as it is shown.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RootKey)]
+pub struct RootKeyView {
+    /// `rk_<ULID>`.
+    id: String,
+    /// The organization it is bound to, if one.
+    organization_id: Option<String>,
+    /// What people call it.
+    name: Option<String>,
+    /// What it allows.
+    permissions: Vec<&'static str>,
+    /// `active` or `revoked`.
+    #[schema(example = "active")]
+    status: &'static str,
+    /// What its token begins with.
+    #[schema(example = "klroot_ab12")]
+    start: String,
+    /// What its token ends with.
+    last_four: String,
+    /// When it was created.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// The id of who created it.
+    created_by: String,
+    /// When it was revoked.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    revoked_at: Option<Timestamp>,
+    /// How many events it has; the `ETag`.
+    version: u32,
+}
+
+impl RootKeyView {
+    /// The root key.
+    #[must_use]
+    pub fn of(root_key: &RootKey) -> Self {
+        Self {
+            id: root_key.id.to_string(),
+            organization_id: root_key.organization_id.as_ref().map(ToString::to_string),
+            name: root_key.name.as_ref().map(|name| name.as_str().into()),
+            permissions: root_key.permissions.iter().map(|permission| permission.as_str()).collect(),
+            status: if root_key.revoked_at.is_some() { "revoked" } else { "active" },
+            start: root_key.hint.start.to_string(),
+            last_four: root_key.hint.last_four.to_string(),
+            created_at: root_key.created_at,
+            created_by: root_key.created_by.to_string(),
+            revoked_at: root_key.revoked_at,
+            version: root_key.version.get(),
+        }
+    }
+}
+
+fn scope_texts(scopes: &[Scope]) -> Vec<String> {
+    scopes.iter().map(|scope| scope.as_str().into()).collect()
+}
+
+/// A page of a list.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Page<T: Serialize> {
+    /// The items.
+    pub data: Vec<T>,
+    /// What to send as `cursor` for the next page; `null` on the last.
+    pub next_cursor: Option<String>,
+    /// How many items match, exact to 10,000.
+    pub total: u64,
+    /// Whether more than `total` match.
+    pub total_capped: bool,
+}
