@@ -1,0 +1,47 @@
+# Recipes of the project. `make run` starts the service, `make test` proves it, `make bench` measures it.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.PHONY: help run build check test bench
+
+TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+LISTEN ?= 127.0.0.1:7070
+DATA ?= ./data
+
+export KEYLEDGER_BIN_DIR ?= $(TARGET_DIR)/release
+
+help: ## list the recipes
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
+
+run: ## build and start the service on 127.0.0.1:7070 with its data in ./data
+	cargo build --release --package keyledger-api --bin keyledger
+	exec $(TARGET_DIR)/release/keyledger serve --listen $(LISTEN) --data $(DATA)
+
+build: ## build the release binaries
+	cargo build --release --package keyledger-api --package keyledger-replay-tool --bins
+
+check: ## formatting, lints and documentation
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+
+# The real binaries are what the tests of the outside drive, so they are built first.
+# Doc tests run before the rest because cargo-nextest does not run them and the runner's summary closes the recipe.
+test: ## install what the tests need, check, build, and run every test
+	tests/tools-install.sh test
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(MAKE) --no-print-directory build
+	if cargo nextest --version >/dev/null 2>&1; then \
+	  cargo test --workspace --doc --locked; \
+	  cargo nextest run --workspace --locked; \
+	else \
+	  cargo test --workspace --locked; \
+	fi
+
+bench: ## install what the benchmarks need and print the ratios
+	tests/tools-install.sh bench
+	$(MAKE) --no-print-directory build
+	cargo bench --package keyledger-projections --locked
+	cargo run --release --package keyledger-tests --bin bench --locked

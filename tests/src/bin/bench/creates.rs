@@ -1,0 +1,65 @@
+//! Durable creates over HTTP against single-row inserts into PostgreSQL and SQLite, all on one disk, with all cores.
+
+use std::fs;
+use std::path::Path;
+
+use keyledger_tests::server::{Options, Server};
+
+use crate::Settings;
+use crate::keys::{self, CONNECTIONS};
+use crate::load::{Load, Protocol};
+use crate::neighbours::{Postgres, sqlite_inserts};
+use crate::ratio::{Figures, Report};
+
+/// Rows that SQLite inserts in a round.
+const SQLITE_ROWS: usize = 8_000;
+
+/// Measures and reports.
+pub(crate) fn measure(settings: &Settings, report: &mut Report) {
+    let place = settings.place();
+    let server = Server::start_with(Options { place: Some(place.into()), ..Options::default() });
+    let client = server.client();
+    let requests = keys::create_requests(&client);
+    let mut load = Load::connect(client.address(), Protocol::Http, CONNECTIONS);
+    let postgres = Postgres::start(place);
+    let (mut own, mut theirs, mut lite) = (Figures::default(), Figures::default(), Figures::default());
+    let mut next = requests.iter().cycle();
+    for round in 0..=settings.rounds {
+        let check = |answer: &[u8]| {
+            assert!(answer.starts_with(b"HTTP/1.1 201"), "{}", String::from_utf8_lossy(answer))
+        };
+        let figures = [
+            load.run(settings.round, || next.next().unwrap(), check),
+            postgres.inserts(CONNECTIONS, settings.round),
+            sqlite_inserts(place, SQLITE_ROWS),
+        ];
+        eprintln!("create {:.0}/s, PostgreSQL {:.0}/s, SQLite {:.0}/s", figures[0], figures[1], figures[2]);
+        if round > 0 {
+            own.0.push(figures[0]);
+            theirs.0.push(figures[1]);
+            lite.0.push(figures[2]);
+        }
+    }
+    report.compare("durable create / PostgreSQL insert, 64 clients each", &own, &theirs, 2.0);
+    report.compare("durable create / SQLite insert, WAL, FULL", &own, &lite, 4.0);
+    let events = client.get("/v1/events?limit=1").expect(200).position();
+    let bytes = size_of(&server.data());
+    report.note(format!(
+        "on disk: {events} events, {} bytes each in the log, {} with all projections",
+        fs::metadata(server.data().join("events.redb")).map_or(0, |it| it.len()) / events.max(1),
+        bytes / events.max(1)
+    ));
+}
+
+fn size_of(directory: &Path) -> u64 {
+    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
+    entries
+        .map(|entry| {
+            if entry.path().is_dir() {
+                size_of(&entry.path())
+            } else {
+                entry.metadata().map_or(0, |it| it.len())
+            }
+        })
+        .sum()
+}

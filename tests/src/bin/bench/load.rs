@@ -1,0 +1,112 @@
+//! Load in a closed loop: one thread keeps a request under way on each of many connections.
+//!
+//! The thread goes round the connections: it waits for the answer on one, sends the next request on it, and goes on to
+//! the next. Two system calls a request, and no readiness to ask for, so that the client costs as little as it can; it is
+//! the same for every contestant.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// How the end of an answer is found.
+#[derive(Clone, Copy)]
+pub(crate) enum Protocol {
+    /// HTTP/1.1 with `Content-Length`.
+    Http,
+    /// Redis' bulk strings.
+    Redis,
+}
+
+/// Many connections to one server.
+pub(crate) struct Load {
+    protocol: Protocol,
+    connections: Vec<Connection>,
+}
+
+struct Connection {
+    socket: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Load {
+    /// Connects.
+    pub(crate) fn connect(address: SocketAddr, protocol: Protocol, count: usize) -> Self {
+        let open = || {
+            let socket = TcpStream::connect(address).expect("the server listens");
+            socket.set_nodelay(true).unwrap();
+            socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+            Connection { socket, buffer: vec![0; 16 * 1024] }
+        };
+        Self { protocol, connections: (0..count).map(|_| open()).collect() }
+    }
+
+    /// Sends what `next` gives for about `time`, shows every answer to `check`, and tells how many were answered per
+    /// second.
+    pub(crate) fn run<R: AsRef<[u8]>>(
+        &mut self,
+        time: Duration,
+        mut next: impl FnMut() -> R,
+        mut check: impl FnMut(&[u8]),
+    ) -> f64 {
+        let begin = Instant::now();
+        for connection in &mut self.connections {
+            connection.socket.write_all(next().as_ref()).expect("the server reads");
+        }
+        let mut count = 0_u64;
+        while begin.elapsed() < time {
+            for connection in &mut self.connections {
+                check(connection.read(self.protocol).expect("the server answers"));
+                connection.socket.write_all(next().as_ref()).expect("the server reads");
+                count += 1;
+            }
+        }
+        for connection in &mut self.connections {
+            check(connection.read(self.protocol).expect("the server answers"));
+            count += 1;
+        }
+        count as f64 / begin.elapsed().as_secs_f64()
+    }
+}
+
+impl Connection {
+    fn read(&mut self, protocol: Protocol) -> io::Result<&[u8]> {
+        let mut filled = 0;
+        loop {
+            let count = self.socket.read(&mut self.buffer[filled..])?;
+            if count == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            filled += count;
+            let answer = &self.buffer[..filled];
+            let length = match protocol {
+                Protocol::Http => http_length(answer),
+                Protocol::Redis => redis_length(answer),
+            };
+            if length.is_some_and(|length| length <= filled) {
+                return Ok(&self.buffer[..filled]);
+            }
+        }
+    }
+}
+
+fn http_length(answer: &[u8]) -> Option<usize> {
+    let head = find(answer, b"\r\n\r\n")? + 4;
+    let name = b"content-length:";
+    let start = (0..head).find(|at| {
+        answer[*at..].len() > name.len() && answer[*at..*at + name.len()].eq_ignore_ascii_case(name)
+    })?;
+    let text = &answer[start + name.len()..head];
+    let end = find(text, b"\r\n")?;
+    Some(head + std::str::from_utf8(&text[..end]).ok()?.trim().parse::<usize>().ok()?)
+}
+
+fn redis_length(answer: &[u8]) -> Option<usize> {
+    let end = find(answer, b"\r\n")?;
+    let number: i64 = std::str::from_utf8(answer.get(1..end)?).ok()?.parse().ok()?;
+    assert!(answer[0] == b'$' && number >= 0, "{}", String::from_utf8_lossy(answer));
+    Some(end + 2 + usize::try_from(number).ok()? + 2)
+}
+
+fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
+    text.windows(pattern.len()).position(|window| window == pattern)
+}

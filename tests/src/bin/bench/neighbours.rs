@@ -1,0 +1,211 @@
+//! The servers that others would use: real ones, each with a directory of its own that ends with it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use keyledger_tests::poll;
+use keyledger_tests::server::free_address;
+
+/// A Redis that keeps nothing on disk.
+pub(crate) struct Redis {
+    child: Child,
+    /// Where it listens.
+    pub(crate) address: SocketAddr,
+}
+
+impl Redis {
+    /// Starts it on a core.
+    pub(crate) fn start(core: &str, place: &Path) -> Self {
+        let address = free_address();
+        let child = Command::new("taskset")
+            .args(["-c", core, "redis-server", "--bind", "127.0.0.1", "--port", &address.port().to_string()])
+            .args(["--save", "", "--appendonly", "no", "--dir"])
+            .arg(place)
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is not installed: run tests/tools-install.sh bench");
+        poll::until("Redis to listen", Duration::from_secs(10), || TcpStream::connect(address).ok());
+        Self { child, address }
+    }
+
+    /// Puts a value of `length` bytes under each key.
+    pub(crate) fn fill(&self, keys: &[String], length: usize) {
+        let mut socket = TcpStream::connect(self.address).unwrap();
+        let value = "x".repeat(length);
+        let mut reader = BufReader::new(socket.try_clone().unwrap());
+        for chunk in keys.chunks(100) {
+            let commands: String = chunk.iter().map(|key| command(&["SET", key, &value])).collect();
+            socket.write_all(commands.as_bytes()).unwrap();
+            for _ in chunk {
+                let mut line = String::new();
+                reader.read_line(&mut line).unwrap();
+                assert_eq!(line, "+OK\r\n");
+            }
+        }
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A command in Redis' protocol.
+pub(crate) fn command(words: &[&str]) -> String {
+    words
+        .iter()
+        .fold(format!("*{}\r\n", words.len()), |text, word| text + &format!("${}\r\n{word}\r\n", word.len()))
+}
+
+/// A PostgreSQL cluster with one table, durable as it comes.
+pub(crate) struct Postgres {
+    programs: PathBuf,
+    directory: PathBuf,
+    child: Child,
+    port: u16,
+}
+
+/// A row as large as what a key's event holds.
+const TABLE: &str = "CREATE TABLE events (
+    id bigserial PRIMARY KEY, time timestamptz NOT NULL DEFAULT now(), stream text NOT NULL, type text NOT NULL,
+    digest bytea NOT NULL, data text NOT NULL)";
+const INSERT: &str = "INSERT INTO events (stream, type, digest, data) VALUES ('key_01KAJX7Q5M3J6S2Y9W8V4T1R0P',
+    'KeyCreated', '\\x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f',
+    '{\"environment\":\"production\",\"owner\":\"organization\",\"name\":\"Production integration 1234\",\"user_id\":\"user-1234\"}')";
+
+impl Postgres {
+    /// Makes a cluster and starts it.
+    pub(crate) fn start(place: &Path) -> Self {
+        let mut found: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
+            .map(|entries| entries.flatten().map(|entry| entry.path().join("bin")).collect())
+            .unwrap_or_default();
+        found.retain(|path| path.join("initdb").exists());
+        found.sort();
+        let programs = found.pop().expect("postgresql is not installed: run tests/tools-install.sh bench");
+        let directory = place.join("postgres");
+        fs::create_dir(&directory).unwrap();
+        give_away(&directory);
+        let data = directory.join("data");
+        let made = unprivileged(&programs.join("initdb"))
+            .args(["--no-locale", "--encoding=UTF8", "--auth=trust", "--username=bench", "-D"])
+            .arg(&data)
+            .stdout(Stdio::null())
+            .status();
+        assert!(made.expect("initdb can be run").success(), "initdb");
+        let port = free_address().port();
+        let child = unprivileged(&programs.join("postgres"))
+            .arg("-D")
+            .arg(&data)
+            .args(["-p", &port.to_string(), "-c", "listen_addresses=127.0.0.1", "-c", "fsync=on"])
+            .args(["-c", "synchronous_commit=on", "-c", "max_connections=100", "-c", "shared_buffers=512MB"])
+            .args(["-c", "max_wal_size=4GB", "-c"])
+            .arg(format!("unix_socket_directories={}", directory.display()))
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(directory.join("log")).unwrap())
+            .spawn()
+            .expect("postgres can be started");
+        let postgres = Self { programs, directory, child, port };
+        poll::until("PostgreSQL to be ready", Duration::from_secs(30), || postgres.sql("SELECT 1"));
+        postgres.sql(TABLE).expect("the table can be made");
+        fs::write(postgres.script(), format!("{INSERT};\n")).unwrap();
+        postgres
+    }
+
+    fn script(&self) -> PathBuf {
+        self.directory.join("insert.sql")
+    }
+
+    fn sql(&self, sql: &str) -> Option<()> {
+        let mut command = Command::new(self.programs.join("psql"));
+        let status = self
+            .connect(&mut command)
+            .args(["-q", "-c", sql, "postgres"])
+            .stderr(Stdio::null())
+            .stdout(Stdio::null());
+        status.status().ok().filter(std::process::ExitStatus::success).map(drop)
+    }
+
+    fn connect<'a>(&self, command: &'a mut Command) -> &'a mut Command {
+        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "bench"])
+    }
+
+    /// Durable inserts per second, each a transaction, by `clients` at once.
+    pub(crate) fn inserts(&self, clients: usize, time: Duration) -> f64 {
+        let mut command = Command::new(self.programs.join("pgbench"));
+        let output = self
+            .connect(&mut command)
+            .args(["-n", "-M", "prepared", "-c", &clients.to_string(), "-j", "2"])
+            .args(["-T", &time.as_secs().to_string(), "-f"])
+            .arg(self.script())
+            .arg("postgres")
+            .output()
+            .expect("pgbench can be run");
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let rate = text
+            .lines()
+            .find_map(|line| line.strip_prefix("tps = "))
+            .and_then(|it| it.split(' ').next()?.parse().ok());
+        rate.unwrap_or_else(|| panic!("pgbench: {text}{}", String::from_utf8_lossy(&output.stderr)))
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if let Some(pid) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
+            // A fast shutdown: clients are cut off, the data is left in order.
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
+        }
+        let _ = self.child.wait();
+    }
+}
+
+/// PostgreSQL refuses to run as root; then it runs as nobody.
+fn unprivileged(program: &Path) -> Command {
+    if !rustix::process::getuid().is_root() {
+        return Command::new(program);
+    }
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(program);
+    command
+}
+
+fn give_away(directory: &Path) {
+    if rustix::process::getuid().is_root() {
+        std::os::unix::fs::chown(directory, Some(65_534), Some(65_534)).unwrap();
+        // The way to it must be open too.
+        for parent in directory.ancestors().skip(1).take(1) {
+            fs::set_permissions(parent, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        }
+    }
+}
+
+/// Durable inserts per second into SQLite by one connection, each a transaction, with a write-ahead log that is synced
+/// at every commit.
+pub(crate) fn sqlite_inserts(place: &Path, count: usize) -> f64 {
+    let directory = tempfile::tempdir_in(place).unwrap();
+    let table = TABLE
+        .replace("bigserial PRIMARY KEY", "INTEGER PRIMARY KEY")
+        .replace("timestamptz NOT NULL DEFAULT now()", "text NOT NULL DEFAULT CURRENT_TIMESTAMP")
+        .replace("bytea", "blob");
+    let insert = INSERT.replace("'\\x", "x'").replace('\n', " ");
+    let mut child = Command::new("sqlite3")
+        .arg(directory.path().join("bench.db"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("sqlite3 is not installed: run tests/tools-install.sh bench");
+    let mut input = child.stdin.take().unwrap();
+    writeln!(input, ".bail on\nPRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {table};").unwrap();
+    let script = format!("{insert};\n").repeat(count);
+    let begin = std::time::Instant::now();
+    input.write_all(script.as_bytes()).unwrap();
+    drop(input);
+    assert!(child.wait().unwrap().success(), "sqlite3");
+    count as f64 / begin.elapsed().as_secs_f64()
+}

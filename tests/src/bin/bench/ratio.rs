@@ -1,0 +1,82 @@
+//! Figures of rounds, and the table of their ratios.
+
+use std::fmt;
+
+/// What one contestant did in each round, per second.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Figures(pub(crate) Vec<f64>);
+
+impl Figures {
+    /// The middle one.
+    pub(crate) fn median(&self) -> f64 {
+        let mut sorted = self.0.clone();
+        sorted.sort_by(f64::total_cmp);
+        sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
+    }
+
+    /// These against those, round by round.
+    fn over(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(own, other)| own / other).collect())
+    }
+
+    fn min(&self) -> f64 {
+        self.0.iter().copied().fold(f64::INFINITY, f64::min)
+    }
+
+    fn max(&self) -> f64 {
+        self.0.iter().copied().fold(0.0, f64::max)
+    }
+}
+
+struct Row {
+    what: String,
+    own: Figures,
+    other: Figures,
+    target: f64,
+}
+
+/// All comparisons of a run.
+#[derive(Default)]
+pub(crate) struct Report {
+    rows: Vec<Row>,
+    notes: Vec<String>,
+}
+
+impl Report {
+    /// Adds a comparison, whose median is to reach `target`.
+    pub(crate) fn compare(&mut self, what: &str, own: &Figures, other: &Figures, target: f64) {
+        self.rows.push(Row { what: what.into(), own: own.clone(), other: other.clone(), target });
+    }
+
+    /// Adds a remark.
+    pub(crate) fn note(&mut self, text: String) {
+        self.notes.push(text);
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f)?;
+        writeln!(
+            f,
+            "{:<52} {:>11} {:>11} {:>7} {:>15} {:>7}",
+            "Keyledger against", "Keyledger/s", "other/s", "ratio", "(min-max)", "target"
+        )?;
+        for Row { what, own, other, target } in &self.rows {
+            let ratios = own.over(other);
+            let verdict = if ratios.median() >= *target { "PASS" } else { "FAIL" };
+            let range = format!("({:.2}-{:.2})", ratios.min(), ratios.max());
+            writeln!(
+                f,
+                "{what:<52} {:>11.0} {:>11.0} {:>7.2} {range:>15} {target:>7.2} {verdict}",
+                own.median(),
+                other.median(),
+                ratios.median()
+            )?;
+        }
+        for note in &self.notes {
+            writeln!(f, "{note}")?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! Verification over HTTP against a service that does nothing, and against a lookup in Redis. Every server has one core
+//! to itself, and the client the other.
+
+use keyledger_tests::server::{Options, Server};
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use serde_json::json;
+
+use crate::Settings;
+use crate::baseline::Baseline;
+use crate::keys::{self, CONNECTIONS, body_of};
+use crate::load::{Load, Protocol};
+use crate::neighbours::{Redis, command};
+use crate::ratio::{Figures, Report};
+
+const SERVER_CORE: &str = "0";
+const CLIENT_CORE: &str = "1";
+
+/// Measures and reports.
+pub(crate) fn measure(settings: &Settings, report: &mut Report) {
+    let place = settings.place();
+    let server =
+        Server::start_with(Options { core: Some(0), place: Some(place.into()), ..Options::default() });
+    let client = server.client();
+    eprintln!("creating {} keys", settings.keys);
+    let mut tokens = keys::create(&client, settings.keys);
+    tokens.shuffle(&mut StdRng::seed_from_u64(1));
+
+    let verify =
+        |token: &String| client.post("/v1/keys/verify", &json!({ "token": token })).encode("keep-alive");
+    let requests: Vec<Vec<u8>> = tokens.iter().map(verify).collect();
+    let sample = client.post("/v1/keys/verify", &json!({ "token": tokens[0] })).expect(200);
+    let answer_len = sample.body.len();
+    let baseline = Baseline::start(SERVER_CORE, answer_len);
+    let redis = Redis::start(SERVER_CORE, place);
+    redis.fill(&tokens, answer_len);
+    let gets: Vec<String> = tokens.iter().map(|token| command(&["GET", token])).collect();
+    move_to_core(CLIENT_CORE);
+
+    let mut own = Load::connect(client.address(), Protocol::Http, CONNECTIONS);
+    let mut nothing = Load::connect(baseline.address, Protocol::Http, CONNECTIONS);
+    let mut lookup = Load::connect(redis.address, Protocol::Redis, CONNECTIONS);
+    let (mut verified, mut noop, mut got) = (Figures::default(), Figures::default(), Figures::default());
+    for round in 0..=settings.rounds {
+        // The first round warms everything up.
+        let length = if round == 0 { settings.round / 3 } else { settings.round };
+        let (mut a, mut b, mut c) = (requests.iter().cycle(), requests.iter().cycle(), gets.iter().cycle());
+        let check = |answer: &[u8]| {
+            let body = body_of(answer);
+            assert!(body.windows(7).any(|it| it == b"\"VALID\""), "{}", String::from_utf8_lossy(body));
+        };
+        let figures = [
+            own.run(length, || a.next().unwrap(), check),
+            nothing.run(length, || b.next().unwrap(), |_| {}),
+            lookup.run(length, || c.next().unwrap(), |_| {}),
+        ];
+        eprintln!("verify {:.0}/s, no-op {:.0}/s, Redis GET {:.0}/s", figures[0], figures[1], figures[2]);
+        if round > 0 {
+            verified.0.push(figures[0]);
+            noop.0.push(figures[1]);
+            got.0.push(figures[2]);
+        }
+    }
+    move_to_core(&format!("{SERVER_CORE},{CLIENT_CORE}"));
+    report.compare("HTTP verify / no-op axum endpoint of the same sizes", &verified, &noop, 0.90);
+    report.compare("HTTP verify / Redis GET of a value of the same size", &verified, &got, 1.0);
+    report.note(format!(
+        "verify: {} keys, {CONNECTIONS} connections, request {} bytes, answer {answer_len} bytes of JSON, {} rounds of {:?}",
+        tokens.len(),
+        requests[0].len(),
+        settings.rounds,
+        settings.round
+    ));
+}
+
+/// Keeps this thread, which is the client, on a core, if there is more than one.
+fn move_to_core(cores: &str) {
+    let pid = std::process::id().to_string();
+    let moved = std::process::Command::new("taskset").args(["-a", "-p", "-c", cores, &pid]).output();
+    if !moved.is_ok_and(|output| output.status.success()) {
+        eprintln!("the client could not be kept on core {cores}; it shares the servers'");
+    }
+}

@@ -1,0 +1,133 @@
+//! Organizations, APIs and keys to test with, made through the interface under test.
+
+use serde_json::{Value, json};
+
+use crate::http::{Client, Response};
+
+/// A key as it was issued.
+#[derive(Debug, Clone)]
+pub struct Issued {
+    /// The key's id.
+    pub id: String,
+    /// Its token.
+    pub token: String,
+    /// The key as answered.
+    pub key: Value,
+    /// The position of the event.
+    pub position: u64,
+}
+
+impl Issued {
+    /// The path of the key, with `tail` after it.
+    #[must_use]
+    pub fn path(&self, tail: &str) -> String {
+        format!("/v1/keys/{}{tail}", self.id)
+    }
+}
+
+/// Creates an organization of a kind and tells its id.
+#[track_caller]
+#[must_use]
+pub fn organization(client: &Client, kind: &str) -> String {
+    let body = json!({ "name": format!("A {kind} organization"), "kind": kind });
+    text(&client.post("/v1/organizations", &body).expect(201).json()["id"])
+}
+
+/// Registers an API with scopes and tells its id.
+#[track_caller]
+#[must_use]
+pub fn api(client: &Client, scopes: &[&str]) -> String {
+    let body = json!({ "name": "Users", "audience": "https://users.example", "scopes": scopes });
+    text(&client.post("/v1/apis", &body).expect(201).json()["id"])
+}
+
+/// Issues a production key for an organization, with more members from `more`.
+#[track_caller]
+#[must_use]
+pub fn key(client: &Client, organization: &str, more: Value) -> Issued {
+    issued(&client.post("/v1/keys", &key_body(organization, more)).expect(201))
+}
+
+/// The body of a request for a production key, with more members from `more`.
+#[track_caller]
+#[must_use]
+pub fn key_body(organization: &str, more: Value) -> Value {
+    let mut body = json!({ "organization_id": organization, "environment": "production" });
+    if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+        body.extend(more);
+    }
+    body
+}
+
+/// Reads the answer of a call that issues a key or a token.
+#[track_caller]
+#[must_use]
+pub fn issued(response: &Response) -> Issued {
+    let body = response.json();
+    Issued {
+        id: text(&body["key"]["id"]),
+        token: text(&body["token"]),
+        key: body["key"].clone(),
+        position: response.position(),
+    }
+}
+
+/// Creates a root key with permissions, bound to an organization or not, and tells its id and its token.
+#[track_caller]
+#[must_use]
+pub fn root_key(client: &Client, permissions: &[&str], organization: Option<&str>) -> (String, String) {
+    let mut body = json!({ "name": "A root key", "permissions": permissions });
+    if let Some(organization) = organization {
+        body["organization_id"] = organization.into();
+    }
+    let answer = client.post("/v1/root-keys", &body).expect(201).json();
+    (text(&answer["root_key"]["id"]), text(&answer["token"]))
+}
+
+/// Verifies a token with nothing more demanded.
+#[track_caller]
+#[must_use]
+pub fn verify(client: &Client, token: &str) -> Value {
+    client.post("/v1/keys/verify", &json!({ "token": token })).expect(200).json()
+}
+
+/// The code that verifying a token answers.
+#[track_caller]
+#[must_use]
+pub fn code(client: &Client, token: &str) -> String {
+    text(&verify(client, token)["code"])
+}
+
+/// All events of a key, oldest first.
+#[track_caller]
+#[must_use]
+pub fn events(client: &Client, id: &str) -> Vec<Value> {
+    let page = client.get(&format!("/v1/keys/{id}/events?limit=200")).expect(200).json();
+    page["data"].as_array().expect("a page has data").clone()
+}
+
+/// The types of events, in order.
+#[must_use]
+pub fn types(events: &[Value]) -> Vec<&str> {
+    events.iter().map(|event| event["type"].as_str().unwrap_or_default()).collect()
+}
+
+/// The answers of a verification of many tokens.
+///
+/// # Panics
+/// When there are none.
+#[track_caller]
+#[must_use]
+pub fn batch(answer: &Value) -> &[Value] {
+    answer["data"].as_array().expect("a batch answers data")
+}
+
+/// A JSON string as text.
+///
+/// # Panics
+/// When it is no string.
+#[track_caller]
+#[must_use]
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("not a string: {value}")).to_owned()
+}

@@ -1,0 +1,137 @@
+//! Tokens written down a second time from the documented format, bit by bit and with none of the product's code, so that
+//! the format is checked from outside.
+
+use std::fmt::Write as _;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::seed;
+
+const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
+
+/// Digits of the secret number.
+pub const SECRET_LEN: usize = 43;
+/// Digits of the checksum.
+pub const CHECKSUM_LEN: usize = 6;
+
+/// A fresh root key's token.
+#[must_use]
+pub fn root() -> String {
+    with_head("klroot_", seed::fresh())
+}
+
+/// A fresh token of a key that no server has issued: well-formed and unknown.
+#[must_use]
+pub fn unknown(prefix: &str, environment: &str) -> String {
+    with_head(&format!("{prefix}_{environment}_"), seed::fresh())
+}
+
+/// The token with this head and these random bytes.
+#[must_use]
+pub fn with_head(head: &str, secret: [u8; 32]) -> String {
+    let body = format!("{head}{}", base62(&secret, SECRET_LEN));
+    let checksum = base62(&crc32(body.as_bytes()).to_be_bytes(), CHECKSUM_LEN);
+    body + &checksum
+}
+
+/// Checks that `token` has the documented form, with this head and a right checksum.
+///
+/// # Panics
+/// When it has not.
+#[track_caller]
+pub fn check(token: &str, head: &str) {
+    let digits = token.strip_prefix(head).unwrap_or_else(|| panic!("a token does not begin with {head}"));
+    assert_eq!(digits.len(), SECRET_LEN + CHECKSUM_LEN, "number of digits after {head}");
+    assert!(digits.bytes().all(|byte| DIGITS.contains(&byte)), "a digit after {head} is not base62");
+    let (body, checksum) = token.split_at(token.len() - CHECKSUM_LEN);
+    assert_eq!(checksum, base62(&crc32(body.as_bytes()).to_be_bytes(), CHECKSUM_LEN), "checksum");
+}
+
+/// The token with another last digit, so that its checksum is wrong.
+#[must_use]
+pub fn with_wrong_checksum(token: &str) -> String {
+    let (head, last) = token.split_at(token.len() - 1);
+    format!("{head}{}", if last == "0" { "1" } else { "0" })
+}
+
+/// SHA-256 of a token.
+#[must_use]
+pub fn digest(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+/// Bytes in lower-case hexadecimal.
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// Bytes in base64 without padding; `url` chooses the alphabet.
+#[must_use]
+pub fn base64(bytes: &[u8], url: bool) -> String {
+    let mut alphabet: Vec<char> = ('A'..='Z').chain('a'..='z').chain('0'..='9').collect();
+    alphabet.extend(if url { ['-', '_'] } else { ['+', '/'] });
+    let mut text = String::new();
+    for chunk in bytes.chunks(3) {
+        let mut group = [0_u8; 4];
+        group[1..=chunk.len()].copy_from_slice(chunk);
+        let bits = u32::from_be_bytes(group);
+        for index in 0..=chunk.len() {
+            text.push(alphabet[(bits >> (18 - 6 * index)) as usize & 63]);
+        }
+    }
+    text
+}
+
+/// A big-endian number in base62, by schoolbook division, padded with zeros to `len` digits.
+fn base62(number: &[u8], len: usize) -> String {
+    let mut number = number.to_vec();
+    let mut digits = vec![b'0'; len];
+    for digit in digits.iter_mut().rev() {
+        let mut remainder = 0_u32;
+        for byte in &mut number {
+            let value = (remainder << 8) | u32::from(*byte);
+            *byte = u8::try_from(value / 62).expect("the remainder is below 62");
+            remainder = value % 62;
+        }
+        *digit = DIGITS[remainder as usize];
+    }
+    digits.into_iter().map(char::from).collect()
+}
+
+/// zlib's CRC-32, one bit at a time.
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = if crc & 1 == 1 { (crc >> 1) ^ 0xEDB8_8320 } else { crc >> 1 };
+        }
+    }
+    !crc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn known_answers() {
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+        assert_eq!(base62(&61_u32.to_be_bytes(), 2), "0z");
+        assert_eq!(base62(&62_u32.to_be_bytes(), 2), "10");
+        assert_eq!(base64(b"foobar", false), "Zm9vYmFy");
+        assert_eq!(base64(&[0xfb, 0xff], true), "-_8");
+        assert_eq!(hex(&[0, 0xAB]), "00ab");
+        check(&root(), "klroot_");
+    }
+
+    #[test]
+    #[should_panic(expected = "checksum")]
+    fn a_wrong_checksum_is_seen() {
+        check(&with_wrong_checksum(&root()), "klroot_");
+    }
+}

@@ -1,0 +1,396 @@
+//! What the service finds where its data should be: nothing, somebody else, something newer, something damaged. It
+//! either works with everything right, or says in one line which file is at fault and what to do.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use keyledger_tests::fixture::{self, key, organization, text};
+use keyledger_tests::http::Client;
+use keyledger_tests::server::{Options, Refusal, Server, free_address};
+use keyledger_tests::{binaries, poll, seed, token};
+use rand::RngExt;
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+const LOG: &str = "events.redb";
+
+fn root_token() -> String {
+    // Any root key does: the first start takes it over, and a later one must not mind it.
+    token::root()
+}
+
+/// Runs `keyledger serve` on a directory where it must refuse.
+#[track_caller]
+fn refused(data: &Path) -> Refusal {
+    let mut command = Command::new(binaries::path("keyledger"));
+    command.args(["serve", "--listen", &free_address().to_string(), "--data"]).arg(data);
+    refusal(&mut command)
+}
+
+#[track_caller]
+fn refusal(command: &mut Command) -> Refusal {
+    let Output { status, stderr, stdout } = command
+        .env("KEYLEDGER_BOOTSTRAP_ROOT_KEY", root_token())
+        .output()
+        .expect("the binary can be started");
+    assert!(!status.success(), "{}", String::from_utf8_lossy(&stdout));
+    Refusal { status, message: String::from_utf8_lossy(&stderr).into_owned() }
+}
+
+/// A directory with a little history in it, whose server was stopped, and what its answers were.
+struct Stopped {
+    directory: TempDir,
+    root_token: String,
+    answers: Answers,
+}
+
+#[derive(Debug, PartialEq, Clone)]
+struct Answers {
+    codes: Vec<String>,
+    keys: Value,
+    events: String,
+}
+
+impl Stopped {
+    fn new() -> (Self, Vec<String>) {
+        let directory = tempfile::tempdir().unwrap();
+        let root_token = token::root();
+        let mut server = Server::start_in(directory, &root_token, Options::default()).unwrap();
+        let client = server.client();
+        let organization = organization(&client, "paid");
+        let mut tokens = Vec::new();
+        for n in 0..60 {
+            let issued =
+                key(&client, &organization, json!({ "name": format!("key {n}"), "metadata": { "n": n } }));
+            match n % 4 {
+                0 => drop(client.post(&issued.path("/revoke"), &json!({})).expect(200)),
+                1 => drop(client.patch(&issued.path(""), &json!({ "name": "renamed" })).expect(200)),
+                2 if n > 30 => drop(client.delete(&issued.path("")).expect(204)),
+                _ => {}
+            }
+            tokens.push(issued.token);
+        }
+        let answers = answers(&client, &tokens).expect("an undamaged log can be read");
+        assert_eq!(server.stop().code(), Some(0));
+        (Self { directory: server.into_directory(), root_token, answers }, tokens)
+    }
+
+    fn data(&self) -> std::path::PathBuf {
+        self.directory.path().join("data")
+    }
+
+    /// A copy of the data in a directory of its own.
+    fn copy(&self) -> TempDir {
+        let copy = tempfile::tempdir().unwrap();
+        copy_directory(&self.data(), &copy.path().join("data"));
+        copy
+    }
+}
+
+fn copy_directory(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_directory(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).unwrap();
+        }
+    }
+}
+
+/// Everything that a reader can see; an error when the service says that it cannot read it.
+fn answers(client: &Client, tokens: &[String]) -> Result<Answers, String> {
+    let read = |request: keyledger_tests::http::Request<'_>| match request.try_send() {
+        Ok(response) if response.status == 200 => Ok(response),
+        Ok(response) => {
+            assert_eq!((response.status, response.code().as_str()), (500, "internal"), "{}", response.text());
+            Err(response.text())
+        }
+        Err(error) => Err(error.to_string()),
+    };
+    let batch = read(client.post("/v1/keys/verify-batch", &json!({ "tokens": tokens })))?.json();
+    let codes = fixture::batch(&batch).iter().map(|it| text(&it["code"])).collect();
+    let keys = read(client.get("/v1/keys?limit=200&sort=created_at"))?.json();
+    let events = read(client.get("/v1/events").header("accept", "application/x-ndjson"))?.text();
+    Ok(Answers { codes, keys, events })
+}
+
+#[test]
+fn a_missing_directory_is_made_unless_its_parent_is_missing_too() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = Server::start_in(directory, &root_token(), Options::default()).unwrap();
+    assert!(server.data().join(LOG).is_file());
+
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("not/there");
+    let refusal = refused(&data);
+    refusal.check(&data.display().to_string());
+    assert!(!directory.path().join("not").exists());
+}
+
+#[test]
+fn a_file_in_the_directorys_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    fs::write(&data, "x").unwrap();
+    refused(&data).check(&data.display().to_string());
+}
+
+#[test]
+fn a_directory_that_cannot_be_written_to() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o555)).unwrap();
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    unprivileged_refusal(directory.path(), &data).check(&data.display().to_string());
+}
+
+#[test]
+fn a_log_that_cannot_be_written_to() {
+    let (stopped, _) = Stopped::new();
+    let data = stopped.data();
+    fs::set_permissions(stopped.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(data.join("projections"), fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(data.join(LOG), fs::Permissions::from_mode(0o444)).unwrap();
+    unprivileged_refusal(stopped.directory.path(), &data).check(LOG);
+}
+
+/// Runs the service as a user who may not do everything, which root may: permissions do not hold for it.
+fn unprivileged_refusal(directory: &Path, data: &Path) -> Refusal {
+    let is_root = rustix::process::getuid().is_root();
+    // The binary may stand where that user cannot look.
+    let program = directory.join("keyledger");
+    fs::copy(binaries::path("keyledger"), &program).unwrap();
+    let mut command = if is_root {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups"]).arg(&program);
+        command
+    } else {
+        Command::new(&program)
+    };
+    command.args(["serve", "--listen", &free_address().to_string(), "--data"]).arg(data);
+    refusal(&mut command)
+}
+
+#[test]
+fn a_log_that_another_process_has_open() {
+    let server = Server::start();
+    let refusal = refused(&server.data());
+    refusal.check(LOG);
+    assert!(refusal.message.contains("another process"), "{}", refusal.message);
+    server.client().get("/v1/keys").expect(200);
+}
+
+#[test]
+fn an_address_that_is_taken() {
+    let server = Server::start();
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(binaries::path("keyledger"));
+    let address = server.anonymous().address().to_string();
+    command.args(["serve", "--listen", &address, "--data"]).arg(directory.path().join("data"));
+    refusal(&mut command).check(&address);
+}
+
+#[test]
+fn a_bootstrap_root_key_that_is_none() {
+    let directory = tempfile::tempdir().unwrap();
+    for wrong in ["", "klroot_x", &token::with_wrong_checksum(&token::root()), &token::unknown("kl", "live")]
+    {
+        let mut command = Command::new(binaries::path("keyledger"));
+        command
+            .args(["serve", "--listen", &free_address().to_string(), "--data"])
+            .arg(directory.path().join("data"));
+        let Output { status, stderr, .. } =
+            command.env("KEYLEDGER_BOOTSTRAP_ROOT_KEY", wrong).output().unwrap();
+        let message = String::from_utf8_lossy(&stderr).into_owned();
+        assert!(wrong.is_empty() || !message.contains(wrong), "a secret is not repeated: {message}");
+        Refusal { status, message }.check("KEYLEDGER_BOOTSTRAP_ROOT_KEY");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_log() {
+    let directory = tempfile::tempdir().unwrap();
+    for bytes in [b"".as_slice(), b"hello", &[0; 8_192], &[0xFF; 100_000]] {
+        let data = directory.path().join("data");
+        let _ = fs::remove_dir_all(&data);
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join(LOG), bytes).unwrap();
+        refused(&data).check(LOG);
+        assert_eq!(fs::read(data.join(LOG)).unwrap(), bytes, "what is not ours is left alone");
+    }
+}
+
+#[test]
+fn a_log_from_a_newer_version() {
+    let (stopped, _) = Stopped::new();
+    let table = redb::TableDefinition::<&str, &[u8]>::new("meta");
+    let database = redb::Database::open(stopped.data().join(LOG)).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(table).unwrap().insert("format", 99_u32.to_be_bytes().as_slice()).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    let refusal = refused(&stopped.data());
+    refusal.check(LOG);
+    assert!(refusal.message.contains("newer version"), "{}", refusal.message);
+}
+
+#[test]
+fn a_log_that_ends_too_early() {
+    let (stopped, _) = Stopped::new();
+    let length = fs::metadata(stopped.data().join(LOG)).unwrap().len();
+    for part in [length - 4_096, length / 2, 4_096, 100] {
+        let copy = stopped.copy();
+        OpenOptions::new()
+            .write(true)
+            .open(copy.path().join("data").join(LOG))
+            .unwrap()
+            .set_len(part)
+            .unwrap();
+        refused(&copy.path().join("data")).check(LOG);
+    }
+}
+
+/// What came of starting on damaged data.
+#[derive(Debug, PartialEq, Eq, Hash, Clone, Copy)]
+enum Outcome {
+    /// Everything was as before.
+    Right,
+    /// The service did not start, and said why.
+    Refused,
+    /// The service started, and said of some reads that it could not do them; the log's check says why.
+    Reported,
+}
+
+/// Changes one byte of a file.
+fn flip(path: &Path, offset: u64, mask: u8) {
+    let mut file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.seek(SeekFrom::Start(offset)).unwrap();
+    file.read_exact(&mut byte).unwrap();
+    file.seek(SeekFrom::Start(offset)).unwrap();
+    file.write_all(&[byte[0] ^ mask]).unwrap();
+}
+
+fn try_damaged(stopped: &Stopped, tokens: &[String], file: &Path, offset: u64, mask: u8) -> Outcome {
+    let what = format!("byte {offset} of {} changed by {mask:#04x}", file.display());
+    let copy = stopped.copy();
+    let data = copy.path().join("data");
+    flip(&data.join(file), offset, mask);
+    let check =
+        Command::new(binaries::path("replay-tool")).args(["verify", "--data"]).arg(&data).output().unwrap();
+    let complaint =
+        String::from_utf8_lossy(&check.stderr).into_owned() + &String::from_utf8_lossy(&check.stdout);
+    assert!(!complaint.contains("panicked"), "{what}: {complaint}");
+    match Server::start_in(copy, &stopped.root_token, Options::default()) {
+        Err(refusal) => {
+            refusal.check(LOG);
+            Outcome::Refused
+        }
+        Ok(server) => match answers(&server.client(), tokens) {
+            Ok(answers) => {
+                assert_eq!(answers, stopped.answers, "{what}");
+                Outcome::Right
+            }
+            Err(_) => {
+                assert_ne!(
+                    check.status.code(),
+                    Some(0),
+                    "{what}: the service cannot read what the check finds good"
+                );
+                Outcome::Reported
+            }
+        },
+    }
+}
+
+/// Offsets to damage: the file's head, and places that hold something.
+fn offsets(path: &Path, count: usize, rng: &mut rand::rngs::StdRng) -> Vec<u64> {
+    let mut bytes = Vec::new();
+    File::open(path).unwrap().read_to_end(&mut bytes).unwrap();
+    let used: Vec<usize> = (0..bytes.len()).filter(|offset| bytes[*offset] != 0).collect();
+    let head = [0, 9, 10, 64, 128, 200].into_iter().filter(|offset| *offset < bytes.len());
+    let drawn = (0..count).map(|_| used[rng.random_range(0..used.len())]);
+    head.chain(drawn).map(|offset| offset as u64).collect()
+}
+
+#[test]
+fn one_changed_byte_in_the_log() {
+    let mut rng = seed::rng("one changed byte in the log");
+    let (stopped, tokens) = Stopped::new();
+    let mut outcomes = std::collections::HashMap::<Outcome, usize>::new();
+    for offset in offsets(&stopped.data().join(LOG), 120, &mut rng) {
+        let outcome = try_damaged(&stopped, &tokens, Path::new(LOG), offset, 1 << rng.random_range(0..8));
+        *outcomes.entry(outcome).or_default() += 1;
+    }
+    println!("{outcomes:?}");
+}
+
+#[test]
+fn one_changed_byte_in_a_projection_changes_no_answer() {
+    let mut rng = seed::rng("one changed byte in a projection");
+    let (stopped, tokens) = Stopped::new();
+    let directory = stopped.data().join("projections");
+    let files: Vec<_> =
+        fs::read_dir(&directory).unwrap().flatten().filter(|it| it.path().is_file()).collect();
+    assert!(!files.is_empty(), "projections are kept in files");
+    for file in files {
+        let name = Path::new("projections").join(file.file_name());
+        for offset in offsets(&file.path(), 12, &mut rng) {
+            let outcome = try_damaged(&stopped, &tokens, &name, offset, 1 << rng.random_range(0..8));
+            assert_eq!(outcome, Outcome::Right, "{} at {offset}", name.display());
+        }
+    }
+}
+
+#[test]
+fn without_a_bootstrap_key_the_first_start_prints_one_once() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let log = directory.path().join("log");
+    let run = || -> String {
+        let address = free_address();
+        let mut child = Command::new(binaries::path("keyledger"))
+            .args(["serve", "--listen", &address.to_string(), "--data"])
+            .arg(&data)
+            .env_remove("KEYLEDGER_BOOTSTRAP_ROOT_KEY")
+            .stdout(File::create(&log).unwrap())
+            .stderr(File::create(directory.path().join("errors")).unwrap())
+            .spawn()
+            .unwrap();
+        let client = Client::new(address, keyledger_tests::transcript::Transcript::default());
+        poll::until("the server to be ready", std::time::Duration::from_secs(30), || {
+            client.get("/readyz").try_send().ok().filter(|it| it.status == 200)
+        });
+        let output = fs::read_to_string(&log).unwrap();
+        if let Some(token) = printed_token(&output) {
+            client.with_token(&token).get("/v1/keys").expect(200);
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let errors = fs::read_to_string(directory.path().join("errors")).unwrap();
+        assert_eq!(printed_token(&errors), None, "the log does not show it");
+        output
+    };
+    let token = printed_token(&run()).expect("the first start prints a root key");
+    token::check(&token, "klroot_");
+    assert_eq!(printed_token(&run()), None, "the second does not");
+
+    let made = Command::new(binaries::path("keyledger"))
+        .args(["root-key", "create", "--permission", "keys:verify", "--data"])
+        .arg(&data)
+        .output()
+        .unwrap();
+    let second = String::from_utf8_lossy(&made.stdout).trim().to_owned();
+    token::check(&second, "klroot_");
+}
+
+fn printed_token(output: &str) -> Option<String> {
+    output.split_whitespace().find(|word| word.starts_with("klroot_")).map(str::to_owned)
+}

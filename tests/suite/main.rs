@@ -1,0 +1,23 @@
+//! All tests that drive the real binaries from outside: one test binary, a module per theme.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "in tests a panic is the way to fail"
+)]
+
+mod audit;
+mod bad_input;
+mod callers;
+mod crash;
+mod data_directory;
+mod expiry;
+mod gateway;
+mod lifecycle;
+mod list;
+mod newcomer;
+mod openapi;
+mod organizations;
+mod requests;
+mod revocation;
+mod verification;

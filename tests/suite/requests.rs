@@ -1,0 +1,280 @@
+//! What every request may rely on: idempotency, preconditions, positions, request ids, the pages beside the API.
+
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use keyledger_tests::fixture::{self, events, key, key_body, organization, root_key, text};
+use keyledger_tests::http::Client;
+use keyledger_tests::poll;
+use keyledger_tests::server::Server;
+use serde_json::{Value, json};
+
+fn total(client: &Client) -> u64 {
+    client.get("/v1/keys").expect(200).json()["total"].as_u64().unwrap()
+}
+
+#[test]
+fn a_repeated_post_takes_place_once() {
+    let mut server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    let body = key_body(&organization, json!({ "name": "once" }));
+    let first = client.post("/v1/keys", &body).header("idempotency-key", "\"8e03978e\"").expect(201);
+    assert_eq!(first.header("idempotent-replayed"), None);
+    let issued = fixture::issued(&first);
+    for restart in [false, true, false] {
+        if restart {
+            server.kill();
+            server.start_again();
+        }
+        let client = server.client();
+        // The draft's quotes are optional.
+        for name in ["\"8e03978e\"", "8e03978e"] {
+            let again = client.post("/v1/keys", &body).header("idempotency-key", name).expect(201);
+            assert_eq!(again.header("idempotent-replayed"), Some("true"));
+            assert_eq!(again.json()["key"], issued.key);
+            assert_eq!(again.json().get("token"), None, "the token is shown once");
+            assert_eq!(again.header("etag"), Some("\"1\""));
+            assert_eq!(again.position(), issued.position);
+        }
+        assert_eq!(total(&client), 1);
+    }
+    let client = server.client();
+    let other = key_body(&organization, json!({ "name": "other" }));
+    let refused = client.post("/v1/keys", &other).header("idempotency-key", "8e03978e").expect(422);
+    assert_eq!(refused.code(), "idempotency_key_reused");
+    // Another caller's same name is another name.
+    let (_, token) = root_key(&client, &["keys:create"], None);
+    client.with_token(&token).post("/v1/keys", &other).header("idempotency-key", "8e03978e").expect(201);
+    assert_eq!(total(&client), 2);
+}
+
+#[test]
+fn every_post_that_changes_something_can_be_named() {
+    let server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    let issued = key(&client, &organization, json!({}));
+    let calls = [
+        ("/v1/organizations".to_owned(), json!({ "name": "o", "kind": "paid" }), 201),
+        ("/v1/apis".to_owned(), json!({ "name": "a", "audience": "a", "scopes": [] }), 201),
+        ("/v1/root-keys".to_owned(), json!({ "permissions": ["keys:read"] }), 201),
+        (issued.path("/revoke"), json!({}), 200),
+        (issued.path("/reactivate"), json!({}), 200),
+        (issued.path("/rotate"), json!({}), 200),
+    ];
+    for (n, (path, body, status)) in calls.iter().enumerate() {
+        let name = format!("name-{n}");
+        let first = client.post(path, body).header("idempotency-key", &name).expect(*status);
+        let again = client.post(path, body).header("idempotency-key", &name).expect(*status);
+        assert_eq!(again.header("idempotent-replayed"), Some("true"), "{path}");
+        assert_eq!(again.position(), first.position(), "{path}");
+        assert_eq!(again.json().get("token"), None, "{path}");
+        let mut expected = first.json();
+        if let Some(body) = expected.as_object_mut() {
+            body.remove("token");
+        }
+        assert_eq!(again.json(), expected, "{path}");
+    }
+    assert_eq!(events(&client, &issued.id).len(), 4);
+}
+
+#[test]
+fn the_same_post_sent_at_the_same_time_takes_place_once() {
+    let server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    for round in 0..20 {
+        let body = key_body(&organization, json!({ "name": format!("round {round}") }));
+        let name = format!("race-{round}");
+        let answers: Vec<_> = thread::scope(|scope| {
+            let senders: Vec<_> = (0..8)
+                .map(|_| {
+                    scope.spawn(|| client.post("/v1/keys", &body).header("idempotency-key", &name).send())
+                })
+                .collect();
+            senders.into_iter().map(|sender| sender.join().unwrap()).collect()
+        });
+        let first = answers
+            .iter()
+            .filter(|it| it.status == 201 && it.header("idempotent-replayed").is_none())
+            .count();
+        assert_eq!(first, 1);
+        for answer in &answers {
+            match answer.status {
+                201 => {}
+                409 => assert_eq!(answer.code(), "idempotency_key_in_use"),
+                other => panic!("{other}: {}", answer.text()),
+            }
+        }
+        assert_eq!(total(&client), round + 1);
+    }
+}
+
+#[test]
+fn a_refused_post_can_be_repeated_when_it_may_succeed() {
+    let server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    let issued = key(&client, &organization, json!({}));
+    let reactivate = || client.post(&issued.path("/reactivate"), &json!({})).header("idempotency-key", "r");
+    reactivate().expect(409);
+    client.post(&issued.path("/revoke"), &json!({})).expect(200);
+    reactivate().expect(200);
+}
+
+#[test]
+fn a_change_can_demand_the_version_it_was_decided_on() {
+    let server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    let issued = key(&client, &organization, json!({}));
+    let patch = |version: &str| {
+        client.patch(&issued.path(""), &json!({ "name": version })).header("if-match", version)
+    };
+    patch("\"1\"").expect(200);
+    let stale = patch("\"1\"").expect(412);
+    assert_eq!(stale.code(), "version_conflict");
+    patch("\"2\"").expect(200);
+    patch("*").expect(200);
+    client.post(&issued.path("/revoke"), &json!({})).header("if-match", "\"2\"").expect(412);
+    let etag = client.get(&issued.path("")).expect(200).header("etag").unwrap().to_owned();
+    client.post(&issued.path("/revoke"), &json!({})).header("if-match", &etag).expect(200);
+    client.delete(&issued.path("")).header("if-match", &etag).expect(412);
+    let path = format!("/v1/organizations/{organization}");
+    client.patch(&path, &json!({ "name": "x" })).header("if-match", "\"9\"").expect(412);
+    client.patch(&path, &json!({ "name": "x" })).header("if-match", "\"1\"").expect(200);
+
+    // Of many that decided on the same version one is carried out.
+    let contested = key(&client, &organization, json!({}));
+    let done: usize = thread::scope(|scope| {
+        let callers: Vec<_> = (0..8)
+            .map(|n| {
+                let (client, path) = (&client, contested.path(""));
+                scope.spawn(move || {
+                    let body = json!({ "name": format!("caller {n}") });
+                    usize::from(client.patch(&path, &body).header("if-match", "\"1\"").send().status == 200)
+                })
+            })
+            .collect();
+        callers.into_iter().map(|caller| caller.join().unwrap()).sum()
+    });
+    assert_eq!(done, 1);
+}
+
+#[test]
+fn reads_wait_for_a_position_and_say_when_it_does_not_come() {
+    let server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    let issued = key(&client, &organization, json!({}));
+    let verify = json!({ "token": issued.token });
+    let far = (issued.position + 1_000).to_string();
+    let head = issued.position.to_string();
+    for path in [issued.path(""), "/v1/keys".into(), "/v1/events".into(), issued.path("/events")] {
+        client.get(&path).header("keyledger-min-position", &head).expect(200);
+        refused_in_two_seconds(client.get(&path).header("keyledger-min-position", &far));
+    }
+    client.post("/v1/keys/verify", &verify).header("keyledger-min-position", &head).expect(200);
+    refused_in_two_seconds(client.post("/v1/keys/verify", &verify).header("keyledger-min-position", &far));
+
+    // One that comes while the read waits.
+    let next = (issued.position + 1).to_string();
+    thread::scope(|scope| {
+        let reader =
+            scope.spawn(|| client.get(&issued.path("")).header("keyledger-min-position", &next).expect(200));
+        thread::sleep(Duration::from_millis(200));
+        assert!(!reader.is_finished());
+        client.patch(&issued.path(""), &json!({ "name": "new" })).expect(200);
+        assert_eq!(reader.join().unwrap().json()["name"], "new");
+    });
+}
+
+fn refused_in_two_seconds(request: keyledger_tests::http::Request<'_>) {
+    let began = Instant::now();
+    let refused = request.expect(503);
+    assert_eq!(refused.code(), "position_not_reached");
+    assert!(refused.header("retry-after").is_some());
+    let took = began.elapsed();
+    assert!(took > Duration::from_millis(1_800) && took < Duration::from_secs(4), "{took:?}");
+}
+
+#[test]
+fn request_ids_come_back_and_are_made_up_when_missing() {
+    let server = Server::start();
+    let client = server.client();
+    let given = client.get("/v1/keys").header("x-request-id", "my-id.1").expect(200);
+    assert_eq!(given.header("x-request-id"), Some("my-id.1"));
+    let first = client.get("/healthz").expect(200).header("x-request-id").unwrap().to_owned();
+    let second = client.get("/healthz").expect(200).header("x-request-id").unwrap().to_owned();
+    assert!(!first.is_empty() && first != second);
+    let problem = client.get("/v1/keys/key_x").header("x-request-id", "in-the-body").expect(404);
+    assert_eq!(problem.json()["request_id"], "in-the-body");
+    // One that could break a log line is not taken over.
+    let odd = client.get("/v1/keys").header("x-request-id", &"x".repeat(5_000)).send();
+    assert!(odd.header("x-request-id").is_none_or(|id| id.len() < 500));
+}
+
+#[test]
+fn health_readiness_and_metrics() {
+    let server = Server::start();
+    let anonymous = server.anonymous();
+    anonymous.get("/healthz").expect(200);
+    let ready = anonymous.get("/readyz").expect(200);
+    assert!(!ready.body.is_empty());
+    let client = server.client();
+    let before = metrics(&client);
+    let _ = key(&client, &organization(&client, "paid"), json!({}));
+    poll::until("the metrics to change", Duration::from_secs(5), || {
+        (metrics(&client) != before).then_some(())
+    });
+    for line in metrics(&client).lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        let (name, value) = line.rsplit_once(' ').expect("a sample has a name and a value");
+        assert!(value.parse::<f64>().is_ok(), "{line}");
+        assert!(name.starts_with(|first: char| first.is_ascii_alphabetic() || first == '_'), "{line}");
+    }
+}
+
+fn metrics(client: &Client) -> String {
+    let answer = client.get("/metrics").expect(200);
+    assert!(answer.header("content-type").unwrap().starts_with("text/plain"));
+    answer.text()
+}
+
+#[test]
+fn a_request_under_way_is_finished_when_the_server_stops() {
+    let mut server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    let body = key_body(&organization, json!({})).to_string();
+    let mut socket = TcpStream::connect(client.address()).unwrap();
+    let head = format!(
+        "POST /v1/keys HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+        server.root_token(),
+        body.len()
+    );
+    socket.write_all(head.as_bytes()).unwrap();
+    socket.write_all(&body.as_bytes()[..10]).unwrap();
+    let stopping = thread::spawn(move || {
+        let status = server.stop();
+        (server, status)
+    });
+    poll::until("the server to stop listening", Duration::from_secs(5), || {
+        TcpStream::connect(client.address()).is_err().then_some(())
+    });
+    socket.write_all(&body.as_bytes()[10..]).unwrap();
+    let mut answer = String::new();
+    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    // The connection is closed after the answer, so the end comes.
+    socket.read_to_string(&mut answer).unwrap();
+    let (mut server, status) = stopping.join().unwrap();
+    assert_eq!(status.code(), Some(0));
+    let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
+    assert!(head.starts_with("HTTP/1.1 201"), "{head}");
+    let shown: Value = serde_json::from_str(body).unwrap();
+    server.transcript().issue(&text(&shown["token"]));
+    server.start_again();
+    assert_eq!(fixture::code(&server.client(), &text(&shown["token"])), "VALID");
+}

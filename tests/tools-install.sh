@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Installs what the tests (`test`) or the benchmarks (`bench`) drive from outside: real servers from Debian, and a
+# validator from PyPI in a virtual environment of its own. What is there already is left as it is.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+purpose=${1:?usage: tests/tools-install.sh test|bench}
+readonly tools=tests/tools
+readonly validator='openapi-spec-validator==0.9.0'
+
+say() { printf 'tools-install: %s\n' "$*" >&2; }
+
+# Debian keeps servers where only root's PATH looks.
+PATH=$PATH:/usr/sbin:/sbin
+
+as_root() {
+  if [ "$(id -u)" -eq 0 ]; then
+    "$@"
+  elif command -v sudo >/dev/null; then
+    sudo "$@"
+  else
+    say "cannot run '$*': neither root nor sudo; install the packages by hand"
+    exit 1
+  fi
+}
+
+# Servers must not start on installation: tests and benchmarks run instances of their own.
+install_packages() {
+  say "installing $*"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q
+  as_root env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -q -y --no-install-recommends "$@"
+}
+
+missing=()
+need() { # need COMMAND PACKAGE
+  command -v "$1" >/dev/null || missing+=("$2")
+}
+
+need python3 python3
+case $purpose in
+test)
+  need nginx nginx-light
+  need curl curl
+  python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  ;;
+bench)
+  need redis-server redis-server
+  need sqlite3 sqlite3
+  need pgbench postgresql
+  need taskset util-linux
+  compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
+  ;;
+*)
+  say "unknown purpose '$purpose': give test or bench"
+  exit 2
+  ;;
+esac
+if [ ${#missing[@]} -gt 0 ]; then
+  install_packages "${missing[@]}"
+fi
+
+if [ "$purpose" = test ] && ! "$tools/bin/python" -c "
+import importlib.metadata as m
+assert m.version('openapi-spec-validator') == '${validator#*==}'" 2>/dev/null; then
+  say "installing $validator into $tools"
+  python3 -m venv "$tools"
+  "$tools/bin/pip" install --quiet --disable-pip-version-check "$validator"
+fi
