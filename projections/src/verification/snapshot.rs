@@ -135,8 +135,8 @@ impl VerificationIndex {
     }
 
     /// Saves the index to `path`, all of it or nothing; `entry_hash` tells the leaf hash of the log's entry at the
-    /// position given. Records wait until the index is written (about a third of a second for a million keys), but not
-    /// until it is durable; verification does not wait.
+    /// position given. Records wait until the index is written (of the order of a second for a million keys), but not until
+    /// it is durable; verification does not wait.
     ///
     /// # Errors
     /// See [`SnapshotError`], and what `entry_hash` fails with; a snapshot saved before is still there then.

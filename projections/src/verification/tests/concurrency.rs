@@ -11,7 +11,7 @@ use keyledger_engine::record::StreamId;
 use super::{Code, History, VerificationIndex, code, revoked};
 
 const READERS: usize = 2;
-const ROUNDS: usize = 20_000;
+const ROUNDS: usize = 2_000;
 
 /// Ends the readers also when an assertion of the writer fails.
 struct StopOnDrop<'a>(&'a AtomicBool);

@@ -1,8 +1,8 @@
 //! Random lives of a few keys, organizations, APIs and root keys, against a model that keeps the engine's aggregates in
 //! lists and looks at all of them for every answer.
 //!
-//! A failure prints the smallest history that shows it, and is kept in a file beside this one, from which the test
-//! begins the next time. `PROPTEST_CASES` says how many histories are tried.
+//! A failure prints the smallest history that shows it. Its seed is kept under `proptest-regressions`, and running the
+//! test again begins with it. `PROPTEST_CASES` says how many histories are tried.
 
 use std::collections::{BTreeSet, HashMap};
 
