@@ -57,8 +57,32 @@ fn key_created(number: u64, rng: &mut StdRng) -> Append {
     }
 }
 
-fn per_second(events: u64, elapsed: Duration) -> f64 {
-    events as f64 / elapsed.as_secs_f64()
+/// Time passed on the clock, and of it the time this thread had a processor: on a busy machine the second says more.
+#[derive(Clone, Copy)]
+struct Stopwatch {
+    start: Instant,
+    start_on_processor: Duration,
+}
+
+impl Stopwatch {
+    fn start() -> Self {
+        Self { start: Instant::now(), start_on_processor: on_processor() }
+    }
+
+    fn rates(self, events: u64) -> String {
+        rates(events, self.start.elapsed(), on_processor() - self.start_on_processor)
+    }
+}
+
+fn on_processor() -> Duration {
+    let statistics = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
+    Duration::from_nanos(statistics.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or(0))
+}
+
+fn rates(events: u64, elapsed: Duration, on_processor: Duration) -> String {
+    let per_second = events as f64 / elapsed.as_secs_f64();
+    let each = on_processor.as_secs_f64() / events as f64 * 1e6;
+    format!("{per_second:.0} events/s, {each:.2} µs of processor each")
 }
 
 fn main() {
@@ -78,14 +102,15 @@ fn main() {
         let path = directory.path().join(format!("{group}-{FILE_NAME}"));
         let mut log = RedbLog::open(&path, RedbOptions::default(), &mut SysRng).unwrap();
         let count = (events / 512 * group).clamp(1_000, events);
-        let mut appending = Duration::ZERO;
+        let (mut appending, mut computing) = (Duration::ZERO, Duration::ZERO);
         for first in (0..count).step_by(usize::try_from(group).unwrap()) {
             let appends = (first..first + group).map(|number| key_created(number, &mut rng)).collect();
-            let start = Instant::now();
+            let watch = Stopwatch::start();
             log.append(appends).unwrap();
-            appending += start.elapsed();
+            appending += watch.start.elapsed();
+            computing += on_processor() - watch.start_on_processor;
         }
-        println!("append in groups of {group}: {:.0} events/s", per_second(count, appending));
+        println!("append in groups of {group}: {}", rates(count, appending, computing));
         if group < 512 {
             continue;
         }
@@ -105,14 +130,14 @@ fn main() {
         let start = Instant::now();
         let reader = RedbReader::open_read_only(&path, RedbOptions::default()).unwrap();
         println!("open: {:?}", start.elapsed());
-        let start = Instant::now();
+        let watch = Stopwatch::start();
         let mut after = Position::START;
         while after < head {
             after = reader.read(after, 4_096).unwrap().last().unwrap().position;
         }
-        println!("read and decode: {:.0} events/s", per_second(head.get(), start.elapsed()));
-        let start = Instant::now();
+        println!("read and decode: {}", watch.rates(head.get()));
+        let watch = Stopwatch::start();
         assert_eq!(reader.verify(|_, _| {}).unwrap().finding, None);
-        println!("verify: {:.0} events/s", per_second(head.get(), start.elapsed()));
+        println!("verify: {}", watch.rates(head.get()));
     }
 }

@@ -141,6 +141,7 @@ pub fn decode(entry: &[u8]) -> Result<Record, Error> {
         return Err(Error::UnknownFormat(format));
     }
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
+    deserializer.set_max_depth(DEPTH_MAX);
     let envelope =
         deserializer.deserialize_seq(EnvelopeVisitor).map_err(|error| Error::Malformed(error.to_string()))?;
     let rest = IgnoredAny::deserialize(&mut deserializer);
