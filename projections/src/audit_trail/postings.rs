@@ -18,8 +18,8 @@ pub(super) fn block_of(position: Position) -> u64 {
     position.entry_index().unwrap_or(0) / BLOCK_LEN
 }
 
-fn offset_of(position: Position) -> u16 {
-    (position.entry_index().unwrap_or(0) % BLOCK_LEN) as u16
+fn offset_of(position: Position) -> u32 {
+    (position.entry_index().unwrap_or(0) % BLOCK_LEN) as u32
 }
 
 /// The position at an offset of a block.
@@ -65,10 +65,10 @@ pub(super) fn find(
     Ok(found.filter(|bitmap| !bitmap.is_empty()))
 }
 
-/// The offsets of one term in the block that is being filled, ascending.
+/// The offsets of one term in the block that is being filled, not run-compressed.
 #[derive(Default)]
 struct Posting {
-    offsets: Vec<u16>,
+    offsets: RoaringBitmap,
     changed: bool,
 }
 
@@ -98,9 +98,9 @@ impl OpenBlocks {
             let Some(term) = key.strip_prefix(prefix.as_slice()) else {
                 return Err(rows.damaged("a row is of a block that is yet to come"));
             };
-            let bitmap = RoaringBitmap::deserialize_from(bytes.as_slice())
+            let mut offsets = RoaringBitmap::deserialize_from(bytes.as_slice())
                 .map_err(|error| rows.damaged(format!("not a bitmap: {error}")))?;
-            let offsets = bitmap.iter().map(|offset| offset as u16).collect();
+            offsets.remove_run_compression();
             open.postings.insert(term.into(), Posting { offsets, changed: false });
         }
         Ok(Self { open, ..Self::default() })
@@ -119,7 +119,7 @@ impl OpenBlocks {
                 Some(posting) => posting,
                 None => postings.entry(term.into()).or_default(),
             };
-            posting.offsets.push(offset);
+            posting.offsets.insert(offset);
             posting.changed = true;
         });
         Ok(())
@@ -145,10 +145,11 @@ impl OpenBlocks {
     }
 }
 
-/// The bytes depend on the offsets alone, not on the batches that they came in.
-fn encode(offsets: &[u16], bytes: &mut Vec<u8>) {
-    let mut bitmap: RoaringBitmap = offsets.iter().map(|offset| u32::from(*offset)).collect();
-    bitmap.optimize();
+/// The bytes depend on the offsets alone, not on the batches that they came in: a set has one representation that is not
+/// run-compressed, and the shorter of the two is written.
+fn encode(offsets: &RoaringBitmap, bytes: &mut Vec<u8>) {
+    let mut compressed = offsets.clone();
+    compressed.optimize();
     // Writing to memory does not fail.
-    let _ = bitmap.serialize_into(bytes);
+    let _ = compressed.serialize_into(bytes);
 }

@@ -1,0 +1,298 @@
+//! The key list against a plain list of keys.
+
+use std::collections::HashMap;
+
+use keyledger_engine::event::Event;
+use keyledger_engine::id::{ApiId, KeyId};
+use keyledger_engine::key::{Environment, Key, KeyRenamedPersonal, KeyStatus};
+use keyledger_engine::position::Position;
+use keyledger_engine::text::{Name, UserId};
+use keyledger_engine::time::Timestamp;
+use keyledger_projections::key_list::{KeyList, KeyListProjection, KeyQuery, KeySort, QueryError, TOTAL_MAX};
+use keyledger_projections::replay::Replay;
+use proptest::prelude::*;
+
+use crate::history::{History, ORGANIZATIONS};
+
+struct Listed {
+    history: History,
+    list: KeyList,
+    replay: Replay<KeyListProjection>,
+}
+
+impl Listed {
+    fn new(history: History) -> Self {
+        let (list, projection) = KeyList::new();
+        let replay = Replay::in_memory(projection, history.reader()).unwrap();
+        let mut listed = Self { history, list, replay };
+        listed.catch_up();
+        listed
+    }
+
+    fn catch_up(&mut self) {
+        self.replay.catch_up(Position::new(u64::MAX), 100, |_| {}).unwrap();
+    }
+}
+
+/// Case folding by another road: to lower case, with what full folding treats otherwise put right.
+fn folded(text: &str) -> String {
+    text.chars().flat_map(char::to_lowercase).collect::<String>().replace('ß', "ss").replace('ς', "σ")
+}
+
+fn name_of(key: &Key) -> Option<String> {
+    key.name.as_ref().map(|name| folded(name.as_str()))
+}
+
+fn matches(query: &KeyQuery, key: &Key) -> bool {
+    let status = key.status(query.now);
+    let texts = [
+        key.name.as_ref().map(|text| text.as_str().to_owned()),
+        key.description.as_ref().map(|text| text.as_str().to_owned()),
+        key.user_id.as_ref().map(|text| text.as_str().to_owned()),
+        Some(key.id.to_string()),
+        Some(key.hint.start.to_string()),
+        Some(key.hint.last_four.to_string()),
+    ];
+    let wanted =
+        if query.status.is_empty() { status != KeyStatus::Deleted } else { query.status.contains(&status) };
+    wanted
+        && query.organization_id.as_ref().is_none_or(|id| *id == key.organization_id)
+        && query.user_id.as_ref().is_none_or(|id| Some(id) == key.user_id.as_ref())
+        && query.api_id.is_none_or(|id| Some(id) == key.api_id)
+        && query.environment.is_none_or(|environment| environment == key.environment)
+        && query.scope.as_ref().is_none_or(|wanted| key.scopes.iter().any(|scope| scope.as_str() == wanted))
+        && query
+            .text
+            .as_ref()
+            .is_none_or(|needle| texts.iter().flatten().any(|text| folded(text).contains(&folded(needle))))
+        && query.created_after.is_none_or(|time| key.created_at > time)
+        && query.created_before.is_none_or(|time| key.created_at < time)
+        && query.expires_before.is_none_or(|time| key.expires_at.is_some_and(|end| end < time))
+}
+
+fn sorted(query: &KeyQuery, keys: &[Key]) -> Vec<Key> {
+    let mut found: Vec<Key> = keys.iter().filter(|key| matches(query, key)).cloned().collect();
+    let never = Timestamp::from_millis(i64::MAX);
+    match query.sort {
+        KeySort::CreatedAsc | KeySort::CreatedDesc => found.sort_by_key(|key| (key.created_at, key.id)),
+        KeySort::NameAsc | KeySort::NameDesc => {
+            found.sort_by_key(|key| (key.name.is_none(), name_of(key), key.id));
+        }
+        KeySort::ExpiresAsc | KeySort::ExpiresDesc => {
+            found.sort_by_key(|key| (key.expires_at.unwrap_or(never), key.id));
+        }
+    }
+    if matches!(query.sort, KeySort::CreatedDesc | KeySort::NameDesc | KeySort::ExpiresDesc) {
+        found.reverse();
+    }
+    found
+}
+
+fn queries() -> impl Strategy<Value = KeyQuery> {
+    let statuses = [KeyStatus::Active, KeyStatus::Revoked, KeyStatus::Expired, KeyStatus::Deleted];
+    let sorts: Vec<KeySort> = KeySort::names().map(|name| name.parse().unwrap()).collect();
+    let needles = [
+        "PROD",
+        "strasse",
+        "οδοσ",
+        "КЛЮЧ",
+        "ünïc",
+        "zÜR",
+        "e",
+        "key_0",
+        "kl_live_a",
+        "user-3",
+        " 4",
+        "none such",
+    ];
+    let time = || proptest::option::weighted(0.2, 1_700_000_000_000..1_700_002_000_000_i64);
+    let filters = (
+        proptest::option::weighted(0.6, proptest::sample::select(ORGANIZATIONS.to_vec())),
+        proptest::option::weighted(0.2, 0..9),
+        proptest::option::weighted(0.2, 1..4_u128),
+        proptest::option::weighted(0.2, any::<bool>()),
+        proptest::collection::vec(proptest::sample::select(statuses.to_vec()), 0..3),
+        proptest::option::weighted(0.2, proptest::sample::select(vec!["read:users", "admin", "read"])),
+        proptest::option::weighted(0.5, proptest::sample::select(needles.to_vec())),
+    );
+    (filters, (time(), time(), time()), proptest::sample::select(sorts), 1..40_usize).prop_map(
+        |(
+            (organization, user, api, production, status, scope, text),
+            (after, before, expires),
+            sort,
+            limit,
+        )| {
+            KeyQuery {
+                organization_id: organization.map(|id| id.parse().unwrap()),
+                user_id: user.map(|n| UserId::new(&format!("user-{n}")).unwrap()),
+                api_id: api.map(ApiId::from_u128),
+                environment: production
+                    .map(|yes| if yes { Environment::Production } else { Environment::Preview }),
+                status,
+                scope: scope.map(Into::into),
+                text: text.map(Into::into),
+                created_after: after.map(Timestamp::from_millis),
+                created_before: before.map(Timestamp::from_millis),
+                expires_before: expires.map(Timestamp::from_millis),
+                sort,
+                limit,
+                cursor: None,
+                now: Timestamp::from_millis(1_700_001_000_000),
+            }
+        },
+    )
+}
+
+/// All pages of a query, with something happening between them.
+fn walk(listed: &mut Listed, query: &KeyQuery, mut between: impl FnMut(&mut Listed)) -> Vec<Key> {
+    let mut keys = Vec::new();
+    let mut query = query.clone();
+    loop {
+        let page = listed.list.query(&query).unwrap();
+        assert!(page.keys.len() <= query.limit);
+        keys.extend(page.keys);
+        match page.next_cursor {
+            None => return keys,
+            Some(cursor) => query.cursor = Some(cursor),
+        }
+        between(listed);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn pages_hold_what_a_plain_list_holds(seed: u64, len in 1..600_usize, query in queries()) {
+        let mut listed = Listed::new(History::with_events(seed, len));
+        let expected = sorted(&query, &listed.history.keys);
+        let page = listed.list.query(&query).unwrap();
+        prop_assert_eq!(page.total, expected.len() as u64);
+        prop_assert!(!page.total_capped);
+        prop_assert_eq!(page.position, listed.history.reader().head().unwrap());
+        let walked = walk(&mut listed, &query, |_| {});
+        prop_assert_eq!(walked, expected);
+    }
+
+    #[test]
+    fn walking_meets_each_key_once_while_others_change(seed: u64, query in queries()) {
+        let mut listed = Listed::new(History::with_events(seed, 400));
+        let before = sorted(&query, &listed.history.keys);
+        let walked = walk(&mut listed, &query, |listed| {
+            listed.history.extend(8);
+            listed.catch_up();
+        });
+        let now: HashMap<KeyId, Key> = listed.history.keys.iter().map(|key| (key.id, key.clone())).collect();
+        let mut times: HashMap<KeyId, usize> = HashMap::new();
+        for key in &walked {
+            *times.entry(key.id).or_default() += 1;
+        }
+        for key in before.iter().filter(|key| now[&key.id] == **key) {
+            prop_assert_eq!(times.get(&key.id), Some(&1), "{} is met once", key.id);
+        }
+        if matches!(query.sort, KeySort::CreatedAsc | KeySort::CreatedDesc) {
+            prop_assert!(times.values().all(|times| *times == 1), "no key is met twice");
+        }
+    }
+}
+
+#[test]
+fn search_is_blind_to_case_in_any_script() {
+    let mut history = History::new(30);
+    for name in ["Straße nach Zürich", "Ο ΟΔΟΣ ΤΟΥ", "Ключ Доступа", "Plain Name"] {
+        let index = history.add_key();
+        let name = Some(Name::new(name).unwrap());
+        history.apply(index, Event::KeyRenamed((), KeyRenamedPersonal { name }));
+    }
+    let listed = Listed::new(history);
+    let found = |needle: &str| {
+        // Names only: the other texts are random.
+        let query = KeyQuery { text: Some(needle.into()), ..KeyQuery::new(Timestamp::from_millis(0)) };
+        let page = listed.list.query(&query).unwrap();
+        page.keys.iter().filter(|key| name_of(key).unwrap().contains(&folded(needle))).count()
+    };
+    for needle in [
+        "STRASSE NACH",
+        "straße nach",
+        "NACH ZÜRICH",
+        "ο οδος του",
+        "ΟΔΟΣ Τ",
+        "ключ дост",
+        "КЛЮЧ Д",
+        "pLAIN n",
+    ] {
+        assert_eq!(found(needle), 1, "{needle}");
+    }
+}
+
+#[test]
+fn nothing_matches_across_fields() {
+    let mut history = History::new(31);
+    for _ in 0..2 {
+        let index = history.add_key();
+        let name = Some(Name::new("end").unwrap());
+        history.apply(index, Event::KeyRenamed((), KeyRenamedPersonal { name }));
+    }
+    let listed = Listed::new(history);
+    for needle in ["end\u{1f}", "\u{1f}", "\u{1f}key_", "\u{0}"] {
+        let query = KeyQuery { text: Some(needle.into()), ..KeyQuery::new(Timestamp::from_millis(0)) };
+        assert_eq!(listed.list.query(&query).unwrap().total, 0, "{needle:?}");
+    }
+}
+
+#[test]
+fn a_cursor_belongs_to_its_query() {
+    let listed = Listed::new(History::with_events(32, 500));
+    let query = KeyQuery { limit: 5, ..KeyQuery::new(listed.history.now()) };
+    let cursor = listed.list.query(&query).unwrap().next_cursor.unwrap();
+    let with = |change: &dyn Fn(&mut KeyQuery)| {
+        let mut query = KeyQuery { cursor: Some(cursor.clone()), ..query.clone() };
+        change(&mut query);
+        listed.list.query(&query)
+    };
+    assert!(with(&|_| {}).is_ok());
+    assert!(with(&|query| query.limit = 9).is_ok());
+    assert!(with(&|query| query.now = Timestamp::from_millis(1)).is_ok());
+    let bad: [&dyn Fn(&mut KeyQuery); 7] = [
+        &|query| query.sort = KeySort::CreatedAsc,
+        &|query| query.sort = KeySort::NameDesc,
+        &|query| query.text = Some("a".into()),
+        &|query| query.organization_id = Some("acme".parse().unwrap()),
+        &|query| query.status = vec![KeyStatus::Active],
+        &|query| query.cursor = Some("zz".into()),
+        &|query| query.cursor = query.cursor.take().map(|cursor| cursor[..cursor.len() - 2].into()),
+    ];
+    for change in bad {
+        assert!(matches!(with(change), Err(QueryError::BadCursor)));
+    }
+}
+
+#[test]
+fn totals_are_exact_up_to_ten_thousand() {
+    let mut history = History::new(33);
+    history.organizations.truncate(1);
+    while history.keys.len() as u64 <= TOTAL_MAX {
+        history.add_key();
+        let listed_at = |count: u64| {
+            if history.keys.len() as u64 != count {
+                return;
+            }
+            let (list, projection) = KeyList::new();
+            let mut replay = Replay::in_memory(projection, history.reader()).unwrap();
+            replay.catch_up(Position::new(u64::MAX), 65_536, |_| {}).unwrap();
+            for sort in KeySort::names() {
+                let query =
+                    KeyQuery { sort: sort.parse().unwrap(), ..KeyQuery::new(Timestamp::from_millis(0)) };
+                let page = list.query(&query).unwrap();
+                assert_eq!(
+                    (page.total, page.total_capped),
+                    (count.min(TOTAL_MAX), count > TOTAL_MAX),
+                    "{sort}"
+                );
+                assert_eq!(page.keys, sorted(&query, &history.keys)[..50]);
+            }
+        };
+        listed_at(TOTAL_MAX);
+        listed_at(TOTAL_MAX + 1);
+    }
+}

@@ -1,0 +1,149 @@
+//! Threads that keep projections caught up.
+
+use std::time::{Duration, Instant};
+
+use keyledger_engine::event::Event;
+use keyledger_engine::id::KeyId;
+use keyledger_engine::position::Position;
+use keyledger_engine::record::{Record, StreamId};
+use keyledger_projections::audit_trail::AuditTrail;
+use keyledger_projections::key_list::{KeyList, KeyQuery};
+use keyledger_projections::projection::{self, Projection};
+use keyledger_projections::runner::{ProjectionHandle, Status, start};
+use keyledger_projections::store::{self, Changes, Snapshot};
+use tokio::sync::watch;
+
+use crate::history::History;
+
+fn wait(what: &str, mut done: impl FnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while !done() {
+        assert!(Instant::now() < deadline, "{what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn reaches(handle: &ProjectionHandle, position: Position) {
+    wait("the projection catches up", || handle.position() >= position);
+}
+
+#[test]
+fn a_projection_follows_the_log_and_survives_a_stop() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut history = History::with_events(20, 1_000);
+    for told in [true, false, true] {
+        let news = watch::Sender::new(history.reader().head().unwrap());
+        let (list, projection) = KeyList::new();
+        let head = told.then(|| news.subscribe());
+        let (handle, thread) = start(directory.path(), projection, history.reader(), head).unwrap();
+        for _ in 0..20 {
+            history.extend(10);
+            let head = history.reader().head().unwrap();
+            news.send_replace(head);
+            reaches(&handle, head);
+            assert_eq!(handle.status(), Status::Live);
+            let page = list.query(&KeyQuery::new(history.now())).unwrap();
+            assert_eq!(page.position, head);
+        }
+        thread.stop();
+        assert!(matches!(handle.status(), Status::Stopped { position } if position == handle.position()));
+    }
+    let (_list, projection) = KeyList::new();
+    let (handle, thread) = start(directory.path(), projection, history.reader(), None).unwrap();
+    assert_eq!(handle.position(), history.reader().head().unwrap(), "a stop saves everything");
+    thread.stop();
+}
+
+#[test]
+fn a_poison_event_stops_its_projection_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut history = History::with_events(21, 100);
+    let organization = history.organizations[0].clone();
+    let id = KeyId::from_u128(1);
+    let poison = history.append(StreamId::Key(id), Some(organization), Event::KeyReactivated((), ()));
+    history.extend(100);
+    let head = history.reader().head().unwrap();
+    let (list, keys) = KeyList::new();
+    let (_, events) = AuditTrail::new(history.reader());
+    let (keys, keys_thread) = start(directory.path(), keys, history.reader(), None).unwrap();
+    let (events, events_thread) = start(directory.path(), events, history.reader(), None).unwrap();
+    reaches(&events, head);
+    wait("the key list stops", || matches!(keys.status(), Status::Poisoned { .. }));
+    let Status::Poisoned { position, reason } = keys.status() else { unreachable!() };
+    assert_eq!(position, poison.position);
+    assert!(reason.contains(&id.to_string()), "{reason}");
+    // Everything before it is there, and still answered.
+    assert_eq!(keys.position().next(), poison.position);
+    assert_eq!(list.query(&KeyQuery::new(history.now())).unwrap().position, keys.position());
+    assert_eq!(events.status(), Status::Live);
+    keys_thread.stop();
+    events_thread.stop();
+}
+
+/// Counts events, and panics at one.
+struct Panicking(u64);
+
+impl Projection for Panicking {
+    const NAME: &'static str = "panicking";
+    const VERSION: u32 = 1;
+
+    fn load(&mut self, _rows: Snapshot) -> Result<(), store::Error> {
+        Ok(())
+    }
+    fn apply(&mut self, _rows: &Snapshot, record: &Record) -> Result<(), projection::Error> {
+        assert!(record.position.get() != self.0, "that event again");
+        Ok(())
+    }
+    fn write(&mut self, _changes: &mut Changes) -> Result<(), store::Error> {
+        Ok(())
+    }
+    fn publish(&mut self, _rows: Snapshot) {}
+    fn discard(&mut self, _rows: &Snapshot) -> Result<(), store::Error> {
+        Ok(())
+    }
+    fn close(&mut self) {}
+    fn row_name(_key: &[u8]) -> String {
+        String::new()
+    }
+}
+
+#[test]
+fn a_panic_is_a_poison_event() {
+    let directory = tempfile::tempdir().unwrap();
+    let history = History::with_events(22, 200);
+    let (handle, thread) = start(directory.path(), Panicking(77), history.reader(), None).unwrap();
+    wait("it stops", || matches!(handle.status(), Status::Poisoned { .. }));
+    let Status::Poisoned { position, reason } = handle.status() else { unreachable!() };
+    assert_eq!((position, handle.position()), (Position::new(77), Position::new(76)));
+    assert!(reason.contains("that event again"), "{reason}");
+    thread.stop();
+}
+
+#[test]
+fn readers_see_rows_and_position_together() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut history = History::new(23);
+    let (list, projection) = KeyList::new();
+    let (handle, thread) = start(directory.path(), projection, history.reader(), None).unwrap();
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let now = keyledger_engine::time::Timestamp::from_millis(0);
+                let query = KeyQuery { limit: 20_000, ..KeyQuery::new(now) };
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    let page = list.query(&query).unwrap();
+                    // Nothing but keys are made here, one by each event.
+                    assert_eq!(page.keys.len() as u64, page.position.get());
+                    assert_eq!(page.total, page.position.get());
+                }
+            });
+        }
+        for _ in 0..3_000 {
+            history.add_key();
+        }
+        reaches(&handle, history.reader().head().unwrap());
+        done.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    thread.stop();
+}
