@@ -30,6 +30,10 @@ impl<K: Clone + Ord + Hash, V> Directory<K, V> {
         }
     }
 
+    pub(super) fn ids(&self) -> BTreeSet<K> {
+        self.order.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     pub(super) fn len(&self) -> usize {
         self.order.read().unwrap_or_else(PoisonError::into_inner).len()
     }

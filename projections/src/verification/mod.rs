@@ -14,6 +14,7 @@
 //! and replays the log from there.
 
 mod apply;
+mod difference;
 mod directory;
 mod observer;
 mod question;

@@ -146,6 +146,10 @@ impl TokenMap {
         self.dead.pin().insert(digest, key_id);
     }
 
+    pub(super) fn find_dead(&self, digest: &DigestKey<16>) -> Option<KeyId> {
+        self.dead.pin().get(digest).copied()
+    }
+
     pub(super) fn dead_len(&self) -> usize {
         self.dead.len()
     }

@@ -90,3 +90,32 @@ fn a_snapshot_that_cannot_be_saved_leaves_the_one_before() {
     assert!(matches!(index.save_snapshot(missing, LOG_ID, ENTRY_HASH), Err(SnapshotError::Io(_))));
     assert!(matches!(VerificationIndex::load_snapshot(missing), Err(SnapshotError::Io(_))));
 }
+
+#[test]
+fn a_restored_index_is_the_one_that_a_replay_makes() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("verification.snapshot");
+    let mut history = History::new();
+    let (replayed, other) = (VerificationIndex::new(), VerificationIndex::new());
+    let acme: OrganizationId = "acme".parse().unwrap();
+    let mut records = vec![history.organization(&acme), history.root_key(RootKeyId::from_u128(1)).0];
+    records.extend((1..=9).map(|id| history.key(KeyId::from_u128(id), &acme).0));
+    for record in &records {
+        replayed.apply(record).unwrap();
+        assert_eq!(replayed.first_difference(&other), Some("the position".into()));
+        other.apply(record).unwrap();
+        assert_eq!(replayed.first_difference(&other), None);
+    }
+    replayed.save_snapshot(&path, LOG_ID, ENTRY_HASH).unwrap();
+    let restored = VerificationIndex::load_snapshot(&path).unwrap().index;
+    assert_eq!(restored.first_difference(&replayed), None);
+
+    let (one, two) = (KeyId::from_u128(1), KeyId::from_u128(2));
+    let record = history.record(StreamId::Key(one), Some(acme.clone()), revoked());
+    replayed.apply(&record).unwrap();
+    other.apply(&keyledger_engine::record::Record { stream: StreamId::Key(two), ..record.clone() }).unwrap();
+    restored.apply(&record).unwrap();
+    assert_eq!(restored.first_difference(&replayed), None);
+    assert_eq!(replayed.first_difference(&other), Some(one.to_string()));
+    assert_eq!(other.first_difference(&replayed), Some(one.to_string()));
+}

@@ -1,0 +1,167 @@
+//! Comparing two indexes: how a check shows that one restored from a snapshot is what a replay makes.
+
+use std::fmt::Display;
+use std::hash::Hash;
+use std::sync::Arc;
+
+use keyledger_engine::id::KeyId;
+use keyledger_engine::key::PreviousToken;
+use keyledger_engine::time::Timestamp;
+use keyledger_engine::token::Digest;
+
+use super::directory::Directory;
+use super::token_map::{DigestKey, Token};
+use super::verified_key::VerifiedKey;
+use super::writer_state::WriterState;
+use super::{RootToken, VerificationIndex};
+
+const END_OF_TIME: Timestamp = Timestamp::from_millis(i64::MAX);
+
+impl VerificationIndex {
+    /// The first thing, as people call it, by which two indexes differ; none when every answer of one is the other's.
+    /// Both must be at rest.
+    #[must_use]
+    pub fn first_difference(&self, other: &Self) -> Option<String> {
+        if std::ptr::eq(self, other) {
+            return None;
+        }
+        if self.position() != other.position() {
+            return Some("the position".into());
+        }
+        let (writer, other_writer) = (&*self.writer(), &*other.writer());
+        differing(&self.organizations, &other.organizations)
+            .or_else(|| differing(&self.apis, &other.apis))
+            .or_else(|| differing(&self.root_keys, &other.root_keys))
+            .or_else(|| differing_flag(writer, other_writer))
+            .or_else(|| self.differing_root_token(other))
+            .or_else(|| self.differing_key(other, writer, other_writer))
+            .or_else(|| self.differing_dead_token(other))
+            .or_else(|| differing_duty(writer, other_writer))
+    }
+
+    fn differing_root_token(&self, other: &Self) -> Option<String> {
+        let (tokens, others) = (self.root_tokens.pin(), other.root_tokens.pin());
+        if tokens.len() != others.len() {
+            return Some("the number of root keys' tokens".into());
+        }
+        let same = |one: &RootToken, two: &RootToken| {
+            let organization = |token: &RootToken| token.organization.as_ref().map(|it| it.id.clone());
+            one.root_key == two.root_key && organization(one) == organization(two)
+        };
+        let mut tokens = tokens.iter();
+        let differs = |(digest, token): &(&DigestKey<32>, &RootToken)| {
+            others.get(*digest).is_none_or(|other| !same(token, other))
+        };
+        tokens.find(differs).map(|(_, token)| token.root_key.id.to_string())
+    }
+
+    fn differing_key(
+        &self,
+        other: &Self,
+        writer: &WriterState,
+        other_writer: &WriterState,
+    ) -> Option<String> {
+        let mut others = other_writer.keys.iter();
+        for (place, digest) in &writer.keys {
+            let Some((other_place, other_digest)) = others.next() else {
+                return Some(place.key_id().to_string());
+            };
+            let id = place.key_id().min(other_place.key_id());
+            let previous = writer.previous_tokens.get(&id);
+            let same = place == other_place
+                && digest == other_digest
+                && previous == other_writer.previous_tokens.get(&id)
+                && self.same_tokens(other, digest, previous.map_or(&[], Vec::as_slice));
+            if !same {
+                return Some(id.to_string());
+            }
+        }
+        others.next().map(|(place, _)| place.key_id().to_string())
+    }
+
+    /// Whether a key's tokens stand for the same key, in the same state.
+    fn same_tokens(&self, other: &Self, digest: &Digest, previous: &[PreviousToken]) -> bool {
+        let (guard, other_guard) = (self.tokens.guard(), other.tokens.guard());
+        previous.iter().map(|token| &token.digest).chain([digest]).all(|digest| {
+            match (self.tokens.get(digest, &guard), other.tokens.get(digest, &other_guard)) {
+                (Some(Token::Current(one)), Some(Token::Current(two))) => same_key(one, two),
+                (Some(Token::Previous(one)), Some(Token::Previous(two))) => {
+                    one.valid_until == two.valid_until && same_key(&one.key, &two.key)
+                }
+                (None, None) => true,
+                _ => false,
+            }
+        })
+    }
+
+    fn differing_dead_token(&self, other: &Self) -> Option<String> {
+        let different = |key_id: KeyId| format!("a former token of {key_id}");
+        let found = self.tokens.try_for_each_dead(|digest, key_id| {
+            if other.tokens.find_dead(digest) == Some(key_id) { Ok(()) } else { Err(different(key_id)) }
+        });
+        let more = (self.tokens.dead_len() != other.tokens.dead_len())
+            .then(|| "the number of former tokens".to_owned());
+        found.err().or(more)
+    }
+}
+
+fn differing<K, V>(one: &Directory<K, V>, two: &Directory<K, V>) -> Option<String>
+where
+    K: Clone + Ord + Hash + Display,
+    V: PartialEq,
+{
+    let ids = one.ids();
+    if let Some(id) = ids.symmetric_difference(&two.ids()).next() {
+        return Some(id.to_string());
+    }
+    ids.iter().find(|id| one.get(id) != two.get(id)).map(ToString::to_string)
+}
+
+/// The organization or API that stops its keys in one index and not in the other.
+fn differing_flag(one: &WriterState, two: &WriterState) -> Option<String> {
+    if one.organizations.len() != two.organizations.len() || one.apis.len() != two.apis.len() {
+        return Some("the number of organizations or APIs that keys refer to".into());
+    }
+    let organization = one.organizations.values().find(|organization| {
+        let other = two.organizations.get(&organization.id);
+        other.is_none_or(|other| {
+            (other.number, other.is_deleted()) != (organization.number, organization.is_deleted())
+                || one.organization_deletions.get(&organization.number)
+                    != two.organization_deletions.get(&organization.number)
+        })
+    });
+    let api = one
+        .apis
+        .values()
+        .find(|api| two.apis.get(&api.id).is_none_or(|other| other.is_deleted() != api.is_deleted()));
+    organization.map(|organization| organization.id.to_string()).or(api.map(|api| api.id.to_string()))
+}
+
+fn differing_duty(one: &WriterState, two: &WriterState) -> Option<String> {
+    if one.counts != two.counts {
+        Some("the number of keys in each status".into())
+    } else if one.due_expiries(END_OF_TIME, usize::MAX) != two.due_expiries(END_OF_TIME, usize::MAX) {
+        Some("the keys whose end has still to be recorded".into())
+    } else if one.keys_of_deleted_organizations(usize::MAX) != two.keys_of_deleted_organizations(usize::MAX) {
+        Some("the keys of deleted organizations".into())
+    } else {
+        None
+    }
+}
+
+fn same_key(one: &VerifiedKey, two: &VerifiedKey) -> bool {
+    let decisive = |key: &VerifiedKey| {
+        (
+            key.key_id(),
+            key.environment(),
+            key.api_id(),
+            key.expires_at(),
+            key.is_revoked(),
+            key.is_expiry_recorded(),
+        )
+    };
+    decisive(one) == decisive(two)
+        && one.organization_id() == two.organization_id()
+        && (Arc::ptr_eq(one.scope_list(), two.scope_list()) || one.scopes() == two.scopes())
+        && (one.name(), one.user_id(), one.metadata()) == (two.name(), two.user_id(), two.metadata())
+}
