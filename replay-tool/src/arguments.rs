@@ -1,0 +1,107 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::error::ErrorKind;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Checks, rebuilds and shows what a Keyledger data directory holds, while the service is stopped.
+///
+/// Exit codes: 0 good, 1 what was read is wrong, 2 could not run.
+#[derive(Debug, Parser)]
+#[command(name = "replay-tool", version)]
+pub(crate) struct Arguments {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Read the whole log again: every record, checksum, hash and stream. Changes nothing.
+    Verify {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Make the projections anew from the log; each takes the place of the present one when it is complete.
+    ///
+    /// Without --projection the verification index's snapshot goes too: that index lives in memory, and the service
+    /// replays it from the log when there is no snapshot.
+    Rebuild {
+        #[command(flatten)]
+        options: Options,
+        /// Only this one.
+        #[arg(long, value_enum)]
+        projection: Option<ProjectionName>,
+    },
+    /// Compare the projections with a fresh replay of the log. Changes nothing.
+    Diff {
+        #[command(flatten)]
+        options: Options,
+    },
+    /// Show a key and what happened to it. Changes nothing.
+    Show {
+        #[command(flatten)]
+        options: Options,
+        /// The key's id: `key_...`.
+        key: String,
+        /// The key as it was then: an RFC 3339 time, or a position in the log.
+        #[arg(long, value_name = "TIME|POSITION")]
+        at: Option<String>,
+    },
+}
+
+/// What every command takes.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// The service's data directory.
+    #[arg(long, value_name = "DIR", env = "KEYLEDGER_DATA")]
+    pub(crate) data: PathBuf,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+/// A stored projection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ProjectionName {
+    KeyList,
+    AuditTrail,
+}
+
+impl Command {
+    pub(crate) const fn name(&self) -> &'static str {
+        match self {
+            Self::Verify { .. } => "verify",
+            Self::Rebuild { .. } => "rebuild",
+            Self::Diff { .. } => "diff",
+            Self::Show { .. } => "show",
+        }
+    }
+
+    pub(crate) const fn options(&self) -> &Options {
+        match self {
+            Self::Verify { options }
+            | Self::Rebuild { options, .. }
+            | Self::Diff { options }
+            | Self::Show { options, .. } => options,
+        }
+    }
+}
+
+/// What is wrong with a command line, and where to read what is right.
+pub(crate) fn in_one_line(error: &clap::Error) -> String {
+    let text = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            "a command is missing".to_owned()
+        }
+        _ => {
+            let text = error.to_string();
+            let lines = text.lines().map(str::trim);
+            let said = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+            said.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+        }
+    };
+    let text = text.strip_prefix("error: ").unwrap_or(&text);
+    format!("{text}; `replay-tool --help` tells the commands, `replay-tool <command> --help` what each takes")
+}

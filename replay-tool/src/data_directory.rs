@@ -1,0 +1,68 @@
+//! A data directory of a service that is not running.
+
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use keyledger_engine::log::redb::{FILE_NAME, RedbOptions, RedbReader};
+
+use crate::report::Failure;
+
+/// The directory that holds the log, and the projections made from it.
+pub(crate) struct DataDirectory(PathBuf);
+
+impl DataDirectory {
+    /// Takes the directory at `path`, which must be there.
+    pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
+        let directory = path.display();
+        match std::fs::metadata(path) {
+            Ok(metadata) if metadata.is_dir() => Ok(Self(path.to_path_buf())),
+            Ok(_) => Err(Failure::could_not_run(format!(
+                "{directory}: not a directory; name the service's data directory with --data"
+            ))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Err(Failure::could_not_run(format!(
+                "{directory}: no such directory; name the service's data directory with --data"
+            ))),
+            Err(error) => Err(Failure::could_not_run(format!(
+                "{directory}: cannot be read: {error}; check its owner and permissions"
+            ))),
+        }
+    }
+
+    /// The file of the log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.0.join(FILE_NAME)
+    }
+
+    /// The directory of the projections' files.
+    pub(crate) fn projections(&self) -> PathBuf {
+        self.0.join("projections")
+    }
+
+    /// The file of the verification index's snapshot.
+    pub(crate) fn verification_snapshot(&self) -> PathBuf {
+        self.projections().join("verification.snapshot")
+    }
+
+    /// Opens the log for reading. Nobody can write to it, and the service cannot start, before it is dropped.
+    pub(crate) fn open_log(&self) -> Result<Arc<RedbReader>, Failure> {
+        let path = self.log();
+        let shown = path.display();
+        let file = File::open(&path).map_err(|error| {
+            Failure::could_not_run(match error.kind() {
+                ErrorKind::NotFound => {
+                    format!("{shown}: no such file; name the service's data directory with --data")
+                }
+                _ => format!("{shown}: cannot be read: {error}; check its owner and permissions"),
+            })
+        })?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
+            return Err(Failure::could_not_run(format!(
+                "{shown}: in use by another process; stop the service, or name a backup's directory with --data"
+            )));
+        }
+        drop(file);
+        Ok(Arc::new(RedbReader::open_read_only(&path, RedbOptions::default())?))
+    }
+}

@@ -1,0 +1,97 @@
+//! `replay-tool`: checks, rebuilds and shows what a Keyledger data directory holds, while the service is stopped.
+//!
+//! * [`verify`]: the log itself. [`diff`]: the projections against a fresh replay. [`rebuild`]: the projections anew.
+//! * [`show`]: one key, with [`timeline`] for its events in words.
+//! * [`data_directory`], [`progress`], [`report`]: where the files are, how far the work has come, what came of it.
+//!
+//! Exit codes: 0 good, 1 what was read is wrong, 2 could not run. A command says what it found on standard output, as
+//! text or as one JSON object, and what is wrong in one line on standard error.
+
+mod arguments;
+mod data_directory;
+mod diff;
+mod progress;
+mod rebuild;
+mod replays;
+mod report;
+mod show;
+mod timeline;
+mod verify;
+
+use std::any::Any;
+use std::io::{self, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use arguments::{Arguments, Command};
+use report::{Failure, Report};
+
+fn main() -> ExitCode {
+    // A damaged file can make a storage engine panic. That is answered with a line, like everything else.
+    std::panic::set_hook(Box::new(|_| {}));
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            print(&error.to_string());
+            return ExitCode::SUCCESS;
+        }
+        Err(error) => {
+            complain(&arguments::in_one_line(&error));
+            return ExitCode::from(report::COULD_NOT_RUN);
+        }
+    };
+    let options = arguments.command.options();
+    let ran = catch_unwind(AssertUnwindSafe(|| run(&arguments.command)));
+    let result = ran.unwrap_or_else(|panic| {
+        let (directory, reason) = (options.data.display(), panic_text(&*panic));
+        Err(Failure::wrong(format!(
+            "{directory}: cannot be read ({reason}); run `replay-tool verify` and `diff`, and restore a backup if they agree"
+        )))
+    });
+    match result {
+        Ok(report) => {
+            print(if options.json { &report.json } else { &report.text });
+            match report.wrong {
+                None => ExitCode::SUCCESS,
+                Some(line) => {
+                    complain(&line);
+                    ExitCode::from(report::WRONG)
+                }
+            }
+        }
+        Err(failure) => {
+            if options.json {
+                print(&failure.to_json(arguments.command.name()));
+            }
+            complain(&failure.line);
+            ExitCode::from(failure.exit_code)
+        }
+    }
+}
+
+fn run(command: &Command) -> Result<Report, Failure> {
+    match command {
+        Command::Verify { options } => verify::run(options),
+        Command::Rebuild { options, projection } => rebuild::run(options, *projection),
+        Command::Diff { options } => diff::run(options),
+        Command::Show { options, key, at } => show::run(options, key, at.as_deref()),
+    }
+}
+
+/// A reader that has seen enough, such as `head`, is no error.
+fn print(text: &str) {
+    let _ = writeln!(io::stdout().lock(), "{}", text.trim_end());
+}
+
+fn complain(line: &str) {
+    let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
+fn panic_text(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given").to_owned()
+}

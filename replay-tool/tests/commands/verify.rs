@@ -1,0 +1,111 @@
+//! `verify`, and what every command does with a directory that it cannot use.
+
+use std::fs;
+
+use keyledger_engine::log::LogReader;
+use keyledger_engine::log::redb::FILE_NAME;
+
+use crate::fixture::{Data, FIRST_NAME, run};
+
+#[test]
+fn a_sound_log_is_good() {
+    let data = Data::new();
+    let root: String =
+        data.reader().frontier().unwrap().root().iter().map(|byte| format!("{byte:02x}")).collect();
+    let text = data.run(&["verify"]).expect(0).stdout;
+    assert!(text.contains("positions: 1 to 46") && text.contains(&root), "{text}");
+    assert!(text.contains("events/s"), "{text}");
+    let json = data.run(&["verify", "--json"]).expect(0).json();
+    assert_eq!((&json["ok"], &json["head"], &json["root_hash"]), (&true.into(), &46.into(), &root.into()));
+    assert_eq!(json["finding"], serde_json::Value::Null);
+}
+
+#[test]
+fn a_changed_entry_is_found_at_its_position() {
+    let data = Data::new();
+    let path = data.path(FILE_NAME);
+    let mut bytes = fs::read(&path).unwrap();
+    let name = FIRST_NAME.as_bytes();
+    let places: Vec<usize> =
+        (0..bytes.len() - name.len()).filter(|at| bytes[*at..].starts_with(name)).collect();
+    assert!(!places.is_empty());
+    for place in places {
+        bytes[place] ^= 1;
+    }
+    fs::write(&path, bytes).unwrap();
+    let ran = data.run(&["verify", "--json"]).expect(1);
+    let json = ran.json();
+    assert_eq!((&json["ok"], &json["finding"]["position"]), (&false.into(), &2.into()));
+    assert!(ran.stderr.contains(path.to_str().unwrap()) && ran.stderr.contains("position 2"), "{ran:?}");
+    let ran = data.run(&["verify"]).expect(1);
+    assert!(ran.stdout.contains("first bad position: 2"), "{ran:?}");
+    let key = data.key.to_string();
+    data.run(&["rebuild"]).expect(1);
+    data.run(&["show", &key]).expect(1);
+}
+
+#[test]
+fn what_a_crash_leaves_can_be_verified() {
+    let data = Data::new();
+    let mut open = data.open();
+    let key = open.create_key("the last one");
+    let crashed = data.crashed();
+    open.close();
+    assert_eq!(crashed.run(&["verify", "--json"]).expect(0).json()["head"], 47);
+    crashed.run(&["show", &key.to_string()]).expect(0);
+}
+
+#[test]
+fn a_log_in_use_is_left_alone() {
+    let data = Data::with_projections();
+    let open = data.open();
+    let before = data.files();
+    let key = data.key.to_string();
+    let commands: [&[&str]; 4] = [&["verify"], &["rebuild"], &["diff"], &["show", &key]];
+    for command in commands {
+        let ran = data.run(command).expect(2);
+        assert!(ran.stderr.contains(FILE_NAME) && ran.stderr.contains("stop the service"), "{ran:?}");
+        let json = data.run(&[command, &["--json"]].concat()).expect(2).json();
+        assert_eq!((&json["command"], &json["ok"]), (&command[0].into(), &false.into()));
+    }
+    assert!(data.files() == before);
+    open.close();
+}
+
+#[test]
+fn a_directory_that_is_not_there_or_holds_no_log_is_named() {
+    let data = Data::new();
+    let missing = data.path("missing");
+    let missing = missing.to_str().unwrap();
+    let ran = run(&["verify", "--data", missing]).expect(2);
+    assert!(ran.stderr.starts_with(missing), "{ran:?}");
+    let log = data.path(FILE_NAME);
+    let ran = run(&["diff", "--data", log.to_str().unwrap()]).expect(2);
+    assert!(ran.stderr.contains("not a directory"), "{ran:?}");
+    fs::remove_file(&log).unwrap();
+    for command in ["verify", "rebuild", "diff"] {
+        let ran = data.run(&[command]).expect(2);
+        assert!(ran.stderr.starts_with(log.to_str().unwrap()), "{ran:?}");
+    }
+    assert!(data.files().is_empty());
+    fs::write(&log, "").unwrap();
+    data.run(&["verify"]).expect(1);
+}
+
+#[test]
+fn a_wrong_command_line_is_one_line() {
+    let none: [&[&str]; 6] = [
+        &[],
+        &["verify"],
+        &["unknown"],
+        &["verify", "--data", ".", "--fast"],
+        &["rebuild", "--data", ".", "--projection", "x"],
+        &["show", "--data", "."],
+    ];
+    for arguments in none {
+        let ran = run(arguments).expect(2);
+        assert!(ran.stderr.contains("--help"), "{ran:?}");
+        assert_eq!(ran.stdout, "");
+    }
+    assert!(run(&["--help"]).expect(0).stdout.contains("rebuild"));
+}
