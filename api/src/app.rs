@@ -39,7 +39,6 @@ use crate::service::Service;
 struct Document;
 
 /// All calls and the document that describes them.
-#[must_use]
 pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(routes::keys::router())

@@ -165,10 +165,10 @@ impl Collector for ServiceCollector {
 
         let keys = service.index.key_counts();
         let keys = [
-            ("active", keys.active as u64),
-            ("revoked", keys.revoked as u64),
-            ("expired", keys.expired as u64),
-            ("deleted", keys.deleted as u64),
+            ("active", keys.active),
+            ("revoked", keys.revoked),
+            ("expired", keys.expired),
+            ("deleted", keys.deleted),
         ];
         gauges(encoder, "keys", "Keys by status as the log has it", "status", keys)?;
         gauge(

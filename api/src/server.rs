@@ -167,6 +167,8 @@ fn finish(service: &Service, mut response: Response, request_id: &RequestId) -> 
         *response.body_mut() =
             Body::from(serde_json::to_vec(&problem.body(request_id.as_str())).unwrap_or_default());
         let headers = response.headers_mut();
+        // The router has measured the body that stood here before.
+        headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     } else if response.status() == StatusCode::METHOD_NOT_ALLOWED {

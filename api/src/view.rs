@@ -91,14 +91,14 @@ impl KeyView {
 
 /// A new key, or a new token of one.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct KeyWithToken<T: Serialize> {
+pub struct KeyWithToken<'a> {
     /// The key.
     #[schema(value_type = KeyView)]
     pub key: KeyView,
     /// The token, this once; left out when the call repeats an earlier one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "kl_live_...")]
-    pub token: Option<T>,
+    #[schema(example = "kl_live_...")]
+    pub token: Option<&'a str>,
 }
 
 /// An organization as it is shown.

@@ -59,7 +59,7 @@ struct RegisterBody {
 
 /// Registers an API.
 #[utoipa::path(post, path = "/v1/apis", tag = "APIs", request_body = RegisterBody,
-    params(("Idempotency-Key" = Option<String>, Header)),
+    params(("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once")),
     responses(
         (status = 201, body = ApiView, description = "the API"),
         (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails"),
@@ -130,7 +130,7 @@ async fn list(
 }
 
 /// Shows an API, also a deleted one.
-#[utoipa::path(get, path = "/v1/apis/{id}", tag = "APIs", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/v1/apis/{id}", tag = "APIs", params(("id" = String, Path, description = "its id")),
     responses(
         (status = 200, body = ApiView, description = "the API"),
         (status = 404, body = ProblemBody, description = "`api_not_found`"),
@@ -167,7 +167,7 @@ struct EditBody {
 
 /// Renames an API, or gives it other scopes.
 #[utoipa::path(patch, path = "/v1/apis/{id}", tag = "APIs", request_body = EditBody,
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = ApiView, description = "the API after it"),
         (status = 410, body = ProblemBody, description = "`api_deleted`"),
@@ -195,7 +195,7 @@ async fn edit(
 
 /// Deletes an API. From the answer on, its keys verify as WRONG_API.
 #[utoipa::path(delete, path = "/v1/apis/{id}", tag = "APIs",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 204, description = "it is deleted"),
         (status = 410, body = ProblemBody, description = "`api_deleted`: it was before"),

@@ -165,7 +165,7 @@ async fn list(
 
 /// Lists the events of one key, also of a deleted one; in the same forms as `/v1/events`.
 #[utoipa::path(get, path = "/v1/keys/{id}/events", tag = "Events",
-    params(("id" = String, Path), KeyEventsQuery,
+    params(("id" = String, Path, description = "its id"), KeyEventsQuery,
         ("Last-Event-ID" = Option<u64>, Header, description = "the last event received; takes the place of `after`"),
         ("Keyledger-Min-Position" = Option<u64>, Header, description = "the position to rest on, at least")),
     responses(

@@ -58,9 +58,10 @@ struct Asked {
     responses(
         (status = 200, description = "let it on",
             headers(
-                ("X-Keyledger-Key-Id" = String), ("X-Keyledger-Organization-Id" = String),
+                ("X-Keyledger-Key-Id" = String, description = "the key"),
+                ("X-Keyledger-Organization-Id" = String, description = "the organization it belongs to"),
                 ("X-Keyledger-User-Id" = String, description = "percent-encoded; empty for none"),
-                ("X-Keyledger-Environment" = String),
+                ("X-Keyledger-Environment" = String, description = "`preview` or `production`"),
                 ("X-Keyledger-Scopes" = String, description = "with spaces between them"),
             )),
         (status = 401, description = "no token, or one that is not valid at all; `X-Keyledger-Code` says why"),

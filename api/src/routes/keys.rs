@@ -105,9 +105,9 @@ fn scopes(value: &Value) -> crate::body::Reading<Vec<Scope>> {
 
 /// Issues a key. The answer is the only one that shows its token.
 #[utoipa::path(post, path = "/v1/keys", tag = "Keys", request_body = CreateBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours")),
+    params(("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once")),
     responses(
-        (status = 201, body = KeyWithToken<String>, description = "the key and its token"),
+        (status = 201, body = KeyWithToken, description = "the key and its token"),
         (status = 403, body = ProblemBody, description = "`forbidden`, `organization_kind_not_allowed`"),
         (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails"),
     ))]
@@ -252,7 +252,7 @@ struct AsOf {
 }
 
 /// Shows a key, now or as it was.
-#[utoipa::path(get, path = "/v1/keys/{id}", tag = "Keys", params(("id" = String, Path), AsOf),
+#[utoipa::path(get, path = "/v1/keys/{id}", tag = "Keys", params(("id" = String, Path, description = "its id"), AsOf),
     responses(
         (status = 200, body = KeyView, description = "the key"),
         (status = 404, body = ProblemBody, description = "`key_not_found`: also when it did not exist then"),
@@ -359,7 +359,7 @@ struct EditBody {
 
 /// Renames a key, and changes what else it says of itself.
 #[utoipa::path(patch, path = "/v1/keys/{id}", tag = "Keys", request_body = EditBody,
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header, description = "the version it must have")),
+    params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = KeyView, description = "the key after it"),
         (status = 410, body = ProblemBody, description = "`key_deleted`"),
@@ -429,7 +429,7 @@ struct RevokeBody {
 
 /// Stops a key. No verification that starts after the answer says VALID. It can be reactivated.
 #[utoipa::path(post, path = "/v1/keys/{id}/revoke", tag = "Keys", request_body = Option<RevokeBody>,
-    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
+    params(("id" = String, Path, description = "its id"), ("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = KeyView, description = "the key after it"),
         (status = 409, body = ProblemBody, description = "`key_already_revoked`, `key_expired`"),
@@ -475,7 +475,7 @@ impl NoFields {
 
 /// Lets a revoked key work again.
 #[utoipa::path(post, path = "/v1/keys/{id}/reactivate", tag = "Keys", request_body = Option<NoFields>,
-    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
+    params(("id" = String, Path, description = "its id"), ("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = KeyView, description = "the key after it"),
         (status = 409, body = ProblemBody, description = "`key_not_revoked`, `key_expired`"),
@@ -509,9 +509,9 @@ struct RotateBody {
 
 /// Gives a key a new token. The key's id stays; the answer is the only one that shows the new token.
 #[utoipa::path(post, path = "/v1/keys/{id}/rotate", tag = "Keys", request_body = Option<RotateBody>,
-    params(("id" = String, Path), ("Idempotency-Key" = Option<String>, Header), ("If-Match" = Option<String>, Header)),
+    params(("id" = String, Path, description = "its id"), ("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
-        (status = 200, body = KeyWithToken<String>, description = "the key and its new token"),
+        (status = 200, body = KeyWithToken, description = "the key and its new token"),
         (status = 409, body = ProblemBody, description = "`key_revoked`, `key_expired`"),
         (status = 410, body = ProblemBody, description = "`key_deleted`"),
     ))]
@@ -545,7 +545,7 @@ async fn rotate(
 
 /// Deletes a key, for good. Its history stays.
 #[utoipa::path(delete, path = "/v1/keys/{id}", tag = "Keys",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 204, description = "it is deleted"),
         (status = 410, body = ProblemBody, description = "`key_deleted`: it was before"),

@@ -54,7 +54,7 @@ struct CreateBody {
 
 /// Creates an organization.
 #[utoipa::path(post, path = "/v1/organizations", tag = "Organizations", request_body = CreateBody,
-    params(("Idempotency-Key" = Option<String>, Header)),
+    params(("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once")),
     responses(
         (status = 201, body = OrganizationView, description = "the organization"),
         (status = 409, body = ProblemBody, description = "`organization_exists`"),
@@ -135,7 +135,7 @@ async fn list(
 }
 
 /// Shows an organization, also a deleted one.
-#[utoipa::path(get, path = "/v1/organizations/{id}", tag = "Organizations", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/v1/organizations/{id}", tag = "Organizations", params(("id" = String, Path, description = "its id")),
     responses(
         (status = 200, body = OrganizationView, description = "the organization"),
         (status = 404, body = ProblemBody, description = "`organization_not_found`"),
@@ -174,7 +174,7 @@ struct EditBody {
 
 /// Renames an organization, or gives it another kind.
 #[utoipa::path(patch, path = "/v1/organizations/{id}", tag = "Organizations", request_body = EditBody,
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = OrganizationView, description = "the organization after it"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`"),
@@ -201,7 +201,7 @@ async fn edit(
 
 /// Deletes an organization. From the answer on, every key of it is refused; their own deletions follow in the log.
 #[utoipa::path(delete, path = "/v1/organizations/{id}", tag = "Organizations",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 204, description = "it is deleted"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`: it was before"),

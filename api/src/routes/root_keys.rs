@@ -66,7 +66,7 @@ struct RootKeyWithToken<'a> {
 
 /// Creates a root key. The answer is the only one that shows its token.
 #[utoipa::path(post, path = "/v1/root-keys", tag = "Root keys", request_body = CreateBody,
-    params(("Idempotency-Key" = Option<String>, Header)),
+    params(("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once")),
     responses(
         (status = 201, body = RootKeyWithToken, description = "the root key and its token"),
         (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails"),
@@ -175,7 +175,7 @@ async fn list(
 }
 
 /// Shows a root key, also a revoked one; never its token.
-#[utoipa::path(get, path = "/v1/root-keys/{id}", tag = "Root keys", params(("id" = String, Path)),
+#[utoipa::path(get, path = "/v1/root-keys/{id}", tag = "Root keys", params(("id" = String, Path, description = "its id")),
     responses(
         (status = 200, body = RootKeyView, description = "the root key"),
         (status = 404, body = ProblemBody, description = "`root_key_not_found`"),
@@ -195,7 +195,7 @@ async fn read(
 
 /// Revokes a root key, for good: the next call that carries it is refused.
 #[utoipa::path(delete, path = "/v1/root-keys/{id}", tag = "Root keys",
-    params(("id" = String, Path), ("If-Match" = Option<String>, Header)),
+    params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 204, description = "it is revoked"),
         (status = 409, body = ProblemBody, description = "`root_key_already_revoked`"),
