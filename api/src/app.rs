@@ -51,12 +51,38 @@ pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .merge(routes::root_keys::router())
         .merge(routes::status::router())
         .split_for_parts();
+    one_operation_id_each(&mut document);
     let components = document.components.get_or_insert_default();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("klroot_...").build();
     components.add_security_scheme("root_key", SecurityScheme::Http(bearer));
     let header = ApiKey::Header(ApiKeyValue::new("x-api-key"));
     components.add_security_scheme("x_api_key", SecurityScheme::ApiKey(header));
     (router, document)
+}
+
+/// A call that takes several methods is several operations; each needs an id of its own.
+fn one_operation_id_each(document: &mut utoipa::openapi::OpenApi) {
+    for item in document.paths.paths.values_mut() {
+        let operations = [
+            ("Get", &mut item.get),
+            ("Put", &mut item.put),
+            ("Post", &mut item.post),
+            ("Delete", &mut item.delete),
+            ("Options", &mut item.options),
+            ("Head", &mut item.head),
+            ("Patch", &mut item.patch),
+        ];
+        let mut several: Vec<_> = operations
+            .into_iter()
+            .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+            .collect();
+        let first = several.first().and_then(|(_, operation)| operation.operation_id.clone());
+        if several.len() > 1 && several.iter().all(|(_, operation)| operation.operation_id == first) {
+            for (method, operation) in &mut several {
+                operation.operation_id = operation.operation_id.take().map(|id| format!("{id}{method}"));
+            }
+        }
+    }
 }
 
 /// The router of the service.

@@ -22,3 +22,17 @@ pub fn start(format: LogFormat) {
         LogFormat::Json => builder.json().flatten_event(true).init(),
     }
 }
+
+/// Logs panics as lines like all others. What the storage engine panics with on a damaged file is caught by whoever reads
+/// the file and told as an error, so it is not told here as well.
+pub fn log_panics() {
+    std::panic::set_hook(Box::new(|panic| {
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        let reason = panic.payload_as_str().unwrap_or("no reason given");
+        if location.contains("/redb-") {
+            tracing::debug!(%location, %reason, "the storage engine gave up");
+        } else {
+            tracing::error!(%location, %reason, "a defect: please report it");
+        }
+    }));
+}

@@ -84,6 +84,7 @@ impl Data {
 }
 
 fn main() -> ExitCode {
+    logging::log_panics();
     let done = match CommandLine::parse().command {
         Command::Serve(serve) => run_service(serve),
         Command::RootKey(RootKeyCommand::Create { data, permissions, organization }) => {

@@ -1,13 +1,27 @@
-//! Query parameters: checked one by one, so that an answer names every one that fails at once.
+//! What a request's address says: the id in its path, and query parameters, checked one by one, so that an answer names
+//! every one that fails at once.
 
 use std::fmt::Display;
 use std::str::FromStr;
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::{FromRequestParts, Path, Query};
 use http::request::Parts;
 
 use crate::paging::limit_of;
-use crate::problem::{FieldError, Problem};
+use crate::problem::{Code, FieldError, Problem};
+
+/// The id in a request's path. Whether it has the form of an id is for the call to judge: what is no id names nothing.
+#[derive(Debug)]
+pub struct PathId(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathId {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let id = Path::<String>::from_request_parts(parts, state).await;
+        id.map(|Path(id)| Self(id)).map_err(|_| Problem::of(Code::NotFound))
+    }
+}
 
 /// The parameters of a request, and what is wrong with them.
 #[derive(Debug, Default)]

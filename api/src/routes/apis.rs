@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use keyledger_engine::api::{Api, ApiCommand, ApiRegistered};
@@ -23,6 +23,7 @@ use crate::command::{Outcome, execute, outcome};
 use crate::paging::{PageQuery, Paging};
 use crate::precondition::reach_min_position;
 use crate::problem::{Code, Problem, ProblemBody};
+use crate::query::PathId;
 use crate::reply::Reply;
 use crate::service::Service;
 use crate::view::{ApiView, Page};
@@ -58,7 +59,7 @@ struct RegisterBody {
 }
 
 /// Registers an API.
-#[utoipa::path(post, path = "/v1/apis", tag = "APIs", request_body = RegisterBody,
+#[utoipa::path(post, path = "/v1/apis", operation_id = "registerApi", tag = "APIs", request_body = RegisterBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once")),
     responses(
         (status = 201, body = ApiView, description = "the API"),
@@ -112,7 +113,7 @@ fn parse_id(id: &str) -> Result<ApiId, Problem> {
 }
 
 /// Lists APIs in the order of their registration, deleted ones too.
-#[utoipa::path(get, path = "/v1/apis", tag = "APIs", params(PageQuery),
+#[utoipa::path(get, path = "/v1/apis", operation_id = "listApis", tag = "APIs", params(PageQuery),
     responses((status = 200, body = Page<ApiView>, description = "a page of APIs")))]
 async fn list(
     State(service): State<Arc<Service>>,
@@ -130,7 +131,7 @@ async fn list(
 }
 
 /// Shows an API, also a deleted one.
-#[utoipa::path(get, path = "/v1/apis/{id}", tag = "APIs", params(("id" = String, Path, description = "its id")),
+#[utoipa::path(get, path = "/v1/apis/{id}", operation_id = "getApi", tag = "APIs", params(("id" = String, Path, description = "its id")),
     responses(
         (status = 200, body = ApiView, description = "the API"),
         (status = 404, body = ProblemBody, description = "`api_not_found`"),
@@ -139,7 +140,7 @@ async fn read(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Response, Problem> {
     caller.require(Permission::ApisRead)?;
     reach_min_position(&headers, &service.index.watch()).await?;
@@ -166,7 +167,7 @@ struct EditBody {
 }
 
 /// Renames an API, or gives it other scopes.
-#[utoipa::path(patch, path = "/v1/apis/{id}", tag = "APIs", request_body = EditBody,
+#[utoipa::path(patch, path = "/v1/apis/{id}", operation_id = "editApi", tag = "APIs", request_body = EditBody,
     params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = ApiView, description = "the API after it"),
@@ -177,7 +178,7 @@ async fn edit(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     Json { body, .. }: Json<EditBody>,
 ) -> Result<Response, Problem> {
     caller.require(Permission::ApisWrite)?;
@@ -194,7 +195,7 @@ async fn edit(
 }
 
 /// Deletes an API. From the answer on, its keys verify as WRONG_API.
-#[utoipa::path(delete, path = "/v1/apis/{id}", tag = "APIs",
+#[utoipa::path(delete, path = "/v1/apis/{id}", operation_id = "deleteApi", tag = "APIs",
     params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 204, description = "it is deleted"),
@@ -204,7 +205,7 @@ async fn delete(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Response, Problem> {
     caller.require(Permission::ApisWrite)?;
     caller.require_unbound()?;

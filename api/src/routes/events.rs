@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -25,7 +25,7 @@ use crate::caller::Caller;
 use crate::event_stream::{self, Format};
 use crate::precondition::{POSITION, position_value, reach_min_position};
 use crate::problem::{Code, Problem, ProblemBody};
-use crate::query::QueryParameters;
+use crate::query::{PathId, QueryParameters};
 use crate::reply::Reply;
 use crate::routes::keys::load_any;
 use crate::service::Service;
@@ -132,7 +132,7 @@ struct EventBody {
 
 /// Lists events, as JSON pages; with `Accept: text/event-stream` as a stream that goes on (`Last-Event-ID` resumes it),
 /// with `application/x-ndjson` or `text/csv` as one file.
-#[utoipa::path(get, path = "/v1/events", tag = "Events",
+#[utoipa::path(get, path = "/v1/events", operation_id = "listEvents", tag = "Events",
     params(EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "the last event received; takes the place of `after`"),
         ("Keyledger-Min-Position" = Option<u64>, Header, description = "the position to rest on, at least")),
     responses(
@@ -164,7 +164,7 @@ async fn list(
 }
 
 /// Lists the events of one key, also of a deleted one; in the same forms as `/v1/events`.
-#[utoipa::path(get, path = "/v1/keys/{id}/events", tag = "Events",
+#[utoipa::path(get, path = "/v1/keys/{id}/events", operation_id = "listKeyEvents", tag = "Events",
     params(("id" = String, Path, description = "its id"), KeyEventsQuery,
         ("Last-Event-ID" = Option<u64>, Header, description = "the last event received; takes the place of `after`"),
         ("Keyledger-Min-Position" = Option<u64>, Header, description = "the position to rest on, at least")),
@@ -178,7 +178,7 @@ async fn list_of_key(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     parameters: QueryParameters,
 ) -> Result<Response, Problem> {
     caller.require(Permission::EventsRead)?;
@@ -296,7 +296,7 @@ struct Found {
 }
 
 /// Finds the key that has, or once had, a token, and tells its history: also when it was revoked, rotated or deleted.
-#[utoipa::path(post, path = "/v1/keys/find", tag = "Events", request_body = FindBody,
+#[utoipa::path(post, path = "/v1/keys/find", operation_id = "findKey", tag = "Events", request_body = FindBody,
     responses(
         (status = 200, body = Found, description = "the key and its history"),
         (status = 404, body = ProblemBody, description = "`key_not_found`: no key ever had it"),

@@ -54,7 +54,7 @@ struct Asked {
 
 /// Says to a gateway whether to let a request on. Any method, any path below, and the body is not read; the token is
 /// the request's own, in `Authorization: Bearer` or `x-api-key`.
-#[utoipa::path(method(get, head, post, put, patch, delete, options), path = "/v1/forward-auth", tag = "Verification", params(Asked), security(()),
+#[utoipa::path(method(get, head, post, put, patch, delete, options), path = "/v1/forward-auth", operation_id = "forwardAuth", tag = "Verification", params(Asked), security(()),
     responses(
         (status = 200, description = "let it on",
             headers(

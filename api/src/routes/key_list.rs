@@ -65,7 +65,7 @@ struct ListQuery {
 }
 
 /// Lists keys. Pages stay stable while keys come and change.
-#[utoipa::path(get, path = "/v1/keys", tag = "Keys",
+#[utoipa::path(get, path = "/v1/keys", operation_id = "listKeys", tag = "Keys",
     params(ListQuery, ("Keyledger-Min-Position" = Option<u64>, Header, description = "the position to rest on, at least")),
     responses(
         (status = 200, body = Page<KeyView>, description = "a page of keys"),

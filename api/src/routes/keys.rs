@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Query, State};
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
+use keyledger_engine::api::Api;
 use keyledger_engine::id::{ApiId, KeyId, OrganizationId};
 use keyledger_engine::key::{
     CreateKey, EditKey, Environment, ExpiryPreset, Key, KeyCommand, Owner, RevocationReason,
@@ -29,6 +30,7 @@ use crate::caller::Caller;
 use crate::command::{Outcome, execute, outcome};
 use crate::precondition::reach_min_position;
 use crate::problem::{Code, Problem, ProblemBody};
+use crate::query::PathId;
 use crate::reply::Reply;
 use crate::service::Service;
 use crate::view::{KeyView, KeyWithToken};
@@ -104,7 +106,7 @@ fn scopes(value: &Value) -> crate::body::Reading<Vec<Scope>> {
 }
 
 /// Issues a key. The answer is the only one that shows its token.
-#[utoipa::path(post, path = "/v1/keys", tag = "Keys", request_body = CreateBody,
+#[utoipa::path(post, path = "/v1/keys", operation_id = "createKey", tag = "Keys", request_body = CreateBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once")),
     responses(
         (status = 201, body = KeyWithToken, description = "the key and its token"),
@@ -197,12 +199,15 @@ fn check_known(
     match service.index.api(api_id) {
         None => checks.fail("/api_id", Rejection::ApiUnknown.to_string()),
         Some(api) if api.deleted_at.is_some() => checks.fail("/api_id", Rejection::ApiDeleted.to_string()),
-        Some(api) => {
-            for (index, scope) in scopes.unwrap_or_default().iter().enumerate() {
-                if !api.scopes.contains(scope) {
-                    checks.fail(format!("/scopes/{index}"), "the API does not have this scope");
-                }
-            }
+        Some(api) => check_scopes(&api, scopes, checks),
+    }
+}
+
+/// Names scopes that an API does not have.
+fn check_scopes(api: &Api, scopes: Option<&[Scope]>, checks: &mut Checks) {
+    for (index, scope) in scopes.unwrap_or_default().iter().enumerate() {
+        if !api.scopes.contains(scope) {
+            checks.fail(format!("/scopes/{index}"), "the API does not have this scope");
         }
     }
 }
@@ -252,7 +257,7 @@ struct AsOf {
 }
 
 /// Shows a key, now or as it was.
-#[utoipa::path(get, path = "/v1/keys/{id}", tag = "Keys", params(("id" = String, Path, description = "its id"), AsOf),
+#[utoipa::path(get, path = "/v1/keys/{id}", operation_id = "getKey", tag = "Keys", params(("id" = String, Path, description = "its id"), AsOf),
     responses(
         (status = 200, body = KeyView, description = "the key"),
         (status = 404, body = ProblemBody, description = "`key_not_found`: also when it did not exist then"),
@@ -262,7 +267,7 @@ async fn read(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     query: Result<Query<AsOf>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
     caller.require(Permission::KeysRead)?;
@@ -358,7 +363,7 @@ struct EditBody {
 }
 
 /// Renames a key, and changes what else it says of itself.
-#[utoipa::path(patch, path = "/v1/keys/{id}", tag = "Keys", request_body = EditBody,
+#[utoipa::path(patch, path = "/v1/keys/{id}", operation_id = "editKey", tag = "Keys", request_body = EditBody,
     params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = KeyView, description = "the key after it"),
@@ -370,10 +375,12 @@ async fn edit(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     Json { body, .. }: Json<EditBody>,
 ) -> Result<Response, Problem> {
     caller.require(Permission::KeysUpdate)?;
+    // Read so that scopes that its API does not have are named together with everything else that fails.
+    let key = load_any(&service, &caller, &id).await?;
     let mut checks = Checks::default();
     let edit = EditKey {
         name: checks.change("name", &body.name, text(Name::new)),
@@ -383,20 +390,22 @@ async fn edit(
         expires_at: checks.change("expires_at", &body.expires_at, parsed::<Timestamp>),
     };
     checks.unknown(&body.unknown);
+    if let Some(api) = key.api_id.and_then(|id| service.index.api(id)) {
+        check_scopes(&api, edit.scopes.as_deref(), &mut checks);
+    }
     checks.finish()?;
-    change(&service, &caller, &headers, &id, None, KeyCommand::Edit(Box::new(edit))).await
+    change(&service, &caller, &headers, key.id, None, KeyCommand::Edit(Box::new(edit))).await
 }
 
-/// Carries out a command on a key that the caller may see, and shows the key.
+/// Carries out a command on a key, and shows the key.
 async fn change(
     service: &Arc<Service>,
     caller: &Caller,
     headers: &HeaderMap,
-    id: &str,
+    key: KeyId,
     name: Option<(&str, &[u8])>,
     command: KeyCommand,
 ) -> Result<Response, Problem> {
-    let key = find(service, caller, id).await?;
     let committed = execute(service, caller, headers, name, Command::Key(key, command)).await?;
     let Outcome { object, version, position, time, replayed } = key_outcome(committed)?;
     Reply::at(position).version(version).replayed(replayed).json(&KeyView::of(&object, time))
@@ -428,7 +437,7 @@ struct RevokeBody {
 }
 
 /// Stops a key. No verification that starts after the answer says VALID. It can be reactivated.
-#[utoipa::path(post, path = "/v1/keys/{id}/revoke", tag = "Keys", request_body = Option<RevokeBody>,
+#[utoipa::path(post, path = "/v1/keys/{id}/revoke", operation_id = "revokeKey", tag = "Keys", request_body = Option<RevokeBody>,
     params(("id" = String, Path, description = "its id"), ("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = KeyView, description = "the key after it"),
@@ -439,7 +448,7 @@ async fn revoke(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     Json { body, bytes }: Json<RevokeBody>,
 ) -> Result<Response, Problem> {
     caller.require(Permission::KeysRevoke)?;
@@ -449,7 +458,8 @@ async fn revoke(
     checks.unknown(&body.unknown);
     checks.finish()?;
     let name = format!("POST /v1/keys/{id}/revoke");
-    change(&service, &caller, &headers, &id, Some((&name, &bytes)), KeyCommand::Revoke { reason, note }).await
+    let key = find(&service, &caller, &id).await?;
+    change(&service, &caller, &headers, key, Some((&name, &bytes)), KeyCommand::Revoke { reason, note }).await
 }
 
 /// A body without fields.
@@ -474,7 +484,7 @@ impl NoFields {
 }
 
 /// Lets a revoked key work again.
-#[utoipa::path(post, path = "/v1/keys/{id}/reactivate", tag = "Keys", request_body = Option<NoFields>,
+#[utoipa::path(post, path = "/v1/keys/{id}/reactivate", operation_id = "reactivateKey", tag = "Keys", request_body = Option<NoFields>,
     params(("id" = String, Path, description = "its id"), ("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = KeyView, description = "the key after it"),
@@ -485,13 +495,14 @@ async fn reactivate(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     Json { body, bytes }: Json<NoFields>,
 ) -> Result<Response, Problem> {
     caller.require(Permission::KeysRevoke)?;
     body.check()?;
     let name = format!("POST /v1/keys/{id}/reactivate");
-    change(&service, &caller, &headers, &id, Some((&name, &bytes)), KeyCommand::Reactivate).await
+    let key = find(&service, &caller, &id).await?;
+    change(&service, &caller, &headers, key, Some((&name, &bytes)), KeyCommand::Reactivate).await
 }
 
 /// How a key gets a new token.
@@ -508,7 +519,7 @@ struct RotateBody {
 }
 
 /// Gives a key a new token. The key's id stays; the answer is the only one that shows the new token.
-#[utoipa::path(post, path = "/v1/keys/{id}/rotate", tag = "Keys", request_body = Option<RotateBody>,
+#[utoipa::path(post, path = "/v1/keys/{id}/rotate", operation_id = "rotateKey", tag = "Keys", request_body = Option<RotateBody>,
     params(("id" = String, Path, description = "its id"), ("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = KeyWithToken, description = "the key and its new token"),
@@ -519,7 +530,7 @@ async fn rotate(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     Json { body, bytes }: Json<RotateBody>,
 ) -> Result<Response, Problem> {
     caller.require(Permission::KeysRevoke)?;
@@ -544,7 +555,7 @@ async fn rotate(
 }
 
 /// Deletes a key, for good. Its history stays.
-#[utoipa::path(delete, path = "/v1/keys/{id}", tag = "Keys",
+#[utoipa::path(delete, path = "/v1/keys/{id}", operation_id = "deleteKey", tag = "Keys",
     params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 204, description = "it is deleted"),
@@ -554,7 +565,7 @@ async fn delete(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Response, Problem> {
     caller.require(Permission::KeysDelete)?;
     let key = find(&service, &caller, &id).await?;

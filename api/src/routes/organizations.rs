@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use keyledger_engine::id::OrganizationId;
@@ -22,6 +22,7 @@ use crate::command::{Outcome, execute, outcome};
 use crate::paging::{PageQuery, Paging};
 use crate::precondition::reach_min_position;
 use crate::problem::{Code, Problem, ProblemBody};
+use crate::query::PathId;
 use crate::reply::Reply;
 use crate::service::Service;
 use crate::view::{OrganizationView, Page};
@@ -53,7 +54,7 @@ struct CreateBody {
 }
 
 /// Creates an organization.
-#[utoipa::path(post, path = "/v1/organizations", tag = "Organizations", request_body = CreateBody,
+#[utoipa::path(post, path = "/v1/organizations", operation_id = "createOrganization", tag = "Organizations", request_body = CreateBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once")),
     responses(
         (status = 201, body = OrganizationView, description = "the organization"),
@@ -110,7 +111,7 @@ fn visible(caller: &Caller, id: &str) -> Result<OrganizationId, Problem> {
 }
 
 /// Lists organizations in the order of their ids, deleted ones too.
-#[utoipa::path(get, path = "/v1/organizations", tag = "Organizations", params(PageQuery),
+#[utoipa::path(get, path = "/v1/organizations", operation_id = "listOrganizations", tag = "Organizations", params(PageQuery),
     responses((status = 200, body = Page<OrganizationView>, description = "a page of organizations")))]
 async fn list(
     State(service): State<Arc<Service>>,
@@ -135,7 +136,7 @@ async fn list(
 }
 
 /// Shows an organization, also a deleted one.
-#[utoipa::path(get, path = "/v1/organizations/{id}", tag = "Organizations", params(("id" = String, Path, description = "its id")),
+#[utoipa::path(get, path = "/v1/organizations/{id}", operation_id = "getOrganization", tag = "Organizations", params(("id" = String, Path, description = "its id")),
     responses(
         (status = 200, body = OrganizationView, description = "the organization"),
         (status = 404, body = ProblemBody, description = "`organization_not_found`"),
@@ -144,7 +145,7 @@ async fn read(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Response, Problem> {
     caller.require(Permission::OrganizationsRead)?;
     let id = visible(&caller, &id)?;
@@ -173,7 +174,7 @@ struct EditBody {
 }
 
 /// Renames an organization, or gives it another kind.
-#[utoipa::path(patch, path = "/v1/organizations/{id}", tag = "Organizations", request_body = EditBody,
+#[utoipa::path(patch, path = "/v1/organizations/{id}", operation_id = "editOrganization", tag = "Organizations", request_body = EditBody,
     params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = OrganizationView, description = "the organization after it"),
@@ -184,7 +185,7 @@ async fn edit(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    PathId(id): PathId,
     Json { body, .. }: Json<EditBody>,
 ) -> Result<Response, Problem> {
     caller.require(Permission::OrganizationsWrite)?;
@@ -200,7 +201,7 @@ async fn edit(
 }
 
 /// Deletes an organization. From the answer on, every key of it is refused; their own deletions follow in the log.
-#[utoipa::path(delete, path = "/v1/organizations/{id}", tag = "Organizations",
+#[utoipa::path(delete, path = "/v1/organizations/{id}", operation_id = "deleteOrganization", tag = "Organizations",
     params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 204, description = "it is deleted"),
@@ -210,7 +211,7 @@ async fn delete(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Response, Problem> {
     caller.require(Permission::OrganizationsWrite)?;
     let id = visible(&caller, &id)?;

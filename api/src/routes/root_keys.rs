@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use keyledger_engine::id::{OrganizationId, RootKeyId};
@@ -22,6 +22,7 @@ use crate::command::{Outcome, execute, outcome};
 use crate::paging::{PageQuery, Paging};
 use crate::precondition::reach_min_position;
 use crate::problem::{Code, Problem, ProblemBody};
+use crate::query::PathId;
 use crate::reply::Reply;
 use crate::service::Service;
 use crate::view::{Page, RootKeyView};
@@ -65,7 +66,7 @@ struct RootKeyWithToken<'a> {
 }
 
 /// Creates a root key. The answer is the only one that shows its token.
-#[utoipa::path(post, path = "/v1/root-keys", tag = "Root keys", request_body = CreateBody,
+#[utoipa::path(post, path = "/v1/root-keys", operation_id = "createRootKey", tag = "Root keys", request_body = CreateBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once")),
     responses(
         (status = 201, body = RootKeyWithToken, description = "the root key and its token"),
@@ -144,7 +145,7 @@ fn visible(service: &Service, caller: &Caller, id: &str) -> Result<Arc<RootKey>,
 }
 
 /// Lists root keys in the order of their creation, revoked ones too.
-#[utoipa::path(get, path = "/v1/root-keys", tag = "Root keys", params(PageQuery),
+#[utoipa::path(get, path = "/v1/root-keys", operation_id = "listRootKeys", tag = "Root keys", params(PageQuery),
     responses((status = 200, body = Page<RootKeyView>, description = "a page of root keys")))]
 async fn list(
     State(service): State<Arc<Service>>,
@@ -175,7 +176,7 @@ async fn list(
 }
 
 /// Shows a root key, also a revoked one; never its token.
-#[utoipa::path(get, path = "/v1/root-keys/{id}", tag = "Root keys", params(("id" = String, Path, description = "its id")),
+#[utoipa::path(get, path = "/v1/root-keys/{id}", operation_id = "getRootKey", tag = "Root keys", params(("id" = String, Path, description = "its id")),
     responses(
         (status = 200, body = RootKeyView, description = "the root key"),
         (status = 404, body = ProblemBody, description = "`root_key_not_found`"),
@@ -184,7 +185,7 @@ async fn read(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Response, Problem> {
     caller.require(Permission::Admin)?;
     reach_min_position(&headers, &service.index.watch()).await?;
@@ -194,7 +195,7 @@ async fn read(
 }
 
 /// Revokes a root key, for good: the next call that carries it is refused.
-#[utoipa::path(delete, path = "/v1/root-keys/{id}", tag = "Root keys",
+#[utoipa::path(delete, path = "/v1/root-keys/{id}", operation_id = "revokeRootKey", tag = "Root keys",
     params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 204, description = "it is revoked"),
@@ -204,7 +205,7 @@ async fn revoke(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    Path(id): Path<String>,
+    PathId(id): PathId,
 ) -> Result<Response, Problem> {
     caller.require(Permission::Admin)?;
     let id = visible(&service, &caller, &id)?.id;

@@ -20,7 +20,7 @@ pub fn router() -> OpenApiRouter<Arc<Service>> {
 }
 
 /// Answers as long as the process does.
-#[utoipa::path(get, path = "/healthz", tag = "Service", security(()),
+#[utoipa::path(get, path = "/healthz", operation_id = "getHealth", tag = "Service", security(()),
     responses((status = 200, description = "it runs", body = String, content_type = "text/plain")))]
 async fn healthz() -> &'static str {
     "ok\n"
@@ -51,7 +51,7 @@ struct ProjectionReadiness {
 }
 
 /// Says whether the service has caught up with its log; 503 while it has not.
-#[utoipa::path(get, path = "/readyz", tag = "Service", security(()),
+#[utoipa::path(get, path = "/readyz", operation_id = "getReadiness", tag = "Service", security(()),
     responses(
         (status = 200, body = Readiness, description = "everything has caught up"),
         (status = 503, body = Readiness, description = "something has not, or has stopped"),
@@ -75,7 +75,7 @@ async fn readyz(State(service): State<Arc<Service>>) -> Response {
 }
 
 /// Counters and gauges in the Prometheus text format.
-#[utoipa::path(get, path = "/metrics", tag = "Service", security(()),
+#[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = "Service", security(()),
     responses((status = 200, description = "the metrics", body = String, content_type = "text/plain")))]
 async fn metrics_text(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
     const OPEN_METRICS: HeaderValue =

@@ -203,7 +203,7 @@ struct Asked<'a> {
 }
 
 /// Says whether a token is good: always 200 with a verdict.
-#[utoipa::path(post, path = "/v1/keys/verify", tag = "Verification", request_body = VerifyBody,
+#[utoipa::path(post, path = "/v1/keys/verify", operation_id = "verifyKey", tag = "Verification", request_body = VerifyBody,
     params(("Keyledger-Min-Position" = Option<u64>, Header, description = "the position to rest on, at least")),
     responses(
         (status = 200, body = VerdictBody, description = "the verdict, whatever it is"),
@@ -327,7 +327,7 @@ struct Verdicts<'a> {
 }
 
 /// Says of each of up to 1,000 tokens whether it is good.
-#[utoipa::path(post, path = "/v1/keys/verify-batch", tag = "Verification", request_body = VerifyBatchBody,
+#[utoipa::path(post, path = "/v1/keys/verify-batch", operation_id = "verifyKeys", tag = "Verification", request_body = VerifyBatchBody,
     responses(
         (status = 200, body = Verdicts, description = "the verdicts, in the order of the tokens"),
         (status = 422, body = ProblemBody, description = "`invalid_request`"),
