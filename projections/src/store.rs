@@ -179,6 +179,8 @@ struct SnapshotInner {
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
     checkpoint: Checkpoint,
     file: Arc<str>,
+    /// Kept open where nobody else does: pages that are not in memory cannot be read once it is closed.
+    _database: Option<Database>,
 }
 
 /// A row: its key and its value.
@@ -192,7 +194,12 @@ impl Snapshot {
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = file_name(path);
         let database = open_database(path).map_err(|error| error.into_error(&file))?;
-        snapshot_of(&database, &file).map_err(|reason| Error::Damaged { file: file.to_string(), reason })
+        let mut snapshot = snapshot_of(&database, &file)
+            .map_err(|reason| Error::Damaged { file: file.to_string(), reason })?;
+        if let Some(inner) = Arc::get_mut(&mut snapshot.0) {
+            inner._database = Some(database);
+        }
+        Ok(snapshot)
     }
 
     /// How far the rows have come.
@@ -356,10 +363,13 @@ impl Store {
         {
             let mut table = transaction.open_table(ROWS)?;
             let last = table.last()?.map(|(key, _)| key.value().to_vec()).unwrap_or_default();
+            let t = std::time::Instant::now(); let mut n = 0;
             let mut rows = self.changes.rows().peekable();
             while let Some((key, value)) = rows.next_if(|(key, _)| *key <= last.as_slice()) {
-                table.insert(key, value)?;
+                table.insert(key, value)?; n += 1;
             }
+            eprintln!("insert {:?} for {n}", t.elapsed()); let t = std::time::Instant::now();
+            
             // What comes after the last key goes in as one run, which fills pages instead of splitting them.
             let mut end = table.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
             for (key, value) in rows {
@@ -368,10 +378,11 @@ impl Store {
                     error => redb::Error::Corrupted(error.to_string()),
                 })?;
             }
-            end.close()?;
+            end.close()?; eprintln!("append {:?}", t.elapsed());
             transaction.open_table(CHECKPOINT)?.insert((), checkpoint.to_bytes().as_slice())?;
         }
-        transaction.commit()?;
+        let t = std::time::Instant::now();
+        transaction.commit()?; eprintln!("commit {:?}", t.elapsed());
         Ok(())
     }
 
@@ -425,7 +436,12 @@ fn snapshot_of(database: &Database, file: &Arc<str>) -> Result<Snapshot, String>
         let stored = transaction.open_table(CHECKPOINT)?.get(())?;
         let checkpoint = stored.and_then(|bytes| Checkpoint::from_bytes(bytes.value()));
         let rows = transaction.open_table(ROWS)?;
-        Ok(checkpoint.map(|checkpoint| SnapshotInner { rows, checkpoint, file: Arc::clone(file) }))
+        Ok(checkpoint.map(|checkpoint| SnapshotInner {
+            rows,
+            checkpoint,
+            file: Arc::clone(file),
+            _database: None,
+        }))
     };
     match read() {
         Ok(Some(inner)) => Ok(Snapshot(Arc::new(inner))),
