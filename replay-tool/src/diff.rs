@@ -121,7 +121,7 @@ fn compare<P: Projection>(
         Err(error) => return Err(error.into()),
     };
     let stands = stands_at(position, reader.head()?);
-    let found = match first_difference::<P>(&rows, &fresh) {
+    let found = match first_difference::<P>(&rows, fresh.rows()) {
         Ok(found) => found,
         Err(store::Error::Damaged { reason, .. }) => {
             return different(Some(position), format!("{} is damaged: {reason}", path.display()));

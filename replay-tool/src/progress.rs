@@ -1,17 +1,18 @@
 //! How far the work has come: a bar on a terminal, a line now and then anywhere else; on standard error, so that it
 //! does not mix with the answer.
 
-use std::io::{self, IsTerminal, Write};
+use std::fmt::Write;
+use std::io::{self, IsTerminal, Write as _};
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
 use keyledger_engine::position::Position;
 
 use crate::report::grouped;
 
 /// How long between two lines where there is no terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
-const BAR: &str = "{msg} {bar:30} {human_pos} of {human_len} events, {per_sec}, {eta} left";
+const BAR: &str = "{msg} {bar:30} {human_pos} of {human_len} events, {rate} events/s, {eta} left";
 
 /// The progress of one piece of work over the log.
 pub(crate) struct Progress {
@@ -29,7 +30,10 @@ impl Progress {
         let bar = io::stderr().is_terminal().then(|| {
             let bar = ProgressBar::with_draw_target(Some(end.get()), ProgressDrawTarget::stderr());
             let style = ProgressStyle::with_template(BAR).unwrap_or_else(|_| ProgressStyle::default_bar());
-            bar.with_style(style).with_message(label.clone())
+            let rate = |state: &ProgressState, out: &mut dyn Write| {
+                let _ = write!(out, "{}", grouped(state.per_sec() as u64));
+            };
+            bar.with_style(style.with_key("rate", rate)).with_message(label.clone())
         });
         Self { label, end, started, line_due: started + LINE_INTERVAL, bar }
     }

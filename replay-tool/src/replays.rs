@@ -7,7 +7,7 @@ use keyledger_engine::log::{LogReader, merkle};
 use keyledger_engine::position::Position;
 use keyledger_projections::projection::Projection;
 use keyledger_projections::replay::{BULK_BATCH_LEN, Replay};
-use keyledger_projections::store::{self, Snapshot};
+use keyledger_projections::store;
 use keyledger_projections::verification::VerificationIndex;
 use tempfile::TempDir;
 
@@ -28,19 +28,19 @@ pub(crate) fn scratch() -> Result<TempDir, Failure> {
     })
 }
 
-/// A projection's rows made from the log up to `until`, and how fast that went. The files are in `scratch`.
+/// A projection made from the log up to `until`. Its file is in `scratch`, and is open as long as what is returned.
 pub(crate) fn stored<P: Projection>(
     scratch: &TempDir,
     projection: P,
     reader: &Arc<RedbReader>,
     until: Position,
-) -> Result<Snapshot, store::Error> {
+) -> Result<Replay<P>, store::Error> {
     let mut progress = Progress::start(format!("replay {}", P::NAME), until);
     let reader: Arc<dyn LogReader> = reader.clone();
     let mut replay = Replay::open(&scratch.path().join("fresh"), projection, reader)?;
     let position = replay.catch_up(until, BULK_BATCH_LEN, |position| progress.reached(position))?;
     progress.finish(position);
-    Ok(replay.rows().clone())
+    Ok(replay)
 }
 
 /// Brings `index` from where it stands to the head of the log.

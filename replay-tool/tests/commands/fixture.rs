@@ -15,7 +15,7 @@ use keyledger_engine::log::{EventLog, LogReader, merkle};
 use keyledger_engine::organization::{OrganizationCommand, OrganizationKind};
 use keyledger_engine::position::Position;
 use keyledger_engine::record::Record;
-use keyledger_engine::text::{Name, Note, Scope};
+use keyledger_engine::text::{Description, Name, Note};
 use keyledger_engine::time::{Clock, Timestamp};
 use keyledger_engine::token::{Token, TokenPrefix};
 use keyledger_projections::audit_trail::AuditTrail;
@@ -129,8 +129,9 @@ impl Data {
         open.change(key, KeyCommand::Rotate { digest, hint, overlap_millis: 3_600_000 });
         for number in 0..20 {
             let other = open.create_key(&format!("Key {number}"));
-            let scopes = Some(vec![Scope::new("read:users").unwrap()]);
-            open.change(other, KeyCommand::Edit(Box::new(EditKey { scopes, ..EditKey::default() })));
+            // Long ones, so that the rows fill more pages than are read at once.
+            let description = Some(Some(Description::new(&"x".repeat(4_000)).unwrap()));
+            open.change(other, KeyCommand::Edit(Box::new(EditKey { description, ..EditKey::default() })));
         }
         open.close();
         Self { directory, key }
