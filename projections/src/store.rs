@@ -363,13 +363,10 @@ impl Store {
         {
             let mut table = transaction.open_table(ROWS)?;
             let last = table.last()?.map(|(key, _)| key.value().to_vec()).unwrap_or_default();
-            let t = std::time::Instant::now(); let mut n = 0;
             let mut rows = self.changes.rows().peekable();
             while let Some((key, value)) = rows.next_if(|(key, _)| *key <= last.as_slice()) {
-                table.insert(key, value)?; n += 1;
+                table.insert(key, value)?;
             }
-            eprintln!("insert {:?} for {n}", t.elapsed()); let t = std::time::Instant::now();
-            
             // What comes after the last key goes in as one run, which fills pages instead of splitting them.
             let mut end = table.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
             for (key, value) in rows {
@@ -378,11 +375,10 @@ impl Store {
                     error => redb::Error::Corrupted(error.to_string()),
                 })?;
             }
-            end.close()?; eprintln!("append {:?}", t.elapsed());
+            end.close()?;
             transaction.open_table(CHECKPOINT)?.insert((), checkpoint.to_bytes().as_slice())?;
         }
-        let t = std::time::Instant::now();
-        transaction.commit()?; eprintln!("commit {:?}", t.elapsed());
+        transaction.commit()?;
         Ok(())
     }
 
