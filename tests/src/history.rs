@@ -70,11 +70,11 @@ impl History {
                             active = !active;
                             let start = now();
                             target.switch(key, active);
-                            calls.push(Call { key, start, end: now(), active });
-                            // A pause lets reads fall wholly between two writes, where only one answer is right.
-                            if rng.random_ratio(1, 2) {
-                                thread::sleep(Duration::from_micros(rng.random_range(0..3_000)));
-                            }
+                            let end = now();
+                            calls.push(Call { key, start, end, active });
+                            // A pause about as long as a write lets reads fall wholly between two writes, where only
+                            // one answer is right.
+                            thread::sleep(Duration::from_nanos(rng.random_range(0..=2 * (end - start))));
                         }
                         calls
                     })

@@ -295,7 +295,9 @@ fn try_damaged(stopped: &Stopped, tokens: &[String], file: &Path, offset: u64, m
         }
         Ok(server) => match answers(&server.client(), tokens) {
             Ok(answers) => {
-                assert_eq!(answers, stopped.answers, "{what}");
+                assert_eq!(answers.codes, stopped.answers.codes, "{what}: verifications");
+                assert_eq!(answers.events, stopped.answers.events, "{what}: events");
+                assert!(answers.keys == stopped.answers.keys, "{what}: the list says {:#}", answers.keys);
                 Outcome::Right
             }
             Err(_) => {

@@ -239,7 +239,12 @@ fn health_readiness_and_metrics() {
 
 fn metrics(client: &Client) -> String {
     let answer = client.get("/metrics").expect(200);
-    assert!(answer.header("content-type").unwrap().starts_with("text/plain"));
+    // The two forms that Prometheus reads.
+    let media_type = answer.header("content-type").unwrap();
+    assert!(
+        ["text/plain", "application/openmetrics-text"].iter().any(|it| media_type.starts_with(it)),
+        "{media_type}"
+    );
     answer.text()
 }
 
