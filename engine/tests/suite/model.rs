@@ -1,0 +1,489 @@
+//! Random commands through the ledger, beside a model that is as plain as the state table it was written from. The model
+//! shares no rule with the engine.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, Mutex};
+
+use keyledger_engine::actor::Actor;
+use keyledger_engine::id::{KeyId, OrganizationId};
+use keyledger_engine::key::{
+    CreateKey, EditKey, Environment, Key, KeyCommand, KeyStatus, Owner, RevocationReason,
+};
+use keyledger_engine::ledger::{Aggregate, Command, Committed, Error, Ledger, Observer, Request, Writer};
+use keyledger_engine::log::memory::MemoryLog;
+use keyledger_engine::log::redb::{RedbLog, RedbOptions};
+use keyledger_engine::log::{CommandId, CommandKey, EventLog, LogId};
+use keyledger_engine::organization::{OrganizationCommand, OrganizationKind};
+use keyledger_engine::position::{Position, Version};
+use keyledger_engine::record::{Record, StreamId};
+use keyledger_engine::rejection::Rejection;
+use keyledger_engine::text::Name;
+use keyledger_engine::time::{Clock, Timestamp};
+use keyledger_engine::token::{Digest, TokenHint};
+use rand::rngs::StdRng;
+use rand::{RngExt, SeedableRng};
+
+const START: i64 = 1_790_000_000_000;
+
+/// A clock that stands still until the test moves it.
+struct TestClock(AtomicI64);
+
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        Timestamp::from_millis(self.0.load(Ordering::SeqCst))
+    }
+}
+
+/// Keeps what the ledger shows its observers.
+struct Seen(Arc<Mutex<Vec<Record>>>);
+
+impl Observer for Seen {
+    fn committed(&mut self, records: &[Record]) {
+        self.0.lock().unwrap().extend_from_slice(records);
+    }
+}
+
+/// A key as the table has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct ModelKey {
+    organization: usize,
+    name: Option<String>,
+    revoked: bool,
+    expires_at: Option<i64>,
+    expiry_recorded: bool,
+    deleted: bool,
+    token: u8,
+    events: u32,
+}
+
+impl ModelKey {
+    fn status(&self, now: i64) -> &'static str {
+        if self.deleted {
+            "deleted"
+        } else if self.expiry_recorded || self.expires_at.is_some_and(|end| end <= now) {
+            "expired"
+        } else if self.revoked {
+            "revoked"
+        } else {
+            "active"
+        }
+    }
+}
+
+/// What is asked, in the model's words.
+#[derive(Debug, Clone)]
+enum Ask {
+    Create { key: usize, organization: usize, name: Option<String>, expires_in: Option<i64> },
+    Rename { key: usize, name: Option<String> },
+    SetExpiry { key: usize, expires_in: Option<i64> },
+    Revoke(usize),
+    Reactivate(usize),
+    Rotate(usize),
+    Delete(usize),
+    RecordExpiry(usize),
+    DeleteOrganization(usize),
+}
+
+#[derive(Debug, Default)]
+struct Model {
+    keys: BTreeMap<usize, ModelKey>,
+    /// Whether each organization was deleted, and whether it may have keys.
+    organizations: Vec<(bool, bool)>,
+    events: u64,
+    tokens: u8,
+}
+
+impl Model {
+    /// The answer: how many events, or the word of the refusal.
+    fn answer(&mut self, ask: &Ask, now: i64) -> Result<u64, &'static str> {
+        let events = self.decide(ask, now)?;
+        self.events += events;
+        if let Some(key) = key_of(ask).and_then(|key| self.keys.get_mut(&key)) {
+            key.events += events as u32;
+        }
+        Ok(events)
+    }
+
+    fn decide(&mut self, ask: &Ask, now: i64) -> Result<u64, &'static str> {
+        match ask {
+            Ask::Create { key, organization, name, expires_in } => {
+                if self.keys.contains_key(key) {
+                    return Err("exists");
+                }
+                let (deleted, may) = self.organizations[*organization];
+                if deleted {
+                    return Err("organization deleted");
+                }
+                if !may {
+                    return Err("kind");
+                }
+                let expires_at = expires_in.map(|millis| now + millis);
+                if expires_at.is_some_and(|end| end <= now) {
+                    return Err("past");
+                }
+                self.tokens = self.tokens.wrapping_add(1);
+                let (token, name, organization) = (self.tokens, name.clone(), *organization);
+                let new = ModelKey {
+                    organization,
+                    name,
+                    revoked: false,
+                    expires_at,
+                    expiry_recorded: false,
+                    deleted: false,
+                    token,
+                    events: 0,
+                };
+                self.keys.insert(*key, new);
+                Ok(1)
+            }
+            Ask::DeleteOrganization(organization) => {
+                let (deleted, _) = &mut self.organizations[*organization];
+                if *deleted {
+                    return Err("organization deleted");
+                }
+                *deleted = true;
+                Ok(1)
+            }
+            _ => self.decide_on_key(ask, now),
+        }
+    }
+
+    fn decide_on_key(&mut self, ask: &Ask, now: i64) -> Result<u64, &'static str> {
+        let Some(key) = key_of(ask).and_then(|key| self.keys.get_mut(&key)) else { return Err("unknown") };
+        let organization_deleted = self.organizations[key.organization].0;
+        if let Ask::RecordExpiry(_) = ask {
+            let due = !key.deleted && !key.expiry_recorded && key.expires_at.is_some_and(|end| end <= now);
+            key.expiry_recorded |= due;
+            return Ok(u64::from(due));
+        }
+        let status = key.status(now);
+        if status == "deleted" || (organization_deleted && !matches!(ask, Ask::Delete(_))) {
+            return Err("deleted");
+        }
+        match (ask, status) {
+            (Ask::Delete(_), _) => key.deleted = true,
+            (Ask::Rename { name, .. }, _) => {
+                if key.name == *name {
+                    return Ok(0);
+                }
+                key.name.clone_from(name);
+            }
+            (Ask::SetExpiry { expires_in, .. }, _) => {
+                let end = expires_in.map(|millis| now + millis);
+                if end == key.expires_at {
+                    return Ok(0);
+                }
+                if status == "expired" {
+                    return Err("expired");
+                }
+                if end.is_some_and(|end| end <= now) {
+                    return Err("past");
+                }
+                key.expires_at = end;
+            }
+            (_, "expired") => return Err("expired"),
+            (Ask::Revoke(_), "active") => key.revoked = true,
+            (Ask::Revoke(_), _) => return Err("already revoked"),
+            (Ask::Reactivate(_), "revoked") => key.revoked = false,
+            (Ask::Reactivate(_), _) => return Err("not revoked"),
+            (Ask::Rotate(_), "revoked") => return Err("revoked"),
+            _ => {
+                self.tokens = self.tokens.wrapping_add(1);
+                key.token = self.tokens;
+            }
+        }
+        Ok(1)
+    }
+}
+
+const fn key_of(ask: &Ask) -> Option<usize> {
+    match ask {
+        Ask::Create { key, .. } | Ask::Rename { key, .. } | Ask::SetExpiry { key, .. } => Some(*key),
+        Ask::Revoke(key)
+        | Ask::Reactivate(key)
+        | Ask::Rotate(key)
+        | Ask::Delete(key)
+        | Ask::RecordExpiry(key) => Some(*key),
+        Ask::DeleteOrganization(_) => None,
+    }
+}
+
+fn word_of(rejection: &Rejection) -> &'static str {
+    match rejection {
+        Rejection::KeyExists => "exists",
+        Rejection::KeyUnknown => "unknown",
+        Rejection::KeyDeleted => "deleted",
+        Rejection::KeyExpired => "expired",
+        Rejection::KeyRevoked => "revoked",
+        Rejection::KeyAlreadyRevoked => "already revoked",
+        Rejection::KeyNotRevoked => "not revoked",
+        Rejection::ExpiryNotInFuture => "past",
+        Rejection::OrganizationDeleted => "organization deleted",
+        Rejection::OrganizationKindNotAllowed(_) => "kind",
+        _ => "another",
+    }
+}
+
+fn random_ask(rng: &mut StdRng, organizations: usize) -> Ask {
+    let key = rng.random_range(0..12);
+    let name = rng.random_bool(0.7).then(|| format!("name {}", rng.random_range(0..3)));
+    let expires_in = rng.random_bool(0.5).then(|| rng.random_range(-20..400));
+    match rng.random_range(0..16) {
+        0..=3 => Ask::Create { key, organization: rng.random_range(0..organizations), name, expires_in },
+        4 | 5 => Ask::Rename { key, name },
+        6 => Ask::SetExpiry { key, expires_in },
+        7 | 8 => Ask::Revoke(key),
+        9 | 10 => Ask::Reactivate(key),
+        11 | 12 => Ask::Rotate(key),
+        13 => Ask::RecordExpiry(key),
+        14 if rng.random_bool(0.1) => Ask::DeleteOrganization(rng.random_range(0..organizations)),
+        _ => Ask::Delete(key),
+    }
+}
+
+fn organization_id(index: usize) -> OrganizationId {
+    format!("org-{index}").parse().unwrap()
+}
+
+fn key_id(index: usize) -> KeyId {
+    KeyId::from_u128(1 + index as u128)
+}
+
+fn hint() -> TokenHint {
+    TokenHint { start: "kl_live_abcd".into(), last_four: "wxyz".into() }
+}
+
+/// The token's number stands for the token, in both the model and the digest.
+fn digest(token: u8) -> Digest {
+    Digest::from_bytes([token; 32])
+}
+
+fn command_of(ask: &Ask, now: i64, next_token: u8) -> Command {
+    let at = |millis: Option<i64>| millis.map(|millis| Timestamp::from_millis(now + millis));
+    let name_of = |name: &Option<String>| name.as_deref().map(|name| Name::new(name).unwrap());
+    let (key, command) = match ask {
+        Ask::DeleteOrganization(index) => {
+            return Command::Organization(organization_id(*index), OrganizationCommand::Delete);
+        }
+        Ask::Create { key, organization, name, expires_in } => {
+            let create = CreateKey {
+                organization_id: organization_id(*organization),
+                api_id: None,
+                owner: Owner::in_organization(false),
+                user_id: None,
+                name: name_of(name),
+                description: None,
+                metadata: None,
+                environment: Environment::Production,
+                scopes: Vec::new(),
+                expires_at: at(*expires_in),
+                digest: digest(next_token),
+                hint: hint(),
+            };
+            (*key, KeyCommand::Create(Box::new(create)))
+        }
+        Ask::Rename { key, name } => {
+            (*key, KeyCommand::Edit(Box::new(EditKey { name: Some(name_of(name)), ..EditKey::default() })))
+        }
+        Ask::SetExpiry { key, expires_in } => {
+            let edit = EditKey { expires_at: Some(at(*expires_in)), ..EditKey::default() };
+            (*key, KeyCommand::Edit(Box::new(edit)))
+        }
+        Ask::Revoke(key) => (*key, KeyCommand::Revoke { reason: RevocationReason::Superseded, note: None }),
+        Ask::Reactivate(key) => (*key, KeyCommand::Reactivate),
+        Ask::Rotate(key) => {
+            (*key, KeyCommand::Rotate { digest: digest(next_token), hint: hint(), overlap_millis: 0 })
+        }
+        Ask::Delete(key) => (*key, KeyCommand::Delete),
+        Ask::RecordExpiry(key) => (*key, KeyCommand::RecordExpiry),
+    };
+    Command::Key(key_id(key), command)
+}
+
+fn check_key(key: &Key, model: &ModelKey, now: i64, context: &str) {
+    let status = key.status(Timestamp::from_millis(now)).as_str();
+    assert_eq!(status, model.status(now), "{context}");
+    assert_eq!(key.name.as_ref().map(Name::as_str), model.name.as_deref(), "{context}");
+    assert_eq!(key.expires_at.map(Timestamp::millis), model.expires_at, "{context}");
+    assert_eq!(key.digest, digest(model.token), "{context}");
+    assert_eq!(key.version, Version::new(model.events), "{context}");
+    assert_eq!(key.organization_id, organization_id(model.organization), "{context}");
+}
+
+struct Run {
+    ledger: Ledger,
+    writer: Writer,
+    seen: Arc<Mutex<Vec<Record>>>,
+    clock: Arc<TestClock>,
+}
+
+fn start(log: Box<dyn EventLog>, seed: u64) -> Run {
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let clock = Arc::new(TestClock(AtomicI64::new(START)));
+    let observers: Vec<Box<dyn Observer>> = vec![Box::new(Seen(Arc::clone(&seen)))];
+    let ids = StdRng::seed_from_u64(seed);
+    let (ledger, writer) = Ledger::start(log, observers, Arc::clone(&clock) as Arc<dyn Clock>, ids).unwrap();
+    Run { ledger, writer, seen, clock }
+}
+
+fn execute(run: &Run, command: Command) -> Result<Committed, Error> {
+    run.ledger.execute_blocking(Request::new(command, Actor::system()))
+}
+
+/// Runs one history through a ledger over `log`.
+fn history(log: Box<dyn EventLog>, seed: u64, steps: usize) {
+    let run = start(log, seed);
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut model =
+        Model { organizations: vec![(false, true), (false, true), (false, false)], ..Model::default() };
+    for (index, (_, may)) in model.organizations.clone().into_iter().enumerate() {
+        let kind = if may { OrganizationKind::Paid } else { OrganizationKind::Free };
+        let command = OrganizationCommand::Create { name: None, kind };
+        execute(&run, Command::Organization(organization_id(index), command)).unwrap();
+        model.events += 1;
+    }
+    let mut now = START;
+    for step in 0..steps {
+        now += rng.random_range(0..30);
+        run.clock.0.store(now, Ordering::SeqCst);
+        let ask = random_ask(&mut rng, model.organizations.len());
+        let context = format!("seed {seed}, step {step}, {ask:?}; KEYLEDGER_SEED={seed} runs it again");
+        let before = model.events;
+        let command = command_of(&ask, now, model.tokens.wrapping_add(1));
+        let answer = execute(&run, command);
+        match (model.answer(&ask, now), answer) {
+            (Err(word), Err(Error::Rejected(rejection))) => {
+                assert_eq!(word, word_of(&rejection), "{context}")
+            }
+            (Ok(events), Ok(committed)) => {
+                assert_eq!(committed.position, Position::new(before + events), "{context}");
+                if let (Aggregate::Key(key), Some(index)) = (&committed.aggregate, key_of(&ask)) {
+                    check_key(key, &model.keys[&index], now, &context);
+                }
+            }
+            (model, engine) => panic!("{context}: the model says {model:?}, the engine {engine:?}"),
+        }
+        assert_eq!(run.ledger.head(), Position::new(model.events), "{context}");
+    }
+    check_log(&run, &model, now, seed);
+    run.writer.stop().unwrap();
+}
+
+/// What the log gives back leads to the same states as the answers did.
+fn check_log(run: &Run, model: &Model, now: i64, seed: u64) {
+    let reader = run.ledger.reader();
+    let records = reader.read(Position::START, usize::MAX).unwrap();
+    assert_eq!(*run.seen.lock().unwrap(), records, "seed {seed}: observers see what the log holds");
+    let positions: Vec<u64> = records.iter().map(|record| record.position.get()).collect();
+    assert_eq!(positions, (1..=model.events).collect::<Vec<_>>(), "seed {seed}");
+    for (index, model) in &model.keys {
+        let stream = reader.read_stream(&StreamId::Key(key_id(*index))).unwrap();
+        let Ok(Some(Aggregate::Key(key))) = Aggregate::fold(&stream.records) else { panic!("seed {seed}") };
+        check_key(&key, model, now, &format!("seed {seed}, key {index}"));
+    }
+}
+
+fn seeds(count: u64) -> Vec<u64> {
+    match std::env::var("KEYLEDGER_SEED").ok().and_then(|seed| seed.parse().ok()) {
+        Some(seed) => vec![seed],
+        None => (0..count).collect(),
+    }
+}
+
+fn open_redb(directory: &tempfile::TempDir) -> RedbLog {
+    let path: PathBuf = directory.path().join("events.redb");
+    RedbLog::open(&path, RedbOptions::default(), &mut StdRng::seed_from_u64(7)).unwrap()
+}
+
+#[test]
+fn random_commands_agree_with_the_model_over_a_log_in_memory() {
+    for seed in seeds(200) {
+        history(Box::new(MemoryLog::new(LogId([1; 16]))), seed, 120);
+    }
+}
+
+#[test]
+fn random_commands_agree_with_the_model_over_redb() {
+    for seed in seeds(10) {
+        let directory = tempfile::tempdir().unwrap();
+        history(Box::new(open_redb(&directory)), seed, 60);
+    }
+}
+
+/// Commands that wait together share a commit; each is still decided after the ones before it.
+#[test]
+fn commands_in_one_group_are_decided_one_after_the_other() {
+    let run = start(Box::new(MemoryLog::new(LogId([1; 16]))), 1);
+    let paid = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
+    execute(&run, Command::Organization(organization_id(0), paid)).unwrap();
+    let create = Ask::Create { key: 0, organization: 0, name: None, expires_in: None };
+    execute(&run, command_of(&create, START, 1)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let answers = runtime.block_on(async {
+        let asks = (0..64).map(|_| Request::new(command_of(&Ask::Revoke(0), START, 0), Actor::system()));
+        let running: Vec<_> = asks
+            .map(|request| {
+                let ledger = run.ledger.clone();
+                tokio::task::spawn(async move { ledger.execute(request).await })
+            })
+            .collect();
+        let mut answers = Vec::new();
+        for answer in running {
+            answers.push(answer.await.unwrap());
+        }
+        answers
+    });
+    assert_eq!(answers.iter().filter(|answer| answer.is_ok()).count(), 1);
+    let refused = |answer: &&Result<Committed, Error>| {
+        matches!(answer, Err(Error::Rejected(Rejection::KeyAlreadyRevoked)))
+    };
+    assert_eq!(answers.iter().filter(refused).count(), 63);
+}
+
+#[test]
+fn a_command_with_a_name_takes_place_once() {
+    for log in [true, false] {
+        let directory = tempfile::tempdir().unwrap();
+        let log: Box<dyn EventLog> =
+            if log { Box::new(open_redb(&directory)) } else { Box::new(MemoryLog::new(LogId([1; 16]))) };
+        let run = start(log, 1);
+        let paid = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
+        execute(&run, Command::Organization(organization_id(0), paid)).unwrap();
+        let named = |index: usize, token: u8, fingerprint: u8| {
+            let create = Ask::Create { key: index, organization: 0, name: None, expires_in: None };
+            let key = CommandKey { id: CommandId([9; 16]), fingerprint: [fingerprint; 16] };
+            Request {
+                command_key: Some(key),
+                ..Request::new(command_of(&create, START, token), Actor::system())
+            }
+        };
+        let first = run.ledger.execute_blocking(named(0, 1, 1)).unwrap();
+        assert!(!first.replayed);
+        // A repeated creation draws a new id and a new token; what comes back is the first one's.
+        let again = run.ledger.execute_blocking(named(1, 2, 1)).unwrap();
+        assert!(again.replayed);
+        assert_eq!((again.aggregate, again.position), (first.aggregate, first.position));
+        assert!(matches!(run.ledger.execute_blocking(named(2, 3, 2)), Err(Error::CommandReused)));
+        assert_eq!(run.ledger.head(), Position::new(2));
+        run.writer.stop().unwrap();
+    }
+}
+
+#[test]
+fn an_expected_version_that_is_not_the_present_one_is_refused() {
+    let run = start(Box::new(MemoryLog::new(LogId([1; 16]))), 1);
+    let paid = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
+    execute(&run, Command::Organization(organization_id(0), paid)).unwrap();
+    let create = Ask::Create { key: 0, organization: 0, name: None, expires_in: None };
+    execute(&run, command_of(&create, START, 1)).unwrap();
+    let revoke = |version: u32| Request {
+        expected_version: Some(Version::new(version)),
+        ..Request::new(command_of(&Ask::Revoke(0), START, 0), Actor::system())
+    };
+    let refused = run.ledger.execute_blocking(revoke(2));
+    assert!(matches!(refused, Err(Error::Rejected(Rejection::VersionConflict { .. }))));
+    let Aggregate::Key(key) = run.ledger.execute_blocking(revoke(1)).unwrap().aggregate else { panic!() };
+    assert_eq!(key.status(Timestamp::from_millis(START)), KeyStatus::Revoked);
+}
