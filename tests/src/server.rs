@@ -286,7 +286,9 @@ impl Server {
             assert_eq!(status.code(), Some(0), "a graceful stop ends with 0:\n{}", self.output());
         }
         let output = self.output();
-        assert!(!output.contains("panicked at"), "the server panicked:\n{output}");
+        for sign in ["panicked at", "a defect"] {
+            assert!(!output.contains(sign), "the server panicked:\n{output}");
+        }
         self.transcript.assert_no_leak(&output, &self.data());
     }
 }

@@ -217,6 +217,34 @@ fn request_ids_come_back_and_are_made_up_when_missing() {
     assert!(odd.header("x-request-id").is_none_or(|id| id.len() < 500));
 }
 
+/// Every test searches what its server let out; here tokens are put where people put them by mistake.
+#[test]
+fn a_token_in_the_wrong_place_is_not_repeated_anywhere() {
+    let server = Server::start();
+    let client = server.client();
+    let token = key(&client, &organization(&client, "paid"), json!({})).token;
+    let requests = [
+        client.get(&format!("/v1/keys/{token}")),
+        client.get(&format!("/v1/keys/{token}/events")),
+        client.get(&format!("/{token}")),
+        client.get(&format!("/v1/keys?q={token}")),
+        client.get(&format!("/v1/keys?token={token}")),
+        client.get(&format!("/v1/keys?cursor={token}")),
+        client.get(&format!("/v1/forward-auth?token={token}")),
+        client.post(&format!("/v1/keys/{token}/revoke"), &json!({})),
+        client.post("/v1/keys", &json!({ "organization_id": token, "environment": token })),
+        client.post("/v1/keys/verify", &json!({ "token": [token] })),
+        client.post("/v1/keys/verify", &json!({ "token": token, "environment": token })),
+        client.request("POST", "/v1/keys/verify").body("application/json", token.as_bytes()),
+        client.request("POST", "/v1/keys/verify").body("text/plain", token.as_bytes()),
+    ];
+    for request in &requests {
+        let _ = request.send();
+    }
+    let wrong = client.anonymous().with_token(&token);
+    assert_eq!(wrong.get("/v1/keys").send().status, 401);
+}
+
 #[test]
 fn health_readiness_and_metrics() {
     let server = Server::start();
