@@ -16,8 +16,9 @@ use crate::store::{Checkpoint, Error, Snapshot, Store, path_of};
 /// Records are read in slices of at most this many, so that a large batch does not hold all its records at once.
 const SLICE_LEN: usize = 2_048;
 
-/// A batch that is large enough for a commit's cost to vanish beside that of its records.
-pub const BULK_BATCH_LEN: usize = 65_536;
+/// A batch for taking in a long stretch of the log: the larger it is, the more often a row that changes again and again
+/// is written only once. At some hundred bytes for each record it is also what a rebuild needs of memory.
+pub const BULK_BATCH_LEN: usize = 262_144;
 
 /// A projection, its rows, and how far it has come.
 pub struct Replay<P: Projection> {

@@ -19,7 +19,7 @@ const EXPIRED: u8 = 2;
 const DELETED: u8 = 4;
 const PRODUCTION: u8 = 8;
 
-/// A key as the columns hold it.
+/// A key as the columns hold it; used again for one key after the other.
 #[derive(Default)]
 pub(super) struct Columns {
     created_at: i64,
@@ -30,72 +30,75 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    pub(super) fn of(key: &Key) -> Self {
-        let mut flags = 0;
+    pub(super) fn fill(&mut self, key: &Key) {
+        self.created_at = key.created_at.millis();
+        self.expires_at = key.expires_at.map_or(NEVER, |end| end.millis());
+        self.flags = 0;
         for (set, flag) in [
             (key.revoked_at.is_some(), REVOKED),
             (key.expiry_recorded, EXPIRED),
             (key.deleted_at.is_some(), DELETED),
             (key.environment == Environment::Production, PRODUCTION),
         ] {
-            flags |= if set { flag } else { 0 };
+            self.flags |= if set { flag } else { 0 };
         }
         let name = key.name.as_ref().map_or("", |name| name.as_str());
         let description = key.description.as_ref().map_or("", |description| description.as_str());
         let user_id = key.user_id.as_ref().map_or("", |user_id| user_id.as_str());
-        let mut folded = Vec::with_capacity(64 + name.len() + description.len() + user_id.len());
+        self.folded.clear();
         // The name stands first: its order is that of the rows' texts.
         for text in [name, description] {
-            fold_into(text, &mut folded);
-            folded.push(SEPARATOR);
+            fold_into(text, &mut self.folded);
+            self.folded.push(SEPARATOR);
         }
-        push_folded_id(key.id, &mut folded);
+        push_folded_id(key.id, &mut self.folded);
         for text in [&key.hint.start, &key.hint.last_four, user_id] {
-            folded.push(SEPARATOR);
-            fold_into(text, &mut folded);
+            self.folded.push(SEPARATOR);
+            fold_into(text, &mut self.folded);
         }
-        folded.push(SEPARATOR);
-        let mut tokens = Vec::new();
+        self.folded.push(SEPARATOR);
+        self.tokens.clear();
         if let Some(user_id) = &key.user_id {
-            tokens.extend(user_token(user_id));
+            push_user_token(user_id, &mut self.tokens);
         }
         if let Some(api_id) = key.api_id {
-            tokens.extend(api_token(api_id));
+            push_api_token(api_id, &mut self.tokens);
         }
         for scope in &key.scopes {
-            tokens.extend(scope_token(scope.as_str()));
+            push_scope_token(scope.as_str(), &mut self.tokens);
         }
-        Self {
-            created_at: key.created_at.millis(),
-            expires_at: key.expires_at.map_or(NEVER, |end| end.millis()),
-            flags,
-            folded,
-            tokens,
-        }
-    }
-
-    pub(super) fn created_at(&self) -> i64 {
-        self.created_at
     }
 }
 
+/// The id as it is shown, in lower case.
 fn push_folded_id(id: KeyId, folded: &mut Vec<u8>) {
-    fold_into(&id.to_string(), folded);
+    const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    folded.extend_from_slice(KeyId::PREFIX.as_bytes());
+    let bits = id.to_u128();
+    folded.extend((0..26).rev().map(|place| {
+        let digit = (bits >> (5 * place)) as usize & 31;
+        DIGITS.get(digit).copied().unwrap_or_default()
+    }));
 }
 
-/// What a row's tokens hold when the key is of this user.
-pub(super) fn user_token(user_id: &UserId) -> Vec<u8> {
-    token(b'u', user_id.as_str().as_bytes())
+/// Adds what a row's tokens hold when the key is of this user.
+pub(super) fn push_user_token(user_id: &UserId, tokens: &mut Vec<u8>) {
+    push_token(b'u', user_id.as_str().as_bytes(), tokens);
 }
 
-/// What a row's tokens hold when the key is for this API.
-pub(super) fn api_token(api_id: ApiId) -> Vec<u8> {
-    token(b'a', &api_id.to_u128().to_be_bytes().map(|byte| [b'a' + (byte >> 4), b'a' + (byte & 15)]).concat())
+/// Adds what a row's tokens hold when the key is for this API.
+pub(super) fn push_api_token(api_id: ApiId, tokens: &mut Vec<u8>) {
+    // As letters: the bytes themselves may be separators.
+    let mut letters = [0; 32];
+    for (place, letter) in letters.iter_mut().enumerate() {
+        *letter = b'a' + (api_id.to_u128() >> (4 * place)) as u8 % 16;
+    }
+    push_token(b'a', &letters, tokens);
 }
 
-/// What a row's tokens hold when the key carries this scope; the scope must be of the form of one.
-pub(super) fn scope_token(scope: &str) -> Vec<u8> {
-    token(b's', scope.as_bytes())
+/// Adds what a row's tokens hold when the key carries this scope; the scope must be of the form of one.
+pub(super) fn push_scope_token(scope: &str, tokens: &mut Vec<u8>) {
+    push_token(b's', scope.as_bytes(), tokens);
 }
 
 /// Whether a text may be a scope at all; no other may be looked for.
@@ -103,8 +106,10 @@ pub(super) fn is_scope(text: &str) -> bool {
     Scope::new(text).is_ok()
 }
 
-fn token(kind: u8, value: &[u8]) -> Vec<u8> {
-    [&[SEPARATOR, kind], value, &[SEPARATOR]].concat()
+fn push_token(kind: u8, value: &[u8], tokens: &mut Vec<u8>) {
+    tokens.extend_from_slice(&[SEPARATOR, kind]);
+    tokens.extend_from_slice(value);
+    tokens.push(SEPARATOR);
 }
 
 #[derive(Clone, Default)]
@@ -191,5 +196,20 @@ impl Chunk {
     pub(super) fn folded_name(&self, row: usize) -> &[u8] {
         let text = self.folded.get(row);
         memchr::memchr(SEPARATOR, text).and_then(|end| text.get(..end)).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_is_searched_as_it_is_shown() {
+        for bits in [0, 1, 31, 32, u128::MAX, 0x0193_5f00_89ab_cdef_0123_4567_89ab_cdef] {
+            let id = KeyId::from_u128(bits);
+            let mut folded = Vec::new();
+            push_folded_id(id, &mut folded);
+            assert_eq!(String::from_utf8(folded).unwrap(), id.to_string().to_lowercase());
+        }
     }
 }

@@ -3,16 +3,19 @@
 
 use unicase::UniCase;
 
-/// Appends `text`, case-folded.
+/// Appends `text`, case-folded. Each character folds by itself, so that stretches of ASCII need no table.
 pub(super) fn fold_into(text: &str, folded: &mut Vec<u8>) {
-    if text.is_ascii() {
-        let start = folded.len();
-        folded.extend_from_slice(text.as_bytes());
-        if let Some(added) = folded.get_mut(start..) {
-            added.make_ascii_lowercase();
+    for stretch in text.as_bytes().chunk_by(|one, other| one.is_ascii() == other.is_ascii()) {
+        if stretch.is_ascii() {
+            let start = folded.len();
+            folded.extend_from_slice(stretch);
+            if let Some(added) = folded.get_mut(start..) {
+                added.make_ascii_lowercase();
+            }
+        } else if let Ok(stretch) = std::str::from_utf8(stretch) {
+            // All bytes of a character outside ASCII are outside ASCII themselves, so that none is cut in two.
+            folded.extend_from_slice(UniCase::unicode(stretch).to_folded_case().as_bytes());
         }
-    } else {
-        folded.extend_from_slice(UniCase::unicode(text).to_folded_case().as_bytes());
     }
 }
 

@@ -37,7 +37,8 @@ impl KeyList {
     #[must_use]
     pub fn new() -> (Self, KeyListProjection) {
         let shared = Arc::default();
-        (Self { shared: Arc::clone(&shared) }, KeyListProjection { shared, changed: HashMap::new() })
+        let list = Self { shared: Arc::clone(&shared) };
+        (list, KeyListProjection { shared, changed: Changed::default(), columns: Columns::default() })
     }
 
     /// The page that a query asks for. May read from the disk.
@@ -133,7 +134,35 @@ impl Shared {
 /// Fills a [`KeyList`]: a row for each key, by its id.
 pub struct KeyListProjection {
     shared: Arc<RwLock<Shared>>,
-    changed: HashMap<KeyId, Key>,
+    changed: Changed,
+    columns: Columns,
+}
+
+/// The keys that changed since the last commit, in the order in which they first did.
+#[derive(Default)]
+struct Changed {
+    keys: Vec<Option<Key>>,
+    indexes: HashMap<KeyId, usize>,
+}
+
+impl Changed {
+    /// Takes a key out, if it is here, until [`Changed::put`] puts it back.
+    fn take(&mut self, id: KeyId) -> Option<Key> {
+        self.keys.get_mut(*self.indexes.get(&id)?)?.take()
+    }
+
+    fn put(&mut self, key: Key) {
+        let index = *self.indexes.entry(key.id).or_insert(self.keys.len());
+        match self.keys.get_mut(index) {
+            Some(slot) => *slot = Some(key),
+            None => self.keys.push(Some(key)),
+        }
+    }
+
+    fn clear(&mut self) {
+        self.keys.clear();
+        self.indexes.clear();
+    }
 }
 
 impl Projection for KeyListProjection {
@@ -141,14 +170,15 @@ impl Projection for KeyListProjection {
     const VERSION: u32 = 1;
 
     fn load(&mut self, rows: Snapshot) -> Result<(), store::Error> {
-        let mut loaded = Shared::default();
+        let (mut loaded, mut columns) = (Shared::default(), Columns::default());
         for row in rows.rows_from(&[])? {
             let (id, bytes) = row?;
             let key = decode_key(&rows, &bytes)?;
             if id != row_key(key.id) {
                 return Err(rows.damaged("a row has another key's id"));
             }
-            loaded.put(&key, &Columns::of(&key));
+            columns.fill(&key);
+            loaded.put(&key, &columns);
         }
         loaded.rows = Some(rows);
         *self.shared.write().unwrap_or_else(PoisonError::into_inner) = loaded;
@@ -157,7 +187,7 @@ impl Projection for KeyListProjection {
 
     fn apply(&mut self, rows: &Snapshot, record: &Record) -> Result<(), projection::Error> {
         let StreamId::Key(id) = record.stream else { return Ok(()) };
-        let key = match self.changed.remove(&id) {
+        let key = match self.changed.take(id) {
             Some(key) => Some(key),
             // The first event of a stream has no row before it; looking for one would cost most of the replay's time.
             None if record.version == Version::NONE.next() => None,
@@ -173,41 +203,33 @@ impl Projection for KeyListProjection {
             let event_type = record.event.event_type();
             return Err(projection::Error::poison(format!("{id}: {event_type} does not fit its state")));
         };
-        self.changed.insert(id, key);
+        self.changed.put(key);
         Ok(())
     }
 
     fn write(&mut self, changes: &mut Changes) -> Result<(), store::Error> {
-        let mut ids: Vec<KeyId> = self.changed.keys().copied().collect();
-        ids.sort_unstable();
-        for id in ids {
-            let Some(key) = self.changed.get(&id) else { continue };
+        let mut keys: Vec<&Key> = self.changed.keys.iter().flatten().collect();
+        keys.sort_unstable_by_key(|key| key.id);
+        for key in keys {
             let mut encoded = Ok(());
-            changes.put(&row_key(id), |bytes| encoded = rmp_serde::encode::write(bytes, key));
+            changes.put(&row_key(key.id), |bytes| encoded = rmp_serde::encode::write(bytes, key));
             encoded.map_err(|error| store::Error::Unavailable {
                 file: Self::NAME.into(),
-                reason: format!("{id} cannot be encoded: {error}"),
+                reason: format!("{} cannot be encoded: {error}", key.id),
             })?;
         }
         Ok(())
     }
 
     fn publish(&mut self, rows: Snapshot) {
-        // Creation order within a batch, so that the chunks' spans of time overlap little.
-        let mut changed: Vec<(Key, Columns)> = self
-            .changed
-            .drain()
-            .map(|(_, key)| {
-                let columns = Columns::of(&key);
-                (key, columns)
-            })
-            .collect();
-        changed.sort_unstable_by_key(|(key, columns)| (columns.created_at(), key.id));
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
-        for (key, columns) in &changed {
-            shared.put(key, columns);
+        for key in self.changed.keys.iter().flatten() {
+            self.columns.fill(key);
+            shared.put(key, &self.columns);
         }
         shared.rows = Some(rows);
+        drop(shared);
+        self.changed.clear();
     }
 
     fn discard(&mut self, _rows: &Snapshot) -> Result<(), store::Error> {

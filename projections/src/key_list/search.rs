@@ -8,7 +8,7 @@ use keyledger_engine::id::KeyId;
 use keyledger_engine::key::{Environment, KeyStatus};
 use memchr::memmem::Finder;
 
-use super::chunk::{Chunk, NEVER, api_token, is_scope, scope_token, user_token};
+use super::chunk::{Chunk, NEVER, is_scope, push_api_token, push_scope_token, push_user_token};
 use super::cursor::{self, NamePrefix, SortValue};
 use super::fold::fold_into;
 use super::query::{KeyQuery, KeySort, QueryError, TOTAL_MAX};
@@ -184,17 +184,22 @@ impl Filter<'_> {
             text = Some(Finder::new(&folded).into_owned());
         }
         let mut tokens = Vec::new();
+        let mut look_for = |push: &dyn Fn(&mut Vec<u8>)| {
+            let mut token = Vec::new();
+            push(&mut token);
+            tokens.push(Finder::new(&token).into_owned());
+        };
         if let Some(user_id) = &query.user_id {
-            tokens.push(user_token(user_id));
+            look_for(&|token| push_user_token(user_id, token));
         }
         if let Some(api_id) = query.api_id {
-            tokens.push(api_token(api_id));
+            look_for(&|token| push_api_token(api_id, token));
         }
         if let Some(scope) = &query.scope {
             if !is_scope(scope) {
                 return None;
             }
-            tokens.push(scope_token(scope));
+            look_for(&|token| push_scope_token(scope, token));
         }
         let wanted = |status| {
             if query.status.is_empty() {
@@ -205,7 +210,7 @@ impl Filter<'_> {
         };
         Some(Self {
             text,
-            tokens: tokens.iter().map(|token| Finder::new(token).into_owned()).collect(),
+            tokens,
             statuses: [KeyStatus::Active, KeyStatus::Revoked, KeyStatus::Expired, KeyStatus::Deleted]
                 .map(wanted),
             environment: query.environment,

@@ -1,5 +1,8 @@
 //! Made-up histories of keys, as logs in memory. The same seed makes the same log.
 
+// What is made up here is right by construction; whatever is not had better stop the test.
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
