@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::response::IntoResponse;
+use axum::extract::{MatchedPath, Request};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -94,5 +96,15 @@ pub fn router(service: Arc<Service>) -> Result<Router, serde_json::Error> {
     let router = router
         .merge(routes::reference::router(&document)?)
         .fallback(|| async { Problem::of(Code::NotFound).into_response() });
-    Ok(router.with_state(service))
+    Ok(router.layer(axum::middleware::from_fn(note_route)).with_state(service))
+}
+
+/// Tells the outermost layer which call it was: its log has the call's path, not the request's, which may hold a token
+/// that somebody put there by mistake.
+async fn note_route(route: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if let Some(route) = route {
+        response.extensions_mut().insert(route);
+    }
+    response
 }

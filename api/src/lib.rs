@@ -7,10 +7,12 @@
 //! * [`problem`]: every error's status and code.
 //! * [`housekeeper`]: what Keyledger does without being asked.
 
+pub mod activity;
 pub mod app;
 pub mod body;
 pub mod caller;
 pub mod command;
+pub mod credential;
 pub mod data_directory;
 pub mod event_stream;
 pub mod housekeeper;

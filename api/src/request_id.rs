@@ -1,7 +1,5 @@
 //! The name of a request: the caller's own `X-Request-Id`, or one drawn here.
 
-use std::sync::Arc;
-
 use http::{HeaderMap, HeaderName, HeaderValue};
 use ulid::Ulid;
 
@@ -10,40 +8,48 @@ pub const HEADER: HeaderName = HeaderName::from_static("x-request-id");
 /// Longer ones of the caller's are not taken over.
 const LEN_MAX: usize = 128;
 
-/// A request's id.
-#[derive(Debug, Clone, Default)]
-pub struct RequestId(Arc<str>);
+/// A request's id. It is kept as the header's value, which is what every answer needs.
+#[derive(Debug, Clone)]
+pub struct RequestId(HeaderValue);
 
 impl RequestId {
     /// Takes the caller's, if it is 1 to 128 visible ASCII characters, or draws one.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
-        let given = headers.get(HEADER).and_then(|value| value.to_str().ok());
-        let usable =
-            |id: &&str| (1..=LEN_MAX).contains(&id.len()) && id.bytes().all(|byte| byte.is_ascii_graphic());
-        match given.filter(usable) {
-            Some(id) => Self(id.into()),
-            None => Self(draw().into()),
+        let usable = |id: &&HeaderValue| {
+            (1..=LEN_MAX).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
+        };
+        headers.get(HEADER).filter(usable).map_or_else(Self::draw, |id| Self(id.clone()))
+    }
+
+    fn draw() -> Self {
+        let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let millis = time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0));
+        let mut text = *b"req_00000000000000000000000000";
+        if let Some(digits) = text.last_chunk_mut() {
+            Ulid::from_parts(millis, rand::random()).array_to_str(digits);
         }
+        Self(HeaderValue::from_bytes(&text).unwrap_or(UNNAMED))
     }
 
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
-        &self.0
+        self.0.to_str().unwrap_or_default()
     }
 
     /// The id as a header's value.
     #[must_use]
     pub fn to_header(&self) -> HeaderValue {
-        HeaderValue::from_str(&self.0).unwrap_or_else(|_| HeaderValue::from_static("invalid"))
+        self.0.clone()
     }
 }
 
-fn draw() -> String {
-    let millis =
-        std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0, |time| time.as_millis());
-    let id = Ulid::from_parts(u64::try_from(millis).unwrap_or(0), rand::random());
-    let mut buffer = [0; ulid::ULID_LEN];
-    format!("req_{}", id.array_to_str(&mut buffer))
+const UNNAMED: HeaderValue = HeaderValue::from_static("req_unnamed");
+
+/// The name of a request that has none.
+impl Default for RequestId {
+    fn default() -> Self {
+        Self(UNNAMED)
+    }
 }

@@ -8,17 +8,19 @@ use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::ConnectInfo;
+use axum::extract::{ConnectInfo, MatchedPath};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::TokioIo;
 use hyper_util::server::graceful::GracefulShutdown;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tower::ServiceExt;
 
+use crate::activity::{Activity, NotedStream};
+use crate::credential::LastCredential;
 use crate::problem::{Code, Problem};
 use crate::request_id::{self, RequestId};
 use crate::routes::verify;
@@ -29,8 +31,8 @@ use crate::service::Service;
 const CONNECTIONS_MAX: usize = 8_192;
 /// All headers of a request, in bytes.
 const HEADERS_LEN_MAX: usize = 16 * 1024;
-/// Headers must be there within this time; it also closes connections that send nothing.
-const HEADERS_TIME_MAX: Duration = Duration::from_secs(60);
+/// A connection on which nothing is answered for this long, or at most twice as long, is closed.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
 /// A request must be answered, or its stream begun, within this time.
 const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 /// Connections that are busy at a stop get this long.
@@ -89,26 +91,81 @@ fn spawn_connection(
     // Answers are small; waiting to fill a packet would only delay them.
     let _ = stream.set_nodelay(true);
     service.metrics.connections.fetch_add(1, Ordering::Relaxed);
-    let (service, router) = (Arc::clone(service), router.clone());
-    let counted = Arc::clone(&service);
-    let answer = service_fn(move |request| {
-        let (service, router) = (Arc::clone(&service), router.clone());
-        async move { Ok::<_, Infallible>(respond(&service, router, peer, request).await) }
+    let connection = Arc::new(Connection {
+        service: Arc::clone(service),
+        router: router.clone(),
+        peer,
+        credential: LastCredential::default(),
     });
-    let connection = hyper::server::conn::http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_TIME_MAX)
+    let activity = Arc::new(Activity::default());
+    let answering = Arc::clone(&connection);
+    let answer = service_fn(move |request| {
+        let connection = Arc::clone(&answering);
+        async move { Ok::<_, Infallible>(connection.respond(request).await) }
+    });
+    let io = TokioIo::new(NotedStream::new(stream, Arc::clone(&activity)));
+    let serving = hyper::server::conn::http1::Builder::new()
         .max_buf_size(HEADERS_LEN_MAX)
-        .pipeline_flush(true)
-        .serve_connection(TokioIo::new(stream), answer);
-    let connection = graceful.watch(connection);
+        // A timer for each request would cost more than a verification; a connection has one of its own below.
+        .header_read_timeout(None)
+        .serve_connection(io, answer);
+    let serving = graceful.watch(serving);
     tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, %peer, "a connection ended early");
+        tokio::select! {
+            served = serving => if let Err(error) = served {
+                tracing::debug!(%error, %peer, "a connection ended early");
+            },
+            () = activity.ceased(IDLE_TIME_MAX) => tracing::debug!(%peer, "a connection sent nothing and was closed"),
         }
-        counted.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+        connection.service.metrics.connections.fetch_sub(1, Ordering::Relaxed);
         drop(permit);
     });
+}
+
+/// What the requests of one connection share.
+struct Connection {
+    service: Arc<Service>,
+    router: Router,
+    peer: SocketAddr,
+    credential: LastCredential,
+}
+
+impl Connection {
+    /// Answers one request: the outermost layer, which knows the request's id.
+    async fn respond(&self, request: Request<Incoming>) -> Response {
+        let request_id = RequestId::of(request.headers());
+        if request.method() == Method::POST && request.uri().path() == verify::PATH {
+            let (parts, body) = request.into_parts();
+            let response = verify::respond(&self.service, &self.credential, &parts.headers, body).await;
+            return finish(&self.service, response, &request_id);
+        }
+        self.route(request, &request_id).await
+    }
+
+    async fn route(&self, mut request: Request<Incoming>, request_id: &RequestId) -> Response {
+        let started = Instant::now();
+        let method = request.method().clone();
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        request.extensions_mut().insert(request_id.clone());
+        let answering = self.router.clone().oneshot(request.map(Body::new));
+        let response = match tokio::time::timeout(REQUEST_TIME_MAX, answering).await {
+            Ok(Ok(response)) => response,
+            Err(_) => Problem::new(Code::Overloaded, "the answer took too long").into_response(),
+        };
+        let route = response.extensions().get::<MatchedPath>().cloned();
+        let mut response = finish(&self.service, response, request_id);
+        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        tracing::info!(
+            %method,
+            route = route.as_ref().map_or("none", MatchedPath::as_str),
+            status = response.status().as_u16(),
+            request_id = request_id.as_str(),
+            peer = %self.peer.ip(),
+            micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
+            "request"
+        );
+        response
+    }
 }
 
 /// Tells a connection that there is no room, without reading from it.
@@ -123,42 +180,7 @@ async fn turn_away(stream: TcpStream) {
     let _ = tokio::time::timeout(Duration::from_secs(1), writing).await;
 }
 
-/// Answers one request: the outermost layer, which knows the request's id.
-async fn respond(
-    service: &Arc<Service>,
-    router: Router,
-    peer: SocketAddr,
-    mut request: Request<Incoming>,
-) -> Response {
-    let request_id = RequestId::of(request.headers());
-    if request.uri().path() == verify::PATH && request.method() == Method::POST {
-        let (parts, body) = request.into_parts();
-        let response = verify::respond(service, &parts.headers, body).await;
-        return finish(service, response, &request_id);
-    }
-    let started = Instant::now();
-    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-    request.extensions_mut().insert(ConnectInfo(peer));
-    request.extensions_mut().insert(request_id.clone());
-    let answering = router.oneshot(request.map(Body::new));
-    let response = match tokio::time::timeout(REQUEST_TIME_MAX, answering).await {
-        Ok(Ok(response)) => response,
-        Err(_) => Problem::new(Code::Overloaded, "the answer took too long").into_response(),
-    };
-    let response = finish(service, response, &request_id);
-    tracing::info!(
-        %method,
-        %path,
-        status = response.status().as_u16(),
-        request_id = request_id.as_str(),
-        peer = %peer.ip(),
-        micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-        "request"
-    );
-    response
-}
-
-/// Completes an answer: the request's id, the body of a problem, and headers that all answers have.
+/// Completes an answer: the request's id, and the body of a problem.
 fn finish(service: &Service, mut response: Response, request_id: &RequestId) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         if problem.code == Code::Overloaded {
@@ -182,6 +204,5 @@ fn finish(service: &Service, mut response: Response, request_id: &RequestId) -> 
     service.metrics.answered(response.status());
     let headers = response.headers_mut();
     headers.insert(request_id::HEADER, request_id.to_header());
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
 }

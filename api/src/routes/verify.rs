@@ -2,6 +2,7 @@
 //! it is answered ahead of the router, without a copy of what it reads.
 
 use std::borrow::Cow;
+use std::pin::pin;
 use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
@@ -25,7 +26,8 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use crate::body::{BODY_LEN_MAX, Checks, Field, Json, check_media_type, malformed, parsed, set, text};
-use crate::caller::{Caller, authenticate, require};
+use crate::caller::{Caller, require};
+use crate::credential::LastCredential;
 use crate::precondition::{MIN_POSITION, POSITION, position_value, reach_min_position};
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::service::Service;
@@ -214,22 +216,32 @@ struct Asked<'a> {
     ))]
 pub async fn verify_routed(State(service): State<Arc<Service>>, request: Request<Body>) -> Response {
     let (parts, body) = request.into_parts();
-    respond(&service, &parts.headers, body).await
+    respond(&service, &LastCredential::default(), &parts.headers, body).await
 }
 
 /// The answer to a verification, whatever it is.
-pub async fn respond<B>(service: &Arc<Service>, headers: &HeaderMap, body: B) -> Response
+pub async fn respond<B>(
+    service: &Service,
+    credential: &LastCredential,
+    headers: &HeaderMap,
+    body: B,
+) -> Response
 where
     B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>>,
 {
-    verify(service, headers, body).await.unwrap_or_else(IntoResponse::into_response)
+    verify(service, credential, headers, body).await.unwrap_or_else(IntoResponse::into_response)
 }
 
-async fn verify<B>(service: &Arc<Service>, headers: &HeaderMap, body: B) -> Result<Response, Problem>
+async fn verify<B>(
+    service: &Service,
+    credential: &LastCredential,
+    headers: &HeaderMap,
+    body: B,
+) -> Result<Response, Problem>
 where
     B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>>,
 {
-    let caller = authenticate(service, headers)?;
+    let caller = credential.authenticate(service, headers)?;
     require(&caller, Permission::KeysVerify)?;
     check_media_type(headers)?;
     if headers.contains_key(MIN_POSITION) {
@@ -313,7 +325,6 @@ fn json_response(json: Vec<u8>, position: Position) -> Response {
     let mut response = Response::new(Body::from(json));
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(POSITION, position_value(position));
     response
 }
@@ -386,23 +397,34 @@ fn tokens(value: &Value) -> crate::body::Reading<Vec<String>> {
     items.iter().enumerate().map(read).collect()
 }
 
-/// Reads a body that is usually there already; one that is not gets some time, and a bound on its size.
+/// Reads a body that is usually there already, in one piece; one that is not gets some time, and a bound on its size.
 async fn read_promptly<B>(body: B) -> Result<Bytes, Problem>
 where
     B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>>,
 {
-    let mut reading = std::pin::pin!(http_body_util::Limited::new(body, BODY_LEN_MAX).collect());
-    let read = match futures_util::poll!(reading.as_mut()) {
-        Poll::Ready(read) => read,
-        Poll::Pending => tokio::time::timeout(BODY_TIME_MAX, reading)
-            .await
-            .map_err(|_| Problem::new(Code::MalformedRequest, "the body did not come in time"))?,
+    let mut body = pin!(http_body_util::Limited::new(body, BODY_LEN_MAX));
+    let first = match futures_util::poll!(body.as_mut().frame()) {
+        Poll::Ready(first) => first,
+        Poll::Pending => in_time(body.as_mut().frame()).await?,
     };
-    read.map(http_body_util::Collected::to_bytes).map_err(|error| {
-        if error.is::<http_body_util::LengthLimitError>() {
-            Problem::of(Code::BodyTooLarge)
-        } else {
-            Problem::new(Code::MalformedRequest, "the body broke off")
-        }
-    })
+    let Some(first) = first else { return Ok(Bytes::new()) };
+    let first = first.map_err(unreadable)?.into_data().unwrap_or_default();
+    if hyper::body::Body::is_end_stream(&*body) {
+        return Ok(first);
+    }
+    let rest = in_time(body.collect()).await?.map_err(unreadable)?;
+    Ok([first, rest.to_bytes()].concat().into())
+}
+
+async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, Problem> {
+    let late = |_| Problem::new(Code::MalformedRequest, "the body did not come in time");
+    tokio::time::timeout(BODY_TIME_MAX, reading).await.map_err(late)
+}
+
+fn unreadable(error: BoxError) -> Problem {
+    if error.is::<http_body_util::LengthLimitError>() {
+        Problem::of(Code::BodyTooLarge)
+    } else {
+        Problem::new(Code::MalformedRequest, "the body broke off")
+    }
 }

@@ -76,6 +76,7 @@ impl VerificationIndex {
         if matches!(record.event, Event::OrganizationDeleted(..)) {
             organization.delete();
             writer.organization_deleted(organization.number, record.id);
+            self.end_authentication_epoch();
         }
         self.organizations.insert(id.clone(), after);
         Ok(())
@@ -102,6 +103,7 @@ impl VerificationIndex {
         let after = RootKey::apply(before, record).ok_or_else(|| does_not_follow(record))?;
         self.put_root_token(writer, &after)?;
         self.root_keys.insert(id, after);
+        self.end_authentication_epoch();
         Ok(())
     }
 

@@ -55,6 +55,8 @@ pub struct VerificationIndex {
     /// Stored after all that the record changes.
     position: AtomicU64,
     is_poisoned: AtomicBool,
+    /// Counts what may end a root key; raised after the change and before the command is answered.
+    authentication_epoch: AtomicU64,
     tokens: TokenMap,
     root_tokens: DigestMap<32, RootToken>,
     organizations: Directory<OrganizationId, Organization>,
@@ -88,6 +90,7 @@ impl VerificationIndex {
         Self {
             position: AtomicU64::new(0),
             is_poisoned: AtomicBool::new(false),
+            authentication_epoch: AtomicU64::new(0),
             tokens,
             root_tokens: DigestMap::default(),
             organizations: Directory::new(),
@@ -149,6 +152,17 @@ impl VerificationIndex {
         let found = tokens.get(&DigestKey::new(&digest))?;
         let is_active = found.organization.as_ref().is_none_or(|organization| !organization.is_deleted());
         is_active.then(|| Arc::clone(&found.root_key))
+    }
+
+    /// Changes with everything that may end a root key. What [`authenticate_root_key`](Self::authenticate_root_key) said
+    /// holds as long as the epoch is still the one that was read before asking.
+    #[must_use]
+    pub fn authentication_epoch(&self) -> u64 {
+        self.authentication_epoch.load(Ordering::Acquire)
+    }
+
+    fn end_authentication_epoch(&self) {
+        self.authentication_epoch.fetch_add(1, Ordering::Release);
     }
 
     /// The key that has, or once had, this token: also a deleted key, and a token that rotation replaced.
@@ -247,6 +261,7 @@ impl VerificationIndex {
     fn poison(&self, error: &NotApplicable) {
         self.poison.get_or_init(|| error.to_string());
         self.is_poisoned.store(true, Ordering::Release);
+        self.end_authentication_epoch();
     }
 
     fn writer(&self) -> MutexGuard<'_, WriterState> {
