@@ -234,7 +234,7 @@ pub fn rebuild<P: Projection>(
             return Err(error);
         }
     }
-    let scratch = directory.join("rebuild");
+    let scratch = directory.join(format!("{}.rebuild", P::NAME));
     let _ = fs::remove_dir_all(&scratch);
     let position = {
         let mut replay = Replay::open(&scratch, projection, reader)?;

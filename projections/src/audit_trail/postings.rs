@@ -98,9 +98,7 @@ impl OpenBlocks {
             let Some(term) = key.strip_prefix(prefix.as_slice()) else {
                 return Err(rows.damaged("a row is of a block that is yet to come"));
             };
-            let mut offsets = RoaringBitmap::deserialize_from(bytes.as_slice())
-                .map_err(|error| rows.damaged(format!("not a bitmap: {error}")))?;
-            offsets.remove_run_compression();
+            let offsets = decode(&bytes).map_err(|error| rows.damaged(format!("not a bitmap: {error}")))?;
             open.postings.insert(term.into(), Posting { offsets, changed: false });
         }
         Ok(Self { open, ..Self::default() })
@@ -152,4 +150,39 @@ fn encode(offsets: &RoaringBitmap, bytes: &mut Vec<u8>) {
     compressed.optimize();
     // Writing to memory does not fail.
     let _ = compressed.serialize_into(bytes);
+}
+
+/// Offsets that more can be added to.
+fn decode(bytes: &[u8]) -> std::io::Result<RoaringBitmap> {
+    let mut offsets = RoaringBitmap::deserialize_from(bytes)?;
+    offsets.remove_run_compression();
+    Ok(offsets)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn encoded(offsets: &RoaringBitmap) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        encode(offsets, &mut bytes);
+        bytes
+    }
+
+    #[test]
+    fn bytes_do_not_tell_when_offsets_were_added() {
+        // Among these are sets that are as long in runs as they are without, and whose first part is shorter in runs.
+        let sets: [&[u32]; 3] =
+            [&[0, 1, 2, 3, 10], &[5, 6, 7, 8, 9, 10, 20, 30], &[1, 2, 3, 4, 5, 6, 7, 8, 9]];
+        let long: Vec<u32> = (0..9_000).map(|n| n + n / 100).collect();
+        for set in sets.into_iter().chain([long.as_slice()]) {
+            let whole = encoded(&set.iter().copied().collect());
+            for split in [1, 4, set.len() / 2, set.len() - 1] {
+                let (first, second) = set.split_at(split);
+                let mut offsets = decode(&encoded(&first.iter().copied().collect())).unwrap();
+                offsets.extend(second);
+                assert_eq!(encoded(&offsets), whole, "{first:?} and then {second:?}");
+            }
+        }
+    }
 }

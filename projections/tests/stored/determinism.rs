@@ -106,7 +106,7 @@ fn reopened(first: &History, second: &History, meddle: impl FnOnce(&std::path::P
 fn files_that_do_not_fit_the_log_are_made_anew() {
     let history = History::with_events(4, 300);
     let shorter = History::with_events(4, 200);
-    let restored = History::with_events(5, 300);
+    let restored = History::with_events(5, 600);
     let mut other = History::of_log(4, LogId([8; 16]));
     other.extend(300);
     assert!(reopened(&history, &history, |_| {}) > Position::START);
