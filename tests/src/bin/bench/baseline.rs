@@ -59,6 +59,13 @@ impl Baseline {
     }
 }
 
+impl Baseline {
+    /// The process's id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
 impl Drop for Baseline {
     fn drop(&mut self) {
         let _ = self.child.kill();

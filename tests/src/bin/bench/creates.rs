@@ -3,13 +3,14 @@
 use std::fs;
 use std::path::Path;
 
+use keyledger_tests::http::Client;
 use keyledger_tests::server::{Options, Server};
 
 use crate::Settings;
 use crate::keys::{self, CONNECTIONS};
 use crate::load::{Load, Protocol};
 use crate::neighbours::{Postgres, sqlite_inserts};
-use crate::ratio::{Figures, Report};
+use crate::ratio::{Figures, Report, cpu_seconds};
 
 /// Rows that SQLite inserts in a round.
 const SQLITE_ROWS: usize = 8_000;
@@ -24,6 +25,7 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
     let postgres = Postgres::start(place);
     let (mut own, mut theirs, mut lite) = (Figures::default(), Figures::default(), Figures::default());
     let mut next = requests.iter().cycle();
+    let begin = (cpu_seconds(server.pid()), head(&client));
     for round in 0..=settings.rounds {
         let check = |answer: &[u8]| {
             assert!(answer.starts_with(b"HTTP/1.1 201"), "{}", String::from_utf8_lossy(answer))
@@ -40,15 +42,22 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
             lite.0.push(figures[2]);
         }
     }
+    let spent = (cpu_seconds(server.pid()) - begin.0) * 1e6 / (head(&client) - begin.1) as f64;
+    report.note(format!("processor time per create, all of it: {spent:.1} us"));
     report.compare("durable create / PostgreSQL insert, 64 clients each", &own, &theirs, 2.0);
     report.compare("durable create / SQLite insert, WAL, FULL", &own, &lite, 4.0);
-    let events = client.get("/v1/events?limit=1").expect(200).position();
+    let events = head(&client);
     let bytes = size_of(&server.data());
     report.note(format!(
         "on disk: {events} events, {} bytes each in the log, {} with all projections",
         fs::metadata(server.data().join("events.redb")).map_or(0, |it| it.len()) / events.max(1),
         bytes / events.max(1)
     ));
+}
+
+/// The position of the last event.
+fn head(client: &Client) -> u64 {
+    client.get("/v1/events?limit=1").expect(200).position()
 }
 
 fn size_of(directory: &Path) -> u64 {

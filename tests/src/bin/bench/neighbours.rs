@@ -49,6 +49,13 @@ impl Redis {
     }
 }
 
+impl Redis {
+    /// The process's id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+}
+
 impl Drop for Redis {
     fn drop(&mut self) {
         let _ = self.child.kill();

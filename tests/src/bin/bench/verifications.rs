@@ -12,7 +12,7 @@ use crate::baseline::Baseline;
 use crate::keys::{self, CONNECTIONS, body_of};
 use crate::load::{Load, Protocol};
 use crate::neighbours::{Redis, command};
-use crate::ratio::{Figures, Report};
+use crate::ratio::{Figures, Report, cpu_seconds};
 
 const SERVER_CORE: &str = "0";
 const CLIENT_CORE: &str = "1";
@@ -42,6 +42,7 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
     let mut nothing = Load::connect(baseline.address, Protocol::Http, CONNECTIONS);
     let mut lookup = Load::connect(redis.address, Protocol::Redis, CONNECTIONS);
     let (mut verified, mut noop, mut got) = (Figures::default(), Figures::default(), Figures::default());
+    let (mut spent, mut served) = ([0.0; 3], [0.0; 3]);
     for round in 0..=settings.rounds {
         // The first round warms everything up.
         let length = if round == 0 { settings.round / 3 } else { settings.round };
@@ -50,12 +51,18 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
             let body = body_of(answer);
             assert!(body.windows(7).any(|it| it == b"\"VALID\""), "{}", String::from_utf8_lossy(body));
         };
+        let pids = [server.pid(), baseline.pid(), redis.pid()];
+        let before = pids.map(cpu_seconds);
         let figures = [
             own.run(length, || a.next().unwrap(), check),
             nothing.run(length, || b.next().unwrap(), |_| {}),
             lookup.run(length, || c.next().unwrap(), |_| {}),
         ];
         eprintln!("verify {:.0}/s, no-op {:.0}/s, Redis GET {:.0}/s", figures[0], figures[1], figures[2]);
+        for (index, pid) in pids.into_iter().enumerate() {
+            spent[index] += cpu_seconds(pid) - before[index];
+            served[index] += figures[index] * length.as_secs_f64();
+        }
         if round > 0 {
             verified.0.push(figures[0]);
             noop.0.push(figures[1]);
@@ -65,6 +72,13 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
     move_to_core(&format!("{SERVER_CORE},{CLIENT_CORE}"));
     report.compare("HTTP verify / no-op axum endpoint of the same sizes", &verified, &noop, 0.90);
     report.compare("HTTP verify / Redis GET of a value of the same size", &verified, &got, 1.0);
+    let cost = |index: usize| spent[index] / served[index] * 1e6;
+    report.note(format!(
+        "processor time per request: verify {:.1} us, no-op {:.1} us, Redis GET {:.1} us",
+        cost(0),
+        cost(1),
+        cost(2)
+    ));
     report.note(format!(
         "verify: {} keys, {CONNECTIONS} connections, request {} bytes, answer {answer_len} bytes of JSON, {} rounds of {:?}",
         tokens.len(),
