@@ -93,7 +93,18 @@ pub fn presented_token(headers: &HeaderMap) -> Option<&str> {
 pub fn authenticate(service: &Service, headers: &HeaderMap) -> Result<Arc<RootKey>, Problem> {
     presented_token(headers)
         .and_then(|token| service.index.authenticate_root_key(token))
-        .ok_or_else(|| Problem::of(Code::Unauthenticated))
+        .ok_or_else(|| unauthenticated(service))
+}
+
+/// Why nobody was found behind a credential: the credential, or an index that knows nobody any more.
+#[must_use]
+pub fn unauthenticated(service: &Service) -> Problem {
+    let code = if service.index.poisoned().is_some() {
+        Code::VerificationUnavailable
+    } else {
+        Code::Unauthenticated
+    };
+    Problem::of(code)
 }
 
 fn address_of(parts: &Parts) -> Option<IpAddr> {

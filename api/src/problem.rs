@@ -120,6 +120,9 @@ codes! {
         "Repeat the call with the same Idempotency-Key, or look at the object, to find out.";
     PositionNotReached "position_not_reached" SERVICE_UNAVAILABLE "Not there yet",
         "The service has not reached the position in Keyledger-Min-Position within two seconds. Repeat the call.";
+    VerificationUnavailable "verification_unavailable" SERVICE_UNAVAILABLE "Nobody can be verified",
+        "The verification index could not take in an event and accepts no credential any more. /readyz says which event; \
+        run `replay-tool verify` on the data.";
     Stopping "stopping" SERVICE_UNAVAILABLE "The service is stopping", "Repeat the call in a moment.";
 }
 
@@ -264,7 +267,11 @@ impl IntoResponse for Problem {
                 headers
                     .insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"keyledger\""));
             }
-            Code::Overloaded | Code::OutcomeUnknown | Code::PositionNotReached | Code::Stopping => {
+            Code::Overloaded
+            | Code::OutcomeUnknown
+            | Code::PositionNotReached
+            | Code::VerificationUnavailable
+            | Code::Stopping => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}

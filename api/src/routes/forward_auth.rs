@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 
 use crate::caller::presented_token;
 use crate::precondition::{POSITION, position_value, reach_min_position};
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::service::Service;
 
 const CODE: HeaderName = HeaderName::from_static("x-keyledger-code");
@@ -82,6 +82,9 @@ async fn forward_auth(
 
 async fn judge(service: &Service, headers: &HeaderMap, asked: &Asked) -> Result<Response, Problem> {
     reach_min_position(headers, &service.index.watch()).await?;
+    if service.index.poisoned().is_some() {
+        return Err(Problem::of(Code::VerificationUnavailable));
+    }
     let Some(token) = presented_token(headers) else {
         return Ok(refusal("MISSING", StatusCode::UNAUTHORIZED));
     };
