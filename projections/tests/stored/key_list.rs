@@ -273,7 +273,7 @@ fn totals_are_exact_up_to_ten_thousand() {
     // Past the last of these, a page is found without a look at every chunk.
     for count in [TOTAL_MAX, TOTAL_MAX + 1, TOTAL_MAX + 8_000] {
         while (listed.history.keys.len() as u64) < count {
-            listed.history.time += i64::from(listed.history.keys.len() % 3 == 0);
+            listed.history.time += i64::from(listed.history.keys.len().is_multiple_of(3));
             listed.history.add_key();
         }
         listed.catch_up();
