@@ -105,10 +105,8 @@ impl Target for Cached {
     }
 
     fn is_valid(&mut self, key: usize) -> bool {
-        if let Some((since, valid)) =
-            self.cache.get(&key).filter(|(since, _)| since.elapsed() < self.lifetime)
-        {
-            let _ = since;
+        let fresh = |entry: &&(Instant, bool)| entry.0.elapsed() < self.lifetime;
+        if let Some((_, valid)) = self.cache.get(&key).filter(fresh) {
             return *valid;
         }
         let valid = self.service.is_valid(key);
