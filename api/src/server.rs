@@ -110,16 +110,33 @@ fn spawn_connection(
         .header_read_timeout(None)
         .serve_connection(io, answer);
     let serving = graceful.watch(serving);
-    tokio::spawn(async move {
-        tokio::select! {
-            served = serving => if let Err(error) = served {
-                tracing::debug!(%error, %peer, "a connection ended early");
-            },
-            () = activity.ceased(IDLE_TIME_MAX) => tracing::debug!(%peer, "a connection sent nothing and was closed"),
+    let open = OpenConnection { service: Arc::clone(service), _permit: permit };
+    let served = tokio::spawn(async move {
+        if let Err(error) = serving.await {
+            tracing::debug!(%error, %peer, "a connection ended early");
         }
-        connection.service.metrics.connections.fetch_sub(1, Ordering::Relaxed);
-        drop(permit);
+        drop(open);
     });
+    // A task of its own, so that no request has to look at its timer.
+    tokio::spawn(async move {
+        let closing = served.abort_handle();
+        tokio::select! {
+            _ = served => {}
+            () = activity.ceased(IDLE_TIME_MAX) => closing.abort(),
+        }
+    });
+}
+
+/// Counts a connection as long as it is there, however it ends.
+struct OpenConnection {
+    service: Arc<Service>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.service.metrics.connections.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What the requests of one connection share.
@@ -155,15 +172,14 @@ impl Connection {
         let route = response.extensions().get::<MatchedPath>().cloned();
         let mut response = finish(&self.service, response, request_id);
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-        tracing::info!(
-            %method,
-            route = route.as_ref().map_or("none", MatchedPath::as_str),
-            status = response.status().as_u16(),
-            request_id = request_id.as_str(),
-            peer = %self.peer.ip(),
-            micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX),
-            "request"
-        );
+        let (status, micros) = (response.status(), started.elapsed().as_micros());
+        let route = route.as_ref().map_or("none", MatchedPath::as_str);
+        // What changed is in the audit trail, with the request's id; a line for every request is for who asks for it.
+        if status.is_server_error() {
+            tracing::warn!(%method, route, status = status.as_u16(), request_id = request_id.as_str(), micros, "request");
+        } else {
+            tracing::debug!(%method, route, status = status.as_u16(), request_id = request_id.as_str(), micros, "request");
+        }
         response
     }
 }
