@@ -184,6 +184,9 @@ fn create_root_key(
 }
 
 fn print_openapi() -> Outcome {
-    print!("{}", reference_document()?);
-    Ok(())
+    match std::io::stdout().write_all(reference_document()?.as_bytes()) {
+        // Whoever reads only the beginning, as `head` does, has what they wanted.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        written => Ok(written?),
+    }
 }
