@@ -97,8 +97,7 @@ pub fn authenticate(service: &Service, headers: &HeaderMap) -> Result<Arc<RootKe
 }
 
 /// Why nobody was found behind a credential: the credential, or an index that knows nobody any more.
-#[must_use]
-pub fn unauthenticated(service: &Service) -> Problem {
+fn unauthenticated(service: &Service) -> Problem {
     let code = if service.index.poisoned().is_some() {
         Code::VerificationUnavailable
     } else {

@@ -8,7 +8,7 @@ use keyledger_engine::root_key::RootKey;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::caller::{API_KEY_HEADER, presented_token, unauthenticated};
+use crate::caller::{API_KEY_HEADER, authenticate};
 use crate::problem::{Code, Problem};
 use crate::service::Service;
 
@@ -39,9 +39,7 @@ impl LastCredential {
         {
             return Ok(Arc::clone(&accepted.root_key));
         }
-        let root_key = presented_token(headers)
-            .and_then(|token| service.index.authenticate_root_key(token))
-            .ok_or_else(|| unauthenticated(service))?;
+        let root_key = authenticate(service, headers)?;
         let header = Zeroizing::new(value.as_bytes().to_vec());
         *last = Some(Accepted { header, root_key: Arc::clone(&root_key), epoch });
         Ok(root_key)
