@@ -7,6 +7,9 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, SeqAccess};
 
 use crate::api::{ApiRegistered, ApiRenamed, ApiScopesChanged};
+use crate::application::{
+    ApplicationCreated, ApplicationPermissionsChanged, ApplicationPersonal, ApplicationSecretRotated,
+};
 use crate::key::{
     KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
     KeyMetadataChangedPersonal, KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal, KeyRotated,
@@ -147,6 +150,16 @@ events! {
     RootKeyCreated, schema 1, facts RootKeyCreated, personal RootKeyCreatedPersonal;
     /// A root key was revoked, for good.
     RootKeyRevoked, schema 1, facts (), personal ();
+    /// An application was created.
+    ApplicationCreated, schema 1, facts ApplicationCreated, personal ApplicationPersonal;
+    /// An application got another name.
+    ApplicationRenamed, schema 1, facts (), personal ApplicationPersonal;
+    /// An application may do other things than before.
+    ApplicationPermissionsChanged, schema 1, facts ApplicationPermissionsChanged, personal ();
+    /// An application got a new secret.
+    ApplicationSecretRotated, schema 1, facts ApplicationSecretRotated, personal ();
+    /// An application was deleted, for good.
+    ApplicationDeleted, schema 1, facts (), personal ();
 }
 
 /// Takes the two parts of an event, one after the other.

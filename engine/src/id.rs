@@ -123,6 +123,9 @@ ulid_id!(
     /// A root key: a credential of those who manage keys.
     RootKeyId, "rk_");
 ulid_id!(
+    /// An application: an OAuth 2.0 client; the id is its client identifier.
+    ApplicationId, "app_");
+ulid_id!(
     /// An event in the log.
     EventId, "evt_");
 

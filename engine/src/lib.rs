@@ -11,6 +11,7 @@
 
 pub mod actor;
 pub mod api;
+pub mod application;
 mod coded;
 pub mod event;
 pub mod id;

@@ -64,6 +64,15 @@ pub enum Rejection {
     /// The root key is revoked already, and revoking a root key is final.
     #[error("the root key is revoked already")]
     RootKeyAlreadyRevoked,
+    /// No application has this id.
+    #[error("no application has this id")]
+    ApplicationUnknown,
+    /// An application with this id exists; ids are drawn at random, so this is a repeated command.
+    #[error("an application with this id exists already")]
+    ApplicationExists,
+    /// The application was deleted.
+    #[error("the application was deleted")]
+    ApplicationDeleted,
     /// The caller expected another version.
     #[error("the version is {actual} now, not {expected}; read it again and decide anew")]
     VersionConflict {

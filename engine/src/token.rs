@@ -1,7 +1,7 @@
-//! The secret string of a key or a root key: made, checked and digested here.
+//! The secret string of a key or of a caller: made, checked and digested here.
 //!
-//! A key's token is `<prefix>_<environment>_<43 base62 digits of 32 random bytes><6 base62 digits of a CRC-32>`, a root
-//! key's `klroot_<43><6>`. base62 is `0-9A-Za-z`; both numbers are big-endian and zero-padded; the CRC is zlib's over
+//! A key's token is `<prefix>_<environment>_<43 base62 digits of 32 random bytes><6 base62 digits of a CRC-32>`, a
+//! caller's secret `<word>_<43><6>`, where the word tells what it is for ([`SecretKind`]). base62 is `0-9A-Za-z`; both numbers are big-endian and zero-padded; the CRC is zlib's over
 //! all ASCII before it. The checksum lets secret scanners and this service tell a mistyped or made-up token without any
 //! lookup; it proves nothing else.
 
@@ -19,12 +19,34 @@ const SECRET_DIGITS: usize = 43;
 const CHECKSUM_DIGITS: usize = 6;
 const START_DIGITS: usize = 4;
 const LAST_DIGITS: usize = 4;
-const ROOT_PREFIX: &str = "klroot";
 
 /// No token is longer than this many bytes.
 pub const TOKEN_LEN_MAX: usize = TokenPrefix::LEN_MAX + "_preview_".len() + SECRET_DIGITS + CHECKSUM_DIGITS;
 
-/// What a key's tokens begin with: `kl`, or what its API sets; `[a-z][a-z0-9]{0,15}`, but not `klroot`.
+/// What the secret of a caller is for; its word stands before the digits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SecretKind {
+    /// A root key's token.
+    RootKey,
+    /// An application's client secret.
+    ClientSecret,
+}
+
+impl SecretKind {
+    /// All kinds.
+    pub const ALL: [Self; 2] = [Self::RootKey, Self::ClientSecret];
+
+    /// The word before the digits.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::RootKey => "klroot",
+            Self::ClientSecret => "klsecret",
+        }
+    }
+}
+
+/// What a key's tokens begin with: `kl`, or what its API sets; `[a-z][a-z0-9]{0,15}`, but no word of a [`SecretKind`].
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TokenPrefix(Box<str>);
@@ -36,10 +58,10 @@ impl TokenPrefix {
     /// Checks and takes a prefix.
     ///
     /// # Errors
-    /// When it has another form, or is the one reserved for root keys.
+    /// When it has another form, or is one that is kept for the secrets of callers.
     pub fn new(text: &str) -> Result<Self, crate::text::InvalidText> {
-        if text == ROOT_PREFIX {
-            return Err(crate::text::InvalidText::new("klroot is kept for root keys; choose another"));
+        if SecretKind::ALL.iter().any(|kind| kind.word() == text) {
+            return Err(crate::text::InvalidText::new("is kept for the secrets of callers; choose another"));
         }
         if !is_prefix(text.as_bytes()) {
             return Err(crate::text::InvalidText::new(
@@ -140,7 +162,15 @@ impl Token {
     /// # Errors
     /// When the random number generator fails.
     pub fn generate_root<R: TryCryptoRng>(rng: &mut R) -> Result<Self, R::Error> {
-        Self::generate_after(&[ROOT_PREFIX, "_"], rng)
+        Self::generate_secret(SecretKind::RootKey, rng)
+    }
+
+    /// Makes a caller's secret out of 32 random bytes.
+    ///
+    /// # Errors
+    /// When the random number generator fails.
+    pub fn generate_secret<R: TryCryptoRng>(kind: SecretKind, rng: &mut R) -> Result<Self, R::Error> {
+        Self::generate_after(&[kind.word(), "_"], rng)
     }
 
     fn generate_after<R: TryCryptoRng>(lead: &[&str], rng: &mut R) -> Result<Self, R::Error> {
@@ -245,7 +275,15 @@ impl<'a> PresentedToken<'a> {
     /// # Errors
     /// When the form or the checksum is wrong.
     pub fn parse_root(text: &'a str) -> Result<Self, MalformedToken> {
-        if lead_of(text)? != ROOT_PREFIX {
+        Self::parse_secret(SecretKind::RootKey, text)
+    }
+
+    /// Checks a caller's secret, without allocation.
+    ///
+    /// # Errors
+    /// When the form or the checksum is wrong.
+    pub fn parse_secret(kind: SecretKind, text: &'a str) -> Result<Self, MalformedToken> {
+        if lead_of(text)? != kind.word() {
             return Err(MalformedToken);
         }
         check_digits(text)

@@ -17,7 +17,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::actor::Actor;
 use crate::api::{Api, ApiCommand};
-use crate::id::{ApiId, EventId, KeyId, OrganizationId, RootKeyId};
+use crate::application::{Application, ApplicationCommand};
+use crate::id::{ApiId, ApplicationId, EventId, KeyId, OrganizationId, RootKeyId};
 use crate::key::{Key, KeyCommand};
 use crate::log::{self, CommandKey, EventLog, LogReader};
 use crate::organization::{Organization, OrganizationCommand};
@@ -43,6 +44,8 @@ pub enum Command {
     Api(ApiId, ApiCommand),
     /// For a root key.
     RootKey(RootKeyId, RootKeyCommand),
+    /// For an application.
+    Application(ApplicationId, ApplicationCommand),
 }
 
 impl Command {
@@ -54,6 +57,7 @@ impl Command {
             Self::Organization(id, _) => StreamId::Organization(id.clone()),
             Self::Api(id, _) => StreamId::Api(*id),
             Self::RootKey(id, _) => StreamId::RootKey(*id),
+            Self::Application(id, _) => StreamId::Application(*id),
         }
     }
 }
@@ -94,6 +98,8 @@ pub enum Aggregate {
     Api(Api),
     /// A root key.
     RootKey(RootKey),
+    /// An application.
+    Application(Application),
 }
 
 impl Aggregate {
@@ -112,6 +118,10 @@ impl Aggregate {
             (StreamId::RootKey(_), None) => RootKey::apply(None, record).map(Self::RootKey),
             (StreamId::RootKey(_), Some(Self::RootKey(root_key))) => {
                 RootKey::apply(Some(root_key), record).map(Self::RootKey)
+            }
+            (StreamId::Application(_), None) => Application::apply(None, record).map(Self::Application),
+            (StreamId::Application(_), Some(Self::Application(application))) => {
+                Application::apply(Some(application), record).map(Self::Application)
             }
             _ => None,
         }

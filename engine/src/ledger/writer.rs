@@ -12,6 +12,7 @@ use super::{
     Aggregate, Command, Committed, Counters, Error, GROUP_LEN_MAX, Message, Observer, Reply, Request,
 };
 use crate::api::{self, Api};
+use crate::application::{self, ApplicationCommand};
 use crate::event::Event;
 use crate::id::{ApiId, EventId, OrganizationId};
 use crate::key::{self, KeyCommand, KeyState};
@@ -424,6 +425,18 @@ impl State {
                     (None, RootKeyCommand::Revoke) => None,
                 };
                 root_key::decide(root_key, command, now).map(|events| (events, organization_id))
+            }
+            Command::Application(_, command) => {
+                let application = aggregate.and_then(|aggregate| match aggregate {
+                    Aggregate::Application(application) => Some(application),
+                    _ => None,
+                });
+                let organization_id = match (application, command) {
+                    (Some(application), _) => application.organization_id.clone(),
+                    (None, ApplicationCommand::Create { organization_id, .. }) => organization_id.clone(),
+                    (None, _) => None,
+                };
+                application::decide(application, command, now).map(|events| (events, organization_id))
             }
         };
         Ok(Some(decided))

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::id::{ApiId, KeyId, OrganizationId, RootKeyId};
+use crate::id::{ApiId, ApplicationId, KeyId, OrganizationId, RootKeyId};
 
 /// The kind of aggregate. The numbers are stored (docs/format.md) and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,14 +15,17 @@ pub enum StreamKind {
     Api,
     /// A root key.
     RootKey,
+    /// An application.
+    Application,
 }
 
 impl StreamKind {
-    const TABLE: [(Self, u8, &'static str); 4] = [
+    const TABLE: [(Self, u8, &'static str); 5] = [
         (Self::Key, 1, "key"),
         (Self::Organization, 2, "organization"),
         (Self::Api, 3, "api"),
         (Self::RootKey, 4, "root_key"),
+        (Self::Application, 6, "application"),
     ];
 }
 
@@ -39,6 +42,8 @@ pub enum StreamId {
     Api(ApiId),
     /// A root key.
     RootKey(RootKeyId),
+    /// An application.
+    Application(ApplicationId),
 }
 
 impl StreamId {
@@ -50,6 +55,7 @@ impl StreamId {
             Self::Organization(_) => StreamKind::Organization,
             Self::Api(_) => StreamKind::Api,
             Self::RootKey(_) => StreamKind::RootKey,
+            Self::Application(_) => StreamKind::Application,
         }
     }
 
@@ -72,6 +78,7 @@ impl StreamId {
             Self::Organization(id) => key.extend(id.as_str().as_bytes()),
             Self::Api(id) => key.extend(id.to_u128().to_be_bytes()),
             Self::RootKey(id) => key.extend(id.to_u128().to_be_bytes()),
+            Self::Application(id) => key.extend(id.to_u128().to_be_bytes()),
         }
         key
     }
@@ -85,6 +92,7 @@ impl fmt::Display for StreamId {
             Self::Organization(id) => id.fmt(f),
             Self::Api(id) => id.fmt(f),
             Self::RootKey(id) => id.fmt(f),
+            Self::Application(id) => id.fmt(f),
         }
     }
 }

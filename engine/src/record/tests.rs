@@ -9,8 +9,11 @@ use proptest::prelude::*;
 use super::{ENTRY_LEN_MAX, Error, Record, StreamId, decode, encode};
 use crate::actor::{Actor, ActorKind};
 use crate::api::{ApiRegistered, ApiRenamed, ApiScopesChanged};
+use crate::application::{
+    ApplicationCreated, ApplicationPermissionsChanged, ApplicationPersonal, ApplicationSecretRotated,
+};
 use crate::event::{Event, EventType};
-use crate::id::{ApiId, EventId, KeyId, OrganizationId, RootKeyId};
+use crate::id::{ApiId, ApplicationId, EventId, KeyId, OrganizationId, RootKeyId};
 use crate::key::{
     Environment, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
     KeyMetadataChangedPersonal, KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal, KeyRotated,
@@ -151,6 +154,26 @@ fn event(event_type: EventType) -> BoxedStrategy<Event> {
             })
             .boxed(),
         EventType::RootKeyRevoked => Just(Event::RootKeyRevoked((), ())).boxed(),
+        EventType::ApplicationCreated => (digest(), hint(), vec(coded!(Permission), 0..20), name())
+            .prop_map(|(digest, hint, permissions, name)| {
+                let facts = ApplicationCreated { digest, hint, permissions };
+                Event::ApplicationCreated(facts, ApplicationPersonal { name })
+            })
+            .boxed(),
+        EventType::ApplicationRenamed => {
+            name().prop_map(|name| Event::ApplicationRenamed((), ApplicationPersonal { name })).boxed()
+        }
+        EventType::ApplicationPermissionsChanged => vec(coded!(Permission), 0..20)
+            .prop_map(|permissions| {
+                Event::ApplicationPermissionsChanged(ApplicationPermissionsChanged { permissions }, ())
+            })
+            .boxed(),
+        EventType::ApplicationSecretRotated => (digest(), hint())
+            .prop_map(|(digest, hint)| {
+                Event::ApplicationSecretRotated(ApplicationSecretRotated { digest, hint }, ())
+            })
+            .boxed(),
+        EventType::ApplicationDeleted => Just(Event::ApplicationDeleted((), ())).boxed(),
     }
 }
 
@@ -160,6 +183,7 @@ fn stream() -> impl Strategy<Value = StreamId> {
         organization_id().prop_map(StreamId::Organization),
         any::<u128>().prop_map(|id| StreamId::Api(ApiId::from_u128(id))),
         any::<u128>().prop_map(|id| StreamId::RootKey(RootKeyId::from_u128(id))),
+        any::<u128>().prop_map(|id| StreamId::Application(ApplicationId::from_u128(id))),
     ]
 }
 

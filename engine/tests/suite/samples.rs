@@ -2,8 +2,11 @@
 
 use keyledger_engine::actor::{Actor, ActorKind};
 use keyledger_engine::api::{ApiRegistered, ApiRenamed, ApiScopesChanged};
+use keyledger_engine::application::{
+    ApplicationCreated, ApplicationPermissionsChanged, ApplicationPersonal, ApplicationSecretRotated,
+};
 use keyledger_engine::event::{Event, EventType};
-use keyledger_engine::id::{ApiId, EventId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::id::{ApiId, ApplicationId, EventId, KeyId, OrganizationId, RootKeyId};
 use keyledger_engine::key::{
     Environment, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
     KeyMetadataChangedPersonal, KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal, KeyRotated,
@@ -137,6 +140,25 @@ pub(crate) fn event(event_type: EventType, full: bool) -> Event {
             Event::RootKeyCreated(facts, RootKeyCreatedPersonal { name })
         }
         EventType::RootKeyRevoked => Event::RootKeyRevoked((), ()),
+        EventType::ApplicationCreated => {
+            let permissions = if full {
+                Permission::names().map(|name| name.parse().unwrap()).collect()
+            } else {
+                vec![Permission::KeysVerify]
+            };
+            let facts = ApplicationCreated { digest: digest(50), hint: hint("klsecret"), permissions };
+            Event::ApplicationCreated(facts, ApplicationPersonal { name })
+        }
+        EventType::ApplicationRenamed => Event::ApplicationRenamed((), ApplicationPersonal { name }),
+        EventType::ApplicationPermissionsChanged => {
+            let permissions = if full { vec![Permission::KeysRead, Permission::EventsRead] } else { vec![] };
+            Event::ApplicationPermissionsChanged(ApplicationPermissionsChanged { permissions }, ())
+        }
+        EventType::ApplicationSecretRotated => Event::ApplicationSecretRotated(
+            ApplicationSecretRotated { digest: digest(60), hint: hint("klsecret") },
+            (),
+        ),
+        EventType::ApplicationDeleted => Event::ApplicationDeleted((), ()),
     }
 }
 
@@ -148,6 +170,8 @@ fn stream(event_type: EventType) -> StreamId {
         StreamId::Organization(organization("acme"))
     } else if name.starts_with("Api") {
         StreamId::Api(ApiId::from_u128(ULID + 3))
+    } else if name.starts_with("Application") {
+        StreamId::Application(ApplicationId::from_u128(ULID + 5))
     } else {
         StreamId::RootKey(RootKeyId::from_u128(ULID + 4))
     }

@@ -82,11 +82,19 @@ fn data(event: &Event) -> Value {
             &facts.hint,
             [("name", value(&personal.name)), ("permissions", value(&facts.permissions))],
         ),
+        Event::ApplicationCreated(facts, personal) => with_hint(
+            &facts.hint,
+            [("name", value(&personal.name)), ("permissions", value(&facts.permissions))],
+        ),
+        Event::ApplicationRenamed((), personal) => json!({ "name": personal.name }),
+        Event::ApplicationPermissionsChanged(facts, ()) => json!({ "permissions": facts.permissions }),
+        Event::ApplicationSecretRotated(facts, ()) => with_hint(&facts.hint, []),
         Event::KeyReactivated((), ())
         | Event::KeyDeleted((), ())
         | Event::OrganizationDeleted((), ())
         | Event::ApiDeleted((), ())
-        | Event::RootKeyRevoked((), ()) => json!({}),
+        | Event::RootKeyRevoked((), ())
+        | Event::ApplicationDeleted((), ()) => json!({}),
     }
 }
 

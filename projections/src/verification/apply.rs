@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use keyledger_engine::api::Api;
+use keyledger_engine::application::Application;
 use keyledger_engine::event::Event;
-use keyledger_engine::id::{ApiId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::id::{ApiId, ApplicationId, KeyId, OrganizationId, RootKeyId};
 use keyledger_engine::key::{KeyCreated, KeyCreatedPersonal, KeyRotated, PreviousToken};
 use keyledger_engine::organization::Organization;
 use keyledger_engine::position::Position;
@@ -57,6 +58,7 @@ impl VerificationIndex {
             StreamId::Organization(id) => self.apply_to_organization(&mut writer, id, record),
             StreamId::Api(id) => self.apply_to_api(&mut writer, *id, record),
             StreamId::RootKey(id) => self.apply_to_root_key(&mut writer, *id, record),
+            StreamId::Application(id) => self.apply_to_application(*id, record),
         }
         .map_err(not_applicable)?;
         self.position.store(record.position.get(), Ordering::Release);
@@ -103,6 +105,14 @@ impl VerificationIndex {
         let after = RootKey::apply(before, record).ok_or_else(|| does_not_follow(record))?;
         self.put_root_token(writer, &after)?;
         self.root_keys.insert(id, after);
+        self.end_authentication_epoch();
+        Ok(())
+    }
+
+    fn apply_to_application(&self, id: ApplicationId, record: &Record) -> Result<(), Reason> {
+        let before = self.applications.get(&id).map(Arc::unwrap_or_clone);
+        let after = Application::apply(before, record).ok_or_else(|| does_not_follow(record))?;
+        self.applications.insert(id, after);
         self.end_authentication_epoch();
         Ok(())
     }

@@ -32,6 +32,7 @@ impl VerificationIndex {
         differing(&self.organizations, &other.organizations)
             .or_else(|| differing(&self.apis, &other.apis))
             .or_else(|| differing(&self.root_keys, &other.root_keys))
+            .or_else(|| differing(&self.applications, &other.applications))
             .or_else(|| differing_flag(writer, other_writer))
             .or_else(|| self.differing_root_token(other))
             .or_else(|| self.differing_key(other, writer, other_writer))

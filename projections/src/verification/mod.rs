@@ -7,7 +7,7 @@
 //! event stops all keys of an organization. An entry is never changed in place but replaced as a whole; what a reader
 //! sees is a key before an event or after it, never in between.
 //!
-//! The index also holds the directory of organizations, APIs and root keys, and knows which commands Keyledger itself
+//! The index also holds the directory of organizations, APIs, root keys and applications, and knows which commands Keyledger itself
 //! still owes: the expiry of keys whose time has come, and the deletion of keys whose organization is gone.
 //!
 //! A restart loads the last snapshot ([`VerificationIndex::save_snapshot_with`], [`VerificationIndex::load_snapshot`])
@@ -30,7 +30,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use keyledger_engine::api::Api;
-use keyledger_engine::id::{ApiId, EventId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::application::Application;
+use keyledger_engine::id::{ApiId, ApplicationId, EventId, KeyId, OrganizationId, RootKeyId};
 use keyledger_engine::organization::Organization;
 use keyledger_engine::position::Position;
 use keyledger_engine::root_key::RootKey;
@@ -55,13 +56,14 @@ pub struct VerificationIndex {
     /// Stored after all that the record changes.
     position: AtomicU64,
     is_poisoned: AtomicBool,
-    /// Counts what may end a root key; raised after the change and before the command is answered.
+    /// Counts what may end a caller's authentication; raised after the change and before the command is answered.
     authentication_epoch: AtomicU64,
     tokens: TokenMap,
     root_tokens: DigestMap<32, RootToken>,
     organizations: Directory<OrganizationId, Organization>,
     apis: Directory<ApiId, Api>,
     root_keys: Directory<RootKeyId, RootKey>,
+    applications: Directory<ApplicationId, Application>,
     positions: watch::Sender<Position>,
     poison: OnceLock<String>,
     writer: Mutex<WriterState>,
@@ -96,6 +98,7 @@ impl VerificationIndex {
             organizations: Directory::new(),
             apis: Directory::new(),
             root_keys: Directory::new(),
+            applications: Directory::new(),
             positions: watch::Sender::new(Position::START),
             poison: OnceLock::new(),
             writer: Mutex::default(),
@@ -154,11 +157,29 @@ impl VerificationIndex {
         is_active.then(|| Arc::clone(&found.root_key))
     }
 
-    /// Changes with everything that may end a root key. What [`authenticate_root_key`](Self::authenticate_root_key) said
+    /// Changes with everything that may end a caller's authentication before its time. What
+    /// [`authenticate_root_key`](Self::authenticate_root_key) and [`active_application`](Self::active_application) said
     /// holds as long as the epoch is still the one that was read before asking.
     #[must_use]
     pub fn authentication_epoch(&self) -> u64 {
         self.authentication_epoch.load(Ordering::Acquire)
+    }
+
+    /// The application with this id, if it may call: not when it is unknown or deleted, or bound to an organization that
+    /// was deleted, and none at all in a [poisoned](Self::poisoned) index.
+    #[must_use]
+    pub fn active_application(&self, id: ApplicationId) -> Option<Arc<Application>> {
+        if self.is_poisoned.load(Ordering::Acquire) {
+            return None;
+        }
+        let application = self.applications.get(&id).filter(|it| it.deleted_at.is_none())?;
+        let is_active = application.organization_id.as_ref().is_none_or(|id| self.is_active(id));
+        is_active.then_some(application)
+    }
+
+    /// Whether an organization is there.
+    fn is_active(&self, id: &OrganizationId) -> bool {
+        self.organizations.get(id).is_some_and(|organization| organization.deleted_at.is_none())
     }
 
     fn end_authentication_epoch(&self) {
@@ -189,6 +210,12 @@ impl VerificationIndex {
         self.root_keys.get(&id)
     }
 
+    /// The application with this id, deleted or not.
+    #[must_use]
+    pub fn application(&self, id: ApplicationId) -> Option<Arc<Application>> {
+        self.applications.get(&id)
+    }
+
     /// At most `limit` organizations after the id given, in the order of ids, deleted ones too.
     #[must_use]
     pub fn organizations(&self, after: Option<&OrganizationId>, limit: usize) -> Vec<Arc<Organization>> {
@@ -205,6 +232,12 @@ impl VerificationIndex {
     #[must_use]
     pub fn root_keys(&self, after: Option<&RootKeyId>, limit: usize) -> Vec<Arc<RootKey>> {
         self.root_keys.page(after, limit)
+    }
+
+    /// At most `limit` applications after the id given, in the order of ids, deleted ones too.
+    #[must_use]
+    pub fn applications(&self, after: Option<&ApplicationId>, limit: usize) -> Vec<Arc<Application>> {
+        self.applications.page(after, limit)
     }
 
     /// How many organizations there are, deleted ones included.

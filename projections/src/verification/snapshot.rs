@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use keyledger_engine::api::Api;
+use keyledger_engine::application::Application;
 use keyledger_engine::id::{ApiId, EventId, KeyId, OrganizationId};
 use keyledger_engine::key::{Environment, PreviousToken};
 use keyledger_engine::log::LogId;
@@ -41,7 +42,7 @@ use super::writer_state::{KeyPlace, WriterState};
 
 const MAGIC: [u8; 8] = *b"KLVERIFY";
 /// Changes with anything below, and with the aggregates of the engine that are stored as they are.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 const HEADER_LEN: usize = 8 + 4 + 16 + 8 + 32;
 const HASH_LEN: usize = 32;
 const BUFFER_LEN: usize = 1 << 20;
@@ -87,6 +88,7 @@ struct Counts {
     organizations: usize,
     apis: usize,
     root_keys: usize,
+    applications: usize,
     scope_lists: usize,
     keys: usize,
     live_tokens: usize,
@@ -198,6 +200,7 @@ impl VerificationIndex {
         organizations.sort_unstable_by_key(|organization| organization.number);
         let apis = self.apis.page(None, usize::MAX);
         let root_keys = self.root_keys.page(None, usize::MAX);
+        let applications = self.applications.page(None, usize::MAX);
         let guard = self.tokens.guard();
         let keys = || {
             writer.keys.iter().map(|(place, digest)| match self.tokens.get(digest, &guard) {
@@ -221,6 +224,7 @@ impl VerificationIndex {
                 organizations: organizations.len(),
                 apis: apis.len(),
                 root_keys: root_keys.len(),
+                applications: applications.len(),
                 scope_lists: scope_lists.len(),
                 keys: writer.keys.len(),
                 live_tokens: writer.keys.len() + previous_tokens,
@@ -238,6 +242,7 @@ impl VerificationIndex {
         }
         apis.iter().try_for_each(|api| put(out, api))?;
         root_keys.iter().try_for_each(|root_key| put(out, root_key))?;
+        applications.iter().try_for_each(|application| put(out, application))?;
         scope_lists.iter().try_for_each(|list| put(out, list))?;
         for key in keys() {
             let (place, digest, key) = key?;
@@ -305,6 +310,10 @@ fn read_body<R: Read>(values: &mut Values<R>) -> Result<VerificationIndex, Snaps
         let root_key: RootKey = values.next()?;
         index.put_root_token(&mut writer, &root_key).map_err(unusable)?;
         index.root_keys.insert(root_key.id, root_key);
+    }
+    for _ in 0..counts.applications {
+        let application: Application = values.next()?;
+        index.applications.insert(application.id, application);
     }
     let mut scope_lists = Vec::new();
     for _ in 0..counts.scope_lists {

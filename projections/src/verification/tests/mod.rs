@@ -8,8 +8,9 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use keyledger_engine::actor::Actor;
+use keyledger_engine::application::{ApplicationCreated, ApplicationPersonal};
 use keyledger_engine::event::Event;
-use keyledger_engine::id::{EventId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::id::{ApplicationId, EventId, KeyId, OrganizationId, RootKeyId};
 use keyledger_engine::key::{
     Environment, KeyCreated, KeyCreatedPersonal, KeyRevoked, KeyRevokedPersonal, Owner, RevocationReason,
 };
@@ -20,7 +21,7 @@ use keyledger_engine::record::{Record, StreamId};
 use keyledger_engine::root_key::{Permission, RootKeyCreated, RootKeyCreatedPersonal};
 use keyledger_engine::text::Name;
 use keyledger_engine::time::Timestamp;
-use keyledger_engine::token::{Token, TokenPrefix};
+use keyledger_engine::token::{SecretKind, Token, TokenPrefix};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
@@ -106,6 +107,17 @@ impl History {
         let event = Event::RootKeyCreated(facts, RootKeyCreatedPersonal { name: None });
         (self.record(StreamId::RootKey(id), None, event), token)
     }
+
+    fn application(&mut self, id: ApplicationId, organization_id: Option<OrganizationId>) -> Record {
+        let secret = Token::generate_secret(SecretKind::ClientSecret, &mut self.rng).unwrap();
+        let facts = ApplicationCreated {
+            digest: secret.digest(),
+            hint: secret.hint(),
+            permissions: vec![Permission::KeysVerify],
+        };
+        let event = Event::ApplicationCreated(facts, ApplicationPersonal { name: None });
+        self.record(StreamId::Application(id), organization_id, event)
+    }
 }
 
 fn revoked() -> Event {
@@ -173,6 +185,31 @@ fn a_poisoned_index_accepts_no_token() {
     assert_eq!(code(&index, token.expose(), history.now), Code::NotFound);
     assert_eq!(code(&index, "kl_live_x", history.now), Code::Malformed);
     assert!(index.authenticate_root_key(root_token.expose()).is_none());
+}
+
+#[test]
+fn an_application_stops_with_its_deletion_or_its_organization() {
+    let mut history = History::new();
+    let index = VerificationIndex::new();
+    let acme: OrganizationId = "acme".parse().unwrap();
+    let (free, bound) = (ApplicationId::from_u128(1), ApplicationId::from_u128(2));
+    index.apply(&history.organization(&acme)).unwrap();
+    index.apply(&history.application(free, None)).unwrap();
+    index.apply(&history.application(bound, Some(acme.clone()))).unwrap();
+    assert!(index.active_application(free).is_some() && index.active_application(bound).is_some());
+
+    let epoch = index.authentication_epoch();
+    let deleted = Event::OrganizationDeleted((), ());
+    index.apply(&history.record(StreamId::Organization(acme.clone()), Some(acme), deleted)).unwrap();
+    assert_ne!(index.authentication_epoch(), epoch);
+    assert!(index.active_application(free).is_some() && index.active_application(bound).is_none());
+
+    let epoch = index.authentication_epoch();
+    let deleted = Event::ApplicationDeleted((), ());
+    index.apply(&history.record(StreamId::Application(free), None, deleted)).unwrap();
+    assert_ne!(index.authentication_epoch(), epoch);
+    assert!(index.active_application(free).is_none());
+    assert!(index.application(free).is_some(), "it is still known");
 }
 
 #[test]

@@ -141,6 +141,8 @@ impl Model {
             StreamId::RootKey(id) => {
                 replace(&mut self.root_keys, |it| it.id == *id, |it| RootKey::apply(it, record));
             }
+            // The steps make none.
+            StreamId::Application(_) => {}
         }
     }
 

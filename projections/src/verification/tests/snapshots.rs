@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use keyledger_engine::id::{KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::id::{ApplicationId, KeyId, OrganizationId, RootKeyId};
 use keyledger_engine::log::LogId;
 use keyledger_engine::position::Position;
 use keyledger_engine::record::StreamId;
@@ -99,6 +99,7 @@ fn a_restored_index_is_the_one_that_a_replay_makes() {
     let (replayed, other) = (VerificationIndex::new(), VerificationIndex::new());
     let acme: OrganizationId = "acme".parse().unwrap();
     let mut records = vec![history.organization(&acme), history.root_key(RootKeyId::from_u128(1)).0];
+    records.push(history.application(ApplicationId::from_u128(1), Some(acme.clone())));
     records.extend((1..=9).map(|id| history.key(KeyId::from_u128(id), &acme).0));
     for record in &records {
         replayed.apply(record).unwrap();
