@@ -7,8 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
 /// Counts the pieces that were written to a connection. What a client sends does not count,
 /// so that dripping headers byte by byte keeps no connection open.
@@ -35,31 +35,42 @@ impl Activity {
     }
 }
 
-/// A connection whose writes are noted.
-pub struct NotedStream {
-    stream: TcpStream,
+/// A connection whose writes are noted, and to which bytes that were read can be put back.
+pub struct NotedStream<S> {
+    stream: S,
     activity: Arc<Activity>,
+    unread: BytesMut,
 }
 
-impl NotedStream {
+impl<S> NotedStream<S> {
     /// Notes the writes of `stream` in `activity`.
     #[must_use]
-    pub const fn new(stream: TcpStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+    pub fn new(stream: S, activity: Arc<Activity>) -> Self {
+        Self { stream, activity, unread: BytesMut::new() }
+    }
+
+    /// Has these bytes read first, in the place of any others that were put back before.
+    pub fn put_back(&mut self, bytes: BytesMut) {
+        self.unread = bytes;
     }
 }
 
-impl AsyncRead for NotedStream {
+impl<S: AsyncRead + Unpin> AsyncRead for NotedStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        if self.unread.has_remaining() {
+            let length = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_read(context, buffer)
     }
 }
 
-impl AsyncWrite for NotedStream {
+impl<S: AsyncWrite + Unpin> AsyncWrite for NotedStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,

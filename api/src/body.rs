@@ -211,13 +211,17 @@ pub fn malformed(error: &serde_json::Error) -> Problem {
 /// # Errors
 /// `unsupported_media_type`.
 pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
-    let media_type = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
-    let essence = media_type.split(';').next().unwrap_or("").trim();
-    if essence.eq_ignore_ascii_case("application/json") {
-        Ok(())
-    } else {
-        Err(Problem::of(Code::UnsupportedMediaType))
+    match headers.get(header::CONTENT_TYPE) {
+        Some(media_type) if is_json(media_type.as_bytes()) => Ok(()),
+        _ => Err(Problem::of(Code::UnsupportedMediaType)),
     }
+}
+
+/// Whether a media type says JSON, whatever its parameters (RFC 9110 §8.3.1).
+#[must_use]
+pub fn is_json(media_type: &[u8]) -> bool {
+    let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
+    essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
 /// Reads a body of at most [`BODY_LEN_MAX`].

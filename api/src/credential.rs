@@ -1,47 +1,42 @@
 //! The credential that a connection carried last. Clients keep their connections and send the same root key with every
 //! request; comparing it with the one before is cheaper than digesting it again.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
-use http::{HeaderMap, header};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use keyledger_engine::root_key::RootKey;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-use crate::caller::{API_KEY_HEADER, authenticate};
-use crate::problem::{Code, Problem};
+use crate::caller::authenticate;
 use crate::service::Service;
 
 /// What was last found good on one connection.
 #[derive(Default)]
-pub struct LastCredential(Mutex<Option<Accepted>>);
+pub struct LastCredential(Option<Accepted>);
 
 struct Accepted {
-    header: Zeroizing<Vec<u8>>,
+    name: HeaderName,
+    value: Zeroizing<Vec<u8>>,
     root_key: Arc<RootKey>,
     /// The epoch before it was found good: whatever may end it since has raised the index's.
     epoch: u64,
 }
 
 impl LastCredential {
-    /// Finds the root key that a call carries, as [`authenticate`](crate::caller::authenticate) does.
-    ///
-    /// # Errors
-    /// `unauthenticated`.
-    pub fn authenticate(&self, service: &Service, headers: &HeaderMap) -> Result<Arc<RootKey>, Problem> {
+    /// Finds the root key that a header carries, as [`authenticate`] does; none when there is none.
+    pub fn authenticate(&mut self, service: &Service, name: &HeaderName, value: &[u8]) -> Option<&RootKey> {
         let epoch = service.index.authentication_epoch();
-        let value = headers.get(header::AUTHORIZATION).or_else(|| headers.get(API_KEY_HEADER));
-        let Some(value) = value else { return Err(Problem::of(Code::Unauthenticated)) };
-        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(accepted) = last.as_ref()
-            && accepted.epoch == epoch
-            && bool::from(accepted.header.ct_eq(value.as_bytes()))
-        {
-            return Ok(Arc::clone(&accepted.root_key));
+        let is_same = |last: &Accepted| {
+            last.epoch == epoch && last.name == *name && bool::from(last.value.ct_eq(value))
+        };
+        if !self.0.as_ref().is_some_and(is_same) {
+            let mut header = HeaderValue::from_bytes(value).ok()?;
+            header.set_sensitive(true);
+            let root_key = authenticate(service, &HeaderMap::from_iter([(name.clone(), header)])).ok()?;
+            let value = Zeroizing::new(value.to_vec());
+            self.0 = Some(Accepted { name: name.clone(), value, root_key, epoch });
         }
-        let root_key = authenticate(service, headers)?;
-        let header = Zeroizing::new(value.as_bytes().to_vec());
-        *last = Some(Accepted { header, root_key: Arc::clone(&root_key), epoch });
-        Ok(root_key)
+        self.0.as_ref().map(|accepted| &*accepted.root_key)
     }
 }

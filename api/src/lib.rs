@@ -1,7 +1,8 @@
 //! Keyledger's HTTP interface: a thin layer that turns requests into commands and queries.
 //!
 //! * [`service`]: everything put together, from a data directory.
-//! * [`server`]: connections, their bounds, and the outermost layer of every answer.
+//! * [`server`] and [`connection`]: connections, their bounds, and the outermost layer of every answer.
+//! * [`fast_path`]: the plain verification, answered ahead of all that.
 //! * [`app`] and [`routes`]: the calls.
 //! * [`caller`], [`body`], [`query`], [`precondition`], [`idempotency`]: what calls share.
 //! * [`problem`]: every error's status and code.
@@ -12,9 +13,11 @@ pub mod app;
 pub mod body;
 pub mod caller;
 pub mod command;
+pub mod connection;
 pub mod credential;
 pub mod data_directory;
 pub mod event_stream;
+pub mod fast_path;
 pub mod housekeeper;
 pub mod idempotency;
 pub mod logging;

@@ -48,6 +48,10 @@ struct Serve {
     listen: SocketAddr,
     #[command(flatten)]
     data: Data,
+    /// Connections at a time; one more is told to come back. Each needs an open file.
+    #[arg(long, env = "KEYLEDGER_MAX_CONNECTIONS", default_value_t = 8_192, value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    max_connections: u32,
     /// How the log's lines look.
     #[arg(long, env = "KEYLEDGER_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -109,6 +113,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn run_service(serve: Serve) -> Outcome {
     logging::start(serve.log_format);
+    server::allow_open_files(serve.max_connections);
     let bootstrap = serve.bootstrap_root_key.map(Zeroizing::new);
     // Bound before the log is opened: an address in use must not cost a replay.
     let listener = std::net::TcpListener::bind(serve.listen).map_err(|error| {
@@ -133,7 +138,7 @@ fn run_service(serve: Serve) -> Outcome {
         let housekeeping = tokio::spawn(housekeeper::run(Arc::clone(&service)));
         let listener = TcpListener::from_std(listener)?;
         let stop = stop_signal(service.ledger.watch_head());
-        let served = server::serve(listener, Arc::clone(&service), router, stop).await;
+        let served = server::serve(listener, serve.max_connections, Arc::clone(&service), router, stop).await;
         let _ = housekeeping.await;
         served
     });

@@ -16,13 +16,19 @@ impl RequestId {
     /// Takes the caller's, if it is 1 to 128 visible ASCII characters, or draws one.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
-        let usable = |id: &&HeaderValue| {
-            (1..=LEN_MAX).contains(&id.len()) && id.as_bytes().iter().all(u8::is_ascii_graphic)
-        };
+        let usable = |id: &&HeaderValue| Self::is_usable(id.as_bytes());
         headers.get(HEADER).filter(usable).map_or_else(Self::draw, |id| Self(id.clone()))
     }
 
-    fn draw() -> Self {
+    /// Whether a caller's id is taken over.
+    #[must_use]
+    pub fn is_usable(id: &[u8]) -> bool {
+        (1..=LEN_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
+    }
+
+    /// Draws one.
+    #[must_use]
+    pub fn draw() -> Self {
         let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         let millis = time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0));
         let mut text = *b"req_00000000000000000000000000";
@@ -36,6 +42,12 @@ impl RequestId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()
+    }
+
+    /// The id as bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        self.0.as_bytes()
     }
 
     /// The id as a header's value.

@@ -9,6 +9,7 @@
 mod audit;
 mod bad_input;
 mod callers;
+mod connections;
 mod crash;
 mod data_directory;
 mod expiry;

@@ -1,5 +1,4 @@
-//! The calls that verify tokens. The single one is answered ahead of the router ([`verify`](super::verify)); it stands
-//! here too so that the document describes it and other methods on its path are refused as everywhere.
+//! The calls that verify tokens.
 
 use std::sync::Arc;
 
@@ -11,5 +10,5 @@ use crate::service::Service;
 
 /// The calls about tokens.
 pub fn router() -> OpenApiRouter<Arc<Service>> {
-    OpenApiRouter::new().routes(routes!(verify::verify_routed)).routes(routes!(verify::verify_batch))
+    OpenApiRouter::new().routes(routes!(verify::verify)).routes(routes!(verify::verify_batch))
 }

@@ -1,19 +1,13 @@
 //! Verification: is this token good, and for what? The one call that is made for every request to a customer's API, so
-//! it is answered ahead of the router, without a copy of what it reads.
+//! its plain form is answered ahead of the router ([`fast_path`](crate::fast_path)), without a copy of what it reads.
 
 use std::borrow::Cow;
-use std::pin::pin;
 use std::sync::Arc;
-use std::task::Poll;
-use std::time::Duration;
 
-use axum::BoxError;
 use axum::body::Body;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, header};
-use http_body_util::BodyExt;
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, header};
 use keyledger_engine::id::OrganizationId;
 use keyledger_engine::key::Environment;
 use keyledger_engine::position::Position;
@@ -25,19 +19,16 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::body::{BODY_LEN_MAX, Checks, Field, Json, check_media_type, malformed, parsed, set, text};
-use crate::caller::{Caller, require};
-use crate::credential::LastCredential;
-use crate::precondition::{MIN_POSITION, POSITION, position_value, reach_min_position};
-use crate::problem::{Code, Problem, ProblemBody};
+use crate::body::{Checks, Field, Json, check_media_type, malformed, parsed, read_body, set, text};
+use crate::caller::Caller;
+use crate::precondition::{POSITION, position_value, reach_min_position};
+use crate::problem::{Problem, ProblemBody};
 use crate::service::Service;
 
 /// The path of the call.
 pub const PATH: &str = "/v1/keys/verify";
 /// A batch may have this many tokens.
 pub const BATCH_LEN_MAX: usize = 1_000;
-/// A body that does not come at once may take this long.
-const BODY_TIME_MAX: Duration = Duration::from_secs(10);
 /// Scopes that a question may ask for.
 const SCOPES_MAX: usize = 100;
 
@@ -214,60 +205,55 @@ struct Asked<'a> {
         (status = 422, body = ProblemBody, description = "`invalid_request`"),
         (status = 503, body = ProblemBody, description = "`position_not_reached`"),
     ))]
-pub async fn verify_routed(State(service): State<Arc<Service>>, request: Request<Body>) -> Response {
-    let (parts, body) = request.into_parts();
-    respond(&service, &LastCredential::default(), &parts.headers, body).await
+pub async fn verify(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    caller.require(Permission::KeysVerify)?;
+    check_media_type(&headers)?;
+    reach_min_position(&headers, &service.index.watch()).await?;
+    let bytes = read_body(body).await?;
+    let mut json = Vec::with_capacity(512);
+    let now = service.now();
+    let position = match write_plain_verdict(&service, &caller.root_key, &bytes, now, &mut json) {
+        Some(position) => position,
+        None => write_verdict(&service, &caller.root_key, &bytes, now, &mut json)?,
+    };
+    Ok(json_response(json, position))
 }
 
-/// The answer to a verification, whatever it is.
-pub async fn respond<B>(
+/// Answers a body as it usually comes from a caller who may verify; none, and nothing written, when there is anything
+/// unusual about either.
+pub fn write_plain_verdict(
     service: &Service,
-    credential: &LastCredential,
-    headers: &HeaderMap,
-    body: B,
-) -> Response
-where
-    B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>>,
-{
-    verify(service, credential, headers, body).await.unwrap_or_else(IntoResponse::into_response)
-}
-
-async fn verify<B>(
-    service: &Service,
-    credential: &LastCredential,
-    headers: &HeaderMap,
-    body: B,
-) -> Result<Response, Problem>
-where
-    B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>>,
-{
-    let caller = credential.authenticate(service, headers)?;
-    require(&caller, Permission::KeysVerify)?;
-    check_media_type(headers)?;
-    if headers.contains_key(MIN_POSITION) {
-        reach_min_position(headers, &service.index.watch()).await?;
+    caller: &RootKey,
+    bytes: &[u8],
+    now: Timestamp,
+    json: &mut Vec<u8>,
+) -> Option<Position> {
+    if !Permission::KeysVerify.is_granted_by(&caller.permissions) {
+        return None;
     }
-    let bytes = read_promptly(body).await?;
-    answer(service, &caller, &bytes)
-}
-
-fn answer(service: &Service, caller: &RootKey, bytes: &[u8]) -> Result<Response, Problem> {
-    let Ok(body) = serde_json::from_slice::<Borrowed<'_>>(bytes) else {
-        return answer_checked(service, caller, bytes);
-    };
-    let Ok(environment) = body.environment.as_deref().map(str::parse).transpose() else {
-        return answer_checked(service, caller, bytes);
-    };
+    let body = serde_json::from_slice::<Borrowed<'_>>(bytes).ok()?;
+    let environment = body.environment.as_deref().map(str::parse).transpose().ok()?;
     let scopes = body.scopes.unwrap_or_default();
     if scopes.len() > SCOPES_MAX {
-        return answer_checked(service, caller, bytes);
+        return None;
     }
     let asked = Asked { environment, api_id: body.api_id, organization_id: body.organization_id, scopes };
-    judge(service, caller, &body.token, &asked)
+    judge(service, caller, &body.token, &asked, now, json).ok()
 }
 
 /// Reads the body again, field by field: something is wrong with it, or unusual.
-fn answer_checked(service: &Service, caller: &RootKey, bytes: &[u8]) -> Result<Response, Problem> {
+fn write_verdict(
+    service: &Service,
+    caller: &RootKey,
+    bytes: &[u8],
+    now: Timestamp,
+    json: &mut Vec<u8>,
+) -> Result<Position, Problem> {
     let value: Value = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
     if !value.is_object() {
         return Err(Problem::field("", "must be a JSON object"));
@@ -285,7 +271,7 @@ fn answer_checked(service: &Service, caller: &RootKey, bytes: &[u8]) -> Result<R
     };
     checks.unknown(&body.unknown);
     checks.finish()?;
-    judge(service, caller, &token.unwrap_or_default(), &asked)
+    judge(service, caller, &token.unwrap_or_default(), &asked, now, json)
 }
 
 fn any_text() -> impl FnOnce(&Value) -> crate::body::Reading<String> {
@@ -297,15 +283,20 @@ fn asked_scopes(checks: &mut Checks, field: &Field) -> Vec<Cow<'static, str>> {
     checks.optional("scopes", field, read).unwrap_or_default().into_iter().map(Cow::Owned).collect()
 }
 
-fn judge(service: &Service, caller: &RootKey, token: &str, asked: &Asked<'_>) -> Result<Response, Problem> {
+fn judge(
+    service: &Service,
+    caller: &RootKey,
+    token: &str,
+    asked: &Asked<'_>,
+    now: Timestamp,
+    json: &mut Vec<u8>,
+) -> Result<Position, Problem> {
     with_question(asked, |question| {
-        let now = service.now();
         service.index.verify(token, question, now, |verdict| {
             service.metrics.verified(verdict.code);
             let body = VerdictBody::of(&verdict, caller.organization_id.as_ref());
-            let mut json = Vec::with_capacity(512);
-            serde_json::to_writer(&mut json, &body).map_err(|error| Problem::internal(&error))?;
-            Ok(json_response(json, verdict.position))
+            serde_json::to_writer(json, &body).map_err(|error| Problem::internal(&error))?;
+            Ok(verdict.position)
         })
     })
 }
@@ -395,36 +386,4 @@ fn tokens(value: &Value) -> crate::body::Reading<Vec<String>> {
         _ => Err(wrong(format!("/{index}"), "must be a string")),
     };
     items.iter().enumerate().map(read).collect()
-}
-
-/// Reads a body that is usually there already, in one piece; one that is not gets some time, and a bound on its size.
-async fn read_promptly<B>(body: B) -> Result<Bytes, Problem>
-where
-    B: hyper::body::Body<Data = Bytes, Error: Into<BoxError>>,
-{
-    let mut body = pin!(http_body_util::Limited::new(body, BODY_LEN_MAX));
-    let first = match futures_util::poll!(body.as_mut().frame()) {
-        Poll::Ready(first) => first,
-        Poll::Pending => in_time(body.as_mut().frame()).await?,
-    };
-    let Some(first) = first else { return Ok(Bytes::new()) };
-    let first = first.map_err(unreadable)?.into_data().unwrap_or_default();
-    if hyper::body::Body::is_end_stream(&*body) {
-        return Ok(first);
-    }
-    let rest = in_time(body.collect()).await?.map_err(unreadable)?;
-    Ok([first, rest.to_bytes()].concat().into())
-}
-
-async fn in_time<T>(reading: impl Future<Output = T>) -> Result<T, Problem> {
-    let late = |_| Problem::new(Code::MalformedRequest, "the body did not come in time");
-    tokio::time::timeout(BODY_TIME_MAX, reading).await.map_err(late)
-}
-
-fn unreadable(error: BoxError) -> Problem {
-    if error.is::<http_body_util::LengthLimitError>() {
-        Problem::of(Code::BodyTooLarge)
-    } else {
-        Problem::new(Code::MalformedRequest, "the body broke off")
-    }
 }

@@ -1,0 +1,150 @@
+//! One connection: its bytes, its requests in turn, and when it ends.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{ConnectInfo, MatchedPath};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, Request, StatusCode, header};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::activity::{Activity, NotedStream};
+use crate::fast_path::{Next, answer_verifications};
+use crate::problem::{Code, Problem};
+use crate::request_id::{self, RequestId};
+use crate::server::Stop;
+use crate::service::Service;
+
+/// All headers of a request, in bytes.
+const HEADERS_LEN_MAX: usize = 16 * 1024;
+/// A connection on which nothing is answered for this long, or at most twice as long, is closed.
+const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
+/// A request must be answered, or its stream begun, within this time.
+const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+
+/// What the requests of one connection share.
+pub struct Connection {
+    /// Who answers.
+    pub service: Arc<Service>,
+    /// The calls.
+    pub router: Router,
+    /// The other side's address.
+    pub peer: SocketAddr,
+}
+
+impl Connection {
+    /// Answers what comes until the other side closes, nothing happens for a minute, or the service stops.
+    pub async fn serve<S>(self, stream: S, stop: Stop)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let peer = self.peer;
+        let activity = Arc::new(Activity::default());
+        let stream = NotedStream::new(stream, Arc::clone(&activity));
+        let served = tokio::spawn(async move {
+            if let Err(error) = self.answer(stream, stop).await {
+                tracing::debug!(error, %peer, "a connection ended early");
+            }
+        });
+        // Beside the task that answers, so that no request has to look at the timer.
+        let answering = served.abort_handle();
+        tokio::select! {
+            _ = served => {}
+            () = activity.ceased(IDLE_TIME_MAX) => answering.abort(),
+        }
+    }
+
+    async fn answer<S>(
+        self,
+        mut stream: NotedStream<S>,
+        mut stop: Stop,
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        match answer_verifications(&mut stream, &self.service, stop.told()).await? {
+            Next::Closed => return Ok(()),
+            Next::HandOver(unread) => stream.put_back(unread),
+        }
+        let connection = Arc::new(self);
+        let respond = service_fn(|request| {
+            let connection = Arc::clone(&connection);
+            async move { Ok::<_, Infallible>(connection.respond(request).await) }
+        });
+        let mut serving = std::pin::pin!(
+            hyper::server::conn::http1::Builder::new()
+                .max_buf_size(HEADERS_LEN_MAX)
+                // The connection has a timer of its own.
+                .header_read_timeout(None)
+                .serve_connection(TokioIo::new(stream), respond)
+        );
+        tokio::select! {
+            biased;
+            served = serving.as_mut() => return Ok(served?),
+            () = stop.told() => {}
+        }
+        serving.as_mut().graceful_shutdown();
+        Ok(serving.await?)
+    }
+
+    /// Answers one request: the outermost layer, which knows the request's id.
+    async fn respond(&self, mut request: Request<Incoming>) -> Response {
+        let started = Instant::now();
+        let request_id = RequestId::of(request.headers());
+        let method = request.method().clone();
+        request.extensions_mut().insert(ConnectInfo(self.peer));
+        request.extensions_mut().insert(request_id.clone());
+        let answering = tower::ServiceExt::oneshot(self.router.clone(), request.map(Body::new));
+        let response = match tokio::time::timeout(REQUEST_TIME_MAX, answering).await {
+            Ok(Ok(response)) => response,
+            Err(_) => Problem::new(Code::Overloaded, "the answer took too long").into_response(),
+        };
+        let route = response.extensions().get::<MatchedPath>().cloned();
+        let response = finish(&self.service, response, &request_id);
+        let (status, micros) = (response.status(), started.elapsed().as_micros());
+        let route = route.as_ref().map_or("none", MatchedPath::as_str);
+        // What changed is in the audit trail, with the request's id; a line for every request is for who asks for it.
+        if status.is_server_error() {
+            tracing::warn!(%method, route, status = status.as_u16(), request_id = request_id.as_str(), micros, "request");
+        } else {
+            tracing::debug!(%method, route, status = status.as_u16(), request_id = request_id.as_str(), micros, "request");
+        }
+        response
+    }
+}
+
+/// Completes an answer: the request's id, and the body of a problem.
+fn finish(service: &Service, mut response: Response, request_id: &RequestId) -> Response {
+    if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+        if problem.code == Code::Overloaded {
+            service.metrics.overloaded.fetch_add(1, Ordering::Relaxed);
+        }
+        *response.body_mut() =
+            Body::from(serde_json::to_vec(&problem.body(request_id.as_str())).unwrap_or_default());
+        let headers = response.headers_mut();
+        // The router has measured the body that stood here before.
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    } else if response.status() == StatusCode::METHOD_NOT_ALLOWED {
+        let allow = response.headers().get(header::ALLOW).cloned();
+        let mut refused = Problem::of(Code::MethodNotAllowed).into_response();
+        if let Some(allow) = allow {
+            refused.headers_mut().insert(header::ALLOW, allow);
+        }
+        return finish(service, refused, request_id);
+    }
+    service.metrics.answered(response.status());
+    let headers = response.headers_mut();
+    headers.insert(request_id::HEADER, request_id.to_header());
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    response
+}
