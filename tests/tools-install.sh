@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what the tests (`test`) or the benchmarks (`bench`) drive from outside: real servers from Debian, and a
-# validator from PyPI in a virtual environment of its own. What is there already is left as it is.
+# validator from PyPI in a virtual environment of its own, and OAuth libraries from npm. What is there already is left as it is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -41,6 +41,8 @@ case $purpose in
 test)
   need nginx nginx-light
   need curl curl
+  need node nodejs
+  need npm npm
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   ;;
 bench)
@@ -65,4 +67,10 @@ assert m.version('openapi-spec-validator') == '${validator#*==}'" 2>/dev/null; t
   say "installing $validator into $tools"
   python3 -m venv "$tools"
   "$tools/bin/pip" install --quiet --disable-pip-version-check "$validator"
+fi
+
+if [ "$purpose" = test ] && ! cmp -s tests/node/package-lock.json tests/node/node_modules/.installed; then
+  say "installing the libraries of tests/node"
+  npm ci --prefix tests/node --no-audit --no-fund --ignore-scripts --silent
+  cp tests/node/package-lock.json tests/node/node_modules/.installed
 fi

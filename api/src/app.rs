@@ -20,8 +20,8 @@ use crate::service::Service;
     info(
         title = "Keyledger",
         description = "Issues, lists, changes, verifies and audits API keys. Every change is an event in a log that can be \
-            proven complete.\n\nEvery call carries a root key, as `Authorization: Bearer klroot_...` or \
-            `x-api-key: klroot_...`. Errors are RFC 9457 problems; each code has a page at `/problems/<code>`. Writes \
+            proven complete.\n\nEvery call carries a root key, or an access token that an application got at `/oauth2/token`, as \
+            `Authorization: Bearer ...` or `x-api-key: ...`. Errors are RFC 9457 problems; each code has a page at `/problems/<code>`. Writes \
             answer `Keyledger-Position`; reads take `Keyledger-Min-Position` and wait up to two seconds for it. A POST \
             with an `Idempotency-Key` takes place once in 24 hours.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
@@ -35,6 +35,8 @@ use crate::service::Service;
         (name = "Organizations", description = "The tenants that own keys"),
         (name = "APIs", description = "Resource servers whose scopes keys may carry"),
         (name = "Root keys", description = "Credentials of those who manage or check keys"),
+        (name = "Applications", description = "OAuth 2.0 clients: services that call by themselves"),
+        (name = "OAuth 2.0", description = "Access tokens for applications, and what clients discover"),
         (name = "Service", description = "How the service is doing"),
     ),
 )]
@@ -51,12 +53,16 @@ pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .merge(routes::organizations::router())
         .merge(routes::apis::router())
         .merge(routes::root_keys::router())
+        .merge(routes::applications::router())
+        .merge(routes::oauth::router())
         .merge(routes::status::router())
         .split_for_parts();
     one_operation_id_each(&mut document);
     let components = document.components.get_or_insert_default();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("klroot_...").build();
     components.add_security_scheme("root_key", SecurityScheme::Http(bearer));
+    let basic = HttpBuilder::new().scheme(HttpAuthScheme::Basic);
+    components.add_security_scheme("client", SecurityScheme::Http(basic.build()));
     let header = ApiKey::Header(ApiKeyValue::new("x-api-key"));
     components.add_security_scheme("x_api_key", SecurityScheme::ApiKey(header));
     (router, document)

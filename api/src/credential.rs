@@ -1,14 +1,15 @@
-//! The credential that a connection carried last. Clients keep their connections and send the same root key with every
+//! The credential that a connection carried last. Clients keep their connections and send the same credential with every
 //! request; comparing it with the one before is cheaper than digesting it again.
 
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use keyledger_engine::root_key::RootKey;
+use keyledger_engine::time::Timestamp;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::caller::authenticate;
+use crate::principal::Principal;
 use crate::service::Service;
 
 /// What was last found good on one connection.
@@ -18,25 +19,34 @@ pub struct LastCredential(Option<Accepted>);
 struct Accepted {
     name: HeaderName,
     value: Zeroizing<Vec<u8>>,
-    root_key: Arc<RootKey>,
+    principal: Arc<Principal>,
     /// The epoch before it was found good: whatever may end it since has raised the index's.
     epoch: u64,
 }
 
 impl LastCredential {
-    /// Finds the root key that a header carries, as [`authenticate`] does; none when there is none.
-    pub fn authenticate(&mut self, service: &Service, name: &HeaderName, value: &[u8]) -> Option<&RootKey> {
+    /// Finds out at `now` who a header's credential stands for, as [`authenticate`] does; none when for nobody.
+    pub fn authenticate(
+        &mut self,
+        service: &Service,
+        name: &HeaderName,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Option<&Principal> {
         let epoch = service.index.authentication_epoch();
         let is_same = |last: &Accepted| {
-            last.epoch == epoch && last.name == *name && bool::from(last.value.ct_eq(value))
+            last.epoch == epoch
+                && last.principal.is_current(now)
+                && last.name == *name
+                && bool::from(last.value.ct_eq(value))
         };
         if !self.0.as_ref().is_some_and(is_same) {
             let mut header = HeaderValue::from_bytes(value).ok()?;
             header.set_sensitive(true);
-            let root_key = authenticate(service, &HeaderMap::from_iter([(name.clone(), header)])).ok()?;
+            let principal = authenticate(service, &HeaderMap::from_iter([(name.clone(), header)])).ok()?;
             let value = Zeroizing::new(value.to_vec());
-            self.0 = Some(Accepted { name: name.clone(), value, root_key, epoch });
+            self.0 = Some(Accepted { name: name.clone(), value, principal, epoch });
         }
-        self.0.as_ref().map(|accepted| &*accepted.root_key)
+        self.0.as_ref().map(|accepted| &*accepted.principal)
     }
 }

@@ -55,6 +55,17 @@ impl DataDirectory {
         Ok(directory)
     }
 
+    /// Takes the directory at `path`, which must be there.
+    ///
+    /// # Errors
+    /// When it is not, or is no directory.
+    pub fn existing(path: &Path) -> Result<Self, Error> {
+        if path.is_dir() {
+            return Ok(Self(path.to_path_buf()));
+        }
+        Err(Error(format!("{}: no such directory; name the data directory with --data", path.display())))
+    }
+
     /// The file of the log.
     #[must_use]
     pub fn log(&self) -> PathBuf {
@@ -65,6 +76,12 @@ impl DataDirectory {
     #[must_use]
     pub fn projections(&self) -> PathBuf {
         self.0.join("projections")
+    }
+
+    /// The file of the keys that sign access tokens.
+    #[must_use]
+    pub fn signing_keys(&self) -> PathBuf {
+        self.0.join("signing-keys.json")
     }
 
     /// The file of the verification index's snapshot.

@@ -139,8 +139,8 @@ impl<'a> Verifier<'a> {
     /// Writes the answer; none when the request is not to be answered with a verdict, or is said in other words.
     fn verify(&mut self, head: &Head<'_>, body: &[u8]) -> Option<()> {
         let (name, value) = &head.credential;
-        let caller = self.credential.authenticate(self.service, name, value)?;
         let now = self.service.now();
+        let caller = self.credential.authenticate(self.service, name, value, now)?;
         self.body.clear();
         let position = verify::write_plain_verdict(self.service, caller, body, now, &mut self.body)?;
         self.service.metrics.answered(StatusCode::OK);

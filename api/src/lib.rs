@@ -4,10 +4,12 @@
 //! * [`server`] and [`connection`]: connections, their bounds, and the outermost layer of every answer.
 //! * [`fast_path`]: the plain verification, answered ahead of all that.
 //! * [`app`] and [`routes`]: the calls.
+//! * [`principal`], [`access_token`], [`signing_keys`]: who calls, and how applications prove it.
 //! * [`caller`], [`body`], [`query`], [`precondition`], [`idempotency`]: what calls share.
 //! * [`problem`]: every error's status and code.
 //! * [`housekeeper`]: what Keyledger does without being asked.
 
+pub mod access_token;
 pub mod activity;
 pub mod app;
 pub mod body;
@@ -24,6 +26,7 @@ pub mod logging;
 pub mod metrics;
 pub mod paging;
 pub mod precondition;
+pub mod principal;
 pub mod problem;
 pub mod query;
 pub mod reply;
@@ -31,6 +34,7 @@ pub mod request_id;
 pub mod routes;
 pub mod server;
 pub mod service;
+pub mod signing_keys;
 pub mod view;
 
 /// The OpenAPI document as text, as it is served and as docs/openapi.json has it.

@@ -7,11 +7,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
+use keyledger_api::data_directory::DataDirectory;
 use keyledger_api::logging::{self, LogFormat};
 use keyledger_api::service::{Options, Service};
-use keyledger_api::{app, housekeeper, reference_document, server};
+use keyledger_api::{access_token, app, housekeeper, reference_document, server, signing_keys};
 use keyledger_engine::id::OrganizationId;
 use keyledger_engine::root_key::Permission;
+use keyledger_engine::time::{Clock, SystemClock};
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
@@ -37,6 +39,9 @@ enum Command {
     /// Manage root keys while the service does not run.
     #[command(subcommand)]
     RootKey(RootKeyCommand),
+    /// Manage the keys that sign access tokens.
+    #[command(subcommand)]
+    SigningKey(SigningKeyCommand),
     /// Print the OpenAPI document.
     Openapi,
 }
@@ -52,6 +57,14 @@ struct Serve {
     #[arg(long, env = "KEYLEDGER_MAX_CONNECTIONS", default_value_t = 8_192, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections: u32,
+    /// Where the service is reached, as clients see it: the issuer of access tokens. http:// and the address listened on if
+    /// left out.
+    #[arg(long, env = "KEYLEDGER_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
+    public_url: Option<String>,
+    /// For how many seconds an access token is good.
+    #[arg(long, env = "KEYLEDGER_ACCESS_TOKEN_SECONDS", default_value_t = 900, value_name = "SECONDS",
+        value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    access_token_seconds: u32,
     /// How the log's lines look.
     #[arg(long, env = "KEYLEDGER_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -85,10 +98,34 @@ enum RootKeyCommand {
     },
 }
 
+#[derive(Subcommand)]
+enum SigningKeyCommand {
+    /// Make a new key, which signs from now on; the one before is published until its tokens have ended. A running service
+    /// reads the keys again on SIGHUP.
+    Rotate {
+        /// The directory that holds everything.
+        #[arg(long, env = "KEYLEDGER_DATA", default_value = "./data", value_name = "DIR")]
+        data: PathBuf,
+    },
+}
+
 impl Data {
-    fn options(self) -> Options {
-        Options { data: self.data, log_cache_bytes: self.log_cache_mib.saturating_mul(1024 * 1024) }
+    fn options(self, access_tokens: access_token::Options) -> Options {
+        let log_cache_bytes = self.log_cache_mib.saturating_mul(1024 * 1024);
+        Options { data: self.data, log_cache_bytes, access_tokens }
     }
+}
+
+/// Reads the address of the service as clients see it: an origin, without a path.
+fn public_url(text: &str) -> Result<String, String> {
+    let wrong =
+        || "must be http:// or https:// and a host, without a path, such as https://keys.example.com".into();
+    let url = text.strip_suffix('/').unwrap_or(text);
+    let uri: http::Uri = url.parse().map_err(|_| wrong())?;
+    let is_origin = matches!(uri.scheme_str(), Some("http" | "https"))
+        && uri.authority().is_some_and(|it| !it.as_str().contains('@'))
+        && uri.path_and_query().is_none_or(|it| it == "/");
+    if is_origin { Ok(url.to_owned()) } else { Err(wrong()) }
 }
 
 fn main() -> ExitCode {
@@ -98,6 +135,7 @@ fn main() -> ExitCode {
         Command::RootKey(RootKeyCommand::Create { data, permissions, organization }) => {
             create_root_key(data, permissions, organization)
         }
+        Command::SigningKey(SigningKeyCommand::Rotate { data }) => rotate_signing_key(&data),
         Command::Openapi => print_openapi(),
     };
     match done {
@@ -121,7 +159,11 @@ fn run_service(serve: Serve) -> Outcome {
     })?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
-    let (service, threads) = Service::start(&serve.data.options())?;
+    let access_tokens = access_token::Options {
+        public_url: serve.public_url.unwrap_or_else(|| format!("http://{address}")),
+        lifetime_seconds: serve.access_token_seconds,
+    };
+    let (service, threads) = Service::start(&serve.data.options(access_tokens))?;
     let token = service.ensure_root_key(bootstrap.as_ref().map(|token| token.as_str()))?;
     drop(bootstrap);
 
@@ -135,10 +177,12 @@ fn run_service(serve: Serve) -> Outcome {
     let router = app::router(Arc::clone(&service))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
     let serving = runtime.block_on(async {
+        let reloading = tokio::spawn(reload_on_signal(Arc::clone(&service)));
         let housekeeping = tokio::spawn(housekeeper::run(Arc::clone(&service)));
         let listener = TcpListener::from_std(listener)?;
         let stop = stop_signal(service.ledger.watch_head());
         let served = server::serve(listener, serve.max_connections, Arc::clone(&service), router, stop).await;
+        reloading.abort();
         let _ = housekeeping.await;
         served
     });
@@ -146,6 +190,17 @@ fn run_service(serve: Serve) -> Outcome {
     threads.stop(&service)?;
     tracing::info!("stopped");
     Ok(serving?)
+}
+
+/// Has the service read its keys again whenever the process gets SIGHUP.
+async fn reload_on_signal(service: Arc<Service>) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
+    while hangups.recv().await.is_some() {
+        let service = Arc::clone(&service);
+        // An error says that the runtime ends.
+        let _ = tokio::task::spawn_blocking(move || service.reload()).await;
+    }
 }
 
 /// Resolves when the process is told to stop, or when the log is beyond recovery.
@@ -170,7 +225,9 @@ fn create_root_key(
     permissions: Vec<Permission>,
     organization: Option<OrganizationId>,
 ) -> Outcome {
-    let (service, threads) = Service::start(&data.options())?;
+    // No access token is given here.
+    let access_tokens = access_token::Options { public_url: String::new(), lifetime_seconds: 1 };
+    let (service, threads) = Service::start(&data.options(access_tokens))?;
     if let Some(id) = &organization
         && service.index.organization(id).is_none_or(|it| it.deleted_at.is_some())
     {
@@ -185,6 +242,13 @@ fn create_root_key(
     let (root_key, token) = created?;
     eprintln!("{} (its token is shown this once)", root_key.id);
     println!("{}", token.expose());
+    Ok(())
+}
+
+fn rotate_signing_key(data: &std::path::Path) -> Outcome {
+    let directory = DataDirectory::existing(data)?;
+    signing_keys::rotate_now(&directory.signing_keys(), SystemClock.now())?;
+    eprintln!("a new key signs from now on; a running service reads it on SIGHUP");
     Ok(())
 }
 

@@ -63,9 +63,10 @@ codes! {
     MalformedRequest "malformed_request" BAD_REQUEST "The request cannot be read",
         "The body is not JSON, or a header has another form than it should. Send what the reference at /docs shows.";
     Unauthenticated "unauthenticated" UNAUTHORIZED "No valid credential",
-        "Send a root key as `Authorization: Bearer klroot_...` or `x-api-key: klroot_...`. A revoked one no longer counts.";
+        "Send a root key or an access token as `Authorization: Bearer ...` or `x-api-key: ...`. Revoked and expired ones no \
+        longer count.";
     Forbidden "forbidden" FORBIDDEN "Not allowed",
-        "The root key is valid but lacks the permission that the call needs. Use another, or create one that has it.";
+        "The credential is valid but lacks the permission that the call needs. Use another, or create one that has it.";
     OrganizationKindNotAllowed "organization_kind_not_allowed" FORBIDDEN "Organizations of this kind may not create keys",
         "Organizations of kind test, paid and partner may create keys. Change the organization's kind first.";
     NotFound "not_found" NOT_FOUND "No such page",
@@ -77,6 +78,8 @@ codes! {
     ApiNotFound "api_not_found" NOT_FOUND "No such API", "No API has this id.";
     RootKeyNotFound "root_key_not_found" NOT_FOUND "No such root key",
         "No root key that the caller may see has this id.";
+    ApplicationNotFound "application_not_found" NOT_FOUND "No such application",
+        "No application that the caller may see has this id.";
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The path has no such method",
         "The Allow header names the methods that the path has.";
     NotAcceptable "not_acceptable" NOT_ACCEPTABLE "No such representation",
@@ -94,6 +97,8 @@ codes! {
         "Repeat the call: ids are drawn anew for each.";
     RootKeyAlreadyRevoked "root_key_already_revoked" CONFLICT "The root key is revoked already",
         "Revoking a root key is final; nothing is left to do.";
+    ApplicationExists "application_exists" CONFLICT "The application exists already",
+        "Repeat the call: ids are drawn anew for each.";
     IdempotencyKeyInUse "idempotency_key_in_use" CONFLICT "The first request with this key is still running",
         "Wait for its answer, or repeat this one later.";
     Contended "contended" CONFLICT "Changed again and again meanwhile", "Nothing was changed. Repeat the call.";
@@ -101,6 +106,7 @@ codes! {
         "Deletion is final. Its history stays at /v1/keys/{id}/events, and its state as of then at ?at=.";
     OrganizationDeleted "organization_deleted" GONE "The organization was deleted", "Deletion is final.";
     ApiDeleted "api_deleted" GONE "The API was deleted", "Deletion is final.";
+    ApplicationDeleted "application_deleted" GONE "The application was deleted", "Deletion is final.";
     VersionConflict "version_conflict" PRECONDITION_FAILED "Changed meanwhile",
         "The version in If-Match is not the present one. Read the object again and decide anew.";
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE "The body is too large", "A body may have at most 64 KiB.";
@@ -227,6 +233,9 @@ impl Problem {
             Rejection::RootKeyUnknown => Code::RootKeyNotFound,
             Rejection::RootKeyExists => Code::RootKeyExists,
             Rejection::RootKeyAlreadyRevoked => Code::RootKeyAlreadyRevoked,
+            Rejection::ApplicationUnknown => Code::ApplicationNotFound,
+            Rejection::ApplicationExists => Code::ApplicationExists,
+            Rejection::ApplicationDeleted => Code::ApplicationDeleted,
             Rejection::VersionConflict { .. } => Code::VersionConflict,
             _ => return Self::internal(rejection),
         };

@@ -21,10 +21,12 @@ use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use tokio::sync::{Semaphore, watch};
 
+use crate::access_token::{self, AccessTokens};
 use crate::data_directory::{self, DataDirectory};
 use crate::idempotency::Running;
 use crate::metrics::Metrics;
 use crate::problem::{Code, Problem};
+use crate::signing_keys::{self, SigningKeys};
 
 /// Calls that read files at a time; one more is refused.
 const READERS_MAX: usize = 256;
@@ -40,6 +42,8 @@ pub struct Options {
     pub data: PathBuf,
     /// How much of the log's file is kept in memory, in bytes.
     pub log_cache_bytes: usize,
+    /// How access tokens are given.
+    pub access_tokens: access_token::Options,
 }
 
 /// Why the service cannot start; one line that says what to do.
@@ -52,6 +56,9 @@ pub enum StartError {
     /// The log.
     #[error(transparent)]
     Log(#[from] log::Error),
+    /// The keys that sign access tokens.
+    #[error(transparent)]
+    SigningKeys(#[from] signing_keys::Error),
     /// A projection.
     #[error(transparent)]
     Projection(#[from] keyledger_projections::store::Error),
@@ -82,6 +89,8 @@ pub struct Service {
     pub ledger: Ledger,
     /// Verifies, authenticates, and knows organizations, APIs and root keys.
     pub index: Arc<VerificationIndex>,
+    /// Gives access tokens and checks them.
+    pub access_tokens: AccessTokens,
     /// Lists keys.
     pub key_list: KeyList,
     /// Finds events.
@@ -126,6 +135,7 @@ impl Service {
     /// See [`StartError`].
     pub fn start(options: &Options) -> Result<(Arc<Self>, Threads), StartError> {
         let data = DataDirectory::open(&options.data)?;
+        let signing_keys = SigningKeys::open(data.signing_keys())?;
         let log_options = RedbOptions { cache_bytes: options.log_cache_bytes };
         let log = RedbLog::open(&data.log(), log_options, &mut SysRng)?;
         let reader = log.reader();
@@ -149,6 +159,7 @@ impl Service {
         let service = Arc::new(Self {
             ledger,
             index,
+            access_tokens: AccessTokens::new(signing_keys, options.access_tokens.clone()),
             key_list,
             audit_trail,
             key_list_handle,
@@ -202,6 +213,14 @@ impl Service {
             done
         };
         tokio::task::spawn_blocking(work).await.map_err(|error| Problem::internal(&error))
+    }
+
+    /// Reads again what may be changed beside the service while it runs.
+    pub fn reload(&self) {
+        match self.access_tokens.reload() {
+            Ok(()) => tracing::info!("read the signing keys again"),
+            Err(error) => tracing::warn!(%error, "the signing keys stay as they were"),
+        }
     }
 
     /// Tells streams to end.

@@ -1,6 +1,7 @@
 //! How objects are shown.
 
 use keyledger_engine::api::Api;
+use keyledger_engine::application::Application;
 use keyledger_engine::key::Key;
 use keyledger_engine::organization::Organization;
 use keyledger_engine::root_key::RootKey;
@@ -232,6 +233,58 @@ impl RootKeyView {
             created_by: root_key.created_by.to_string(),
             revoked_at: root_key.revoked_at,
             version: root_key.version.get(),
+        }
+    }
+}
+
+/// An application as it is shown.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Application)]
+pub struct ApplicationView {
+    /// `app_<ULID>`; its OAuth 2.0 client identifier too.
+    id: String,
+    /// The organization it is bound to, if one.
+    organization_id: Option<String>,
+    /// What people call it.
+    name: Option<String>,
+    /// What it may do.
+    permissions: Vec<&'static str>,
+    /// `active` or `deleted`.
+    #[schema(example = "active")]
+    status: &'static str,
+    /// What its secret begins with.
+    #[schema(example = "klsecret_ab12")]
+    start: String,
+    /// What its secret ends with.
+    last_four: String,
+    /// When it was created.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// The id of who created it.
+    created_by: String,
+    /// When it was deleted.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    deleted_at: Option<Timestamp>,
+    /// How many events it has; the `ETag`.
+    version: u32,
+}
+
+impl ApplicationView {
+    /// The application.
+    #[must_use]
+    pub fn of(application: &Application) -> Self {
+        Self {
+            id: application.id.to_string(),
+            organization_id: application.organization_id.as_ref().map(ToString::to_string),
+            name: application.name.as_ref().map(|name| name.as_str().into()),
+            permissions: application.permissions.iter().map(|permission| permission.as_str()).collect(),
+            status: if application.deleted_at.is_some() { "deleted" } else { "active" },
+            start: application.hint.start.to_string(),
+            last_four: application.hint.last_four.to_string(),
+            created_at: application.created_at,
+            created_by: application.created_by.to_string(),
+            deleted_at: application.deleted_at,
+            version: application.version.get(),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::http::{Client, Response};
+use crate::http::{Client, Request, Response};
 
 /// A key as it was issued.
 #[derive(Debug, Clone)]
@@ -82,6 +82,58 @@ pub fn root_key(client: &Client, permissions: &[&str], organization: Option<&str
     }
     let answer = client.post("/v1/root-keys", &body).expect(201).json();
     (text(&answer["root_key"]["id"]), text(&answer["token"]))
+}
+
+/// An application with its secret.
+#[derive(Debug, Clone)]
+pub struct Application {
+    /// Its id, which is its client id too.
+    pub id: String,
+    /// Its secret.
+    pub secret: String,
+}
+
+impl Application {
+    /// The path of the application, with `tail` after it.
+    #[must_use]
+    pub fn path(&self, tail: &str) -> String {
+        format!("/v1/applications/{}{tail}", self.id)
+    }
+}
+
+/// Creates an application with permissions, bound to an organization or not.
+#[track_caller]
+#[must_use]
+pub fn application(client: &Client, permissions: &[&str], organization: Option<&str>) -> Application {
+    let mut body = json!({ "name": "An application", "permissions": permissions });
+    if let Some(organization) = organization {
+        body["organization_id"] = organization.into();
+    }
+    let answer = client.post("/v1/applications", &body).expect(201).json();
+    Application { id: text(&answer["application"]["id"]), secret: text(&answer["client_secret"]) }
+}
+
+/// Asks for an access token with an application's secret in the form, and with more parameters.
+#[must_use]
+pub fn token_request<'a>(
+    client: &'a Client,
+    application: &Application,
+    more: &[(&str, &str)],
+) -> Request<'a> {
+    let mut fields = vec![
+        ("grant_type", "client_credentials"),
+        ("client_id", application.id.as_str()),
+        ("client_secret", application.secret.as_str()),
+    ];
+    fields.extend(more);
+    client.request("POST", "/oauth2/token").form(&fields)
+}
+
+/// Gets an access token for all that an application may do.
+#[track_caller]
+#[must_use]
+pub fn access_token(client: &Client, application: &Application) -> String {
+    text(&token_request(&client.anonymous(), application, &[]).expect(200).json()["access_token"])
 }
 
 /// Verifies a token with nothing more demanded.

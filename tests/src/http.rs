@@ -109,6 +109,20 @@ impl Request<'_> {
         self.body("application/json", body.to_string().as_bytes())
     }
 
+    /// Sets a form as the body.
+    #[must_use]
+    pub fn form(self, fields: &[(&str, &str)]) -> Self {
+        let encode = |text: &str| {
+            let plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._*".contains(byte);
+            let one =
+                |byte: u8| if plain(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+            text.bytes().map(one).collect::<String>()
+        };
+        let pairs = fields.iter().map(|(name, value)| format!("{}={}", encode(name), encode(value)));
+        let body = pairs.collect::<Vec<_>>().join("&");
+        self.body("application/x-www-form-urlencoded", body.as_bytes())
+    }
+
     /// Sets any body.
     #[must_use]
     pub fn body(mut self, media_type: &str, body: &[u8]) -> Self {
@@ -140,8 +154,9 @@ impl Request<'_> {
     fn shows_secret(&self) -> bool {
         let path = self.path.split('?').next().unwrap_or_default();
         self.method == "POST"
-            && (matches!(path, "/v1/keys" | "/v1/root-keys" | "/v1/applications")
-                || path.ends_with("/rotate"))
+            && (matches!(path, "/v1/keys" | "/v1/root-keys" | "/v1/applications" | "/oauth2/token")
+                || path.ends_with("/rotate")
+                || path.ends_with("/rotate-secret"))
     }
 
     /// Sends it and reads the whole answer.

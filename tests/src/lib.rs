@@ -14,6 +14,7 @@ pub mod binaries;
 pub mod fixture;
 pub mod history;
 pub mod http;
+pub mod node;
 pub mod poll;
 pub mod seed;
 pub mod server;

@@ -75,7 +75,7 @@ impl Transcript {
 
 fn shown_secret(body: &[u8]) -> Option<String> {
     let value: Value = serde_json::from_slice(body).ok()?;
-    let secret = value.get("token").or_else(|| value.get("client_secret"))?;
+    let secret = ["token", "client_secret", "access_token"].iter().find_map(|name| value.get(*name))?;
     secret.as_str().map(str::to_owned)
 }
 
@@ -84,7 +84,11 @@ fn shown_secret(body: &[u8]) -> Option<String> {
 fn forms(issued: &[String], with_digests: bool) -> Vec<(&'static str, Vec<u8>)> {
     let mut forms = Vec::new();
     for secret in issued {
-        let digits = secret.rsplit('_').next().unwrap_or(secret);
+        // The signature of a JWT is what it takes beside what everybody may know.
+        let digits = match secret.rsplit_once('.') {
+            Some((_, signature)) => signature,
+            None => secret.rsplit('_').next().unwrap_or(secret),
+        };
         forms.push(("token", digits.as_bytes().to_vec()));
         if with_digests {
             let digest = token::digest(secret);

@@ -6,6 +6,7 @@
     reason = "in tests a panic is the way to fail"
 )]
 
+mod applications;
 mod audit;
 mod bad_input;
 mod callers;
@@ -17,6 +18,7 @@ mod gateway;
 mod lifecycle;
 mod list;
 mod newcomer;
+mod oauth_clients;
 mod openapi;
 mod organizations;
 mod requests;

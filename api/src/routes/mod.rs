@@ -1,10 +1,12 @@
 //! The calls, a file for each kind of object.
 
 pub mod apis;
+pub mod applications;
 pub mod events;
 pub mod forward_auth;
 pub mod key_list;
 pub mod keys;
+pub mod oauth;
 pub mod organizations;
 pub mod reference;
 pub mod root_keys;

@@ -11,7 +11,7 @@ use http::{HeaderMap, HeaderValue, header};
 use keyledger_engine::id::OrganizationId;
 use keyledger_engine::key::Environment;
 use keyledger_engine::position::Position;
-use keyledger_engine::root_key::{Permission, RootKey};
+use keyledger_engine::root_key::Permission;
 use keyledger_engine::time::Timestamp;
 use keyledger_projections::verification::{Code as Verified, Question, Verdict};
 use serde::{Deserialize, Serialize};
@@ -22,6 +22,7 @@ use utoipa::ToSchema;
 use crate::body::{Checks, Field, Json, check_media_type, malformed, parsed, read_body, set, text};
 use crate::caller::Caller;
 use crate::precondition::{POSITION, position_value, reach_min_position};
+use crate::principal::Principal;
 use crate::problem::{Problem, ProblemBody};
 use crate::service::Service;
 
@@ -217,9 +218,9 @@ pub async fn verify(
     let bytes = read_body(body).await?;
     let mut json = Vec::with_capacity(512);
     let now = service.now();
-    let position = match write_plain_verdict(&service, &caller.root_key, &bytes, now, &mut json) {
+    let position = match write_plain_verdict(&service, &caller.principal, &bytes, now, &mut json) {
         Some(position) => position,
-        None => write_verdict(&service, &caller.root_key, &bytes, now, &mut json)?,
+        None => write_verdict(&service, &caller.principal, &bytes, now, &mut json)?,
     };
     Ok(json_response(json, position))
 }
@@ -228,12 +229,12 @@ pub async fn verify(
 /// unusual about either.
 pub fn write_plain_verdict(
     service: &Service,
-    caller: &RootKey,
+    caller: &Principal,
     bytes: &[u8],
     now: Timestamp,
     json: &mut Vec<u8>,
 ) -> Option<Position> {
-    if !Permission::KeysVerify.is_granted_by(&caller.permissions) {
+    if !caller.may(Permission::KeysVerify) {
         return None;
     }
     let body = serde_json::from_slice::<Borrowed<'_>>(bytes).ok()?;
@@ -249,7 +250,7 @@ pub fn write_plain_verdict(
 /// Reads the body again, field by field: something is wrong with it, or unusual.
 fn write_verdict(
     service: &Service,
-    caller: &RootKey,
+    caller: &Principal,
     bytes: &[u8],
     now: Timestamp,
     json: &mut Vec<u8>,
@@ -285,7 +286,7 @@ fn asked_scopes(checks: &mut Checks, field: &Field) -> Vec<Cow<'static, str>> {
 
 fn judge(
     service: &Service,
-    caller: &RootKey,
+    caller: &Principal,
     token: &str,
     asked: &Asked<'_>,
     now: Timestamp,

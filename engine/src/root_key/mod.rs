@@ -67,6 +67,31 @@ impl Permission {
     pub fn is_granted_by(self, held: &[Self]) -> bool {
         held.iter().any(|permission| *permission == self || *permission == Self::Admin)
     }
+
+    /// What is allowed by both: `admin` in one of them stands for all that is in the other.
+    #[must_use]
+    pub fn in_both(one: &[Self], other: &[Self]) -> Vec<Self> {
+        let in_one = other.iter().filter(|permission| permission.is_granted_by(one));
+        let in_other = one.iter().filter(|permission| permission.is_granted_by(other));
+        let mut both: Vec<Self> = in_one.chain(in_other).copied().collect();
+        both.sort_unstable();
+        both.dedup();
+        both
+    }
+
+    /// The permissions as an OAuth 2.0 scope (RFC 6749 §3.3): names with a space between them.
+    #[must_use]
+    pub fn to_scope(permissions: &[Self]) -> String {
+        permissions.iter().map(|permission| permission.as_str()).collect::<Vec<_>>().join(" ")
+    }
+
+    /// The permissions of an OAuth 2.0 scope.
+    ///
+    /// # Errors
+    /// When it names something that is no permission.
+    pub fn of_scope(scope: &str) -> Result<Vec<Self>, String> {
+        scope.split(' ').filter(|name| !name.is_empty()).map(str::parse).collect()
+    }
 }
 
 crate::coded::coded!(Permission, "permission");
@@ -176,5 +201,27 @@ pub fn decide(
             Some(_) => Err(Rejection::RootKeyAlreadyRevoked),
             None => Ok(vec![Event::RootKeyRevoked((), ())]),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Permission::{Admin, KeysRead, KeysVerify};
+    use super::*;
+
+    #[test]
+    fn what_both_allow() {
+        assert_eq!(Permission::in_both(&[Admin], &[KeysRead, KeysVerify]), [KeysRead, KeysVerify]);
+        assert_eq!(Permission::in_both(&[KeysRead], &[Admin]), [KeysRead]);
+        assert_eq!(Permission::in_both(&[KeysRead, KeysVerify], &[KeysVerify]), [KeysVerify]);
+        assert_eq!(Permission::in_both(&[KeysRead], &[KeysVerify]), []);
+        assert_eq!(Permission::in_both(&[Admin], &[Admin]), [Admin]);
+    }
+
+    #[test]
+    fn a_scope_is_read_as_it_was_written() {
+        let all: Vec<Permission> = Permission::names().map(|name| name.parse().unwrap()).collect();
+        assert_eq!(Permission::of_scope(&Permission::to_scope(&all)).unwrap(), all);
+        assert!(Permission::of_scope("keys:read keys:everything").is_err());
     }
 }

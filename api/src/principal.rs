@@ -1,0 +1,61 @@
+//! The principal: somebody whose credential was found good, and what they may do.
+
+use keyledger_engine::actor::ActorKind;
+use keyledger_engine::application::Application;
+use keyledger_engine::id::OrganizationId;
+use keyledger_engine::root_key::{Permission, RootKey};
+use keyledger_engine::time::Timestamp;
+
+/// An authenticated caller, whatever kind of credential they came with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Principal {
+    /// The kind of caller.
+    pub kind: ActorKind,
+    /// The caller's id, as the log names them.
+    pub id: Box<str>,
+    /// The only organization that the caller may see, if bound to one.
+    pub organization_id: Option<OrganizationId>,
+    /// What the caller may do.
+    pub permissions: Vec<Permission>,
+    /// When the credential ends by itself.
+    pub expires_at: Option<Timestamp>,
+}
+
+impl Principal {
+    /// Whoever has a root key's token.
+    #[must_use]
+    pub fn of_root_key(root_key: &RootKey) -> Self {
+        Self {
+            kind: ActorKind::RootKey,
+            id: root_key.id.to_string().into(),
+            organization_id: root_key.organization_id.clone(),
+            permissions: root_key.permissions.clone(),
+            expires_at: None,
+        }
+    }
+
+    /// An application with an access token for `scope`. It may do what the token was given for and the application itself
+    /// may do still.
+    #[must_use]
+    pub fn of_application(application: &Application, scope: &[Permission], expires_at: Timestamp) -> Self {
+        Self {
+            kind: ActorKind::Application,
+            id: application.id.to_string().into(),
+            organization_id: application.organization_id.clone(),
+            permissions: Permission::in_both(scope, &application.permissions),
+            expires_at: Some(expires_at),
+        }
+    }
+
+    /// Whether the caller may do what a permission allows.
+    #[must_use]
+    pub fn may(&self, permission: Permission) -> bool {
+        permission.is_granted_by(&self.permissions)
+    }
+
+    /// Whether the credential is good still at `now`, as far as time goes.
+    #[must_use]
+    pub fn is_current(&self, now: Timestamp) -> bool {
+        self.expires_at.is_none_or(|end| now < end)
+    }
+}

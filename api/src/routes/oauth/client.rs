@@ -1,0 +1,78 @@
+//! Client authentication (RFC 6749 §2.3): an application shows its id and its secret, in `Authorization: Basic` or in the
+//! form.
+
+use std::sync::Arc;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use http::{HeaderMap, header};
+use keyledger_engine::application::Application;
+use keyledger_engine::id::ApplicationId;
+use keyledger_engine::token::{PresentedToken, SecretKind};
+use percent_encoding::percent_decode_str;
+use subtle::ConstantTimeEq;
+use zeroize::Zeroizing;
+
+use super::error::OAuthError;
+use super::form::Form;
+use crate::problem::{Code, Problem};
+use crate::service::Service;
+
+/// An id and a secret as they were shown.
+struct Credentials {
+    id: String,
+    secret: Zeroizing<String>,
+}
+
+/// The application whose id and secret a request shows; none when it shows none.
+///
+/// # Errors
+/// `invalid_client`, and `invalid_request` when they come in both ways.
+pub(super) fn authenticate(
+    service: &Service,
+    headers: &HeaderMap,
+    form: &Form,
+) -> Result<Option<Arc<Application>>, OAuthError> {
+    let basic = basic_of(headers);
+    let in_header = basic.is_some();
+    let credentials = match (basic, form.get("client_secret")) {
+        (Some(_), Some(_)) => {
+            return Err(OAuthError::InvalidRequest(
+                "client_secret must be in the Authorization header or in the form, not in both",
+            ));
+        }
+        (Some(basic), None) => basic.filter(|basic| form.get("client_id").is_none_or(|id| id == basic.id)),
+        (None, Some(secret)) => form
+            .get("client_id")
+            .map(|id| Credentials { id: id.to_owned(), secret: Zeroizing::new(secret.to_owned()) }),
+        (None, None) => return Ok(None),
+    };
+    if service.index.poisoned().is_some() {
+        return Err(Problem::of(Code::VerificationUnavailable).into());
+    }
+    let application = credentials.and_then(|credentials| application_of(service, &credentials));
+    application.map(Some).ok_or(OAuthError::InvalidClient { in_header })
+}
+
+fn application_of(service: &Service, credentials: &Credentials) -> Option<Arc<Application>> {
+    let digest = PresentedToken::parse_secret(SecretKind::ClientSecret, &credentials.secret).ok()?.digest();
+    let application = service.index.active_application(credentials.id.parse::<ApplicationId>().ok()?)?;
+    bool::from(application.digest.as_bytes().ct_eq(digest.as_bytes())).then_some(application)
+}
+
+/// What `Authorization: Basic` says; an inner `None` when it cannot be read.
+#[allow(clippy::option_option)]
+fn basic_of(headers: &HeaderMap) -> Option<Option<Credentials>> {
+    let (scheme, encoded) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = STANDARD.decode(encoded.trim()).ok().map(Zeroizing::new);
+    let text = decoded.as_ref().and_then(|decoded| std::str::from_utf8(decoded).ok());
+    Some(text.and_then(|text| {
+        let (id, secret) = text.split_once(':')?;
+        // Both are form-encoded first (RFC 6749 §2.3.1); ours hold nothing that this would change but what clients overdo.
+        let decode = |text: &str| percent_decode_str(text).decode_utf8().ok().map(|text| text.into_owned());
+        Some(Credentials { id: decode(id)?, secret: Zeroizing::new(decode(secret)?) })
+    }))
+}

@@ -1,0 +1,113 @@
+//! The token endpoint: an application trades its secret for an access token (RFC 6749 §4.4).
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderMap, HeaderValue, header};
+use keyledger_engine::application::Application;
+use keyledger_engine::root_key::Permission;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::client;
+use super::error::{ErrorBody, OAuthError};
+use super::form::Form;
+use crate::access_token;
+use crate::problem::Problem;
+use crate::service::Service;
+
+const GRANT_TYPE: &str = "client_credentials";
+
+/// What is traded for an access token.
+#[derive(ToSchema)]
+#[schema(as = TokenRequest)]
+#[allow(dead_code, reason = "describes the form; Form reads it")]
+struct TokenRequest {
+    /// `client_credentials`.
+    #[schema(example = "client_credentials")]
+    grant_type: String,
+    /// The application's id, unless it is in `Authorization: Basic`.
+    client_id: Option<String>,
+    /// The application's secret, unless it is in `Authorization: Basic`.
+    client_secret: Option<String>,
+    /// Permissions with spaces between them; all that the application has if left out.
+    #[schema(example = "keys:verify")]
+    scope: Option<String>,
+    /// The issuer, or the issuer with `/api` after it; the issuer if left out.
+    audience: Option<String>,
+    /// Another name for `audience` (RFC 8707).
+    resource: Option<String>,
+}
+
+/// An access token.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AccessToken)]
+struct TokenBody<'a> {
+    /// The token: a signed JWT (RFC 9068).
+    access_token: &'a str,
+    /// `Bearer`.
+    #[schema(example = "Bearer")]
+    token_type: &'static str,
+    /// For how many seconds it is good.
+    #[schema(example = 900)]
+    expires_in: u32,
+    /// What it allows, with spaces between the permissions.
+    scope: String,
+}
+
+/// Gives an application an access token for its secret. Giving one leaves no event: what the application does with it
+/// does. The token ends early with the application, with its secret, and with the organization that it is bound to.
+#[utoipa::path(post, path = "/oauth2/token", operation_id = "token", tag = "OAuth 2.0", security((), ("client" = [])),
+    request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, body = TokenBody, description = "the access token"),
+        (status = 400, body = ErrorBody, description = "`invalid_request`, `unsupported_grant_type`, `invalid_scope`, `invalid_target`"),
+        (status = 401, body = ErrorBody, description = "`invalid_client`"),
+    ))]
+pub(super) async fn token(
+    State(service): State<Arc<Service>>,
+    headers: HeaderMap,
+    form: Result<Form, OAuthError>,
+) -> Result<Response, OAuthError> {
+    let form = form?;
+    match form.get("grant_type") {
+        Some(GRANT_TYPE) => {}
+        Some(_) => return Err(OAuthError::UnsupportedGrantType),
+        None => return Err(OAuthError::InvalidRequest("grant_type is required")),
+    }
+    let application = client::authenticate(&service, &headers, &form)?
+        .ok_or(OAuthError::InvalidClient { in_header: headers.contains_key(header::AUTHORIZATION) })?;
+    let scope = scope_of(&application, form.get("scope"))?;
+    let asked = match (form.get("audience"), form.get("resource")) {
+        (Some(audience), Some(resource)) if audience != resource => return Err(OAuthError::InvalidTarget),
+        (audience, resource) => audience.or(resource),
+    };
+    let audience = service.access_tokens.audience(asked).ok_or(OAuthError::InvalidTarget)?.to_owned();
+    let now = service.now();
+    let issuing = {
+        let (service, scope) = (Arc::clone(&service), scope.clone());
+        move || -> Result<_, access_token::Error> {
+            let keys = service.access_tokens.keys.with_current(now)?;
+            Ok(service.access_tokens.issue(&keys, &application, &scope, &audience, now)?)
+        }
+    };
+    let token = service.blocking(issuing).await?.map_err(|error| Problem::internal(&error))?;
+    let body = TokenBody {
+        access_token: &token,
+        token_type: "Bearer",
+        expires_in: service.access_tokens.lifetime_seconds(),
+        scope: Permission::to_scope(&scope),
+    };
+    let mut response = axum::Json(body).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+/// What a token is to allow: all that the application may do, or what is asked for of that.
+fn scope_of(application: &Application, asked: Option<&str>) -> Result<Vec<Permission>, OAuthError> {
+    let Some(asked) = asked else { return Ok(application.permissions.clone()) };
+    let asked = Permission::of_scope(asked).map_err(|_| OAuthError::InvalidScope)?;
+    let is_granted = asked.iter().all(|permission| permission.is_granted_by(&application.permissions));
+    if is_granted && !asked.is_empty() { Ok(asked) } else { Err(OAuthError::InvalidScope) }
+}

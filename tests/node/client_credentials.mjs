@@ -1,0 +1,30 @@
+// Obtains an access token as an outside client does: openid-client finds the token endpoint by discovery (RFC 8414) and
+// asks for a token; jose checks the token with the keys that the metadata names. Reads what to do as JSON from standard
+// input, and writes the token and its claims as JSON.
+import { createRemoteJWKSet, jwtVerify } from 'jose'
+import * as oauth from 'openid-client'
+
+const input = JSON.parse(await new Promise((resolve) => {
+  let text = ''
+  process.stdin.on('data', (chunk) => (text += chunk)).on('end', () => resolve(text))
+}))
+const methods = { basic: oauth.ClientSecretBasic, post: oauth.ClientSecretPost }
+const authentication = methods[input.method](input.client_secret)
+try {
+  const configuration = await oauth.discovery(new URL(input.issuer), input.client_id, undefined, authentication, {
+    algorithm: 'oauth2',
+    execute: [oauth.allowInsecureRequests],
+  })
+  const granted = await oauth.clientCredentialsGrant(configuration, input.parameters)
+  const metadata = configuration.serverMetadata()
+  const keys = createRemoteJWKSet(new URL(metadata.jwks_uri))
+  const checked = await jwtVerify(granted.access_token, keys, {
+    issuer: metadata.issuer,
+    audience: input.parameters.audience ?? metadata.issuer,
+    typ: 'at+jwt',
+    algorithms: metadata.access_token_signing_alg_values_supported,
+  })
+  console.log(JSON.stringify({ granted, header: checked.protectedHeader, claims: checked.payload }))
+} catch (error) {
+  console.log(JSON.stringify({ error: error.error ?? error.code ?? String(error), status: error.status }))
+}
