@@ -1,6 +1,6 @@
 //! What Keyledger owes without being asked: the record that a key's time came, and the deletion of keys whose
-//! organization was deleted. Both have taken effect already when the housekeeper gets to them: verification judges
-//! expiry by the clock, and the organization's own event stops its keys. So nothing depends on its being quick, and
+//! organization was deleted, or whose client left the portfolio. Both have taken effect already when the housekeeper gets
+//! to them: verification judges expiry by the clock, and the one event stops all of the keys. So nothing depends on its being quick, and
 //! whatever was left when the process ended is found again at the next start.
 
 use std::sync::Arc;
@@ -53,7 +53,7 @@ fn time_to_next_expiry(service: &Service) -> Duration {
 /// Issues the commands that are due, at most [`BATCH_LEN`] of each kind; says how many led to something.
 async fn work(service: &Arc<Service>) -> Result<usize, Error> {
     let expired = service.index.due_expiries(service.now(), BATCH_LEN);
-    let doomed = service.index.keys_of_deleted_organizations(BATCH_LEN);
+    let doomed = service.index.orphaned_keys(BATCH_LEN);
     let expiries = expired.into_iter().map(|id| (Command::Key(id, KeyCommand::RecordExpiry), None));
     let deletions = doomed.into_iter().map(|(id, cause)| (Command::Key(id, KeyCommand::Delete), Some(cause)));
     let mut running = JoinSet::new();

@@ -16,6 +16,7 @@ use crate::key::{
     KeyScopesChanged,
 };
 use crate::organization::{OrganizationCreated, OrganizationKindChanged, OrganizationPersonal};
+use crate::portfolio::{ClientLinked, ClientUnlinked};
 use crate::root_key::{RootKeyCreated, RootKeyCreatedPersonal};
 
 /// Declares the events: name, present schema number, type of the facts, type of the personal part.
@@ -138,6 +139,10 @@ events! {
     OrganizationKindChanged, schema 1, facts OrganizationKindChanged, personal ();
     /// An organization was deleted, and every key of it stopped.
     OrganizationDeleted, schema 1, facts (), personal ();
+    /// A client came into a partner's portfolio.
+    ClientLinked, schema 1, facts ClientLinked, personal ();
+    /// A client left a partner's portfolio, and every key that the partner made for it stopped.
+    ClientUnlinked, schema 1, facts ClientUnlinked, personal ();
     /// An API was registered.
     ApiRegistered, schema 1, facts ApiRegistered, personal ();
     /// An API got another name.

@@ -140,6 +140,12 @@ impl OrganizationId {
     /// The most bytes an id may have.
     pub const LEN_MAX: usize = 64;
 
+    /// The first of all ids in their order.
+    #[must_use]
+    pub fn first() -> Self {
+        Self("-".into())
+    }
+
     /// Draws a new id for `now`.
     ///
     /// # Errors
@@ -185,6 +191,49 @@ impl<'de> Deserialize<'de> for OrganizationId {
     }
 }
 
+impl std::borrow::Borrow<str> for OrganizationId {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+/// A partner and one client organization: `<partner>/<client>` as text. Ids of organizations hold no slash.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ClientLinkId {
+    /// The partner organization.
+    pub partner_id: OrganizationId,
+    /// The client organization.
+    pub client_id: OrganizationId,
+}
+
+impl fmt::Display for ClientLinkId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.partner_id, self.client_id)
+    }
+}
+
+impl FromStr for ClientLinkId {
+    type Err = InvalidId;
+
+    fn from_str(text: &str) -> Result<Self, InvalidId> {
+        let (partner, client) =
+            text.split_once('/').ok_or_else(|| InvalidId("must be two ids with a / between".into()))?;
+        Ok(Self { partner_id: partner.parse()?, client_id: client.parse()? })
+    }
+}
+
+impl Serialize for ClientLinkId {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for ClientLinkId {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -207,6 +256,16 @@ mod tests {
         }
         for bad in ["", "a b", "ä", "a/b", &"x".repeat(65)] {
             assert!(bad.parse::<OrganizationId>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_link_is_named_by_its_two_organizations() {
+        let id: ClientLinkId = "acme/shop-1".parse().unwrap();
+        assert_eq!((id.partner_id.as_str(), id.client_id.as_str()), ("acme", "shop-1"));
+        assert_eq!(id.to_string(), "acme/shop-1");
+        for bad in ["acme", "acme/", "/shop", "acme/shop/1", "a b/c"] {
+            assert!(bad.parse::<ClientLinkId>().is_err(), "{bad}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! Keyledger's engine: what can happen to keys, organizations, APIs and root keys, who may not do what, and the log
 //! that keeps all of it.
 //!
-//! * [`key`], [`organization`], [`api`], [`root_key`]: state, commands, rules. Pure: the clock, randomness and ids come
+//! * [`key`], [`organization`], [`portfolio`], [`api`], [`root_key`]: state, commands, rules. Pure: the clock, randomness and ids come
 //!   in as values.
 //! * [`token`]: the secret string, its checksum and its digest.
 //! * [`record`]: an event with its place and actor, and its bytes (docs/format.md).
@@ -19,6 +19,7 @@ pub mod key;
 pub mod ledger;
 pub mod log;
 pub mod organization;
+pub mod portfolio;
 pub mod position;
 pub mod record;
 pub mod rejection;

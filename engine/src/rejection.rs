@@ -46,6 +46,18 @@ pub enum Rejection {
     /// Organizations of this kind may not have new keys.
     #[error("an organization of kind {0} may not create keys; kinds test, paid and partner may")]
     OrganizationKindNotAllowed(OrganizationKind),
+    /// Only an organization of kind partner has a portfolio, and keys for it.
+    #[error("an organization of kind {0} has no portfolio; only one of kind partner has")]
+    NotAPartner(OrganizationKind),
+    /// An organization cannot be in its own portfolio.
+    #[error("an organization cannot be a client of its own")]
+    ClientIsPartner,
+    /// The client for which a key is to be made is not in the partner's portfolio, or was deleted.
+    #[error("the client organization is not in the partner's portfolio; link it first")]
+    ClientNotInPortfolio,
+    /// The client that is to leave the portfolio is not in it.
+    #[error("the client organization is not in the partner's portfolio")]
+    ClientNotLinked,
     /// No API has this id.
     #[error("no API has this id")]
     ApiUnknown,

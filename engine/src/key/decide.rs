@@ -5,9 +5,10 @@ use crate::event::Event;
 use crate::key::{
     CreateKey, EditKey, Key, KeyCommand, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal,
     KeyExpired, KeyExpiryChanged, KeyMetadataChangedPersonal, KeyRenamedPersonal, KeyRevoked,
-    KeyRevokedPersonal, KeyRotated, KeyScopesChanged, KeyStatus,
+    KeyRevokedPersonal, KeyRotated, KeyScopesChanged, KeyStatus, OwnerKind,
 };
-use crate::organization::{Organization, OrganizationStatus};
+use crate::organization::{Organization, OrganizationKind, OrganizationStatus};
+use crate::portfolio::ClientLink;
 use crate::rejection::Rejection;
 use crate::text::Scope;
 use crate::time::Timestamp;
@@ -21,6 +22,24 @@ pub struct KeyState<'a> {
     pub organization: Option<&'a Organization>,
     /// The API that it is for, or is to be for.
     pub api: Option<&'a Api>,
+    /// The client organization, for a client's key.
+    pub client: Option<&'a Organization>,
+    /// The link between the organization and that client, unless they never were linked.
+    pub link: Option<&'a ClientLink>,
+}
+
+impl KeyState<'_> {
+    /// Whether something that the key lives by has ended: its organization or, for a client's key, the client or its
+    /// being in the portfolio. That ends the key at that moment; its own `KeyDeleted` follows.
+    fn is_orphaned(&self, key: &Key) -> bool {
+        is_gone(self.organization)
+            || key.owner.kind == OwnerKind::Client
+                && (is_gone(self.client) || self.link.is_none_or(|link| !link.carries(key.created_position)))
+    }
+}
+
+fn is_gone(organization: Option<&Organization>) -> bool {
+    organization.is_none_or(|it| it.status() == OrganizationStatus::Deleted)
 }
 
 /// Says what `command` leads to at `now`: the events to append, none when nothing changes.
@@ -37,9 +56,7 @@ pub fn decide(state: KeyState<'_>, command: &KeyCommand, now: Timestamp) -> Resu
     if status == KeyStatus::Deleted {
         return if by_system { Ok(Vec::new()) } else { Err(Rejection::KeyDeleted) };
     }
-    // The end of an organization ends its keys at that moment; their own KeyDeleted events follow.
-    let organization_gone = state.organization.is_none_or(|it| it.status() == OrganizationStatus::Deleted);
-    if organization_gone && !by_system && !matches!(command, KeyCommand::Delete) {
+    if state.is_orphaned(key) && !by_system && !matches!(command, KeyCommand::Delete) {
         return Err(Rejection::KeyDeleted);
     }
     match (command, status) {
@@ -77,6 +94,7 @@ fn create_key(state: KeyState<'_>, create: &CreateKey, now: Timestamp) -> Result
     if !organization.kind.may_create_keys() {
         return Err(Rejection::OrganizationKindNotAllowed(organization.kind));
     }
+    check_owner(state, organization, create)?;
     if create.api_id.is_some() {
         let api = state.api.ok_or(Rejection::ApiUnknown)?;
         if api.deleted_at.is_some() {
@@ -101,6 +119,24 @@ fn create_key(state: KeyState<'_>, create: &CreateKey, now: Timestamp) -> Result
         metadata: create.metadata.clone(),
     };
     Ok(Event::KeyCreated(facts, personal))
+}
+
+fn check_owner(
+    state: KeyState<'_>,
+    organization: &Organization,
+    create: &CreateKey,
+) -> Result<(), Rejection> {
+    if !matches!(create.owner.kind, OwnerKind::Partner | OwnerKind::Client) {
+        return Ok(());
+    }
+    if organization.kind != OrganizationKind::Partner {
+        return Err(Rejection::NotAPartner(organization.kind));
+    }
+    let in_portfolio = !is_gone(state.client) && state.link.is_some_and(ClientLink::is_linked);
+    if create.owner.kind == OwnerKind::Client && !in_portfolio {
+        return Err(Rejection::ClientNotInPortfolio);
+    }
+    Ok(())
 }
 
 fn edit_key(key: &Key, api: Option<&Api>, edit: &EditKey, now: Timestamp) -> Result<Vec<Event>, Rejection> {

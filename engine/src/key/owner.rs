@@ -43,4 +43,16 @@ impl Owner {
     pub const fn in_organization(is_user: bool) -> Self {
         Self { kind: if is_user { OwnerKind::User } else { OwnerKind::Organization }, client_id: None }
     }
+
+    /// A partner, for every client in its portfolio.
+    #[must_use]
+    pub const fn partner() -> Self {
+        Self { kind: OwnerKind::Partner, client_id: None }
+    }
+
+    /// One client in a partner's portfolio.
+    #[must_use]
+    pub const fn client(client_id: OrganizationId) -> Self {
+        Self { kind: OwnerKind::Client, client_id: Some(client_id) }
+    }
 }

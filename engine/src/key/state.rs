@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use crate::event::Event;
 use crate::id::{ApiId, KeyId, OrganizationId};
 use crate::key::{Environment, Owner};
-use crate::position::Version;
+use crate::position::{Position, Version};
 use crate::record::Record;
 use crate::text::{Description, Metadata, Name, Scope, UserId};
 use crate::time::Timestamp;
@@ -83,6 +83,8 @@ pub struct Key {
     pub deleted_at: Option<Timestamp>,
     /// When it was issued.
     pub created_at: Timestamp,
+    /// The position of the event that issued it.
+    pub created_position: Position,
     /// The id of the actor who issued it.
     pub created_by: Box<str>,
     /// How many events it has.
@@ -153,6 +155,7 @@ impl Key {
             expiry_recorded: false,
             deleted_at: None,
             created_at: record.time,
+            created_position: record.position,
             created_by: record.actor.id.clone(),
             version: record.version,
         })

@@ -18,10 +18,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::actor::Actor;
 use crate::api::{Api, ApiCommand};
 use crate::application::{Application, ApplicationCommand};
-use crate::id::{ApiId, ApplicationId, EventId, KeyId, OrganizationId, RootKeyId};
+use crate::id::{ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, RootKeyId};
 use crate::key::{Key, KeyCommand};
 use crate::log::{self, CommandKey, EventLog, LogReader};
 use crate::organization::{Organization, OrganizationCommand};
+use crate::portfolio::{ClientLink, ClientLinkCommand};
 use crate::position::{Position, Version};
 use crate::record::{Record, StreamId};
 use crate::rejection::Rejection;
@@ -46,6 +47,8 @@ pub enum Command {
     RootKey(RootKeyId, RootKeyCommand),
     /// For an application.
     Application(ApplicationId, ApplicationCommand),
+    /// For a partner and a client.
+    ClientLink(ClientLinkId, ClientLinkCommand),
 }
 
 impl Command {
@@ -58,6 +61,7 @@ impl Command {
             Self::Api(id, _) => StreamId::Api(*id),
             Self::RootKey(id, _) => StreamId::RootKey(*id),
             Self::Application(id, _) => StreamId::Application(*id),
+            Self::ClientLink(id, _) => StreamId::ClientLink(id.clone()),
         }
     }
 }
@@ -100,6 +104,8 @@ pub enum Aggregate {
     RootKey(RootKey),
     /// An application.
     Application(Application),
+    /// A partner and a client.
+    ClientLink(ClientLink),
 }
 
 impl Aggregate {
@@ -122,6 +128,10 @@ impl Aggregate {
             (StreamId::Application(_), None) => Application::apply(None, record).map(Self::Application),
             (StreamId::Application(_), Some(Self::Application(application))) => {
                 Application::apply(Some(application), record).map(Self::Application)
+            }
+            (StreamId::ClientLink(_), None) => ClientLink::apply(None, record).map(Self::ClientLink),
+            (StreamId::ClientLink(_), Some(Self::ClientLink(link))) => {
+                ClientLink::apply(Some(link), record).map(Self::ClientLink)
             }
             _ => None,
         }

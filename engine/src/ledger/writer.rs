@@ -14,12 +14,13 @@ use super::{
 use crate::api::{self, Api};
 use crate::application::{self, ApplicationCommand};
 use crate::event::Event;
-use crate::id::{ApiId, EventId, OrganizationId};
+use crate::id::{ApiId, ClientLinkId, EventId, OrganizationId};
 use crate::key::{self, KeyCommand, KeyState};
 use crate::log::{
     self, Append, AppendOutcome, CommandId, EventLog, LogReader, RememberedCommand, StreamHead,
 };
 use crate::organization::{self, Organization};
+use crate::portfolio::{self, ClientLink, ClientLinkState};
 use crate::position::Position;
 use crate::record::{Record, StreamId};
 use crate::rejection::Rejection;
@@ -28,7 +29,7 @@ use crate::time::{Clock, Timestamp};
 
 /// A command is decided anew at most this often when other writers change its stream meanwhile.
 const ATTEMPTS_MAX: u32 = 8;
-/// Organizations and APIs that are remembered between groups; past that, all are forgotten and read again.
+/// Organizations, APIs and portfolio links that are remembered between groups; past that, all are forgotten and read again.
 const DIRECTORY_LEN_MAX: usize = 65_536;
 /// How often the queue is looked at while a group fills up.
 const GATHER_STEP: Duration = Duration::from_micros(50);
@@ -74,7 +75,7 @@ pub(super) struct State {
     ids: StdRng,
     head: watch::Sender<Position>,
     counters: Arc<Counters>,
-    /// Organizations and APIs as of the head: most commands look at one.
+    /// Organizations, APIs and portfolio links as of the head: most commands look at one.
     directory: HashMap<StreamId, Loaded>,
     /// How many commands were answered last.
     last_group_len: usize,
@@ -261,7 +262,7 @@ impl State {
         let (Some(aggregate), Some(last)) = (after?, records.last()) else {
             return Err(Error::Log(log::Error::Unavailable("an append without events".into())));
         };
-        if matches!(aggregate, Aggregate::Organization(_) | Aggregate::Api(_)) {
+        if is_looked_at(&aggregate) {
             let loaded = Loaded { aggregate: Some(aggregate.clone()), head };
             self.directory.insert(last.stream.clone(), loaded);
         }
@@ -390,26 +391,51 @@ impl State {
                     Aggregate::Key(key) => Some(key),
                     _ => None,
                 });
-                let (organization_id, api_id) = match (key, command) {
-                    (Some(key), _) => (Some(key.organization_id.clone()), key.api_id),
+                let (organization_id, api_id, owner) = match (key, command) {
+                    (Some(key), _) => (Some(key.organization_id.clone()), key.api_id, Some(&key.owner)),
                     (None, KeyCommand::Create(create)) => {
-                        (Some(create.organization_id.clone()), create.api_id)
+                        (Some(create.organization_id.clone()), create.api_id, Some(&create.owner))
                     }
-                    (None, _) => (None, None),
+                    (None, _) => (None, None, None),
                 };
+                let client_id = owner.and_then(|owner| owner.client_id.clone());
+                let link_id = organization_id.clone().zip(client_id.clone());
+                let link_id = link_id.map(|(partner_id, client_id)| ClientLinkId { partner_id, client_id });
                 let looks_at = organization_id.clone().map(StreamId::Organization).into_iter();
-                if looks_at.chain(api_id.map(StreamId::Api)).any(|stream| changed.contains(&stream)) {
+                let looks_at = looks_at.chain(api_id.map(StreamId::Api));
+                let looks_at = looks_at.chain(client_id.clone().map(StreamId::Organization));
+                let mut looks_at = looks_at.chain(link_id.clone().map(StreamId::ClientLink));
+                if looks_at.any(|stream| changed.contains(&stream)) {
                     return Ok(None);
                 }
                 let organization =
                     organization_id.clone().map(|id| self.organization(id)).transpose()?.flatten();
                 let api = api_id.map(|id| self.api(id)).transpose()?.flatten();
-                let state = KeyState { key, organization: organization.as_ref(), api: api.as_ref() };
+                let client = client_id.map(|id| self.organization(id)).transpose()?.flatten();
+                let link = link_id.map(|id| self.client_link(id)).transpose()?.flatten();
+                let state = KeyState {
+                    key,
+                    organization: organization.as_ref(),
+                    api: api.as_ref(),
+                    client: client.as_ref(),
+                    link: link.as_ref(),
+                };
                 key::decide(state, command, now).map(|events| (events, organization_id))
             }
             Command::Organization(id, command) => {
                 let organization = aggregate.and_then(as_organization);
                 organization::decide(organization, command, now).map(|events| (events, Some(id.clone())))
+            }
+            Command::ClientLink(id, command) => {
+                let looks_at = [&id.partner_id, &id.client_id].map(|id| StreamId::Organization(id.clone()));
+                if looks_at.iter().any(|stream| changed.contains(stream)) {
+                    return Ok(None);
+                }
+                let partner = self.organization(id.partner_id.clone())?;
+                let client = self.organization(id.client_id.clone())?;
+                let link = aggregate.and_then(as_client_link);
+                let state = ClientLinkState { link, partner: partner.as_ref(), client: client.as_ref() };
+                portfolio::decide(id, state, *command).map(|events| (events, Some(id.partner_id.clone())))
             }
             Command::Api(_, command) => {
                 api::decide(aggregate.and_then(as_api), command, now).map(|events| (events, None))
@@ -470,6 +496,10 @@ impl State {
         Ok(self.load(&StreamId::Api(id))?.aggregate.as_ref().and_then(as_api).cloned())
     }
 
+    fn client_link(&mut self, id: ClientLinkId) -> Result<Option<ClientLink>, log::Error> {
+        Ok(self.load(&StreamId::ClientLink(id))?.aggregate.as_ref().and_then(as_client_link).cloned())
+    }
+
     fn load(&mut self, stream: &StreamId) -> Result<Loaded, log::Error> {
         if let Some(loaded) = self.directory.get(stream) {
             return Ok(loaded.clone());
@@ -477,13 +507,25 @@ impl State {
         let read = self.reader.read_stream(stream)?;
         let aggregate = Aggregate::fold(&read.records).map_err(does_not_fit)?;
         let loaded = Loaded { aggregate, head: read.head };
-        if matches!(loaded.aggregate, Some(Aggregate::Organization(_) | Aggregate::Api(_))) {
+        if loaded.aggregate.as_ref().is_some_and(is_looked_at) {
             if self.directory.len() >= DIRECTORY_LEN_MAX {
                 self.directory.clear();
             }
             self.directory.insert(stream.clone(), loaded.clone());
         }
         Ok(loaded)
+    }
+}
+
+/// Whether decisions about other aggregates look at this one.
+const fn is_looked_at(aggregate: &Aggregate) -> bool {
+    matches!(aggregate, Aggregate::Organization(_) | Aggregate::Api(_) | Aggregate::ClientLink(_))
+}
+
+fn as_client_link(aggregate: &Aggregate) -> Option<&ClientLink> {
+    match aggregate {
+        Aggregate::ClientLink(link) => Some(link),
+        _ => None,
     }
 }
 

@@ -68,6 +68,7 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, Error> {
         StreamId::Api(id) => encoder.field(id)?,
         StreamId::RootKey(id) => encoder.field(id)?,
         StreamId::Application(id) => encoder.field(id)?,
+        StreamId::ClientLink(id) => encoder.field(id)?,
     }
     encoder.field(&record.version)?;
     encoder.field(record.event.event_type().as_str())?;
@@ -218,6 +219,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
             StreamKind::Api => StreamId::Api(field(&mut seq)?),
             StreamKind::RootKey => StreamId::RootKey(field(&mut seq)?),
             StreamKind::Application => StreamId::Application(field(&mut seq)?),
+            StreamKind::ClientLink => StreamId::ClientLink(field(&mut seq)?),
         };
         let version = field(&mut seq)?;
         let event_type: EventType = field(&mut seq)?;

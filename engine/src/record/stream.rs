@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::id::{ApiId, ApplicationId, KeyId, OrganizationId, RootKeyId};
+use crate::id::{ApiId, ApplicationId, ClientLinkId, KeyId, OrganizationId, RootKeyId};
 
 /// The kind of aggregate. The numbers are stored (docs/format.md) and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -17,14 +17,17 @@ pub enum StreamKind {
     RootKey,
     /// An application.
     Application,
+    /// A partner and a client.
+    ClientLink,
 }
 
 impl StreamKind {
-    const TABLE: [(Self, u8, &'static str); 5] = [
+    const TABLE: [(Self, u8, &'static str); 6] = [
         (Self::Key, 1, "key"),
         (Self::Organization, 2, "organization"),
         (Self::Api, 3, "api"),
         (Self::RootKey, 4, "root_key"),
+        (Self::ClientLink, 5, "client_link"),
         (Self::Application, 6, "application"),
     ];
 }
@@ -44,6 +47,8 @@ pub enum StreamId {
     RootKey(RootKeyId),
     /// An application.
     Application(ApplicationId),
+    /// A partner and a client.
+    ClientLink(ClientLinkId),
 }
 
 impl StreamId {
@@ -56,6 +61,7 @@ impl StreamId {
             Self::Api(_) => StreamKind::Api,
             Self::RootKey(_) => StreamKind::RootKey,
             Self::Application(_) => StreamKind::Application,
+            Self::ClientLink(_) => StreamKind::ClientLink,
         }
     }
 
@@ -79,6 +85,7 @@ impl StreamId {
             Self::Api(id) => key.extend(id.to_u128().to_be_bytes()),
             Self::RootKey(id) => key.extend(id.to_u128().to_be_bytes()),
             Self::Application(id) => key.extend(id.to_u128().to_be_bytes()),
+            Self::ClientLink(id) => key.extend(id.to_string().as_bytes()),
         }
         key
     }
@@ -93,6 +100,7 @@ impl fmt::Display for StreamId {
             Self::Api(id) => id.fmt(f),
             Self::RootKey(id) => id.fmt(f),
             Self::Application(id) => id.fmt(f),
+            Self::ClientLink(id) => id.fmt(f),
         }
     }
 }

@@ -13,7 +13,7 @@ use crate::application::{
     ApplicationCreated, ApplicationPermissionsChanged, ApplicationPersonal, ApplicationSecretRotated,
 };
 use crate::event::{Event, EventType};
-use crate::id::{ApiId, ApplicationId, EventId, KeyId, OrganizationId, RootKeyId};
+use crate::id::{ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, RootKeyId};
 use crate::key::{
     Environment, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
     KeyMetadataChangedPersonal, KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal, KeyRotated,
@@ -22,6 +22,7 @@ use crate::key::{
 use crate::organization::{
     OrganizationCreated, OrganizationKind, OrganizationKindChanged, OrganizationPersonal,
 };
+use crate::portfolio::{ClientLinked, ClientUnlinked};
 use crate::position::{Position, Version};
 use crate::root_key::{Permission, RootKeyCreated, RootKeyCreatedPersonal};
 use crate::text::{Audience, Description, Metadata, Name, Note, Scope, UserId};
@@ -134,6 +135,12 @@ fn event(event_type: EventType) -> BoxedStrategy<Event> {
             .prop_map(|kind| Event::OrganizationKindChanged(OrganizationKindChanged { kind }, ()))
             .boxed(),
         EventType::OrganizationDeleted => Just(Event::OrganizationDeleted((), ())).boxed(),
+        EventType::ClientLinked => organization_id()
+            .prop_map(|client_id| Event::ClientLinked(ClientLinked { client_id }, ()))
+            .boxed(),
+        EventType::ClientUnlinked => organization_id()
+            .prop_map(|client_id| Event::ClientUnlinked(ClientUnlinked { client_id }, ()))
+            .boxed(),
         EventType::ApiRegistered => (text!(Name), text!(Audience), "[a-j][a-z0-9]{0,15}", scopes())
             .prop_map(|(name, audience, prefix, scopes)| {
                 let token_prefix = TokenPrefix::new(&prefix).unwrap();
@@ -184,6 +191,8 @@ fn stream() -> impl Strategy<Value = StreamId> {
         any::<u128>().prop_map(|id| StreamId::Api(ApiId::from_u128(id))),
         any::<u128>().prop_map(|id| StreamId::RootKey(RootKeyId::from_u128(id))),
         any::<u128>().prop_map(|id| StreamId::Application(ApplicationId::from_u128(id))),
+        (organization_id(), organization_id())
+            .prop_map(|(partner_id, client_id)| StreamId::ClientLink(ClientLinkId { partner_id, client_id })),
     ]
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use keyledger_engine::actor::Actor;
-use keyledger_engine::id::{KeyId, OrganizationId};
+use keyledger_engine::id::{ClientLinkId, KeyId, OrganizationId};
 use keyledger_engine::key::{
     CreateKey, EditKey, Environment, Key, KeyCommand, KeyStatus, Owner, RevocationReason,
 };
@@ -16,6 +16,7 @@ use keyledger_engine::log::memory::MemoryLog;
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
 use keyledger_engine::log::{CommandId, CommandKey, EventLog, LogId};
 use keyledger_engine::organization::{OrganizationCommand, OrganizationKind};
+use keyledger_engine::portfolio::ClientLinkCommand;
 use keyledger_engine::position::{Position, Version};
 use keyledger_engine::record::{Record, StreamId};
 use keyledger_engine::rejection::Rejection;
@@ -49,6 +50,8 @@ impl Observer for Seen {
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct ModelKey {
     organization: usize,
+    /// The client that it is for, and how often that was linked when it was made.
+    client: Option<(usize, u32)>,
     name: Option<String>,
     revoked: bool,
     expires_at: Option<i64>,
@@ -75,7 +78,7 @@ impl ModelKey {
 /// What is asked, in the model's words.
 #[derive(Debug, Clone)]
 enum Ask {
-    Create { key: usize, organization: usize, name: Option<String>, expires_in: Option<i64> },
+    Create { key: usize, organization: usize, owner: AskOwner, name: Option<String>, expires_in: Option<i64> },
     Rename { key: usize, name: Option<String> },
     SetExpiry { key: usize, expires_in: Option<i64> },
     Revoke(usize),
@@ -84,13 +87,36 @@ enum Ask {
     Delete(usize),
     RecordExpiry(usize),
     DeleteOrganization(usize),
+    Link { partner: usize, client: usize },
+    Unlink { partner: usize, client: usize },
+}
+
+/// Whom a key is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AskOwner {
+    Organization,
+    Partner,
+    Client(usize),
+}
+
+#[derive(Debug, Clone, Copy)]
+struct ModelOrganization {
+    kind: OrganizationKind,
+    deleted: bool,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct ModelLink {
+    linked: bool,
+    times: u32,
 }
 
 #[derive(Debug, Default)]
 struct Model {
     keys: BTreeMap<usize, ModelKey>,
-    /// Whether each organization was deleted, and whether it may have keys.
-    organizations: Vec<(bool, bool)>,
+    organizations: Vec<ModelOrganization>,
+    /// By partner and client.
+    links: BTreeMap<(usize, usize), ModelLink>,
     events: u64,
     tokens: u8,
 }
@@ -108,17 +134,30 @@ impl Model {
 
     fn decide(&mut self, ask: &Ask, now: i64) -> Result<u64, &'static str> {
         match ask {
-            Ask::Create { key, organization, name, expires_in } => {
+            Ask::Create { key, organization, owner, name, expires_in } => {
                 if self.keys.contains_key(key) {
                     return Err("exists");
                 }
-                let (deleted, may) = self.organizations[*organization];
+                let ModelOrganization { kind, deleted } = self.organizations[*organization];
                 if deleted {
                     return Err("organization deleted");
                 }
-                if !may {
+                if kind == OrganizationKind::Free {
                     return Err("kind");
                 }
+                if *owner != AskOwner::Organization && kind != OrganizationKind::Partner {
+                    return Err("no partner");
+                }
+                let client = match owner {
+                    AskOwner::Organization | AskOwner::Partner => None,
+                    AskOwner::Client(client) => {
+                        let link = self.links.get(&(*organization, *client)).copied().unwrap_or_default();
+                        if !link.linked || self.organizations[*client].deleted {
+                            return Err("not in portfolio");
+                        }
+                        Some((*client, link.times))
+                    }
+                };
                 let expires_at = expires_in.map(|millis| now + millis);
                 if expires_at.is_some_and(|end| end <= now) {
                     return Err("past");
@@ -127,6 +166,7 @@ impl Model {
                 let (token, name, organization) = (self.tokens, name.clone(), *organization);
                 let new = ModelKey {
                     organization,
+                    client,
                     name,
                     revoked: false,
                     expires_at,
@@ -139,20 +179,52 @@ impl Model {
                 Ok(1)
             }
             Ask::DeleteOrganization(organization) => {
-                let (deleted, _) = &mut self.organizations[*organization];
-                if *deleted {
+                let organization = &mut self.organizations[*organization];
+                if organization.deleted {
                     return Err("organization deleted");
                 }
-                *deleted = true;
+                organization.deleted = true;
                 Ok(1)
             }
+            Ask::Link { partner, client } => {
+                let (taking, taken) = (self.organizations[*partner], self.organizations[*client]);
+                if taking.deleted {
+                    return Err("organization deleted");
+                }
+                if taking.kind != OrganizationKind::Partner {
+                    return Err("no partner");
+                }
+                if partner == client {
+                    return Err("itself");
+                }
+                if taken.deleted {
+                    return Err("organization deleted");
+                }
+                let link = self.links.entry((*partner, *client)).or_default();
+                if link.linked {
+                    return Ok(0);
+                }
+                *link = ModelLink { linked: true, times: link.times + 1 };
+                Ok(1)
+            }
+            Ask::Unlink { partner, client } => match self.links.get_mut(&(*partner, *client)) {
+                Some(link) if link.linked => {
+                    link.linked = false;
+                    Ok(1)
+                }
+                _ => Err("not linked"),
+            },
             _ => self.decide_on_key(ask, now),
         }
     }
 
     fn decide_on_key(&mut self, ask: &Ask, now: i64) -> Result<u64, &'static str> {
         let Some(key) = key_of(ask).and_then(|key| self.keys.get_mut(&key)) else { return Err("unknown") };
-        let organization_deleted = self.organizations[key.organization].0;
+        let client_gone = key.client.is_some_and(|(client, times)| {
+            let link = self.links[&(key.organization, client)];
+            self.organizations[client].deleted || !link.linked || link.times != times
+        });
+        let organization_deleted = self.organizations[key.organization].deleted || client_gone;
         if let Ask::RecordExpiry(_) = ask {
             let due = !key.deleted && !key.expiry_recorded && key.expires_at.is_some_and(|end| end <= now);
             key.expiry_recorded |= due;
@@ -206,7 +278,7 @@ const fn key_of(ask: &Ask) -> Option<usize> {
         | Ask::Rotate(key)
         | Ask::Delete(key)
         | Ask::RecordExpiry(key) => Some(*key),
-        Ask::DeleteOrganization(_) => None,
+        Ask::DeleteOrganization(_) | Ask::Link { .. } | Ask::Unlink { .. } => None,
     }
 }
 
@@ -222,6 +294,10 @@ fn word_of(rejection: &Rejection) -> &'static str {
         Rejection::ExpiryNotInFuture => "past",
         Rejection::OrganizationDeleted => "organization deleted",
         Rejection::OrganizationKindNotAllowed(_) => "kind",
+        Rejection::NotAPartner(_) => "no partner",
+        Rejection::ClientIsPartner => "itself",
+        Rejection::ClientNotInPortfolio => "not in portfolio",
+        Rejection::ClientNotLinked => "not linked",
         _ => "another",
     }
 }
@@ -230,8 +306,16 @@ fn random_ask(rng: &mut StdRng, organizations: usize) -> Ask {
     let key = rng.random_range(0..12);
     let name = rng.random_bool(0.7).then(|| format!("name {}", rng.random_range(0..3)));
     let expires_in = rng.random_bool(0.5).then(|| rng.random_range(-20..400));
-    match rng.random_range(0..16) {
-        0..=3 => Ask::Create { key, organization: rng.random_range(0..organizations), name, expires_in },
+    let (partner, client) = (rng.random_range(0..organizations), rng.random_range(0..organizations));
+    let owner = match rng.random_range(0..4) {
+        0 => AskOwner::Partner,
+        1 | 2 => AskOwner::Client(client),
+        _ => AskOwner::Organization,
+    };
+    match rng.random_range(0..20) {
+        0..=3 => Ask::Create { key, organization: partner, owner, name, expires_in },
+        16..=18 => Ask::Link { partner, client },
+        19 => Ask::Unlink { partner, client },
         4 | 5 => Ask::Rename { key, name },
         6 => Ask::SetExpiry { key, expires_in },
         7 | 8 => Ask::Revoke(key),
@@ -243,8 +327,17 @@ fn random_ask(rng: &mut StdRng, organizations: usize) -> Ask {
     }
 }
 
+/// A key of the first organization, with nothing said of it.
+const fn new_key(key: usize) -> Ask {
+    Ask::Create { key, organization: 0, owner: AskOwner::Organization, name: None, expires_in: None }
+}
+
 fn organization_id(index: usize) -> OrganizationId {
     format!("org-{index}").parse().unwrap()
+}
+
+fn link_id(partner: usize, client: usize) -> ClientLinkId {
+    ClientLinkId { partner_id: organization_id(partner), client_id: organization_id(client) }
 }
 
 fn key_id(index: usize) -> KeyId {
@@ -267,11 +360,21 @@ fn command_of(ask: &Ask, now: i64, next_token: u8) -> Command {
         Ask::DeleteOrganization(index) => {
             return Command::Organization(organization_id(*index), OrganizationCommand::Delete);
         }
-        Ask::Create { key, organization, name, expires_in } => {
+        Ask::Link { partner, client } => {
+            return Command::ClientLink(link_id(*partner, *client), ClientLinkCommand::Link);
+        }
+        Ask::Unlink { partner, client } => {
+            return Command::ClientLink(link_id(*partner, *client), ClientLinkCommand::Unlink);
+        }
+        Ask::Create { key, organization, owner, name, expires_in } => {
             let create = CreateKey {
                 organization_id: organization_id(*organization),
                 api_id: None,
-                owner: Owner::in_organization(false),
+                owner: match owner {
+                    AskOwner::Organization => Owner::in_organization(false),
+                    AskOwner::Partner => Owner::partner(),
+                    AskOwner::Client(client) => Owner::client(organization_id(*client)),
+                },
                 user_id: None,
                 name: name_of(name),
                 description: None,
@@ -336,10 +439,10 @@ fn execute(run: &Run, command: Command) -> Result<Committed, Error> {
 fn history(log: Box<dyn EventLog>, seed: u64, steps: usize) {
     let run = start(log, seed);
     let mut rng = StdRng::seed_from_u64(seed);
-    let mut model =
-        Model { organizations: vec![(false, true), (false, true), (false, false)], ..Model::default() };
-    for (index, (_, may)) in model.organizations.clone().into_iter().enumerate() {
-        let kind = if may { OrganizationKind::Paid } else { OrganizationKind::Free };
+    let kinds = [OrganizationKind::Partner, OrganizationKind::Paid, OrganizationKind::Free];
+    let organizations = kinds.map(|kind| ModelOrganization { kind, deleted: false });
+    let mut model = Model { organizations: organizations.into(), ..Model::default() };
+    for (index, kind) in kinds.into_iter().enumerate() {
         let command = OrganizationCommand::Create { name: None, kind };
         execute(&run, Command::Organization(organization_id(index), command)).unwrap();
         model.events += 1;
@@ -418,7 +521,7 @@ fn commands_in_one_group_are_decided_one_after_the_other() {
     let run = start(Box::new(MemoryLog::new(LogId([1; 16]))), 1);
     let paid = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
     execute(&run, Command::Organization(organization_id(0), paid)).unwrap();
-    let create = Ask::Create { key: 0, organization: 0, name: None, expires_in: None };
+    let create = new_key(0);
     execute(&run, command_of(&create, START, 1)).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let answers = runtime.block_on(async {
@@ -452,7 +555,7 @@ fn a_command_with_a_name_takes_place_once() {
         let paid = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
         execute(&run, Command::Organization(organization_id(0), paid)).unwrap();
         let named = |index: usize, token: u8, fingerprint: u8| {
-            let create = Ask::Create { key: index, organization: 0, name: None, expires_in: None };
+            let create = new_key(index);
             let key = CommandKey { id: CommandId([9; 16]), fingerprint: [fingerprint; 16] };
             Request {
                 command_key: Some(key),
@@ -476,7 +579,7 @@ fn an_expected_version_that_is_not_the_present_one_is_refused() {
     let run = start(Box::new(MemoryLog::new(LogId([1; 16]))), 1);
     let paid = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
     execute(&run, Command::Organization(organization_id(0), paid)).unwrap();
-    let create = Ask::Create { key: 0, organization: 0, name: None, expires_in: None };
+    let create = new_key(0);
     execute(&run, command_of(&create, START, 1)).unwrap();
     let revoke = |version: u32| Request {
         expected_version: Some(Version::new(version)),

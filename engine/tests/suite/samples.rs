@@ -6,7 +6,7 @@ use keyledger_engine::application::{
     ApplicationCreated, ApplicationPermissionsChanged, ApplicationPersonal, ApplicationSecretRotated,
 };
 use keyledger_engine::event::{Event, EventType};
-use keyledger_engine::id::{ApiId, ApplicationId, EventId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::id::{ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, RootKeyId};
 use keyledger_engine::key::{
     Environment, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
     KeyMetadataChangedPersonal, KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal, KeyRotated,
@@ -16,6 +16,7 @@ use keyledger_engine::log::{Append, CommandId, CommandKey, StreamHead};
 use keyledger_engine::organization::{
     OrganizationCreated, OrganizationKind, OrganizationKindChanged, OrganizationPersonal,
 };
+use keyledger_engine::portfolio::{ClientLinked, ClientUnlinked};
 use keyledger_engine::position::{Position, Version};
 use keyledger_engine::record::{Record, StreamId};
 use keyledger_engine::root_key::{Permission, RootKeyCreated, RootKeyCreatedPersonal};
@@ -118,6 +119,12 @@ pub(crate) fn event(event_type: EventType, full: bool) -> Event {
             Event::OrganizationKindChanged(OrganizationKindChanged { kind }, ())
         }
         EventType::OrganizationDeleted => Event::OrganizationDeleted((), ()),
+        EventType::ClientLinked => {
+            Event::ClientLinked(ClientLinked { client_id: organization("client-1") }, ())
+        }
+        EventType::ClientUnlinked => {
+            Event::ClientUnlinked(ClientUnlinked { client_id: organization("client-1") }, ())
+        }
         EventType::ApiRegistered => Event::ApiRegistered(
             ApiRegistered {
                 name: Name::new("Users").unwrap(),
@@ -168,6 +175,9 @@ fn stream(event_type: EventType) -> StreamId {
         StreamId::Key(KeyId::from_u128(ULID + 1))
     } else if name.starts_with("Organization") {
         StreamId::Organization(organization("acme"))
+    } else if name.starts_with("Client") {
+        let (partner_id, client_id) = (organization("acme"), organization("client-1"));
+        StreamId::ClientLink(ClientLinkId { partner_id, client_id })
     } else if name.starts_with("Api") {
         StreamId::Api(ApiId::from_u128(ULID + 3))
     } else if name.starts_with("Application") {

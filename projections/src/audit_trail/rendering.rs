@@ -70,6 +70,8 @@ fn data(event: &Event) -> Value {
         Event::OrganizationCreated(facts, personal) => json!({ "name": personal.name, "kind": facts.kind }),
         Event::OrganizationRenamed((), personal) => json!({ "name": personal.name }),
         Event::OrganizationKindChanged(facts, ()) => json!({ "kind": facts.kind }),
+        Event::ClientLinked(facts, ()) => json!({ "client_organization_id": facts.client_id }),
+        Event::ClientUnlinked(facts, ()) => json!({ "client_organization_id": facts.client_id }),
         Event::ApiRegistered(facts, ()) => json!({
             "name": facts.name,
             "audience": facts.audience,

@@ -1,7 +1,7 @@
 //! Some thousand keys of one organization, column by column: what filters, sorts and search look at.
 
-use keyledger_engine::id::{ApiId, KeyId};
-use keyledger_engine::key::{Environment, Key, KeyStatus};
+use keyledger_engine::id::{ApiId, KeyId, OrganizationId};
+use keyledger_engine::key::{Environment, Key, KeyStatus, OwnerKind};
 use keyledger_engine::text::{Scope, UserId};
 
 use super::fold::fold_into;
@@ -18,6 +18,8 @@ const REVOKED: u8 = 1;
 const EXPIRED: u8 = 2;
 const DELETED: u8 = 4;
 const PRODUCTION: u8 = 8;
+/// The owner's kind stands above the flags.
+const OWNER_SHIFT: u8 = 4;
 
 /// A key as the columns hold it; used again for one key after the other.
 #[derive(Default)]
@@ -33,7 +35,7 @@ impl Columns {
     pub(super) fn fill(&mut self, key: &Key) {
         self.created_at = key.created_at.millis();
         self.expires_at = key.expires_at.map_or(NEVER, |end| end.millis());
-        self.flags = 0;
+        self.flags = key.owner.kind.code() << OWNER_SHIFT;
         for (set, flag) in [
             (key.revoked_at.is_some(), REVOKED),
             (key.expiry_recorded, EXPIRED),
@@ -63,6 +65,9 @@ impl Columns {
         }
         if let Some(api_id) = key.api_id {
             push_api_token(api_id, &mut self.tokens);
+        }
+        if let Some(client_id) = &key.owner.client_id {
+            push_client_token(client_id, &mut self.tokens);
         }
         for scope in &key.scopes {
             push_scope_token(scope.as_str(), &mut self.tokens);
@@ -96,6 +101,11 @@ pub(super) fn push_api_token(api_id: ApiId, tokens: &mut Vec<u8>) {
     push_token(b'a', &letters, tokens);
 }
 
+/// Adds what a row's tokens hold when the key is for this client.
+pub(super) fn push_client_token(client_id: &OrganizationId, tokens: &mut Vec<u8>) {
+    push_token(b'c', client_id.as_str().as_bytes(), tokens);
+}
+
 /// Adds what a row's tokens hold when the key carries this scope; the scope must be of the form of one.
 pub(super) fn push_scope_token(scope: &str, tokens: &mut Vec<u8>) {
     push_token(b's', scope.as_bytes(), tokens);
@@ -120,7 +130,7 @@ pub(super) struct Chunk {
     flags: Vec<u8>,
     /// Name, description, id, start, last four and user id, case-folded.
     pub(super) folded: TextColumn,
-    /// User id, API and scopes, each as a whole between separators.
+    /// User id, API, client and scopes, each as a whole between separators.
     pub(super) tokens: TextColumn,
     /// The earliest and the latest `created_at`; keys never change theirs.
     pub(super) created_range: (i64, i64),
@@ -190,6 +200,11 @@ impl Chunk {
             Some(flags) if flags & PRODUCTION != 0 => Environment::Production,
             _ => Environment::Preview,
         }
+    }
+
+    pub(super) fn owner(&self, row: usize) -> OwnerKind {
+        let code = self.flags.get(row).map(|flags| flags >> OWNER_SHIFT);
+        code.and_then(OwnerKind::from_code).unwrap_or(OwnerKind::Organization)
     }
 
     /// The case-folded name; empty for none.

@@ -74,6 +74,8 @@ pub(super) fn decode(query: &KeyQuery, cursor: &str) -> Option<(KeyId, Vec<u8>)>
 fn binding(query: &KeyQuery) -> [u8; 8] {
     let KeyQuery {
         organization_id,
+        owner,
+        client_id,
         user_id,
         api_id,
         environment,
@@ -94,6 +96,11 @@ fn binding(query: &KeyQuery) -> [u8; 8] {
         hasher.update(text.unwrap_or_default());
     };
     field(organization_id.as_ref().map(|id| id.as_str()));
+    let mut owner: Vec<_> = owner.iter().map(|owner| owner.as_str()).collect();
+    owner.sort_unstable();
+    owner.dedup();
+    field(Some(&owner.join(",")));
+    field(client_id.as_ref().map(|id| id.as_str()));
     field(user_id.as_ref().map(|id| id.as_str()));
     field(api_id.map(|id| id.to_string()).as_deref());
     field(environment.map(|environment| environment.as_str()));

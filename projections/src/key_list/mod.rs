@@ -167,7 +167,7 @@ impl Changed {
 
 impl Projection for KeyListProjection {
     const NAME: &'static str = "key-list";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn load(&mut self, rows: Snapshot) -> Result<(), store::Error> {
         let (mut loaded, mut columns) = (Shared::default(), Columns::default());

@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use keyledger_engine::id::{ApiId, OrganizationId};
-use keyledger_engine::key::{Environment, Key, KeyStatus};
+use keyledger_engine::key::{Environment, Key, KeyStatus, OwnerKind};
 use keyledger_engine::position::Position;
 use keyledger_engine::text::UserId;
 use keyledger_engine::time::Timestamp;
@@ -18,6 +18,10 @@ pub const TOTAL_MAX: u64 = 10_000;
 pub struct KeyQuery {
     /// Of this organization; of all without.
     pub organization_id: Option<OrganizationId>,
+    /// Of one of these kinds of owner; of any when empty.
+    pub owner: Vec<OwnerKind>,
+    /// For this client organization.
+    pub client_id: Option<OrganizationId>,
     /// Of this user.
     pub user_id: Option<UserId>,
     /// For this API.
@@ -52,6 +56,8 @@ impl KeyQuery {
     pub const fn new(now: Timestamp) -> Self {
         Self {
             organization_id: None,
+            owner: Vec::new(),
+            client_id: None,
             user_id: None,
             api_id: None,
             environment: None,

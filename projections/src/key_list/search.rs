@@ -5,10 +5,12 @@ use std::collections::BinaryHeap;
 use std::sync::Arc;
 
 use keyledger_engine::id::KeyId;
-use keyledger_engine::key::{Environment, KeyStatus};
+use keyledger_engine::key::{Environment, KeyStatus, OwnerKind};
 use memchr::memmem::Finder;
 
-use super::chunk::{Chunk, NEVER, is_scope, push_api_token, push_scope_token, push_user_token};
+use super::chunk::{
+    Chunk, NEVER, is_scope, push_api_token, push_client_token, push_scope_token, push_user_token,
+};
 use super::cursor::{self, NamePrefix, SortValue};
 use super::fold::fold_into;
 use super::query::{KeyQuery, KeySort, QueryError, TOTAL_MAX};
@@ -163,6 +165,7 @@ struct Filter<'a> {
     text: Option<Finder<'a>>,
     tokens: Vec<Finder<'a>>,
     statuses: [bool; 4],
+    owners: Vec<OwnerKind>,
     environment: Option<Environment>,
     created_after: i64,
     created_before: i64,
@@ -192,6 +195,9 @@ impl Filter<'_> {
         if let Some(user_id) = &query.user_id {
             look_for(&|token| push_user_token(user_id, token));
         }
+        if let Some(client_id) = &query.client_id {
+            look_for(&|token| push_client_token(client_id, token));
+        }
         if let Some(api_id) = query.api_id {
             look_for(&|token| push_api_token(api_id, token));
         }
@@ -213,6 +219,7 @@ impl Filter<'_> {
             tokens,
             statuses: [KeyStatus::Active, KeyStatus::Revoked, KeyStatus::Expired, KeyStatus::Deleted]
                 .map(wanted),
+            owners: query.owner.clone(),
             environment: query.environment,
             created_after: query.created_after.map_or(i64::MIN, |time| time.millis()),
             created_before: query.created_before.map_or(i64::MAX, |time| time.millis()),
@@ -250,6 +257,7 @@ impl Filter<'_> {
         status_wanted
             && (self.created_after == i64::MIN || created_at > self.created_after)
             && created_at < self.created_before
+            && (self.owners.is_empty() || self.owners.contains(&chunk.owner(row)))
             && self.environment.is_none_or(|environment| chunk.environment(row) == environment)
             && self.expires_before.is_none_or(|before| expires_at(chunk, row) < before)
     }

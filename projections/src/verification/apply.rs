@@ -6,9 +6,10 @@ use std::sync::atomic::Ordering;
 use keyledger_engine::api::Api;
 use keyledger_engine::application::Application;
 use keyledger_engine::event::Event;
-use keyledger_engine::id::{ApiId, ApplicationId, KeyId, OrganizationId, RootKeyId};
-use keyledger_engine::key::{KeyCreated, KeyCreatedPersonal, KeyRotated, PreviousToken};
+use keyledger_engine::id::{ApiId, ApplicationId, ClientLinkId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::key::{KeyCreated, KeyCreatedPersonal, KeyRotated, OwnerKind, PreviousToken};
 use keyledger_engine::organization::Organization;
+use keyledger_engine::portfolio::ClientLink;
 use keyledger_engine::position::Position;
 use keyledger_engine::record::{Record, StreamId};
 use keyledger_engine::root_key::RootKey;
@@ -30,6 +31,8 @@ pub struct NotApplicable {
 }
 
 type Reason = String;
+
+const TOO_MANY_GROUPS: &str = "there are too many organizations and links";
 
 impl VerificationIndex {
     /// Takes in the next record. A record that was taken in before is passed over. There must be one caller at a time;
@@ -59,6 +62,7 @@ impl VerificationIndex {
             StreamId::Api(id) => self.apply_to_api(&mut writer, *id, record),
             StreamId::RootKey(id) => self.apply_to_root_key(&mut writer, *id, record),
             StreamId::Application(id) => self.apply_to_application(*id, record),
+            StreamId::ClientLink(id) => self.apply_to_client_link(&mut writer, id, record),
         }
         .map_err(not_applicable)?;
         self.position.store(record.position.get(), Ordering::Release);
@@ -74,13 +78,33 @@ impl VerificationIndex {
     ) -> Result<(), Reason> {
         let before = self.organizations.get(id).map(Arc::unwrap_or_clone);
         let after = Organization::apply(before, record).ok_or_else(|| does_not_follow(record))?;
-        let organization = writer.organization_ref(id).ok_or("there are too many organizations")?;
+        let organization = writer.organization_group(id).ok_or(TOO_MANY_GROUPS)?;
         if matches!(record.event, Event::OrganizationDeleted(..)) {
-            organization.delete();
-            writer.organization_deleted(organization.number, record.id);
+            writer.organization_deleted(&organization, record.id);
             self.end_authentication_epoch();
         }
         self.organizations.insert(id.clone(), after);
+        Ok(())
+    }
+
+    fn apply_to_client_link(
+        &self,
+        writer: &mut WriterState,
+        id: &ClientLinkId,
+        record: &Record,
+    ) -> Result<(), Reason> {
+        let before = self.client_links.get(id).map(Arc::unwrap_or_clone);
+        let after = ClientLink::apply(before, record).ok_or_else(|| does_not_follow(record))?;
+        if after.is_linked() {
+            let partner = writer.organizations.get(&id.partner_id).map(Arc::clone);
+            let partner = partner.ok_or("its partner was never created")?;
+            let (partner_id, client_id) = (id.partner_id.clone(), id.client_id.clone());
+            let group = writer.add_group(partner_id, Some(client_id)).ok_or(TOO_MANY_GROUPS)?;
+            writer.link(id.clone(), &partner, group);
+        } else {
+            writer.unlink(id, record.id).ok_or("the client was not linked")?;
+        }
+        self.client_links.insert(id.clone(), after);
         Ok(())
     }
 
@@ -129,7 +153,7 @@ impl VerificationIndex {
             return Ok(());
         }
         let organization = match &root_key.organization_id {
-            Some(id) => Some(writer.organization_ref(id).ok_or("there are too many organizations")?),
+            Some(id) => Some(writer.organization_group(id).ok_or(TOO_MANY_GROUPS)?),
             None => None,
         };
         tokens.insert(digest, RootToken { root_key: Arc::new(root_key.clone()), organization });
@@ -191,19 +215,25 @@ impl VerificationIndex {
         if self.organizations.get(organization_id).is_none() {
             return Err("its organization was never created".into());
         }
-        let organization =
-            writer.organization_ref(organization_id).ok_or("there are too many organizations")?;
+        let group = match (&facts.owner.kind, &facts.owner.client_id) {
+            (OwnerKind::Client, Some(client_id)) => {
+                let (partner_id, client_id) = (organization_id.clone(), client_id.clone());
+                let link = writer.links.get(&ClientLinkId { partner_id, client_id });
+                Arc::clone(link.ok_or("its client is not in the portfolio")?)
+            }
+            _ => writer.organization_group(organization_id).ok_or(TOO_MANY_GROUPS)?,
+        };
         let api = match facts.api_id {
             Some(api_id) => Some(Arc::clone(writer.apis.get(&api_id).ok_or("its API was never registered")?)),
             None => None,
         };
-        if writer.keys.contains_key(&KeyPlace::new(organization.number, id)) {
+        if writer.keys.contains_key(&KeyPlace::new(group.number, id)) {
             return Err("the key exists already".into());
         }
         self.check_unused(&facts.digest)?;
         let key = VerifiedKey::new(VerifiedKeyParts {
             key_id: id,
-            organization,
+            group,
             api,
             scopes: writer.scope_list(&facts.scopes),
             text: KeyText {
@@ -212,6 +242,7 @@ impl VerificationIndex {
                 metadata: personal.metadata.clone(),
             },
             expires_at: facts.expires_at,
+            owner: facts.owner.kind,
             environment: facts.environment,
             revoked: false,
             expiry_recorded: false,
@@ -275,9 +306,7 @@ impl VerificationIndex {
 fn place_of(writer: &WriterState, id: KeyId, record: &Record) -> Result<(KeyPlace, Digest), Reason> {
     let organization_id = record.organization_id.as_ref().ok_or("it names no organization")?;
     writer
-        .organizations
-        .get(organization_id)
-        .map(|organization| KeyPlace::new(organization.number, id))
+        .place_of(organization_id, id)
         .and_then(|place| writer.keys.get(&place).map(|digest| (place, *digest)))
         .ok_or_else(|| "the organization that it names has no such key, or has it no more".into())
 }

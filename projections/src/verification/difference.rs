@@ -31,6 +31,7 @@ impl VerificationIndex {
         let (writer, other_writer) = (&*self.writer(), &*other.writer());
         differing(&self.organizations, &other.organizations)
             .or_else(|| differing(&self.apis, &other.apis))
+            .or_else(|| differing(&self.client_links, &other.client_links))
             .or_else(|| differing(&self.root_keys, &other.root_keys))
             .or_else(|| differing(&self.applications, &other.applications))
             .or_else(|| differing_flag(writer, other_writer))
@@ -120,22 +121,26 @@ where
 
 /// The organization or API that stops its keys in one index and not in the other.
 fn differing_flag(one: &WriterState, two: &WriterState) -> Option<String> {
-    if one.organizations.len() != two.organizations.len() || one.apis.len() != two.apis.len() {
-        return Some("the number of organizations or APIs that keys refer to".into());
+    if one.groups.len() != two.groups.len() || one.apis.len() != two.apis.len() {
+        return Some("the number of organizations, links or APIs that keys refer to".into());
     }
-    let organization = one.organizations.values().find(|organization| {
-        let other = two.organizations.get(&organization.id);
-        other.is_none_or(|other| {
-            (other.number, other.is_deleted()) != (organization.number, organization.is_deleted())
-                || one.organization_deletions.get(&organization.number)
-                    != two.organization_deletions.get(&organization.number)
-        })
+    let mut groups = one.groups.iter().zip(&two.groups);
+    let group = groups.find(|(group, other)| {
+        (&group.id, &group.client_id, group.is_stopped()) != (&other.id, &other.client_id, other.is_stopped())
+            || one.ends.get(&group.number) != two.ends.get(&other.number)
     });
+    let numbers = |state: &WriterState| {
+        let links = state.links.iter().map(|(id, group)| (id.clone(), group.number));
+        links.collect::<Vec<_>>()
+    };
+    if numbers(one) != numbers(two) {
+        return Some("the portfolios of partners".into());
+    }
     let api = one
         .apis
         .values()
         .find(|api| two.apis.get(&api.id).is_none_or(|other| other.is_deleted() != api.is_deleted()));
-    organization.map(|organization| organization.id.to_string()).or(api.map(|api| api.id.to_string()))
+    group.map(|(group, _)| group.id.to_string()).or(api.map(|api| api.id.to_string()))
 }
 
 fn differing_duty(one: &WriterState, two: &WriterState) -> Option<String> {
@@ -143,8 +148,8 @@ fn differing_duty(one: &WriterState, two: &WriterState) -> Option<String> {
         Some("the number of keys in each status".into())
     } else if one.due_expiries(END_OF_TIME, usize::MAX) != two.due_expiries(END_OF_TIME, usize::MAX) {
         Some("the keys whose end has still to be recorded".into())
-    } else if one.keys_of_deleted_organizations(usize::MAX) != two.keys_of_deleted_organizations(usize::MAX) {
-        Some("the keys of deleted organizations".into())
+    } else if one.orphaned_keys(usize::MAX) != two.orphaned_keys(usize::MAX) {
+        Some("the keys of deleted organizations and former clients".into())
     } else {
         None
     }
@@ -154,6 +159,7 @@ fn same_key(one: &VerifiedKey, two: &VerifiedKey) -> bool {
     let decisive = |key: &VerifiedKey| {
         (
             key.key_id(),
+            key.owner(),
             key.environment(),
             key.api_id(),
             key.expires_at(),

@@ -40,7 +40,11 @@ impl<K: Clone + Ord + Hash, V> Directory<K, V> {
 
     /// At most `limit` aggregates after the id given, in the order of ids.
     pub(super) fn page(&self, after: Option<&K>, limit: usize) -> Vec<Arc<V>> {
-        let start = after.map_or(Bound::Unbounded, Bound::Excluded);
+        self.page_from(after.map_or(Bound::Unbounded, Bound::Excluded), limit)
+    }
+
+    /// At most `limit` aggregates from `start` on, in the order of ids.
+    pub(super) fn page_from(&self, start: Bound<&K>, limit: usize) -> Vec<Arc<V>> {
         let ids: Vec<K> = {
             let order = self.order.read().unwrap_or_else(PoisonError::into_inner);
             order.range((start, Bound::Unbounded)).take(limit).cloned().collect()

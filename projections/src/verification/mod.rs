@@ -3,12 +3,13 @@
 //! verification that starts after the answer decides from the new state.
 //!
 //! Deciding takes one lookup by digest, in a map whose readers never wait for the writer; all that decides stands in
-//! that one entry, apart from whether the organization and the API still are, which each entry points at: so one
-//! event stops all keys of an organization. An entry is never changed in place but replaced as a whole; what a reader
+//! that one entry, apart from what one event changes for many keys, which each entry points at: whether the organization
+//! and the API still are, and a partner's portfolio. So one event stops all keys of an organization, or of a client. An entry is never changed in place but replaced as a whole; what a reader
 //! sees is a key before an event or after it, never in between.
 //!
-//! The index also holds the directory of organizations, APIs, root keys and applications, and knows which commands Keyledger itself
-//! still owes: the expiry of keys whose time has come, and the deletion of keys whose organization is gone.
+//! The index also holds the directory of organizations, portfolios, APIs, root keys and applications, and knows
+//! which commands Keyledger itself still owes: the expiry of keys whose time has come, and the deletion of keys whose organization or
+//! client is gone.
 //!
 //! A restart loads the last snapshot ([`VerificationIndex::save_snapshot_with`], [`VerificationIndex::load_snapshot`])
 //! and replays the log from there.
@@ -26,13 +27,15 @@ mod writer_state;
 #[cfg(test)]
 mod tests;
 
+use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use keyledger_engine::api::Api;
 use keyledger_engine::application::Application;
-use keyledger_engine::id::{ApiId, ApplicationId, EventId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::id::{ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, RootKeyId};
 use keyledger_engine::organization::Organization;
+use keyledger_engine::portfolio::ClientLink;
 use keyledger_engine::position::Position;
 use keyledger_engine::root_key::RootKey;
 use keyledger_engine::time::Timestamp;
@@ -48,8 +51,11 @@ pub use writer_state::KeyCounts;
 
 use directory::Directory;
 use token_map::{DigestKey, DigestMap, TokenMap};
-use verified_key::OrganizationRef;
+use verified_key::KeyGroup;
 use writer_state::WriterState;
+
+/// Links that are looked at without letting go of the directory.
+const CLIENTS_AT_A_TIME: usize = 1_024;
 
 /// See the [module](self). All methods take `&self`; share it as an `Arc`.
 pub struct VerificationIndex {
@@ -62,6 +68,7 @@ pub struct VerificationIndex {
     root_tokens: DigestMap<32, RootToken>,
     organizations: Directory<OrganizationId, Organization>,
     apis: Directory<ApiId, Api>,
+    client_links: Directory<ClientLinkId, ClientLink>,
     root_keys: Directory<RootKeyId, RootKey>,
     applications: Directory<ApplicationId, Application>,
     positions: watch::Sender<Position>,
@@ -72,7 +79,7 @@ pub struct VerificationIndex {
 /// What a root key's token stands for.
 struct RootToken {
     root_key: Arc<RootKey>,
-    organization: Option<Arc<OrganizationRef>>,
+    organization: Option<Arc<KeyGroup>>,
 }
 
 impl Default for VerificationIndex {
@@ -97,6 +104,7 @@ impl VerificationIndex {
             root_tokens: DigestMap::default(),
             organizations: Directory::new(),
             apis: Directory::new(),
+            client_links: Directory::new(),
             root_keys: Directory::new(),
             applications: Directory::new(),
             positions: watch::Sender::new(Position::START),
@@ -138,7 +146,10 @@ impl VerificationIndex {
         let guard = self.tokens.guard();
         let found = self.tokens.get(&presented.digest(), &guard);
         match found.and_then(|token| token.accepted_at(now)) {
-            Some(key) => f(Verdict { code: question.judge(key, now), key: Some(key), position }),
+            Some(key) => {
+                let code = question.judge(key, now);
+                f(Verdict { code, key: Some(key), client_id: question.client_of(key, code), position })
+            }
             None => f(Verdict::without_key(Code::NotFound, position)),
         }
     }
@@ -153,7 +164,7 @@ impl VerificationIndex {
         }
         let tokens = self.root_tokens.pin();
         let found = tokens.get(&DigestKey::new(&digest))?;
-        let is_active = found.organization.as_ref().is_none_or(|organization| !organization.is_deleted());
+        let is_active = found.organization.as_ref().is_none_or(|organization| !organization.is_stopped());
         is_active.then(|| Arc::clone(&found.root_key))
     }
 
@@ -196,6 +207,46 @@ impl VerificationIndex {
     #[must_use]
     pub fn organization(&self, id: &OrganizationId) -> Option<Arc<Organization>> {
         self.organizations.get(id)
+    }
+
+    /// The link between a partner and a client, also one that has ended.
+    #[must_use]
+    pub fn client_link(&self, id: &ClientLinkId) -> Option<Arc<ClientLink>> {
+        self.client_links.get(id)
+    }
+
+    /// The portfolio of a partner as it is now: at most `limit` clients after the id given, in the order of ids, and how
+    /// many there are in all. Clients that were deleted are not among them.
+    #[must_use]
+    pub fn clients(
+        &self,
+        partner_id: &OrganizationId,
+        after: Option<&OrganizationId>,
+        limit: usize,
+    ) -> (Vec<Arc<ClientLink>>, usize) {
+        let is_there = |link: &ClientLink| {
+            let client = self.organizations.get(&link.id.client_id);
+            link.is_linked() && client.is_some_and(|client| client.deleted_at.is_none())
+        };
+        let (mut found, mut total) = (Vec::new(), 0);
+        let first = ClientLinkId { partner_id: partner_id.clone(), client_id: OrganizationId::first() };
+        let mut start = Bound::Included(first);
+        loop {
+            let links = self.client_links.page_from(start.as_ref(), CLIENTS_AT_A_TIME);
+            let Some(last) = links.last() else { return (found, total) };
+            start = Bound::Excluded(last.id.clone());
+            for link in links {
+                if link.id.partner_id != *partner_id {
+                    return (found, total);
+                }
+                if is_there(&link) {
+                    total += 1;
+                    if found.len() < limit && after.is_none_or(|after| link.id.client_id > *after) {
+                        found.push(link);
+                    }
+                }
+            }
+        }
     }
 
     /// The API with this id, deleted or not.
@@ -277,10 +328,11 @@ impl VerificationIndex {
         self.writer().due_expiries(now, limit)
     }
 
-    /// At most `limit` keys that are not deleted although their organization is, each with the event that deleted it.
+    /// At most `limit` keys that are not deleted although what they lived by has ended, each with the event that ended it:
+    /// the deletion of their organization or of their client, or the client's leaving the portfolio.
     #[must_use]
-    pub fn keys_of_deleted_organizations(&self, limit: usize) -> Vec<(KeyId, EventId)> {
-        self.writer().keys_of_deleted_organizations(limit)
+    pub fn orphaned_keys(&self, limit: usize) -> Vec<(KeyId, EventId)> {
+        self.writer().orphaned_keys(limit)
     }
 
     /// Why the index has stopped, if it has: a committed record did not apply. From then on it takes in no record and

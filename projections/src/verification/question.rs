@@ -1,6 +1,7 @@
 //! What is asked of a token, and the answer.
 
-use keyledger_engine::key::Environment;
+use keyledger_engine::id::OrganizationId;
+use keyledger_engine::key::{Environment, OwnerKind};
 use keyledger_engine::position::Position;
 use keyledger_engine::time::Timestamp;
 
@@ -11,7 +12,8 @@ use super::verified_key::VerifiedKey;
 pub struct Question<'a> {
     /// The environment that the key must be for.
     pub environment: Option<Environment>,
-    /// The id of the organization that the key must belong to.
+    /// The id of the organization that the key must be good for: the one that it belongs to; for a partner's key also any
+    /// client in the portfolio; for a client's key that client alone, which must be asked for.
     pub organization_id: Option<&'a str>,
     /// The id of the API that the key must be for.
     pub api_id: Option<&'a str>,
@@ -28,7 +30,7 @@ pub enum Code {
     Malformed,
     /// No key has this token, or has it any more.
     NotFound,
-    /// The key's organization was deleted.
+    /// The key's organization was deleted; for a client's key also the client, or it left the portfolio.
     OrganizationInactive,
     /// The key is revoked, whether or not its time has come too.
     Revoked,
@@ -36,7 +38,7 @@ pub enum Code {
     Expired,
     /// The key is for another environment.
     WrongEnvironment,
-    /// The key belongs to another organization.
+    /// The key is not good for the organization asked for; a client's key, also when none was.
     WrongOrganization,
     /// The key is for another API or for none, or its API was deleted.
     WrongApi,
@@ -90,20 +92,22 @@ pub struct Verdict<'a> {
     pub code: Code,
     /// The key that the token is of; for every code but `Malformed` and `NotFound`.
     pub key: Option<&'a VerifiedKey>,
+    /// The client organization that a client's key is for, or that a partner's key was found good for.
+    pub client_id: Option<&'a str>,
     /// The verdict rests on all events up to here, and perhaps on some after it.
     pub position: Position,
 }
 
 impl Verdict<'_> {
     pub(super) const fn without_key(code: Code, position: Position) -> Self {
-        Self { code, key: None, position }
+        Self { code, key: None, client_id: None, position }
     }
 }
 
 impl Question<'_> {
     /// What `key` comes to at `now`; `Valid` when nothing speaks against it.
     pub(super) fn judge(&self, key: &VerifiedKey, now: Timestamp) -> Code {
-        if key.organization().is_deleted() {
+        if key.group().is_stopped() {
             return Code::OrganizationInactive;
         }
         if key.is_revoked() {
@@ -115,7 +119,7 @@ impl Question<'_> {
         if self.environment.is_some_and(|asked| asked != key.environment()) {
             return Code::WrongEnvironment;
         }
-        if self.organization_id.is_some_and(|asked| asked != key.organization_id().as_str()) {
+        if !self.concerns_organization_of(key) {
             return Code::WrongOrganization;
         }
         if key.api().is_some_and(|api| api.is_deleted())
@@ -127,5 +131,26 @@ impl Question<'_> {
             return Code::InsufficientScope;
         }
         Code::Valid
+    }
+
+    fn concerns_organization_of(&self, key: &VerifiedKey) -> bool {
+        let own = key.organization_id().as_str();
+        match (key.owner(), self.organization_id) {
+            (OwnerKind::Client, asked) => asked == key.client_id().map(OrganizationId::as_str),
+            (_, None) => true,
+            (OwnerKind::Partner, Some(asked)) => asked == own || key.group().has_client(asked),
+            (_, Some(asked)) => asked == own,
+        }
+    }
+
+    /// The client that `code` was said of.
+    pub(super) fn client_of<'a>(&'a self, key: &'a VerifiedKey, code: Code) -> Option<&'a str> {
+        match key.owner() {
+            OwnerKind::Client => key.client_id().map(OrganizationId::as_str),
+            OwnerKind::Partner if code == Code::Valid => {
+                self.organization_id.filter(|asked| *asked != key.organization_id().as_str())
+            }
+            _ => None,
+        }
     }
 }

@@ -22,10 +22,11 @@ use std::sync::atomic::Ordering;
 
 use keyledger_engine::api::Api;
 use keyledger_engine::application::Application;
-use keyledger_engine::id::{ApiId, EventId, KeyId, OrganizationId};
-use keyledger_engine::key::{Environment, PreviousToken};
+use keyledger_engine::id::{ApiId, ClientLinkId, EventId, KeyId, OrganizationId};
+use keyledger_engine::key::{Environment, OwnerKind, PreviousToken};
 use keyledger_engine::log::LogId;
 use keyledger_engine::organization::Organization;
+use keyledger_engine::portfolio::ClientLink;
 use keyledger_engine::position::Position;
 use keyledger_engine::root_key::RootKey;
 use keyledger_engine::text::Scope;
@@ -37,12 +38,12 @@ use sha2::{Digest as _, Sha256};
 
 use super::VerificationIndex;
 use super::token_map::{DigestKey, TokenMap};
-use super::verified_key::{ApiRef, KeyText, OrganizationRef, VerifiedKey, VerifiedKeyParts};
+use super::verified_key::{ApiRef, KeyGroup, KeyText, VerifiedKey, VerifiedKeyParts};
 use super::writer_state::{KeyPlace, WriterState};
 
 const MAGIC: [u8; 8] = *b"KLVERIFY";
 /// Changes with anything below, and with the aggregates of the engine that are stored as they are.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 const HEADER_LEN: usize = 8 + 4 + 16 + 8 + 32;
 const HASH_LEN: usize = 32;
 const BUFFER_LEN: usize = 1 << 20;
@@ -85,7 +86,8 @@ fn unsavable(reason: impl Into<Cow<'static, str>>) -> SnapshotError {
 
 #[derive(Serialize, Deserialize)]
 struct Counts {
-    organizations: usize,
+    groups: usize,
+    client_links: usize,
     apis: usize,
     root_keys: usize,
     applications: usize,
@@ -98,19 +100,23 @@ struct Counts {
 
 /// In the order of numbers.
 #[derive(Serialize, Deserialize)]
-struct StoredOrganization {
+struct StoredGroup {
     id: OrganizationId,
-    /// None for one that a root key is bound to although it was never created.
+    client_id: Option<OrganizationId>,
+    /// Whether the client is linked still.
+    linked: bool,
+    /// None for a client's group, and for an organization that a root key is bound to although it was never created.
     organization: Option<Arc<Organization>>,
-    deletion: Option<EventId>,
+    end: Option<EventId>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct StoredKey<'a> {
-    organization: u32,
+    group: u32,
     id: KeyId,
     digest: Digest,
     previous_tokens: Cow<'a, [PreviousToken]>,
+    owner: OwnerKind,
     environment: Environment,
     api_id: Option<ApiId>,
     scope_list: usize,
@@ -195,9 +201,7 @@ impl VerificationIndex {
     }
 
     fn write_body(&self, writer: &WriterState, out: &mut impl Write) -> Result<(), SnapshotError> {
-        let mut organizations: Vec<&OrganizationRef> =
-            writer.organizations.values().map(AsRef::as_ref).collect();
-        organizations.sort_unstable_by_key(|organization| organization.number);
+        let client_links = self.client_links.page(None, usize::MAX);
         let apis = self.apis.page(None, usize::MAX);
         let root_keys = self.root_keys.page(None, usize::MAX);
         let applications = self.applications.page(None, usize::MAX);
@@ -221,7 +225,8 @@ impl VerificationIndex {
         put(
             out,
             &Counts {
-                organizations: organizations.len(),
+                groups: writer.groups.len(),
+                client_links: client_links.len(),
                 apis: apis.len(),
                 root_keys: root_keys.len(),
                 applications: applications.len(),
@@ -232,14 +237,10 @@ impl VerificationIndex {
                 deleted_keys: writer.counts.deleted,
             },
         )?;
-        for organization in organizations {
-            let stored = StoredOrganization {
-                id: organization.id.clone(),
-                organization: self.organizations.get(&organization.id),
-                deletion: writer.organization_deletions.get(&organization.number).copied(),
-            };
-            put(out, &stored)?;
+        for group in &writer.groups {
+            put(out, &self.stored_group(writer, group))?;
         }
+        client_links.iter().try_for_each(|link| put(out, link))?;
         apis.iter().try_for_each(|api| put(out, api))?;
         root_keys.iter().try_for_each(|root_key| put(out, root_key))?;
         applications.iter().try_for_each(|application| put(out, application))?;
@@ -248,10 +249,11 @@ impl VerificationIndex {
             let (place, digest, key) = key?;
             let previous = writer.previous_tokens.get(&key.key_id()).map_or(&[][..], Vec::as_slice);
             let stored = StoredKey {
-                organization: place.organization,
+                group: place.group,
                 id: key.key_id(),
                 digest: *digest,
                 previous_tokens: Cow::Borrowed(previous),
+                owner: key.owner(),
                 environment: key.environment(),
                 api_id: key.api_id(),
                 scope_list: scope_list_numbers.get(&Arc::as_ptr(key.scope_list())).copied().unwrap_or(0),
@@ -264,6 +266,21 @@ impl VerificationIndex {
         }
         self.tokens
             .try_for_each_dead(|digest, key_id| put(out, &(u128::from_be_bytes(*digest.as_bytes()), key_id)))
+    }
+
+    fn stored_group(&self, writer: &WriterState, group: &KeyGroup) -> StoredGroup {
+        let linked = group.client_id.clone().is_some_and(|client_id| {
+            let link = writer.links.get(&ClientLinkId { partner_id: group.id.clone(), client_id });
+            link.is_some_and(|linked| linked.number == group.number)
+        });
+        let own = group.client_id.is_none();
+        StoredGroup {
+            id: group.id.clone(),
+            client_id: group.client_id.clone(),
+            linked,
+            organization: self.organizations.get(&group.id).filter(|_| own),
+            end: writer.ends.get(&group.number).copied(),
+        }
     }
 
     /// Loads what [`VerificationIndex::save_snapshot`] saved. The caller compares log and entry, and replays what the
@@ -300,7 +317,11 @@ fn read_body<R: Read>(values: &mut Values<R>) -> Result<VerificationIndex, Snaps
     let index =
         VerificationIndex::with_tokens(TokenMap::with_capacity(counts.live_tokens, counts.dead_tokens));
     let mut writer = WriterState::default();
-    let organizations = read_organizations(values, &counts, &index, &mut writer)?;
+    let groups = read_groups(values, &counts, &index, &mut writer)?;
+    for _ in 0..counts.client_links {
+        let link: ClientLink = values.next()?;
+        index.client_links.insert(link.id.clone(), link);
+    }
     for _ in 0..counts.apis {
         let api: Api = values.next()?;
         writer.apis.insert(api.id, Arc::new(ApiRef::new(api.id, api.deleted_at.is_some())));
@@ -322,9 +343,7 @@ fn read_body<R: Read>(values: &mut Values<R>) -> Result<VerificationIndex, Snaps
     let mut keys = Vec::new();
     for _ in 0..counts.keys {
         let stored: StoredKey<'static> = values.next()?;
-        let organization = organizations
-            .get(stored.organization as usize)
-            .ok_or_else(|| unusable("no such organization"))?;
+        let group = groups.get(stored.group as usize).ok_or_else(|| unusable("no such group of keys"))?;
         let api = stored
             .api_id
             .map(|id| writer.apis.get(&id).map(Arc::clone))
@@ -332,17 +351,18 @@ fn read_body<R: Read>(values: &mut Values<R>) -> Result<VerificationIndex, Snaps
         let scopes = scope_lists.get(stored.scope_list).ok_or_else(|| unusable("no such scopes"))?;
         let key = VerifiedKey::new(VerifiedKeyParts {
             key_id: stored.id,
-            organization: Arc::clone(organization),
+            group: Arc::clone(group),
             api: api.transpose()?,
             scopes: Arc::clone(scopes),
             text: stored.text.map(Cow::into_owned).unwrap_or_default(),
             expires_at: stored.expires_at,
+            owner: stored.owner,
             environment: stored.environment,
             revoked: stored.revoked,
             expiry_recorded: stored.expiry_recorded,
         });
-        writer.key_changed(None, &key);
-        keys.push((KeyPlace::new(stored.organization, stored.id), stored.digest));
+        writer.key_added(&key);
+        keys.push((KeyPlace::new(stored.group, stored.id), stored.digest));
         index.put_key(key, &stored.digest, &stored.previous_tokens);
         if !stored.previous_tokens.is_empty() {
             writer.previous_tokens.insert(stored.id, stored.previous_tokens.into_owned());
@@ -355,37 +375,45 @@ fn read_body<R: Read>(values: &mut Values<R>) -> Result<VerificationIndex, Snaps
         index.tokens.insert_dead(DigestKey::from_bytes(digest.to_be_bytes()), key_id);
     }
     writer.counts.deleted = counts.deleted_keys;
-    let deletions: Vec<_> = writer.organization_deletions.drain().collect();
-    for (number, event) in deletions {
-        writer.organization_deleted(number, event);
+    let ends: Vec<_> = writer.ends.iter().map(|(number, event)| (*number, *event)).collect();
+    for (number, event) in ends {
+        let group = groups.get(number as usize).ok_or_else(|| unusable("no such group of keys"))?;
+        writer.end(group, event);
     }
     *index.writer() = writer;
     Ok(index)
 }
 
-fn read_organizations<R: Read>(
+fn read_groups<R: Read>(
     values: &mut Values<R>,
     counts: &Counts,
     index: &VerificationIndex,
     writer: &mut WriterState,
-) -> Result<Vec<Arc<OrganizationRef>>, SnapshotError> {
-    let mut organizations = Vec::new();
-    for _ in 0..counts.organizations {
-        let stored: StoredOrganization = values.next()?;
-        let organization = writer
-            .organization_ref(&stored.id)
-            .filter(|organization| organization.number as usize == organizations.len())
-            .ok_or_else(|| unusable("organizations are not as they were numbered"))?;
-        if let Some(event) = stored.deletion {
-            organization.delete();
-            writer.organization_deletions.insert(organization.number, event);
+) -> Result<Vec<Arc<KeyGroup>>, SnapshotError> {
+    let mut groups = Vec::new();
+    for _ in 0..counts.groups {
+        let StoredGroup { id, client_id, linked, organization, end } = values.next()?;
+        let group = match &client_id {
+            None => writer.organization_group(&id),
+            Some(client_id) => writer.add_group(id.clone(), Some(client_id.clone())),
+        };
+        let group = group
+            .filter(|group| group.number as usize == groups.len())
+            .ok_or_else(|| unusable("groups of keys are not as they were numbered"))?;
+        if let Some(client_id) = client_id.filter(|_| linked) {
+            let partner = writer.organizations.get(&id).map(Arc::clone);
+            let partner = partner.ok_or_else(|| unusable("no such partner"))?;
+            writer.link(ClientLinkId { partner_id: id.clone(), client_id }, &partner, Arc::clone(&group));
         }
-        organizations.push(organization);
-        if let Some(aggregate) = stored.organization {
-            index.organizations.insert(stored.id, Arc::unwrap_or_clone(aggregate));
+        if let Some(event) = end {
+            writer.end(&group, event);
+        }
+        groups.push(group);
+        if let Some(aggregate) = organization {
+            index.organizations.insert(id, Arc::unwrap_or_clone(aggregate));
         }
     }
-    Ok(organizations)
+    Ok(groups)
 }
 
 /// Compares the hash at the file's end with its bytes, and says how many there are before it.

@@ -1,39 +1,62 @@
 //! What the index holds of a key. Everything that a decision looks at stands in one piece of memory of 64 bytes; what
 //! many keys share is held once, and texts that are only shown stand behind a pointer of their own.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use keyledger_engine::id::{ApiId, KeyId, OrganizationId};
-use keyledger_engine::key::{Environment, KeyStatus};
+use keyledger_engine::key::{Environment, KeyStatus, OwnerKind};
 use keyledger_engine::text::{Metadata, Name, Scope, UserId};
 use keyledger_engine::time::Timestamp;
+use papaya::HashMap;
 use serde::{Deserialize, Serialize};
 
 /// Stands for no expiry: the last instant there is.
 const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
 
-/// An organization as its keys see it.
+/// Keys that one event stops together: those of an organization, or those that a partner made for one client while it was
+/// in the portfolio. A client that is linked again begins a new group, so that nothing brings back the keys of the old one.
 #[derive(Debug)]
-pub(super) struct OrganizationRef {
+pub(super) struct KeyGroup {
+    /// The organization that the keys belong to: the partner, for those made for a client.
     pub(super) id: OrganizationId,
-    /// Names the organization inside this index, in 4 bytes.
+    /// The client that the keys are for.
+    pub(super) client_id: Option<OrganizationId>,
+    /// Names the group inside this index, in 4 bytes.
     pub(super) number: u32,
-    deleted: AtomicBool,
+    stopped: AtomicBool,
+    /// The clients of a partner, as far as they are linked.
+    portfolio: OnceLock<HashMap<OrganizationId, Arc<KeyGroup>>>,
 }
 
-impl OrganizationRef {
-    pub(super) const fn new(id: OrganizationId, number: u32, deleted: bool) -> Self {
-        Self { id, number, deleted: AtomicBool::new(deleted) }
+impl KeyGroup {
+    pub(super) const fn new(id: OrganizationId, client_id: Option<OrganizationId>, number: u32) -> Self {
+        Self { id, client_id, number, stopped: AtomicBool::new(false), portfolio: OnceLock::new() }
     }
 
-    pub(super) fn is_deleted(&self) -> bool {
-        self.deleted.load(Ordering::Acquire)
+    pub(super) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
     }
 
     /// Stops every key of it at once.
-    pub(super) fn delete(&self) {
-        self.deleted.store(true, Ordering::Release);
+    pub(super) fn stop(&self) {
+        self.stopped.store(true, Ordering::Release);
+    }
+
+    /// Whether an organization is linked to this one as a client, and is still there.
+    pub(super) fn has_client(&self, client_id: &str) -> bool {
+        let Some(portfolio) = self.portfolio.get() else { return false };
+        portfolio.pin().get(client_id).is_some_and(|group| !group.is_stopped())
+    }
+
+    pub(super) fn link(&self, client_id: OrganizationId, group: Arc<Self>) {
+        self.portfolio.get_or_init(HashMap::new).pin().insert(client_id, group);
+    }
+
+    pub(super) fn unlink(&self, client_id: &OrganizationId) {
+        if let Some(portfolio) = self.portfolio.get() {
+            portfolio.pin().remove(client_id);
+        }
     }
 }
 
@@ -86,11 +109,12 @@ impl KeyText {
 #[derive(Debug, Clone)]
 pub struct VerifiedKey {
     key_id: KeyId,
-    organization: Arc<OrganizationRef>,
+    group: Arc<KeyGroup>,
     api: Option<Arc<ApiRef>>,
     scopes: ScopeList,
     text: Option<Arc<KeyText>>,
     expires_at: Timestamp,
+    owner: OwnerKind,
     environment: Environment,
     revoked: bool,
     expiry_recorded: bool,
@@ -99,11 +123,12 @@ pub struct VerifiedKey {
 /// Its parts, for making one.
 pub(super) struct VerifiedKeyParts {
     pub(super) key_id: KeyId,
-    pub(super) organization: Arc<OrganizationRef>,
+    pub(super) group: Arc<KeyGroup>,
     pub(super) api: Option<Arc<ApiRef>>,
     pub(super) scopes: ScopeList,
     pub(super) text: KeyText,
     pub(super) expires_at: Option<Timestamp>,
+    pub(super) owner: OwnerKind,
     pub(super) environment: Environment,
     pub(super) revoked: bool,
     pub(super) expiry_recorded: bool,
@@ -113,11 +138,12 @@ impl VerifiedKey {
     pub(super) fn new(parts: VerifiedKeyParts) -> Self {
         Self {
             key_id: parts.key_id,
-            organization: parts.organization,
+            group: parts.group,
             api: parts.api,
             scopes: parts.scopes,
             text: (!parts.text.is_empty()).then(|| Arc::new(parts.text)),
             expires_at: parts.expires_at.unwrap_or(NEVER),
+            owner: parts.owner,
             environment: parts.environment,
             revoked: parts.revoked,
             expiry_recorded: parts.expiry_recorded,
@@ -133,7 +159,19 @@ impl VerifiedKey {
     /// The organization it belongs to.
     #[must_use]
     pub fn organization_id(&self) -> &OrganizationId {
-        &self.organization.id
+        &self.group.id
+    }
+
+    /// Whom it is for.
+    #[must_use]
+    pub const fn owner(&self) -> OwnerKind {
+        self.owner
+    }
+
+    /// The client organization that it is for, for a client's key.
+    #[must_use]
+    pub fn client_id(&self) -> Option<&OrganizationId> {
+        self.group.client_id.as_ref()
     }
 
     /// The user it belongs to, for a user's key.
@@ -184,8 +222,8 @@ impl VerifiedKey {
         (self.expires_at != NEVER).then_some(self.expires_at)
     }
 
-    pub(super) fn organization(&self) -> &OrganizationRef {
-        &self.organization
+    pub(super) fn group(&self) -> &KeyGroup {
+        &self.group
     }
 
     pub(super) fn api(&self) -> Option<&ApiRef> {

@@ -5,13 +5,13 @@ use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use keyledger_engine::id::{ApiId, EventId, KeyId, OrganizationId};
+use keyledger_engine::id::{ApiId, ClientLinkId, EventId, KeyId, OrganizationId};
 use keyledger_engine::key::{KeyStatus, PreviousToken};
 use keyledger_engine::text::Scope;
 use keyledger_engine::time::Timestamp;
 use keyledger_engine::token::Digest;
 
-use super::verified_key::{ApiRef, OrganizationRef, ScopeList, VerifiedKey};
+use super::verified_key::{ApiRef, KeyGroup, ScopeList, VerifiedKey};
 
 /// The pool of scope lists is swept when it has this many, and again whenever it has doubled since.
 const SCOPE_LISTS_SWEEP_MIN: usize = 1_024;
@@ -50,16 +50,16 @@ impl KeyCounts {
     }
 }
 
-/// A key's organization and id. Bytes rather than a number, which would be padded from 20 bytes to 32.
+/// A key's group and id. Bytes rather than a number, which would be padded from 20 bytes to 32.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct KeyPlace {
-    pub(super) organization: u32,
+    pub(super) group: u32,
     key: [u8; 16],
 }
 
 impl KeyPlace {
-    pub(super) const fn new(organization: u32, key: KeyId) -> Self {
-        Self { organization, key: key.to_u128().to_be_bytes() }
+    pub(super) const fn new(group: u32, key: KeyId) -> Self {
+        Self { group, key: key.to_u128().to_be_bytes() }
     }
 
     pub(super) const fn key_id(&self) -> KeyId {
@@ -83,13 +83,21 @@ pub(super) struct WriterState {
     pub(super) keys: BTreeMap<KeyPlace, Digest>,
     /// Tokens that rotation replaced and that were still accepted at the last rotation.
     pub(super) previous_tokens: HashMap<KeyId, Vec<PreviousToken>>,
-    pub(super) organizations: HashMap<OrganizationId, Arc<OrganizationRef>>,
+    /// All groups of keys, by their numbers.
+    pub(super) groups: Vec<Arc<KeyGroup>>,
+    pub(super) organizations: HashMap<OrganizationId, Arc<KeyGroup>>,
+    /// The groups of clients that are linked.
+    pub(super) links: BTreeMap<ClientLinkId, Arc<KeyGroup>>,
+    /// The same links the other way round: client, then partner.
+    partners: BTreeSet<(OrganizationId, OrganizationId)>,
+    /// The groups of the keys that partners made for clients. All others are in that of their organization.
+    client_keys: HashMap<KeyId, u32>,
     pub(super) apis: HashMap<ApiId, Arc<ApiRef>>,
     pub(super) counts: KeyCounts,
-    /// The event that deleted each deleted organization.
-    pub(super) organization_deletions: HashMap<u32, EventId>,
-    /// Deleted organizations that have keys still.
-    organizations_to_clear: BTreeSet<u32>,
+    /// The event that stopped each stopped group.
+    pub(super) ends: HashMap<u32, EventId>,
+    /// Stopped groups that have keys still.
+    groups_to_clear: BTreeSet<u32>,
     /// The ends that `KeyExpired` has still to record, in milliseconds.
     expiries: BTreeSet<(i64, [u8; 16])>,
     scope_lists: HashSet<PooledScopes>,
@@ -98,14 +106,40 @@ pub(super) struct WriterState {
 
 impl WriterState {
     /// The organization with this id, which need not exist yet: a root key may be bound to it before.
-    pub(super) fn organization_ref(&mut self, id: &OrganizationId) -> Option<Arc<OrganizationRef>> {
+    pub(super) fn organization_group(&mut self, id: &OrganizationId) -> Option<Arc<KeyGroup>> {
         if let Some(organization) = self.organizations.get(id) {
             return Some(Arc::clone(organization));
         }
-        let number = u32::try_from(self.organizations.len()).ok()?;
-        let organization = Arc::new(OrganizationRef::new(id.clone(), number, false));
+        let organization = self.add_group(id.clone(), None)?;
         self.organizations.insert(id.clone(), Arc::clone(&organization));
         Some(organization)
+    }
+
+    /// A new group; none when there are more than numbers for them.
+    pub(super) fn add_group(
+        &mut self,
+        id: OrganizationId,
+        client_id: Option<OrganizationId>,
+    ) -> Option<Arc<KeyGroup>> {
+        let group = Arc::new(KeyGroup::new(id, client_id, u32::try_from(self.groups.len()).ok()?));
+        self.groups.push(Arc::clone(&group));
+        Some(group)
+    }
+
+    /// Puts a client into a partner's portfolio.
+    pub(super) fn link(&mut self, id: ClientLinkId, partner: &KeyGroup, group: Arc<KeyGroup>) {
+        partner.link(id.client_id.clone(), Arc::clone(&group));
+        self.partners.insert((id.client_id.clone(), id.partner_id.clone()));
+        self.links.insert(id, group);
+    }
+
+    /// Takes a client out of a partner's portfolio, and stops the keys made for it.
+    pub(super) fn unlink(&mut self, id: &ClientLinkId, event: EventId) -> Option<()> {
+        let group = self.links.remove(id)?;
+        self.partners.remove(&(id.client_id.clone(), id.partner_id.clone()));
+        self.organizations.get(&id.partner_id)?.unlink(&id.client_id);
+        self.end(&group, event);
+        Some(())
     }
 
     /// These scopes, shared with all keys that carry the same ones.
@@ -122,10 +156,30 @@ impl WriterState {
         list
     }
 
-    pub(super) fn organization_deleted(&mut self, number: u32, event: EventId) {
-        self.organization_deletions.insert(number, event);
-        if self.has_keys(number) {
-            self.organizations_to_clear.insert(number);
+    /// Stops all keys of an organization: its own, those made for its clients, and those that partners made for it.
+    pub(super) fn organization_deleted(&mut self, organization: &KeyGroup, event: EventId) {
+        self.end(organization, event);
+        let first = ClientLinkId { partner_id: organization.id.clone(), client_id: OrganizationId::first() };
+        let clients = self.links.range(first..).take_while(|(link, _)| link.partner_id == organization.id);
+        let first = (organization.id.clone(), OrganizationId::first());
+        let partners =
+            self.partners.range(first..).take_while(|(client_id, _)| *client_id == organization.id);
+        let partners = partners.filter_map(|(client_id, partner_id)| {
+            let (partner_id, client_id) = (partner_id.clone(), client_id.clone());
+            self.links.get(&ClientLinkId { partner_id, client_id })
+        });
+        let groups: Vec<_> = clients.map(|(_, group)| group).chain(partners).cloned().collect();
+        for group in groups {
+            self.end(&group, event);
+        }
+    }
+
+    /// Stops all keys of a group, unless an earlier event did.
+    pub(super) fn end(&mut self, group: &KeyGroup, event: EventId) {
+        group.stop();
+        self.ends.entry(group.number).or_insert(event);
+        if self.has_keys(group.number) {
+            self.groups_to_clear.insert(group.number);
         }
     }
 
@@ -136,20 +190,29 @@ impl WriterState {
     }
 
     pub(super) fn key_created(&mut self, key: &VerifiedKey, digest: Digest) {
-        let number = key.organization().number;
+        let number = key.group().number;
         self.keys.insert(KeyPlace::new(number, key.key_id()), digest);
-        if self.organization_deletions.contains_key(&number) {
-            self.organizations_to_clear.insert(number);
+        if self.ends.contains_key(&number) {
+            self.groups_to_clear.insert(number);
+        }
+        self.key_added(key);
+    }
+
+    /// Takes note of a key that has its place already.
+    pub(super) fn key_added(&mut self, key: &VerifiedKey) {
+        if key.client_id().is_some() {
+            self.client_keys.insert(key.key_id(), key.group().number);
         }
         self.key_changed(None, key);
     }
 
     pub(super) fn key_deleted(&mut self, key: &VerifiedKey) {
-        let number = key.organization().number;
+        let number = key.group().number;
         self.keys.remove(&KeyPlace::new(number, key.key_id()));
+        self.client_keys.remove(&key.key_id());
         self.previous_tokens.remove(&key.key_id());
         if !self.has_keys(number) {
-            self.organizations_to_clear.remove(&number);
+            self.groups_to_clear.remove(&number);
         }
         self.counts.record(Some(key.recorded_status()), KeyStatus::Deleted);
         self.replace_expiry(Some(key), None);
@@ -168,14 +231,23 @@ impl WriterState {
         }
     }
 
-    fn keys_of(&self, organization: u32) -> impl Iterator<Item = KeyId> {
-        let first = KeyPlace { organization, key: [0; 16] };
-        let last = KeyPlace { organization, key: [u8::MAX; 16] };
+    /// Where a key of an organization that is not deleted stands, if there is one.
+    pub(super) fn place_of(&self, organization_id: &OrganizationId, id: KeyId) -> Option<KeyPlace> {
+        let group = match self.client_keys.get(&id) {
+            Some(number) => self.groups.get(*number as usize)?,
+            None => self.organizations.get(organization_id)?,
+        };
+        (group.id == *organization_id).then(|| KeyPlace::new(group.number, id))
+    }
+
+    fn keys_of(&self, group: u32) -> impl Iterator<Item = KeyId> {
+        let first = KeyPlace { group, key: [0; 16] };
+        let last = KeyPlace { group, key: [u8::MAX; 16] };
         self.keys.range(first..=last).map(|(place, _)| place.key_id())
     }
 
-    fn has_keys(&self, organization: u32) -> bool {
-        self.keys_of(organization).next().is_some()
+    fn has_keys(&self, group: u32) -> bool {
+        self.keys_of(group).next().is_some()
     }
 
     pub(super) fn next_expiry(&self) -> Option<Timestamp> {
@@ -191,10 +263,10 @@ impl WriterState {
             .collect()
     }
 
-    pub(super) fn keys_of_deleted_organizations(&self, limit: usize) -> Vec<(KeyId, EventId)> {
-        self.organizations_to_clear
+    pub(super) fn orphaned_keys(&self, limit: usize) -> Vec<(KeyId, EventId)> {
+        self.groups_to_clear
             .iter()
-            .filter_map(|number| self.organization_deletions.get(number).map(|event| (*number, *event)))
+            .filter_map(|number| self.ends.get(number).map(|event| (*number, *event)))
             .flat_map(|(number, event)| self.keys_of(number).map(move |key_id| (key_id, event)))
             .take(limit)
             .collect()

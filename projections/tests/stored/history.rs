@@ -177,7 +177,11 @@ impl History {
             digest: Digest::from_bytes(self.rng.random()),
             hint: self.hint(),
             environment: if self.rng.random() { Environment::Production } else { Environment::Preview },
-            owner: Owner::in_organization(user_id.is_some()),
+            owner: match self.rng.random_range(0..4) {
+                0 if user_id.is_none() => Owner::partner(),
+                1 | 2 if user_id.is_none() => Owner::client(self.pick_organization()),
+                _ => Owner::in_organization(user_id.is_some()),
+            },
             api_id: self.optional(|it| ApiId::from_u128(it.rng.random_range(1..4))),
             scopes: self.scopes(),
             expires_at: self

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use keyledger_engine::event::Event;
 use keyledger_engine::id::{ApiId, KeyId};
-use keyledger_engine::key::{Environment, Key, KeyRenamedPersonal, KeyStatus};
+use keyledger_engine::key::{Environment, Key, KeyRenamedPersonal, KeyStatus, OwnerKind};
 use keyledger_engine::position::Position;
 use keyledger_engine::text::{Name, UserId};
 use keyledger_engine::time::Timestamp;
@@ -57,6 +57,8 @@ fn matches(query: &KeyQuery, key: &Key) -> bool {
         if query.status.is_empty() { status != KeyStatus::Deleted } else { query.status.contains(&status) };
     wanted
         && query.organization_id.as_ref().is_none_or(|id| *id == key.organization_id)
+        && (query.owner.is_empty() || query.owner.contains(&key.owner.kind))
+        && query.client_id.as_ref().is_none_or(|id| Some(id) == key.owner.client_id.as_ref())
         && query.user_id.as_ref().is_none_or(|id| Some(id) == key.user_id.as_ref())
         && query.api_id.is_none_or(|id| Some(id) == key.api_id)
         && query.environment.is_none_or(|environment| environment == key.environment)
@@ -90,6 +92,7 @@ fn sorted(query: &KeyQuery, keys: &[Key]) -> Vec<Key> {
 
 fn queries() -> impl Strategy<Value = KeyQuery> {
     let statuses = [KeyStatus::Active, KeyStatus::Revoked, KeyStatus::Expired, KeyStatus::Deleted];
+    let owners = [OwnerKind::Organization, OwnerKind::User, OwnerKind::Partner, OwnerKind::Client];
     let sorts: Vec<KeySort> = KeySort::names().map(|name| name.parse().unwrap()).collect();
     let needles = [
         "PROD",
@@ -108,7 +111,11 @@ fn queries() -> impl Strategy<Value = KeyQuery> {
     let time = || proptest::option::weighted(0.2, 1_700_000_000_000..1_700_002_000_000_i64);
     let filters = (
         proptest::option::weighted(0.6, proptest::sample::select(ORGANIZATIONS.to_vec())),
-        proptest::option::weighted(0.2, 0..9),
+        (
+            proptest::collection::vec(proptest::sample::select(owners.to_vec()), 0..3),
+            proptest::option::weighted(0.1, proptest::sample::select(ORGANIZATIONS.to_vec())),
+            proptest::option::weighted(0.2, 0..9),
+        ),
         proptest::option::weighted(0.2, 1..4_u128),
         proptest::option::weighted(0.2, any::<bool>()),
         proptest::collection::vec(proptest::sample::select(statuses.to_vec()), 0..3),
@@ -117,13 +124,15 @@ fn queries() -> impl Strategy<Value = KeyQuery> {
     );
     (filters, (time(), time(), time()), proptest::sample::select(sorts), 1..40_usize).prop_map(
         |(
-            (organization, user, api, production, status, scope, text),
+            (organization, (owner, client, user), api, production, status, scope, text),
             (after, before, expires),
             sort,
             limit,
         )| {
             KeyQuery {
                 organization_id: organization.map(|id| id.parse().unwrap()),
+                owner,
+                client_id: client.map(|id| id.parse().unwrap()),
                 user_id: user.map(|n| UserId::new(&format!("user-{n}")).unwrap()),
                 api_id: api.map(ApiId::from_u128),
                 environment: production

@@ -8,12 +8,14 @@ use std::collections::{BTreeSet, HashMap};
 
 use keyledger_engine::api::{self, Api, ApiCommand, ApiRegistered};
 use keyledger_engine::event::Event;
-use keyledger_engine::id::{ApiId, EventId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::id::{ApiId, ClientLinkId, EventId, KeyId, OrganizationId, RootKeyId};
 use keyledger_engine::key::{
-    self, CreateKey, EditKey, Environment, Key, KeyCommand, KeyState, Owner, RevocationReason,
+    self, CreateKey, EditKey, Environment, Key, KeyCommand, KeyState, Owner, OwnerKind, RevocationReason,
 };
 use keyledger_engine::log::LogId;
 use keyledger_engine::organization::{self, Organization, OrganizationCommand, OrganizationKind};
+use keyledger_engine::portfolio::{self, ClientLink, ClientLinkCommand, ClientLinkState};
+use keyledger_engine::position::Position;
 use keyledger_engine::record::{Record, StreamId};
 use keyledger_engine::root_key::{self, Permission, RootKey, RootKeyCommand, RootKeyCreated};
 use keyledger_engine::text::{Audience, Metadata, Name, Scope, UserId};
@@ -35,6 +37,8 @@ const SCOPES: [&str; 3] = ["read:users", "write:users", "admin"];
 enum Step {
     CreateOrganization(usize),
     DeleteOrganization(usize),
+    Link(usize, usize),
+    Unlink(usize, usize),
     RegisterApi(usize),
     DeleteApi(usize),
     CreateRootKey(usize, Option<usize>),
@@ -42,6 +46,8 @@ enum Step {
     CreateKey {
         key: usize,
         organization: usize,
+        /// For a partner, or for one of its clients.
+        portfolio: Option<Option<usize>>,
         api: Option<usize>,
         preview: bool,
         scopes: u8,
@@ -68,17 +74,19 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (0..ORGANIZATIONS).prop_map(Step::CreateOrganization),
         1 => (0..ORGANIZATIONS).prop_map(Step::DeleteOrganization),
+        5 => (0..ORGANIZATIONS, 0..ORGANIZATIONS).prop_map(|(one, two)| Step::Link(one, two)),
+        3 => (0..ORGANIZATIONS, 0..ORGANIZATIONS).prop_map(|(one, two)| Step::Unlink(one, two)),
         2 => (0..APIS).prop_map(Step::RegisterApi),
         1 => (0..APIS).prop_map(Step::DeleteApi),
         2 => (0..ROOT_KEYS, proptest::option::of(0..ORGANIZATIONS))
             .prop_map(|(key, organization)| Step::CreateRootKey(key, organization)),
         1 => (0..ROOT_KEYS).prop_map(Step::RevokeRootKey),
         8 => (
-            0..KEYS, 0..ORGANIZATIONS, proptest::option::of(0..APIS), any::<bool>(), 0_u8..8,
-            proptest::option::of(millis()),
+            0..KEYS, 0..ORGANIZATIONS, proptest::option::of(proptest::option::of(0..ORGANIZATIONS)),
+            proptest::option::of(0..APIS), any::<bool>(), 0_u8..8, proptest::option::of(millis()),
         )
-            .prop_map(|(key, organization, api, preview, scopes, lives)| {
-                Step::CreateKey { key, organization, api, preview, scopes, lives }
+            .prop_map(|(key, organization, portfolio, api, preview, scopes, lives)| {
+                Step::CreateKey { key, organization, portfolio, api, preview, scopes, lives }
             }),
         4 => (
             0..KEYS, any::<Option<bool>>(), any::<Option<bool>>(), proptest::option::of(0_u8..8),
@@ -114,7 +122,9 @@ fn scopes(mask: u8) -> Vec<Scope> {
 #[derive(Default)]
 struct Model {
     organizations: Vec<Organization>,
-    organization_deletions: HashMap<OrganizationId, EventId>,
+    organization_deletions: HashMap<OrganizationId, (Position, EventId)>,
+    links: Vec<ClientLink>,
+    unlinkings: Vec<(ClientLinkId, Position, EventId)>,
     apis: Vec<Api>,
     root_keys: Vec<RootKey>,
     keys: Vec<Key>,
@@ -134,7 +144,13 @@ impl Model {
             StreamId::Organization(id) => {
                 replace(&mut self.organizations, |it| it.id == *id, |it| Organization::apply(it, record));
                 if matches!(record.event, Event::OrganizationDeleted(..)) {
-                    self.organization_deletions.insert(id.clone(), record.id);
+                    self.organization_deletions.insert(id.clone(), (record.position, record.id));
+                }
+            }
+            StreamId::ClientLink(id) => {
+                replace(&mut self.links, |it| it.id == *id, |it| ClientLink::apply(it, record));
+                if matches!(record.event, Event::ClientUnlinked(..)) {
+                    self.unlinkings.push((id.clone(), record.position, record.id));
                 }
             }
             StreamId::Api(id) => replace(&mut self.apis, |it| it.id == *id, |it| Api::apply(it, record)),
@@ -162,6 +178,42 @@ impl Model {
         self.organization(id).is_some_and(|organization| organization.deleted_at.is_some())
     }
 
+    fn link(&self, id: &ClientLinkId) -> Option<&ClientLink> {
+        self.links.iter().find(|link| link.id == *id)
+    }
+
+    fn is_client(&self, partner_id: &OrganizationId, client_id: &OrganizationId) -> bool {
+        let (partner_id, client_id) = (partner_id.clone(), client_id.clone());
+        !self.is_deleted(&client_id)
+            && self.link(&ClientLinkId { partner_id, client_id }).is_some_and(ClientLink::is_linked)
+    }
+
+    /// The first event that ended what a key lives by.
+    fn end_of(&self, key: &Key) -> Option<EventId> {
+        let deletions = [Some(&key.organization_id), key.owner.client_id.as_ref()].into_iter().flatten();
+        let deletions = deletions.filter_map(|id| self.organization_deletions.get(id).copied());
+        let unlinkings = self.unlinkings.iter().filter(|(id, position, _)| {
+            id.partner_id == key.organization_id
+                && Some(&id.client_id) == key.owner.client_id.as_ref()
+                && *position > key.created_position
+        });
+        let ends = deletions.chain(unlinkings.map(|(_, position, event)| (*position, *event)));
+        ends.min_by_key(|(position, _)| *position).map(|(_, event)| event)
+    }
+
+    /// Whether a key is good for an organization that is asked for, or for none.
+    fn is_good_for(&self, key: &Key, asked: Option<&str>) -> bool {
+        let asked: Option<OrganizationId> = asked.map(|id| id.parse().unwrap());
+        match (key.owner.kind, asked) {
+            (OwnerKind::Client, asked) => asked.is_some() && asked == key.owner.client_id,
+            (_, None) => true,
+            (OwnerKind::Partner, Some(asked)) => {
+                asked == key.organization_id || self.is_client(&key.organization_id, &asked)
+            }
+            (_, Some(asked)) => asked == key.organization_id,
+        }
+    }
+
     fn verify(&self, digest: Digest, question: &Question<'_>, now: Timestamp) -> (Code, Option<&Key>) {
         let accepted = |key: &&Key| {
             let previous = key.previous_tokens.iter();
@@ -172,7 +224,7 @@ impl Model {
         let Some(key) = self.keys.iter().find(accepted) else { return (Code::NotFound, None) };
         let has = |scope: &&str| key.scopes.iter().any(|it| it.as_str() == *scope);
         let api_deleted = key.api_id.and_then(|id| self.api(id)).is_some_and(|api| api.deleted_at.is_some());
-        let code = if self.is_deleted(&key.organization_id) {
+        let code = if self.end_of(key).is_some() {
             Code::OrganizationInactive
         } else if key.revoked_at.is_some() {
             Code::Revoked
@@ -180,7 +232,7 @@ impl Model {
             Code::Expired
         } else if question.environment.is_some_and(|asked| asked != key.environment) {
             Code::WrongEnvironment
-        } else if question.organization_id.is_some_and(|asked| asked != key.organization_id.as_str()) {
+        } else if !self.is_good_for(key, question.organization_id) {
             Code::WrongOrganization
         } else if api_deleted
             || question
@@ -246,6 +298,18 @@ impl Run {
         self.append(&StreamId::Organization(id.clone()), Some(&id), events.unwrap_or_default());
     }
 
+    fn link_command(&mut self, partner: usize, client: usize, command: ClientLinkCommand) {
+        let id = ClientLinkId { partner_id: organization_id(partner), client_id: organization_id(client) };
+        let state = ClientLinkState {
+            link: self.model.link(&id),
+            partner: self.model.organization(&id.partner_id),
+            client: self.model.organization(&id.client_id),
+        };
+        let events = portfolio::decide(&id, state, command);
+        let partner_id = id.partner_id.clone();
+        self.append(&StreamId::ClientLink(id), Some(&partner_id), events.unwrap_or_default());
+    }
+
     fn api_command(&mut self, number: usize, command: &ApiCommand) {
         let id = api_id(number);
         let events = api::decide(self.model.api(id), command, self.history.now);
@@ -273,10 +337,20 @@ impl Run {
             (None, KeyCommand::Create(create)) => (create.organization_id.clone(), create.api_id),
             (None, _) => return false,
         };
+        let owner = match (key, command) {
+            (None, KeyCommand::Create(create)) => Some(&create.owner),
+            (key, _) => key.map(|key| &key.owner),
+        };
+        let client_id = owner.and_then(|owner| owner.client_id.clone());
+        let link = client_id.clone().and_then(|client_id| {
+            self.model.link(&ClientLinkId { partner_id: organization_id.clone(), client_id })
+        });
         let state = KeyState {
             key,
             organization: self.model.organization(&organization_id),
             api: api_id.and_then(|id| self.model.api(id)),
+            client: client_id.and_then(|id| self.model.organization(&id)),
+            link,
         };
         let events = key::decide(state, command, self.history.now).unwrap_or_default();
         let happened = !events.is_empty();
@@ -288,11 +362,15 @@ impl Run {
         let after = |now: Timestamp, lives: i64| now.saturating_add_millis(lives);
         match step {
             Step::CreateOrganization(number) => {
-                let kind = OrganizationKind::Paid;
+                let kind = if *number < 2 { OrganizationKind::Partner } else { OrganizationKind::Paid };
                 self.organization_command(*number, &OrganizationCommand::Create { name: None, kind });
             }
             Step::DeleteOrganization(number) => {
                 self.organization_command(*number, &OrganizationCommand::Delete);
+            }
+            Step::Link(partner, client) => self.link_command(*partner, *client, ClientLinkCommand::Link),
+            Step::Unlink(partner, client) => {
+                self.link_command(*partner, *client, ClientLinkCommand::Unlink);
             }
             Step::RegisterApi(number) => {
                 let facts = ApiRegistered {
@@ -320,14 +398,18 @@ impl Run {
             Step::RevokeRootKey(number) => {
                 self.root_key_command(*number, &RootKeyCommand::Revoke);
             }
-            Step::CreateKey { key, organization, api, preview, scopes: mask, lives } => {
+            Step::CreateKey { key, organization, portfolio, api, preview, scopes: mask, lives } => {
                 let environment = if *preview { Environment::Preview } else { Environment::Production };
                 let token = self.history.token(environment);
                 let create = CreateKey {
                     organization_id: organization_id(*organization),
                     api_id: api.map(api_id),
-                    owner: Owner::in_organization(*preview),
-                    user_id: preview.then(|| UserId::new("ada").unwrap()),
+                    owner: match portfolio {
+                        None => Owner::in_organization(*preview),
+                        Some(None) => Owner::partner(),
+                        Some(Some(client)) => Owner::client(organization_id(*client)),
+                    },
+                    user_id: (*preview && portfolio.is_none()).then(|| UserId::new("ada").unwrap()),
                     name: None,
                     description: None,
                     metadata: None,
@@ -404,11 +486,10 @@ impl Run {
         }
         assert_eq!(index.next_expiry(), model.pending_expiries().first().map(|(end, _)| *end));
         let left = model.keys.iter().filter(|key| key.deleted_at.is_none());
-        let left: BTreeSet<(KeyId, EventId)> = left
-            .filter_map(|key| Some((key.id, *model.organization_deletions.get(&key.organization_id)?)))
-            .collect();
-        let found = index.keys_of_deleted_organizations(usize::MAX);
-        assert_eq!(index.keys_of_deleted_organizations(1), found.get(..1).unwrap_or_default());
+        let left: BTreeSet<(KeyId, EventId)> =
+            left.filter_map(|key| Some((key.id, model.end_of(key)?))).collect();
+        let found = index.orphaned_keys(usize::MAX);
+        assert_eq!(index.orphaned_keys(1), found.get(..1).unwrap_or_default());
         assert_eq!(found.iter().copied().collect::<BTreeSet<_>>(), left);
         assert_eq!(found.len(), left.len());
         assert_eq!(index.key_counts(), model.counts());
@@ -427,6 +508,17 @@ impl Run {
         assert_eq!(paged.collect::<Vec<_>>().iter().map(|it| &**it).collect::<Vec<_>>(), organizations);
         for organization in organizations {
             assert_eq!(index.organization(&organization.id).as_deref(), Some(organization));
+        }
+        for partner in 0..ORGANIZATIONS {
+            let partner = organization_id(partner);
+            let mut clients: Vec<_> = model.links.iter().filter(|it| it.id.partner_id == partner).collect();
+            clients.retain(|link| model.is_client(&partner, &link.id.client_id));
+            clients.sort_by_key(|link| &link.id.client_id);
+            let (first, total) = index.clients(&partner, None, 1);
+            assert_eq!(total, clients.len());
+            let rest = first.first().map(|link| index.clients(&partner, Some(&link.id.client_id), 10).0);
+            let paged: Vec<_> = first.into_iter().chain(rest.into_iter().flatten()).collect();
+            assert_eq!(paged.iter().map(|link| &**link).collect::<Vec<_>>(), clients);
         }
         for api in &model.apis {
             assert_eq!(index.api(api.id).as_deref(), Some(api));
@@ -452,6 +544,8 @@ fn check_token(model: &Model, index: &VerificationIndex, token: &Token, now: Tim
         Question::default(),
         Question { environment: Some(Environment::Production), ..Question::default() },
         Question { organization_id: Some("org-0"), ..Question::default() },
+        Question { organization_id: Some("org-1"), ..Question::default() },
+        Question { organization_id: Some("org-2"), ..Question::default() },
         Question { api_id: Some(&other_api), ..Question::default() },
         Question { scopes: &["admin", "read:users"], ..Question::default() },
         Question {
@@ -470,6 +564,11 @@ fn check_token(model: &Model, index: &VerificationIndex, token: &Token, now: Tim
             if let (Some(found), Some(key)) = (verdict.key, key) {
                 assert_eq!(found.key_id(), key.id);
                 assert_eq!(found.organization_id(), &key.organization_id);
+                assert_eq!(found.owner(), key.owner.kind);
+                let portfolio_wide = key.owner.kind == OwnerKind::Partner && code == Code::Valid;
+                let own = key.organization_id.as_str();
+                let asked = question.organization_id.filter(|asked| portfolio_wide && *asked != own);
+                assert_eq!(verdict.client_id, key.owner.client_id.as_ref().map(|id| id.as_str()).or(asked));
                 assert_eq!(found.user_id(), key.user_id.as_ref());
                 assert_eq!(found.name(), key.name.as_ref());
                 assert_eq!(found.environment(), key.environment);
