@@ -31,6 +31,12 @@ impl Field {
     pub const fn is_present(&self) -> bool {
         self.0.is_some()
     }
+
+    /// Whether the member is absent or `null`.
+    #[must_use]
+    pub const fn is_missing(&self) -> bool {
+        matches!(self.0, None | Some(Value::Null))
+    }
 }
 
 /// Collects what is wrong with a body.

@@ -67,14 +67,20 @@ codes! {
         longer count.";
     Forbidden "forbidden" FORBIDDEN "Not allowed",
         "The credential is valid but lacks the permission that the call needs. Use another, or create one that has it.";
-    OrganizationKindNotAllowed "organization_kind_not_allowed" FORBIDDEN "Organizations of this kind may not create keys",
-        "Organizations of kind test, paid and partner may create keys. Change the organization's kind first.";
+    OrganizationKindNotAllowed "organization_kind_not_allowed" FORBIDDEN "Organizations of this kind may not do this",
+        "Organizations of kind test, paid and partner may create keys; only one of kind partner has a portfolio, and keys \
+        for it. Change the organization's kind first.";
+    ClientNotInPortfolio "client_not_in_portfolio" FORBIDDEN "The client is not in the partner's portfolio",
+        "A key can be made for a client only while it is in the partner's portfolio. Link it first: \
+        PUT /v1/organizations/{partner}/clients/{client}.";
     NotFound "not_found" NOT_FOUND "No such page",
         "No call has this path. The reference at /docs lists them all.";
     KeyNotFound "key_not_found" NOT_FOUND "No such key",
         "No key that the caller may see has this id or token.";
     OrganizationNotFound "organization_not_found" NOT_FOUND "No such organization",
         "No organization that the caller may see has this id.";
+    ClientNotFound "client_not_found" NOT_FOUND "No such client",
+        "The organization is not in the partner's portfolio. /v1/organizations/{partner}/clients lists it.";
     ApiNotFound "api_not_found" NOT_FOUND "No such API", "No API has this id.";
     RootKeyNotFound "root_key_not_found" NOT_FOUND "No such root key",
         "No root key that the caller may see has this id.";
@@ -227,6 +233,10 @@ impl Problem {
             Rejection::OrganizationExists => Code::OrganizationExists,
             Rejection::OrganizationDeleted => Code::OrganizationDeleted,
             Rejection::OrganizationKindNotAllowed(_) => Code::OrganizationKindNotAllowed,
+            Rejection::NotAPartner(_) => Code::OrganizationKindNotAllowed,
+            Rejection::ClientIsPartner => Code::InvalidRequest,
+            Rejection::ClientNotInPortfolio => Code::ClientNotInPortfolio,
+            Rejection::ClientNotLinked => Code::ClientNotFound,
             Rejection::ApiUnknown => Code::ApiNotFound,
             Rejection::ApiExists => Code::ApiExists,
             Rejection::ApiDeleted => Code::ApiDeleted,

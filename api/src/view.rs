@@ -4,6 +4,7 @@ use keyledger_engine::api::Api;
 use keyledger_engine::application::Application;
 use keyledger_engine::key::Key;
 use keyledger_engine::organization::Organization;
+use keyledger_engine::portfolio::ClientLink;
 use keyledger_engine::root_key::RootKey;
 use keyledger_engine::text::Scope;
 use keyledger_engine::time::Timestamp;
@@ -20,9 +21,12 @@ pub struct KeyView {
     id: String,
     /// The organization it belongs to.
     organization_id: String,
-    /// Whom it is for.
+    /// Whom it is for: `organization`; `user`, one user of it; `partner`, every client in its portfolio; `client`, one of
+    /// those.
     #[schema(example = "organization")]
     owner: &'static str,
+    /// The client organization that it is for, for a client's key.
+    client_organization_id: Option<String>,
     /// The user it belongs to, for a user's key.
     user_id: Option<String>,
     /// What people call it.
@@ -71,6 +75,7 @@ impl KeyView {
             id: key.id.to_string(),
             organization_id: key.organization_id.to_string(),
             owner: key.owner.kind.as_str(),
+            client_organization_id: key.owner.client_id.as_ref().map(ToString::to_string),
             user_id: key.user_id.as_ref().map(|user_id| user_id.as_str().into()),
             name: key.name.as_ref().map(|name| name.as_str().into()),
             description: key.description.as_ref().map(|description| description.as_str().into()),
@@ -138,6 +143,40 @@ impl OrganizationView {
             created_at: organization.created_at,
             deleted_at: organization.deleted_at,
             version: organization.version.get(),
+        }
+    }
+}
+
+/// A client in a partner's portfolio.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Client)]
+pub struct ClientView {
+    /// The client organization.
+    organization_id: String,
+    /// The partner.
+    partner_organization_id: String,
+    /// What people call the client.
+    name: Option<String>,
+    /// When it was linked last.
+    #[schema(value_type = String, format = DateTime)]
+    linked_at: Timestamp,
+    /// The id of who linked it.
+    linked_by: String,
+    /// How many events the link has; the `ETag`.
+    version: u32,
+}
+
+impl ClientView {
+    /// The client.
+    #[must_use]
+    pub fn of(link: &ClientLink, client: Option<&Organization>) -> Self {
+        Self {
+            organization_id: link.id.client_id.to_string(),
+            partner_organization_id: link.id.partner_id.to_string(),
+            name: client.and_then(|client| client.name.as_ref()).map(|name| name.as_str().into()),
+            linked_at: link.linked_at,
+            linked_by: link.linked_by.to_string(),
+            version: link.version.get(),
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use keyledger_engine::id::KeyId;
+use keyledger_engine::event::Event;
+use keyledger_engine::id::{ClientLinkId, KeyId, OrganizationId};
 use keyledger_engine::key::Key;
 use keyledger_engine::ledger::Aggregate;
 use keyledger_engine::log::LogReader;
@@ -27,6 +28,7 @@ struct KeyView<'a> {
     id: String,
     organization_id: &'a str,
     owner: &'static str,
+    client_organization_id: Option<&'a str>,
     user_id: Option<&'a str>,
     name: Option<&'a str>,
     description: Option<&'a str>,
@@ -50,6 +52,7 @@ impl<'a> KeyView<'a> {
             id: key.id.to_string(),
             organization_id: key.organization_id.as_str(),
             owner: key.owner.kind.as_str(),
+            client_organization_id: key.owner.client_id.as_ref().map(|id| id.as_str()),
             user_id: key.user_id.as_ref().map(|user_id| user_id.as_str()),
             name: key.name.as_ref().map(|name| name.as_str()),
             description: key.description.as_ref().map(|description| description.as_str()),
@@ -79,6 +82,8 @@ struct Shown<'a> {
     key: KeyView<'a>,
     /// When the key's organization was deleted, which stopped the key.
     organization_deleted_at: Option<Timestamp>,
+    /// When the client that the key is for was deleted or left the portfolio, which stopped the key.
+    client_left_at: Option<Timestamp>,
     events: Vec<Value>,
 }
 
@@ -92,13 +97,15 @@ pub(crate) fn run(options: &Options, key: &str, at: Option<&str>) -> Result<Repo
     let Some((key, records)) = key_at(&*reader, key_id, at)? else {
         return Err(Failure::wrong(unknown(&reader, key_id)?));
     };
-    let organization_deleted_at = organization_deleted_at(&reader, &key, at)?;
+    let organization_deleted_at = deleted_at(&reader, &key.organization_id, at)?;
+    let client_left_at = client_left_at(&reader, &key, at)?;
     let json = Shown {
         command: "show",
         ok: true,
         at: moment,
         key: KeyView::of(&key, moment),
         organization_deleted_at,
+        client_left_at,
         events: records.iter().map(event_json).collect(),
     };
     let text = text(&json, &records);
@@ -143,12 +150,27 @@ fn unknown(reader: &RedbReader, key_id: KeyId) -> Result<String, Failure> {
     })
 }
 
-fn organization_deleted_at(reader: &RedbReader, key: &Key, at: At) -> Result<Option<Timestamp>, Failure> {
-    let mut records = reader.read_stream(&StreamId::Organization(key.organization_id.clone()))?.records;
+fn client_left_at(reader: &RedbReader, key: &Key, at: At) -> Result<Option<Timestamp>, Failure> {
+    let Some(client_id) = key.owner.client_id.clone() else { return Ok(None) };
+    let deleted_at = deleted_at(reader, &client_id, at)?;
+    let link = ClientLinkId { partner_id: key.organization_id.clone(), client_id };
+    let unlinked = records_until(reader, &StreamId::ClientLink(link), at)?.into_iter().find(|record| {
+        record.position > key.created_position && matches!(record.event, Event::ClientUnlinked(..))
+    });
+    Ok(deleted_at.into_iter().chain(unlinked.map(|record| record.time)).min())
+}
+
+fn records_until(reader: &RedbReader, stream: &StreamId, at: At) -> Result<Vec<Record>, Failure> {
+    let mut records = reader.read_stream(stream)?.records;
     records.retain(|record| match at {
         At::Position(position) => record.position <= position,
         At::Time(time) => record.time <= time,
     });
+    Ok(records)
+}
+
+fn deleted_at(reader: &RedbReader, id: &OrganizationId, at: At) -> Result<Option<Timestamp>, Failure> {
+    let records = records_until(reader, &StreamId::Organization(id.clone()), at)?;
     match Aggregate::fold(&records) {
         Ok(Some(Aggregate::Organization(organization))) => Ok(organization.deleted_at),
         Ok(_) => Ok(None),
@@ -166,15 +188,18 @@ fn text(shown: &Shown<'_>, records: &[Record]) -> String {
     let time = |time: Option<Timestamp>| time.map_or_else(none, |time| time.to_string());
     let scopes = if key.scopes.is_empty() { none() } else { key.scopes.join(" ") };
     let status = match shown.organization_deleted_at {
-        Some(deleted) if key.status != "deleted" => {
-            format!("{}, refused since its organization was deleted at {deleted}", key.status)
-        }
-        _ => key.status.to_owned(),
+        _ if key.status == "deleted" => key.status.to_owned(),
+        Some(deleted) => format!("{}, refused since its organization was deleted at {deleted}", key.status),
+        None => match shown.client_left_at {
+            Some(left) => format!("{}, refused since its client left the portfolio at {left}", key.status),
+            None => key.status.to_owned(),
+        },
     };
     let fields = [
         ("status", status),
         ("organization_id", key.organization_id.to_owned()),
         ("owner", key.owner.to_owned()),
+        ("client", key.client_organization_id.map_or_else(none, str::to_owned)),
         ("user_id", quoted(key.user_id)),
         ("name", quoted(key.name)),
         ("description", quoted(key.description)),

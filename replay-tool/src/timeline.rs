@@ -2,7 +2,7 @@
 
 use keyledger_engine::actor::{Actor, ActorKind};
 use keyledger_engine::event::Event;
-use keyledger_engine::key::{KeyCreated, KeyCreatedPersonal, KeyRotated};
+use keyledger_engine::key::{KeyCreated, KeyCreatedPersonal, KeyRotated, OwnerKind};
 use keyledger_engine::record::Record;
 use keyledger_engine::text::{Metadata, Scope};
 use keyledger_engine::time::Timestamp;
@@ -53,6 +53,11 @@ fn created(facts: &KeyCreated, personal: &KeyCreatedPersonal) -> String {
     let mut parts = vec![format!("created for {}", facts.environment)];
     if let Some(name) = &personal.name {
         parts.push(format!("named {}", quoted(name.as_str())));
+    }
+    match (&facts.owner.kind, &facts.owner.client_id) {
+        (OwnerKind::Partner, _) => parts.push("for the partner's portfolio".into()),
+        (OwnerKind::Client, Some(client_id)) => parts.push(format!("for the client {client_id}")),
+        _ => {}
     }
     if let Some(user_id) = &personal.user_id {
         parts.push(format!("of the user {}", quoted(user_id.as_str())));

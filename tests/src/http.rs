@@ -73,6 +73,12 @@ impl Client {
         self.request("POST", path).json(body)
     }
 
+    /// A PUT request with a JSON body.
+    #[must_use]
+    pub fn put(&self, path: &str, body: &Value) -> Request<'_> {
+        self.request("PUT", path).json(body)
+    }
+
     /// A PATCH request with a JSON body.
     #[must_use]
     pub fn patch(&self, path: &str, body: &Value) -> Request<'_> {

@@ -21,6 +21,7 @@ mod newcomer;
 mod oauth_clients;
 mod openapi;
 mod organizations;
+mod partners;
 mod requests;
 mod revocation;
 mod verification;

@@ -24,6 +24,8 @@ use crate::service::Service;
 const CODE: HeaderName = HeaderName::from_static("x-keyledger-code");
 const KEY_ID: HeaderName = HeaderName::from_static("x-keyledger-key-id");
 const ORGANIZATION_ID: HeaderName = HeaderName::from_static("x-keyledger-organization-id");
+const OWNER: HeaderName = HeaderName::from_static("x-keyledger-owner");
+const CLIENT_ORGANIZATION_ID: HeaderName = HeaderName::from_static("x-keyledger-client-organization-id");
 const USER_ID: HeaderName = HeaderName::from_static("x-keyledger-user-id");
 const ENVIRONMENT: HeaderName = HeaderName::from_static("x-keyledger-environment");
 const SCOPES: HeaderName = HeaderName::from_static("x-keyledger-scopes");
@@ -44,7 +46,8 @@ struct Asked {
     environment: Option<String>,
     /// The API that the key must be for.
     api_id: Option<String>,
-    /// The organization that the key must belong to.
+    /// The organization that the key must be good for: its own; for a partner's key also any client in the portfolio; for
+    /// a client's key that client, which must be asked for.
     organization_id: Option<String>,
     /// Scopes that the key must carry, with spaces between them.
     scope: Option<String>,
@@ -60,6 +63,8 @@ struct Asked {
             headers(
                 ("X-Keyledger-Key-Id" = String, description = "the key"),
                 ("X-Keyledger-Organization-Id" = String, description = "the organization it belongs to"),
+                ("X-Keyledger-Owner" = String, description = "`organization`, `user`, `partner` or `client`"),
+                ("X-Keyledger-Client-Organization-Id" = String, description = "the client that a partner's or client's key was asked for; empty for none"),
                 ("X-Keyledger-User-Id" = String, description = "percent-encoded; empty for none"),
                 ("X-Keyledger-Environment" = String, description = "`preview` or `production`"),
                 ("X-Keyledger-Scopes" = String, description = "with spaces between them"),
@@ -103,7 +108,7 @@ async fn judge(service: &Service, headers: &HeaderMap, asked: &Asked) -> Result<
     Ok(service.index.verify(token, &question, service.now(), |verdict| {
         service.metrics.verified(verdict.code);
         let mut response = match (verdict.code, verdict.key) {
-            (Verified::Valid, Some(key)) => admission(key),
+            (Verified::Valid, Some(key)) => admission(key, verdict.client_id),
             (code, _) => refusal(code.as_str(), status_of(code)),
         };
         response.headers_mut().insert(POSITION, position_value(verdict.position));
@@ -136,7 +141,7 @@ fn refusal(code: &'static str, status: StatusCode) -> Response {
     response
 }
 
-fn admission(key: &VerifiedKey) -> Response {
+fn admission(key: &VerifiedKey, client_id: Option<&str>) -> Response {
     let mut response = StatusCode::OK.into_response();
     let headers = response.headers_mut();
     let scopes: Vec<&str> = key.scopes().iter().map(|scope| scope.as_str()).collect();
@@ -144,6 +149,8 @@ fn admission(key: &VerifiedKey) -> Response {
     headers.insert(CODE, HeaderValue::from_static(Verified::Valid.as_str()));
     headers.insert(KEY_ID, value(&key.key_id().to_string()));
     headers.insert(ORGANIZATION_ID, value(key.organization_id().as_str()));
+    headers.insert(OWNER, HeaderValue::from_static(key.owner().as_str()));
+    headers.insert(CLIENT_ORGANIZATION_ID, value(client_id.unwrap_or_default()));
     headers.insert(USER_ID, value(&user_id));
     headers.insert(ENVIRONMENT, HeaderValue::from_static(key.environment().as_str()));
     headers.insert(SCOPES, value(&scopes.join(" ")));

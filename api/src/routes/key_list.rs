@@ -1,12 +1,13 @@
 //! The list of keys: filters, search, order, pages.
 
+use std::fmt::Display;
+use std::str::FromStr;
 use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
 use keyledger_engine::id::OrganizationId;
-use keyledger_engine::key::KeyStatus;
 use keyledger_engine::root_key::Permission;
 use keyledger_engine::text::UserId;
 use keyledger_projections::key_list::{KeyQuery, QueryError};
@@ -38,6 +39,10 @@ pub fn router() -> OpenApiRouter<Arc<Service>> {
 struct ListQuery {
     /// Of this organization.
     organization_id: Option<String>,
+    /// `organization`, `user`, `partner` or `client`, several with commas between them; of any owner if left out.
+    owner: Option<String>,
+    /// Made by a partner for this client organization.
+    client_organization_id: Option<String>,
     /// Of this user.
     user_id: Option<String>,
     /// For this API.
@@ -102,10 +107,12 @@ fn key_query(
 ) -> Result<KeyQuery, Problem> {
     let mut query = KeyQuery::new(service.now());
     query.organization_id = parameters.parsed::<OrganizationId>("organization_id");
+    query.owner = words(&mut parameters, "owner");
+    query.client_id = parameters.parsed("client_organization_id");
     query.user_id = parameters.read("user_id", UserId::new);
     query.api_id = parameters.parsed("api_id");
     query.environment = parameters.parsed("environment");
-    query.status = statuses(&mut parameters);
+    query.status = words(&mut parameters, "status");
     query.scope = parameters.text("scope");
     query.text = parameters.text("q");
     if query.text.as_ref().is_some_and(|text| text.chars().count() > TEXT_CHARS_MAX) {
@@ -127,15 +134,16 @@ fn key_query(
     Ok(query)
 }
 
-fn statuses(parameters: &mut QueryParameters) -> Vec<KeyStatus> {
-    let mut statuses = Vec::new();
-    for text in parameters.texts("status") {
+/// Words of a closed set with commas between them.
+fn words<T: FromStr<Err: Display>>(parameters: &mut QueryParameters, name: &str) -> Vec<T> {
+    let mut words = Vec::new();
+    for text in parameters.texts(name) {
         for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-            match word.parse() {
-                Ok(status) => statuses.push(status),
-                Err(error) => parameters.fail("status", error),
+            match word.parse::<T>() {
+                Ok(word) => words.push(word),
+                Err(error) => parameters.fail(name, error.to_string()),
             }
         }
     }
-    statuses
+    words
 }

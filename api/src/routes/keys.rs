@@ -8,7 +8,7 @@ use http::{HeaderMap, StatusCode};
 use keyledger_engine::api::Api;
 use keyledger_engine::id::{ApiId, KeyId, OrganizationId};
 use keyledger_engine::key::{
-    CreateKey, EditKey, Environment, ExpiryPreset, Key, KeyCommand, Owner, RevocationReason,
+    CreateKey, EditKey, Environment, ExpiryPreset, Key, KeyCommand, Owner, OwnerKind, RevocationReason,
 };
 use keyledger_engine::ledger::{Aggregate, Command, Committed};
 use keyledger_engine::log;
@@ -60,6 +60,16 @@ struct CreateBody {
     #[schema(value_type = Option<String>, max_length = 255)]
     #[serde(default)]
     user_id: Field,
+    /// Whom it is for. Without it, a `client_organization_id` makes it a `client`'s key, a `user_id` a `user`'s, and
+    /// neither the `organization`'s. `partner` is for every client in the portfolio of an organization of kind partner.
+    #[schema(value_type = Option<String>, example = "organization")]
+    #[serde(default)]
+    owner: Field,
+    /// The client organization that it is for: one in the portfolio of `organization_id`. The key verifies with this id as
+    /// `organization_id` and no other, and stops when the client leaves the portfolio.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    client_organization_id: Field,
     /// What people call it.
     #[schema(value_type = Option<String>, max_length = 1000)]
     #[serde(default)]
@@ -110,7 +120,7 @@ fn scopes(value: &Value) -> crate::body::Reading<Vec<Scope>> {
     params(("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once")),
     responses(
         (status = 201, body = KeyWithToken, description = "the key and its token"),
-        (status = 403, body = ProblemBody, description = "`forbidden`, `organization_kind_not_allowed`"),
+        (status = 403, body = ProblemBody, description = "`forbidden`, `organization_kind_not_allowed`, `client_not_in_portfolio`"),
         (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails"),
     ))]
 async fn create(
@@ -124,6 +134,7 @@ async fn create(
     let mut checks = Checks::default();
     let organization_id = checks.required("organization_id", &body.organization_id, parsed::<OrganizationId>);
     let user_id = checks.optional("user_id", &body.user_id, text(UserId::new));
+    let owner = read_owner(&mut checks, &body, user_id.is_some());
     let name = checks.optional("name", &body.name, text(Name::new));
     let description = checks.optional("description", &body.description, text(Description::new));
     let environment = checks.required("environment", &body.environment, parsed::<Environment>);
@@ -155,7 +166,7 @@ async fn create(
     let command = CreateKey {
         organization_id,
         api_id,
-        owner: Owner::in_organization(user_id.is_some()),
+        owner,
         user_id,
         name,
         description,
@@ -179,6 +190,38 @@ async fn create(
         .secret()
         .replayed(replayed)
         .json(&shown)
+}
+
+/// Whom a new key is for, as its body says it. What fails is noted.
+fn read_owner(checks: &mut Checks, body: &CreateBody, has_user: bool) -> Owner {
+    let kind = checks.optional("owner", &body.owner, parsed::<OwnerKind>);
+    let client_id =
+        checks.optional("client_organization_id", &body.client_organization_id, parsed::<OrganizationId>);
+    let implied = match &client_id {
+        Some(_) => OwnerKind::Client,
+        None => Owner::in_organization(has_user).kind,
+    };
+    let kind = kind.unwrap_or(implied);
+    if has_user && kind != OwnerKind::User {
+        checks.fail("/user_id", format!("must not be given for a key of owner {kind}"));
+    }
+    if body.user_id.is_missing() && kind == OwnerKind::User {
+        checks.fail("/user_id", "is required for a key of owner user");
+    }
+    if client_id.is_some() && kind != OwnerKind::Client {
+        checks.fail("/client_organization_id", format!("must not be given for a key of owner {kind}"));
+    }
+    match (kind, client_id) {
+        (OwnerKind::Organization | OwnerKind::User, _) => Owner { kind, client_id: None },
+        (OwnerKind::Partner, _) => Owner::partner(),
+        (OwnerKind::Client, Some(client_id)) => Owner::client(client_id),
+        (OwnerKind::Client, None) => {
+            if body.client_organization_id.is_missing() {
+                checks.fail("/client_organization_id", "is required for a key of owner client");
+            }
+            Owner { kind, client_id: None }
+        }
+    }
 }
 
 /// Names unknown organizations, APIs and scopes together with everything else that fails. The rules look again.

@@ -49,7 +49,8 @@ pub struct VerifyBody {
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     api_id: Field,
-    /// The organization that the key must belong to.
+    /// The organization that the key must be good for: its own; for a partner's key also any client in the portfolio; for
+    /// a client's key that client, which must be asked for.
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     organization_id: Field,
@@ -78,7 +79,7 @@ pub struct VerifyBatchBody {
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     api_id: Field,
-    /// The organization that the keys must belong to.
+    /// The organization that the keys must be good for.
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     organization_id: Field,
@@ -108,6 +109,12 @@ pub struct VerdictBody<'a> {
     /// The organization that the key belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     organization_id: Option<&'a str>,
+    /// Whom the key is for: `organization`, `user`, `partner` or `client`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'static str>,
+    /// The client organization that a client's key is for, or that a partner's key was found good for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_organization_id: Option<&'a str>,
     /// The user that the key belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<&'a str>,
@@ -157,6 +164,8 @@ impl<'a> VerdictBody<'a> {
             code: code.as_str(),
             key_id: key.map(|key| key.key_id()),
             organization_id: key.map(|key| key.organization_id().as_str()),
+            owner: key.map(|key| key.owner().as_str()),
+            client_organization_id: key.and(verdict.client_id),
             user_id: key.and_then(|key| key.user_id()).map(|user_id| user_id.as_str()),
             name: key.and_then(|key| key.name()).map(|name| name.as_str()),
             environment: key.map(|key| key.environment().as_str()),

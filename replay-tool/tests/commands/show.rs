@@ -7,10 +7,11 @@ use keyledger_engine::time::Timestamp;
 
 use crate::fixture::{Data, FIRST_NAME, START, acme};
 
-const MEMBERS: [&str; 18] = [
+const MEMBERS: [&str; 19] = [
     "id",
     "organization_id",
     "owner",
+    "client_organization_id",
     "user_id",
     "name",
     "description",
