@@ -49,6 +49,7 @@ pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .merge(routes::key_list::router())
         .merge(routes::verification::router())
         .merge(routes::forward_auth::router())
+        .merge(routes::usage::router())
         .merge(routes::events::router())
         .merge(routes::organizations::router())
         .merge(routes::clients::router())

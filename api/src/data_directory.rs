@@ -1,4 +1,4 @@
-//! The directory that holds everything: the log, and the projections made from it.
+//! The directory that holds everything: the log, the projections made from it, and usage, which no log holds.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -70,6 +70,12 @@ impl DataDirectory {
     #[must_use]
     pub fn log(&self) -> PathBuf {
         self.0.join(keyledger_engine::log::redb::FILE_NAME)
+    }
+
+    /// The file of usage.
+    #[must_use]
+    pub fn usage(&self) -> PathBuf {
+        self.0.join("usage.redb")
     }
 
     /// The directory of the projections' files.

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 use bytes::{Buf, BytesMut};
 use http::{HeaderName, StatusCode, header};
 use keyledger_engine::time::Timestamp;
+use keyledger_projections::usage::Address;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use crate::body::is_json;
@@ -20,7 +21,7 @@ use crate::caller::API_KEY_HEADER;
 use crate::credential::LastCredential;
 use crate::precondition::POSITION;
 use crate::request_id::{self, RequestId};
-use crate::routes::verify;
+use crate::routes::verify::{self, Occasion};
 use crate::service::Service;
 
 /// What a request must begin with to be answered here.
@@ -40,20 +41,21 @@ pub enum Next {
     HandOver(BytesMut),
 }
 
-/// Answers plain verifications until something else comes, the other side closes, or `stop` resolves.
+/// Answers plain verifications, asked for from an address, until something else comes, the other side closes, or `stop` resolves.
 ///
 /// # Errors
 /// When the connection breaks.
 pub async fn answer_verifications<S>(
     stream: &mut S,
     service: &Service,
+    from: Address,
     stop: impl Future<Output = ()>,
 ) -> io::Result<Next>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut stop = std::pin::pin!(stop);
-    let mut verifier = Verifier::new(service);
+    let mut verifier = Verifier::new(service, from);
     let mut unread = BytesMut::with_capacity(REQUEST_LEN_MAX);
     loop {
         match verifier.answer(&unread) {
@@ -97,6 +99,7 @@ enum Answer {
 /// What the requests of one connection share.
 struct Verifier<'a> {
     service: &'a Service,
+    from: Address,
     credential: LastCredential,
     date: Date,
     body: Vec<u8>,
@@ -104,9 +107,10 @@ struct Verifier<'a> {
 }
 
 impl<'a> Verifier<'a> {
-    fn new(service: &'a Service) -> Self {
+    fn new(service: &'a Service, from: Address) -> Self {
         Self {
             service,
+            from,
             credential: LastCredential::default(),
             date: Date::default(),
             body: Vec::with_capacity(ANSWER_LEN),
@@ -142,7 +146,8 @@ impl<'a> Verifier<'a> {
         let now = self.service.now();
         let caller = self.credential.authenticate(self.service, name, value, now)?;
         self.body.clear();
-        let position = verify::write_plain_verdict(self.service, caller, body, now, &mut self.body)?;
+        let occasion = Occasion { now, from: self.from };
+        let position = verify::write_plain_verdict(self.service, caller, body, occasion, &mut self.body)?;
         self.service.metrics.answered(StatusCode::OK);
         let answer = &mut self.answer;
         answer.clear();

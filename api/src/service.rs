@@ -16,7 +16,8 @@ use keyledger_engine::token::{PresentedToken, Token};
 use keyledger_projections::audit_trail::AuditTrail;
 use keyledger_projections::key_list::KeyList;
 use keyledger_projections::runner::{self, ProjectionHandle, RunnerThread, Status};
-use keyledger_projections::verification::{VerificationIndex, VerificationObserver};
+use keyledger_projections::usage::{self, Address, RunningUsageThread, Usage, UsageObserver};
+use keyledger_projections::verification::{Verdict, VerificationIndex, VerificationObserver};
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use tokio::sync::{Semaphore, watch};
@@ -70,6 +71,12 @@ pub enum StartError {
         /// What does not follow.
         reason: String,
     },
+    /// The file of usage.
+    #[error(transparent)]
+    Usage(#[from] usage::Error),
+    /// The operating system has no thread left.
+    #[error("the operating system gives no thread: {0}; raise its limit")]
+    Thread(#[from] std::io::Error),
     /// A command that the start itself issues.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
@@ -93,6 +100,8 @@ pub struct Service {
     pub access_tokens: AccessTokens,
     /// Lists keys.
     pub key_list: KeyList,
+    /// How often keys are verified.
+    pub usage: Arc<Usage>,
     /// Finds events.
     pub audit_trail: AuditTrail,
     /// How far the key list is.
@@ -112,6 +121,7 @@ pub struct Service {
 pub struct Threads {
     writer: Writer,
     runners: Vec<RunnerThread>,
+    usage: RunningUsageThread,
     reader: Arc<dyn LogReader>,
     data: DataDirectory,
 }
@@ -141,8 +151,12 @@ impl Service {
         let reader = log.reader();
         let index = Arc::new(restore_index(&data, reader.as_ref())?);
         let seed: [u8; 32] = seed()?;
-        let observers: Vec<Box<dyn Observer>> = vec![Box::new(VerificationObserver(Arc::clone(&index)))];
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (usage, usage_thread) = Usage::open(&data.usage(), clock.now(), || index.living_keys())?;
+        let observers: Vec<Box<dyn Observer>> = vec![
+            Box::new(VerificationObserver(Arc::clone(&index))),
+            Box::new(UsageObserver(Arc::clone(&usage))),
+        ];
         let (ledger, writer) =
             Ledger::start(Box::new(log), observers, Arc::clone(&clock), StdRng::from_seed(seed))?;
         let directory = data.projections();
@@ -156,11 +170,13 @@ impl Service {
             Arc::clone(&reader),
             Some(ledger.watch_head()),
         )?;
+        let usage_thread = usage_thread.start(Arc::clone(&clock))?;
         let service = Arc::new(Self {
             ledger,
             index,
             access_tokens: AccessTokens::new(signing_keys, options.access_tokens.clone()),
-            key_list,
+            key_list: key_list.with_usage(Arc::clone(&usage)),
+            usage,
             audit_trail,
             key_list_handle,
             audit_trail_handle,
@@ -170,13 +186,20 @@ impl Service {
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             stopping: watch::Sender::new(false),
         });
-        Ok((service, Threads { writer, runners: vec![key_list_thread, audit_trail_thread], reader, data }))
+        let runners = vec![key_list_thread, audit_trail_thread];
+        Ok((service, Threads { writer, runners, usage: usage_thread, reader, data }))
     }
 
     /// The time by which requests are judged.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
+    }
+
+    /// Takes note of a verification: of every one that is answered, once.
+    pub fn verified(&self, verdict: &Verdict<'_>, now: Timestamp, from: Address) {
+        self.metrics.verified(verdict.code);
+        self.usage.record(verdict, now, from);
     }
 
     /// The operating system's randomness, for ids and tokens.
@@ -382,6 +405,7 @@ impl Threads {
         for runner in self.runners {
             runner.stop();
         }
+        self.usage.stop();
         let position = service.index.position();
         if position.get() >= SNAPSHOT_MIN_EVENTS && service.index.poisoned().is_none() {
             let saved = entry_hash(self.reader.as_ref(), position).map(|hash| {

@@ -61,6 +61,9 @@ pub struct KeyView {
     /// When it was revoked, unless it was reactivated since.
     #[schema(value_type = Option<String>, format = DateTime)]
     revoked_at: Option<Timestamp>,
+    /// When it was last verified, with whatever outcome; `null` in the state as of another time.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_verified_at: Option<Timestamp>,
     /// How many events it has; the `ETag`.
     version: u32,
     /// The id of who issued it.
@@ -89,9 +92,17 @@ impl KeyView {
             created_at: key.created_at,
             expires_at: key.expires_at,
             revoked_at: key.revoked_at,
+            last_verified_at: None,
             version: key.version.get(),
             created_by: key.created_by.to_string(),
         }
+    }
+
+    /// The same with the key's last verification.
+    #[must_use]
+    pub const fn last_verified(mut self, at: Option<Timestamp>) -> Self {
+        self.last_verified_at = at;
+        self
     }
 }
 

@@ -1,4 +1,4 @@
-//! How long a verification takes, beside SHA-256 of the token alone, in one run. `KEYLEDGER_BENCH_KEYS` says how many
+//! How long a verification takes, and recording it in the usage, beside SHA-256 of the token alone, in one run. `KEYLEDGER_BENCH_KEYS` says how many
 //! keys there are (1,000,000), `KEYLEDGER_BENCH_SEED` in what order they are asked for.
 //!
 //! Printed is the median of the means of batches, and their quartiles. Tokens are laid side by side before the clock
@@ -10,8 +10,10 @@
     reason = "a benchmark may stop at anything unexpected"
 )]
 
+use std::collections::HashSet;
 use std::fs;
 use std::hint::black_box;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
 use keyledger_engine::actor::Actor;
@@ -26,6 +28,7 @@ use keyledger_engine::record::{Record, StreamId};
 use keyledger_engine::text::{Audience, Name, Scope};
 use keyledger_engine::time::Timestamp;
 use keyledger_engine::token::{PresentedToken, Token, TokenPrefix};
+use keyledger_projections::usage::{Address, Usage};
 use keyledger_projections::verification::{Code, Question, VerificationIndex};
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -134,25 +137,43 @@ fn measure(index: &VerificationIndex, tokens: &[Token], rng: &mut StdRng) {
         let code = index.verify(black_box(token), &Question::default(), NOW, |verdict| verdict.code);
         assert_eq!(code, Code::Valid);
     };
+    let directory = tempfile::tempdir().unwrap();
+    let (usage, _thread) = Usage::open(&directory.path().join("usage.redb"), NOW, HashSet::new).unwrap();
+    let from = Address::of(Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1))));
+    let record = |token: &str| {
+        let code = index.verify(black_box(token), &Question::default(), NOW, |verdict| {
+            usage.record(&verdict, NOW, from);
+            verdict.code
+        });
+        assert_eq!(code, Code::Valid);
+    };
     let mut order: Vec<u32> = (0..tokens.len() as u32).collect();
     let mut batch = Batch::default();
-    let mut times: [Vec<f64>; 4] = Default::default();
+    let mut times: [Vec<f64>; 6] = Default::default();
     for _ in 0..ROUNDS {
         order.shuffle(rng);
         for numbers in order.chunks_exact(TOKENS_PER_BATCH.min(order.len())) {
             batch.fill(numbers.iter().map(|number| tokens[*number as usize].expose()));
-            let [sha_times, parse_times, random_times, hot_times] = &mut times;
+            let [sha_times, parse_times, random_times, hot_times, ..] = &mut times;
             sha_times.push(batch.nanos_each(sha));
             parse_times.push(batch.nanos_each(parse));
             random_times.push(batch.nanos_each(verify));
             hot_times.push(batch.nanos_each(verify));
         }
+        for numbers in order.chunks_exact(TOKENS_PER_BATCH.min(order.len())) {
+            let [.., record_times, record_hot_times] = &mut times;
+            batch.fill(numbers.iter().map(|number| tokens[*number as usize].expose()));
+            record_times.push(batch.nanos_each(record));
+            record_hot_times.push(batch.nanos_each(record));
+        }
     }
-    let [sha, parse, random, hot] = times.map(Quartiles::of);
+    let [sha, parse, random, hot, recorded, recorded_hot] = times.map(Quartiles::of);
     println!("SHA-256 alone    {sha} ns");
     println!("form, checksum   {parse} ns");
     println!("verify, hot      {hot} ns, {:.2} x SHA-256", hot.median / sha.median);
     println!("verify, random   {random} ns, {:.2} x SHA-256", random.median / sha.median);
+    println!("usage, hot       {:7.1} ns more", recorded_hot.median - hot.median);
+    println!("usage, random    {:7.1} ns more", recorded.median - random.median);
     println!("verify, random, without SHA-256: {:.0} ns", random.median - sha.median);
 }
 

@@ -7,6 +7,7 @@
 //! * [`audit_trail`]: which events concern an organization, an actor, a type.
 //! * [`projection`], [`store`], [`replay`] and [`runner`]: what a stored projection is, its file, how it is brought up to
 //!   the log, and what keeps it there.
+//! * [`usage`]: how often keys are verified. Not a projection: the log does not hold it.
 
 pub mod audit_trail;
 pub mod key_list;
@@ -14,4 +15,5 @@ pub mod projection;
 pub mod replay;
 pub mod runner;
 pub mod store;
+pub mod usage;
 pub mod verification;

@@ -24,4 +24,5 @@ mod organizations;
 mod partners;
 mod requests;
 mod revocation;
+mod usage;
 mod verification;

@@ -320,7 +320,10 @@ async fn find(
     let id = token.and_then(|token| service.index.find_token(&token)).ok_or_else(not_found)?;
     let key = load_any(&service, &caller, &id.to_string()).await?;
     let records = service.read_log(move |log| log.read_stream(&StreamId::Key(id))).await?.records;
-    let found =
-        Found { key: KeyView::of(&key, service.now()), events: records.iter().map(event_json).collect() };
+    let now = service.now();
+    let found = Found {
+        key: KeyView::of(&key, now).last_verified(service.usage.last_verified(id, now)),
+        events: records.iter().map(event_json).collect(),
+    };
     Reply::at(service.ledger.head()).secret().json(&found)
 }

@@ -4,12 +4,14 @@
 //! request on, with every identity header present, as a gateway may pass on a client's own header where one is missing;
 //! and a body that is never read.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::{ConnectInfo, Query, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use keyledger_engine::key::Environment;
+use keyledger_projections::usage::Address;
 use keyledger_projections::verification::{Code as Verified, Question, VerifiedKey};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -74,18 +76,24 @@ struct Asked {
     ))]
 async fn forward_auth(
     State(service): State<Arc<Service>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
     query: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
     // A gateway may add its own client's query to ours; what cannot be read must not let anybody on.
     let Ok(Query(asked)) = query else { return refusal("BAD_QUERY", StatusCode::FORBIDDEN) };
-    judge(&service, &headers, &asked).await.unwrap_or_else(|problem| {
+    judge(&service, peer, &headers, &asked).await.unwrap_or_else(|problem| {
         let fold = asked.deny.as_deref() == Some("403");
         if fold { refusal(problem.code.as_str(), StatusCode::FORBIDDEN) } else { problem.into_response() }
     })
 }
 
-async fn judge(service: &Service, headers: &HeaderMap, asked: &Asked) -> Result<Response, Problem> {
+async fn judge(
+    service: &Service,
+    peer: SocketAddr,
+    headers: &HeaderMap,
+    asked: &Asked,
+) -> Result<Response, Problem> {
     reach_min_position(headers, &service.index.watch()).await?;
     if service.index.poisoned().is_some() {
         return Err(Problem::of(Code::VerificationUnavailable));
@@ -105,8 +113,9 @@ async fn judge(service: &Service, headers: &HeaderMap, asked: &Asked) -> Result<
         api_id: asked.api_id.as_deref(),
         scopes: &scopes,
     };
-    Ok(service.index.verify(token, &question, service.now(), |verdict| {
-        service.metrics.verified(verdict.code);
+    let now = service.now();
+    Ok(service.index.verify(token, &question, now, |verdict| {
+        service.verified(&verdict, now, Address::of(Some(peer.ip())));
         let mut response = match (verdict.code, verdict.key) {
             (Verified::Valid, Some(key)) => admission(key, verdict.client_id),
             (code, _) => refusal(code.as_str(), status_of(code)),

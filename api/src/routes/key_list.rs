@@ -61,6 +61,8 @@ struct ListQuery {
     created_before: Option<String>,
     /// Ending earlier than this RFC 3339 time.
     expires_before: Option<String>,
+    /// Created earlier than this RFC 3339 time and not verified since, with whatever outcome.
+    unused_since: Option<String>,
     /// `created_at`, `name` or `expires_at`, with `-` before it for the other way round; `-created_at` if left out.
     sort: Option<String>,
     /// How many keys: 1 to 200; 50 if left out.
@@ -94,7 +96,10 @@ async fn list(
         }
         error => Problem::internal(&error),
     })?;
-    let data: Vec<KeyView> = page.keys.iter().map(|key| KeyView::of(key, now)).collect();
+    let data: Vec<KeyView> = {
+        let last_verified = service.usage.last_verifications(now);
+        page.keys.iter().map(|key| KeyView::of(key, now).last_verified(last_verified.of(key.id))).collect()
+    };
     let shown =
         Page { data, next_cursor: page.next_cursor, total: page.total, total_capped: page.total_capped };
     Reply::at(page.position).json(&shown)
@@ -121,6 +126,7 @@ fn key_query(
     query.created_after = parameters.parsed("created_after");
     query.created_before = parameters.parsed("created_before");
     query.expires_before = parameters.parsed("expires_before");
+    query.unused_since = parameters.parsed("unused_since");
     query.sort = parameters.parsed("sort").unwrap_or_default();
     query.limit = parameters.limit();
     query.cursor = parameters.text("cursor");

@@ -319,7 +319,10 @@ async fn read(
     let position = service.ledger.head();
     let now = service.now();
     let (key, moment) = match as_of.at {
-        Some(at) => load_at(&service, &caller, &id, &at, now).await?,
+        Some(at) => {
+            let (key, moment) = load_at(&service, &caller, &id, &at, now).await?;
+            return Reply::at(position).version(key.version).json(&KeyView::of(&key, moment));
+        }
         None => {
             let key = load_any(&service, &caller, &id).await?;
             if key.deleted_at.is_some() {
@@ -328,7 +331,8 @@ async fn read(
             (key, now)
         }
     };
-    Reply::at(position).version(key.version).json(&KeyView::of(&key, moment))
+    let shown = KeyView::of(&key, moment).last_verified(service.usage.last_verified(key.id, now));
+    Reply::at(position).version(key.version).json(&shown)
 }
 
 /// The key as of `at`, and the moment at which its expiry is to be judged.
@@ -451,7 +455,9 @@ async fn change(
 ) -> Result<Response, Problem> {
     let committed = execute(service, caller, headers, name, Command::Key(key, command)).await?;
     let Outcome { object, version, position, time, replayed } = key_outcome(committed)?;
-    Reply::at(position).version(version).replayed(replayed).json(&KeyView::of(&object, time))
+    let shown =
+        KeyView::of(&object, time).last_verified(service.usage.last_verified(object.id, service.now()));
+    Reply::at(position).version(version).replayed(replayed).json(&shown)
 }
 
 /// The id of a key that the caller may see. Only callers that are bound to an organization make it read the key.
@@ -593,7 +599,8 @@ async fn rotate(
     let committed =
         execute(&service, &caller, &headers, Some((&name, &bytes)), Command::Key(key.id, command)).await?;
     let Outcome { object, version, position, time, replayed } = key_outcome(committed)?;
-    let shown = KeyWithToken { key: KeyView::of(&object, time), token: (!replayed).then(|| token.expose()) };
+    let key = KeyView::of(&object, time).last_verified(service.usage.last_verified(object.id, service.now()));
+    let shown = KeyWithToken { key, token: (!replayed).then(|| token.expose()) };
     Reply::at(position).version(version).secret().replayed(replayed).json(&shown)
 }
 

@@ -12,5 +12,6 @@ pub mod organizations;
 pub mod reference;
 pub mod root_keys;
 pub mod status;
+pub mod usage;
 pub mod verification;
 pub mod verify;

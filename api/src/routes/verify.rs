@@ -13,6 +13,7 @@ use keyledger_engine::key::Environment;
 use keyledger_engine::position::Position;
 use keyledger_engine::root_key::Permission;
 use keyledger_engine::time::Timestamp;
+use keyledger_projections::usage::Address;
 use keyledger_projections::verification::{Code as Verified, Question, Verdict};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -153,12 +154,10 @@ impl Serialize for Scopes<'_> {
 }
 
 impl<'a> VerdictBody<'a> {
-    /// The verdict as a caller sees it who may see only `bound_to`, if anything: to them, a token of another
-    /// organization is one that nobody has.
+    /// The verdict as it is shown.
     #[must_use]
-    pub fn of(verdict: &Verdict<'a>, bound_to: Option<&OrganizationId>) -> Self {
-        let key = verdict.key.filter(|key| bound_to.is_none_or(|bound| key.organization_id() == bound));
-        let code = if verdict.key.is_some() && key.is_none() { Verified::NotFound } else { verdict.code };
+    pub fn of(verdict: &Verdict<'a>) -> Self {
+        let Verdict { code, key, .. } = *verdict;
         Self {
             valid: code == Verified::Valid,
             code: code.as_str(),
@@ -178,6 +177,26 @@ impl<'a> VerdictBody<'a> {
             position: verdict.position.get(),
         }
     }
+}
+
+/// The verdict as a caller sees it who may see only `bound_to`, if anything: to them, a token of another organization is
+/// one that nobody has.
+fn seen_by<'a>(verdict: Verdict<'a>, bound_to: Option<&OrganizationId>) -> Verdict<'a> {
+    match (verdict.key, bound_to) {
+        (Some(key), Some(bound)) if key.organization_id() != bound => {
+            Verdict { code: Verified::NotFound, key: None, ..verdict }
+        }
+        _ => verdict,
+    }
+}
+
+/// When and from where a verification was asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Occasion {
+    /// When.
+    pub now: Timestamp,
+    /// From where.
+    pub from: Address,
 }
 
 /// The body as it usually comes; borrowed from the bytes where it holds no escapes.
@@ -226,10 +245,10 @@ pub async fn verify(
     reach_min_position(&headers, &service.index.watch()).await?;
     let bytes = read_body(body).await?;
     let mut json = Vec::with_capacity(512);
-    let now = service.now();
-    let position = match write_plain_verdict(&service, &caller.principal, &bytes, now, &mut json) {
+    let occasion = Occasion { now: service.now(), from: Address::of(caller.actor.ip) };
+    let position = match write_plain_verdict(&service, &caller.principal, &bytes, occasion, &mut json) {
         Some(position) => position,
-        None => write_verdict(&service, &caller.principal, &bytes, now, &mut json)?,
+        None => write_verdict(&service, &caller.principal, &bytes, occasion, &mut json)?,
     };
     Ok(json_response(json, position))
 }
@@ -240,7 +259,7 @@ pub fn write_plain_verdict(
     service: &Service,
     caller: &Principal,
     bytes: &[u8],
-    now: Timestamp,
+    occasion: Occasion,
     json: &mut Vec<u8>,
 ) -> Option<Position> {
     if !caller.may(Permission::KeysVerify) {
@@ -253,7 +272,7 @@ pub fn write_plain_verdict(
         return None;
     }
     let asked = Asked { environment, api_id: body.api_id, organization_id: body.organization_id, scopes };
-    judge(service, caller, &body.token, &asked, now, json).ok()
+    judge(service, caller, &body.token, &asked, occasion, json).ok()
 }
 
 /// Reads the body again, field by field: something is wrong with it, or unusual.
@@ -261,7 +280,7 @@ fn write_verdict(
     service: &Service,
     caller: &Principal,
     bytes: &[u8],
-    now: Timestamp,
+    occasion: Occasion,
     json: &mut Vec<u8>,
 ) -> Result<Position, Problem> {
     let value: Value = serde_json::from_slice(bytes).map_err(|error| malformed(&error))?;
@@ -281,7 +300,7 @@ fn write_verdict(
     };
     checks.unknown(&body.unknown);
     checks.finish()?;
-    judge(service, caller, &token.unwrap_or_default(), &asked, now, json)
+    judge(service, caller, &token.unwrap_or_default(), &asked, occasion, json)
 }
 
 fn any_text() -> impl FnOnce(&Value) -> crate::body::Reading<String> {
@@ -298,14 +317,15 @@ fn judge(
     caller: &Principal,
     token: &str,
     asked: &Asked<'_>,
-    now: Timestamp,
+    occasion: Occasion,
     json: &mut Vec<u8>,
 ) -> Result<Position, Problem> {
     with_question(asked, |question| {
-        service.index.verify(token, question, now, |verdict| {
-            service.metrics.verified(verdict.code);
-            let body = VerdictBody::of(&verdict, caller.organization_id.as_ref());
-            serde_json::to_writer(json, &body).map_err(|error| Problem::internal(&error))?;
+        service.index.verify(token, question, occasion.now, |verdict| {
+            let verdict = seen_by(verdict, caller.organization_id.as_ref());
+            service.verified(&verdict, occasion.now, occasion.from);
+            serde_json::to_writer(json, &VerdictBody::of(&verdict))
+                .map_err(|error| Problem::internal(&error))?;
             Ok(verdict.position)
         })
     })
@@ -367,15 +387,16 @@ pub async fn verify_batch(
     let position = service.index.position();
     let mut json = Vec::with_capacity(256 * 1024);
     json.extend_from_slice(b"{\"data\":[");
-    let now = service.now();
+    let (now, from) = (service.now(), Address::of(caller.actor.ip));
     with_question(&asked, |question| {
         for (index, token) in tokens.unwrap_or_default().iter().enumerate() {
             if index > 0 {
                 json.push(b',');
             }
             service.index.verify(token, question, now, |verdict| {
-                service.metrics.verified(verdict.code);
-                serde_json::to_writer(&mut json, &VerdictBody::of(&verdict, caller.bound_to()))
+                let verdict = seen_by(verdict, caller.bound_to());
+                service.verified(&verdict, now, from);
+                serde_json::to_writer(&mut json, &VerdictBody::of(&verdict))
                     .map_err(|error| Problem::internal(&error))
             })?;
         }

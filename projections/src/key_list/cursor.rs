@@ -85,6 +85,7 @@ fn binding(query: &KeyQuery) -> [u8; 8] {
         created_after,
         created_before,
         expires_before,
+        unused_since,
         sort,
         limit: _,
         cursor: _,
@@ -114,6 +115,10 @@ fn binding(query: &KeyQuery) -> [u8; 8] {
         field(time.map(|time| time.millis().to_string()).as_deref());
     }
     field(Some(sort.as_str()));
+    // Only where it is given, so that it changes no other query's cursors.
+    if let Some(time) = unused_since {
+        field(Some(&time.millis().to_string()));
+    }
     let mut binding = [0; 8];
     binding.copy_from_slice(hasher.finalize().first_chunk::<8>().unwrap_or(&[0; 8]));
     binding

@@ -22,6 +22,7 @@ use keyledger_engine::record::{Record, StreamId};
 
 use crate::projection::{self, Projection};
 use crate::store::{self, Changes, Snapshot};
+use crate::usage::Usage;
 use chunk::{Chunk, Columns};
 
 pub use query::{KeyPage, KeyQuery, KeySort, QueryError, TOTAL_MAX};
@@ -30,6 +31,7 @@ pub use query::{KeyPage, KeyQuery, KeySort, QueryError, TOTAL_MAX};
 #[derive(Clone)]
 pub struct KeyList {
     shared: Arc<RwLock<Shared>>,
+    usage: Option<Arc<Usage>>,
 }
 
 impl KeyList {
@@ -37,8 +39,15 @@ impl KeyList {
     #[must_use]
     pub fn new() -> (Self, KeyListProjection) {
         let shared = Arc::default();
-        let list = Self { shared: Arc::clone(&shared) };
+        let list = Self { shared: Arc::clone(&shared), usage: None };
         (list, KeyListProjection { shared, changed: Changed::default(), columns: Columns::default() })
+    }
+
+    /// The list with what tells when keys were last verified; without it, none ever was.
+    #[must_use]
+    pub fn with_usage(mut self, usage: Arc<Usage>) -> Self {
+        self.usage = Some(usage);
+        self
     }
 
     /// The page that a query asks for. May read from the disk.
@@ -51,7 +60,11 @@ impl KeyList {
             let rows = shared.rows.clone().ok_or(store::Error::Stopped)?;
             (shared.chunks(query.organization_id.as_ref()), rows)
         };
-        let found = search::search(query, &mut chunks)?;
+        let found = {
+            let usage = self.usage.as_ref().filter(|_| query.unused_since.is_some());
+            let last_verified = usage.map(|usage| usage.last_verifications(query.now));
+            search::search(query, &mut chunks, last_verified.as_ref())?
+        };
         let keys = found.ids.iter().map(|id| {
             let key = read_key(&rows, *id)?;
             key.ok_or_else(|| rows.damaged(format!("no row for {id}")))

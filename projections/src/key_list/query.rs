@@ -40,6 +40,8 @@ pub struct KeyQuery {
     pub created_before: Option<Timestamp>,
     /// Ending earlier than this.
     pub expires_before: Option<Timestamp>,
+    /// Created earlier than this and not verified since, as far as the usage that the list was given tells.
+    pub unused_since: Option<Timestamp>,
     /// The order.
     pub sort: KeySort,
     /// How many keys at most; at least one.
@@ -67,6 +69,7 @@ impl KeyQuery {
             created_after: None,
             created_before: None,
             expires_before: None,
+            unused_since: None,
             sort: KeySort::CreatedDesc,
             limit: 50,
             cursor: None,

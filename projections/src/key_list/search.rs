@@ -15,6 +15,7 @@ use super::cursor::{self, NamePrefix, SortValue};
 use super::fold::fold_into;
 use super::query::{KeyQuery, KeySort, QueryError, TOTAL_MAX};
 use super::row_set::RowSet;
+use crate::usage::LastVerifications;
 
 /// The ids on a page, and what is said beside them.
 pub(super) struct Found {
@@ -25,13 +26,17 @@ pub(super) struct Found {
 }
 
 /// Searches `chunks`, all of those that may hold matches.
-pub(super) fn search(query: &KeyQuery, chunks: &mut [Arc<Chunk>]) -> Result<Found, QueryError> {
+pub(super) fn search(
+    query: &KeyQuery,
+    chunks: &mut [Arc<Chunk>],
+    last_verified: Option<&LastVerifications<'_>>,
+) -> Result<Found, QueryError> {
     let after = match &query.cursor {
         None => None,
         Some(cursor) => Some(cursor::decode(query, cursor).ok_or(QueryError::BadCursor)?),
     };
     let after = after.as_ref().map(|(id, value)| (*id, value.as_slice()));
-    let Some(filter) = Filter::of(query) else {
+    let Some(filter) = Filter::of(query, last_verified) else {
         return Ok(Found { ids: Vec::new(), next_cursor: None, total: 0, total_capped: false });
     };
     let search = Search { query, filter, after };
@@ -170,12 +175,14 @@ struct Filter<'a> {
     created_after: i64,
     created_before: i64,
     expires_before: Option<i64>,
+    unused_since: Option<i64>,
+    last_verified: Option<&'a LastVerifications<'a>>,
     now: i64,
 }
 
-impl Filter<'_> {
+impl<'a> Filter<'a> {
     /// The filter of a query; `None` when nothing can match.
-    fn of(query: &KeyQuery) -> Option<Self> {
+    fn of(query: &KeyQuery, last_verified: Option<&'a LastVerifications<'a>>) -> Option<Self> {
         let mut text = None;
         if let Some(needle) = query.text.as_deref().filter(|needle| !needle.is_empty()) {
             // No text that keys have holds one of these, and one of them is the separator.
@@ -222,8 +229,14 @@ impl Filter<'_> {
             owners: query.owner.clone(),
             environment: query.environment,
             created_after: query.created_after.map_or(i64::MIN, |time| time.millis()),
-            created_before: query.created_before.map_or(i64::MAX, |time| time.millis()),
+            created_before: [query.created_before, query.unused_since]
+                .into_iter()
+                .flatten()
+                .map(|time| time.millis())
+                .fold(i64::MAX, i64::min),
             expires_before: query.expires_before.map(|time| time.millis()),
+            unused_since: query.unused_since.map(|time| time.millis()),
+            last_verified,
             now: query.now.millis(),
         })
     }
@@ -260,5 +273,11 @@ impl Filter<'_> {
             && (self.owners.is_empty() || self.owners.contains(&chunk.owner(row)))
             && self.environment.is_none_or(|environment| chunk.environment(row) == environment)
             && self.expires_before.is_none_or(|before| expires_at(chunk, row) < before)
+            && self.unused_since.is_none_or(|since| !self.is_verified_since(chunk, row, since))
+    }
+
+    fn is_verified_since(&self, chunk: &Chunk, row: usize, since: i64) -> bool {
+        let last = chunk.ids.get(row).and_then(|id| self.last_verified?.of(*id));
+        last.is_some_and(|last| last.millis() >= since)
     }
 }

@@ -233,6 +233,7 @@ impl VerificationIndex {
         self.check_unused(&facts.digest)?;
         let key = VerifiedKey::new(VerifiedKeyParts {
             key_id: id,
+            number: writer.next_key_number().ok_or("there are too many keys")?,
             group,
             api,
             scopes: writer.scope_list(&facts.scopes),

@@ -27,6 +27,7 @@ mod writer_state;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -52,7 +53,7 @@ pub use writer_state::KeyCounts;
 use directory::Directory;
 use token_map::{DigestKey, DigestMap, TokenMap};
 use verified_key::KeyGroup;
-use writer_state::WriterState;
+use writer_state::{KeyPlace, WriterState};
 
 /// Links that are looked at without letting go of the directory.
 const CLIENTS_AT_A_TIME: usize = 1_024;
@@ -313,6 +314,12 @@ impl VerificationIndex {
     #[must_use]
     pub fn key_counts(&self) -> KeyCounts {
         self.writer().counts
+    }
+
+    /// All keys that are not deleted.
+    #[must_use]
+    pub fn living_keys(&self) -> HashSet<KeyId> {
+        self.writer().keys.keys().map(KeyPlace::key_id).collect()
     }
 
     /// When the next key ends whose end `KeyExpired` has still to record.

@@ -351,6 +351,7 @@ fn read_body<R: Read>(values: &mut Values<R>) -> Result<VerificationIndex, Snaps
         let scopes = scope_lists.get(stored.scope_list).ok_or_else(|| unusable("no such scopes"))?;
         let key = VerifiedKey::new(VerifiedKeyParts {
             key_id: stored.id,
+            number: writer.next_key_number().ok_or_else(|| unusable("too many keys"))?,
             group: Arc::clone(group),
             api: api.transpose()?,
             scopes: Arc::clone(scopes),

@@ -114,6 +114,7 @@ pub struct VerifiedKey {
     scopes: ScopeList,
     text: Option<Arc<KeyText>>,
     expires_at: Timestamp,
+    number: u32,
     owner: OwnerKind,
     environment: Environment,
     revoked: bool,
@@ -123,6 +124,7 @@ pub struct VerifiedKey {
 /// Its parts, for making one.
 pub(super) struct VerifiedKeyParts {
     pub(super) key_id: KeyId,
+    pub(super) number: u32,
     pub(super) group: Arc<KeyGroup>,
     pub(super) api: Option<Arc<ApiRef>>,
     pub(super) scopes: ScopeList,
@@ -138,6 +140,7 @@ impl VerifiedKey {
     pub(super) fn new(parts: VerifiedKeyParts) -> Self {
         Self {
             key_id: parts.key_id,
+            number: parts.number,
             group: parts.group,
             api: parts.api,
             scopes: parts.scopes,
@@ -154,6 +157,12 @@ impl VerifiedKey {
     #[must_use]
     pub const fn key_id(&self) -> KeyId {
         self.key_id
+    }
+
+    /// Names the key inside this index, from 0 on without gaps and never used again; another index numbers otherwise.
+    #[must_use]
+    pub const fn number(&self) -> u32 {
+        self.number
     }
 
     /// The organization it belongs to.

@@ -94,6 +94,8 @@ pub(super) struct WriterState {
     client_keys: HashMap<KeyId, u32>,
     pub(super) apis: HashMap<ApiId, Arc<ApiRef>>,
     pub(super) counts: KeyCounts,
+    /// The number of the next key that is created.
+    next_number: u32,
     /// The event that stopped each stopped group.
     pub(super) ends: HashMap<u32, EventId>,
     /// Stopped groups that have keys still.
@@ -140,6 +142,13 @@ impl WriterState {
         self.organizations.get(&id.partner_id)?.unlink(&id.client_id);
         self.end(&group, event);
         Some(())
+    }
+
+    /// A number that no key had before.
+    pub(super) fn next_key_number(&mut self) -> Option<u32> {
+        let number = self.next_number;
+        self.next_number = number.checked_add(1)?;
+        Some(number)
     }
 
     /// These scopes, shared with all keys that carry the same ones.

@@ -1,6 +1,6 @@
 //! The key list against a plain list of keys.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use keyledger_engine::event::Event;
 use keyledger_engine::id::{ApiId, KeyId};
@@ -10,6 +10,8 @@ use keyledger_engine::text::{Name, UserId};
 use keyledger_engine::time::Timestamp;
 use keyledger_projections::key_list::{KeyList, KeyListProjection, KeyQuery, KeySort, QueryError, TOTAL_MAX};
 use keyledger_projections::replay::Replay;
+use keyledger_projections::usage::{Address, Usage};
+use keyledger_projections::verification::Code;
 use proptest::prelude::*;
 
 use crate::history::{History, ORGANIZATIONS};
@@ -143,6 +145,7 @@ fn queries() -> impl Strategy<Value = KeyQuery> {
                 created_after: after.map(Timestamp::from_millis),
                 created_before: before.map(Timestamp::from_millis),
                 expires_before: expires.map(Timestamp::from_millis),
+                unused_since: None,
                 sort,
                 limit,
                 cursor: None,
@@ -181,6 +184,31 @@ proptest! {
         prop_assert_eq!(page.position, listed.history.reader().head().unwrap());
         let walked = walk(&mut listed, &query, |_| {});
         prop_assert_eq!(walked, expected);
+    }
+
+    #[test]
+    fn keys_unused_since_a_time_are_those_that_nobody_verified(
+        seed: u64,
+        len in 1..400_usize,
+        query in queries(),
+        since in 1_700_000_000_000..1_700_002_000_000_i64,
+    ) {
+        let mut listed = Listed::new(History::with_events(seed, len));
+        let directory = tempfile::tempdir().unwrap();
+        let since = Timestamp::from_millis(since);
+        let (usage, _thread) = Usage::open(&directory.path().join("usage.redb"), since, HashSet::new).unwrap();
+        let mut last = HashMap::new();
+        for (number, key) in listed.history.keys.iter().enumerate().filter(|(number, _)| number % 3 > 0) {
+            let at = since.saturating_add_millis(number as i64 % 7 - 3);
+            usage.record_key(number as u32, key.id, Code::Revoked, at, Address::default());
+            last.insert(key.id, at);
+        }
+        listed.list = listed.list.clone().with_usage(usage);
+        let query = KeyQuery { unused_since: Some(since), ..query };
+        let mut expected = sorted(&query, &listed.history.keys);
+        expected.retain(|key| key.created_at < since && last.get(&key.id).is_none_or(|at| *at < since));
+        prop_assert_eq!(listed.list.query(&query).unwrap().total, expected.len() as u64);
+        prop_assert_eq!(walk(&mut listed, &query, |_| {}), expected);
     }
 
     #[test]
@@ -262,7 +290,8 @@ fn a_cursor_belongs_to_its_query() {
     assert!(with(&|_| {}).is_ok());
     assert!(with(&|query| query.limit = 9).is_ok());
     assert!(with(&|query| query.now = Timestamp::from_millis(1)).is_ok());
-    let bad: [&dyn Fn(&mut KeyQuery); 7] = [
+    let bad: [&dyn Fn(&mut KeyQuery); 8] = [
+        &|query| query.unused_since = Some(Timestamp::from_millis(1)),
         &|query| query.sort = KeySort::CreatedAsc,
         &|query| query.sort = KeySort::NameDesc,
         &|query| query.text = Some("a".into()),
