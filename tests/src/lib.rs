@@ -2,7 +2,8 @@
 //! makes every test also a search for leaked secrets.
 //!
 //! Nothing here uses the product's own code. What the contract says of tokens, headers and answers is written down a
-//! second time, so that a mistake shows as a difference.
+//! second time, so that a mistake shows as a difference. Only [`large_log`] writes through the engine what a binary then
+//! starts from.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -14,6 +15,7 @@ pub mod binaries;
 pub mod fixture;
 pub mod history;
 pub mod http;
+pub mod large_log;
 pub mod node;
 pub mod poll;
 pub mod seed;
