@@ -7,9 +7,12 @@ use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use utoipa::OpenApi;
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa_axum::router::OpenApiRouter;
 
+use crate::access::{Access, CALLS};
 use crate::problem::{Code, Problem};
 use crate::routes;
 use crate::service::Service;
@@ -27,7 +30,6 @@ use crate::service::Service;
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     servers((url = "/", description = "this service")),
-    security(("root_key" = []), ("x_api_key" = [])),
     tags(
         (name = "Keys", description = "Issue, list and change keys"),
         (name = "Verification", description = "Is this token good?"),
@@ -36,6 +38,7 @@ use crate::service::Service;
         (name = "APIs", description = "Resource servers whose scopes keys may carry"),
         (name = "Root keys", description = "Credentials of those who manage or check keys"),
         (name = "Applications", description = "OAuth 2.0 clients: services that call by themselves"),
+        (name = "Portal", description = "People let into the portal of their organization"),
         (name = "OAuth 2.0", description = "Access tokens for applications, and what clients discover"),
         (name = "Service", description = "How the service is doing"),
     ),
@@ -57,17 +60,47 @@ pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .merge(routes::root_keys::router())
         .merge(routes::applications::router())
         .merge(routes::oauth::router())
+        .merge(routes::portal_sessions::router())
+        .merge(routes::portal::router())
         .merge(routes::status::router())
         .split_for_parts();
     one_operation_id_each(&mut document);
+    say_who_may(&mut document);
     let components = document.components.get_or_insert_default();
-    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("klroot_...").build();
-    components.add_security_scheme("root_key", SecurityScheme::Http(bearer));
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
     let basic = HttpBuilder::new().scheme(HttpAuthScheme::Basic);
     components.add_security_scheme("client", SecurityScheme::Http(basic.build()));
     let header = ApiKey::Header(ApiKeyValue::new("x-api-key"));
     components.add_security_scheme("x_api_key", SecurityScheme::ApiKey(header));
+    let cookie = ApiKey::Cookie(ApiKeyValue::new("keyledger_session"));
+    components.add_security_scheme("portal_session", SecurityScheme::ApiKey(cookie));
     (router, document)
+}
+
+/// Names with each call the permissions that it needs, where the call itself does not say how to prove them.
+fn say_who_may(document: &mut utoipa::openapi::OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        let operations = [
+            ("GET", &mut item.get),
+            ("PUT", &mut item.put),
+            ("POST", &mut item.post),
+            ("DELETE", &mut item.delete),
+            ("PATCH", &mut item.patch),
+        ];
+        for (method, operation) in operations {
+            let row = CALLS.iter().find(|row| row.0 == method && row.1 == path);
+            let (Some(operation), Some((_, _, access))) = (operation, row) else { continue };
+            let needed = access.permissions().iter().map(|permission| permission.as_str());
+            let schemes: &[&str] = match access {
+                Access::Everybody => continue,
+                Access::PortalSession => &["portal_session"],
+                Access::Needs(_) | Access::NeedsUnbound(_) => &["bearer", "x_api_key", "portal_session"],
+            };
+            let requirements = schemes.iter().map(|scheme| SecurityRequirement::new(*scheme, needed.clone()));
+            operation.security = Some(requirements.collect());
+        }
+    }
 }
 
 /// A call that takes several methods is several operations; each needs an id of its own.

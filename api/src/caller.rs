@@ -1,19 +1,23 @@
 //! Who calls, and what they may do.
 
-use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, FromRequestParts};
+use axum::extract::{FromRequestParts, MatchedPath};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, Method, header};
 use keyledger_engine::actor::Actor;
 use keyledger_engine::id::OrganizationId;
+use keyledger_engine::key::Key;
 use keyledger_engine::root_key::Permission;
+use keyledger_engine::text::UserId;
 
+use crate::access::Access;
+use crate::origin;
 use crate::principal::Principal;
 use crate::problem::{Code, Problem};
 use crate::request_id::RequestId;
 use crate::service::Service;
+use crate::session_cookie::check_csrf;
 
 /// The header that carries a credential beside `Authorization`.
 pub const API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
@@ -29,12 +33,12 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Lets only callers with a permission on.
+    /// Lets only callers with a permission on, where a call needs more than its row in [`access`](crate::access) says.
     ///
     /// # Errors
-    /// `forbidden`.
+    /// `forbidden`, naming the permission.
     pub fn require(&self, permission: Permission) -> Result<(), Problem> {
-        require(&self.principal, permission)
+        self.require_all(&[permission])
     }
 
     /// Lets only callers on who may themselves do all that they want others to be able to.
@@ -42,7 +46,13 @@ impl Caller {
     /// # Errors
     /// `forbidden`, naming a permission that the caller lacks.
     pub fn require_all(&self, permissions: &[Permission]) -> Result<(), Problem> {
-        permissions.iter().try_for_each(|permission| self.require(*permission))
+        match permissions.iter().find(|permission| !self.principal.may(**permission)) {
+            None => Ok(()),
+            Some(permission) => Err(Problem::new(
+                Code::Forbidden,
+                format!("the caller lacks the permission {permission}, which this takes"),
+            )),
+        }
     }
 
     /// Whether the caller may see what belongs to an organization.
@@ -57,30 +67,18 @@ impl Caller {
         self.principal.organization_id.as_ref()
     }
 
-    /// Lets only callers on that see all organizations.
-    ///
-    /// # Errors
-    /// `forbidden`.
-    pub fn require_unbound(&self) -> Result<(), Problem> {
-        match self.bound_to() {
-            None => Ok(()),
-            Some(_) => Err(Problem::new(
-                Code::Forbidden,
-                "this call concerns more than the organization that the caller is bound to",
-            )),
-        }
+    /// Whether the caller may see a key.
+    #[must_use]
+    pub fn sees_key(&self, key: &Key) -> bool {
+        self.sees(&key.organization_id)
+            && self.own_keys_of().is_none_or(|user_id| key.user_id.as_ref() == Some(user_id))
     }
-}
 
-/// Lets only callers with a permission on.
-///
-/// # Errors
-/// `forbidden`, naming the permission.
-pub fn require(principal: &Principal, permission: Permission) -> Result<(), Problem> {
-    if principal.may(permission) {
-        return Ok(());
+    /// The only user whose keys the caller may see, if there is such a one.
+    #[must_use]
+    pub fn own_keys_of(&self) -> Option<&UserId> {
+        self.principal.user_id.as_ref()
     }
-    Err(Problem::new(Code::Forbidden, format!("the caller lacks the permission {permission}")))
 }
 
 /// The token in `Authorization: Bearer` or, without that header, in `x-api-key`.
@@ -127,23 +125,37 @@ fn unauthenticated(service: &Service) -> Problem {
     Problem::of(code)
 }
 
-fn address_of(parts: &Parts) -> Option<IpAddr> {
-    parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip().to_canonical())
-}
-
 impl FromRequestParts<Arc<Service>> for Caller {
     type Rejection = Problem;
 
+    /// Finds out who calls, and lets them on if they may make the call.
     async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
-        let principal = authenticate(service, &parts.headers)?;
-        let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-        let actor = Actor {
-            kind: principal.kind,
-            id: principal.id.clone(),
-            ip: address_of(parts),
-            user_agent: user_agent.map(Actor::clip_user_agent),
+        let principal = if has_credential(&parts.headers) {
+            authenticate(service, &parts.headers)?
+        } else {
+            signed_in(service, &parts.method, &parts.headers)?
         };
+        let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let access = Access::to(&parts.method, path).ok_or_else(|| {
+            Problem::internal(&format!("{} {path} has no row in the table of calls", parts.method))
+        })?;
+        access.admit(&principal)?;
+        let actor = origin::actor(service, parts, principal.kind, &principal.id);
         let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
         Ok(Self { principal, actor, request_id })
     }
+}
+
+/// Whether a request carries a credential other than a cookie, be it a good one or not.
+fn has_credential(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::AUTHORIZATION) || headers.contains_key(API_KEY_HEADER)
+}
+
+/// Finds out who is signed in to the portal, and makes sure that a page of this service made the request.
+fn signed_in(service: &Service, method: &Method, headers: &HeaderMap) -> Result<Arc<Principal>, Problem> {
+    let secret = service.session_cookie.read(headers).ok_or_else(|| unauthenticated(service))?;
+    let session = service.index.authenticate_portal_session(secret, service.now());
+    let session = session.ok_or_else(|| unauthenticated(service))?;
+    check_csrf(method, headers, secret)?;
+    Ok(Arc::new(Principal::of_portal_session(&session)))
 }

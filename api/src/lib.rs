@@ -4,11 +4,14 @@
 //! * [`server`] and [`connection`]: connections, their bounds, and the outermost layer of every answer.
 //! * [`fast_path`]: the plain verification, answered ahead of all that.
 //! * [`app`] and [`routes`]: the calls.
-//! * [`principal`], [`access_token`], [`signing_keys`]: who calls, and how applications prove it.
+//! * [`access`]: who may make which call.
+//! * [`principal`], [`origin`], [`access_token`], [`signing_keys`], [`session_cookie`]: who calls, from where, and how
+//!   they prove it.
 //! * [`caller`], [`body`], [`query`], [`precondition`], [`idempotency`]: what calls share.
 //! * [`problem`]: every error's status and code.
 //! * [`housekeeper`]: what Keyledger does without being asked.
 
+pub mod access;
 pub mod access_token;
 pub mod activity;
 pub mod app;
@@ -24,6 +27,7 @@ pub mod housekeeper;
 pub mod idempotency;
 pub mod logging;
 pub mod metrics;
+pub mod origin;
 pub mod paging;
 pub mod precondition;
 pub mod principal;
@@ -34,6 +38,7 @@ pub mod request_id;
 pub mod routes;
 pub mod server;
 pub mod service;
+pub mod session_cookie;
 pub mod signing_keys;
 pub mod view;
 

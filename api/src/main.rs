@@ -7,10 +7,12 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 use keyledger_api::data_directory::DataDirectory;
 use keyledger_api::logging::{self, LogFormat};
+use keyledger_api::origin::{ForwardedHeader, TrustedProxies};
 use keyledger_api::service::{Options, Service};
-use keyledger_api::{access_token, app, housekeeper, reference_document, server, signing_keys};
+use keyledger_api::{access, access_token, app, housekeeper, reference_document, server, signing_keys};
 use keyledger_engine::id::OrganizationId;
 use keyledger_engine::root_key::Permission;
 use keyledger_engine::time::{Clock, SystemClock};
@@ -44,6 +46,8 @@ enum Command {
     SigningKey(SigningKeyCommand),
     /// Print the OpenAPI document.
     Openapi,
+    /// Print who may do what: docs/permissions.md.
+    Permissions,
 }
 
 #[derive(Args)]
@@ -65,6 +69,17 @@ struct Serve {
     #[arg(long, env = "KEYLEDGER_ACCESS_TOKEN_SECONDS", default_value_t = 900, value_name = "SECONDS",
         value_parser = clap::value_parser!(u32).range(1..=86_400))]
     access_token_seconds: u32,
+    /// A network of proxies that are trusted to tell for whom they ask, such as 10.0.0.0/8; may be given more than once.
+    #[arg(
+        long = "trusted-proxy",
+        env = "KEYLEDGER_TRUSTED_PROXY",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    trusted_proxies: Vec<IpNet>,
+    /// The header in which they tell it.
+    #[arg(long, env = "KEYLEDGER_FORWARDED_HEADER", value_enum, default_value = "x-forwarded-for")]
+    forwarded_header: ForwardedHeader,
     /// How the log's lines look.
     #[arg(long, env = "KEYLEDGER_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -110,9 +125,9 @@ enum SigningKeyCommand {
 }
 
 impl Data {
-    fn options(self, access_tokens: access_token::Options) -> Options {
+    fn options(self, access_tokens: access_token::Options, trusted_proxies: TrustedProxies) -> Options {
         let log_cache_bytes = self.log_cache_mib.saturating_mul(1024 * 1024);
-        Options { data: self.data, log_cache_bytes, access_tokens }
+        Options { data: self.data, log_cache_bytes, access_tokens, trusted_proxies }
     }
 }
 
@@ -136,7 +151,8 @@ fn main() -> ExitCode {
             create_root_key(data, permissions, organization)
         }
         Command::SigningKey(SigningKeyCommand::Rotate { data }) => rotate_signing_key(&data),
-        Command::Openapi => print_openapi(),
+        Command::Openapi => reference_document().map_err(Into::into).and_then(|text| print_text(&text)),
+        Command::Permissions => print_text(&access::document()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -163,7 +179,8 @@ fn run_service(serve: Serve) -> Outcome {
         public_url: serve.public_url.unwrap_or_else(|| format!("http://{address}")),
         lifetime_seconds: serve.access_token_seconds,
     };
-    let (service, threads) = Service::start(&serve.data.options(access_tokens))?;
+    let trusted_proxies = TrustedProxies { networks: serve.trusted_proxies, header: serve.forwarded_header };
+    let (service, threads) = Service::start(&serve.data.options(access_tokens, trusted_proxies))?;
     let token = service.ensure_root_key(bootstrap.as_ref().map(|token| token.as_str()))?;
     drop(bootstrap);
 
@@ -227,7 +244,7 @@ fn create_root_key(
 ) -> Outcome {
     // No access token is given here.
     let access_tokens = access_token::Options { public_url: String::new(), lifetime_seconds: 1 };
-    let (service, threads) = Service::start(&data.options(access_tokens))?;
+    let (service, threads) = Service::start(&data.options(access_tokens, TrustedProxies::default()))?;
     if let Some(id) = &organization
         && service.index.organization(id).is_none_or(|it| it.deleted_at.is_some())
     {
@@ -252,8 +269,8 @@ fn rotate_signing_key(data: &std::path::Path) -> Outcome {
     Ok(())
 }
 
-fn print_openapi() -> Outcome {
-    match std::io::stdout().write_all(reference_document()?.as_bytes()) {
+fn print_text(text: &str) -> Outcome {
+    match std::io::stdout().write_all(text.as_bytes()) {
         // Whoever reads only the beginning, as `head` does, has what they wanted.
         Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
         written => Ok(written?),

@@ -3,7 +3,9 @@
 use keyledger_engine::actor::ActorKind;
 use keyledger_engine::application::Application;
 use keyledger_engine::id::OrganizationId;
+use keyledger_engine::portal_session::PortalSession;
 use keyledger_engine::root_key::{Permission, RootKey};
+use keyledger_engine::text::UserId;
 use keyledger_engine::time::Timestamp;
 
 /// An authenticated caller, whatever kind of credential they came with.
@@ -15,6 +17,8 @@ pub struct Principal {
     pub id: Box<str>,
     /// The only organization that the caller may see, if bound to one.
     pub organization_id: Option<OrganizationId>,
+    /// The only user whose keys the caller may see, if there is such a one.
+    pub user_id: Option<UserId>,
     /// What the caller may do.
     pub permissions: Vec<Permission>,
     /// When the credential ends by itself.
@@ -29,6 +33,7 @@ impl Principal {
             kind: ActorKind::RootKey,
             id: root_key.id.to_string().into(),
             organization_id: root_key.organization_id.clone(),
+            user_id: None,
             permissions: root_key.permissions.clone(),
             expires_at: None,
         }
@@ -42,8 +47,22 @@ impl Principal {
             kind: ActorKind::Application,
             id: application.id.to_string().into(),
             organization_id: application.organization_id.clone(),
+            user_id: None,
             permissions: Permission::in_both(scope, &application.permissions),
             expires_at: Some(expires_at),
+        }
+    }
+
+    /// Whoever is signed in to the portal.
+    #[must_use]
+    pub fn of_portal_session(session: &PortalSession) -> Self {
+        Self {
+            kind: ActorKind::PortalSession,
+            id: session.id.to_string().into(),
+            organization_id: Some(session.organization_id.clone()),
+            user_id: session.user_id.clone().filter(|_| session.role.sees_own_keys_only()),
+            permissions: session.role.permissions().to_vec(),
+            expires_at: Some(session.expires_at),
         }
     }
 

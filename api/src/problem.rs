@@ -73,6 +73,9 @@ codes! {
     ClientNotInPortfolio "client_not_in_portfolio" FORBIDDEN "The client is not in the partner's portfolio",
         "A key can be made for a client only while it is in the partner's portfolio. Link it first: \
         PUT /v1/organizations/{partner}/clients/{client}.";
+    CsrfFailed "csrf_failed" FORBIDDEN "Not from a page of this service",
+        "A change that is made with a portal session carries the session's csrf_token, from GET /portal/session, as \
+        `X-CSRF-Token`, and comes from a page of this service.";
     NotFound "not_found" NOT_FOUND "No such page",
         "No call has this path. The reference at /docs lists them all.";
     KeyNotFound "key_not_found" NOT_FOUND "No such key",
@@ -86,6 +89,10 @@ codes! {
         "No root key that the caller may see has this id.";
     ApplicationNotFound "application_not_found" NOT_FOUND "No such application",
         "No application that the caller may see has this id.";
+    PortalSessionNotFound "portal_session_not_found" NOT_FOUND "No such portal session",
+        "No portal session that the caller may see has this id.";
+    PortalLinkInvalid "portal_link_invalid" NOT_FOUND "No such link",
+        "Nobody minted the link, it was followed before, or its time is over. Ask for a new one.";
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The path has no such method",
         "The Allow header names the methods that the path has.";
     NotAcceptable "not_acceptable" NOT_ACCEPTABLE "No such representation",
@@ -105,6 +112,8 @@ codes! {
         "Revoking a root key is final; nothing is left to do.";
     ApplicationExists "application_exists" CONFLICT "The application exists already",
         "Repeat the call: ids are drawn anew for each.";
+    PortalSessionExists "portal_session_exists" CONFLICT "The portal session exists already",
+        "Repeat the call: ids are drawn anew for each.";
     IdempotencyKeyInUse "idempotency_key_in_use" CONFLICT "The first request with this key is still running",
         "Wait for its answer, or repeat this one later.";
     Contended "contended" CONFLICT "Changed again and again meanwhile", "Nothing was changed. Repeat the call.";
@@ -113,6 +122,8 @@ codes! {
     OrganizationDeleted "organization_deleted" GONE "The organization was deleted", "Deletion is final.";
     ApiDeleted "api_deleted" GONE "The API was deleted", "Deletion is final.";
     ApplicationDeleted "application_deleted" GONE "The application was deleted", "Deletion is final.";
+    PortalSessionEnded "portal_session_ended" GONE "The portal session has ended",
+        "It was ended, or its time came. Mint a new link.";
     VersionConflict "version_conflict" PRECONDITION_FAILED "Changed meanwhile",
         "The version in If-Match is not the present one. Read the object again and decide anew.";
     BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE "The body is too large", "A body may have at most 64 KiB.";
@@ -246,6 +257,11 @@ impl Problem {
             Rejection::ApplicationUnknown => Code::ApplicationNotFound,
             Rejection::ApplicationExists => Code::ApplicationExists,
             Rejection::ApplicationDeleted => Code::ApplicationDeleted,
+            Rejection::PortalSessionUnknown => Code::PortalSessionNotFound,
+            Rejection::PortalSessionExists => Code::PortalSessionExists,
+            Rejection::PortalSessionEnded => Code::PortalSessionEnded,
+            Rejection::PortalLinkUsed => Code::PortalLinkInvalid,
+            Rejection::UserRequired(_) => return Self::field("/user_id", rejection.to_string()),
             Rejection::VersionConflict { .. } => Code::VersionConflict,
             _ => return Self::internal(rejection),
         };

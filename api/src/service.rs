@@ -26,7 +26,9 @@ use crate::access_token::{self, AccessTokens};
 use crate::data_directory::{self, DataDirectory};
 use crate::idempotency::Running;
 use crate::metrics::Metrics;
+use crate::origin::TrustedProxies;
 use crate::problem::{Code, Problem};
+use crate::session_cookie::SessionCookie;
 use crate::signing_keys::{self, SigningKeys};
 
 /// Calls that read files at a time; one more is refused.
@@ -45,6 +47,8 @@ pub struct Options {
     pub log_cache_bytes: usize,
     /// How access tokens are given.
     pub access_tokens: access_token::Options,
+    /// Whom to believe about where a request came from.
+    pub trusted_proxies: TrustedProxies,
 }
 
 /// Why the service cannot start; one line that says what to do.
@@ -98,6 +102,10 @@ pub struct Service {
     pub index: Arc<VerificationIndex>,
     /// Gives access tokens and checks them.
     pub access_tokens: AccessTokens,
+    /// The cookie of portal sessions.
+    pub session_cookie: SessionCookie,
+    /// Whom to believe about where a request came from.
+    pub trusted_proxies: TrustedProxies,
     /// Lists keys.
     pub key_list: KeyList,
     /// How often keys are verified.
@@ -177,6 +185,8 @@ impl Service {
             access_tokens: AccessTokens::new(signing_keys, options.access_tokens.clone()),
             key_list: key_list.with_usage(Arc::clone(&usage)),
             usage,
+            session_cookie: SessionCookie::of(&options.access_tokens.public_url),
+            trusted_proxies: options.trusted_proxies.clone(),
             audit_trail,
             key_list_handle,
             audit_trail_handle,

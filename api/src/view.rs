@@ -4,6 +4,7 @@ use keyledger_engine::api::Api;
 use keyledger_engine::application::Application;
 use keyledger_engine::key::Key;
 use keyledger_engine::organization::Organization;
+use keyledger_engine::portal_session::PortalSession;
 use keyledger_engine::portfolio::ClientLink;
 use keyledger_engine::root_key::RootKey;
 use keyledger_engine::text::Scope;
@@ -335,6 +336,60 @@ impl ApplicationView {
             created_by: application.created_by.to_string(),
             deleted_at: application.deleted_at,
             version: application.version.get(),
+        }
+    }
+}
+
+/// A portal session as it is shown.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PortalSession)]
+pub struct PortalSessionView {
+    /// `ps_<ULID>`.
+    id: String,
+    /// The organization.
+    organization_id: String,
+    /// Who the person is.
+    user_id: Option<String>,
+    /// `owner`, `admin`, `member` or `auditor`.
+    #[schema(example = "member")]
+    role: &'static str,
+    /// `pending` until the link is followed, then `active`; `ended`, or `expired`.
+    #[schema(example = "pending")]
+    status: &'static str,
+    /// When the link was minted.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// The id of who minted it.
+    created_by: String,
+    /// When the link was followed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    started_at: Option<Timestamp>,
+    /// When the link, or the session since it was started, ends by itself.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Timestamp,
+    /// When it was ended before that.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    ended_at: Option<Timestamp>,
+    /// How many events it has; the `ETag`.
+    version: u32,
+}
+
+impl PortalSessionView {
+    /// The session as it stands at `now`.
+    #[must_use]
+    pub fn of(session: &PortalSession, now: Timestamp) -> Self {
+        Self {
+            id: session.id.to_string(),
+            organization_id: session.organization_id.to_string(),
+            user_id: session.user_id.as_ref().map(|user_id| user_id.as_str().into()),
+            role: session.role.as_str(),
+            status: session.status(now).as_str(),
+            created_at: session.created_at,
+            created_by: session.created_by.to_string(),
+            started_at: session.started_at,
+            expires_at: session.expires_at,
+            ended_at: session.ended_at,
+            version: session.version.get(),
         }
     }
 }

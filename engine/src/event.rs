@@ -16,6 +16,9 @@ use crate::key::{
     KeyScopesChanged,
 };
 use crate::organization::{OrganizationCreated, OrganizationKindChanged, OrganizationPersonal};
+use crate::portal_session::{
+    PortalSessionCreated, PortalSessionCreatedPersonal, PortalSessionEnded, PortalSessionStarted,
+};
 use crate::portfolio::{ClientLinked, ClientUnlinked};
 use crate::root_key::{RootKeyCreated, RootKeyCreatedPersonal};
 
@@ -165,6 +168,12 @@ events! {
     ApplicationSecretRotated, schema 1, facts ApplicationSecretRotated, personal ();
     /// An application was deleted, for good.
     ApplicationDeleted, schema 1, facts (), personal ();
+    /// A link to a portal session was minted.
+    PortalSessionCreated, schema 1, facts PortalSessionCreated, personal PortalSessionCreatedPersonal;
+    /// The link was followed.
+    PortalSessionStarted, schema 1, facts PortalSessionStarted, personal ();
+    /// A portal session was ended before its time.
+    PortalSessionEnded, schema 1, facts PortalSessionEnded, personal ();
 }
 
 /// Takes the two parts of an event, one after the other.

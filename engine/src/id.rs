@@ -126,6 +126,9 @@ ulid_id!(
     /// An application: an OAuth 2.0 client; the id is its client identifier.
     ApplicationId, "app_");
 ulid_id!(
+    /// A portal session, from the link that was minted for it on.
+    PortalSessionId, "ps_");
+ulid_id!(
     /// An event in the log.
     EventId, "evt_");
 

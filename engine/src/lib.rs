@@ -1,8 +1,9 @@
 //! Keyledger's engine: what can happen to keys, organizations, APIs and root keys, who may not do what, and the log
 //! that keeps all of it.
 //!
-//! * [`key`], [`organization`], [`portfolio`], [`api`], [`root_key`]: state, commands, rules. Pure: the clock, randomness and ids come
-//!   in as values.
+//! * [`key`], [`organization`], [`portfolio`], [`api`], [`root_key`], [`application`], [`portal_session`]: state, commands,
+//!   rules. Pure: the clock, randomness and ids come in as values.
+//! * [`role`]: what people may do.
 //! * [`token`]: the secret string, its checksum and its digest.
 //! * [`record`]: an event with its place and actor, and its bytes (docs/format.md).
 //! * [`log`]: the contract of an event log, its implementations in memory and on redb, and the Merkle tree.
@@ -19,10 +20,12 @@ pub mod key;
 pub mod ledger;
 pub mod log;
 pub mod organization;
+pub mod portal_session;
 pub mod portfolio;
 pub mod position;
 pub mod record;
 pub mod rejection;
+pub mod role;
 pub mod root_key;
 pub mod text;
 pub mod time;

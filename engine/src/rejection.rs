@@ -2,6 +2,7 @@
 
 use crate::organization::OrganizationKind;
 use crate::position::Version;
+use crate::role::Role;
 
 /// A command that the rules refuse. Nothing was appended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -85,6 +86,21 @@ pub enum Rejection {
     /// The application was deleted.
     #[error("the application was deleted")]
     ApplicationDeleted,
+    /// No portal session has this id.
+    #[error("no portal session has this id")]
+    PortalSessionUnknown,
+    /// A portal session with this id exists; ids are drawn at random, so this is a repeated command.
+    #[error("a portal session with this id exists already")]
+    PortalSessionExists,
+    /// The portal session was ended, or its time or its link's has come.
+    #[error("the portal session has ended")]
+    PortalSessionEnded,
+    /// A link is followed once.
+    #[error("the link was followed before; ask for a new one")]
+    PortalLinkUsed,
+    /// The role sees the keys of one user, so it has to be said which.
+    #[error("the role {0} needs a user_id: it sees the keys of that user")]
+    UserRequired(Role),
     /// The caller expected another version.
     #[error("the version is {actual} now, not {expected}; read it again and decide anew")]
     VersionConflict {

@@ -30,11 +30,15 @@ pub enum SecretKind {
     RootKey,
     /// An application's client secret.
     ClientSecret,
+    /// The secret of a link to a portal session.
+    PortalLink,
+    /// The secret of a portal session, in a browser's cookie.
+    PortalSession,
 }
 
 impl SecretKind {
     /// All kinds.
-    pub const ALL: [Self; 2] = [Self::RootKey, Self::ClientSecret];
+    pub const ALL: [Self; 4] = [Self::RootKey, Self::ClientSecret, Self::PortalLink, Self::PortalSession];
 
     /// The word before the digits.
     #[must_use]
@@ -42,6 +46,8 @@ impl SecretKind {
         match self {
             Self::RootKey => "klroot",
             Self::ClientSecret => "klsecret",
+            Self::PortalLink => "kllink",
+            Self::PortalSession => "klsession",
         }
     }
 }

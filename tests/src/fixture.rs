@@ -136,6 +136,38 @@ pub fn access_token(client: &Client, application: &Application) -> String {
     text(&token_request(&client.anonymous(), application, &[]).expect(200).json()["access_token"])
 }
 
+/// Mints a link to a portal session, with more members from `more`; tells the session's id and the link's secret.
+#[track_caller]
+#[must_use]
+pub fn portal_link(client: &Client, organization: &str, role: &str, more: Value) -> (String, String) {
+    let mut body = json!({ "organization_id": organization, "role": role });
+    if let (Some(body), Value::Object(more)) = (body.as_object_mut(), more) {
+        body.extend(more);
+    }
+    let answer = client.post("/v1/portal-sessions", &body).expect(201).json();
+    let url = text(&answer["url"]);
+    let (_, secret) = url.split_once("/portal#").expect("a link leads to the portal");
+    (text(&answer["portal_session"]["id"]), secret.to_owned())
+}
+
+/// Follows a link and tells the cookie and the CSRF token.
+#[track_caller]
+#[must_use]
+pub fn follow(client: &Client, link: &str) -> (String, String) {
+    let answer = client.anonymous().post("/portal/session", &json!({ "link": link })).expect(200);
+    let cookie = answer.cookie().expect("a session comes with a cookie").to_owned();
+    (cookie, text(&answer.json()["csrf_token"]))
+}
+
+/// A client that is signed in to the portal; a member as user `u1`.
+#[track_caller]
+#[must_use]
+pub fn signed_in(client: &Client, organization: &str, role: &str) -> Client {
+    let (_, link) = portal_link(client, organization, role, json!({ "user_id": "u1" }));
+    let (cookie, csrf_token) = follow(client, &link);
+    client.with_session(&cookie, &csrf_token)
+}
+
 /// Verifies a token with nothing more demanded.
 #[track_caller]
 #[must_use]

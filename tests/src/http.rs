@@ -16,7 +16,7 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub struct Client {
     address: SocketAddr,
-    authorization: Option<String>,
+    credentials: Vec<(&'static str, String)>,
     transcript: Transcript,
 }
 
@@ -24,19 +24,26 @@ impl Client {
     /// A client without credentials, all of whose answers go to `transcript`.
     #[must_use]
     pub const fn new(address: SocketAddr, transcript: Transcript) -> Self {
-        Self { address, authorization: None, transcript }
+        Self { address, credentials: Vec::new(), transcript }
     }
 
     /// The same client with this bearer token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
-        Self { authorization: Some(format!("Bearer {token}")), ..self.clone() }
+        Self { credentials: vec![("authorization", format!("Bearer {token}"))], ..self.clone() }
+    }
+
+    /// The same client with a cookie and a CSRF token, as a page of the service has them.
+    #[must_use]
+    pub fn with_session(&self, cookie: &str, csrf_token: &str) -> Self {
+        let credentials = vec![("cookie", cookie.to_owned()), ("x-csrf-token", csrf_token.to_owned())];
+        Self { credentials, ..self.clone() }
     }
 
     /// The same client without credentials.
     #[must_use]
     pub fn anonymous(&self) -> Self {
-        Self { authorization: None, ..self.clone() }
+        Self { credentials: Vec::new(), ..self.clone() }
     }
 
     /// The server's address.
@@ -55,8 +62,8 @@ impl Client {
             headers: Vec::new(),
             body: None,
         };
-        if let Some(authorization) = &self.authorization {
-            request = request.header("authorization", authorization);
+        for (name, value) in &self.credentials {
+            request = request.header(name, value);
         }
         request
     }
@@ -73,16 +80,16 @@ impl Client {
         self.request("POST", path).json(body)
     }
 
-    /// A PUT request with a JSON body.
-    #[must_use]
-    pub fn put(&self, path: &str, body: &Value) -> Request<'_> {
-        self.request("PUT", path).json(body)
-    }
-
     /// A PATCH request with a JSON body.
     #[must_use]
     pub fn patch(&self, path: &str, body: &Value) -> Request<'_> {
         self.request("PATCH", path).json(body)
+    }
+
+    /// A PUT request with a JSON body.
+    #[must_use]
+    pub fn put(&self, path: &str, body: &Value) -> Request<'_> {
+        self.request("PUT", path).json(body)
     }
 
     /// A DELETE request.
@@ -160,8 +167,15 @@ impl Request<'_> {
     fn shows_secret(&self) -> bool {
         let path = self.path.split('?').next().unwrap_or_default();
         self.method == "POST"
-            && (matches!(path, "/v1/keys" | "/v1/root-keys" | "/v1/applications" | "/oauth2/token")
-                || path.ends_with("/rotate")
+            && (matches!(
+                path,
+                "/v1/keys"
+                    | "/v1/root-keys"
+                    | "/v1/applications"
+                    | "/v1/portal-sessions"
+                    | "/portal/session"
+                    | "/oauth2/token"
+            ) || path.ends_with("/rotate")
                 || path.ends_with("/rotate-secret"))
     }
 
@@ -174,7 +188,14 @@ impl Request<'_> {
         let mut body = Vec::new();
         stream.body.read_to_end(&mut body)?;
         let response = Response { status: stream.status, headers: stream.headers, body };
-        self.client.transcript.take(self.shows_secret(), &response.head(), &response.body);
+        let mut head = response.head();
+        if self.shows_secret()
+            && let Some(secret) = response.session_secret()
+        {
+            self.client.transcript.issue(&secret);
+            head = head.replacen(&secret, "", 1);
+        }
+        self.client.transcript.take(self.shows_secret(), &head, &response.body);
         Ok(response)
     }
 
@@ -226,6 +247,17 @@ impl Response {
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The cookie that the answer sets: its name and its value.
+    #[must_use]
+    pub fn cookie(&self) -> Option<&str> {
+        self.header("set-cookie")?.split(';').next()
+    }
+
+    fn session_secret(&self) -> Option<String> {
+        let (_, secret) = self.cookie()?.split_once('=')?;
+        Some(secret.to_owned()).filter(|secret| !secret.is_empty())
     }
 
     /// The body as text.

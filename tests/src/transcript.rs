@@ -75,8 +75,10 @@ impl Transcript {
 
 fn shown_secret(body: &[u8]) -> Option<String> {
     let value: Value = serde_json::from_slice(body).ok()?;
-    let secret = ["token", "client_secret", "access_token"].iter().find_map(|name| value.get(*name))?;
-    secret.as_str().map(str::to_owned)
+    let secret = ["token", "client_secret", "access_token"].iter().find_map(|name| value.get(*name));
+    // The secret of a link stands after the # of its address.
+    let link = || value.get("url")?.as_str()?.split_once('#').map(|(_, secret)| secret);
+    secret.and_then(Value::as_str).or_else(link).map(str::to_owned)
 }
 
 /// The byte strings that would give a secret away. The digits alone are enough of a token. Digests belong in the data

@@ -23,6 +23,8 @@ mod oauth_clients;
 mod openapi;
 mod organizations;
 mod partners;
+mod permissions;
+mod portal;
 mod requests;
 mod revocation;
 mod usage;

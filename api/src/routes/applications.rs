@@ -94,7 +94,6 @@ async fn create(
     headers: HeaderMap,
     Json { body, bytes }: Json<CreateBody>,
 ) -> Result<Response, Problem> {
-    caller.require(Permission::ApplicationsWrite)?;
     let mut checks = Checks::default();
     let name = checks.optional("name", &body.name, text(Name::new));
     let permissions = checks.required("permissions", &body.permissions, permissions);
@@ -173,7 +172,6 @@ async fn list(
     headers: HeaderMap,
     paging: Paging,
 ) -> Result<Response, Problem> {
-    caller.require(Permission::ApplicationsWrite)?;
     reach_min_position(&headers, &service.index.watch()).await?;
     let position = service.index.position();
     let after = paging.after::<ApplicationId>()?;
@@ -198,7 +196,6 @@ async fn read(
     headers: HeaderMap,
     PathId(id): PathId,
 ) -> Result<Response, Problem> {
-    caller.require(Permission::ApplicationsWrite)?;
     reach_min_position(&headers, &service.index.watch()).await?;
     let position = service.index.position();
     let application = visible(&service, &caller, &id)?;
@@ -237,7 +234,6 @@ async fn edit(
     PathId(id): PathId,
     Json { body, .. }: Json<EditBody>,
 ) -> Result<Response, Problem> {
-    caller.require(Permission::ApplicationsWrite)?;
     let mut checks = Checks::default();
     let name = checks.change("name", &body.name, text(Name::new));
     let permissions = checks.optional("permissions", &body.permissions, permissions);
@@ -265,7 +261,6 @@ async fn rotate_secret(
     PathId(id): PathId,
     Json { body, bytes }: Json<NoFields>,
 ) -> Result<Response, Problem> {
-    caller.require(Permission::ApplicationsWrite)?;
     body.check()?;
     let application = visible(&service, &caller, &id)?;
     // Whoever gets the secret can do what the application can.
@@ -292,7 +287,6 @@ async fn delete(
     headers: HeaderMap,
     PathId(id): PathId,
 ) -> Result<Response, Problem> {
-    caller.require(Permission::ApplicationsWrite)?;
     let id = visible(&service, &caller, &id)?.id;
     let command = Command::Application(id, ApplicationCommand::Delete);
     let committed = execute(&service, &caller, &headers, None, command).await?;

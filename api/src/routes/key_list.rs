@@ -8,7 +8,6 @@ use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
 use keyledger_engine::id::OrganizationId;
-use keyledger_engine::root_key::Permission;
 use keyledger_engine::text::UserId;
 use keyledger_projections::key_list::{KeyQuery, QueryError};
 use serde::Deserialize;
@@ -85,7 +84,6 @@ async fn list(
     headers: HeaderMap,
     parameters: QueryParameters,
 ) -> Result<Response, Problem> {
-    caller.require(Permission::KeysRead)?;
     let query = key_query(&service, &caller, parameters)?;
     reach_min_position(&headers, &service.key_list_handle.watch()).await?;
     let now = query.now;
@@ -136,6 +134,12 @@ fn key_query(
             return Err(Problem::of(Code::OrganizationNotFound));
         }
         query.organization_id = Some(bound.clone());
+    }
+    if let Some(own) = caller.own_keys_of() {
+        if query.user_id.as_ref().is_some_and(|asked| asked != own) {
+            return Err(Problem::of(Code::KeyNotFound));
+        }
+        query.user_id = Some(own.clone());
     }
     Ok(query)
 }

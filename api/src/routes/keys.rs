@@ -15,7 +15,6 @@ use keyledger_engine::log;
 use keyledger_engine::position::Position;
 use keyledger_engine::record::StreamId;
 use keyledger_engine::rejection::Rejection;
-use keyledger_engine::root_key::Permission;
 use keyledger_engine::text::{Description, Metadata, Name, Note, Scope, UserId};
 use keyledger_engine::time::Timestamp;
 use keyledger_engine::token::{Token, TokenPrefix};
@@ -129,7 +128,6 @@ async fn create(
     headers: HeaderMap,
     Json { body, bytes }: Json<CreateBody>,
 ) -> Result<Response, Problem> {
-    caller.require(Permission::KeysCreate)?;
     let now = service.now();
     let mut checks = Checks::default();
     let organization_id = checks.required("organization_id", &body.organization_id, parsed::<OrganizationId>);
@@ -155,6 +153,7 @@ async fn create(
     if !caller.sees(&organization_id) {
         return Err(Problem::of(Code::OrganizationNotFound));
     }
+    let (owner, user_id) = owner_for(&caller, owner, user_id)?;
 
     let prefix = api_id
         .and_then(|id| service.index.api(id))
@@ -224,6 +223,24 @@ fn read_owner(checks: &mut Checks, body: &CreateBody, has_user: bool) -> Owner {
     }
 }
 
+/// Whose a new key is: who may see only their own keys makes only such.
+fn owner_for(
+    caller: &Caller,
+    owner: Owner,
+    user_id: Option<UserId>,
+) -> Result<(Owner, Option<UserId>), Problem> {
+    let Some(own) = caller.own_keys_of() else { return Ok((owner, user_id)) };
+    let is_for_others = user_id.as_ref().is_some_and(|asked| asked != own)
+        || matches!(owner.kind, OwnerKind::Partner | OwnerKind::Client);
+    if is_for_others {
+        return Err(Problem::new(
+            Code::Forbidden,
+            "a member issues keys of their own; leave owner and user_id out",
+        ));
+    }
+    Ok((Owner::in_organization(true), Some(own.clone())))
+}
+
 /// Names unknown organizations, APIs and scopes together with everything else that fails. The rules look again.
 fn check_known(
     service: &Service,
@@ -284,7 +301,7 @@ pub async fn load_any(service: &Arc<Service>, caller: &Caller, id: &str) -> Resu
     let id: KeyId = id.parse().map_err(|_| not_found())?;
     let stream = service.read_log(move |log| log.read_stream(&StreamId::Key(id))).await?;
     match Aggregate::fold(&stream.records) {
-        Ok(Some(Aggregate::Key(key))) if caller.sees(&key.organization_id) => Ok(key),
+        Ok(Some(Aggregate::Key(key))) if caller.sees_key(&key) => Ok(key),
         Ok(_) => Err(not_found()),
         Err(position) => Err(Problem::internal(&format!("the event at {position} does not fit its key"))),
     }
@@ -313,7 +330,6 @@ async fn read(
     PathId(id): PathId,
     query: Result<Query<AsOf>, axum::extract::rejection::QueryRejection>,
 ) -> Result<Response, Problem> {
-    caller.require(Permission::KeysRead)?;
     let Query(as_of) = query.map_err(|error| Problem::field("?", error.body_text()))?;
     reach_min_position(&headers, &service.ledger.watch_head()).await?;
     let position = service.ledger.head();
@@ -368,7 +384,7 @@ async fn load_at(
         Err(_) => records.retain(|record| record.time <= moment),
     }
     match Aggregate::fold(&records) {
-        Ok(Some(Aggregate::Key(key))) if caller.sees(&key.organization_id) => Ok((key, moment)),
+        Ok(Some(Aggregate::Key(key))) if caller.sees_key(&key) => Ok((key, moment)),
         Ok(_) => Err(not_found()),
         Err(position) => Err(Problem::internal(&format!("the event at {position} does not fit its key"))),
     }
@@ -425,7 +441,6 @@ async fn edit(
     PathId(id): PathId,
     Json { body, .. }: Json<EditBody>,
 ) -> Result<Response, Problem> {
-    caller.require(Permission::KeysUpdate)?;
     // Read so that scopes that its API does not have are named together with everything else that fails.
     let key = load_any(&service, &caller, &id).await?;
     let mut checks = Checks::default();
@@ -500,7 +515,6 @@ async fn revoke(
     PathId(id): PathId,
     Json { body, bytes }: Json<RevokeBody>,
 ) -> Result<Response, Problem> {
-    caller.require(Permission::KeysRevoke)?;
     let mut checks = Checks::default();
     let reason = checks.optional("reason", &body.reason, parsed::<RevocationReason>).unwrap_or_default();
     let note = checks.optional("note", &body.note, text(Note::new));
@@ -547,7 +561,6 @@ async fn reactivate(
     PathId(id): PathId,
     Json { body, bytes }: Json<NoFields>,
 ) -> Result<Response, Problem> {
-    caller.require(Permission::KeysRevoke)?;
     body.check()?;
     let name = format!("POST /v1/keys/{id}/reactivate");
     let key = find(&service, &caller, &id).await?;
@@ -582,7 +595,6 @@ async fn rotate(
     PathId(id): PathId,
     Json { body, bytes }: Json<RotateBody>,
 ) -> Result<Response, Problem> {
-    caller.require(Permission::KeysRevoke)?;
     let mut checks = Checks::default();
     let overlap = checks.optional("overlap_seconds", &body.overlap_seconds, number(OVERLAP_SECONDS_MAX));
     checks.unknown(&body.unknown);
@@ -617,7 +629,6 @@ async fn delete(
     headers: HeaderMap,
     PathId(id): PathId,
 ) -> Result<Response, Problem> {
-    caller.require(Permission::KeysDelete)?;
     let key = find(&service, &caller, &id).await?;
     let committed = execute(&service, &caller, &headers, None, Command::Key(key, KeyCommand::Delete)).await?;
     Ok(Reply::at(committed.position).empty())

@@ -9,6 +9,8 @@ pub mod key_list;
 pub mod keys;
 pub mod oauth;
 pub mod organizations;
+pub mod portal;
+pub mod portal_sessions;
 pub mod reference;
 pub mod root_keys;
 pub mod status;

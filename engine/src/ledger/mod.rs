@@ -18,10 +18,13 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::actor::Actor;
 use crate::api::{Api, ApiCommand};
 use crate::application::{Application, ApplicationCommand};
-use crate::id::{ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, RootKeyId};
+use crate::id::{
+    ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
+};
 use crate::key::{Key, KeyCommand};
 use crate::log::{self, CommandKey, EventLog, LogReader};
 use crate::organization::{Organization, OrganizationCommand};
+use crate::portal_session::{PortalSession, PortalSessionCommand};
 use crate::portfolio::{ClientLink, ClientLinkCommand};
 use crate::position::{Position, Version};
 use crate::record::{Record, StreamId};
@@ -49,6 +52,8 @@ pub enum Command {
     Application(ApplicationId, ApplicationCommand),
     /// For a partner and a client.
     ClientLink(ClientLinkId, ClientLinkCommand),
+    /// For a portal session.
+    PortalSession(PortalSessionId, PortalSessionCommand),
 }
 
 impl Command {
@@ -62,6 +67,7 @@ impl Command {
             Self::RootKey(id, _) => StreamId::RootKey(*id),
             Self::Application(id, _) => StreamId::Application(*id),
             Self::ClientLink(id, _) => StreamId::ClientLink(id.clone()),
+            Self::PortalSession(id, _) => StreamId::PortalSession(*id),
         }
     }
 }
@@ -106,6 +112,8 @@ pub enum Aggregate {
     Application(Application),
     /// A partner and a client.
     ClientLink(ClientLink),
+    /// A portal session.
+    PortalSession(PortalSession),
 }
 
 impl Aggregate {
@@ -132,6 +140,10 @@ impl Aggregate {
             (StreamId::ClientLink(_), None) => ClientLink::apply(None, record).map(Self::ClientLink),
             (StreamId::ClientLink(_), Some(Self::ClientLink(link))) => {
                 ClientLink::apply(Some(link), record).map(Self::ClientLink)
+            }
+            (StreamId::PortalSession(_), None) => PortalSession::apply(None, record).map(Self::PortalSession),
+            (StreamId::PortalSession(_), Some(Self::PortalSession(session))) => {
+                PortalSession::apply(Some(session), record).map(Self::PortalSession)
             }
             _ => None,
         }

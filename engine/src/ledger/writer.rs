@@ -20,6 +20,7 @@ use crate::log::{
     self, Append, AppendOutcome, CommandId, EventLog, LogReader, RememberedCommand, StreamHead,
 };
 use crate::organization::{self, Organization};
+use crate::portal_session::{self, PortalSessionCommand};
 use crate::portfolio::{self, ClientLink, ClientLinkState};
 use crate::position::Position;
 use crate::record::{Record, StreamId};
@@ -463,6 +464,26 @@ impl State {
                     (None, _) => None,
                 };
                 application::decide(application, command, now).map(|events| (events, organization_id))
+            }
+            Command::PortalSession(_, command) => {
+                let session = aggregate.and_then(|aggregate| match aggregate {
+                    Aggregate::PortalSession(session) => Some(session),
+                    _ => None,
+                });
+                let organization_id = match (session, command) {
+                    (Some(session), _) => Some(session.organization_id.clone()),
+                    (None, PortalSessionCommand::Create { organization_id, .. }) => {
+                        Some(organization_id.clone())
+                    }
+                    (None, _) => None,
+                };
+                if organization_id.clone().is_some_and(|id| changed.contains(&StreamId::Organization(id))) {
+                    return Ok(None);
+                }
+                let organization =
+                    organization_id.clone().map(|id| self.organization(id)).transpose()?.flatten();
+                portal_session::decide(session, organization.as_ref(), command, now)
+                    .map(|events| (events, organization_id))
             }
         };
         Ok(Some(decided))

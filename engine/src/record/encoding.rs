@@ -69,6 +69,7 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, Error> {
         StreamId::RootKey(id) => encoder.field(id)?,
         StreamId::Application(id) => encoder.field(id)?,
         StreamId::ClientLink(id) => encoder.field(id)?,
+        StreamId::PortalSession(id) => encoder.field(id)?,
     }
     encoder.field(&record.version)?;
     encoder.field(record.event.event_type().as_str())?;
@@ -220,6 +221,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
             StreamKind::RootKey => StreamId::RootKey(field(&mut seq)?),
             StreamKind::Application => StreamId::Application(field(&mut seq)?),
             StreamKind::ClientLink => StreamId::ClientLink(field(&mut seq)?),
+            StreamKind::PortalSession => StreamId::PortalSession(field(&mut seq)?),
         };
         let version = field(&mut seq)?;
         let event_type: EventType = field(&mut seq)?;

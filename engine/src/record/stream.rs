@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::id::{ApiId, ApplicationId, ClientLinkId, KeyId, OrganizationId, RootKeyId};
+use crate::id::{ApiId, ApplicationId, ClientLinkId, KeyId, OrganizationId, PortalSessionId, RootKeyId};
 
 /// The kind of aggregate. The numbers are stored (docs/format.md) and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -19,16 +19,19 @@ pub enum StreamKind {
     Application,
     /// A partner and a client.
     ClientLink,
+    /// A portal session.
+    PortalSession,
 }
 
 impl StreamKind {
-    const TABLE: [(Self, u8, &'static str); 6] = [
+    const TABLE: [(Self, u8, &'static str); 7] = [
         (Self::Key, 1, "key"),
         (Self::Organization, 2, "organization"),
         (Self::Api, 3, "api"),
         (Self::RootKey, 4, "root_key"),
         (Self::ClientLink, 5, "client_link"),
         (Self::Application, 6, "application"),
+        (Self::PortalSession, 7, "portal_session"),
     ];
 }
 
@@ -49,6 +52,8 @@ pub enum StreamId {
     Application(ApplicationId),
     /// A partner and a client.
     ClientLink(ClientLinkId),
+    /// A portal session.
+    PortalSession(PortalSessionId),
 }
 
 impl StreamId {
@@ -62,6 +67,7 @@ impl StreamId {
             Self::RootKey(_) => StreamKind::RootKey,
             Self::Application(_) => StreamKind::Application,
             Self::ClientLink(_) => StreamKind::ClientLink,
+            Self::PortalSession(_) => StreamKind::PortalSession,
         }
     }
 
@@ -86,6 +92,7 @@ impl StreamId {
             Self::RootKey(id) => key.extend(id.to_u128().to_be_bytes()),
             Self::Application(id) => key.extend(id.to_u128().to_be_bytes()),
             Self::ClientLink(id) => key.extend(id.to_string().as_bytes()),
+            Self::PortalSession(id) => key.extend(id.to_u128().to_be_bytes()),
         }
         key
     }
@@ -101,6 +108,7 @@ impl fmt::Display for StreamId {
             Self::RootKey(id) => id.fmt(f),
             Self::Application(id) => id.fmt(f),
             Self::ClientLink(id) => id.fmt(f),
+            Self::PortalSession(id) => id.fmt(f),
         }
     }
 }

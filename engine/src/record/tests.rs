@@ -13,7 +13,9 @@ use crate::application::{
     ApplicationCreated, ApplicationPermissionsChanged, ApplicationPersonal, ApplicationSecretRotated,
 };
 use crate::event::{Event, EventType};
-use crate::id::{ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, RootKeyId};
+use crate::id::{
+    ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
+};
 use crate::key::{
     Environment, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
     KeyMetadataChangedPersonal, KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal, KeyRotated,
@@ -22,8 +24,12 @@ use crate::key::{
 use crate::organization::{
     OrganizationCreated, OrganizationKind, OrganizationKindChanged, OrganizationPersonal,
 };
+use crate::portal_session::{
+    EndReason, PortalSessionCreated, PortalSessionCreatedPersonal, PortalSessionEnded, PortalSessionStarted,
+};
 use crate::portfolio::{ClientLinked, ClientUnlinked};
 use crate::position::{Position, Version};
+use crate::role::Role;
 use crate::root_key::{Permission, RootKeyCreated, RootKeyCreatedPersonal};
 use crate::text::{Audience, Description, Metadata, Name, Note, Scope, UserId};
 use crate::time::Timestamp;
@@ -181,6 +187,22 @@ fn event(event_type: EventType) -> BoxedStrategy<Event> {
             })
             .boxed(),
         EventType::ApplicationDeleted => Just(Event::ApplicationDeleted((), ())).boxed(),
+        EventType::PortalSessionCreated => {
+            (digest(), coded!(Role), time(), any::<u32>(), option::of(text!(UserId)))
+                .prop_map(|(digest, role, link_expires_at, lifetime_seconds, user_id)| {
+                    let facts = PortalSessionCreated { digest, role, link_expires_at, lifetime_seconds };
+                    Event::PortalSessionCreated(facts, PortalSessionCreatedPersonal { user_id })
+                })
+                .boxed()
+        }
+        EventType::PortalSessionStarted => (digest(), time())
+            .prop_map(|(digest, expires_at)| {
+                Event::PortalSessionStarted(PortalSessionStarted { digest, expires_at }, ())
+            })
+            .boxed(),
+        EventType::PortalSessionEnded => coded!(EndReason)
+            .prop_map(|reason| Event::PortalSessionEnded(PortalSessionEnded { reason }, ()))
+            .boxed(),
     }
 }
 
@@ -193,6 +215,7 @@ fn stream() -> impl Strategy<Value = StreamId> {
         any::<u128>().prop_map(|id| StreamId::Application(ApplicationId::from_u128(id))),
         (organization_id(), organization_id())
             .prop_map(|(partner_id, client_id)| StreamId::ClientLink(ClientLinkId { partner_id, client_id })),
+        any::<u128>().prop_map(|id| StreamId::PortalSession(PortalSessionId::from_u128(id))),
     ]
 }
 

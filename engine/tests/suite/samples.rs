@@ -6,7 +6,9 @@ use keyledger_engine::application::{
     ApplicationCreated, ApplicationPermissionsChanged, ApplicationPersonal, ApplicationSecretRotated,
 };
 use keyledger_engine::event::{Event, EventType};
-use keyledger_engine::id::{ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::id::{
+    ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
+};
 use keyledger_engine::key::{
     Environment, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
     KeyMetadataChangedPersonal, KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal, KeyRotated,
@@ -16,9 +18,13 @@ use keyledger_engine::log::{Append, CommandId, CommandKey, StreamHead};
 use keyledger_engine::organization::{
     OrganizationCreated, OrganizationKind, OrganizationKindChanged, OrganizationPersonal,
 };
+use keyledger_engine::portal_session::{
+    EndReason, PortalSessionCreated, PortalSessionCreatedPersonal, PortalSessionEnded, PortalSessionStarted,
+};
 use keyledger_engine::portfolio::{ClientLinked, ClientUnlinked};
 use keyledger_engine::position::{Position, Version};
 use keyledger_engine::record::{Record, StreamId};
+use keyledger_engine::role::Role;
 use keyledger_engine::root_key::{Permission, RootKeyCreated, RootKeyCreatedPersonal};
 use keyledger_engine::text::{Audience, Description, Metadata, Name, Note, Scope, UserId};
 use keyledger_engine::time::Timestamp;
@@ -166,6 +172,23 @@ pub(crate) fn event(event_type: EventType, full: bool) -> Event {
             (),
         ),
         EventType::ApplicationDeleted => Event::ApplicationDeleted((), ()),
+        EventType::PortalSessionCreated => Event::PortalSessionCreated(
+            PortalSessionCreated {
+                digest: digest(70),
+                role: if full { Role::Auditor } else { Role::Owner },
+                link_expires_at: TIME.saturating_add_millis(600_000),
+                lifetime_seconds: 28_800,
+            },
+            PortalSessionCreatedPersonal { user_id: full.then(|| UserId::new("auth0|5f7c").unwrap()) },
+        ),
+        EventType::PortalSessionStarted => {
+            let expires_at = TIME.saturating_add_millis(28_800_000);
+            Event::PortalSessionStarted(PortalSessionStarted { digest: digest(80), expires_at }, ())
+        }
+        EventType::PortalSessionEnded => {
+            let reason = if full { EndReason::Revoked } else { EndReason::SignedOut };
+            Event::PortalSessionEnded(PortalSessionEnded { reason }, ())
+        }
     }
 }
 
@@ -182,6 +205,8 @@ fn stream(event_type: EventType) -> StreamId {
         StreamId::Api(ApiId::from_u128(ULID + 3))
     } else if name.starts_with("Application") {
         StreamId::Application(ApplicationId::from_u128(ULID + 5))
+    } else if name.starts_with("Portal") {
+        StreamId::PortalSession(PortalSessionId::from_u128(ULID + 6))
     } else {
         StreamId::RootKey(RootKeyId::from_u128(ULID + 4))
     }

@@ -91,6 +91,14 @@ fn data(event: &Event) -> Value {
         Event::ApplicationRenamed((), personal) => json!({ "name": personal.name }),
         Event::ApplicationPermissionsChanged(facts, ()) => json!({ "permissions": facts.permissions }),
         Event::ApplicationSecretRotated(facts, ()) => with_hint(&facts.hint, []),
+        Event::PortalSessionCreated(facts, personal) => json!({
+            "user_id": personal.user_id,
+            "role": facts.role,
+            "link_expires_at": facts.link_expires_at,
+            "lifetime_seconds": facts.lifetime_seconds,
+        }),
+        Event::PortalSessionStarted(facts, ()) => json!({ "expires_at": facts.expires_at }),
+        Event::PortalSessionEnded(facts, ()) => json!({ "reason": facts.reason }),
         Event::KeyReactivated((), ())
         | Event::KeyDeleted((), ())
         | Event::OrganizationDeleted((), ())

@@ -30,7 +30,7 @@ pub struct NotApplicable {
     pub reason: String,
 }
 
-type Reason = String;
+pub(super) type Reason = String;
 
 const TOO_MANY_GROUPS: &str = "there are too many organizations and links";
 
@@ -63,6 +63,9 @@ impl VerificationIndex {
             StreamId::RootKey(id) => self.apply_to_root_key(&mut writer, *id, record),
             StreamId::Application(id) => self.apply_to_application(*id, record),
             StreamId::ClientLink(id) => self.apply_to_client_link(&mut writer, id, record),
+            StreamId::PortalSession(id) => self.portal_sessions.apply(&mut writer, *id, record).map(|()| {
+                self.end_authentication_epoch();
+            }),
         }
         .map_err(not_applicable)?;
         self.position.store(record.position.get(), Ordering::Release);
@@ -312,6 +315,6 @@ fn place_of(writer: &WriterState, id: KeyId, record: &Record) -> Result<(KeyPlac
         .ok_or_else(|| "the organization that it names has no such key, or has it no more".into())
 }
 
-fn does_not_follow(record: &Record) -> Reason {
+pub(super) fn does_not_follow(record: &Record) -> Reason {
     format!("{} cannot follow what happened to {} before", record.event.event_type(), record.stream)
 }

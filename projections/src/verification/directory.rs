@@ -30,6 +30,12 @@ impl<K: Clone + Ord + Hash, V> Directory<K, V> {
         }
     }
 
+    pub(super) fn remove(&self, id: &K) -> Option<Arc<V>> {
+        let removed = self.by_id.pin().remove(id).cloned()?;
+        self.order.write().unwrap_or_else(PoisonError::into_inner).remove(id);
+        Some(removed)
+    }
+
     pub(super) fn ids(&self) -> BTreeSet<K> {
         self.order.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

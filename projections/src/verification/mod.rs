@@ -7,7 +7,7 @@
 //! and the API still are, and a partner's portfolio. So one event stops all keys of an organization, or of a client. An entry is never changed in place but replaced as a whole; what a reader
 //! sees is a key before an event or after it, never in between.
 //!
-//! The index also holds the directory of organizations, portfolios, APIs, root keys and applications, and knows
+//! The index also holds the directory of organizations, portfolios, APIs, root keys, applications and portal sessions, and knows
 //! which commands Keyledger itself still owes: the expiry of keys whose time has come, and the deletion of keys whose organization or
 //! client is gone.
 //!
@@ -18,6 +18,7 @@ mod apply;
 mod difference;
 mod directory;
 mod observer;
+mod portal_sessions;
 mod question;
 mod snapshot;
 mod token_map;
@@ -51,6 +52,7 @@ pub use verified_key::VerifiedKey;
 pub use writer_state::KeyCounts;
 
 use directory::Directory;
+use portal_sessions::PortalSessions;
 use token_map::{DigestKey, DigestMap, TokenMap};
 use verified_key::KeyGroup;
 use writer_state::{KeyPlace, WriterState};
@@ -72,6 +74,7 @@ pub struct VerificationIndex {
     client_links: Directory<ClientLinkId, ClientLink>,
     root_keys: Directory<RootKeyId, RootKey>,
     applications: Directory<ApplicationId, Application>,
+    portal_sessions: PortalSessions,
     positions: watch::Sender<Position>,
     poison: OnceLock<String>,
     writer: Mutex<WriterState>,
@@ -108,6 +111,7 @@ impl VerificationIndex {
             client_links: Directory::new(),
             root_keys: Directory::new(),
             applications: Directory::new(),
+            portal_sessions: PortalSessions::new(),
             positions: watch::Sender::new(Position::START),
             poison: OnceLock::new(),
             writer: Mutex::default(),

@@ -26,6 +26,7 @@ use keyledger_engine::id::{ApiId, ClientLinkId, EventId, KeyId, OrganizationId};
 use keyledger_engine::key::{Environment, OwnerKind, PreviousToken};
 use keyledger_engine::log::LogId;
 use keyledger_engine::organization::Organization;
+use keyledger_engine::portal_session::PortalSession;
 use keyledger_engine::portfolio::ClientLink;
 use keyledger_engine::position::Position;
 use keyledger_engine::root_key::RootKey;
@@ -43,7 +44,7 @@ use super::writer_state::{KeyPlace, WriterState};
 
 const MAGIC: [u8; 8] = *b"KLVERIFY";
 /// Changes with anything below, and with the aggregates of the engine that are stored as they are.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 const HEADER_LEN: usize = 8 + 4 + 16 + 8 + 32;
 const HASH_LEN: usize = 32;
 const BUFFER_LEN: usize = 1 << 20;
@@ -91,6 +92,7 @@ struct Counts {
     apis: usize,
     root_keys: usize,
     applications: usize,
+    portal_sessions: usize,
     scope_lists: usize,
     keys: usize,
     live_tokens: usize,
@@ -205,6 +207,7 @@ impl VerificationIndex {
         let apis = self.apis.page(None, usize::MAX);
         let root_keys = self.root_keys.page(None, usize::MAX);
         let applications = self.applications.page(None, usize::MAX);
+        let portal_sessions = self.portal_sessions.directory().page(None, usize::MAX);
         let guard = self.tokens.guard();
         let keys = || {
             writer.keys.iter().map(|(place, digest)| match self.tokens.get(digest, &guard) {
@@ -230,6 +233,7 @@ impl VerificationIndex {
                 apis: apis.len(),
                 root_keys: root_keys.len(),
                 applications: applications.len(),
+                portal_sessions: portal_sessions.len(),
                 scope_lists: scope_lists.len(),
                 keys: writer.keys.len(),
                 live_tokens: writer.keys.len() + previous_tokens,
@@ -244,6 +248,7 @@ impl VerificationIndex {
         apis.iter().try_for_each(|api| put(out, api))?;
         root_keys.iter().try_for_each(|root_key| put(out, root_key))?;
         applications.iter().try_for_each(|application| put(out, application))?;
+        portal_sessions.iter().try_for_each(|session| put(out, session))?;
         scope_lists.iter().try_for_each(|list| put(out, list))?;
         for key in keys() {
             let (place, digest, key) = key?;
@@ -335,6 +340,9 @@ fn read_body<R: Read>(values: &mut Values<R>) -> Result<VerificationIndex, Snaps
     for _ in 0..counts.applications {
         let application: Application = values.next()?;
         index.applications.insert(application.id, application);
+    }
+    for _ in 0..counts.portal_sessions {
+        index.portal_sessions.put(&mut writer, values.next::<PortalSession>()?);
     }
     let mut scope_lists = Vec::new();
     for _ in 0..counts.scope_lists {

@@ -5,7 +5,7 @@ use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use keyledger_engine::id::{ApiId, ClientLinkId, EventId, KeyId, OrganizationId};
+use keyledger_engine::id::{ApiId, ClientLinkId, EventId, KeyId, OrganizationId, PortalSessionId};
 use keyledger_engine::key::{KeyStatus, PreviousToken};
 use keyledger_engine::text::Scope;
 use keyledger_engine::time::Timestamp;
@@ -102,6 +102,8 @@ pub(super) struct WriterState {
     groups_to_clear: BTreeSet<u32>,
     /// The ends that `KeyExpired` has still to record, in milliseconds.
     expiries: BTreeSet<(i64, [u8; 16])>,
+    /// When each portal session ends by itself, in milliseconds.
+    pub(super) portal_session_ends: BTreeSet<(i64, PortalSessionId)>,
     scope_lists: HashSet<PooledScopes>,
     scope_lists_sweep_at: usize,
 }

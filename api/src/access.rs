@@ -1,0 +1,230 @@
+//! Who may make which call: the one table of calls and permissions. [`Caller`](crate::caller::Caller) looks here before a
+//! call is carried out, docs/permissions.md is written from it, and so is what the OpenAPI document says of each call.
+//! What the roles of people allow stands in [`keyledger_engine::role`].
+
+use std::fmt::Write;
+
+use http::Method;
+use keyledger_engine::role::Role;
+use keyledger_engine::root_key::Permission;
+
+use crate::principal::Principal;
+use crate::problem::{Code, Problem};
+
+/// Who may make a call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody; what it takes beside that, the call says itself.
+    Everybody,
+    /// Whoever is signed in to the portal.
+    PortalSession,
+    /// Callers with all of these permissions.
+    Needs(&'static [Permission]),
+    /// Callers with all of these permissions who are not bound to one organization.
+    NeedsUnbound(&'static [Permission]),
+}
+
+use Access::{Everybody, Needs, NeedsUnbound, PortalSession};
+use Permission::{
+    Admin, ApisRead, ApisWrite, ApplicationsWrite, EventsRead, KeysCreate, KeysDelete, KeysRead, KeysRevoke,
+    KeysUpdate, KeysVerify, OrganizationsRead, OrganizationsWrite, PortalWrite,
+};
+
+/// Every call: its method, its path as the router has it, and who may make it.
+pub const CALLS: &[(&str, &str, Access)] = &[
+    ("POST", "/v1/keys", Needs(&[KeysCreate])),
+    ("GET", "/v1/keys", Needs(&[KeysRead])),
+    ("GET", "/v1/keys/{id}", Needs(&[KeysRead])),
+    ("PATCH", "/v1/keys/{id}", Needs(&[KeysUpdate])),
+    ("DELETE", "/v1/keys/{id}", Needs(&[KeysDelete])),
+    ("POST", "/v1/keys/{id}/revoke", Needs(&[KeysRevoke])),
+    ("POST", "/v1/keys/{id}/reactivate", Needs(&[KeysRevoke])),
+    ("POST", "/v1/keys/{id}/rotate", Needs(&[KeysRevoke])),
+    ("GET", "/v1/keys/{id}/events", Needs(&[EventsRead])),
+    ("GET", "/v1/keys/{id}/usage", Needs(&[KeysRead])),
+    ("GET", "/v1/usage", NeedsUnbound(&[KeysRead])),
+    ("POST", "/v1/keys/find", Needs(&[KeysRead, EventsRead])),
+    ("POST", "/v1/keys/verify", Needs(&[KeysVerify])),
+    ("POST", "/v1/keys/verify-batch", Needs(&[KeysVerify])),
+    ("GET", "/v1/forward-auth", Everybody),
+    ("HEAD", "/v1/forward-auth", Everybody),
+    ("POST", "/v1/forward-auth", Everybody),
+    ("PUT", "/v1/forward-auth", Everybody),
+    ("PATCH", "/v1/forward-auth", Everybody),
+    ("DELETE", "/v1/forward-auth", Everybody),
+    ("OPTIONS", "/v1/forward-auth", Everybody),
+    ("GET", "/v1/events", Needs(&[EventsRead])),
+    ("POST", "/v1/organizations", NeedsUnbound(&[OrganizationsWrite])),
+    ("GET", "/v1/organizations", Needs(&[OrganizationsRead])),
+    ("GET", "/v1/organizations/{id}", Needs(&[OrganizationsRead])),
+    ("PATCH", "/v1/organizations/{id}", Needs(&[OrganizationsWrite])),
+    ("DELETE", "/v1/organizations/{id}", Needs(&[OrganizationsWrite])),
+    ("GET", "/v1/organizations/{partner}/clients", Needs(&[OrganizationsRead])),
+    ("PUT", "/v1/organizations/{partner}/clients/{client}", Needs(&[OrganizationsWrite])),
+    ("DELETE", "/v1/organizations/{partner}/clients/{client}", Needs(&[OrganizationsWrite])),
+    ("POST", "/v1/apis", NeedsUnbound(&[ApisWrite])),
+    ("GET", "/v1/apis", Needs(&[ApisRead])),
+    ("GET", "/v1/apis/{id}", Needs(&[ApisRead])),
+    ("PATCH", "/v1/apis/{id}", NeedsUnbound(&[ApisWrite])),
+    ("DELETE", "/v1/apis/{id}", NeedsUnbound(&[ApisWrite])),
+    ("POST", "/v1/root-keys", Needs(&[Admin])),
+    ("GET", "/v1/root-keys", Needs(&[Admin])),
+    ("GET", "/v1/root-keys/{id}", Needs(&[Admin])),
+    ("DELETE", "/v1/root-keys/{id}", Needs(&[Admin])),
+    ("POST", "/v1/applications", Needs(&[ApplicationsWrite])),
+    ("GET", "/v1/applications", Needs(&[ApplicationsWrite])),
+    ("GET", "/v1/applications/{id}", Needs(&[ApplicationsWrite])),
+    ("PATCH", "/v1/applications/{id}", Needs(&[ApplicationsWrite])),
+    ("DELETE", "/v1/applications/{id}", Needs(&[ApplicationsWrite])),
+    ("POST", "/v1/applications/{id}/rotate-secret", Needs(&[ApplicationsWrite])),
+    ("POST", "/v1/portal-sessions", Needs(&[PortalWrite])),
+    ("GET", "/v1/portal-sessions", Needs(&[PortalWrite])),
+    ("GET", "/v1/portal-sessions/{id}", Needs(&[PortalWrite])),
+    ("DELETE", "/v1/portal-sessions/{id}", Needs(&[PortalWrite])),
+    ("POST", "/portal/session", Everybody),
+    ("GET", "/portal/session", PortalSession),
+    ("DELETE", "/portal/session", PortalSession),
+    ("POST", "/oauth2/token", Everybody),
+    ("GET", "/.well-known/oauth-authorization-server", Everybody),
+    ("GET", "/.well-known/jwks.json", Everybody),
+    ("GET", "/healthz", Everybody),
+    ("GET", "/readyz", Everybody),
+    ("GET", "/metrics", Everybody),
+];
+
+impl Access {
+    /// Who may make a call; none for a call that is not in the table.
+    #[must_use]
+    pub fn to(method: &Method, path: &str) -> Option<Self> {
+        let row = |method: &str| CALLS.iter().find(|row| row.0 == method && row.1 == path);
+        // A HEAD that has no row of its own is answered by the GET.
+        let row = row(method.as_str()).or_else(|| row("GET").filter(|_| method == Method::HEAD));
+        row.map(|row| row.2)
+    }
+
+    /// The permissions that a caller needs.
+    #[must_use]
+    pub const fn permissions(self) -> &'static [Permission] {
+        match self {
+            Self::Everybody | Self::PortalSession => &[],
+            Self::Needs(permissions) | Self::NeedsUnbound(permissions) => permissions,
+        }
+    }
+
+    /// Lets a caller on or not.
+    ///
+    /// # Errors
+    /// `forbidden`, saying what the caller lacks.
+    pub fn admit(self, principal: &Principal) -> Result<(), Problem> {
+        let lacking = self.permissions().iter().find(|permission| !principal.may(**permission));
+        if let Some(permission) = lacking {
+            let detail = format!("the caller lacks the permission {permission}");
+            return Err(Problem::new(Code::Forbidden, detail));
+        }
+        match self {
+            Self::PortalSession if principal.kind != keyledger_engine::actor::ActorKind::PortalSession => {
+                Err(Problem::new(Code::Forbidden, "only whoever is signed in to the portal makes this call"))
+            }
+            Self::NeedsUnbound(_) if principal.organization_id.is_some() => Err(Problem::new(
+                Code::Forbidden,
+                "this call concerns more than the organization that the caller is bound to",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether a role may make the call, in its own organization.
+    #[must_use]
+    fn admits_role(self, role: Role) -> bool {
+        match self {
+            Self::Everybody | Self::PortalSession => true,
+            Self::Needs(permissions) => permissions.iter().all(|it| role.permissions().contains(it)),
+            Self::NeedsUnbound(_) => false,
+        }
+    }
+}
+
+/// docs/permissions.md.
+#[must_use]
+pub fn document() -> String {
+    let mut text = String::from(
+        "# Who may do what\n\n\
+        Written by `keyledger permissions` from the table that the service itself looks at; a test makes every call below \
+        with every permission and every role and compares.\n\n\
+        Root keys and applications carry permissions; `admin` stands for all of them. Both may be bound to one \
+        organization, and then see no other. People have a role in one organization, from the portal session that they \
+        were let in with or from a claim of their identity provider. A `member` sees the keys of one user, their own; every \
+        other key is as if it were not there. What a caller may not see is 404, what they may not do is 403.\n\n\
+        Whoever has `portal:write` lets people in with any role. Nobody gives an application a permission that they lack.\n\n\
+        ## Roles\n\n| permission |",
+    );
+    for role in Role::ALL {
+        let _ = write!(text, " {role} |");
+    }
+    text.push_str("\n|---|");
+    text.push_str(&":-:|".repeat(Role::ALL.len()));
+    for permission in Permission::names().filter_map(|name| name.parse::<Permission>().ok()) {
+        let _ = write!(text, "\n| `{permission}` |");
+        for role in Role::ALL {
+            let own = if role.sees_own_keys_only() && permission.as_str().starts_with("keys:") {
+                "own"
+            } else {
+                "yes"
+            };
+            let _ = write!(text, " {} |", if role.permissions().contains(&permission) { own } else { "" });
+        }
+    }
+    text.push_str("\n\n## Calls\n\n| call | needs |");
+    for role in Role::ALL {
+        let _ = write!(text, " {role} |");
+    }
+    text.push_str("\n|---|---|");
+    text.push_str(&":-:|".repeat(Role::ALL.len()));
+    for (method, path, access) in CALLS {
+        let _ = write!(text, "\n| `{method} {path}` | {} |", needs(*access));
+        for role in Role::ALL {
+            let _ = write!(text, " {} |", if access.admits_role(role) { "yes" } else { "" });
+        }
+    }
+    text.push('\n');
+    text
+}
+
+fn needs(access: Access) -> String {
+    let names: Vec<String> =
+        access.permissions().iter().map(|permission| format!("`{permission}`")).collect();
+    match access {
+        Access::Everybody => "nothing".into(),
+        Access::PortalSession => "a portal session".into(),
+        Access::Needs(_) => names.join(", "),
+        Access::NeedsUnbound(_) => format!("{}, unbound", names.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_call_has_its_row_and_every_row_its_call() {
+        let document = serde_json::to_value(crate::app::calls().1).unwrap();
+        let mut documented = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for method in item.as_object().unwrap().keys() {
+                documented.insert((method.to_uppercase(), path.clone()));
+            }
+        }
+        let rows: BTreeSet<_> = CALLS.iter().map(|row| (row.0.to_owned(), row.1.to_owned())).collect();
+        assert_eq!(documented, rows);
+        assert_eq!(rows.len(), CALLS.len(), "a call has two rows");
+    }
+
+    #[test]
+    fn a_call_without_a_row_is_for_nobody() {
+        assert_eq!(Access::to(&Method::GET, "/v1/unheard-of"), None);
+        assert_eq!(Access::to(&Method::HEAD, "/v1/keys"), Some(Needs(&[KeysRead])));
+        assert_eq!(Access::to(&Method::HEAD, "/v1/keys/{id}/revoke"), None);
+    }
+}

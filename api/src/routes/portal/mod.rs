@@ -1,0 +1,162 @@
+//! The way into the portal: the page that a link leads to, and the session in the browser.
+//!
+//! A link is `<public URL>/portal#<secret>`. What stands after the `#` reaches no server and no log. The page shows a
+//! button, and only pressing it trades the secret for a session: what looks at links ahead of people, in mail or in chats,
+//! does not use them up.
+
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::{HeaderMap, HeaderValue, StatusCode, header};
+use keyledger_engine::actor::ActorKind;
+use keyledger_engine::ledger::Command;
+use keyledger_engine::portal_session::{EndReason, PortalSessionCommand};
+use keyledger_engine::token::{SecretKind, Token};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::body::{Checks, Field, Json, text};
+use crate::caller::Caller;
+use crate::command::execute;
+use crate::origin;
+use crate::principal::Principal;
+use crate::problem::{Code, Problem, ProblemBody};
+use crate::reply::Reply;
+use crate::request_id::RequestId;
+use crate::routes::portal_sessions::session_outcome;
+use crate::service::Service;
+use crate::session_cookie::{check_same_origin, csrf_token};
+use crate::view::PortalSessionView;
+
+/// The page loads nothing from elsewhere, is shown in no frame, and tells nobody where it is.
+const PAGE_HEADERS: [(header::HeaderName, HeaderValue); 4] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; base-uri 'none'; \
+             form-action 'none'; frame-ancestors 'none'",
+        ),
+    ),
+    (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+];
+
+/// The page, and the calls about one's own session.
+pub fn router() -> OpenApiRouter<Arc<Service>> {
+    let asset = |media_type: &'static str, text: &'static str| {
+        get(move || async move { ([(header::CONTENT_TYPE, media_type)], text) })
+    };
+    OpenApiRouter::new()
+        .routes(routes!(start, read, end))
+        .route("/portal", get(|| async { (PAGE_HEADERS, include_str!("page.html")) }))
+        .route("/portal/style.css", asset("text/css; charset=utf-8", include_str!("style.css")))
+        .route("/portal/sign-in.js", asset("text/javascript; charset=utf-8", include_str!("sign-in.js")))
+}
+
+/// A link's secret.
+#[derive(Deserialize, ToSchema, Default)]
+#[schema(as = StartPortalSession)]
+struct StartBody {
+    /// What stands after the `#` of the link.
+    #[schema(value_type = String, required = true, example = "kllink_...")]
+    #[serde(default)]
+    link: Field,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Map<String, Value>,
+}
+
+/// One's own portal session.
+#[derive(Serialize, ToSchema)]
+struct OwnSession {
+    /// The session.
+    portal_session: PortalSessionView,
+    /// What to send as `X-CSRF-Token` with everything that changes something.
+    csrf_token: String,
+}
+
+/// Trades a link's secret for a session, once. The session's own secret is in a cookie that no script can read.
+#[utoipa::path(post, path = "/portal/session", operation_id = "startPortalSession", tag = "Portal", request_body = StartBody, security(()),
+    responses(
+        (status = 200, body = OwnSession, description = "the session", headers(("Set-Cookie" = String, description = "the session's secret"))),
+        (status = 404, body = ProblemBody, description = "`portal_link_invalid`: unknown, used, or too late"),
+    ))]
+async fn start(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    // Nobody is signed in as somebody else by a page of another site.
+    check_same_origin(&parts.headers)?;
+    let request = Request::from_parts(parts.clone(), body);
+    let Json { body, .. } =
+        <Json<StartBody> as axum::extract::FromRequest<()>>::from_request(request, &()).await?;
+    let mut checks = Checks::default();
+    let read =
+        text(|text: &str| Ok::<_, std::convert::Infallible>(zeroize::Zeroizing::new(text.trim().to_owned())));
+    let link = checks.required("link", &body.link, read);
+    checks.unknown(&body.unknown);
+    checks.finish()?;
+    let invalid = || Problem::of(Code::PortalLinkInvalid);
+    let found = link.and_then(|link| service.index.portal_link(&link, service.now())).ok_or_else(invalid)?;
+    let secret = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness())
+        .map_err(|error| Problem::internal(&error))?;
+    let caller = Caller {
+        principal: Arc::new(Principal::of_portal_session(&found)),
+        actor: origin::actor(&service, &parts, ActorKind::PortalSession, &found.id.to_string()),
+        request_id: parts.extensions.get::<RequestId>().cloned().unwrap_or_default(),
+    };
+    let command = Command::PortalSession(found.id, PortalSessionCommand::Start { digest: secret.digest() });
+    let committed = execute(&service, &caller, &HeaderMap::new(), None, command).await;
+    let outcome = session_outcome(committed.map_err(|problem| match problem.code {
+        // Somebody was faster with the same link, or it ended meanwhile.
+        Code::PortalSessionEnded | Code::OrganizationDeleted => invalid(),
+        _ => problem,
+    })?)?;
+    let session = &outcome.object;
+    let cookie = service.session_cookie.set(secret.expose(), session.lifetime_seconds);
+    let cookie = cookie.ok_or_else(|| Problem::internal(&"a cookie cannot be written"))?;
+    let shown = OwnSession {
+        portal_session: PortalSessionView::of(session, outcome.time),
+        csrf_token: csrf_token(secret.expose()),
+    };
+    Reply::at(outcome.position).secret().header(header::SET_COOKIE, cookie).json(&shown)
+}
+
+/// Shows one's own session, with the token that changes need.
+#[utoipa::path(get, path = "/portal/session", operation_id = "getOwnPortalSession", tag = "Portal",
+    responses((status = 200, body = OwnSession, description = "the session")))]
+async fn read(
+    State(service): State<Arc<Service>>,
+    _caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let now = service.now();
+    let secret = service.session_cookie.read(&headers);
+    let session = secret.and_then(|secret| service.index.authenticate_portal_session(secret, now));
+    let (Some(secret), Some(session)) = (secret, session) else {
+        return Err(Problem::of(Code::Unauthenticated));
+    };
+    let shown =
+        OwnSession { portal_session: PortalSessionView::of(&session, now), csrf_token: csrf_token(secret) };
+    Reply::at(service.index.position()).secret().json(&shown)
+}
+
+/// Signs out: the session has ended when this is answered.
+#[utoipa::path(delete, path = "/portal/session", operation_id = "endOwnPortalSession", tag = "Portal",
+    params(("X-CSRF-Token" = String, Header, description = "the session's `csrf_token`")),
+    responses((status = 204, description = "it has ended", headers(("Set-Cookie" = String, description = "takes the cookie away")))))]
+async fn end(State(service): State<Arc<Service>>, caller: Caller) -> Result<Response, Problem> {
+    let id = caller.principal.id.parse().map_err(|_| Problem::internal(&"a portal session has no id"))?;
+    let command = Command::PortalSession(id, PortalSessionCommand::End { reason: EndReason::SignedOut });
+    let committed = execute(&service, &caller, &HeaderMap::new(), None, command).await?;
+    let mut response = Reply::at(committed.position).empty();
+    if let Some(cookie) = service.session_cookie.set("", 0) {
+        response.headers_mut().insert(header::SET_COOKIE, cookie);
+    }
+    debug_assert_eq!(response.status(), StatusCode::NO_CONTENT);
+    Ok(response.into_response())
+}

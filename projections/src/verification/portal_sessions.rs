@@ -1,0 +1,122 @@
+//! Portal sessions that can be used still: links that wait to be followed, and sessions that were started. One whose time
+//! has come is forgotten with the next event of any; the log keeps it.
+
+use std::sync::Arc;
+
+use keyledger_engine::event::Event;
+use keyledger_engine::id::PortalSessionId;
+use keyledger_engine::portal_session::{PortalSession, PortalSessionStatus};
+use keyledger_engine::record::Record;
+use keyledger_engine::time::Timestamp;
+use keyledger_engine::token::{Digest, PresentedToken, SecretKind};
+
+use super::VerificationIndex;
+use super::apply::{Reason, does_not_follow};
+use super::directory::Directory;
+use super::token_map::{DigestKey, DigestMap};
+use super::writer_state::WriterState;
+use std::sync::atomic::Ordering;
+
+pub(super) struct PortalSessions {
+    by_id: Directory<PortalSessionId, PortalSession>,
+    /// By the secret that is good for something: the link's, and the session's once it was started.
+    by_digest: DigestMap<32, PortalSessionId>,
+}
+
+impl PortalSessions {
+    pub(super) fn new() -> Self {
+        Self { by_id: Directory::new(), by_digest: DigestMap::default() }
+    }
+
+    pub(super) const fn directory(&self) -> &Directory<PortalSessionId, PortalSession> {
+        &self.by_id
+    }
+
+    pub(super) fn apply(
+        &self,
+        writer: &mut WriterState,
+        id: PortalSessionId,
+        record: &Record,
+    ) -> Result<(), Reason> {
+        let before = self.by_id.get(&id).map(Arc::unwrap_or_clone);
+        // It was forgotten when its time came; only a clock that went back lets anything happen to it after that.
+        if before.is_none() && !matches!(record.event, Event::PortalSessionCreated(..)) {
+            return Ok(());
+        }
+        let after = PortalSession::apply(before, record).ok_or_else(|| does_not_follow(record))?;
+        self.forget(writer, id);
+        if after.ended_at.is_none() {
+            self.put(writer, after);
+        }
+        while let Some((end, id)) = writer.portal_session_ends.first().copied() {
+            if end > record.time.millis() {
+                break;
+            }
+            self.forget(writer, id);
+        }
+        Ok(())
+    }
+
+    /// Takes in a session that is not there.
+    pub(super) fn put(&self, writer: &mut WriterState, session: PortalSession) {
+        writer.portal_session_ends.insert((session.expires_at.millis(), session.id));
+        let (id, digest) = (session.id, current_digest(&session));
+        // The session first: who finds its digest finds it too.
+        self.by_id.insert(id, session);
+        self.by_digest.pin().insert(digest, id);
+    }
+
+    fn forget(&self, writer: &mut WriterState, id: PortalSessionId) {
+        if let Some(session) = self.by_id.get(&id) {
+            self.by_digest.pin().remove(&current_digest(&session));
+            self.by_id.remove(&id);
+            writer.portal_session_ends.remove(&(session.expires_at.millis(), id));
+        }
+    }
+
+    fn find(&self, digest: &Digest) -> Option<Arc<PortalSession>> {
+        let id = self.by_digest.pin().get(&DigestKey::new(digest)).copied()?;
+        self.by_id.get(&id)
+    }
+}
+
+fn current_digest(session: &PortalSession) -> DigestKey<32> {
+    DigestKey::new(session.digest.as_ref().unwrap_or(&session.link_digest))
+}
+
+impl VerificationIndex {
+    /// The portal session that a link's secret starts, if it can be followed at `now`.
+    #[must_use]
+    pub fn portal_link(&self, secret: &str, now: Timestamp) -> Option<Arc<PortalSession>> {
+        self.portal_session_with(SecretKind::PortalLink, secret, PortalSessionStatus::Pending, now)
+    }
+
+    /// The portal session whose secret this is; none when it is unknown, has ended at `now`, or is of an organization that
+    /// was deleted, and none at all in a [poisoned](Self::poisoned) index.
+    #[must_use]
+    pub fn authenticate_portal_session(&self, secret: &str, now: Timestamp) -> Option<Arc<PortalSession>> {
+        self.portal_session_with(SecretKind::PortalSession, secret, PortalSessionStatus::Active, now)
+    }
+
+    fn portal_session_with(
+        &self,
+        kind: SecretKind,
+        secret: &str,
+        status: PortalSessionStatus,
+        now: Timestamp,
+    ) -> Option<Arc<PortalSession>> {
+        let digest = PresentedToken::parse_secret(kind, secret).ok()?.digest();
+        if self.is_poisoned.load(Ordering::Acquire) {
+            return None;
+        }
+        let session = self.portal_sessions.find(&digest)?;
+        (session.status(now) == status && self.is_active(&session.organization_id)).then_some(session)
+    }
+
+    /// At most `limit` portal sessions after the id given, in the order of ids, that were not ended. Some may be past their
+    /// time, or of an organization that was deleted.
+    #[must_use]
+    pub fn portal_sessions(&self, after: Option<&PortalSessionId>, limit: usize) -> Vec<Arc<PortalSession>> {
+        self.portal_sessions.directory().page(after, limit)
+    }
+}

@@ -1,0 +1,204 @@
+//! Every call of the document, made with every permission and every role, against the table in docs/permissions.md.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use keyledger_tests::fixture::{access_token, application, organization, root_key, signed_in};
+use keyledger_tests::http::Client;
+use keyledger_tests::server::Server;
+use keyledger_tests::{binaries, token};
+use serde_json::{Value, json};
+
+/// The two tables of docs/permissions.md: what each role allows, and what each call needs.
+struct Table {
+    roles: BTreeMap<String, Vec<String>>,
+    permissions: Vec<String>,
+    calls: Vec<Call>,
+}
+
+struct Call {
+    method: String,
+    path: String,
+    needs: Vec<String>,
+    unbound: bool,
+    kind: Kind,
+}
+
+#[derive(PartialEq, Eq, Clone, Copy)]
+enum Kind {
+    Everybody,
+    PortalSession,
+    Permissions,
+}
+
+fn cells(line: &str) -> Vec<&str> {
+    line.trim_matches('|').split('|').map(str::trim).collect()
+}
+
+fn read_table() -> Table {
+    let text = fs::read_to_string(binaries::workspace().join("docs/permissions.md")).unwrap();
+    let (roles_text, calls_text) = text.split_once("## Calls").unwrap();
+    let rows = |text: &str| {
+        text.lines().filter(|line| line.starts_with("| `")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let header = roles_text.lines().find(|line| line.starts_with("| permission")).unwrap();
+    let names: Vec<String> = cells(header)[1..].iter().map(|name| (*name).to_owned()).collect();
+    let mut table = Table { roles: BTreeMap::new(), permissions: Vec::new(), calls: Vec::new() };
+    for row in rows(roles_text) {
+        let cells = cells(&row);
+        let permission = cells[0].trim_matches('`').to_owned();
+        for (name, cell) in names.iter().zip(&cells[1..]) {
+            let held = table.roles.entry(name.clone()).or_default();
+            if !cell.is_empty() {
+                held.push(permission.clone());
+            }
+        }
+        table.permissions.push(permission);
+    }
+    for row in rows(calls_text) {
+        let cells = cells(&row);
+        let (method, path) = cells[0].trim_matches('`').split_once(' ').unwrap();
+        let needs: Vec<String> = cells[1].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        let kind = match cells[1] {
+            "nothing" => Kind::Everybody,
+            "a portal session" => Kind::PortalSession,
+            _ => Kind::Permissions,
+        };
+        assert_eq!(needs.is_empty(), kind != Kind::Permissions, "{row}");
+        let unbound = cells[1].ends_with("unbound");
+        table.calls.push(Call { method: method.into(), path: path.into(), needs, unbound, kind });
+    }
+    table
+}
+
+/// Somebody who calls.
+struct Holder {
+    name: String,
+    client: Client,
+    permissions: Vec<String>,
+    bound: bool,
+    is_session: bool,
+}
+
+impl Holder {
+    fn may(&self, call: &Call) -> bool {
+        match call.kind {
+            Kind::Everybody => true,
+            Kind::PortalSession => self.is_session,
+            Kind::Permissions => {
+                let holds = |needed: &String| self.permissions.iter().any(|it| it == needed || it == "admin");
+                call.needs.iter().all(holds) && !(call.unbound && self.bound)
+            }
+        }
+    }
+}
+
+fn holders(client: &Client, table: &Table) -> Vec<Holder> {
+    let org = organization(client, "paid");
+    let mut holders = Vec::new();
+    for permission in &table.permissions {
+        let holder = |name: &str, token: &str, bound: bool| Holder {
+            name: format!("{name} with {permission}"),
+            client: client.with_token(token),
+            permissions: vec![permission.clone()],
+            bound,
+            is_session: false,
+        };
+        holders.push(holder("a root key", &root_key(client, &[permission], None).1, false));
+        holders.push(holder("a bound root key", &root_key(client, &[permission], Some(&org)).1, true));
+        let app = application(client, &[permission], None);
+        holders.push(holder("an application", &access_token(client, &app), false));
+    }
+    for (role, permissions) in &table.roles {
+        holders.push(Holder {
+            name: format!("a portal session of role {role}"),
+            client: signed_in(client, &org, role),
+            permissions: permissions.clone(),
+            bound: true,
+            is_session: true,
+        });
+    }
+    holders
+}
+
+/// Makes a call for something that is not there: whoever may make it is told so, and nothing changes.
+fn status(client: &Client, call: &Call) -> (u16, String) {
+    let path: Vec<&str> = call
+        .path
+        .split('/')
+        .map(|part| if part.starts_with('{') { "key_01KAJX7Q5M3J6S2Y9W8V4T1R0P" } else { part })
+        .collect();
+    let mut request = client.request(&call.method, &path.join("/"));
+    if matches!(call.method.as_str(), "POST" | "PUT" | "PATCH") {
+        request = request.json(&json!({}));
+    }
+    let answer = request.send();
+    let code = serde_json::from_slice::<Value>(&answer.body).map(|body| body["code"].clone());
+    (answer.status, code.unwrap_or_default().as_str().unwrap_or_default().to_owned())
+}
+
+#[test]
+fn every_call_asks_for_what_the_table_says() {
+    let server = Server::start();
+    let client = server.client();
+    let table = read_table();
+    let document = client.get("/openapi.json").expect(200).json();
+    let mut count = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for method in item.as_object().unwrap().keys() {
+            let row = |call: &&Call| call.path == *path && call.method == method.to_uppercase();
+            assert!(table.calls.iter().any(|call| row(&call)), "{method} {path} is not in the table");
+            count += 1;
+        }
+    }
+    assert_eq!(count, table.calls.len(), "the table has calls that there are not");
+    assert!(count > 40 && table.permissions.len() > 10 && table.roles.len() == 4);
+
+    let holders = holders(&client, &table);
+    let mut wrong = Vec::new();
+    // Signing out ends the session that asks; it has a test of its own.
+    for call in table
+        .calls
+        .iter()
+        .filter(|call| (call.method.as_str(), call.path.as_str()) != ("DELETE", "/portal/session"))
+    {
+        for holder in &holders {
+            let (status, code) = status(&holder.client, call);
+            let refused = status == 403 && code == "forbidden";
+            // What everybody may do says by itself what it makes of a credential.
+            let as_expected = match (call.kind, holder.may(call)) {
+                (Kind::Everybody, _) => !refused,
+                (_, true) => !refused && status != 401,
+                (_, false) => refused,
+            };
+            if !as_expected {
+                wrong.push(format!("{}: {} {} answers {status} {code}", holder.name, call.method, call.path));
+            }
+        }
+        if call.kind != Kind::Everybody {
+            for nobody in [
+                client.anonymous(),
+                client.with_token(&token::root()),
+                client.with_session("keyledger_session=x", "x"),
+            ] {
+                let (status, code) = status(&nobody, call);
+                if (status, code.as_str()) != (401, "unauthenticated") {
+                    wrong.push(format!("nobody: {} {} answers {status} {code}", call.method, call.path));
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} differ:\n{}", wrong.len(), wrong.join("\n"));
+}
+
+#[test]
+fn the_written_table_is_the_one_in_force() {
+    let output = std::process::Command::new(binaries::path("keyledger")).arg("permissions").output().unwrap();
+    let path = binaries::workspace().join("docs/permissions.md");
+    let stored = fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        String::from_utf8_lossy(&output.stdout) == stored,
+        "{} is out of date; write it anew with `keyledger permissions > docs/permissions.md` and look at the difference",
+        path.display()
+    );
+}
