@@ -14,9 +14,20 @@ export KEYLEDGER_BIN_DIR ?= $(TARGET_DIR)/release
 help: ## list the recipes
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
 
-run: ## build and start the service on 127.0.0.1:7070 with its data in ./data
+# A pair for TLS=1: for development only, as nobody but its maker has a reason to trust it.
+CERTIFICATE := $(DATA)/development/cert.pem
+PRIVATE_KEY := $(DATA)/development/key.pem
+
+run: $(if $(TLS),$(CERTIFICATE)) ## build and start the service on 127.0.0.1:7070 with its data in ./data; TLS=1 for https
 	cargo build --release --package keyledger-api --bin keyledger
-	exec $(TARGET_DIR)/release/keyledger serve --listen $(LISTEN) --data $(DATA)
+	exec $(TARGET_DIR)/release/keyledger serve --listen $(LISTEN) --data $(DATA) \
+	  $(if $(TLS),--tls-cert $(CERTIFICATE) --tls-key $(PRIVATE_KEY))
+
+$(CERTIFICATE):
+	install -d -m 700 $(DATA) $(@D)
+	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -subj /CN=localhost \
+	  -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout $(PRIVATE_KEY) -out $@
+	@echo "made $@: clients must be told to trust it, as in curl --cacert $@"
 
 build: ## build the release binaries
 	cargo build --release --package keyledger-api --package keyledger-replay-tool --bins

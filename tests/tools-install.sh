@@ -41,6 +41,7 @@ case $purpose in
 test)
   need nginx nginx-light
   need curl curl
+  need openssl openssl
   need node nodejs
   need npm npm
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

@@ -61,6 +61,8 @@ where
         match verifier.answer(&unread) {
             Answer::Ready { read_len, close } => {
                 stream.write_all(&verifier.answer).await?;
+                // TLS may hold some of it back otherwise.
+                stream.flush().await?;
                 unread.advance(read_len);
                 if close {
                     stream.shutdown().await?;

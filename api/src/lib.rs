@@ -2,6 +2,7 @@
 //!
 //! * [`service`]: everything put together, from a data directory.
 //! * [`server`] and [`connection`]: connections, their bounds, and the outermost layer of every answer.
+//! * [`tls`]: the certificate, and the handshake that comes first.
 //! * [`fast_path`]: the plain verification, answered ahead of all that.
 //! * [`app`] and [`routes`]: the calls.
 //! * [`access`]: who may make which call.
@@ -40,6 +41,7 @@ pub mod server;
 pub mod service;
 pub mod session_cookie;
 pub mod signing_keys;
+pub mod tls;
 pub mod view;
 
 /// The OpenAPI document as text, as it is served and as docs/openapi.json has it.

@@ -12,6 +12,7 @@ use keyledger_api::data_directory::DataDirectory;
 use keyledger_api::logging::{self, LogFormat};
 use keyledger_api::origin::{ForwardedHeader, TrustedProxies};
 use keyledger_api::service::{Options, Service};
+use keyledger_api::tls::{Tls, TlsFiles};
 use keyledger_api::{access, access_token, app, housekeeper, reference_document, server, signing_keys};
 use keyledger_engine::id::OrganizationId;
 use keyledger_engine::root_key::Permission;
@@ -61,8 +62,15 @@ struct Serve {
     #[arg(long, env = "KEYLEDGER_MAX_CONNECTIONS", default_value_t = 8_192, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections: u32,
-    /// Where the service is reached, as clients see it: the issuer of access tokens. http:// and the address listened on if
-    /// left out.
+    /// The certificate for TLS, PEM, with those that lead from it to one that clients know. Read again on SIGHUP and when the
+    /// file changes.
+    #[arg(long, env = "KEYLEDGER_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    #[arg(long, env = "KEYLEDGER_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+    /// Where the service is reached, as clients see it: the issuer of access tokens. http:// or https:// and the address
+    /// listened on if left out.
     #[arg(long, env = "KEYLEDGER_PUBLIC_URL", value_name = "URL", value_parser = public_url)]
     public_url: Option<String>,
     /// For how many seconds an access token is good.
@@ -168,6 +176,10 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 fn run_service(serve: Serve) -> Outcome {
     logging::start(serve.log_format);
     server::allow_open_files(serve.max_connections);
+    let tls = match (serve.tls_cert, serve.tls_key) {
+        (Some(certificate), Some(key)) => Some(Arc::new(Tls::open(TlsFiles { certificate, key })?)),
+        _ => None,
+    };
     let bootstrap = serve.bootstrap_root_key.map(Zeroizing::new);
     // Bound before the log is opened: an address in use must not cost a replay.
     let listener = std::net::TcpListener::bind(serve.listen).map_err(|error| {
@@ -175,8 +187,9 @@ fn run_service(serve: Serve) -> Outcome {
     })?;
     listener.set_nonblocking(true)?;
     let address = listener.local_addr()?;
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let access_tokens = access_token::Options {
-        public_url: serve.public_url.unwrap_or_else(|| format!("http://{address}")),
+        public_url: serve.public_url.unwrap_or_else(|| format!("{scheme}://{address}")),
         lifetime_seconds: serve.access_token_seconds,
     };
     let trusted_proxies = TrustedProxies { networks: serve.trusted_proxies, header: serve.forwarded_header };
@@ -188,18 +201,24 @@ fn run_service(serve: Serve) -> Outcome {
     if let Some(token) = token {
         writeln!(out, "\n  Root key, shown this once: {}\n", token.expose())?;
     }
-    writeln!(out, "  Keyledger listens on http://{address} - the reference is at http://{address}/docs\n")?;
+    writeln!(
+        out,
+        "  Keyledger listens on {scheme}://{address} - the reference is at {scheme}://{address}/docs\n"
+    )?;
     out.flush()?;
 
     let router = app::router(Arc::clone(&service))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
     let serving = runtime.block_on(async {
-        let reloading = tokio::spawn(reload_on_signal(Arc::clone(&service)));
+        let reloading = tokio::spawn(reload_on_signal(Arc::clone(&service), tls.clone()));
+        let following = tls.clone().map(|tls| tokio::spawn(tls.follow_files()));
         let housekeeping = tokio::spawn(housekeeper::run(Arc::clone(&service)));
         let listener = TcpListener::from_std(listener)?;
         let stop = stop_signal(service.ledger.watch_head());
-        let served = server::serve(listener, serve.max_connections, Arc::clone(&service), router, stop).await;
+        let served =
+            server::serve(listener, serve.max_connections, tls, Arc::clone(&service), router, stop).await;
         reloading.abort();
+        following.inspect(tokio::task::JoinHandle::abort);
         let _ = housekeeping.await;
         served
     });
@@ -209,14 +228,18 @@ fn run_service(serve: Serve) -> Outcome {
     Ok(serving?)
 }
 
-/// Has the service read its keys again whenever the process gets SIGHUP.
-async fn reload_on_signal(service: Arc<Service>) {
+/// Has the service read its keys and its certificate again whenever the process gets SIGHUP.
+async fn reload_on_signal(service: Arc<Service>, tls: Option<Arc<Tls>>) {
     use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
     while hangups.recv().await.is_some() {
-        let service = Arc::clone(&service);
+        let (service, tls) = (Arc::clone(&service), tls.clone());
+        let reload = move || {
+            service.reload();
+            tls.inspect(|tls| tls.reload());
+        };
         // An error says that the runtime ends.
-        let _ = tokio::task::spawn_blocking(move || service.reload()).await;
+        let _ = tokio::task::spawn_blocking(reload).await;
     }
 }
 

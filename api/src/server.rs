@@ -14,6 +14,7 @@ use crate::connection::Connection;
 use crate::problem::{Code, Problem};
 use crate::request_id::RequestId;
 use crate::service::Service;
+use crate::tls::Tls;
 
 /// Connections that are being told to come back; still more are closed without a word.
 const TURNED_AWAY_MAX: usize = 256;
@@ -58,7 +59,7 @@ impl Stop {
 
 /// Serves until `stop` resolves, then lets requests under way finish.
 ///
-/// At most `connections_max` connections are served at a time; one more is told to come back. As a connection carries
+/// With `tls`, every connection begins with its handshake. At most `connections_max` connections are served at a time; one more is told to come back. As a connection carries
 /// one request at a time, this bounds the requests too.
 ///
 /// # Errors
@@ -66,6 +67,7 @@ impl Stop {
 pub async fn serve(
     listener: TcpListener,
     connections_max: u32,
+    tls: Option<Arc<Tls>>,
     service: Arc<Service>,
     router: Router,
     stop: impl Future<Output = ()>,
@@ -94,14 +96,21 @@ pub async fn serve(
                 let connection = Connection { service: Arc::clone(&service), router: router.clone(), peer };
                 // Answers are small; waiting to fill a packet would only delay them.
                 let _ = stream.set_nodelay(true);
+                let tls = tls.clone();
                 tokio::spawn(async move {
-                    connection.serve(stream, stop).await;
+                    match tls {
+                        None => connection.serve(stream, stop).await,
+                        Some(tls) => serve_tls(&tls, connection, stream, stop).await,
+                    }
                     drop(open);
                 });
             }
             Err(_) => {
                 service.metrics.overloaded.fetch_add(1, Ordering::Relaxed);
-                if let Ok(permit) = Arc::clone(&door).try_acquire_owned() {
+                // Without a handshake there is no telling a client anything.
+                if tls.is_none()
+                    && let Ok(permit) = Arc::clone(&door).try_acquire_owned()
+                {
                     tokio::spawn(async move {
                         turn_away(stream).await;
                         drop(permit);
@@ -117,6 +126,17 @@ pub async fn serve(
         tracing::warn!("some connections were still busy and were closed");
     }
     Ok(())
+}
+
+async fn serve_tls(tls: &Tls, connection: Connection, stream: TcpStream, mut stop: Stop) {
+    let accepted = tokio::select! {
+        accepted = tls.accept(stream) => accepted,
+        () = stop.told() => return,
+    };
+    match accepted {
+        Ok(stream) => connection.serve(stream, stop).await,
+        Err(error) => tracing::debug!(%error, peer = %connection.peer, "no TLS connection was made"),
+    }
 }
 
 /// Counts a connection as long as it is there, however it ends.

@@ -20,5 +20,6 @@ pub mod node;
 pub mod poll;
 pub mod seed;
 pub mod server;
+pub mod tls;
 pub mod token;
 pub mod transcript;

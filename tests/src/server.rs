@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 use crate::http::Client;
 use crate::transcript::Transcript;
-use crate::{binaries, poll, token};
+use crate::{binaries, poll, tls, token};
 
 const OUTPUT: &str = "output.log";
 const ERRORS: &str = "errors.log";
@@ -30,6 +30,8 @@ pub struct Options {
     pub arguments: Vec<String>,
     /// The processor core to stay on.
     pub core: Option<usize>,
+    /// The certificate to trust when the arguments have the server use TLS.
+    pub trusted: Option<PathBuf>,
     /// Where to put the data, instead of the system's place for temporary files.
     pub place: Option<PathBuf>,
 }
@@ -174,7 +176,14 @@ impl Server {
         let deadline = Instant::now() + START_LIMIT;
         let client = self.anonymous();
         loop {
-            if client.get("/readyz").try_send().is_ok_and(|response| response.status == 200) {
+            let is_ready = match &self.options.trusted {
+                None => client.get("/readyz").try_send().is_ok_and(|response| response.status == 200),
+                Some(certificate) => {
+                    let url = format!("https://{}/readyz", self.address);
+                    tls::curl(certificate, &["--fail", &url]).status.success()
+                }
+            };
+            if is_ready {
                 return Ok(());
             }
             let exited = self.child.as_mut().and_then(|child| child.try_wait().ok().flatten());

@@ -27,5 +27,6 @@ mod permissions;
 mod portal;
 mod requests;
 mod revocation;
+mod tls;
 mod usage;
 mod verification;

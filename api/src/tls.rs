@@ -1,0 +1,186 @@
+//! TLS: the certificate and its key, read anew when their files change.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio_rustls::rustls::{self, ServerConfig};
+use tokio_rustls::server::TlsStream;
+use zeroize::Zeroizing;
+
+/// A handshake that takes longer is given up.
+const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often the files are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// What a TLS connection begins with: the type of a handshake record (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 22;
+
+/// A certificate or key that cannot be used; one line that names the file and says what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(String);
+
+/// The files of a certificate and its key, both PEM.
+#[derive(Debug, Clone)]
+pub struct TlsFiles {
+    /// The certificate, and after it those that lead from it to one that clients know.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Makes connections TLS connections, with the pair that was last read and found good.
+pub struct Tls {
+    files: TlsFiles,
+    config: watch::Sender<Arc<ServerConfig>>,
+    /// What the files held when they were last looked at, good or not.
+    seen: Mutex<Option<[u8; 32]>>,
+}
+
+impl Tls {
+    /// Reads the files.
+    ///
+    /// # Errors
+    /// When one cannot be read, or they are no pair.
+    pub fn open(files: TlsFiles) -> Result<Self, Error> {
+        let contents = Contents::read(&files)?;
+        let config = contents.config(&files)?;
+        let seen = Mutex::new(Some(contents.digest()));
+        Ok(Self { files, config: watch::Sender::new(config), seen })
+    }
+
+    /// Reads the files again. Connections that are open keep what they have. Blocks.
+    pub fn reload(&self) {
+        *self.seen() = None;
+        self.look();
+    }
+
+    /// Takes the files' contents when they have changed. A pair that is not good is told of once, and the one before stays.
+    fn look(&self) {
+        let contents = Contents::read(&self.files);
+        let digest = contents.as_ref().map_or_else(|error| Sha256::digest(&error.0).into(), Contents::digest);
+        if self.seen().replace(digest) == Some(digest) {
+            return;
+        }
+        match contents.and_then(|contents| contents.config(&self.files)) {
+            Ok(config) => {
+                self.config.send_replace(config);
+                tracing::info!(file = %self.files.certificate.display(), "new connections get the certificate as it is now");
+            }
+            Err(error) => tracing::error!(%error, "new connections still get the certificate from before"),
+        }
+    }
+
+    fn seen(&self) -> std::sync::MutexGuard<'_, Option<[u8; 32]>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Looks at the files again and again.
+    pub async fn follow_files(self: Arc<Self>) {
+        loop {
+            tokio::time::sleep(LOOK_INTERVAL).await;
+            let tls = Arc::clone(&self);
+            if tokio::task::spawn_blocking(move || tls.look()).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Makes a connection a TLS connection. To a client that speaks plain HTTP it says so.
+    ///
+    /// # Errors
+    /// When the handshake fails or takes too long.
+    pub async fn accept(&self, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+        let config = Arc::clone(&self.config.borrow());
+        let accepting = async {
+            let mut first = [HANDSHAKE];
+            stream.peek(&mut first).await?;
+            if first != [HANDSHAKE] {
+                refuse_plain(&mut stream).await?;
+                return Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak TLS"));
+            }
+            tokio_rustls::TlsAcceptor::from(config).accept(stream).await
+        };
+        tokio::time::timeout(HANDSHAKE_TIME_MAX, accepting).await?
+    }
+}
+
+async fn refuse_plain(stream: &mut TcpStream) -> io::Result<()> {
+    const BODY: &str = "This port speaks TLS: use https:// instead of http://\n";
+    let answer = format!(
+        "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{BODY}",
+        BODY.len()
+    );
+    stream.write_all(answer.as_bytes()).await?;
+    stream.shutdown().await
+}
+
+/// What the files held at one time.
+struct Contents {
+    certificate: Vec<u8>,
+    key: Zeroizing<Vec<u8>>,
+}
+
+impl Contents {
+    fn read(files: &TlsFiles) -> Result<Self, Error> {
+        let read = |path: &Path| {
+            let advice = "check the path, its owner and its permissions";
+            fs::read(path)
+                .map_err(|error| Error(format!("{}: cannot be read: {error}; {advice}", path.display())))
+        };
+        Ok(Self { certificate: read(&files.certificate)?, key: Zeroizing::new(read(&files.key)?) })
+    }
+
+    fn digest(&self) -> [u8; 32] {
+        let mut hasher = Sha256::new();
+        for part in [&self.certificate, &*self.key] {
+            hasher.update((part.len() as u64).to_be_bytes());
+            hasher.update(part);
+        }
+        hasher.finalize().into()
+    }
+
+    fn config(&self, files: &TlsFiles) -> Result<Arc<ServerConfig>, Error> {
+        let (certificate, key) = (files.certificate.display(), files.key.display());
+        let chain = CertificateDer::pem_slice_iter(&self.certificate).collect::<Result<Vec<_>, _>>();
+        let chain = chain
+            .map_err(|error| Error(format!("{certificate}: not PEM: {error}; give a certificate in PEM")))?;
+        if chain.is_empty() {
+            return Err(Error(format!(
+                "{certificate}: no certificate in it; give one that begins with -----BEGIN CERTIFICATE-----"
+            )));
+        }
+        let private_key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| match error {
+            pem::Error::NoItemsFound => Error(format!(
+                "{key}: no private key in it; give one without a passphrase that begins with -----BEGIN PRIVATE KEY-----"
+            )),
+            error => Error(format!("{key}: not PEM: {error}; give a private key in PEM")),
+        })?;
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| Error(error.to_string()))?
+            .with_no_client_auth()
+            .with_single_cert(chain, private_key);
+        let mut config = config.map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => Error(format!(
+                "{key}: not the key of the certificate in {certificate}; give the two that belong together"
+            )),
+            rustls::Error::InvalidCertificate(error) => {
+                Error(format!("{certificate}: not a certificate that can be used: {error}"))
+            }
+            error => Error(format!("{key}: not a key that can be used: {error}")),
+        })?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+}

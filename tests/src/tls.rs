@@ -1,0 +1,59 @@
+//! Certificates made with openssl, and a client that checks them: curl.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A self-signed certificate for 127.0.0.1 and localhost, and its key, in a directory.
+#[derive(Debug, Clone)]
+pub struct Pair {
+    /// The certificate, which is also what a client must trust.
+    pub certificate: PathBuf,
+    /// The private key.
+    pub key: PathBuf,
+}
+
+impl Pair {
+    /// Makes a new pair in files that begin with `name`.
+    ///
+    /// # Panics
+    /// When openssl is not installed.
+    #[must_use]
+    pub fn make(directory: &Path, name: &str) -> Self {
+        let pair = Self {
+            certificate: directory.join(format!("{name}-cert.pem")),
+            key: directory.join(format!("{name}-key.pem")),
+        };
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
+            .args(["-days", "2", "-subj", "/CN=localhost"])
+            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout"])
+            .arg(&pair.key)
+            .arg("-out")
+            .arg(&pair.certificate)
+            .output()
+            .expect("openssl is not installed: run tests/tools-install.sh test");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        pair
+    }
+
+    /// The arguments that have the service use it.
+    #[must_use]
+    pub fn arguments(&self) -> Vec<String> {
+        let [certificate, key] = [&self.certificate, &self.key].map(|path| path.display().to_string());
+        vec!["--tls-cert".into(), certificate, "--tls-key".into(), key]
+    }
+}
+
+/// Runs curl, which trusts `certificate` only.
+///
+/// # Panics
+/// When curl is not installed.
+#[must_use]
+pub fn curl(certificate: &Path, arguments: &[&str]) -> Output {
+    Command::new("curl")
+        .args(["--silent", "--show-error", "--max-time", "20", "--cacert"])
+        .arg(certificate)
+        .args(arguments)
+        .output()
+        .expect("curl is not installed: run tests/tools-install.sh test")
+}
