@@ -1,5 +1,6 @@
 //! Who may make which call: the one table of calls and permissions. [`Caller`](crate::caller::Caller) looks here before a
 //! call is carried out, docs/permissions.md is written from it, and so is what the OpenAPI document says of each call.
+//! The calls of other services ([`compat`]) have their rows beside them.
 //! What the roles of people allow stands in [`keyledger_engine::role`].
 
 use std::fmt::Write;
@@ -8,6 +9,7 @@ use http::Method;
 use keyledger_engine::role::Role;
 use keyledger_engine::root_key::Permission;
 
+use crate::compat;
 use crate::principal::Principal;
 use crate::problem::{Code, Problem};
 
@@ -96,7 +98,8 @@ impl Access {
     /// Who may make a call; none for a call that is not in the table.
     #[must_use]
     pub fn to(method: &Method, path: &str) -> Option<Self> {
-        let row = |method: &str| CALLS.iter().find(|row| row.0 == method && row.1 == path);
+        let rows = || CALLS.iter().chain(compat::CALLS.iter().copied().flatten());
+        let row = |method: &str| rows().find(|row| row.0 == method && row.1 == path);
         // A HEAD that has no row of its own is answered by the GET.
         let row = row(method.as_str()).or_else(|| row("GET").filter(|_| method == Method::HEAD));
         row.map(|row| row.2)

@@ -13,6 +13,7 @@ use utoipa::openapi::security::{
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::access::{Access, CALLS};
+use crate::compat::{self, Compat};
 use crate::problem::{Code, Problem};
 use crate::routes;
 use crate::service::Service;
@@ -128,13 +129,14 @@ fn one_operation_id_each(document: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// The router of the service.
+/// The router of the service, with the calls of other services that it answers too.
 ///
 /// # Errors
 /// When the OpenAPI document cannot be written as JSON.
-pub fn router(service: Arc<Service>) -> Result<Router, serde_json::Error> {
+pub fn router(service: Arc<Service>, compat: &[Compat]) -> Result<Router, serde_json::Error> {
     let (router, document) = calls();
     let router = router
+        .merge(compat::router(compat))
         .merge(routes::reference::router(&document)?)
         .fallback(|| async { Problem::of(Code::NotFound).into_response() });
     Ok(router.layer(axum::middleware::from_fn(note_route)).with_state(service))

@@ -8,7 +8,8 @@
 //! * [`access`]: who may make which call.
 //! * [`principal`], [`origin`], [`access_token`], [`signing_keys`], [`session_cookie`]: who calls, from where, and how
 //!   they prove it.
-//! * [`caller`], [`body`], [`query`], [`precondition`], [`idempotency`]: what calls share.
+//! * [`compat`]: the calls of other key services, translated.
+//! * [`caller`], [`body`], [`query`], [`precondition`], [`idempotency`], [`issuing`]: what calls share.
 //! * [`problem`]: every error's status and code.
 //! * [`housekeeper`]: what Keyledger does without being asked.
 
@@ -19,6 +20,7 @@ pub mod app;
 pub mod body;
 pub mod caller;
 pub mod command;
+pub mod compat;
 pub mod connection;
 pub mod credential;
 pub mod data_directory;
@@ -26,6 +28,7 @@ pub mod event_stream;
 pub mod fast_path;
 pub mod housekeeper;
 pub mod idempotency;
+pub mod issuing;
 pub mod logging;
 pub mod metrics;
 pub mod origin;

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
+use keyledger_api::compat::Compat;
 use keyledger_api::data_directory::DataDirectory;
 use keyledger_api::logging::{self, LogFormat};
 use keyledger_api::origin::{ForwardedHeader, TrustedProxies};
@@ -88,6 +89,9 @@ struct Serve {
     /// The header in which they tell it.
     #[arg(long, env = "KEYLEDGER_FORWARDED_HEADER", value_enum, default_value = "x-forwarded-for")]
     forwarded_header: ForwardedHeader,
+    /// Other services whose calls are answered too, with commas between them.
+    #[arg(long, env = "KEYLEDGER_COMPAT", value_enum, value_delimiter = ',', value_name = "SERVICE")]
+    compat: Vec<Compat>,
     /// How the log's lines look.
     #[arg(long, env = "KEYLEDGER_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
@@ -207,7 +211,7 @@ fn run_service(serve: Serve) -> Outcome {
     )?;
     out.flush()?;
 
-    let router = app::router(Arc::clone(&service))?;
+    let router = app::router(Arc::clone(&service), &serve.compat)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
     let serving = runtime.block_on(async {
         let reloading = tokio::spawn(reload_on_signal(Arc::clone(&service), tls.clone()));

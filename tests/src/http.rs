@@ -175,6 +175,8 @@ impl Request<'_> {
                     | "/v1/portal-sessions"
                     | "/portal/session"
                     | "/oauth2/token"
+                    | "/v2/partner/api_keys"
+                    | "/v1/organizations/api_keys"
             ) || path.ends_with("/rotate")
                 || path.ends_with("/rotate-secret"))
     }

@@ -15,6 +15,7 @@ mod crash;
 mod data_directory;
 mod expiry;
 mod gateway;
+mod kintsugi;
 mod large_organizations;
 mod lifecycle;
 mod list;

@@ -8,9 +8,9 @@ use http::{HeaderMap, StatusCode};
 use keyledger_engine::api::Api;
 use keyledger_engine::id::{ApiId, KeyId, OrganizationId};
 use keyledger_engine::key::{
-    CreateKey, EditKey, Environment, ExpiryPreset, Key, KeyCommand, Owner, OwnerKind, RevocationReason,
+    EditKey, Environment, ExpiryPreset, Key, KeyCommand, Owner, OwnerKind, RevocationReason,
 };
-use keyledger_engine::ledger::{Aggregate, Command, Committed};
+use keyledger_engine::ledger::{Aggregate, Command};
 use keyledger_engine::log;
 use keyledger_engine::position::Position;
 use keyledger_engine::record::StreamId;
@@ -26,7 +26,8 @@ use utoipa_axum::routes;
 
 use crate::body::{Checks, Field, Json, number, parsed, set, text};
 use crate::caller::Caller;
-use crate::command::{Outcome, execute, outcome};
+use crate::command::{Outcome, execute};
+use crate::issuing::{NewKey, issue, key_outcome};
 use crate::precondition::reach_min_position;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::PathId;
@@ -154,15 +155,7 @@ async fn create(
         return Err(Problem::of(Code::OrganizationNotFound));
     }
     let (owner, user_id) = owner_for(&caller, owner, user_id)?;
-
-    let prefix = api_id
-        .and_then(|id| service.index.api(id))
-        .map_or_else(TokenPrefix::default, |api| api.token_prefix.clone());
-    let mut randomness = service.randomness();
-    let id = KeyId::generate(now, &mut randomness).map_err(|error| Problem::internal(&error))?;
-    let token =
-        Token::generate(&prefix, environment, &mut randomness).map_err(|error| Problem::internal(&error))?;
-    let command = CreateKey {
+    let new = NewKey {
         organization_id,
         api_id,
         owner,
@@ -173,14 +166,10 @@ async fn create(
         environment,
         scopes: scopes.unwrap_or_default(),
         expires_at: expires_at.or_else(|| preset.and_then(|preset| preset.expires_at(now))),
-        digest: token.digest(),
-        hint: token.hint(),
     };
-    let command = Command::Key(id, KeyCommand::Create(Box::new(command)));
-    let committed = execute(&service, &caller, &headers, Some(("POST /v1/keys", &bytes)), command)
-        .await
-        .map_err(unknown_in_body)?;
-    let Outcome { object, version, position, time, replayed } = key_outcome(committed)?;
+    let issued = issue(&service, &caller, &headers, ("POST /v1/keys", &bytes), new).await;
+    let (outcome, token) = issued.map_err(unknown_in_body)?;
+    let Outcome { object, version, position, time, replayed } = outcome;
     let shown = KeyWithToken { key: KeyView::of(&object, time), token: (!replayed).then(|| token.expose()) };
     Reply::at(position)
         .status(StatusCode::CREATED)
@@ -279,17 +268,6 @@ fn unknown_in_body(problem: Problem) -> Problem {
         Code::ApiNotFound | Code::ApiDeleted => Problem::field("/api_id", problem.detail),
         _ => problem,
     }
-}
-
-/// Takes the key out of what a command led to.
-fn key_outcome(committed: Committed) -> Result<Outcome<Key>, Problem> {
-    outcome(committed, |aggregate| match aggregate {
-        Aggregate::Key(key) => {
-            let version = key.version;
-            Some((key, version))
-        }
-        _ => None,
-    })
 }
 
 /// Reads a key from the log, whatever its state, for a caller who may see it.

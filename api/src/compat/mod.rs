@@ -1,0 +1,28 @@
+//! The calls of other key services, in their own words, so that their clients go on working. Each is a thin translation
+//! onto the commands that Keyledger's own calls issue: no rule lives here. All of them are off unless `--compat` names them.
+
+mod kintsugi;
+
+use std::sync::Arc;
+
+use axum::Router;
+
+use crate::access::Access;
+use crate::service::Service;
+
+/// Who may make which of these calls.
+pub const CALLS: &[&[(&str, &str, Access)]] = &[kintsugi::CALLS];
+
+/// Another service whose calls can be answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Compat {
+    /// Kintsugi's partner and organization keys: docs/compat-kintsugi.md.
+    Kintsugi,
+}
+
+/// The calls of the services named.
+pub fn router(services: &[Compat]) -> Router<Arc<Service>> {
+    services.iter().fold(Router::new(), |router, service| match service {
+        Compat::Kintsugi => router.merge(kintsugi::router()),
+    })
+}

@@ -1,0 +1,96 @@
+//! Issuing a key: what every call that makes one does once its body is read.
+
+use std::sync::Arc;
+
+use http::HeaderMap;
+use keyledger_engine::id::{ApiId, KeyId, OrganizationId};
+use keyledger_engine::key::{CreateKey, Environment, Key, KeyCommand, Owner};
+use keyledger_engine::ledger::{Aggregate, Command, Committed};
+use keyledger_engine::text::{Description, Metadata, Name, Scope, UserId};
+use keyledger_engine::time::Timestamp;
+use keyledger_engine::token::{Token, TokenPrefix};
+
+use crate::caller::Caller;
+use crate::command::{Outcome, execute, outcome};
+use crate::problem::{Code, Problem};
+use crate::service::Service;
+
+/// A key that is asked for: all of it but what is drawn at random.
+pub struct NewKey {
+    /// The organization it is to belong to.
+    pub organization_id: OrganizationId,
+    /// The API it is for.
+    pub api_id: Option<ApiId>,
+    /// Whom it is for.
+    pub owner: Owner,
+    /// The user it is to belong to.
+    pub user_id: Option<UserId>,
+    /// What people call it.
+    pub name: Option<Name>,
+    /// What it is for.
+    pub description: Option<Description>,
+    /// What the caller attaches.
+    pub metadata: Option<Metadata>,
+    /// Where it is valid.
+    pub environment: Environment,
+    /// What it may do.
+    pub scopes: Vec<Scope>,
+    /// When it ends.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Issues a key for a caller who may. `name` is what an `Idempotency-Key` is bound to. The token is a new one also when
+/// the call repeats an earlier one: then it is nobody's, and not to be shown.
+///
+/// # Errors
+/// `organization_not_found` for an organization that the caller may not see, and whatever refuses the command.
+pub async fn issue(
+    service: &Arc<Service>,
+    caller: &Caller,
+    headers: &HeaderMap,
+    name: (&str, &[u8]),
+    new: NewKey,
+) -> Result<(Outcome<Key>, Token), Problem> {
+    if !caller.sees(&new.organization_id) {
+        return Err(Problem::of(Code::OrganizationNotFound));
+    }
+    let prefix = new
+        .api_id
+        .and_then(|id| service.index.api(id))
+        .map_or_else(TokenPrefix::default, |api| api.token_prefix.clone());
+    let mut randomness = service.randomness();
+    let internal = |error| Problem::internal(&error);
+    let id = KeyId::generate(service.now(), &mut randomness).map_err(internal)?;
+    let token = Token::generate(&prefix, new.environment, &mut randomness).map_err(internal)?;
+    let command = CreateKey {
+        organization_id: new.organization_id,
+        api_id: new.api_id,
+        owner: new.owner,
+        user_id: new.user_id,
+        name: new.name,
+        description: new.description,
+        metadata: new.metadata,
+        environment: new.environment,
+        scopes: new.scopes,
+        expires_at: new.expires_at,
+        digest: token.digest(),
+        hint: token.hint(),
+    };
+    let command = Command::Key(id, KeyCommand::Create(Box::new(command)));
+    let committed = execute(service, caller, headers, Some(name), command).await?;
+    Ok((key_outcome(committed)?, token))
+}
+
+/// Takes the key out of what a command led to.
+///
+/// # Errors
+/// `internal`, should the command have led to another kind of object.
+pub fn key_outcome(committed: Committed) -> Result<Outcome<Key>, Problem> {
+    outcome(committed, |aggregate| match aggregate {
+        Aggregate::Key(key) => {
+            let version = key.version;
+            Some((key, version))
+        }
+        _ => None,
+    })
+}
