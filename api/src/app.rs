@@ -51,6 +51,7 @@ pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
         .merge(routes::keys::router())
         .merge(routes::key_list::router())
+        .merge(routes::self_revocation::router())
         .merge(routes::verification::router())
         .merge(routes::forward_auth::router())
         .merge(routes::usage::router())
@@ -98,7 +99,9 @@ fn say_who_may(document: &mut utoipa::openapi::OpenApi) {
                 Access::PortalSession => &["portal_session"],
                 Access::Needs(_) | Access::NeedsUnbound(_) => &["bearer", "x_api_key", "portal_session"],
             };
-            let requirements = schemes.iter().map(|scheme| SecurityRequirement::new(*scheme, needed.clone()));
+            let also = (path == "/oauth2/introspect").then_some("client");
+            let schemes = schemes.iter().copied().chain(also);
+            let requirements = schemes.map(|scheme| SecurityRequirement::new(scheme, needed.clone()));
             operation.security = Some(requirements.collect());
         }
     }

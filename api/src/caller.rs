@@ -6,12 +6,15 @@ use axum::extract::{FromRequestParts, MatchedPath};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, header};
 use keyledger_engine::actor::Actor;
+use keyledger_engine::application::Application;
 use keyledger_engine::id::OrganizationId;
 use keyledger_engine::key::Key;
 use keyledger_engine::root_key::Permission;
 use keyledger_engine::text::UserId;
+use keyledger_engine::time::Timestamp;
 
 use crate::access::Access;
+use crate::access_token::Claims;
 use crate::origin;
 use crate::principal::Principal;
 use crate::problem::{Code, Problem};
@@ -109,10 +112,21 @@ pub fn authenticate_token(service: &Service, token: &str) -> Option<Arc<Principa
     if let Some(root_key) = service.index.authenticate_root_key(token) {
         return Some(Arc::new(Principal::of_root_key(&root_key)));
     }
-    let claims = service.access_tokens.check(token, service.now())?;
+    let (application, claims) = access_token_holder(service, token, service.now())?;
+    Some(Arc::new(Principal::of_application(&application, &claims.scope, claims.expires_at)))
+}
+
+/// The application that an access token was given to, and what the token says; none when the token is not good, or the
+/// application has ended or has got another secret since.
+#[must_use]
+pub fn access_token_holder(
+    service: &Service,
+    token: &str,
+    now: Timestamp,
+) -> Option<(Arc<Application>, Arc<Claims>)> {
+    let claims = service.access_tokens.check(token, now)?;
     let application = service.index.active_application(claims.application_id)?;
-    let principal = Principal::of_application(&application, &claims.scope, claims.expires_at);
-    (application.secret_version == claims.secret_version).then(|| Arc::new(principal))
+    (application.secret_version == claims.secret_version).then_some((application, claims))
 }
 
 /// Why nobody was found behind a credential: the credential, or an index that knows nobody any more.

@@ -14,7 +14,6 @@ use http::{HeaderValue, Request, StatusCode, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use keyledger_projections::usage::Address;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::activity::{Activity, NotedStream};
@@ -71,8 +70,7 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let from = Address::of(Some(self.peer.ip()));
-        match answer_verifications(&mut stream, &self.service, from, stop.told()).await? {
+        match answer_verifications(&mut stream, &self.service, self.peer.ip(), stop.told()).await? {
             Next::Closed => return Ok(()),
             Next::HandOver(unread) => stream.put_back(unread),
         }

@@ -8,10 +8,11 @@
 //! the same bounds between requests.
 
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Buf, BytesMut};
-use http::{HeaderName, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use keyledger_engine::time::Timestamp;
 use keyledger_projections::usage::Address;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -41,21 +42,21 @@ pub enum Next {
     HandOver(BytesMut),
 }
 
-/// Answers plain verifications, asked for from an address, until something else comes, the other side closes, or `stop` resolves.
+/// Answers plain verifications, asked for by `peer`, until something else comes, the other side closes, or `stop` resolves.
 ///
 /// # Errors
 /// When the connection breaks.
 pub async fn answer_verifications<S>(
     stream: &mut S,
     service: &Service,
-    from: Address,
+    peer: IpAddr,
     stop: impl Future<Output = ()>,
 ) -> io::Result<Next>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut stop = std::pin::pin!(stop);
-    let mut verifier = Verifier::new(service, from);
+    let mut verifier = Verifier::new(service, peer);
     let mut unread = BytesMut::with_capacity(REQUEST_LEN_MAX);
     loop {
         match verifier.answer(&unread) {
@@ -101,7 +102,9 @@ enum Answer {
 /// What the requests of one connection share.
 struct Verifier<'a> {
     service: &'a Service,
-    from: Address,
+    peer: IpAddr,
+    /// The other side tells for whom it asks, and is believed.
+    is_proxy: bool,
     credential: LastCredential,
     date: Date,
     body: Vec<u8>,
@@ -109,10 +112,11 @@ struct Verifier<'a> {
 }
 
 impl<'a> Verifier<'a> {
-    fn new(service: &'a Service, from: Address) -> Self {
+    fn new(service: &'a Service, peer: IpAddr) -> Self {
         Self {
             service,
-            from,
+            peer,
+            is_proxy: service.trusted_proxies.trusts(peer.to_canonical()),
             credential: LastCredential::default(),
             date: Date::default(),
             body: Vec::with_capacity(ANSWER_LEN),
@@ -136,19 +140,33 @@ impl<'a> Verifier<'a> {
             return Answer::Other;
         }
         let Some(body) = unread.get(START.len() + head_len..read_len) else { return Answer::Incomplete };
-        match self.verify(&head, body) {
+        let from = if self.is_proxy { self.client(headers) } else { self.peer };
+        match self.verify(&head, body, from) {
             Some(()) => Answer::Ready { read_len, close: head.close },
             None => Answer::Other,
         }
     }
 
+    /// For whom a trusted proxy asks.
+    fn client(&self, headers: &[httparse::Header<'_>]) -> IpAddr {
+        let read = |header: &httparse::Header<'_>| {
+            let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
+            Some((name, HeaderValue::from_bytes(header.value).ok()?))
+        };
+        let mut all = HeaderMap::new();
+        for (name, value) in headers.iter().filter_map(read) {
+            all.append(name, value);
+        }
+        self.service.trusted_proxies.client(self.peer, &all)
+    }
+
     /// Writes the answer; none when the request is not to be answered with a verdict, or is said in other words.
-    fn verify(&mut self, head: &Head<'_>, body: &[u8]) -> Option<()> {
+    fn verify(&mut self, head: &Head<'_>, body: &[u8], from: IpAddr) -> Option<()> {
         let (name, value) = &head.credential;
         let now = self.service.now();
         let caller = self.credential.authenticate(self.service, name, value, now)?;
         self.body.clear();
-        let occasion = Occasion { now, from: self.from };
+        let occasion = Occasion { now, from: Address::of(Some(from)) };
         let position = verify::write_plain_verdict(self.service, caller, body, occasion, &mut self.body)?;
         self.service.metrics.answered(StatusCode::OK);
         let answer = &mut self.answer;

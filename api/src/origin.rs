@@ -49,7 +49,9 @@ impl TrustedProxies {
         client
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether an address is that of a trusted proxy.
+    #[must_use]
+    pub fn trusts(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address))
     }
 
@@ -84,15 +86,21 @@ fn address_of(text: &str) -> Option<IpAddr> {
     address.ok().map(|address| address.to_canonical())
 }
 
+/// The address that a request came from.
+#[must_use]
+pub fn address(service: &Service, parts: &Parts) -> Option<IpAddr> {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>()?.0.ip();
+    Some(service.trusted_proxies.client(peer, &parts.headers))
+}
+
 /// The actor of a request, as the log is to name them.
 #[must_use]
 pub fn actor(service: &Service, parts: &Parts, kind: ActorKind, id: &str) -> Actor {
-    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
     let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     Actor {
         kind,
         id: id.into(),
-        ip: peer.map(|peer| service.trusted_proxies.client(peer, &parts.headers)),
+        ip: address(service, parts),
         user_agent: user_agent.map(Actor::clip_user_agent),
     }
 }

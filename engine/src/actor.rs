@@ -17,16 +17,19 @@ pub enum ActorKind {
     PortalSession,
     /// A person whom an OpenID Connect provider vouches for.
     User,
+    /// Whoever has a key, about that key.
+    Key,
 }
 
 impl ActorKind {
     /// All kinds with their stored number and their name.
-    const TABLE: [(Self, u8, &'static str); 5] = [
+    const TABLE: [(Self, u8, &'static str); 6] = [
         (Self::System, 0, "system"),
         (Self::RootKey, 1, "root_key"),
         (Self::Application, 2, "application"),
         (Self::PortalSession, 3, "portal_session"),
         (Self::User, 4, "user"),
+        (Self::Key, 5, "key"),
     ];
 }
 

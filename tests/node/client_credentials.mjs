@@ -1,6 +1,6 @@
 // Obtains an access token as an outside client does: openid-client finds the token endpoint by discovery (RFC 8414) and
 // asks for a token; jose checks the token with the keys that the metadata names. Reads what to do as JSON from standard
-// input, and writes the token and its claims as JSON.
+// input, and writes the token, its claims and what introspection says of it as JSON.
 import { createRemoteJWKSet, jwtVerify } from 'jose'
 import * as oauth from 'openid-client'
 
@@ -24,7 +24,8 @@ try {
     typ: 'at+jwt',
     algorithms: metadata.access_token_signing_alg_values_supported,
   })
-  console.log(JSON.stringify({ granted, header: checked.protectedHeader, claims: checked.payload }))
+  const introspection = input.introspect ? await oauth.tokenIntrospection(configuration, granted.access_token) : null
+  console.log(JSON.stringify({ granted, header: checked.protectedHeader, claims: checked.payload, introspection }))
 } catch (error) {
   console.log(JSON.stringify({ error: error.error ?? error.code ?? String(error), status: error.status }))
 }

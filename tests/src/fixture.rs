@@ -190,6 +190,17 @@ pub fn events(client: &Client, id: &str) -> Vec<Value> {
     page["data"].as_array().expect("a page has data").clone()
 }
 
+/// All events of whatever has an id, oldest first, as of an answer's position.
+#[track_caller]
+#[must_use]
+pub fn trail(client: &Client, id: &str, answer: &Response) -> Vec<Value> {
+    let position = answer.position().to_string();
+    let page =
+        client.get("/v1/events?limit=200").header("keyledger-min-position", &position).expect(200).json();
+    let events = page["data"].as_array().expect("a page has data");
+    events.iter().filter(|event| event["stream"]["id"] == id).cloned().collect()
+}
+
 /// The types of events, in order.
 #[must_use]
 pub fn types(events: &[Value]) -> Vec<&str> {

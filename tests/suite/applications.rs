@@ -4,7 +4,9 @@ use std::process::Command;
 use std::time::Duration;
 
 use keyledger_tests::binaries;
-use keyledger_tests::fixture::{access_token, application, key, organization, root_key, text, token_request};
+use keyledger_tests::fixture::{
+    access_token, application, key, organization, root_key, text, token_request, trail, types,
+};
 use keyledger_tests::http::Client;
 use keyledger_tests::poll;
 use keyledger_tests::server::{Options, Server};
@@ -45,18 +47,15 @@ fn an_application_lives_and_leaves_a_trail() {
 
     let rotated = client.post(&format!("{path}/rotate-secret"), &json!({})).expect(200).json();
     assert_ne!(text(&rotated["client_secret"]), secret);
-    client.delete(&path).expect(204);
+    let deleted = client.delete(&path).expect(204);
     assert_eq!(client.delete(&path).expect(410).code(), "application_deleted");
     assert_eq!(client.patch(&path, &edit).expect(410).code(), "application_deleted");
     assert_eq!(client.get(&path).expect(200).json()["status"], "deleted");
     assert_eq!(client.get("/v1/applications/app_x").expect(404).code(), "application_not_found");
 
-    let page = client.get("/v1/events?limit=200").expect(200).json();
-    let events: Vec<&Value> =
-        page["data"].as_array().unwrap().iter().filter(|it| it["stream"]["id"] == json!(id)).collect();
-    let types: Vec<&str> = events.iter().map(|it| it["type"].as_str().unwrap()).collect();
+    let events = trail(&client, &id, &deleted);
     assert_eq!(
-        types,
+        types(&events),
         [
             "ApplicationCreated",
             "ApplicationRenamed",

@@ -15,7 +15,7 @@ fn issuer(client: &Client) -> String {
 fn obtain(client: &Client, id: &str, secret: &str, method: &str, parameters: &Value) -> Value {
     let input = json!({
         "issuer": issuer(client), "client_id": id, "client_secret": secret, "method": method,
-        "parameters": parameters,
+        "parameters": parameters, "introspect": parameters.get("scope").is_none(),
     });
     node::run("client_credentials.mjs", &input)
 }
@@ -46,6 +46,15 @@ fn an_outside_library_obtains_a_token_by_discovery() {
         assert_eq!(obtained["granted"]["token_type"], "bearer");
         assert_eq!(obtained["granted"]["expires_in"], 900);
         let token = text(&obtained["granted"]["access_token"]);
+        if parameters.get("scope").is_none() {
+            let introspection = &obtained["introspection"];
+            assert_eq!(
+                (&introspection["active"], &introspection["scope"]),
+                (&json!(true), &json!(scope)),
+                "{obtained}"
+            );
+            assert_eq!(introspection["client_id"], json!(app.id));
+        }
         server.transcript().issue(&token);
         client.with_token(&token).get("/v1/keys").expect(200);
         client.anonymous().get("/v1/keys").header("x-api-key", &token).expect(200);

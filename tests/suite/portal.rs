@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use keyledger_tests::fixture::{
-    code, events, follow, issued, key, key_body, organization, portal_link, signed_in, text, types,
+    code, events, follow, issued, key, key_body, organization, portal_link, signed_in, text, trail, types,
 };
 use keyledger_tests::poll;
 use keyledger_tests::server::{Options, Server};
@@ -80,12 +80,9 @@ fn a_link_lets_one_person_in_once() {
     session.get("/v1/keys").expect(401);
     let shown = client.get(&format!("/v1/portal-sessions/{id}")).expect(200).json();
     assert_eq!(shown["status"], "ended");
-    let page = client.get("/v1/events?limit=200").expect(200).json();
-    let trail: Vec<&Value> =
-        page["data"].as_array().unwrap().iter().filter(|it| it["stream"]["id"] == json!(id)).collect();
+    let trail = trail(&client, &id, &signed_out);
     let kinds: Vec<&str> = trail.iter().map(|it| it["actor"]["kind"].as_str().unwrap()).collect();
-    let names: Vec<&str> = trail.iter().map(|it| it["type"].as_str().unwrap()).collect();
-    assert_eq!(names, ["PortalSessionCreated", "PortalSessionStarted", "PortalSessionEnded"]);
+    assert_eq!(types(&trail), ["PortalSessionCreated", "PortalSessionStarted", "PortalSessionEnded"]);
     assert_eq!(kinds, ["root_key", "portal_session", "portal_session"]);
     assert_eq!(trail[2]["data"], json!({ "reason": "signed_out" }));
 }
@@ -312,12 +309,24 @@ fn a_proxy_is_believed_only_when_it_is_trusted() {
     {
         let client = server.client();
         let body = json!({ "kind": "paid" });
-        client
+        let created = client
             .post("/v1/organizations", &body)
             .header("x-forwarded-for", forwarded)
             .header("forwarded", "for=203.0.113.9, for=\"[2001:db8::7]:4711\"")
             .expect(201);
-        let page = client.get("/v1/events?type=OrganizationCreated").expect(200).json();
-        assert_eq!(page["data"][0]["actor"]["ip"], expected);
+        let id = text(&created.json()["id"]);
+        assert_eq!(trail(&client, &id, &created)[0]["actor"]["ip"], expected);
+        // Verifications are counted for the same address, whichever way they are answered.
+        let issued = key(&client, &id, json!({}));
+        client
+            .post("/v1/keys/verify", &json!({ "token": issued.token }))
+            .header("x-forwarded-for", forwarded)
+            .header("forwarded", "for=203.0.113.9, for=\"[2001:db8::7]:4711\"")
+            .expect(200);
+        let usage = poll::until("the verification to be counted", Duration::from_secs(10), || {
+            let usage = client.get(&issued.path("/usage")).expect(200).json();
+            Some(usage).filter(|usage| !usage["last_verified_ip"].is_null())
+        });
+        assert_eq!(usage["last_verified_ip"], expected);
     }
 }

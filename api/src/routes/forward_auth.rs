@@ -115,7 +115,11 @@ async fn judge(
     };
     let now = service.now();
     Ok(service.index.verify(token, &question, now, |verdict| {
-        service.verified(&verdict, now, Address::of(Some(peer.ip())));
+        service.verified(
+            &verdict,
+            now,
+            Address::of(Some(service.trusted_proxies.client(peer.ip(), headers))),
+        );
         let mut response = match (verdict.code, verdict.key) {
             (Verified::Valid, Some(key)) => admission(key, verdict.client_id),
             (code, _) => refusal(code.as_str(), status_of(code)),

@@ -13,6 +13,7 @@ pub mod portal;
 pub mod portal_sessions;
 pub mod reference;
 pub mod root_keys;
+pub mod self_revocation;
 pub mod status;
 pub mod usage;
 pub mod verification;

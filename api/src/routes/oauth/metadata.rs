@@ -27,6 +27,10 @@ struct AuthorizationServer {
     issuer: String,
     /// Where access tokens are got.
     token_endpoint: String,
+    /// Where tokens are asked about.
+    introspection_endpoint: String,
+    /// How an application may show its secret there; a bearer token is good there too.
+    introspection_endpoint_auth_methods_supported: [&'static str; 2],
     /// Where the public keys are.
     jwks_uri: String,
     /// What a token may be got for.
@@ -51,6 +55,8 @@ pub(super) async fn authorization_server(State(service): State<Arc<Service>>) ->
     let metadata = AuthorizationServer {
         issuer: issuer.into(),
         token_endpoint: format!("{issuer}/oauth2/token"),
+        introspection_endpoint: format!("{issuer}/oauth2/introspect"),
+        introspection_endpoint_auth_methods_supported: ["client_secret_basic", "client_secret_post"],
         jwks_uri: format!("{issuer}/.well-known/jwks.json"),
         scopes_supported: Permission::names().collect(),
         response_types_supported: [],

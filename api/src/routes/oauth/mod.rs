@@ -3,6 +3,7 @@
 mod client;
 mod error;
 mod form;
+mod introspection;
 mod metadata;
 mod token;
 
@@ -17,6 +18,7 @@ use crate::service::Service;
 pub fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new()
         .routes(routes!(token::token))
+        .routes(routes!(introspection::introspect))
         .routes(routes!(metadata::authorization_server))
         .routes(routes!(metadata::jwks))
 }

@@ -1,0 +1,191 @@
+//! Introspection (RFC 7662): is this token good, asked in the words of OAuth 2.0. It knows keys' tokens and access tokens.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, Method, header};
+use keyledger_engine::id::{KeyId, OrganizationId};
+use keyledger_engine::root_key::Permission;
+use keyledger_engine::time::Timestamp;
+use keyledger_projections::usage::Address;
+use keyledger_projections::verification::{Code, Question, Verdict};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::client;
+use super::error::{ErrorBody, OAuthError};
+use super::form::Form;
+use crate::access::Access;
+use crate::caller::{Caller, access_token_holder};
+use crate::origin;
+use crate::principal::Principal;
+use crate::problem::Problem;
+use crate::service::Service;
+
+const PATH: &str = "/oauth2/introspect";
+
+/// A token to ask about.
+#[derive(ToSchema)]
+#[schema(as = IntrospectionRequest)]
+#[allow(dead_code, reason = "describes the form; Form reads it")]
+struct IntrospectionRequest {
+    /// The token of a key, or an access token.
+    token: String,
+    /// Is not needed.
+    token_type_hint: Option<String>,
+}
+
+/// What there is to say of a token; only `active` when it is not good.
+#[derive(Serialize, ToSchema, Default)]
+#[schema(as = Introspection)]
+struct Introspection {
+    /// Whether the token is good.
+    active: bool,
+    /// What it allows, with spaces between the scopes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
+    /// The application that an access token was given to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_id: Option<String>,
+    /// `Bearer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_type: Option<&'static str>,
+    /// Whose it is: the user of a key or else its organization; the application of an access token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sub: Option<String>,
+    /// Whom it is for: the audience of a key's API, or that of an access token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<String>,
+    /// Who issued it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<String>,
+    /// When it ends, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    exp: Option<i64>,
+    /// When it was issued, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iat: Option<i64>,
+    /// Names it: a key's id, or that of an access token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    jti: Option<String>,
+    /// The organization that a key belongs to, or that an application is bound to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organization_id: Option<String>,
+    /// Where a key is valid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<&'static str>,
+    /// The API that a key is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_id: Option<String>,
+}
+
+/// Says whether a token is good. The caller needs `keys:verify`, and shows it with a bearer token, or as an application with
+/// its id and its secret.
+#[utoipa::path(post, path = "/oauth2/introspect", operation_id = "introspect", tag = "OAuth 2.0",
+    request_body(content = IntrospectionRequest, content_type = "application/x-www-form-urlencoded"),
+    responses(
+        (status = 200, body = Introspection, description = "what there is to say of it"),
+        (status = 400, body = ErrorBody, description = "`invalid_request`"),
+        (status = 401, description = "`invalid_client`, or `unauthenticated`"),
+        (status = 403, description = "`forbidden`: the caller lacks `keys:verify`"),
+    ))]
+pub(super) async fn introspect(
+    State(service): State<Arc<Service>>,
+    caller: Result<Caller, Problem>,
+    parts: http::request::Parts,
+    form: Result<Form, OAuthError>,
+) -> Result<Response, OAuthError> {
+    let client =
+        form.as_ref().map_or(Ok(None), |form| client::authenticate(&service, &parts.headers, form))?;
+    let bound_to = match client {
+        Some(application) => {
+            let permissions = &application.permissions;
+            let principal =
+                Principal::of_application(&application, permissions, Timestamp::from_millis(i64::MAX));
+            admit(&principal)?;
+            principal.organization_id
+        }
+        None => caller?.principal.organization_id.clone(),
+    };
+    let form = form?;
+    let token = form.get("token").ok_or(OAuthError::InvalidRequest("token is required"))?;
+    let now = service.now();
+    let body = of_access_token(&service, token, bound_to.as_ref(), now).unwrap_or_else(|| {
+        service.index.verify(token, &Question::default(), now, |verdict| {
+            let from = Address::of(origin::address(&service, &parts));
+            let is_seen = |it: &OrganizationId| bound_to.as_ref().is_none_or(|bound| bound == it);
+            match verdict.key {
+                Some(key) if !is_seen(key.organization_id()) => Introspection::default(),
+                _ => {
+                    service.verified(&verdict, now, from);
+                    of_key(&service, &verdict)
+                }
+            }
+        })
+    });
+    let mut response = Json(body).into_response();
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    Ok(response)
+}
+
+fn admit(principal: &Principal) -> Result<(), Problem> {
+    Access::to(&Method::POST, PATH).map_or(Ok(()), |access| access.admit(principal))
+}
+
+fn of_key(service: &Service, verdict: &Verdict<'_>) -> Introspection {
+    let (Code::Valid, Some(key)) = (verdict.code, verdict.key) else { return Introspection::default() };
+    let scopes: Vec<&str> = key.scopes().iter().map(|scope| scope.as_str()).collect();
+    let api = key.api_id().and_then(|id| service.index.api(id));
+    let owner =
+        key.user_id().map_or_else(|| key.organization_id().to_string(), |user| user.as_str().to_owned());
+    Introspection {
+        active: true,
+        scope: Some(scopes.join(" ")),
+        token_type: Some("Bearer"),
+        sub: Some(owner),
+        aud: api.map(|api| api.audience.as_str().to_owned()),
+        iss: Some(service.access_tokens.issuer().to_owned()),
+        exp: key.expires_at().map(|end| end.millis() / 1_000),
+        iat: Some(issued_at(key.key_id())),
+        jti: Some(key.key_id().to_string()),
+        organization_id: Some(key.organization_id().to_string()),
+        environment: Some(key.environment().as_str()),
+        api_id: key.api_id_text().map(str::to_owned),
+        ..Introspection::default()
+    }
+}
+
+/// A key's id tells when it was drawn: its first 48 bits are milliseconds since 1970.
+fn issued_at(key_id: KeyId) -> i64 {
+    i64::try_from(key_id.to_u128() >> 80).unwrap_or(0) / 1_000
+}
+
+/// Of an access token that is good; none for any other text.
+fn of_access_token(
+    service: &Service,
+    token: &str,
+    bound_to: Option<&OrganizationId>,
+    now: Timestamp,
+) -> Option<Introspection> {
+    let (application, claims) = access_token_holder(service, token, now)?;
+    if bound_to.is_some() && application.organization_id.as_ref() != bound_to {
+        return Some(Introspection::default());
+    }
+    let allowed = Permission::in_both(&claims.scope, &application.permissions);
+    Some(Introspection {
+        active: true,
+        scope: Some(Permission::to_scope(&allowed)),
+        client_id: Some(application.id.to_string()),
+        token_type: Some("Bearer"),
+        sub: Some(application.id.to_string()),
+        aud: Some(claims.audience.clone()),
+        iss: Some(service.access_tokens.issuer().to_owned()),
+        exp: Some(claims.expires_at.millis() / 1_000),
+        iat: Some(claims.issued_at.millis() / 1_000),
+        jti: Some(claims.id.clone()),
+        organization_id: application.organization_id.as_ref().map(ToString::to_string),
+        ..Introspection::default()
+    })
+}
