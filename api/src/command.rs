@@ -50,6 +50,7 @@ pub async fn execute(
         command_key: named.as_ref().map(|named| named.key),
         expected_version: expected_version(headers)?,
     };
+    let Some(named) = named else { return Ok(service.ledger.execute(request).await?) };
     // A task of its own: a client that goes away must not take the name away while the command runs.
     let ledger = service.ledger.clone();
     let running = tokio::spawn(async move {

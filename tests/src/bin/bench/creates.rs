@@ -12,8 +12,8 @@ use crate::load::{Load, Protocol};
 use crate::neighbours::{Postgres, sqlite_inserts};
 use crate::ratio::{Figures, Report, cpu_seconds};
 
-/// Rows that SQLite inserts in a round.
-const SQLITE_ROWS: usize = 8_000;
+/// Rows that SQLite inserts in a round by one client, and by many.
+const SQLITE_ROWS: [usize; 2] = [8_000, 3_200];
 
 /// Measures and reports.
 pub(crate) fn measure(settings: &Settings, report: &mut Report) {
@@ -23,7 +23,8 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
     let requests = keys::create_requests(&client);
     let mut load = Load::connect(client.address(), Protocol::Http, CONNECTIONS);
     let postgres = Postgres::start(place);
-    let (mut own, mut theirs, mut lite) = (Figures::default(), Figures::default(), Figures::default());
+    let (mut own, mut theirs) = (Figures::default(), Figures::default());
+    let (mut lite, mut lite_alone) = (Figures::default(), Figures::default());
     let mut next = requests.iter().cycle();
     let begin = (cpu_seconds(server.pid()), head(&client));
     for round in 0..=settings.rounds {
@@ -33,19 +34,25 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
         let figures = [
             load.run(settings.round, || next.next().unwrap(), check),
             postgres.inserts(CONNECTIONS, settings.round),
-            sqlite_inserts(place, SQLITE_ROWS),
+            sqlite_inserts(place, CONNECTIONS, SQLITE_ROWS[1]),
+            sqlite_inserts(place, 1, SQLITE_ROWS[0]),
         ];
-        eprintln!("create {:.0}/s, PostgreSQL {:.0}/s, SQLite {:.0}/s", figures[0], figures[1], figures[2]);
+        eprintln!(
+            "create {:.0}/s, PostgreSQL {:.0}/s, SQLite {:.0}/s, with one client {:.0}/s",
+            figures[0], figures[1], figures[2], figures[3]
+        );
         if round > 0 {
             own.0.push(figures[0]);
             theirs.0.push(figures[1]);
             lite.0.push(figures[2]);
+            lite_alone.0.push(figures[3]);
         }
     }
     let spent = (cpu_seconds(server.pid()) - begin.0) * 1e6 / (head(&client) - begin.1) as f64;
     report.note(format!("processor time per create, all of it: {spent:.1} us"));
     report.compare("durable create / PostgreSQL insert, 64 clients each", &own, &theirs, 2.0);
-    report.compare("durable create / SQLite insert, WAL, FULL", &own, &lite, 4.0);
+    report.compare("durable create / SQLite insert, WAL FULL, 64 clients each", &own, &lite, 4.0);
+    report.show("... / SQLite insert by one client alone", &own, &lite_alone);
     let events = head(&client);
     let bytes = size_of(&server.data());
     report.note(format!(

@@ -37,6 +37,7 @@ impl Redis {
         let mut socket = TcpStream::connect(self.address).unwrap();
         let value = "x".repeat(length);
         let mut reader = BufReader::new(socket.try_clone().unwrap());
+        let keys: Vec<String> = keys.iter().cloned().chain([SAMPLE.to_owned()]).collect();
         for chunk in keys.chunks(100) {
             let commands: String = chunk.iter().map(|key| command(&["SET", key, &value])).collect();
             socket.write_all(commands.as_bytes()).unwrap();
@@ -55,6 +56,37 @@ impl Redis {
         self.child.id()
     }
 }
+
+impl Redis {
+    /// Lookups per second by Redis' own load generator, on a core, over `connections`; each of a value that is there.
+    pub(crate) fn gets(&self, core: &str, connections: usize, time: Duration) -> f64 {
+        // It takes a number of requests, not a time.
+        let run = |requests: usize| {
+            let output = Command::new("taskset")
+                .args([
+                    "-c",
+                    core,
+                    "redis-benchmark",
+                    "-h",
+                    "127.0.0.1",
+                    "-p",
+                    &self.address.port().to_string(),
+                ])
+                .args(["-c", &connections.to_string(), "-n", &requests.to_string(), "--csv", "GET", SAMPLE])
+                .output()
+                .expect("redis-benchmark is not installed: run tests/tools-install.sh bench");
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            let fields = text.lines().last().map(|line| line.split("\",\"").collect::<Vec<_>>());
+            let rate = fields.and_then(|fields| fields.get(1).and_then(|field| field.parse().ok()));
+            rate.unwrap_or_else(|| panic!("redis-benchmark: {text}"))
+        };
+        let first: f64 = run(5_000);
+        run((first * time.as_secs_f64()) as usize)
+    }
+}
+
+/// The key that Redis' own load generator asks for.
+const SAMPLE: &str = "sample";
 
 impl Drop for Redis {
     fn drop(&mut self) {
@@ -192,27 +224,46 @@ fn give_away(directory: &Path) {
     }
 }
 
-/// Durable inserts per second into SQLite by one connection, each a transaction, with a write-ahead log that is synced
-/// at every commit.
-pub(crate) fn sqlite_inserts(place: &Path, count: usize) -> f64 {
+/// Durable inserts per second into SQLite, `count` in all by as many clients, each insert a transaction, with a
+/// write-ahead log that is synced at every commit. Clients wait for each other as SQLite has them do.
+pub(crate) fn sqlite_inserts(place: &Path, clients: usize, count: usize) -> f64 {
     let directory = tempfile::tempdir_in(place).unwrap();
+    let database = directory.path().join("bench.db");
     let table = TABLE
         .replace("bigserial PRIMARY KEY", "INTEGER PRIMARY KEY")
         .replace("timestamptz NOT NULL DEFAULT now()", "text NOT NULL DEFAULT CURRENT_TIMESTAMP")
         .replace("bytea", "blob");
-    let insert = INSERT.replace("'\\x", "x'").replace('\n', " ");
-    let mut child = Command::new("sqlite3")
-        .arg(directory.path().join("bench.db"))
-        .stdin(Stdio::piped())
+    let made = Command::new("sqlite3")
+        .arg(&database)
+        .arg(format!("PRAGMA journal_mode=WAL; {table};"))
         .stdout(Stdio::null())
-        .spawn()
-        .expect("sqlite3 is not installed: run tests/tools-install.sh bench");
-    let mut input = child.stdin.take().unwrap();
-    writeln!(input, ".bail on\nPRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; {table};").unwrap();
-    let script = format!("{insert};\n").repeat(count);
+        .status();
+    assert!(made.expect("sqlite3 is not installed: run tests/tools-install.sh bench").success(), "sqlite3");
+    let insert = INSERT.replace("'\\x", "x'").replace('\n', " ");
+    let script = format!("{insert};\n").repeat(count / clients);
+    let connect = |_| {
+        let mut child = Command::new("sqlite3")
+            .arg(&database)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("sqlite3 can be started");
+        let mut input = child.stdin.take().unwrap();
+        writeln!(input, ".bail on\n.timeout 60000\nPRAGMA synchronous=FULL;").unwrap();
+        (child, input)
+    };
+    let connections: Vec<_> = (0..clients).map(connect).collect();
     let begin = std::time::Instant::now();
-    input.write_all(script.as_bytes()).unwrap();
-    drop(input);
-    assert!(child.wait().unwrap().success(), "sqlite3");
-    count as f64 / begin.elapsed().as_secs_f64()
+    std::thread::scope(|scope| {
+        for (child, mut input) in connections {
+            let script = &script;
+            scope.spawn(move || {
+                let mut child = child;
+                input.write_all(script.as_bytes()).unwrap();
+                drop(input);
+                assert!(child.wait().unwrap().success(), "sqlite3");
+            });
+        }
+    });
+    (count / clients * clients) as f64 / begin.elapsed().as_secs_f64()
 }

@@ -41,7 +41,7 @@ struct Row {
     what: String,
     own: Figures,
     other: Figures,
-    target: f64,
+    target: Option<f64>,
 }
 
 /// All comparisons of a run.
@@ -54,6 +54,15 @@ pub(crate) struct Report {
 impl Report {
     /// Adds a comparison, whose median is to reach `target`.
     pub(crate) fn compare(&mut self, what: &str, own: &Figures, other: &Figures, target: f64) {
+        self.push(what, own, other, Some(target));
+    }
+
+    /// Adds a comparison that is only for information.
+    pub(crate) fn show(&mut self, what: &str, own: &Figures, other: &Figures) {
+        self.push(what, own, other, None);
+    }
+
+    fn push(&mut self, what: &str, own: &Figures, other: &Figures, target: Option<f64>) {
         self.rows.push(Row { what: what.into(), own: own.clone(), other: other.clone(), target });
     }
 
@@ -68,16 +77,18 @@ impl fmt::Display for Report {
         writeln!(f)?;
         writeln!(
             f,
-            "{:<52} {:>11} {:>11} {:>7} {:>15} {:>7}",
+            "{:<60} {:>11} {:>11} {:>7} {:>15} {:>7}",
             "Keyledger against", "Keyledger/s", "other/s", "ratio", "(min-max)", "target"
         )?;
         for Row { what, own, other, target } in &self.rows {
             let ratios = own.over(other);
-            let verdict = if ratios.median() >= *target { "PASS" } else { "FAIL" };
+            let verdict = target.map_or(String::new(), |target| {
+                format!("{target:>7.2} {}", if ratios.median() >= target { "PASS" } else { "FAIL" })
+            });
             let range = format!("({:.2}-{:.2})", ratios.min(), ratios.max());
             writeln!(
                 f,
-                "{what:<52} {:>11.0} {:>11.0} {:>7.2} {range:>15} {target:>7.2} {verdict}",
+                "{what:<60} {:>11.0} {:>11.0} {:>7.2} {range:>15} {verdict}",
                 own.median(),
                 other.median(),
                 ratios.median()
