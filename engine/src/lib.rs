@@ -7,6 +7,7 @@
 //! * [`token`]: the secret string, its checksum and its digest.
 //! * [`record`]: an event with its place and actor, and its bytes (docs/format.md).
 //! * [`log`]: the contract of an event log, its implementations in memory and on redb, and the Merkle tree.
+//! * [`transparency`]: tiles, signed checkpoints and proofs, by which others can check the log.
 //! * [`ledger`]: the one writer. It takes commands, decides them one by one, appends them in groups, tells whoever must
 //!   know before the caller does, and answers.
 
@@ -30,4 +31,5 @@ pub mod root_key;
 pub mod text;
 pub mod time;
 pub mod token;
+pub mod transparency;
 mod wire;

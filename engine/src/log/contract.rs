@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use super::merkle::{Frontier, leaf_hash};
+use super::merkle::{Frontier, TILE_HEIGHT, leaf_hash};
 use super::{
     Append, AppendOutcome, COMMAND_MEMORY_MILLIS, CommandId, CommandKey, Error, EventLog, LogReader,
     RememberedCommand, StreamHead,
@@ -88,7 +88,7 @@ pub fn append_of(key: u128, expected: StreamHead, count: usize) -> Append {
     }
 }
 
-fn first_of(key: u128) -> Append {
+pub(crate) fn first_of(key: u128) -> Append {
     append_of(key, StreamHead::ABSENT, 1)
 }
 
@@ -353,13 +353,24 @@ pub fn commands_are_remembered_for_their_time(fixture: &mut impl Fixture) {
 pub fn the_tree_is_over_the_entries(fixture: &mut impl Fixture) {
     let mut log = fixture.create();
     let mut expected = Frontier::default();
+    let mut subtrees = Vec::new();
     for group in 0..6_u128 {
         log.append((0..100).map(|key| first_of(group << 16 | key)).collect()).unwrap();
         let reader = log.reader();
         for entry in reader.read_entries(Position::new(expected.size()), usize::MAX).unwrap() {
-            expected.append(leaf_hash(&entry), |_, _, _| {});
+            expected.append(leaf_hash(&entry), |level, index, hash| {
+                if level == TILE_HEIGHT {
+                    assert_eq!(index, subtrees.len() as u64);
+                    subtrees.push(*hash);
+                }
+            });
         }
         assert_eq!(reader.frontier().unwrap(), expected);
+        let stored = |first, count| reader.subtree_hashes(TILE_HEIGHT, first, count).unwrap();
+        assert_eq!(stored(0, usize::MAX), subtrees);
+        assert_eq!(stored(0, 1), subtrees.get(..1).unwrap_or_default());
+        assert_eq!(stored(1, 9), subtrees.get(1..).unwrap_or_default());
+        assert_eq!(reader.subtree_hashes(2 * TILE_HEIGHT, 0, 1).unwrap(), [[0; 32]; 0]);
         drop(reader);
         log = fixture.reopen(log);
     }

@@ -1,10 +1,10 @@
 //! A log in memory, for tests and for trying things out. It keeps the bytes of entries, as every other log does.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::iter::repeat_n;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
-use super::merkle::{Frontier, leaf_hash};
+use super::merkle::{Frontier, Hash, TILE_HEIGHT, leaf_hash};
 use super::{
     Append, AppendOutcome, CommandId, Error, EventLog, LogId, LogReader, RememberedCommand, Stream,
     StreamHead,
@@ -31,6 +31,8 @@ struct Contents {
     streams: HashMap<StreamId, Vec<Position>>,
     commands: HashMap<CommandId, RememberedCommand>,
     frontier: Frontier,
+    /// By level and index.
+    tree: BTreeMap<(u8, u64), Hash>,
     time: Option<Timestamp>,
 }
 
@@ -53,8 +55,13 @@ impl EventLog for MemoryLog {
         let mut after = Planned { before: &contents, added: Contents::default() };
         let outcomes = group.into_iter().map(|append| after.append(append)).collect::<Result<_, _>>()?;
         let added = after.added;
+        let contents = &mut *contents;
         for entry in &added.entries {
-            contents.frontier.append(leaf_hash(entry), |_, _, _| {});
+            contents.frontier.append(leaf_hash(entry), |level, index, hash| {
+                if level > 0 && level.is_multiple_of(TILE_HEIGHT) {
+                    contents.tree.insert((level, index), *hash);
+                }
+            });
         }
         contents.entries.extend(added.entries);
         for (stream, positions) in added.streams {
@@ -178,6 +185,12 @@ impl LogReader for MemoryReader {
 
     fn find_command(&self, id: &CommandId) -> Option<RememberedCommand> {
         self.contents().commands.get(id).copied()
+    }
+
+    fn subtree_hashes(&self, level: u8, first: u64, count: usize) -> Result<Vec<Hash>, Error> {
+        let contents = self.contents();
+        let subtrees = contents.tree.range((level, first)..=(level, u64::MAX));
+        Ok(subtrees.take(count).map(|(_, hash)| *hash).collect())
     }
 
     fn frontier(&self) -> Result<Frontier, Error> {

@@ -221,6 +221,14 @@ pub trait LogReader: Send + Sync {
     /// The command with this id, if the log remembers it. Does not block.
     fn find_command(&self, id: &CommandId) -> Option<RememberedCommand>;
 
+    /// The hashes of perfect subtrees of the Merkle tree, at most `count` from the one with index `first` on; fewer only
+    /// where the tree ends. `level` is a multiple of [`merkle::TILE_HEIGHT`] above 0: those are stored; leaves are the
+    /// hashes of entries.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Unavailable`].
+    fn subtree_hashes(&self, level: u8, first: u64, count: usize) -> Result<Vec<merkle::Hash>, Error>;
+
     /// The Merkle tree over all entries at the head.
     ///
     /// # Errors

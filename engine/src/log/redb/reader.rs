@@ -10,8 +10,8 @@ use super::RedbOptions;
 use super::commands::CommandIndex;
 use super::database::{Shared, builder, guarded, open_database, read_contents};
 use super::overlay::Overlay;
-use super::tables::{ENTRIES, META, META_FRONTIER, STREAMS, read_entry_row};
-use crate::log::merkle::Frontier;
+use super::tables::{ENTRIES, META, META_FRONTIER, STREAMS, TREE, read_entry_row};
+use crate::log::merkle::{Frontier, Hash};
 use crate::log::{CommandId, Error, LogId, LogReader, RememberedCommand, Stream, StreamHead};
 use crate::position::{Position, Version};
 use crate::record::{self, Record, StreamId};
@@ -158,6 +158,26 @@ impl LogReader for RedbReader {
 
     fn find_command(&self, id: &CommandId) -> Option<RememberedCommand> {
         self.shared.commands.find(id)
+    }
+
+    fn subtree_hashes(&self, level: u8, first: u64, count: usize) -> Result<Vec<Hash>, Error> {
+        let at = Position::new(first << level).next();
+        let read = guarded(|| {
+            let transaction = self.shared.begin_read()?;
+            let tree = transaction.open_table(TREE);
+            let tree = tree.map_err(|error| self.shared.table_error(at, error))?;
+            let rows = tree.range((level, first)..=(level, u64::MAX));
+            let mut hashes = Vec::new();
+            for row in rows.map_err(|error| self.shared.read_error(at, error))?.take(count) {
+                let (key, hash) = row.map_err(|error| self.shared.read_error(at, error))?;
+                if key.value().1 != first + hashes.len() as u64 {
+                    return Err(self.shared.damaged(at, "hashes of the Merkle tree are missing"));
+                }
+                hashes.push(*hash.value());
+            }
+            Ok(hashes)
+        });
+        read.unwrap_or_else(|panic| Err(self.shared.damaged(at, panic)))
     }
 
     fn frontier(&self) -> Result<Frontier, Error> {

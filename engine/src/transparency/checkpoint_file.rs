@@ -1,0 +1,90 @@
+//! The file of the checkpoints that were signed: one JSON object a line, only ever added to. Whoever keeps a copy of it
+//! elsewhere can tell later that the log was cut off or rewritten.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::time::Timestamp;
+
+/// Its name in a data directory.
+pub const FILE_NAME: &str = "checkpoints.ndjson";
+
+/// A signed checkpoint and when it was signed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SignedCheckpoint {
+    /// When.
+    pub time: Timestamp,
+    /// The signed note.
+    pub checkpoint: String,
+}
+
+/// The file, open for additions.
+#[derive(Debug)]
+pub struct CheckpointFile(File);
+
+impl CheckpointFile {
+    /// Opens the file, or makes it, and gives back the last checkpoint in it. What a crash left of a line that was being
+    /// written is cut off: nobody was ever shown it.
+    ///
+    /// # Errors
+    /// When it cannot be opened, or holds something else.
+    pub fn open(path: &Path) -> io::Result<(Self, Option<SignedCheckpoint>)> {
+        let mut options = OpenOptions::new();
+        let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
+        let (mut last, mut whole_len) = (None, 0);
+        for_each(&file, |line_len, checkpoint| {
+            whole_len += line_len;
+            last = Some(checkpoint);
+        })?;
+        file.set_len(whole_len)?;
+        file.seek(SeekFrom::End(0))?;
+        Ok((Self(file), last))
+    }
+
+    /// Adds a checkpoint. It is on the disk when this returns.
+    ///
+    /// # Errors
+    /// When it may not be.
+    pub fn append(&mut self, checkpoint: &SignedCheckpoint) -> io::Result<()> {
+        let mut line = serde_json::to_vec(checkpoint)?;
+        line.push(b'\n');
+        self.0.write_all(&line)?;
+        self.0.sync_data()
+    }
+}
+
+/// All checkpoints of a file, oldest first; none when there is no file.
+///
+/// # Errors
+/// When it cannot be read, or holds something else.
+pub fn read(path: &Path) -> io::Result<Vec<SignedCheckpoint>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        opened => opened?,
+    };
+    let mut checkpoints = Vec::new();
+    for_each(&file, |_, checkpoint| checkpoints.push(checkpoint))?;
+    Ok(checkpoints)
+}
+
+/// Shows each whole line's length and what it says.
+fn for_each(file: &File, mut each: impl FnMut(u64, SignedCheckpoint)) -> io::Result<()> {
+    let mut reader = BufReader::new(file);
+    let mut line = Vec::new();
+    for number in 1_u64.. {
+        line.clear();
+        reader.read_until(b'\n', &mut line)?;
+        if line.last() != Some(&b'\n') {
+            break;
+        }
+        let checkpoint = serde_json::from_slice(&line).map_err(|error| {
+            io::Error::new(io::ErrorKind::InvalidData, format!("line {number} is no checkpoint: {error}"))
+        })?;
+        each(line.len() as u64, checkpoint);
+    }
+    Ok(())
+}

@@ -1,0 +1,244 @@
+//! Signed notes and the keys that sign them (C2SP signed-note), with Ed25519 (RFC 8032).
+
+use std::fmt;
+use std::str::FromStr;
+
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rand::TryCryptoRng;
+use sha2::{Digest, Sha256};
+use zeroize::Zeroizing;
+
+/// The signature type of Ed25519.
+const ED25519_TYPE: u8 = 1;
+/// What a signing key's text begins with.
+const PRIVATE: &str = "PRIVATE+KEY+";
+/// A note with more signatures is not read.
+const SIGNATURES_MAX: usize = 64;
+
+type KeyId = [u8; 4];
+
+/// A text that is not a key; says nothing of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a key in the form of signed notes, or its parts do not fit each other")]
+pub struct InvalidKey;
+
+/// A name that no key may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("must be 1 to 255 visible characters without spaces and plus signs, such as example.com/keyledger")]
+pub struct InvalidName;
+
+/// The name of a key, which is also its log's: without spaces and plus signs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyName(String);
+
+impl KeyName {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for KeyName {
+    type Err = InvalidName;
+
+    fn from_str(text: &str) -> Result<Self, InvalidName> {
+        let is_plain = text.chars().all(|c| !c.is_whitespace() && !c.is_control() && c != '+');
+        if (1..=255).contains(&text.len()) && is_plain { Ok(Self(text.to_owned())) } else { Err(InvalidName) }
+    }
+}
+
+/// A key that signs. It has no `Debug`, `Display` or `Serialize`.
+pub struct Signer {
+    verifier: Verifier,
+    seed: Zeroizing<[u8; 32]>,
+    pair: Ed25519KeyPair,
+}
+
+impl Signer {
+    /// Makes a key.
+    ///
+    /// # Errors
+    /// When the random number generator fails.
+    pub fn generate<R: TryCryptoRng>(name: KeyName, rng: &mut R) -> Result<Self, R::Error> {
+        let mut seed = Zeroizing::new([0; 32]);
+        loop {
+            rng.try_fill_bytes(seed.as_mut_slice())?;
+            // Every seed is a key; the library's type does not say so.
+            if let Ok(signer) = Self::from_seed(name.clone(), seed.clone()) {
+                return Ok(signer);
+            }
+        }
+    }
+
+    fn from_seed(name: KeyName, seed: Zeroizing<[u8; 32]>) -> Result<Self, InvalidKey> {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed.as_slice()).map_err(|_| InvalidKey)?;
+        let public = pair.public_key().as_ref().try_into().map_err(|_| InvalidKey)?;
+        Ok(Self { verifier: Verifier::new(name.0, public), seed, pair })
+    }
+
+    /// Reads what [`Signer::expose`] wrote.
+    ///
+    /// # Errors
+    /// When the text is no key.
+    pub fn parse(text: &str) -> Result<Self, InvalidKey> {
+        let parts = text.trim().strip_prefix(PRIVATE).ok_or(InvalidKey)?;
+        let mut parts = parts.splitn(3, '+');
+        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(InvalidKey);
+        };
+        let key = Zeroizing::new(STANDARD.decode(key).map_err(|_| InvalidKey)?);
+        let (ED25519_TYPE, seed) = key.split_first().map(|(first, rest)| (*first, rest)).ok_or(InvalidKey)?
+        else {
+            return Err(InvalidKey);
+        };
+        let seed = Zeroizing::new(<[u8; 32]>::try_from(seed).map_err(|_| InvalidKey)?);
+        let signer = Self::from_seed(name.parse().map_err(|_| InvalidKey)?, seed)?;
+        if signer.verifier.id_text() == id { Ok(signer) } else { Err(InvalidKey) }
+    }
+
+    /// The key as text, for its file: `PRIVATE+KEY+<name>+<id>+<key>`, as Go's note package has it.
+    #[must_use]
+    pub fn expose(&self) -> Zeroizing<String> {
+        let mut key = Zeroizing::new(vec![ED25519_TYPE]);
+        key.extend_from_slice(self.seed.as_slice());
+        let key = Zeroizing::new(STANDARD.encode(&*key));
+        Zeroizing::new(format!("{PRIVATE}{}+{}+{}", self.verifier.name, self.verifier.id_text(), *key))
+    }
+
+    /// The key that checks what this one signs.
+    #[must_use]
+    pub const fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+}
+
+/// A key that checks signatures. Its text is `<name>+<id>+<key>`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verifier {
+    name: String,
+    id: KeyId,
+    public: [u8; 32],
+}
+
+impl Verifier {
+    fn new(name: String, public: [u8; 32]) -> Self {
+        let hash = Sha256::new()
+            .chain_update(&name)
+            .chain_update([b'\n', ED25519_TYPE])
+            .chain_update(public)
+            .finalize();
+        let mut id = [0; 4];
+        id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        Self { name, id, public }
+    }
+
+    /// The key's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn id_text(&self) -> String {
+        format!("{:08x}", u32::from_be_bytes(self.id))
+    }
+}
+
+impl fmt::Display for Verifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key: Vec<u8> = std::iter::once(ED25519_TYPE).chain(self.public).collect();
+        write!(f, "{}+{}+{}", self.name, self.id_text(), STANDARD.encode(key))
+    }
+}
+
+impl FromStr for Verifier {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        let mut parts = text.trim().splitn(3, '+');
+        let (Some(name), Some(id), Some(key)) = (parts.next(), parts.next(), parts.next()) else {
+            return Err(InvalidKey);
+        };
+        let name: KeyName = name.parse().map_err(|_| InvalidKey)?;
+        let key = STANDARD.decode(key).map_err(|_| InvalidKey)?;
+        let Some((&ED25519_TYPE, public)) = key.split_first() else { return Err(InvalidKey) };
+        let verifier = Self::new(name.0, public.try_into().map_err(|_| InvalidKey)?);
+        if verifier.id_text() == id { Ok(verifier) } else { Err(InvalidKey) }
+    }
+}
+
+/// A text and its signatures.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    text: String,
+    signatures: Vec<Signature>,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Signature {
+    name: String,
+    id: KeyId,
+    bytes: Vec<u8>,
+}
+
+impl Note {
+    /// Signs a text that ends with a line's end.
+    #[must_use]
+    pub fn sign(text: String, signer: &Signer) -> Self {
+        let bytes = signer.pair.sign(text.as_bytes()).as_ref().to_vec();
+        let Verifier { name, id, .. } = &signer.verifier;
+        let signature = Signature { name: name.clone(), id: *id, bytes };
+        Self { text, signatures: vec![signature] }
+    }
+
+    /// Reads a note; `None` when it is none.
+    #[must_use]
+    pub fn parse(note: &str) -> Option<Self> {
+        // The last blank line: the text may have some of its own.
+        let at = note.rfind("\n\n")?;
+        let (text, signatures) = (note.get(..=at)?, note.get(at + 2..)?);
+        let lines: Vec<&str> = signatures.strip_suffix('\n')?.split('\n').collect();
+        if lines.len() > SIGNATURES_MAX {
+            return None;
+        }
+        let signatures = lines.into_iter().map(Signature::parse).collect::<Option<_>>()?;
+        Some(Self { text: text.to_owned(), signatures })
+    }
+
+    /// The text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// Whether a key's signature is there, and no wrong one in its name.
+    #[must_use]
+    pub fn is_signed_by(&self, verifier: &Verifier) -> bool {
+        let key = UnparsedPublicKey::new(&ED25519, verifier.public);
+        let is_own = |it: &&Signature| it.name == verifier.name && it.id == verifier.id;
+        let mut own = self.signatures.iter().filter(is_own).peekable();
+        own.peek().is_some() && own.all(|it| key.verify(self.text.as_bytes(), &it.bytes).is_ok())
+    }
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.text)?;
+        for Signature { name, id, bytes } in &self.signatures {
+            let signature: Vec<u8> = id.iter().chain(bytes).copied().collect();
+            writeln!(f, "\u{2014} {name} {}", STANDARD.encode(signature))?;
+        }
+        Ok(())
+    }
+}
+
+impl Signature {
+    fn parse(line: &str) -> Option<Self> {
+        let (name, bytes) = line.strip_prefix("\u{2014} ")?.split_once(' ')?;
+        let bytes = STANDARD.decode(bytes).ok()?;
+        let (id, bytes) = bytes.split_first_chunk()?;
+        Some(Self { name: name.to_owned(), id: *id, bytes: bytes.to_vec() })
+    }
+}

@@ -1,0 +1,271 @@
+//! The tree's proofs against their definitions, and the texts against each other.
+
+use std::sync::Arc;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use super::checkpoint::{Checkpoint, Error as CheckpointError};
+use super::checkpoint_file::{self, CheckpointFile, SignedCheckpoint};
+use super::note::{KeyName, Note, Signer, Verifier};
+use super::proof::{Error as ProofError, InclusionProof};
+use super::tile::{Content, TILE_WIDTH, TilePath};
+use super::tree;
+use crate::log::contract::first_of;
+use crate::log::memory::MemoryLog;
+use crate::log::merkle::{Frontier, Hash, leaf_hash, node_hash};
+use crate::log::{EventLog, LogId, LogReader};
+use crate::position::Position;
+use crate::time::Timestamp;
+
+/// More than one full tile of leaves, so that stored hashes are used too.
+const SIZE: u64 = 700;
+
+fn log() -> Arc<dyn LogReader> {
+    let mut log = MemoryLog::new(LogId([7; 16]));
+    log.append((0..u128::from(SIZE)).map(first_of).collect()).unwrap();
+    log.reader()
+}
+
+fn signer(name: &str) -> Signer {
+    Signer::generate(name.parse().unwrap(), &mut StdRng::seed_from_u64(1)).unwrap_or_else(|_| unreachable!())
+}
+
+fn roots(log: &dyn LogReader) -> Vec<Hash> {
+    let mut frontier = Frontier::default();
+    let mut roots = vec![frontier.root()];
+    for leaf in tree::leaf_hashes(log, 0, usize::MAX).unwrap() {
+        frontier.append(leaf, |_, _, _| {});
+        roots.push(frontier.root());
+    }
+    roots
+}
+
+/// RFC 6962 §2.1.4.2, as RFC 9162 words it.
+fn is_consistent(old: u64, new: u64, old_root: &Hash, new_root: &Hash, proof: &[Hash]) -> bool {
+    let mut path = proof.to_vec();
+    if old.is_power_of_two() {
+        path.insert(0, *old_root);
+    }
+    let (mut number, mut last) = (old - 1, new - 1);
+    while number & 1 == 1 {
+        number >>= 1;
+        last >>= 1;
+    }
+    let mut path = path.into_iter();
+    let Some(first) = path.next() else { return false };
+    let (mut from, mut to) = (first, first);
+    for hash in path {
+        if last == 0 {
+            return false;
+        }
+        if number & 1 == 1 || number == last {
+            from = node_hash(&hash, &from);
+            to = node_hash(&hash, &to);
+            while number & 1 == 0 && number != 0 {
+                number >>= 1;
+                last >>= 1;
+            }
+        } else {
+            to = node_hash(&to, &hash);
+        }
+        number >>= 1;
+        last >>= 1;
+    }
+    from == *old_root && to == *new_root && last == 0
+}
+
+#[test]
+fn roots_of_all_sizes_are_those_of_a_growing_tree() {
+    let log = log();
+    for (size, root) in roots(log.as_ref()).iter().enumerate() {
+        assert_eq!(tree::root(log.as_ref(), size as u64).unwrap(), *root, "of size {size}");
+    }
+    assert!(tree::root(log.as_ref(), SIZE + 1).is_err());
+}
+
+#[test]
+fn inclusion_proofs_lead_from_every_leaf_to_the_root() {
+    let log = log();
+    let roots = roots(log.as_ref());
+    let leaves = tree::leaf_hashes(log.as_ref(), 0, usize::MAX).unwrap();
+    for size in [1, 2, 3, 7, 8, 255, 256, 257, 511, 512, 513, 699, 700] {
+        for index in (0..size).step_by(1 + size as usize / 40).chain([size - 1]) {
+            let mut proof = tree::inclusion_proof(log.as_ref(), index, size).unwrap().unwrap();
+            let leaf = &leaves[index as usize];
+            let root = |proof: &[Hash]| tree::root_of_inclusion(leaf, index, size, proof);
+            assert_eq!(root(&proof), Some(roots[size as usize]), "leaf {index} of {size}");
+            proof.push([0; 32]);
+            assert_ne!(root(&proof), Some(roots[size as usize]));
+        }
+    }
+    assert_eq!(tree::inclusion_proof(log.as_ref(), 5, 5).unwrap(), None);
+}
+
+#[test]
+fn consistency_proofs_hold_between_any_two_sizes() {
+    let log = log();
+    let roots = roots(log.as_ref());
+    for new in [2, 3, 8, 9, 256, 300, 513, 700_u64] {
+        for old in (1..new).step_by(1 + new as usize / 60) {
+            let proof = tree::consistency_proof(log.as_ref(), old, new).unwrap().unwrap();
+            let (from, to) = (&roots[old as usize], &roots[new as usize]);
+            assert!(is_consistent(old, new, from, to, &proof), "{old} to {new}");
+            assert!(!is_consistent(old, new, to, to, &proof));
+        }
+    }
+    let none = |old, new| tree::consistency_proof(log.as_ref(), old, new).unwrap();
+    assert_eq!((none(0, 9), none(9, 9), none(10, 9)), (Some(vec![]), Some(vec![]), None));
+}
+
+#[test]
+fn tile_paths_are_those_of_the_specification() {
+    let good = [
+        ("0/x001/x234/067", Content::Hashes(0), 1_234_067, TILE_WIDTH),
+        ("63/000.p/1", Content::Hashes(63), 0, 1),
+        ("entries/x001/000.p/255", Content::Entries, 1_000, 255),
+        ("entries/999", Content::Entries, 999, TILE_WIDTH),
+    ];
+    for (text, content, index, width) in good {
+        let path = TilePath { content, index, width };
+        assert_eq!(TilePath::parse(text), Some(path), "{text}");
+        assert_eq!(path.to_string(), text);
+    }
+    let bad = [
+        "",
+        "0",
+        "0/",
+        "0/1",
+        "0/0001",
+        "00/000",
+        "64/000",
+        "-1/000",
+        "0/x000/000",
+        "0/x1/000",
+        "0/001/000",
+        "0/000.p/0",
+        "0/000.p/256",
+        "0/000.p/01",
+        "0/000.p/",
+        "entry/000",
+        "0/x999/x999/x999/x999/x999/x999/x999/999",
+    ];
+    for text in bad {
+        assert_eq!(TilePath::parse(text), None, "{text}");
+    }
+}
+
+#[test]
+fn tiles_hold_what_the_tree_has_and_nothing_else() {
+    let log = log();
+    let read = |path: &str| TilePath::parse(path).unwrap().read(log.as_ref()).unwrap();
+    let leaves = tree::leaf_hashes(log.as_ref(), 0, usize::MAX).unwrap();
+    assert_eq!(read("0/001"), Some(leaves[256..512].concat()));
+    assert_eq!(read("0/002.p/188"), Some(leaves[512..].concat()));
+    assert_eq!(read("0/002.p/3"), Some(leaves[512..515].concat()));
+    let above: Vec<Hash> = leaves[..512]
+        .chunks(256)
+        .map(|leaves| {
+            let mut frontier = Frontier::default();
+            leaves.iter().for_each(|leaf| frontier.append(*leaf, |_, _, _| {}));
+            frontier.root()
+        })
+        .collect();
+    assert_eq!(read("1/000.p/2"), Some(above.concat()));
+    for path in ["0/002", "0/002.p/189", "0/003.p/1", "1/000", "1/000.p/3", "2/000.p/1", "entries/003.p/1"] {
+        assert_eq!(read(path), None, "{path}");
+    }
+    let mut bundle = read("entries/002.p/188").unwrap();
+    for leaf in &leaves[512..] {
+        let length = usize::from(u16::from_be_bytes([bundle[0], bundle[1]]));
+        assert_eq!(leaf_hash(&bundle[2..2 + length]), *leaf);
+        bundle.drain(..2 + length);
+    }
+    assert_eq!(bundle, [0; 0]);
+}
+
+#[test]
+fn a_checkpoint_is_believed_only_with_its_keys_signature() {
+    let signer = signer("example.com/log");
+    let checkpoint = Checkpoint { origin: "example.com/log".into(), size: 42, root: [9; 32] };
+    let note = checkpoint.sign(&signer);
+    assert_eq!(Checkpoint::open(&note, signer.verifier()), Ok(checkpoint));
+    let other = Signer::generate("example.com/log".parse().unwrap(), &mut StdRng::seed_from_u64(2));
+    let other = other.unwrap_or_else(|_| unreachable!());
+    let refused = |note: &str, verifier: &Verifier| Checkpoint::open(note, verifier).unwrap_err();
+    assert!(matches!(refused(&note, other.verifier()), CheckpointError::Signature(_)));
+    assert!(matches!(
+        refused(&note.replace("\n42\n", "\n43\n"), signer.verifier()),
+        CheckpointError::Signature(_)
+    ));
+    let elsewhere = Checkpoint { origin: "example.org/log".into(), size: 42, root: [9; 32] }.sign(&signer);
+    assert!(matches!(refused(&elsewhere, signer.verifier()), CheckpointError::Origin(_)));
+    for (from, to) in [("\n42\n", "\n042\n"), ("\n42\n", "\n+2\n"), ("\n\n", "\n"), ("example.com/log\n", "")]
+    {
+        let note = note.replacen(from, to, 1);
+        assert_eq!(refused(&note, signer.verifier()), CheckpointError::Malformed, "{note}");
+    }
+}
+
+#[test]
+fn keys_survive_their_texts() {
+    let signer = signer("example.com/log");
+    let again = Signer::parse(&signer.expose()).unwrap_or_else(|_| panic!("it was a key"));
+    assert_eq!(again.verifier(), signer.verifier());
+    let note = Note::sign("a\n".into(), &again);
+    assert!(note.is_signed_by(&signer.verifier().to_string().parse().unwrap()));
+    // The example of golang.org/x/mod/sumdb/note, an implementation that is not ours.
+    let verifier: Verifier =
+        "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW".parse().unwrap();
+    let text = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
+    let signed = format!(
+        "{text}\n\u{2014} PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n"
+    );
+    assert!(Note::parse(&signed).unwrap().is_signed_by(&verifier));
+    assert!(!Note::parse(&signed.replace("your problem,", "my problem,")).unwrap().is_signed_by(&verifier));
+    for wrong in ["", "a+b+c", "PeterNeumann+c74f20a4+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW"] {
+        assert!(wrong.parse::<Verifier>().is_err() && Signer::parse(wrong).is_err());
+    }
+    for name in ["", "a b", "a+b", "a\nb"] {
+        assert!(name.parse::<KeyName>().is_err(), "{name:?}");
+    }
+}
+
+#[test]
+fn a_proof_file_proves_its_own_entry_and_no_other() {
+    let log = log();
+    let signer = signer("example.com/log");
+    let root = tree::root(log.as_ref(), 600).unwrap();
+    let signed = Checkpoint { origin: "example.com/log".into(), size: 600, root }.sign(&signer);
+    let position = Position::new(300);
+    let proof = InclusionProof::new(log.as_ref(), position, &signed, 600).unwrap().unwrap();
+    let read = InclusionProof::parse(&proof.to_text()).unwrap();
+    assert_eq!(read, proof);
+    let entries = log.read_entries(Position::new(299), 2).unwrap();
+    assert_eq!(read.verify(&entries[0], signer.verifier()), Ok(position));
+    assert_eq!(read.verify(&entries[1], signer.verifier()), Err(ProofError::NotIncluded(position)));
+    assert_eq!(InclusionProof::new(log.as_ref(), Position::new(601), &signed, 600).unwrap(), None);
+    assert_eq!(InclusionProof::parse("nothing"), Err(ProofError::Malformed));
+}
+
+#[test]
+fn the_file_keeps_checkpoints_and_drops_half_a_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join(checkpoint_file::FILE_NAME);
+    assert_eq!(checkpoint_file::read(&path).unwrap(), []);
+    let signed =
+        |n: i64| SignedCheckpoint { time: Timestamp::from_millis(n), checkpoint: format!("{n}\n\n") };
+    let (mut file, last) = CheckpointFile::open(&path).unwrap();
+    assert_eq!(last, None);
+    file.append(&signed(1)).unwrap();
+    file.append(&signed(2)).unwrap();
+    drop(file);
+    let whole = std::fs::read(&path).unwrap();
+    std::fs::write(&path, [whole.as_slice(), &whole[..20]].concat()).unwrap();
+    let (mut file, last) = CheckpointFile::open(&path).unwrap();
+    assert_eq!(last, Some(signed(2)));
+    file.append(&signed(3)).unwrap();
+    assert_eq!(checkpoint_file::read(&path).unwrap(), [signed(1), signed(2), signed(3)]);
+    std::fs::write(&path, b"nonsense\n").unwrap();
+    assert!(CheckpointFile::open(&path).is_err() && checkpoint_file::read(&path).is_err());
+}

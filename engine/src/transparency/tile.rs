@@ -1,0 +1,140 @@
+//! Tiles and bundles of entries, as C2SP tlog-tiles serves them.
+
+use std::fmt;
+
+use super::tree::stored_hashes;
+use crate::log::merkle::TILE_HEIGHT;
+use crate::log::{Error, LogReader};
+use crate::position::Position;
+
+/// A full tile has this many hashes, a full bundle this many entries.
+pub const TILE_WIDTH: u16 = 1 << TILE_HEIGHT;
+/// The highest level of tiles that a path may name.
+const LEVEL_MAX: u8 = 63;
+
+/// What a path names: a tile of hashes, or a bundle of entries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// Hashes of this level of tiles; 0 holds the leaves' own.
+    Hashes(u8),
+    /// The entries themselves.
+    Entries,
+}
+
+/// The path of a tile: `<L>/<N>[.p/<W>]` or `entries/<N>[.p/<W>]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TilePath {
+    /// What it holds.
+    pub content: Content,
+    /// Its index in its level, from the left.
+    pub index: u64,
+    /// How many hashes or entries it has; [`TILE_WIDTH`] when it is full.
+    pub width: u16,
+}
+
+impl TilePath {
+    /// Reads what stands after `/tile/` in a path; `None` when it is no such path.
+    #[must_use]
+    pub fn parse(path: &str) -> Option<Self> {
+        let (content, rest) = path.split_once('/')?;
+        let content = match content {
+            "entries" => Content::Entries,
+            level => Content::Hashes(number(level, LEVEL_MAX.into())?.try_into().ok()?),
+        };
+        let (index, width) = match rest.split_once(".p/") {
+            Some((index, width)) => {
+                let width = number(width, u64::from(TILE_WIDTH) - 1)?;
+                (index, u16::try_from(width).ok().filter(|width| *width > 0)?)
+            }
+            None => (rest, TILE_WIDTH),
+        };
+        Some(Self { content, index: grouped(index)?, width })
+    }
+
+    /// Whether all of it is there, which never changes again.
+    #[must_use]
+    pub const fn is_full(&self) -> bool {
+        self.width == TILE_WIDTH
+    }
+
+    /// Whether a tree of `size` has it.
+    #[must_use]
+    pub fn is_in(&self, size: u64) -> bool {
+        let shift = match self.content {
+            Content::Hashes(level) => u32::from(level) * u32::from(TILE_HEIGHT),
+            Content::Entries => 0,
+        };
+        let hashes = size.checked_shr(shift).unwrap_or(0);
+        let end = self.index.checked_mul(TILE_WIDTH.into()).and_then(|it| it.checked_add(self.width.into()));
+        end.is_some_and(|end| end <= hashes)
+    }
+
+    /// Reads it from a log; `None` when the log does not have it.
+    ///
+    /// # Errors
+    /// When the log cannot be read.
+    pub fn read(&self, log: &dyn LogReader) -> Result<Option<Vec<u8>>, Error> {
+        if !self.is_in(log.head()?.get()) {
+            return Ok(None);
+        }
+        let (first, count) = (self.index * u64::from(TILE_WIDTH), usize::from(self.width));
+        let bytes = match self.content {
+            Content::Hashes(level) => stored_hashes(log, level * TILE_HEIGHT, first, count)?.concat(),
+            Content::Entries => {
+                let entries = log.read_entries(Position::new(first), count)?;
+                let mut bytes = Vec::with_capacity(entries.iter().map(|entry| entry.len() + 2).sum());
+                for entry in entries {
+                    // The format of records bounds an entry to what 16 bits can say.
+                    bytes.extend(u16::try_from(entry.len()).unwrap_or(u16::MAX).to_be_bytes());
+                    bytes.extend(entry);
+                }
+                bytes
+            }
+        };
+        Ok(Some(bytes))
+    }
+}
+
+impl fmt::Display for TilePath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.content {
+            Content::Hashes(level) => write!(f, "{level}/")?,
+            Content::Entries => f.write_str("entries/")?,
+        }
+        let mut groups = vec![format!("{:03}", self.index % 1_000)];
+        let mut rest = self.index / 1_000;
+        while rest > 0 {
+            groups.push(format!("x{:03}", rest % 1_000));
+            rest /= 1_000;
+        }
+        groups.reverse();
+        f.write_str(&groups.join("/"))?;
+        if self.is_full() { Ok(()) } else { write!(f, ".p/{}", self.width) }
+    }
+}
+
+/// A decimal number without leading zeros, at most `max`.
+fn number(text: &str, max: u64) -> Option<u64> {
+    let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    text.parse().ok().filter(|number| plain && *number <= max)
+}
+
+/// A number in groups of three digits, all but the last behind an `x`, as few as it takes.
+fn grouped(text: &str) -> Option<u64> {
+    let mut groups = text.split('/').peekable();
+    let mut number = 0_u64;
+    let mut is_first = true;
+    while let Some(group) = groups.next() {
+        let is_last = groups.peek().is_none();
+        let digits = if is_last { group } else { group.strip_prefix('x')? };
+        if digits.len() != 3 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+            return None;
+        }
+        if is_first && !is_last && digits == "000" {
+            return None;
+        }
+        is_first = false;
+        number = number.checked_mul(1_000)?.checked_add(digits.parse().ok()?)?;
+    }
+    Some(number)
+}
