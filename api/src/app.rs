@@ -41,6 +41,7 @@ use crate::service::Service;
         (name = "Applications", description = "OAuth 2.0 clients: services that call by themselves"),
         (name = "Portal", description = "People let into the portal of their organization"),
         (name = "OAuth 2.0", description = "Access tokens for applications, and what clients discover"),
+        (name = "Log", description = "The log as others check it: C2SP tlog-tiles"),
         (name = "Service", description = "How the service is doing"),
     ),
 )]
@@ -64,6 +65,7 @@ pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .merge(routes::oauth::router())
         .merge(routes::portal_sessions::router())
         .merge(routes::portal::router())
+        .merge(routes::transparency::router())
         .merge(routes::status::router())
         .split_for_parts();
     one_operation_id_each(&mut document);

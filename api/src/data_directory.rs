@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use keyledger_engine::transparency::{self, checkpoint_file};
+
 /// A directory that exists and can be written to.
 #[derive(Debug, Clone)]
 pub struct DataDirectory(PathBuf);
@@ -88,6 +90,24 @@ impl DataDirectory {
     #[must_use]
     pub fn signing_keys(&self) -> PathBuf {
         self.0.join("signing-keys.json")
+    }
+
+    /// The file of the key that signs the log's checkpoints.
+    #[must_use]
+    pub fn log_key(&self) -> PathBuf {
+        self.0.join(transparency::KEY_FILE_NAME)
+    }
+
+    /// The file of the key that checks the checkpoints' signatures.
+    #[must_use]
+    pub fn log_verifier(&self) -> PathBuf {
+        self.0.join(transparency::VERIFIER_FILE_NAME)
+    }
+
+    /// The file of the checkpoints that were signed.
+    #[must_use]
+    pub fn checkpoints(&self) -> PathBuf {
+        self.0.join(checkpoint_file::FILE_NAME)
     }
 
     /// The file of the verification index's snapshot.

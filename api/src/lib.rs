@@ -11,6 +11,7 @@
 //! * [`compat`]: the calls of other key services, translated.
 //! * [`caller`], [`body`], [`query`], [`precondition`], [`idempotency`], [`issuing`]: what calls share.
 //! * [`problem`]: every error's status and code.
+//! * [`log_signer`]: signs what the log was, for others to check.
 //! * [`housekeeper`]: what Keyledger does without being asked.
 
 pub mod access;
@@ -29,6 +30,7 @@ pub mod fast_path;
 pub mod housekeeper;
 pub mod idempotency;
 pub mod issuing;
+pub mod log_signer;
 pub mod logging;
 pub mod metrics;
 pub mod origin;

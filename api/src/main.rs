@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -14,10 +14,11 @@ use keyledger_api::logging::{self, LogFormat};
 use keyledger_api::origin::{ForwardedHeader, TrustedProxies};
 use keyledger_api::service::{Options, Service};
 use keyledger_api::tls::{Tls, TlsFiles};
-use keyledger_api::{access, access_token, app, housekeeper, reference_document, server, signing_keys};
+use keyledger_api::{access, access_token, app, housekeeper, log_signer, reference_document, server, signing_keys};
 use keyledger_engine::id::OrganizationId;
 use keyledger_engine::root_key::Permission;
 use keyledger_engine::time::{Clock, SystemClock};
+use keyledger_engine::transparency::note::KeyName;
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
 
@@ -46,6 +47,12 @@ enum Command {
     /// Manage the keys that sign access tokens.
     #[command(subcommand)]
     SigningKey(SigningKeyCommand),
+    /// Print the key that checks the signatures of the event log's checkpoints.
+    LogKey {
+        /// The directory that holds everything.
+        #[arg(long, env = "KEYLEDGER_DATA", default_value = "./data", value_name = "DIR")]
+        data: PathBuf,
+    },
     /// Print the OpenAPI document.
     Openapi,
     /// Print who may do what: docs/permissions.md.
@@ -108,6 +115,13 @@ struct Data {
     /// How much of the event log is kept in memory, in MiB.
     #[arg(long, env = "KEYLEDGER_LOG_CACHE_MIB", default_value_t = 64, value_name = "MIB")]
     log_cache_mib: usize,
+    /// The name under which checkpoints of the event log are signed, such as keys.example.com/log; drawn from the log's id
+    /// at the first start if left out.
+    #[arg(long, env = "KEYLEDGER_LOG_ORIGIN", value_name = "NAME", value_parser = str::parse::<KeyName>)]
+    log_origin: Option<KeyName>,
+    /// The file of the key that signs checkpoints; the one in the data directory, made at the first start, if left out.
+    #[arg(long, env = "KEYLEDGER_LOG_KEY_FILE", value_name = "FILE")]
+    log_key_file: Option<PathBuf>,
 }
 
 #[derive(Subcommand)]
@@ -139,7 +153,8 @@ enum SigningKeyCommand {
 impl Data {
     fn options(self, access_tokens: access_token::Options, trusted_proxies: TrustedProxies) -> Options {
         let log_cache_bytes = self.log_cache_mib.saturating_mul(1024 * 1024);
-        Options { data: self.data, log_cache_bytes, access_tokens, trusted_proxies }
+        let log_signer = log_signer::Options { key_file: self.log_key_file, origin: self.log_origin };
+        Options { data: self.data, log_cache_bytes, log_signer, access_tokens, trusted_proxies }
     }
 }
 
@@ -165,6 +180,7 @@ fn main() -> ExitCode {
         Command::SigningKey(SigningKeyCommand::Rotate { data }) => rotate_signing_key(&data),
         Command::Openapi => reference_document().map_err(Into::into).and_then(|text| print_text(&text)),
         Command::Permissions => print_text(&access::document()),
+        Command::LogKey { data } => print_log_key(&data),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -217,13 +233,14 @@ fn run_service(serve: Serve) -> Outcome {
         let reloading = tokio::spawn(reload_on_signal(Arc::clone(&service), tls.clone()));
         let following = tls.clone().map(|tls| tokio::spawn(tls.follow_files()));
         let housekeeping = tokio::spawn(housekeeper::run(Arc::clone(&service)));
+        let signing = tokio::spawn(log_signer::run(Arc::clone(&service)));
         let listener = TcpListener::from_std(listener)?;
         let stop = stop_signal(service.ledger.watch_head());
         let served =
             server::serve(listener, serve.max_connections, tls, Arc::clone(&service), router, stop).await;
         reloading.abort();
         following.inspect(tokio::task::JoinHandle::abort);
-        let _ = housekeeping.await;
+        let _ = tokio::join!(housekeeping, signing);
         served
     });
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
@@ -294,6 +311,14 @@ fn rotate_signing_key(data: &std::path::Path) -> Outcome {
     signing_keys::rotate_now(&directory.signing_keys(), SystemClock.now())?;
     eprintln!("a new key signs from now on; a running service reads it on SIGHUP");
     Ok(())
+}
+
+fn print_log_key(data: &Path) -> Outcome {
+    let path = DataDirectory::existing(data)?.log_verifier();
+    let verifier = std::fs::read_to_string(&path).map_err(|error| {
+        format!("{}: {error}; it is made when the service starts for the first time", path.display())
+    })?;
+    print_text(&verifier)
 }
 
 fn print_text(text: &str) -> Outcome {

@@ -9,6 +9,8 @@ use keyledger_engine::rejection::Rejection;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::log_signer::Refusal;
+
 /// One field that fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct FieldError {
@@ -93,6 +95,10 @@ codes! {
         "No portal session that the caller may see has this id.";
     PortalLinkInvalid "portal_link_invalid" NOT_FOUND "No such link",
         "Nobody minted the link, it was followed before, or its time is over. Ask for a new one.";
+    EventNotFound "event_not_found" NOT_FOUND "No such event",
+        "No event that the caller may see has this position.";
+    TileNotFound "tile_not_found" NOT_FOUND "No such tile",
+        "The path is not one of C2SP tlog-tiles, or the log is not so long. Read the checkpoint for its size.";
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The path has no such method",
         "The Allow header names the methods that the path has.";
     NotAcceptable "not_acceptable" NOT_ACCEPTABLE "No such representation",
@@ -146,6 +152,9 @@ codes! {
     VerificationUnavailable "verification_unavailable" SERVICE_UNAVAILABLE "Nobody can be verified",
         "The verification index could not take in an event and accepts no credential any more. /readyz says which event; \
         run `replay-tool verify` on the data.";
+    LogInconsistent "log_inconsistent" SERVICE_UNAVAILABLE "The log is not what was signed",
+        "The log does not begin with what the last checkpoint was signed for, so nothing is signed. /readyz says why; \
+        restore the newest backup, and run `replay-tool verify` on the data.";
     Stopping "stopping" SERVICE_UNAVAILABLE "The service is stopping", "Repeat the call in a moment.";
 }
 
@@ -282,6 +291,15 @@ impl From<ledger::Error> for Problem {
             }
             ledger::Error::Stopped => Self::of(Code::Stopping),
             _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match &refusal {
+            Refusal::Inconsistent(reason) => Self::new(Code::LogInconsistent, reason.as_str()),
+            Refusal::Unavailable(_) => Self::internal(&refusal),
         }
     }
 }

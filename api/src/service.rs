@@ -13,6 +13,7 @@ use keyledger_engine::root_key::{Permission, RootKey, RootKeyCommand, RootKeyCre
 use keyledger_engine::text::Name;
 use keyledger_engine::time::{Clock, SystemClock, Timestamp};
 use keyledger_engine::token::{PresentedToken, Token};
+use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_projections::audit_trail::AuditTrail;
 use keyledger_projections::key_list::KeyList;
 use keyledger_projections::runner::{self, ProjectionHandle, RunnerThread, Status};
@@ -25,6 +26,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::access_token::{self, AccessTokens};
 use crate::data_directory::{self, DataDirectory};
 use crate::idempotency::Running;
+use crate::log_signer::{self, LogSigner};
 use crate::metrics::Metrics;
 use crate::origin::TrustedProxies;
 use crate::problem::{Code, Problem};
@@ -45,6 +47,8 @@ pub struct Options {
     pub data: PathBuf,
     /// How much of the log's file is kept in memory, in bytes.
     pub log_cache_bytes: usize,
+    /// How checkpoints of the log are signed.
+    pub log_signer: log_signer::Options,
     /// How access tokens are given.
     pub access_tokens: access_token::Options,
     /// Whom to believe about where a request came from.
@@ -64,6 +68,9 @@ pub enum StartError {
     /// The keys that sign access tokens.
     #[error(transparent)]
     SigningKeys(#[from] signing_keys::Error),
+    /// The key that signs checkpoints, or what it signed.
+    #[error(transparent)]
+    LogSigner(#[from] log_signer::Error),
     /// A projection.
     #[error(transparent)]
     Projection(#[from] keyledger_projections::store::Error),
@@ -116,6 +123,8 @@ pub struct Service {
     pub key_list_handle: ProjectionHandle,
     /// How far the audit trail is.
     pub audit_trail_handle: ProjectionHandle,
+    /// Signs checkpoints of the log.
+    pub log_signer: Arc<LogSigner>,
     /// Commands with an idempotency key that run now.
     pub running: Running,
     /// What is counted.
@@ -157,6 +166,7 @@ impl Service {
         let log_options = RedbOptions { cache_bytes: options.log_cache_bytes };
         let log = RedbLog::open(&data.log(), log_options, &mut SysRng)?;
         let reader = log.reader();
+        let log_signer = Arc::new(LogSigner::open(&data, &options.log_signer, reader.log_id())?);
         let index = Arc::new(restore_index(&data, reader.as_ref())?);
         let seed: [u8; 32] = seed()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -190,6 +200,7 @@ impl Service {
             audit_trail,
             key_list_handle,
             audit_trail_handle,
+            log_signer,
             running: Running::default(),
             metrics: Metrics::default(),
             clock,
@@ -228,6 +239,16 @@ impl Service {
     ) -> Result<T, Problem> {
         let reader = self.ledger.reader();
         self.blocking(move || read(reader.as_ref())).await?.map_err(Problem::from)
+    }
+
+    /// The newest signed checkpoint of the log, and what it says; one over the whole log if `at_once`.
+    ///
+    /// # Errors
+    /// `log_inconsistent` when nothing may be signed, `overloaded`, `internal`.
+    pub async fn checkpoint(self: &Arc<Self>, at_once: bool) -> Result<(Arc<str>, Checkpoint), Problem> {
+        let (signer, reader, now) = (Arc::clone(&self.log_signer), self.ledger.reader(), self.now());
+        let signed = self.blocking(move || signer.checkpoint(reader.as_ref(), now, at_once)).await?;
+        Ok(signed?)
     }
 
     /// Runs what may wait for a disk on a thread that may block.

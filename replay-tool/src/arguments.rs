@@ -18,10 +18,25 @@ pub(crate) struct Arguments {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Read the whole log again: every record, checksum, hash and stream. Changes nothing.
+    /// Read the whole log again: every record, checksum, hash and stream, and every checkpoint that was signed. Changes
+    /// nothing.
     Verify {
         #[command(flatten)]
         options: Options,
+        #[command(flatten)]
+        checkpoints: CheckpointOptions,
+    },
+    /// Write a file that proves that one event is in the log (C2SP tlog-proof), and one with the event's bytes.
+    Proof {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        checkpoints: CheckpointOptions,
+        /// The event's position.
+        position: u64,
+        /// Where to write the proof; event-POSITION.tlog-proof if left out. The event's bytes go beside it.
+        #[arg(long, short, value_name = "FILE")]
+        output: Option<PathBuf>,
     },
     /// Make the projections anew from the log; each takes the place of the present one when it is complete.
     ///
@@ -62,6 +77,18 @@ pub(crate) struct Options {
     pub(crate) json: bool,
 }
 
+/// What the log is compared with beside the checkpoints in the data directory.
+#[derive(Debug, Args)]
+pub(crate) struct CheckpointOptions {
+    /// A checkpoint that was kept elsewhere.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) checkpoint: Option<PathBuf>,
+    /// The key that checks signatures, as `keyledger log-key` prints it; the data directory's own if left out. Whoever does
+    /// not trust the directory gives the key they know.
+    #[arg(long, value_name = "KEY")]
+    pub(crate) log_key: Option<String>,
+}
+
 /// A stored projection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProjectionName {
@@ -73,6 +100,7 @@ impl Command {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Self::Verify { .. } => "verify",
+            Self::Proof { .. } => "proof",
             Self::Rebuild { .. } => "rebuild",
             Self::Diff { .. } => "diff",
             Self::Show { .. } => "show",
@@ -81,7 +109,8 @@ impl Command {
 
     pub(crate) const fn options(&self) -> &Options {
         match self {
-            Self::Verify { options }
+            Self::Verify { options, .. }
+            | Self::Proof { options, .. }
             | Self::Rebuild { options, .. }
             | Self::Diff { options }
             | Self::Show { options, .. } => options,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keyledger_engine::log::redb::{FILE_NAME, RedbOptions, RedbReader};
+use keyledger_engine::transparency::{self, checkpoint_file};
 
 use crate::report::Failure;
 
@@ -43,6 +44,16 @@ impl DataDirectory {
     /// The file of the verification index's snapshot.
     pub(crate) fn verification_snapshot(&self) -> PathBuf {
         self.projections().join("verification.snapshot")
+    }
+
+    /// The file of the checkpoints that were signed.
+    pub(crate) fn checkpoints(&self) -> PathBuf {
+        self.0.join(checkpoint_file::FILE_NAME)
+    }
+
+    /// The file of the key that checks the checkpoints' signatures.
+    pub(crate) fn log_verifier(&self) -> PathBuf {
+        self.0.join(transparency::VERIFIER_FILE_NAME)
     }
 
     /// Opens the log for reading. Nobody can write to it, and the service cannot start, before it is dropped.

@@ -1,6 +1,7 @@
 //! `replay-tool`: checks, rebuilds and shows what a Keyledger data directory holds, while the service is stopped.
 //!
 //! * [`verify`]: the log itself. [`diff`]: the projections against a fresh replay. [`rebuild`]: the projections anew.
+//! * [`proof`]: a file that proves one event, under the [`checkpoints`] that were signed.
 //! * [`show`]: one key, with [`timeline`] for its events in words.
 //! * [`data_directory`], [`progress`], [`report`]: where the files are, how far the work has come, what came of it.
 //!
@@ -8,9 +9,11 @@
 //! text or as one JSON object, and what is wrong in one line on standard error.
 
 mod arguments;
+mod checkpoints;
 mod data_directory;
 mod diff;
 mod progress;
+mod proof;
 mod rebuild;
 mod replays;
 mod report;
@@ -74,7 +77,10 @@ fn main() -> ExitCode {
 
 fn run(command: &Command) -> Result<Report, Failure> {
     match command {
-        Command::Verify { options } => verify::run(options),
+        Command::Verify { options, checkpoints } => verify::run(options, checkpoints),
+        Command::Proof { options, checkpoints, position, output } => {
+            proof::run(options, checkpoints, *position, output.clone())
+        }
         Command::Rebuild { options, projection } => rebuild::run(options, *projection),
         Command::Diff { options } => diff::run(options),
         Command::Show { options, key, at } => show::run(options, key, at.as_deref()),

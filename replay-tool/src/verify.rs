@@ -4,29 +4,41 @@ use keyledger_engine::log::redb::{RedbReader, VerifyReport};
 use keyledger_engine::position::Position;
 use serde_json::json;
 
-use crate::arguments::Options;
+use crate::arguments::{CheckpointOptions, Options};
+use crate::checkpoints::Checkpoints;
 use crate::data_directory::DataDirectory;
 use crate::progress::{Pace, Progress};
 use crate::report::{Failure, Report, grouped, hex};
 
-pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
-    let reader = DataDirectory::open(&options.data)?.open_log()?;
+pub(crate) fn run(options: &Options, checkpoint_options: &CheckpointOptions) -> Result<Report, Failure> {
+    let directory = DataDirectory::open(&options.data)?;
+    let reader = directory.open_log()?;
+    let checkpoints = Checkpoints::read(&directory, checkpoint_options)?;
     let mut progress = Progress::start("verify", Position::START);
     let mut reached = Position::START;
-    let verified = reader.verify(|position, head| {
+    let verified = reader.verify_with_roots(&checkpoints.sizes(), |position, head| {
         progress.set_end(head);
         progress.reached(position);
         reached = position;
     });
     let pace = progress.finish(reached);
-    report(&reader, &verified?, pace)
+    report(&reader, &verified?, &checkpoints, pace)
 }
 
-fn report(reader: &RedbReader, verified: &VerifyReport, pace: Pace) -> Result<Report, Failure> {
+fn report(
+    reader: &RedbReader,
+    verified: &VerifyReport,
+    checkpoints: &Checkpoints,
+    pace: Pace,
+) -> Result<Report, Failure> {
     let (file, head) = (reader.file(), verified.head);
     // The root is that of all entries only when all could be read.
     let root = verified.finding.is_none().then(|| hex(&verified.root));
-    let finding = verified.finding.as_ref();
+    let own = verified.finding.as_ref().map(|it| (it.position, it.reason.clone()));
+    // What is found first in the log is closer to the damage than what a checkpoint tells, unless nothing is.
+    let finding = own.or_else(|| checkpoints.first_difference(verified));
+    let finding = finding.as_ref();
+    let signed = checkpoints.newest(head).map(|(checkpoint, _)| checkpoint.size);
     let json = json!({
         "command": "verify",
         "ok": finding.is_none(),
@@ -37,7 +49,9 @@ fn report(reader: &RedbReader, verified: &VerifyReport, pace: Pace) -> Result<Re
         "root_hash": root,
         "seconds": pace.seconds(),
         "events_per_second": pace.events_per_second(),
-        "finding": finding.map(|it| json!({ "position": it.position.get(), "reason": it.reason })),
+        "checkpoints": checkpoints.sizes().len(),
+        "signed_up_to": signed,
+        "finding": finding.map(|(position, reason)| json!({ "position": position.get(), "reason": reason })),
     });
     let mut lines = vec![format!("{file}: log {}", hex(&verified.log_id.0))];
     lines.push(match head {
@@ -48,12 +62,20 @@ fn report(reader: &RedbReader, verified: &VerifyReport, pace: Pace) -> Result<Re
         lines.push(format!("root hash: {root}"));
     }
     lines.push(format!("read in {pace}"));
-    lines.push(match finding {
-        None => "every record, checksum, hash and stream is right".into(),
-        Some(finding) => format!("first bad position: {}", finding.position),
+    lines.push(match signed {
+        None => "no checkpoint was signed".into(),
+        Some(size) => format!(
+            "checkpoints: {}, the last one up to position {}",
+            grouped(checkpoints.sizes().len() as u64),
+            grouped(size)
+        ),
     });
-    let wrong = finding.map(|finding| {
-        let (position, reason) = (finding.position, &finding.reason);
+    lines.push(match finding {
+        None if signed.is_some() => "every record, checksum, hash, stream and checkpoint is right".into(),
+        None => "every record, checksum, hash and stream is right".into(),
+        Some((position, _)) => format!("first bad position: {position}"),
+    });
+    let wrong = finding.map(|(position, reason)| {
         format!("{file}: damaged at position {position}: {reason}; restore it from a backup")
     });
     Report::new(lines.join("\n"), &json, wrong)

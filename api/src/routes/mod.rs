@@ -15,6 +15,7 @@ pub mod reference;
 pub mod root_keys;
 pub mod self_revocation;
 pub mod status;
+pub mod transparency;
 pub mod usage;
 pub mod verification;
 pub mod verify;

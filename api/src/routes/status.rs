@@ -35,6 +35,8 @@ struct Readiness {
     position: u64,
     /// The projections.
     projections: Vec<ProjectionReadiness>,
+    /// Why no checkpoint of the log is signed, if none is.
+    signing_refused: Option<String>,
 }
 
 /// How a projection is doing.
@@ -69,14 +71,19 @@ async fn readyz(State(service): State<Arc<Service>>) -> Response {
         position: status.position.get(),
         reason: status.poisoned,
     });
-    let body = Readiness { ready, position: service.ledger.head().get(), projections: projections.collect() };
+    let body = Readiness {
+        ready,
+        position: service.ledger.head().get(),
+        projections: projections.collect(),
+        signing_refused: service.log_signer.refusal().map(|refusal| refusal.to_string()),
+    };
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, axum::Json(body)).into_response()
 }
 
 /// Counters and gauges in the Prometheus text format.
 #[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = "Service", security(()),
-    responses((status = 200, description = "the metrics", body = String, content_type = "text/plain")))]
+    responses((status = 200, description = "the metrics", body = String, content_type = "application/openmetrics-text")))]
 async fn metrics_text(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
     const OPEN_METRICS: HeaderValue =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");

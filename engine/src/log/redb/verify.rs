@@ -1,5 +1,6 @@
 //! Reading everything again.
 
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 
 use redb::{ReadableTable, StorageError};
@@ -25,6 +26,8 @@ pub struct VerifyReport {
     pub head: Position,
     /// The root of the Merkle tree over the entries that were read, as computed from them.
     pub root: Hash,
+    /// The roots of the tree at the sizes that were asked for, as far as the entries could be read.
+    pub roots: Vec<(u64, Hash)>,
     /// The first thing that is wrong; none when all is right.
     pub finding: Option<Finding>,
 }
@@ -59,14 +62,28 @@ impl RedbReader {
     ///
     /// # Errors
     /// When the file cannot be read at all; damage is not an error but a [`Finding`].
-    pub fn verify(&self, mut progress: impl FnMut(Position, Position)) -> Result<VerifyReport, Error> {
+    pub fn verify(&self, progress: impl FnMut(Position, Position)) -> Result<VerifyReport, Error> {
+        self.verify_with_roots(&[], progress)
+    }
+
+    /// As [`verify`](Self::verify), and computes the roots of the tree at some sizes, in ascending order, on the way.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify).
+    pub fn verify_with_roots(
+        &self,
+        sizes: &[u64],
+        mut progress: impl FnMut(Position, Position),
+    ) -> Result<VerifyReport, Error> {
         let mut report = VerifyReport {
             log_id: self.shared.log_id,
             head: Position::START,
             root: Frontier::default().root(),
+            roots: Vec::new(),
             finding: None,
         };
-        let mut records = RecordChecks::default();
+        let mut records = RecordChecks { wanted: sizes.iter().copied().collect(), ..RecordChecks::default() };
+        records.note_root();
         let checked = guarded(|| self.check_all(&mut records, &mut report.head, &mut progress));
         let finding = match checked {
             Ok(Ok(finding)) => finding,
@@ -74,6 +91,7 @@ impl RedbReader {
             Err(panic) => Some(Finding::new(records.position().next(), panic)),
         };
         report.root = records.frontier.root();
+        report.roots = records.roots;
         report.finding = finding;
         Ok(report)
     }
@@ -151,6 +169,7 @@ impl RedbReader {
                     completed.push((level, index, *hash));
                 }
             });
+            records.note_root();
             Ok(())
         });
         let mut finding = scanned.err().map(finding_of).transpose()?;
@@ -312,9 +331,20 @@ struct RecordChecks {
     frontier: Frontier,
     time: Option<Timestamp>,
     streams: StreamSum,
+    /// Sizes of the tree whose roots are still to come.
+    wanted: VecDeque<u64>,
+    roots: Vec<(u64, Hash)>,
 }
 
 impl RecordChecks {
+    /// Notes the root of the tree, if it is one that is wanted.
+    fn note_root(&mut self) {
+        while self.wanted.front() == Some(&self.frontier.size()) {
+            self.wanted.pop_front();
+            self.roots.push((self.frontier.size(), self.frontier.root()));
+        }
+    }
+
     /// The last position that was checked.
     fn position(&self) -> Position {
         Position::new(self.frontier.size())
