@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 purpose=${1:?usage: tests/tools-install.sh test|bench}
 readonly tools=tests/tools
-readonly validator='openapi-spec-validator==0.9.0'
+readonly validators=(openapi-spec-validator==0.9.0 proofbundle==6.3.1)
 
 say() { printf 'tools-install: %s\n' "$*" >&2; }
 
@@ -44,6 +44,8 @@ test)
   need openssl openssl
   need node nodejs
   need npm npm
+  need go golang-go
+  [ -d /usr/share/gocode/src/golang.org/x/mod/sumdb/tlog ] || missing+=(golang-golang-x-mod-dev)
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
   ;;
 bench)
@@ -62,12 +64,16 @@ if [ ${#missing[@]} -gt 0 ]; then
   install_packages "${missing[@]}"
 fi
 
-if [ "$purpose" = test ] && ! "$tools/bin/python" -c "
-import importlib.metadata as m
-assert m.version('openapi-spec-validator') == '${validator#*==}'" 2>/dev/null; then
-  say "installing $validator into $tools"
+if [ "$purpose" = test ] && ! cmp -s <(printf '%s\n' "${validators[@]}") "$tools/.installed"; then
+  say "installing ${validators[*]} into $tools"
   python3 -m venv "$tools"
-  "$tools/bin/pip" install --quiet --disable-pip-version-check "$validator"
+  "$tools/bin/pip" install --quiet --disable-pip-version-check "${validators[@]}"
+  printf '%s\n' "${validators[@]}" >"$tools/.installed"
+fi
+
+if [ "$purpose" = test ] && [ tests/auditor/main.go -nt "$tools/bin/auditor" ]; then
+  say "building the auditor of the log with Debian's Go"
+  GO111MODULE=off GOPATH=/usr/share/gocode GOCACHE="$PWD/$tools/go-cache" go build -o "$tools/bin/auditor" tests/auditor/main.go
 fi
 
 if [ "$purpose" = test ] && ! cmp -s tests/node/package-lock.json tests/node/node_modules/.installed; then

@@ -70,6 +70,7 @@ pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .split_for_parts();
     one_operation_id_each(&mut document);
     say_who_may(&mut document);
+    without_wildcards(&mut document);
     let components = document.components.get_or_insert_default();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
@@ -107,6 +108,12 @@ fn say_who_may(document: &mut utoipa::openapi::OpenApi) {
             operation.security = Some(requirements.collect());
         }
     }
+}
+
+/// The router marks a parameter that may hold slashes with a star; OpenAPI has no such thing.
+fn without_wildcards(document: &mut utoipa::openapi::OpenApi) {
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
 }
 
 /// A call that takes several methods is several operations; each needs an id of its own.

@@ -16,6 +16,8 @@ pub mod fixture;
 pub mod history;
 pub mod http;
 pub mod large_log;
+pub mod keys;
+pub mod load;
 pub mod node;
 pub mod poll;
 pub mod seed;

@@ -31,5 +31,6 @@ mod requests;
 mod revocation;
 mod self_revocation;
 mod tls;
+mod transparency;
 mod usage;
 mod verification;

@@ -7,10 +7,10 @@ use keyledger_tests::http::Client;
 use keyledger_tests::server::{Options, Server};
 
 use crate::Settings;
-use crate::keys::{self, CONNECTIONS};
-use crate::load::{Load, Protocol};
 use crate::neighbours::{Postgres, sqlite_inserts};
 use crate::ratio::{Figures, Report, cpu_seconds};
+use keyledger_tests::keys::{self, CONNECTIONS};
+use keyledger_tests::load::{Load, Protocol};
 
 /// Rows that SQLite inserts in a round by one client, and by many.
 const SQLITE_ROWS: [usize; 2] = [8_000, 3_200];

@@ -12,8 +12,6 @@
 
 mod baseline;
 mod creates;
-mod keys;
-mod load;
 mod neighbours;
 mod ratio;
 mod verifications;

@@ -9,10 +9,10 @@ use serde_json::json;
 
 use crate::Settings;
 use crate::baseline::Baseline;
-use crate::keys::{self, CONNECTIONS, body_of};
-use crate::load::{Load, Protocol};
 use crate::neighbours::{Redis, command};
 use crate::ratio::{Figures, Report, cpu_seconds};
+use keyledger_tests::keys::{self, CONNECTIONS, body_of};
+use keyledger_tests::load::{Load, Protocol};
 
 const SERVER_CORE: &str = "0";
 const CLIENT_CORE: &str = "1";

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
-use keyledger_tests::fixture;
-use keyledger_tests::http::Client;
 use serde_json::{Value, json};
 
+use crate::fixture;
+use crate::http::Client;
 use crate::load::{Load, Protocol};
 
 /// How many requests are under way at a time.
-pub(crate) const CONNECTIONS: usize = 64;
+pub const CONNECTIONS: usize = 64;
 
 /// Prepared requests that create keys of a new organization.
-pub(crate) fn create_requests(client: &Client) -> Vec<Vec<u8>> {
+#[must_use]
+pub fn create_requests(client: &Client) -> Vec<Vec<u8>> {
     let organization = fixture::organization(client, "paid");
     (0..1_000)
         .map(|n| {
@@ -25,8 +26,12 @@ pub(crate) fn create_requests(client: &Client) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Creates about `count` keys and tells their tokens.
-pub(crate) fn create(client: &Client, count: usize) -> Vec<String> {
+/// Creates at least `count` keys and tells their tokens.
+///
+/// # Panics
+/// When the server refuses.
+#[must_use]
+pub fn create(client: &Client, count: usize) -> Vec<String> {
     let requests = create_requests(client);
     let mut tokens = Vec::with_capacity(count);
     let mut load = Load::connect(client.address(), Protocol::Http, CONNECTIONS);
@@ -48,7 +53,11 @@ fn token_of(answer: &[u8]) -> String {
 }
 
 /// The part of an answer after its headers.
-pub(crate) fn body_of(answer: &[u8]) -> &[u8] {
+///
+/// # Panics
+/// When it has none.
+#[must_use]
+pub fn body_of(answer: &[u8]) -> &[u8] {
     let start = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has a head");
     &answer[start + 4..]
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 /// How the end of an answer is found.
 #[derive(Clone, Copy)]
-pub(crate) enum Protocol {
+pub enum Protocol {
     /// HTTP/1.1 with `Content-Length`.
     Http,
     /// Redis' bulk strings.
@@ -18,7 +18,7 @@ pub(crate) enum Protocol {
 }
 
 /// Many connections to one server.
-pub(crate) struct Load {
+pub struct Load {
     protocol: Protocol,
     connections: Vec<Connection>,
 }
@@ -30,7 +30,11 @@ struct Connection {
 
 impl Load {
     /// Connects.
-    pub(crate) fn connect(address: SocketAddr, protocol: Protocol, count: usize) -> Self {
+    ///
+    /// # Panics
+    /// When nobody listens.
+    #[must_use]
+    pub fn connect(address: SocketAddr, protocol: Protocol, count: usize) -> Self {
         let open = || {
             let socket = TcpStream::connect(address).expect("the server listens");
             socket.set_nodelay(true).unwrap();
@@ -42,7 +46,10 @@ impl Load {
 
     /// Sends what `next` gives for about `time`, shows every answer to `check`, and tells how many were answered per
     /// second.
-    pub(crate) fn run<R: AsRef<[u8]>>(
+    ///
+    /// # Panics
+    /// When the server closes a connection or does not answer.
+    pub fn run<R: AsRef<[u8]>>(
         &mut self,
         time: Duration,
         mut next: impl FnMut() -> R,
