@@ -68,9 +68,9 @@ pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .merge(routes::transparency::router())
         .merge(routes::status::router())
         .split_for_parts();
+    without_wildcards(&mut document);
     one_operation_id_each(&mut document);
     say_who_may(&mut document);
-    without_wildcards(&mut document);
     let components = document.components.get_or_insert_default();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));

@@ -14,7 +14,9 @@ use keyledger_api::logging::{self, LogFormat};
 use keyledger_api::origin::{ForwardedHeader, TrustedProxies};
 use keyledger_api::service::{Options, Service};
 use keyledger_api::tls::{Tls, TlsFiles};
-use keyledger_api::{access, access_token, app, housekeeper, log_signer, reference_document, server, signing_keys};
+use keyledger_api::{
+    access, access_token, app, housekeeper, log_signer, reference_document, server, signing_keys,
+};
 use keyledger_engine::id::OrganizationId;
 use keyledger_engine::root_key::Permission;
 use keyledger_engine::time::{Clock, SystemClock};
