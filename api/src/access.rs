@@ -106,10 +106,9 @@ impl Access {
     #[must_use]
     pub fn to(method: &Method, path: &str) -> Option<Self> {
         let rows = || CALLS.iter().chain(compat::CALLS.iter().copied().flatten());
-        let row = |method: &str| rows().find(|row| row.0 == method && row.1 == path);
         // The router marks a parameter that may hold slashes with a star.
         let is_path = |row: &str| row == path || (path.contains('*') && row == path.replace("{*", "{"));
-        let row = |method: &str| CALLS.iter().find(|row| row.0 == method && is_path(row.1));
+        let row = |method: &str| rows().find(|row| row.0 == method && is_path(row.1));
         // A HEAD that has no row of its own is answered by the GET.
         let row = row(method.as_str()).or_else(|| row("GET").filter(|_| method == Method::HEAD));
         row.map(|row| row.2)
