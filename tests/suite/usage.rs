@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use keyledger_tests::fixture::{self, key, organization, root_key, text};
 use keyledger_tests::http::{Client, Connection};
-use keyledger_tests::server::Server;
+use keyledger_tests::server::{Options, Server};
 use keyledger_tests::token;
 use serde_json::{Value, json};
 
@@ -309,4 +309,30 @@ fn a_damaged_file_costs_the_counts_and_nothing_else() {
     }
     server.start_again();
     assert_eq!(total(&server.client(), &key.id), 1);
+}
+
+#[test]
+fn trusted_proxies_tell_who_asked() {
+    let ip_after = |arguments: &[&str]| {
+        let server = Server::start_with(Options {
+            arguments: arguments.iter().map(|it| (*it).to_owned()).collect(),
+            ..Options::default()
+        });
+        let client = server.client();
+        let acme = organization(&client, "paid");
+        let key = key(&client, &acme, json!({}));
+        let body = json!({ "token": key.token });
+        let gateway = client.with_token(&key.token);
+        let requests = [
+            client.post("/v1/keys/verify", &body),
+            client.post("/v1/keys/verify-batch", &json!({ "tokens": [key.token] })),
+            gateway.get("/v1/forward-auth"),
+        ];
+        requests.map(|request| {
+            request.header("x-forwarded-for", "198.51.100.7").expect(200);
+            usage(&client, &key.id, "")["last_verified_ip"].clone()
+        })
+    };
+    assert_eq!(ip_after(&[]), ["127.0.0.1"; 3]);
+    assert_eq!(ip_after(&["--trusted-proxy", "127.0.0.0/8"]), ["198.51.100.7"; 3]);
 }
