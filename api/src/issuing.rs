@@ -1,4 +1,4 @@
-//! Issuing a key: what every call that makes one does once its body is read.
+//! Issuing a key and rotating it: what every call that makes a token does once its body is read.
 
 use std::sync::Arc;
 
@@ -78,6 +78,28 @@ pub async fn issue(
     };
     let command = Command::Key(id, KeyCommand::Create(Box::new(command)));
     let committed = execute(service, caller, headers, Some(name), command).await?;
+    Ok((key_outcome(committed)?, token))
+}
+
+/// Gives a key a new token for a caller who may, with the prefix and the environment that it has; the old one is accepted
+/// for `overlap_millis` more. Name and token are as in [`issue`].
+///
+/// # Errors
+/// Whatever refuses the command.
+pub async fn rotate(
+    service: &Arc<Service>,
+    caller: &Caller,
+    headers: &HeaderMap,
+    name: (&str, &[u8]),
+    key: &Key,
+    overlap_millis: i64,
+) -> Result<(Outcome<Key>, Token), Problem> {
+    let api = key.api_id.and_then(|id| service.index.api(id));
+    let prefix = api.map_or_else(TokenPrefix::default, |api| api.token_prefix.clone());
+    let token = Token::generate(&prefix, key.environment, &mut service.randomness())
+        .map_err(|error| Problem::internal(&error))?;
+    let command = KeyCommand::Rotate { digest: token.digest(), hint: token.hint(), overlap_millis };
+    let committed = execute(service, caller, headers, Some(name), Command::Key(key.id, command)).await?;
     Ok((key_outcome(committed)?, token))
 }
 

@@ -177,6 +177,7 @@ impl Request<'_> {
                     | "/oauth2/token"
                     | "/v2/partner/api_keys"
                     | "/v1/organizations/api_keys"
+                    | "/api/v1/api_keys"
             ) || path.ends_with("/rotate")
                 || path.ends_with("/rotate-secret"))
     }

@@ -1,6 +1,7 @@
 //! Programs of tests/node: libraries of others that stand for outside clients.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -14,10 +15,21 @@ use crate::binaries;
 #[track_caller]
 #[must_use]
 pub fn run(program: &str, input: &Value) -> Value {
+    run_trusting(None, program, input)
+}
+
+/// Runs a program of tests/node as [`run`] does; it trusts a certificate beside those that node knows.
+///
+/// # Panics
+/// When it does not run, fails, or writes something else.
+#[track_caller]
+#[must_use]
+pub fn run_trusting(certificate: Option<&Path>, program: &str, input: &Value) -> Value {
     let directory = binaries::workspace().join("tests/node");
     assert!(directory.join("node_modules").is_dir(), "not installed: run tests/tools-install.sh test");
     let mut child = Command::new("node")
         .arg(directory.join(program))
+        .envs(certificate.map(|certificate| ("NODE_EXTRA_CA_CERTS", certificate)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

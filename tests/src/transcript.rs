@@ -79,7 +79,9 @@ fn shown_secret(body: &[u8]) -> Option<String> {
         ["token", "client_secret", "access_token", "apiKeyToken"].iter().find_map(|name| value.get(*name));
     // The secret of a link stands after the # of its address.
     let link = || value.get("url")?.as_str()?.split_once('#').map(|(_, secret)| secret);
-    secret.and_then(Value::as_str).or_else(link).map(str::to_owned)
+    // As Kinde's calls show it.
+    let key = || value.get("api_key")?.get("key")?.as_str();
+    secret.and_then(Value::as_str).or_else(link).or_else(key).map(str::to_owned)
 }
 
 /// The byte strings that would give a secret away. The digits alone are enough of a token. Digests belong in the data

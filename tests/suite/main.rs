@@ -16,6 +16,7 @@ mod data_directory;
 mod expiry;
 mod gateway;
 mod introspection;
+mod kinde;
 mod kintsugi;
 mod large_organizations;
 mod lifecycle;

@@ -1,6 +1,7 @@
 //! The calls of other key services, in their own words, so that their clients go on working. Each is a thin translation
 //! onto the commands that Keyledger's own calls issue: no rule lives here. All of them are off unless `--compat` names them.
 
+mod kinde;
 mod kintsugi;
 
 use std::sync::Arc;
@@ -11,11 +12,13 @@ use crate::access::Access;
 use crate::service::Service;
 
 /// Who may make which of these calls.
-pub const CALLS: &[&[(&str, &str, Access)]] = &[kintsugi::CALLS];
+pub const CALLS: &[&[(&str, &str, Access)]] = &[kinde::CALLS, kintsugi::CALLS];
 
 /// Another service whose calls can be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Compat {
+    /// Kinde's API keys: docs/compat-kinde.md.
+    Kinde,
     /// Kintsugi's partner and organization keys: docs/compat-kintsugi.md.
     Kintsugi,
 }
@@ -23,6 +26,7 @@ pub enum Compat {
 /// The calls of the services named.
 pub fn router(services: &[Compat]) -> Router<Arc<Service>> {
     services.iter().fold(Router::new(), |router, service| match service {
+        Compat::Kinde => router.merge(kinde::router()),
         Compat::Kintsugi => router.merge(kintsugi::router()),
     })
 }

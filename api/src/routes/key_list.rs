@@ -129,6 +129,15 @@ fn key_query(
     query.limit = parameters.limit();
     query.cursor = parameters.text("cursor");
     parameters.finish()?;
+    narrow(caller, &mut query)?;
+    Ok(query)
+}
+
+/// Narrows a query to the keys that the caller may see.
+///
+/// # Errors
+/// `organization_not_found` or `key_not_found` when it asks for others.
+pub fn narrow(caller: &Caller, query: &mut KeyQuery) -> Result<(), Problem> {
     if let Some(bound) = caller.bound_to() {
         if query.organization_id.as_ref().is_some_and(|asked| asked != bound) {
             return Err(Problem::of(Code::OrganizationNotFound));
@@ -141,7 +150,7 @@ fn key_query(
         }
         query.user_id = Some(own.clone());
     }
-    Ok(query)
+    Ok(())
 }
 
 /// Words of a closed set with commas between them.

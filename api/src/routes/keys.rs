@@ -17,7 +17,6 @@ use keyledger_engine::record::StreamId;
 use keyledger_engine::rejection::Rejection;
 use keyledger_engine::text::{Description, Metadata, Name, Note, Scope, UserId};
 use keyledger_engine::time::Timestamp;
-use keyledger_engine::token::{Token, TokenPrefix};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -27,7 +26,7 @@ use utoipa_axum::routes;
 use crate::body::{Checks, Field, Json, number, parsed, set, text};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute};
-use crate::issuing::{NewKey, issue, key_outcome};
+use crate::issuing::{self, NewKey, issue, key_outcome};
 use crate::precondition::reach_min_position;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::PathId;
@@ -213,7 +212,10 @@ fn read_owner(checks: &mut Checks, body: &CreateBody, has_user: bool) -> Owner {
 }
 
 /// Whose a new key is: who may see only their own keys makes only such.
-fn owner_for(
+///
+/// # Errors
+/// `forbidden` when it is to be somebody else's.
+pub fn owner_for(
     caller: &Caller,
     owner: Owner,
     user_id: Option<UserId>,
@@ -577,18 +579,12 @@ async fn rotate(
     let overlap = checks.optional("overlap_seconds", &body.overlap_seconds, number(OVERLAP_SECONDS_MAX));
     checks.unknown(&body.unknown);
     checks.finish()?;
-    // The new token keeps the prefix and the environment of the key, so they have to be read first.
     let key = load_any(&service, &caller, &id).await?;
-    let prefix = key.api_id.and_then(|id| service.index.api(id));
-    let prefix = prefix.map_or_else(TokenPrefix::default, |api| api.token_prefix.clone());
-    let token = Token::generate(&prefix, key.environment, &mut service.randomness())
-        .map_err(|error| Problem::internal(&error))?;
-    let overlap_millis = i64::try_from(overlap.unwrap_or(0) * 1_000).unwrap_or(i64::MAX);
-    let command = KeyCommand::Rotate { digest: token.digest(), hint: token.hint(), overlap_millis };
     let name = format!("POST /v1/keys/{id}/rotate");
-    let committed =
-        execute(&service, &caller, &headers, Some((&name, &bytes)), Command::Key(key.id, command)).await?;
-    let Outcome { object, version, position, time, replayed } = key_outcome(committed)?;
+    let overlap_millis = i64::try_from(overlap.unwrap_or(0) * 1_000).unwrap_or(i64::MAX);
+    let (outcome, token) =
+        issuing::rotate(&service, &caller, &headers, (&name, &bytes), &key, overlap_millis).await?;
+    let Outcome { object, version, position, time, replayed } = outcome;
     let key = KeyView::of(&object, time).last_verified(service.usage.last_verified(object.id, service.now()));
     let shown = KeyWithToken { key, token: (!replayed).then(|| token.expose()) };
     Reply::at(position).version(version).secret().replayed(replayed).json(&shown)

@@ -181,7 +181,8 @@ impl<'a> VerdictBody<'a> {
 
 /// The verdict as a caller sees it who may see only `bound_to`, if anything: to them, a token of another organization is
 /// one that nobody has.
-fn seen_by<'a>(verdict: Verdict<'a>, bound_to: Option<&OrganizationId>) -> Verdict<'a> {
+#[must_use]
+pub fn seen_by<'a>(verdict: Verdict<'a>, bound_to: Option<&OrganizationId>) -> Verdict<'a> {
     match (verdict.key, bound_to) {
         (Some(key), Some(bound)) if key.organization_id() != bound => {
             Verdict { code: Verified::NotFound, key: None, ..verdict }

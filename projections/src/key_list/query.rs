@@ -8,6 +8,7 @@ use keyledger_engine::position::Position;
 use keyledger_engine::text::UserId;
 use keyledger_engine::time::Timestamp;
 
+use super::cursor;
 use crate::store;
 
 /// Matches are counted up to here.
@@ -75,6 +76,16 @@ impl KeyQuery {
             cursor: None,
             now,
         }
+    }
+}
+
+impl KeyQuery {
+    /// Has the page begin after a key, which need not be among those that match, in the order of creation.
+    #[must_use]
+    pub fn after(mut self, key: &Key) -> Self {
+        self.sort = if self.sort == KeySort::CreatedAsc { self.sort } else { KeySort::CreatedDesc };
+        self.cursor = Some(cursor::encode(&self, &key.created_at.millis(), key.id));
+        self
     }
 }
 

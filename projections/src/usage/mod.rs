@@ -211,6 +211,27 @@ impl Usage {
         self.last_verifications(now).of(id)
     }
 
+    /// A key's counts of all time and its last verification: a report without parts. May read from the disk.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    pub fn summary(&self, id: KeyId, now: Timestamp) -> Result<Report, Error> {
+        self.gather(now);
+        Ok(self.total(id)?.0)
+    }
+
+    fn total(&self, id: KeyId) -> Result<(Report, Pending, Arc<Rows>), Error> {
+        let (pending, rows) = {
+            let state = self.state();
+            (state.unfolded(id), state.rows.clone().ok_or(Error::Failed)?)
+        };
+        let (mut total, mut last) = rows.total(id)?;
+        total.merge(&pending.total());
+        last.advance(pending.last);
+        let last_at = (last.at != Timestamp::default()).then_some(last.at);
+        Ok((Report { total, last_at, last_from: last.from, parts: Vec::new() }, pending, rows))
+    }
+
     /// What is known of a key, or of all verifications together for `None`, with parts from the one that holds `from` to
     /// the one that ends at or after `to`. May read from the disk.
     ///
@@ -226,14 +247,7 @@ impl Usage {
     ) -> Result<Report, Error> {
         let id = id.unwrap_or(EVERYTHING);
         self.gather(now);
-        let (pending, rows) = {
-            let state = self.state();
-            (state.unfolded(id), state.rows.clone().ok_or(Error::Failed)?)
-        };
-        let (mut total, mut last) = rows.total(id)?;
-        total.merge(&pending.total());
-        last.advance(pending.last);
-
+        let (report, pending, rows) = self.total(id)?;
         let first = hour_of(from);
         let end = hour_of(to.saturating_add_millis(MILLIS_PER_HOUR - 1));
         let (first, end, hours_per_part) = match granularity {
@@ -255,12 +269,8 @@ impl Usage {
             }
         }
         let start = |part: u32| Timestamp::from_millis(i64::from(part) * granularity.millis());
-        Ok(Report {
-            total,
-            last_at: (last.at != Timestamp::default()).then_some(last.at),
-            last_from: last.from,
-            parts: parts.into_iter().map(|(part, counts)| (start(part), counts)).collect(),
-        })
+        let parts = parts.into_iter().map(|(part, counts)| (start(part), counts)).collect();
+        Ok(Report { parts, ..report })
     }
 
     /// Lets go of a deleted key's usage at one of the next flushes.
