@@ -165,7 +165,7 @@ pub fn document() -> String {
         with every permission and every role and compares.\n\n\
         Root keys and applications carry permissions; `admin` stands for all of them. Both may be bound to one \
         organization, and then see no other. People have a role in one organization, from the portal session that they \
-        were let in with or from a claim of their identity provider. A `member` sees the keys of one user, their own; every \
+        were let in with or from a claim of their OpenID provider; who has no role in an organization that is there may do nothing. A `member` sees the keys of one user, their own; every \
         other key is as if it were not there. What a caller may not see is 404, what they may not do is 403.\n\n\
         Whoever has `portal:write` lets people in with any role. Nobody gives an application a permission that they lack.\n\n\
         ## Roles\n\n| permission |",

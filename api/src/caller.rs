@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, MatchedPath};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, Method, header};
-use keyledger_engine::actor::Actor;
+use keyledger_engine::actor::{Actor, ActorKind};
 use keyledger_engine::application::Application;
 use keyledger_engine::id::OrganizationId;
 use keyledger_engine::key::Key;
@@ -96,7 +96,7 @@ pub fn presented_token(headers: &HeaderMap) -> Option<&str> {
     }
 }
 
-/// Finds out who calls: by a root key's token, or an access token.
+/// Finds out who calls: by a root key's token, an access token, or a token of the OpenID provider.
 ///
 /// # Errors
 /// `unauthenticated`.
@@ -112,8 +112,17 @@ pub fn authenticate_token(service: &Service, token: &str) -> Option<Arc<Principa
     if let Some(root_key) = service.index.authenticate_root_key(token) {
         return Some(Arc::new(Principal::of_root_key(&root_key)));
     }
-    let (application, claims) = access_token_holder(service, token, service.now())?;
-    Some(Arc::new(Principal::of_application(&application, &claims.scope, claims.expires_at)))
+    let now = service.now();
+    if let Some((application, claims)) = access_token_holder(service, token, now) {
+        return Some(Arc::new(Principal::of_application(&application, &claims.scope, claims.expires_at)));
+    }
+    let user = service.openid_provider.as_ref()?.check(token, now)?;
+    service.index.poisoned().is_none().then(|| {
+        let is_active = |id: &OrganizationId| {
+            service.index.organization(id).is_some_and(|organization| organization.deleted_at.is_none())
+        };
+        Arc::new(Principal::of_user(&user, is_active))
+    })
 }
 
 /// The application that an access token was given to, and what the token says; none when the token is not good, or the
@@ -145,7 +154,7 @@ impl FromRequestParts<Arc<Service>> for Caller {
     /// Finds out who calls, and lets them on if they may make the call.
     async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
         let principal = if has_credential(&parts.headers) {
-            authenticate(service, &parts.headers)?
+            authenticate_anybody(service, &parts.headers).await?
         } else {
             signed_in(service, &parts.method, &parts.headers)?
         };
@@ -157,6 +166,33 @@ impl FromRequestParts<Arc<Service>> for Caller {
         let actor = origin::actor(service, parts, principal.kind, &principal.id);
         let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
         Ok(Self { principal, actor, request_id })
+    }
+}
+
+/// Finds out who calls, and asks the OpenID provider for its keys where that may tell.
+async fn authenticate_anybody(
+    service: &Arc<Service>,
+    headers: &HeaderMap,
+) -> Result<Arc<Principal>, Problem> {
+    let found = authenticate(service, headers);
+    let Some(provider) = &service.openid_provider else { return found };
+    match found {
+        Ok(principal) => {
+            if principal.kind == ActorKind::User && provider.is_stale() {
+                let service = Arc::clone(service);
+                // Nobody waits for it: the keys that are there will do.
+                tokio::spawn(async move {
+                    if let Some(provider) = &service.openid_provider {
+                        provider.learn_keys().await;
+                    }
+                });
+            }
+            Ok(principal)
+        }
+        Err(problem) => match presented_token(headers) {
+            Some(token) if provider.learn_keys_for(token).await => authenticate(service, headers),
+            _ => Err(problem),
+        },
     }
 }
 

@@ -6,7 +6,7 @@
 //! * [`fast_path`]: the plain verification, answered ahead of all that.
 //! * [`app`] and [`routes`]: the calls.
 //! * [`access`]: who may make which call.
-//! * [`principal`], [`origin`], [`access_token`], [`signing_keys`], [`session_cookie`]: who calls, from where, and how
+//! * [`principal`], [`origin`], [`access_token`], [`signing_keys`], [`session_cookie`], [`oidc`]: who calls, from where, and how
 //!   they prove it.
 //! * [`compat`]: the calls of other key services, translated.
 //! * [`caller`], [`body`], [`query`], [`precondition`], [`idempotency`], [`issuing`]: what calls share.
@@ -33,6 +33,7 @@ pub mod issuing;
 pub mod log_signer;
 pub mod logging;
 pub mod metrics;
+pub mod oidc;
 pub mod origin;
 pub mod paging;
 pub mod precondition;

@@ -15,7 +15,7 @@ use keyledger_api::origin::{ForwardedHeader, TrustedProxies};
 use keyledger_api::service::{Options, Service};
 use keyledger_api::tls::{Tls, TlsFiles};
 use keyledger_api::{
-    access, access_token, app, housekeeper, log_signer, reference_document, server, signing_keys,
+    access, access_token, app, housekeeper, log_signer, oidc, reference_document, server, signing_keys,
 };
 use keyledger_engine::id::OrganizationId;
 use keyledger_engine::root_key::Permission;
@@ -42,7 +42,7 @@ struct CommandLine {
 #[derive(Subcommand)]
 enum Command {
     /// Run the service.
-    Serve(Serve),
+    Serve(Box<Serve>),
     /// Manage root keys while the service does not run.
     #[command(subcommand)]
     RootKey(RootKeyCommand),
@@ -98,6 +98,8 @@ struct Serve {
     /// The header in which they tell it.
     #[arg(long, env = "KEYLEDGER_FORWARDED_HEADER", value_enum, default_value = "x-forwarded-for")]
     forwarded_header: ForwardedHeader,
+    #[command(flatten)]
+    openid_provider: OpenIdProvider,
     /// Other services whose calls are answered too, with commas between them.
     #[arg(long, env = "KEYLEDGER_COMPAT", value_enum, value_delimiter = ',', value_name = "SERVICE")]
     compat: Vec<Compat>,
@@ -107,6 +109,39 @@ struct Serve {
     /// The root key to accept at the first start, instead of making one.
     #[arg(long, env = "KEYLEDGER_BOOTSTRAP_ROOT_KEY", hide_env_values = true, value_name = "KLROOT")]
     bootstrap_root_key: Option<String>,
+}
+
+/// The OpenID provider whose users may call.
+#[derive(Args)]
+struct OpenIdProvider {
+    /// The issuer of an OpenID provider whose users' tokens are accepted.
+    #[arg(long, env = "KEYLEDGER_OIDC_ISSUER", value_name = "URL", requires = "oidc_audience")]
+    oidc_issuer: Option<String>,
+    /// The audience that its tokens for this service have.
+    #[arg(long, env = "KEYLEDGER_OIDC_AUDIENCE", value_name = "AUDIENCE", requires = "oidc_issuer")]
+    oidc_audience: Option<String>,
+    /// The claim with the user's role: owner, admin, member or auditor, or a list with one of them.
+    #[arg(long, env = "KEYLEDGER_OIDC_ROLE_CLAIM", value_name = "CLAIM", default_value = "role")]
+    oidc_role_claim: String,
+    /// The claim with the id of the user's organization.
+    #[arg(
+        long,
+        env = "KEYLEDGER_OIDC_ORGANIZATION_CLAIM",
+        value_name = "CLAIM",
+        default_value = "organization_id"
+    )]
+    oidc_organization_claim: String,
+}
+
+impl OpenIdProvider {
+    fn options(self) -> Option<oidc::Options> {
+        Some(oidc::Options {
+            issuer: self.oidc_issuer?,
+            audience: self.oidc_audience?,
+            role_claim: self.oidc_role_claim,
+            organization_claim: self.oidc_organization_claim,
+        })
+    }
 }
 
 #[derive(Args)]
@@ -153,10 +188,18 @@ enum SigningKeyCommand {
 }
 
 impl Data {
-    fn options(self, access_tokens: access_token::Options, trusted_proxies: TrustedProxies) -> Options {
+    /// How the service is to run, with no more than its data.
+    fn options(self, access_tokens: access_token::Options) -> Options {
         let log_cache_bytes = self.log_cache_mib.saturating_mul(1024 * 1024);
         let log_signer = log_signer::Options { key_file: self.log_key_file, origin: self.log_origin };
-        Options { data: self.data, log_cache_bytes, log_signer, access_tokens, trusted_proxies }
+        Options {
+            data: self.data,
+            log_cache_bytes,
+            log_signer,
+            access_tokens,
+            trusted_proxies: TrustedProxies::default(),
+            openid_provider: None,
+        }
     }
 }
 
@@ -175,7 +218,7 @@ fn public_url(text: &str) -> Result<String, String> {
 fn main() -> ExitCode {
     logging::log_panics();
     let done = match CommandLine::parse().command {
-        Command::Serve(serve) => run_service(serve),
+        Command::Serve(serve) => run_service(*serve),
         Command::RootKey(RootKeyCommand::Create { data, permissions, organization }) => {
             create_root_key(data, permissions, organization)
         }
@@ -215,7 +258,9 @@ fn run_service(serve: Serve) -> Outcome {
         lifetime_seconds: serve.access_token_seconds,
     };
     let trusted_proxies = TrustedProxies { networks: serve.trusted_proxies, header: serve.forwarded_header };
-    let (service, threads) = Service::start(&serve.data.options(access_tokens, trusted_proxies))?;
+    let openid_provider = serve.openid_provider.options();
+    let options = Options { trusted_proxies, openid_provider, ..serve.data.options(access_tokens) };
+    let (service, threads) = Service::start(&options)?;
     let token = service.ensure_root_key(bootstrap.as_ref().map(|token| token.as_str()))?;
     drop(bootstrap);
 
@@ -290,7 +335,7 @@ fn create_root_key(
 ) -> Outcome {
     // No access token is given here.
     let access_tokens = access_token::Options { public_url: String::new(), lifetime_seconds: 1 };
-    let (service, threads) = Service::start(&data.options(access_tokens, TrustedProxies::default()))?;
+    let (service, threads) = Service::start(&data.options(access_tokens))?;
     if let Some(id) = &organization
         && service.index.organization(id).is_none_or(|it| it.deleted_at.is_some())
     {

@@ -4,9 +4,12 @@ use keyledger_engine::actor::ActorKind;
 use keyledger_engine::application::Application;
 use keyledger_engine::id::OrganizationId;
 use keyledger_engine::portal_session::PortalSession;
+use keyledger_engine::role::Role;
 use keyledger_engine::root_key::{Permission, RootKey};
 use keyledger_engine::text::UserId;
 use keyledger_engine::time::Timestamp;
+
+use crate::oidc;
 
 /// An authenticated caller, whatever kind of credential they came with.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,6 +66,21 @@ impl Principal {
             user_id: session.user_id.clone().filter(|_| session.role.sees_own_keys_only()),
             permissions: session.role.permissions().to_vec(),
             expires_at: Some(session.expires_at),
+        }
+    }
+
+    /// Somebody whom an OpenID provider vouches for. Who has no role in an organization that is there may do nothing.
+    #[must_use]
+    pub fn of_user(user: &oidc::User, is_active: impl FnOnce(&OrganizationId) -> bool) -> Self {
+        let organization_id = user.organization_id.clone().filter(is_active);
+        let role = user.role.filter(|_| organization_id.is_some());
+        Self {
+            kind: ActorKind::User,
+            id: user.id.as_str().into(),
+            organization_id,
+            user_id: Some(user.id.clone()).filter(|_| role.is_none_or(Role::sees_own_keys_only)),
+            permissions: role.map_or_else(Vec::new, |role| role.permissions().to_vec()),
+            expires_at: Some(user.expires_at),
         }
     }
 

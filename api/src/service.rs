@@ -28,6 +28,7 @@ use crate::data_directory::{self, DataDirectory};
 use crate::idempotency::Running;
 use crate::log_signer::{self, LogSigner};
 use crate::metrics::Metrics;
+use crate::oidc::{self, OpenIdProvider};
 use crate::origin::TrustedProxies;
 use crate::problem::{Code, Problem};
 use crate::session_cookie::SessionCookie;
@@ -53,6 +54,8 @@ pub struct Options {
     pub access_tokens: access_token::Options,
     /// Whom to believe about where a request came from.
     pub trusted_proxies: TrustedProxies,
+    /// The OpenID provider whose users may call, if one.
+    pub openid_provider: Option<oidc::Options>,
 }
 
 /// Why the service cannot start; one line that says what to do.
@@ -71,6 +74,9 @@ pub enum StartError {
     /// The key that signs checkpoints, or what it signed.
     #[error(transparent)]
     LogSigner(#[from] log_signer::Error),
+    /// The OpenID provider.
+    #[error(transparent)]
+    OpenIdProvider(#[from] oidc::Error),
     /// A projection.
     #[error(transparent)]
     Projection(#[from] keyledger_projections::store::Error),
@@ -113,6 +119,8 @@ pub struct Service {
     pub session_cookie: SessionCookie,
     /// Whom to believe about where a request came from.
     pub trusted_proxies: TrustedProxies,
+    /// The OpenID provider whose users may call, if one.
+    pub openid_provider: Option<OpenIdProvider>,
     /// Lists keys.
     pub key_list: KeyList,
     /// How often keys are verified.
@@ -162,6 +170,7 @@ impl Service {
     /// See [`StartError`].
     pub fn start(options: &Options) -> Result<(Arc<Self>, Threads), StartError> {
         let data = DataDirectory::open(&options.data)?;
+        let openid_provider = options.openid_provider.clone().map(OpenIdProvider::new).transpose()?;
         let signing_keys = SigningKeys::open(data.signing_keys())?;
         let log_options = RedbOptions { cache_bytes: options.log_cache_bytes };
         let log = RedbLog::open(&data.log(), log_options, &mut SysRng)?;
@@ -197,6 +206,7 @@ impl Service {
             usage,
             session_cookie: SessionCookie::of(&options.access_tokens.public_url),
             trusted_proxies: options.trusted_proxies.clone(),
+            openid_provider,
             audit_trail,
             key_list_handle,
             audit_trail_handle,

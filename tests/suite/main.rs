@@ -24,6 +24,7 @@ mod list;
 mod newcomer;
 mod oauth_clients;
 mod openapi;
+mod openid;
 mod organizations;
 mod partners;
 mod permissions;

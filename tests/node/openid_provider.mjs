@@ -1,0 +1,58 @@
+// A real OpenID provider on the loopback address. Reads a line of JSON with the audience and the people (clients that stand
+// for them, each with its claims), writes {"issuer"} when it listens; after every further line it has a new signing key, and
+// after "stop" it is gone.
+import { createServer } from 'node:http'
+import { createInterface } from 'node:readline'
+import { exportJWK, generateKeyPair } from 'jose'
+import Provider from 'oidc-provider'
+
+const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
+const { audience, people } = JSON.parse((await lines.next()).value)
+let number = 0
+
+const provide = async (issuer) => {
+  number += 1
+  const { privateKey } = await generateKeyPair('ES256', { extractable: true })
+  const key = { ...(await exportJWK(privateKey)), kid: `key-${number}`, alg: 'ES256', use: 'sig' }
+  return new Provider(issuer, {
+    jwks: { keys: [key] },
+    cookies: { keys: ['not a secret'] },
+    clients: people.map(({ id }) => ({
+      client_id: id,
+      client_secret: 'secret-of-the-test',
+      id_token_signed_response_alg: 'ES256',
+      grant_types: ['client_credentials'],
+      redirect_uris: [],
+      response_types: [],
+      token_endpoint_auth_method: 'client_secret_post',
+    })),
+    ttl: { ClientCredentials: (context, token) => people.find(({ id }) => id === token.clientId).seconds ?? 600 },
+    features: {
+      devInteractions: { enabled: false },
+      clientCredentials: { enabled: true },
+      resourceIndicators: {
+        enabled: true,
+        getResourceServerInfo: (context, resource) => ({
+          scope: 'use',
+          audience: resource,
+          accessTokenFormat: 'jwt',
+          jwt: { sign: { alg: 'ES256' } },
+        }),
+      },
+    },
+    extraTokenClaims: (context, token) => people.find(({ id }) => id === token.clientId).claims,
+  })
+}
+
+let answer
+const server = createServer((request, response) => answer(request, response))
+await new Promise((done) => server.listen(0, '127.0.0.1', done))
+const issuer = `http://127.0.0.1:${server.address().port}`
+answer = (await provide(issuer)).callback()
+console.log(JSON.stringify({ issuer, audience }))
+for await (const line of lines) {
+  if (line === 'stop') break
+  answer = (await provide(issuer)).callback()
+  console.log(JSON.stringify({ number }))
+}
+process.exit(0)
