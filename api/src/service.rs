@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use keyledger_engine::actor::Actor;
-use keyledger_engine::id::{OrganizationId, RootKeyId};
+use keyledger_engine::id::{KeyId, OrganizationId, RootKeyId};
 use keyledger_engine::ledger::{self, Aggregate, Command, Ledger, Observer, Request, Writer};
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
 use keyledger_engine::log::{self, EventLog, LogReader, merkle};
@@ -231,6 +231,16 @@ impl Service {
     pub fn verified(&self, verdict: &Verdict<'_>, now: Timestamp, from: Address) {
         self.metrics.verified(verdict.code);
         self.usage.record(verdict, now, from);
+    }
+
+    /// When a key was last verified.
+    ///
+    /// # Errors
+    /// `overloaded`, as [`Service::blocking`] says.
+    pub async fn last_verified(self: &Arc<Self>, id: KeyId) -> Result<Option<Timestamp>, Problem> {
+        let (usage, now) = (Arc::clone(&self.usage), self.now());
+        // What the keys of a busy second add up to takes some milliseconds to gather.
+        self.blocking(move || usage.last_verified(id, now)).await
     }
 
     /// The operating system's randomness, for ids and tokens.

@@ -317,7 +317,7 @@ async fn find(
     let records = service.read_log(move |log| log.read_stream(&StreamId::Key(id))).await?.records;
     let now = service.now();
     let found = Found {
-        key: KeyView::of(&key, now).last_verified(service.usage.last_verified(id, now)),
+        key: KeyView::of(&key, now).last_verified(service.last_verified(id).await?),
         events: records.iter().map(event_json).collect(),
     };
     Reply::at(service.ledger.head()).secret().json(&found)

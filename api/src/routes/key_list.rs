@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
 use keyledger_engine::id::OrganizationId;
+use keyledger_engine::key::Key;
 use keyledger_engine::text::UserId;
 use keyledger_projections::key_list::{KeyQuery, QueryError};
 use serde::Deserialize;
@@ -88,16 +89,20 @@ async fn list(
     reach_min_position(&headers, &service.key_list_handle.watch()).await?;
     let now = query.now;
     let list = service.key_list.clone();
-    let page = service.blocking(move || list.query(&query)).await?.map_err(|error| match error {
+    let usage = Arc::clone(&service.usage);
+    let read = move || {
+        let page = list.query(&query)?;
+        let last_verified = usage.last_verifications(now);
+        let view = |key: &Key| KeyView::of(key, now).last_verified(last_verified.of(key.id));
+        let data: Vec<KeyView> = page.keys.iter().map(view).collect();
+        Ok((page, data))
+    };
+    let (page, data) = service.blocking(read).await?.map_err(|error| match error {
         QueryError::BadCursor => {
             Problem::field("?cursor", "is not a cursor of this list; start again without it")
         }
         error => Problem::internal(&error),
     })?;
-    let data: Vec<KeyView> = {
-        let last_verified = service.usage.last_verifications(now);
-        page.keys.iter().map(|key| KeyView::of(key, now).last_verified(last_verified.of(key.id))).collect()
-    };
     let shown =
         Page { data, next_cursor: page.next_cursor, total: page.total, total_capped: page.total_capped };
     Reply::at(page.position).json(&shown)

@@ -327,7 +327,7 @@ async fn read(
             (key, now)
         }
     };
-    let shown = KeyView::of(&key, moment).last_verified(service.usage.last_verified(key.id, now));
+    let shown = KeyView::of(&key, moment).last_verified(service.last_verified(key.id).await?);
     Reply::at(position).version(key.version).json(&shown)
 }
 
@@ -450,9 +450,14 @@ async fn change(
 ) -> Result<Response, Problem> {
     let committed = execute(service, caller, headers, name, Command::Key(key, command)).await?;
     let Outcome { object, version, position, time, replayed } = key_outcome(committed)?;
-    let shown =
-        KeyView::of(&object, time).last_verified(service.usage.last_verified(object.id, service.now()));
+    let shown = KeyView::of(&object, time).last_verified(last_verified(service, object.id).await);
     Reply::at(position).version(version).replayed(replayed).json(&shown)
+}
+
+/// When a key was last verified, for the answer to a change. The change has taken place: that this cannot be told just now
+/// must not look as if it had not.
+async fn last_verified(service: &Arc<Service>, id: KeyId) -> Option<Timestamp> {
+    service.last_verified(id).await.unwrap_or_default()
 }
 
 /// The id of a key that the caller may see. Only callers that are bound to an organization make it read the key.
@@ -585,7 +590,7 @@ async fn rotate(
     let (outcome, token) =
         issuing::rotate(&service, &caller, &headers, (&name, &bytes), &key, overlap_millis).await?;
     let Outcome { object, version, position, time, replayed } = outcome;
-    let key = KeyView::of(&object, time).last_verified(service.usage.last_verified(object.id, service.now()));
+    let key = KeyView::of(&object, time).last_verified(last_verified(&service, object.id).await);
     let shown = KeyWithToken { key, token: (!replayed).then(|| token.expose()) };
     Reply::at(position).version(version).secret().replayed(replayed).json(&shown)
 }
