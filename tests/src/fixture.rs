@@ -182,6 +182,14 @@ pub fn code(client: &Client, token: &str) -> String {
     text(&verify(client, token)["code"])
 }
 
+/// Reads a list of keys that has all that was answered before; by itself it follows some moments later.
+#[track_caller]
+#[must_use]
+pub fn listed(client: &Client, path: &str) -> Value {
+    let position = client.get("/v1/organizations?limit=1").expect(200).position();
+    client.get(path).header("keyledger-min-position", &position.to_string()).expect(200).json()
+}
+
 /// All events of a key, oldest first.
 #[track_caller]
 #[must_use]

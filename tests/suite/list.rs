@@ -13,7 +13,7 @@ fn ids(page: &Value) -> Vec<String> {
 }
 
 fn list(client: &Client, query: &str) -> Value {
-    client.get(&format!("/v1/keys?{query}")).expect(200).json()
+    fixture::listed(client, &format!("/v1/keys?{query}"))
 }
 
 /// Follows the cursors to the end.

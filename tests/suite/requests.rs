@@ -12,7 +12,7 @@ use keyledger_tests::server::Server;
 use serde_json::{Value, json};
 
 fn total(client: &Client) -> u64 {
-    client.get("/v1/keys").expect(200).json()["total"].as_u64().unwrap()
+    fixture::listed(client, "/v1/keys")["total"].as_u64().unwrap()
 }
 
 #[test]
