@@ -19,6 +19,7 @@ pub mod keys;
 pub mod large_log;
 pub mod load;
 pub mod node;
+pub mod openid_provider;
 pub mod poll;
 pub mod seed;
 pub mod server;

@@ -32,6 +32,7 @@ mod portal;
 mod requests;
 mod revocation;
 mod self_revocation;
+mod strangers;
 mod tls;
 mod transparency;
 mod usage;

@@ -1,84 +1,15 @@
 //! Users of an OpenID provider: a real one runs beside the service.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
-use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use keyledger_tests::binaries;
-use keyledger_tests::fixture::{events, issued, key, key_body, text};
-use keyledger_tests::http::Client;
+use keyledger_tests::fixture::{events, issued, key, key_body};
+use keyledger_tests::openid_provider::{AUDIENCE, Provider, arguments, person};
 use keyledger_tests::poll;
 use keyledger_tests::server::{Options, Server};
-use keyledger_tests::transcript::Transcript;
-use serde_json::{Value, json};
-
-const AUDIENCE: &str = "https://keys.example/api";
-
-/// A provider as a process.
-struct Provider {
-    child: Child,
-    stdin: ChildStdin,
-    stdout: BufReader<ChildStdout>,
-    issuer: String,
-}
-
-impl Provider {
-    fn start(people: &Value) -> Self {
-        let mut child = Command::new("node")
-            .arg(binaries::workspace().join("tests/node/openid_provider.mjs"))
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let (stdin, stdout) = (child.stdin.take().unwrap(), BufReader::new(child.stdout.take().unwrap()));
-        let mut provider = Self { child, stdin, stdout, issuer: String::new() };
-        let started = provider.ask(&json!({ "audience": AUDIENCE, "people": people }).to_string());
-        provider.issuer = text(&started["issuer"]);
-        provider
-    }
-
-    fn ask(&mut self, line: &str) -> Value {
-        writeln!(self.stdin, "{line}").unwrap();
-        let mut answer = String::new();
-        self.stdout.read_line(&mut answer).unwrap();
-        serde_json::from_str(&answer).unwrap_or_else(|error| panic!("the provider: {error}: {answer}"))
-    }
-
-    /// A token for one of the people.
-    fn token(&self, server: &Server, id: &str, audience: &str) -> String {
-        let address: SocketAddr = self.issuer.strip_prefix("http://").unwrap().parse().unwrap();
-        let form = [
-            ("grant_type", "client_credentials"),
-            ("client_id", id),
-            ("client_secret", "secret-of-the-test"),
-            ("scope", "use"),
-            ("resource", audience),
-        ];
-        // What the provider answers is not what is searched for secrets.
-        let client = Client::new(address, Transcript::default());
-        let answer = client.request("POST", "/token").form(&form).expect(200).json();
-        let token = text(&answer["access_token"]);
-        server.transcript().issue(&token);
-        token
-    }
-}
-
-impl Drop for Provider {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn person(id: &str, claims: Value) -> Value {
-    json!({ "id": id, "claims": claims })
-}
+use serde_json::json;
 
 fn serve(issuer: &str) -> Server {
-    let arguments = ["--oidc-issuer", issuer, "--oidc-audience", AUDIENCE].map(str::to_owned).to_vec();
-    Server::start_with(Options { arguments, ..Options::default() })
+    Server::start_with(Options { arguments: arguments(issuer), ..Options::default() })
 }
 
 #[test]
@@ -168,7 +99,7 @@ fn tokens_are_checked_with_the_keys_that_the_provider_has_now() {
     }
 
     // A new key is learnt when a token names it, soon, and the old one is given up.
-    provider.ask("rotate");
+    provider.rotate();
     let after = provider.token(&server, "olga", AUDIENCE);
     poll::until("the new key to be learnt", Duration::from_secs(20), || {
         (client.with_token(&after).get("/v1/keys").send().status == 200).then_some(())

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use keyledger_tests::fixture::{access_token, application, organization, root_key, signed_in};
+use keyledger_tests::fixture::{access_token, application, root_key, signed_in};
 use keyledger_tests::http::Client;
-use keyledger_tests::server::Server;
+use keyledger_tests::openid_provider::{AUDIENCE, Provider, arguments, person};
+use keyledger_tests::server::{Options, Server};
 use keyledger_tests::{binaries, token};
 use serde_json::{Value, json};
 
@@ -93,8 +94,10 @@ impl Holder {
     }
 }
 
-fn holders(client: &Client, table: &Table) -> Vec<Holder> {
-    let org = organization(client, "paid");
+fn holders(server: &Server, provider: &Provider, table: &Table) -> Vec<Holder> {
+    let client = &server.client();
+    let org = "acme";
+    client.post("/v1/organizations", &json!({ "id": org, "kind": "paid" })).expect(201);
     let mut holders = Vec::new();
     for permission in &table.permissions {
         let holder = |name: &str, token: &str, bound: bool| Holder {
@@ -105,17 +108,24 @@ fn holders(client: &Client, table: &Table) -> Vec<Holder> {
             is_session: false,
         };
         holders.push(holder("a root key", &root_key(client, &[permission], None).1, false));
-        holders.push(holder("a bound root key", &root_key(client, &[permission], Some(&org)).1, true));
+        holders.push(holder("a bound root key", &root_key(client, &[permission], Some(org)).1, true));
         let app = application(client, &[permission], None);
         holders.push(holder("an application", &access_token(client, &app), false));
     }
     for (role, permissions) in &table.roles {
         holders.push(Holder {
             name: format!("a portal session of role {role}"),
-            client: signed_in(client, &org, role),
+            client: signed_in(client, org, role),
             permissions: permissions.clone(),
             bound: true,
             is_session: true,
+        });
+        holders.push(Holder {
+            name: format!("a user of role {role}"),
+            client: client.with_token(&provider.token(server, role, AUDIENCE)),
+            permissions: permissions.clone(),
+            bound: true,
+            is_session: false,
         });
     }
     holders
@@ -139,9 +149,12 @@ fn status(client: &Client, call: &Call) -> (u16, String) {
 
 #[test]
 fn every_call_asks_for_what_the_table_says() {
-    let server = Server::start();
-    let client = server.client();
     let table = read_table();
+    let claims = |role: &String| json!({ "role": role, "organization_id": "acme" });
+    let people: Vec<Value> = table.roles.keys().map(|role| person(role, claims(role))).collect();
+    let provider = Provider::start(&json!(people));
+    let server = Server::start_with(Options { arguments: arguments(&provider.issuer), ..Options::default() });
+    let client = server.client();
     let document = client.get("/openapi.json").expect(200).json();
     let mut count = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
@@ -154,7 +167,7 @@ fn every_call_asks_for_what_the_table_says() {
     assert_eq!(count, table.calls.len(), "the table has calls that there are not");
     assert!(count > 40 && table.permissions.len() > 10 && table.roles.len() == 4);
 
-    let holders = holders(&client, &table);
+    let holders = holders(&server, &provider, &table);
     let mut wrong = Vec::new();
     // Signing out ends the session that asks; it has a test of its own.
     for call in table
