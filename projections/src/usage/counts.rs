@@ -47,7 +47,7 @@ impl Counts {
     pub(super) fn from_stored(stored: &[(u8, u64)]) -> Self {
         let mut counts = Self::default();
         for (number, count) in stored {
-            if let Some(code) = Code::ALL.into_iter().find(|code| stored_number(*code) == *number) {
+            if let Some(code) = code_of(*number) {
                 counts.add(code, *count);
             }
         }
@@ -55,8 +55,13 @@ impl Counts {
     }
 }
 
+/// The code that a number stands for.
+pub(super) fn code_of(number: u8) -> Option<Code> {
+    Code::ALL.into_iter().find(|code| stored_number(*code) == number)
+}
+
 /// The number that stands for a code in the file, for ever.
-const fn stored_number(code: Code) -> u8 {
+pub(super) const fn stored_number(code: Code) -> u8 {
     match code {
         Code::Valid => 0,
         Code::Malformed => 1,

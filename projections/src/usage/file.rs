@@ -3,16 +3,15 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `format` | - | number of the format |
-//! | `journal` | sequence number | what was gathered for one flush: entries of key, last, hours with counts |
+//! | `journal` | sequence number | what was gathered for one flush, as [`journal`](super::journal) says |
 //! | `totals` | key | last journal entry folded in, last verification, counts since the key was made |
 //! | `hours` | key, hours since 1970 | counts |
 //! | `days` | key, days since 1970 | counts of hours that are too old to be kept one by one |
 //!
-//! Values are MessagePack. A flush appends one journal entry, however many keys it concerns, so that its cost is that of
+//! Other values are MessagePack. A flush appends one journal entry, however many keys it concerns, so that its cost is that of
 //! writing a few megabytes at most; folding brings the keys' rows up afterwards, some keys with each flush. A key's row in
 //! `totals` says up to where the journal is in its rows: what a crash leaves in the journal is counted once, never twice.
 
-use std::collections::HashMap;
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -25,8 +24,8 @@ use serde::{Deserialize, Serialize};
 
 use super::address::Address;
 use super::counts::Counts;
-use super::pending::{Pending, PendingKeys};
-use super::{Error, HOURS_PER_DAY, Last};
+use super::pending::{Gathered, KeyMap, Pending, PendingKeys, add_all};
+use super::{Error, HOURS_PER_DAY, Last, journal};
 
 const FORMAT: TableDefinition<'static, (), u32> = TableDefinition::new("format");
 const JOURNAL: TableDefinition<'static, u64, &[u8]> = TableDefinition::new("journal");
@@ -40,14 +39,6 @@ const CACHE_LEN: usize = 32 * 1024 * 1024;
 
 /// Counts as they are stored.
 type StoredCounts = Vec<(u8, u64)>;
-
-#[derive(Serialize, Deserialize)]
-struct StoredEntry {
-    key: u128,
-    last_at: i64,
-    last_from: u128,
-    hours: Vec<(u32, StoredCounts)>,
-}
 
 #[derive(Serialize, Deserialize, Default)]
 struct StoredTotal {
@@ -66,7 +57,7 @@ impl StoredTotal {
 /// What one flush writes.
 pub(super) struct Flush<'a> {
     /// What was gathered since the flush before.
-    pub(super) fresh: &'a PendingKeys,
+    pub(super) fresh: &'a [Gathered],
     /// Keys to be folded, with all that is pending of them, `fresh` included; in the order of keys.
     pub(super) folding: &'a [(KeyId, Pending)],
     /// Journal entries up to here are in the rows of all keys, once `folding` is.
@@ -115,7 +106,7 @@ pub(super) struct Opened {
     /// What was in the journal only.
     pub(super) pending: PendingKeys,
     /// The last verification of every key, also of those in the journal only.
-    pub(super) last: HashMap<KeyId, Timestamp>,
+    pub(super) last: KeyMap<Timestamp>,
 }
 
 impl UsageFile {
@@ -174,26 +165,21 @@ impl UsageFile {
                 ),
             });
         }
-        let (mut last, mut folded) = (HashMap::new(), HashMap::new());
+        let (mut last, mut folded) = (KeyMap::default(), KeyMap::default());
         rows.for_each_total(|id, total| {
             last.insert(id, total.last().at);
             folded.insert(id, total.folded);
         })?;
-        let mut pending = PendingKeys::new();
+        let mut pending = PendingKeys::default();
         let mut next_sequence = folded.values().max().map_or(1, |sequence| sequence + 1);
-        rows.for_each_journal_entry(|sequence, entry| {
+        rows.for_each_journal_entry(|sequence, gathered| {
             next_sequence = next_sequence.max(sequence + 1);
-            let id = KeyId::from_u128(entry.key);
-            if folded.get(&id).is_some_and(|folded| *folded >= sequence) {
+            if folded.get(&gathered.id).is_some_and(|folded| *folded >= sequence) {
                 return;
             }
-            let one =
-                Last { at: Timestamp::from_millis(entry.last_at), from: Address::from_bits(entry.last_from) };
-            for (hour, counts) in &entry.hours {
-                pending.entry(id).or_default().add(*hour, &Counts::from_stored(counts), one);
-            }
-            let last = last.entry(id).or_default();
-            *last = one.at.max(*last);
+            add_all(&mut pending, [&gathered]);
+            let last = last.entry(gathered.id).or_default();
+            *last = gathered.last.at.max(*last);
         })?;
         let file = Self {
             database,
@@ -257,8 +243,7 @@ impl UsageFile {
                 journal.retain_in(..=through, |_, _| false)?;
             }
             if !flush.fresh.is_empty() {
-                let entries: Vec<StoredEntry> = flush.fresh.iter().map(stored_entry).collect();
-                let bytes = encode(&entries)?;
+                let bytes = journal::encode(flush.fresh);
                 written = bytes.len();
                 journal.insert(self.next_sequence, bytes.as_slice())?;
             }
@@ -319,15 +304,6 @@ impl UsageFile {
             looked_at += 1;
         }
         Ok(last.filter(|_| looked_at == aging.limit))
-    }
-}
-
-fn stored_entry((id, pending): (&KeyId, &Pending)) -> StoredEntry {
-    StoredEntry {
-        key: id.to_u128(),
-        last_at: pending.last.at.millis(),
-        last_from: pending.last.from.bits(),
-        hours: pending.hours.iter().map(|(hour, counts)| (*hour, counts.to_stored())).collect(),
     }
 }
 
@@ -399,12 +375,13 @@ impl Rows {
         each().map_err(|error| error.into_error(&self.path))
     }
 
-    fn for_each_journal_entry(&self, mut f: impl FnMut(u64, StoredEntry)) -> Result<(), Error> {
+    fn for_each_journal_entry(&self, mut f: impl FnMut(u64, Gathered)) -> Result<(), Error> {
         let mut each = || -> Result<(), Change> {
             for row in self.journal.range::<u64>(..)? {
                 let (sequence, entries) = row?;
-                for entry in decode::<Vec<StoredEntry>>(entries.value())? {
-                    f(sequence.value(), entry);
+                let entries = journal::decode(entries.value());
+                for gathered in entries.ok_or_else(|| Change::Value("a journal entry breaks off".into()))? {
+                    f(sequence.value(), gathered);
                 }
             }
             Ok(())

@@ -10,16 +10,17 @@ use keyledger_engine::id::KeyId;
 use keyledger_engine::time::{Clock, Timestamp};
 
 use super::file::{Aging, Flush, Flushed, Opened, UsageFile};
-use super::pending::{Pending, PendingKeys, merge_all};
+use super::pending::{Pending, PendingKeys, add_all};
 use super::{
     DAYS_KEPT, EVERYTHING, Error, HOURS_KEPT, HOURS_PER_DAY, MILLIS_PER_HOUR, State, Usage, hour_of,
 };
 
 /// Half of what may be lost, as a flush takes its time too.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
-/// Folding begins when the journal has this many bytes, or entries.
-const JOURNAL_LEN_MAX: usize = 4 << 20;
-const JOURNAL_ENTRIES_MAX: u64 = 120;
+/// Folding begins when the journal has this many bytes, or entries. Folding seldom folds much at once, which spares the
+/// processor; the journal is read at the start, which a bound keeps short.
+const JOURNAL_LEN_MAX: usize = 128 << 20;
+const JOURNAL_ENTRIES_MAX: u64 = 600;
 /// With each flush, this many keys are folded at least; and one of so many.
 const FOLD_KEYS_MIN: usize = 2_048;
 const FOLD_FLUSHES: usize = 64;
@@ -134,6 +135,8 @@ struct Failed {
     path: PathBuf,
     sequence: u64,
     fresh: PendingKeys,
+    /// What was gathered since; as one sum, because it may take long.
+    later: PendingKeys,
 }
 
 impl Flusher {
@@ -153,7 +156,8 @@ impl Flusher {
 
     pub(super) fn flush(&mut self, now: Timestamp) -> Result<(), Error> {
         self.usage.gather(now);
-        if let Some(failed) = &self.failed {
+        if let Some(failed) = &mut self.failed {
+            add_all(&mut failed.later, &mem::take(&mut self.usage.state().fresh));
             let opened = UsageFile::open(&failed.path)?;
             self.reopened(opened);
         }
@@ -210,8 +214,10 @@ impl Flusher {
                 state.rows = None;
                 drop(state);
                 forgotten.into_iter().for_each(|id| self.usage.forget(id));
-                let path = file.path().to_path_buf();
-                self.failed = Some(Failed { path, sequence, fresh });
+                let mut uncertain = PendingKeys::default();
+                add_all(&mut uncertain, &fresh);
+                let (path, later) = (file.path().to_path_buf(), PendingKeys::default());
+                self.failed = Some(Failed { path, sequence, fresh: uncertain, later });
                 self.file = None;
                 Err(error)
             }
@@ -222,19 +228,21 @@ impl Flusher {
     fn reopened(&mut self, opened: Opened) {
         let mut state = self.usage.state();
         state.pending = opened.pending;
+        state.rows = Some(Arc::new(opened.rows));
+        let State { pending, fresh, .. } = &mut *state;
+        if let Some(failed) = self.failed.take() {
+            let is_written = opened.file.next_sequence() > failed.sequence;
+            let unwritten = failed.later.iter().chain(failed.fresh.iter().filter(|_| !is_written));
+            fresh.extend(unwritten.flat_map(|(id, pending)| pending.to_gathered(*id)));
+        }
         {
             // The journal still has keys that were let go of.
             let last = self.usage.last.read().unwrap_or_else(PoisonError::into_inner);
-            state.pending.retain(|id, _| *id == EVERYTHING || last.contains_key(id));
+            let is_known = |id: &KeyId| *id == EVERYTHING || last.contains_key(id);
+            fresh.retain(|gathered| is_known(&gathered.id));
+            pending.retain(|id, _| is_known(id));
         }
-        state.rows = Some(Arc::new(opened.rows));
-        let State { pending, fresh, .. } = &mut *state;
-        if let Some(failed) = self.failed.take()
-            && opened.file.next_sequence() <= failed.sequence
-        {
-            merge_all(fresh, failed.fresh);
-        }
-        merge_all(pending, fresh.iter().map(|(id, pending)| (*id, pending.clone())));
+        add_all(pending, &*fresh);
         self.file = Some(opened.file);
         self.round = None;
         self.aging = None;
@@ -269,9 +277,9 @@ impl Flusher {
             let mut last = self.usage.last.write().unwrap_or_else(PoisonError::into_inner);
             for id in &forgotten {
                 state.pending.remove(id);
-                state.fresh.remove(id);
                 last.remove(id);
             }
+            state.fresh.retain(|gathered| !forgotten.contains(&gathered.id));
         }
         forgotten
     }

@@ -17,6 +17,7 @@ mod address;
 mod counts;
 mod file;
 mod flusher;
+mod journal;
 mod live;
 mod observer;
 mod pending;
@@ -24,7 +25,7 @@ mod pending;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -34,7 +35,7 @@ use keyledger_engine::time::Timestamp;
 use crate::verification::{Code, Verdict};
 use file::{Rows, UsageFile};
 use live::LiveCounters;
-use pending::{Pending, PendingKeys};
+use pending::{Gathered, KeyMap, Pending, PendingKeys, add_all};
 
 pub use address::Address;
 pub use counts::Counts;
@@ -134,7 +135,7 @@ pub struct Usage {
     live: LiveCounters,
     state: Mutex<State>,
     /// The last verification of every key that ever was verified; apart from the state, as lists look at all of it.
-    last: RwLock<HashMap<KeyId, Timestamp>>,
+    last: RwLock<KeyMap<Timestamp>>,
     /// Keys that were deleted since the last flush.
     forgotten: Mutex<Vec<KeyId>>,
 }
@@ -143,7 +144,7 @@ struct State {
     /// What is in no key's rows yet, nor on its way there; `fresh` is part of it.
     pending: PendingKeys,
     /// What is in no journal entry yet.
-    fresh: PendingKeys,
+    fresh: Vec<Gathered>,
     /// What is being folded into rows by a flush under way.
     folding: Arc<[(KeyId, Pending)]>,
     /// None while the file does not work.
@@ -173,7 +174,7 @@ impl Usage {
             live: LiveCounters::new(),
             state: Mutex::new(State {
                 pending: opened.pending,
-                fresh: PendingKeys::new(),
+                fresh: Vec::new(),
                 folding: Arc::new([]),
                 rows: Some(Arc::new(opened.rows)),
                 gathered_at: now,
@@ -282,32 +283,29 @@ impl Usage {
     fn gather(&self, now: Timestamp) {
         let mut state = self.state();
         let State { pending, fresh, gathered_at, .. } = &mut *state;
-        let mut gathered = Vec::new();
+        let before = fresh.len();
         let mut everything = Pending::default();
-        self.live.gather(|id, counts, one| {
-            let hour = hour_of(one.at);
-            for keys in [&mut *pending, &mut *fresh] {
-                keys.entry(id).or_default().add(hour, counts, one);
-            }
-            everything.add(hour, counts, one);
-            gathered.push((id, one.at));
+        self.live.gather(|id, counts, last| {
+            let gathered = Gathered { id, hour: hour_of(last.at), counts: *counts, last };
+            everything.add(gathered.hour, counts, last);
+            fresh.push(gathered);
         });
         let nameless = self.live.gather_nameless();
         if nameless.total() > 0 {
             everything.add(hour_of(*gathered_at), &nameless, Last { at: now, from: Address::default() });
         }
         *gathered_at = now;
-        if everything.hours.is_empty() {
+        fresh.extend(everything.to_gathered(EVERYTHING));
+        let gathered = fresh.get(before..).unwrap_or_default();
+        if gathered.is_empty() {
             return;
         }
-        for keys in [pending, fresh] {
-            keys.entry(EVERYTHING).or_default().merge(&everything);
-        }
+        add_all(pending, gathered);
         // Under the state's lock, so that nobody finds a last verification without its count.
         let mut last = self.last.write().unwrap_or_else(PoisonError::into_inner);
-        for (id, at) in gathered {
-            let last = last.entry(id).or_default();
-            *last = at.max(*last);
+        for gathered in gathered.iter().filter(|gathered| gathered.id != EVERYTHING) {
+            let last = last.entry(gathered.id).or_default();
+            *last = gathered.last.at.max(*last);
         }
     }
 
@@ -330,7 +328,7 @@ impl State {
 }
 
 /// The last verifications of all keys.
-pub struct LastVerifications<'a>(RwLockReadGuard<'a, HashMap<KeyId, Timestamp>>);
+pub struct LastVerifications<'a>(RwLockReadGuard<'a, KeyMap<Timestamp>>);
 
 impl LastVerifications<'_> {
     /// When a key was last verified, with whatever outcome.
