@@ -59,6 +59,7 @@ pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .merge(routes::events::router())
         .merge(routes::organizations::router())
         .merge(routes::clients::router())
+        .merge(routes::policies::router())
         .merge(routes::apis::router())
         .merge(routes::root_keys::router())
         .merge(routes::applications::router())

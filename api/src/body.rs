@@ -167,6 +167,14 @@ pub fn set<T: PartialEq, E: Display>(
     }
 }
 
+/// Reads `true` or `false`.
+///
+/// # Errors
+/// When it is neither.
+pub fn boolean(value: &Value) -> Reading<bool> {
+    value.as_bool().map_or_else(|| wrong("must be true or false"), Ok)
+}
+
 /// Reads a whole number from 0 to `max`.
 pub fn number(max: u64) -> impl FnOnce(&Value) -> Reading<u64> {
     move |value| match value.as_u64() {

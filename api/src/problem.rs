@@ -5,6 +5,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
 use keyledger_engine::ledger;
 use keyledger_engine::log;
+use keyledger_engine::policy::Breach;
 use keyledger_engine::rejection::Rejection;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -19,6 +20,20 @@ pub struct FieldError {
     pub pointer: String,
     /// What is wrong with it.
     pub detail: String,
+}
+
+impl FieldError {
+    /// A field that breaks a policy.
+    #[must_use]
+    pub fn of_breach(breach: &Breach) -> Self {
+        let pointer = match breach {
+            Breach::ExpiryRequired | Breach::LifetimeTooLong { .. } => "/expires_at".into(),
+            Breach::ScopeNotAllowed(index) => format!("/scopes/{index}"),
+            Breach::NameRequired => "/name".into(),
+            Breach::TooManyKeysOfUser { .. } => "/user_id".into(),
+        };
+        Self { pointer, detail: breach.to_string() }
+    }
 }
 
 /// Declares the codes with their status and title, and the sentence that their page shows.
@@ -86,6 +101,8 @@ codes! {
         "No organization that the caller may see has this id.";
     ClientNotFound "client_not_found" NOT_FOUND "No such client",
         "The organization is not in the partner's portfolio. /v1/organizations/{partner}/clients lists it.";
+    PolicyNotFound "policy_not_found" NOT_FOUND "No such policy",
+        "The organization demands nothing of its keys in this environment; environments are preview and production.";
     ApiNotFound "api_not_found" NOT_FOUND "No such API", "No API has this id.";
     RootKeyNotFound "root_key_not_found" NOT_FOUND "No such root key",
         "No root key that the caller may see has this id.";
@@ -137,6 +154,8 @@ codes! {
         "Send the body as `Content-Type: application/json`.";
     InvalidRequest "invalid_request" UNPROCESSABLE_ENTITY "Some fields fail",
         "`errors` names each field that fails, and why.";
+    PolicyViolation "policy_violation" UNPROCESSABLE_ENTITY "The organization's policy does not allow it",
+        "`errors` names all that breaks the policy: /v1/organizations/{id}/policies/{environment} shows it.";
     IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY "Another request was sent with this key",
         "An Idempotency-Key names one request, for 24 hours. Use a new one for another request.";
     HeadersTooLarge "headers_too_large" REQUEST_HEADER_FIELDS_TOO_LARGE "The headers are too large",
@@ -188,7 +207,7 @@ pub struct ProblemBody {
     pub code: &'static str,
     /// The request's id, as in `X-Request-Id` and in the service's log.
     pub request_id: String,
-    /// The fields that fail; only with `invalid_request`.
+    /// The fields that fail; only with `invalid_request` and `policy_violation`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
 }
@@ -256,6 +275,11 @@ impl Problem {
             Rejection::NotAPartner(_) => Code::OrganizationKindNotAllowed,
             Rejection::ClientIsPartner => Code::InvalidRequest,
             Rejection::ClientNotInPortfolio => Code::ClientNotInPortfolio,
+            Rejection::PolicyViolated(breaches) => {
+                let errors = breaches.iter().map(FieldError::of_breach).collect();
+                return Self { errors, ..Self::new(Code::PolicyViolation, rejection.to_string()) };
+            }
+            Rejection::PolicyUnknown => Code::PolicyNotFound,
             Rejection::ClientNotLinked => Code::ClientNotFound,
             Rejection::ApiUnknown => Code::ApiNotFound,
             Rejection::ApiExists => Code::ApiExists,

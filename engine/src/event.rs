@@ -16,6 +16,7 @@ use crate::key::{
     KeyScopesChanged,
 };
 use crate::organization::{OrganizationCreated, OrganizationKindChanged, OrganizationPersonal};
+use crate::policy::{PolicyRemoved, PolicySet};
 use crate::portal_session::{
     PortalSessionCreated, PortalSessionCreatedPersonal, PortalSessionEnded, PortalSessionStarted,
 };
@@ -142,6 +143,10 @@ events! {
     OrganizationKindChanged, schema 1, facts OrganizationKindChanged, personal ();
     /// An organization was deleted, and every key of it stopped.
     OrganizationDeleted, schema 1, facts (), personal ();
+    /// An organization demands something else of its keys in an environment than before.
+    PolicySet, schema 1, facts PolicySet, personal ();
+    /// An organization demands nothing of its keys in an environment any more.
+    PolicyRemoved, schema 1, facts PolicyRemoved, personal ();
     /// A client came into a partner's portfolio.
     ClientLinked, schema 1, facts ClientLinked, personal ();
     /// A client left a partner's portfolio, and every key that the partner made for it stopped.

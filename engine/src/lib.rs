@@ -21,6 +21,7 @@ pub mod key;
 pub mod ledger;
 pub mod log;
 pub mod organization;
+pub mod policy;
 pub mod portal_session;
 pub mod portfolio;
 pub mod position;

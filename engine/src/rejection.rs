@@ -1,6 +1,7 @@
 //! Why a command was refused: every rule's "no" by its name.
 
 use crate::organization::OrganizationKind;
+use crate::policy::Breach;
 use crate::position::Version;
 use crate::role::Role;
 
@@ -59,6 +60,12 @@ pub enum Rejection {
     /// The client that is to leave the portfolio is not in it.
     #[error("the client organization is not in the partner's portfolio")]
     ClientNotLinked,
+    /// The organization's policy does not allow the key, or what is to change of it.
+    #[error("the organization's policy does not allow it")]
+    PolicyViolated(Vec<Breach>),
+    /// The organization has no policy for the environment.
+    #[error("the organization has no policy for this environment")]
+    PolicyUnknown,
     /// No API has this id.
     #[error("no API has this id")]
     ApiUnknown,

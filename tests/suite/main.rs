@@ -28,6 +28,7 @@ mod openid;
 mod organizations;
 mod partners;
 mod permissions;
+mod policies;
 mod portal;
 mod requests;
 mod revocation;

@@ -120,7 +120,7 @@ fn scopes(value: &Value) -> crate::body::Reading<Vec<Scope>> {
     responses(
         (status = 201, body = KeyWithToken, description = "the key and its token"),
         (status = 403, body = ProblemBody, description = "`forbidden`, `organization_kind_not_allowed`, `client_not_in_portfolio`"),
-        (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails"),
+        (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails; `policy_violation` with all that breaks the organization's policy"),
     ))]
 async fn create(
     State(service): State<Arc<Service>>,
@@ -167,7 +167,7 @@ async fn create(
         expires_at: expires_at.or_else(|| preset.and_then(|preset| preset.expires_at(now))),
     };
     let issued = issue(&service, &caller, &headers, ("POST /v1/keys", &bytes), new).await;
-    let (outcome, token) = issued.map_err(unknown_in_body)?;
+    let (outcome, token) = issued.map_err(|problem| in_words_of(problem, preset.is_some()))?;
     let Outcome { object, version, position, time, replayed } = outcome;
     let shown = KeyWithToken { key: KeyView::of(&object, time), token: (!replayed).then(|| token.expose()) };
     Reply::at(position)
@@ -263,8 +263,12 @@ fn check_scopes(api: &Api, scopes: Option<&[Scope]>, checks: &mut Checks) {
     }
 }
 
-/// What a body names and is not there is a field that fails, not a missing page.
-fn unknown_in_body(problem: Problem) -> Problem {
+/// The problem as the body can be blamed for it: what it names and is not there is a field that fails, not a missing page;
+/// and an end that breaks a policy was given by a preset or as a time.
+fn in_words_of(mut problem: Problem, by_preset: bool) -> Problem {
+    for error in problem.errors.iter_mut().filter(|error| by_preset && error.pointer == "/expires_at") {
+        error.pointer = "/expires_in".into();
+    }
     match problem.code {
         Code::OrganizationNotFound => Problem::field("/organization_id", problem.detail),
         Code::ApiNotFound | Code::ApiDeleted => Problem::field("/api_id", problem.detail),
@@ -412,7 +416,7 @@ struct EditBody {
         (status = 200, body = KeyView, description = "the key after it"),
         (status = 410, body = ProblemBody, description = "`key_deleted`"),
         (status = 412, body = ProblemBody, description = "`version_conflict`"),
-        (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails"),
+        (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails; `policy_violation` with all that breaks the organization's policy"),
     ))]
 async fn edit(
     State(service): State<Arc<Service>>,
@@ -538,6 +542,7 @@ impl NoFields {
         (status = 200, body = KeyView, description = "the key after it"),
         (status = 409, body = ProblemBody, description = "`key_not_revoked`, `key_expired`"),
         (status = 410, body = ProblemBody, description = "`key_deleted`"),
+        (status = 422, body = ProblemBody, description = "`policy_violation`: its user has as many active keys as the policy allows"),
     ))]
 async fn reactivate(
     State(service): State<Arc<Service>>,

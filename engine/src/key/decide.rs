@@ -3,11 +3,12 @@
 use crate::api::Api;
 use crate::event::Event;
 use crate::key::{
-    CreateKey, EditKey, Key, KeyCommand, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal,
-    KeyExpired, KeyExpiryChanged, KeyMetadataChangedPersonal, KeyRenamedPersonal, KeyRevoked,
-    KeyRevokedPersonal, KeyRotated, KeyScopesChanged, KeyStatus, OwnerKind,
+    CreateKey, EditKey, Environment, Key, KeyCommand, KeyCreated, KeyCreatedPersonal,
+    KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged, KeyMetadataChangedPersonal,
+    KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal, KeyRotated, KeyScopesChanged, KeyStatus, OwnerKind,
 };
 use crate::organization::{Organization, OrganizationKind, OrganizationStatus};
+use crate::policy::{Breach, Policy};
 use crate::portfolio::ClientLink;
 use crate::rejection::Rejection;
 use crate::text::Scope;
@@ -26,9 +27,16 @@ pub struct KeyState<'a> {
     pub client: Option<&'a Organization>,
     /// The link between the organization and that client, unless they never were linked.
     pub link: Option<&'a ClientLink>,
+    /// How many active keys the key's user has in its environment, where a policy bounds that.
+    pub keys_of_user: u32,
 }
 
 impl KeyState<'_> {
+    /// What the organization demands of its keys in an environment.
+    fn policy(&self, environment: Environment) -> Option<&Policy> {
+        self.organization?.policies.get(environment).map(AsRef::as_ref)
+    }
+
     /// Whether something that the key lives by has ended: its organization or, for a client's key, the client or its
     /// being in the portfolio. That ends the key at that moment; its own `KeyDeleted` follows.
     fn is_orphaned(&self, key: &Key) -> bool {
@@ -61,7 +69,11 @@ pub fn decide(state: KeyState<'_>, command: &KeyCommand, now: Timestamp) -> Resu
     }
     match (command, status) {
         (KeyCommand::Create(_), _) => Ok(Vec::new()),
-        (KeyCommand::Edit(edit), _) => edit_key(key, state.api, edit, now),
+        (KeyCommand::Edit(edit), _) => {
+            let events = edit_key(key, state.api, edit, now)?;
+            allowed(state.policy(key.environment).map(|policy| policy.breaches_of_edit(key, edit)))?;
+            Ok(events)
+        }
         (KeyCommand::RecordExpiry, _) => Ok(record_expiry(key, now).into_iter().collect()),
         (KeyCommand::Delete, _) => Ok(vec![Event::KeyDeleted((), ())]),
         (_, KeyStatus::Expired) => Err(Rejection::KeyExpired),
@@ -71,7 +83,11 @@ pub fn decide(state: KeyState<'_>, command: &KeyCommand, now: Timestamp) -> Resu
             Ok(vec![Event::KeyRevoked(KeyRevoked { reason: *reason }, personal)])
         }
         (KeyCommand::Revoke { .. }, KeyStatus::Revoked) => Err(Rejection::KeyAlreadyRevoked),
-        (KeyCommand::Reactivate, KeyStatus::Revoked) => Ok(vec![Event::KeyReactivated((), ())]),
+        (KeyCommand::Reactivate, KeyStatus::Revoked) => {
+            let policy = state.policy(key.environment).filter(|_| key.user_id.is_some());
+            allowed(policy.map(|policy| policy.breach_of_keys(state.keys_of_user).into_iter().collect()))?;
+            Ok(vec![Event::KeyReactivated((), ())])
+        }
         (KeyCommand::Reactivate, KeyStatus::Active) => Err(Rejection::KeyNotRevoked),
         (KeyCommand::Rotate { .. }, KeyStatus::Revoked) => Err(Rejection::KeyRevoked),
         (KeyCommand::Rotate { digest, hint, overlap_millis }, KeyStatus::Active) => {
@@ -103,6 +119,8 @@ fn create_key(state: KeyState<'_>, create: &CreateKey, now: Timestamp) -> Result
         check_scopes(api, &create.scopes)?;
     }
     check_expiry(create.expires_at, now)?;
+    let policy = state.policy(create.environment);
+    allowed(policy.map(|policy| policy.breaches_of_new(create, now, state.keys_of_user)))?;
     let facts = KeyCreated {
         digest: create.digest,
         hint: create.hint.clone(),
@@ -119,6 +137,13 @@ fn create_key(state: KeyState<'_>, create: &CreateKey, now: Timestamp) -> Result
         metadata: create.metadata.clone(),
     };
     Ok(Event::KeyCreated(facts, personal))
+}
+
+fn allowed(breaches: Option<Vec<Breach>>) -> Result<(), Rejection> {
+    match breaches {
+        Some(breaches) if !breaches.is_empty() => Err(Rejection::PolicyViolated(breaches)),
+        _ => Ok(()),
+    }
 }
 
 fn check_owner(

@@ -21,7 +21,7 @@ use crate::application::{Application, ApplicationCommand};
 use crate::id::{
     ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
 };
-use crate::key::{Key, KeyCommand};
+use crate::key::{Environment, Key, KeyCommand};
 use crate::log::{self, CommandKey, EventLog, LogReader};
 use crate::organization::{Organization, OrganizationCommand};
 use crate::portal_session::{PortalSession, PortalSessionCommand};
@@ -30,6 +30,7 @@ use crate::position::{Position, Version};
 use crate::record::{Record, StreamId};
 use crate::rejection::Rejection;
 use crate::root_key::{RootKey, RootKeyCommand};
+use crate::text::UserId;
 use crate::time::{Clock, Timestamp};
 
 /// At most this many commands wait; one more is refused with [`Error::Overloaded`].
@@ -204,6 +205,23 @@ pub enum Error {
 pub trait Observer: Send {
     /// Takes note of records. Must not fail: what cannot be taken in must show itself in another way.
     fn committed(&mut self, records: &[Record]);
+
+    /// How many active keys a user has at `now`, as of the last record taken note of; none from an observer that does not
+    /// count them. It is asked for organizations only whose policy bounds how many there may be.
+    fn keys_of_user(&self, _user: &UserOf, _now: Timestamp) -> Option<u32> {
+        None
+    }
+}
+
+/// A user of an organization, in one environment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UserOf {
+    /// The organization.
+    pub organization_id: OrganizationId,
+    /// The environment.
+    pub environment: Environment,
+    /// The user.
+    pub user_id: UserId,
 }
 
 /// Counters of the writer since it started.

@@ -9,13 +9,13 @@ use rand::rngs::StdRng;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    Aggregate, Command, Committed, Counters, Error, GROUP_LEN_MAX, Message, Observer, Reply, Request,
+    Aggregate, Command, Committed, Counters, Error, GROUP_LEN_MAX, Message, Observer, Reply, Request, UserOf,
 };
 use crate::api::{self, Api};
 use crate::application::{self, ApplicationCommand};
 use crate::event::Event;
 use crate::id::{ApiId, ClientLinkId, EventId, OrganizationId};
-use crate::key::{self, KeyCommand, KeyState};
+use crate::key::{self, Key, KeyCommand, KeyState};
 use crate::log::{
     self, Append, AppendOutcome, CommandId, EventLog, LogReader, RememberedCommand, StreamHead,
 };
@@ -78,6 +78,8 @@ pub(super) struct State {
     counters: Arc<Counters>,
     /// Organizations, APIs and portfolio links as of the head: most commands look at one.
     directory: HashMap<StreamId, Loaded>,
+    /// Users who get a key by the group that is being decided, where a policy bounds how many they may have.
+    counted: HashSet<UserOf>,
     /// How many commands were answered last.
     last_group_len: usize,
     /// How long the last commit took.
@@ -117,6 +119,7 @@ impl State {
             head,
             counters,
             directory: HashMap::new(),
+            counted: HashSet::new(),
             last_group_len: 0,
             last_commit: Duration::ZERO,
         }
@@ -175,6 +178,7 @@ impl State {
         let mut answers = Vec::new();
         let mut changed = HashSet::new();
         let mut names = HashSet::new();
+        self.counted.clear();
         for mut command in waiting {
             match self.decide(&command.request, command.attempts, now, &changed, &names) {
                 Ok(Decision::Later) => later.push_back(command),
@@ -414,14 +418,24 @@ impl State {
                 let api = api_id.map(|id| self.api(id)).transpose()?.flatten();
                 let client = client_id.map(|id| self.organization(id)).transpose()?.flatten();
                 let link = link_id.map(|id| self.client_link(id)).transpose()?.flatten();
+                let user = organization.as_ref().and_then(|it| counted_user(it, key, command));
+                let keys_of_user = match &user {
+                    // Whoever gets a key by the same group has one more than the observers know of.
+                    Some(user) if self.counted.contains(user) => return Ok(None),
+                    Some(user) => self.keys_of_user(user, now)?,
+                    None => 0,
+                };
                 let state = KeyState {
+                    keys_of_user,
                     key,
                     organization: organization.as_ref(),
                     api: api.as_ref(),
                     client: client.as_ref(),
                     link: link.as_ref(),
                 };
-                key::decide(state, command, now).map(|events| (events, organization_id))
+                let decided = key::decide(state, command, now);
+                self.counted.extend(user.filter(|_| decided.is_ok()));
+                decided.map(|events| (events, organization_id))
             }
             Command::Organization(id, command) => {
                 let organization = aggregate.and_then(as_organization);
@@ -508,6 +522,11 @@ impl State {
         Ok(id)
     }
 
+    fn keys_of_user(&self, user: &UserOf, now: Timestamp) -> Result<u32, log::Error> {
+        let counted = self.observers.iter().find_map(|observer| observer.keys_of_user(user, now));
+        counted.ok_or_else(|| log::Error::Unavailable("nobody counts the keys of users".into()))
+    }
+
     fn organization(&mut self, id: OrganizationId) -> Result<Option<Organization>, log::Error> {
         let loaded = self.load(&StreamId::Organization(id))?;
         Ok(loaded.aggregate.as_ref().and_then(as_organization).cloned())
@@ -536,6 +555,17 @@ impl State {
         }
         Ok(loaded)
     }
+}
+
+/// The user whose keys are to be counted before a command may give them another active one.
+fn counted_user(organization: &Organization, key: Option<&Key>, command: &KeyCommand) -> Option<UserOf> {
+    let (environment, user_id) = match (command, key) {
+        (KeyCommand::Create(create), _) => (create.environment, create.user_id.clone()?),
+        (KeyCommand::Reactivate, Some(key)) => (key.environment, key.user_id.clone()?),
+        _ => return None,
+    };
+    organization.policies.get(environment)?.max_keys_per_user?;
+    Some(UserOf { organization_id: organization.id.clone(), environment, user_id })
 }
 
 /// Whether decisions about other aggregates look at this one.

@@ -4,6 +4,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
 use crate::id::OrganizationId;
+use crate::key::Environment;
+use crate::policy::{Policies, Policy, PolicyRemoved, PolicySet};
 use crate::position::Version;
 use crate::record::{Record, StreamId};
 use crate::rejection::Rejection;
@@ -93,6 +95,10 @@ pub enum OrganizationCommand {
         /// New kind.
         kind: Option<OrganizationKind>,
     },
+    /// Demand this of its keys in an environment from now on.
+    SetPolicy(Environment, Policy),
+    /// Demand nothing of its keys in an environment any more.
+    RemovePolicy(Environment),
     /// Delete it, and with it every key it has, at that moment.
     Delete,
 }
@@ -110,6 +116,8 @@ pub struct Organization {
     pub created_at: Timestamp,
     /// When it was deleted.
     pub deleted_at: Option<Timestamp>,
+    /// What it demands of its keys.
+    pub policies: Policies,
     /// How many events it has.
     pub version: Version,
 }
@@ -133,6 +141,7 @@ impl Organization {
                     kind: facts.kind,
                     created_at: record.time,
                     deleted_at: None,
+                    policies: Policies::default(),
                     version: record.version,
                 });
             }
@@ -142,6 +151,10 @@ impl Organization {
         match &record.event {
             Event::OrganizationRenamed((), personal) => organization.name.clone_from(&personal.name),
             Event::OrganizationKindChanged(facts, ()) => organization.kind = facts.kind,
+            Event::PolicySet(facts, ()) => {
+                organization.policies.set(facts.environment, Some(facts.policy.clone()));
+            }
+            Event::PolicyRemoved(facts, ()) => organization.policies.set(facts.environment, None),
             Event::OrganizationDeleted((), ()) => organization.deleted_at = Some(record.time),
             _ => return None,
         }
@@ -181,6 +194,18 @@ pub fn decide(
             if let Some(kind) = kind.filter(|kind| *kind != organization.kind) {
                 events.push(Event::OrganizationKindChanged(OrganizationKindChanged { kind }, ()));
             }
+        }
+        OrganizationCommand::SetPolicy(environment, policy) => {
+            if organization.policies.get(*environment).is_none_or(|present| **present != *policy) {
+                let facts = PolicySet { environment: *environment, policy: policy.clone() };
+                events.push(Event::PolicySet(facts, ()));
+            }
+        }
+        OrganizationCommand::RemovePolicy(environment) => {
+            if organization.policies.get(*environment).is_none() {
+                return Err(Rejection::PolicyUnknown);
+            }
+            events.push(Event::PolicyRemoved(PolicyRemoved { environment: *environment }, ()));
         }
         OrganizationCommand::Delete => events.push(Event::OrganizationDeleted((), ())),
     }

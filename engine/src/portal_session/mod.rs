@@ -267,6 +267,7 @@ mod tests {
             kind: OrganizationKind::Paid,
             created_at: MINTED,
             deleted_at: deleted.then_some(MINTED),
+            policies: crate::policy::Policies::default(),
             version: Version::new(1),
         }
     }

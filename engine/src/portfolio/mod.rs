@@ -146,6 +146,7 @@ mod tests {
             kind,
             created_at: Timestamp::from_millis(0),
             deleted_at: deleted.then_some(Timestamp::from_millis(1)),
+            policies: crate::policy::Policies::default(),
             version: Version::new(1),
         }
     }

@@ -24,6 +24,7 @@ use crate::key::{
 use crate::organization::{
     OrganizationCreated, OrganizationKind, OrganizationKindChanged, OrganizationPersonal,
 };
+use crate::policy::{Policy, PolicyRemoved, PolicySet};
 use crate::portal_session::{
     EndReason, PortalSessionCreated, PortalSessionCreatedPersonal, PortalSessionEnded, PortalSessionStarted,
 };
@@ -141,6 +142,30 @@ fn event(event_type: EventType) -> BoxedStrategy<Event> {
             .prop_map(|kind| Event::OrganizationKindChanged(OrganizationKindChanged { kind }, ()))
             .boxed(),
         EventType::OrganizationDeleted => Just(Event::OrganizationDeleted((), ())).boxed(),
+        EventType::PolicySet => (
+            coded!(Environment),
+            (
+                option::of(any::<u64>()),
+                any::<bool>(),
+                option::of(any::<u32>()),
+                option::of(scopes()),
+                any::<bool>(),
+            ),
+        )
+            .prop_map(|(environment, (lifetime, expiry_required, keys, allowed_scopes, name_required))| {
+                let policy = Policy {
+                    max_lifetime_seconds: lifetime,
+                    expiry_required,
+                    max_keys_per_user: keys,
+                    allowed_scopes,
+                    name_required,
+                };
+                Event::PolicySet(PolicySet { environment, policy }, ())
+            })
+            .boxed(),
+        EventType::PolicyRemoved => coded!(Environment)
+            .prop_map(|environment| Event::PolicyRemoved(PolicyRemoved { environment }, ()))
+            .boxed(),
         EventType::ClientLinked => organization_id()
             .prop_map(|client_id| Event::ClientLinked(ClientLinked { client_id }, ()))
             .boxed(),

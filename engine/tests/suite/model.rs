@@ -11,16 +11,19 @@ use keyledger_engine::id::{ClientLinkId, KeyId, OrganizationId};
 use keyledger_engine::key::{
     CreateKey, EditKey, Environment, Key, KeyCommand, KeyStatus, Owner, RevocationReason,
 };
-use keyledger_engine::ledger::{Aggregate, Command, Committed, Error, Ledger, Observer, Request, Writer};
+use keyledger_engine::ledger::{
+    Aggregate, Command, Committed, Error, Ledger, Observer, Request, UserOf, Writer,
+};
 use keyledger_engine::log::memory::MemoryLog;
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
 use keyledger_engine::log::{CommandId, CommandKey, EventLog, LogId};
 use keyledger_engine::organization::{OrganizationCommand, OrganizationKind};
+use keyledger_engine::policy::{Breach, Policy};
 use keyledger_engine::portfolio::ClientLinkCommand;
 use keyledger_engine::position::{Position, Version};
 use keyledger_engine::record::{Record, StreamId};
 use keyledger_engine::rejection::Rejection;
-use keyledger_engine::text::Name;
+use keyledger_engine::text::{Name, UserId};
 use keyledger_engine::time::{Clock, Timestamp};
 use keyledger_engine::token::{Digest, TokenHint};
 use rand::rngs::StdRng;
@@ -44,6 +47,23 @@ impl Observer for Seen {
     fn committed(&mut self, records: &[Record]) {
         self.0.lock().unwrap().extend_from_slice(records);
     }
+
+    fn keys_of_user(&self, user: &UserOf, now: Timestamp) -> Option<u32> {
+        let mut keys: BTreeMap<KeyId, Option<Key>> = BTreeMap::new();
+        for record in self.0.lock().unwrap().iter() {
+            if let Some(id) = record.stream.key_id() {
+                let key = keys.entry(id).or_default();
+                *key = Key::apply(key.take(), record);
+            }
+        }
+        let of_user = |key: &&Key| {
+            key.organization_id == user.organization_id
+                && key.environment == user.environment
+                && key.user_id.as_ref() == Some(&user.user_id)
+                && key.status(now) == KeyStatus::Active
+        };
+        Some(keys.values().flatten().filter(of_user).count() as u32)
+    }
 }
 
 /// A key as the table has it.
@@ -52,6 +72,8 @@ struct ModelKey {
     organization: usize,
     /// The client that it is for, and how often that was linked when it was made.
     client: Option<(usize, u32)>,
+    user: Option<u8>,
+    created_at: i64,
     name: Option<String>,
     revoked: bool,
     expires_at: Option<i64>,
@@ -89,12 +111,29 @@ enum Ask {
     DeleteOrganization(usize),
     Link { partner: usize, client: usize },
     Unlink { partner: usize, client: usize },
+    SetPolicy { organization: usize, policy: Option<ModelPolicy> },
+}
+
+/// What an organization demands of its keys for production; all keys here are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ModelPolicy {
+    max_life_seconds: Option<i64>,
+    max_keys_per_user: Option<usize>,
+    name_required: bool,
+}
+
+impl ModelPolicy {
+    fn forbids_end(&self, created_at: i64, end: Option<i64>) -> bool {
+        let max = self.max_life_seconds.map(|seconds| seconds * 1_000);
+        max.is_some_and(|max| end.is_none_or(|end| end - created_at > max))
+    }
 }
 
 /// Whom a key is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AskOwner {
     Organization,
+    User(u8),
     Partner,
     Client(usize),
 }
@@ -103,6 +142,7 @@ enum AskOwner {
 struct ModelOrganization {
     kind: OrganizationKind,
     deleted: bool,
+    policy: Option<ModelPolicy>,
 }
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -138,18 +178,20 @@ impl Model {
                 if self.keys.contains_key(key) {
                     return Err("exists");
                 }
-                let ModelOrganization { kind, deleted } = self.organizations[*organization];
+                let ModelOrganization { kind, deleted, policy } = self.organizations[*organization];
                 if deleted {
                     return Err("organization deleted");
                 }
                 if kind == OrganizationKind::Free {
                     return Err("kind");
                 }
-                if *owner != AskOwner::Organization && kind != OrganizationKind::Partner {
+                if matches!(owner, AskOwner::Partner | AskOwner::Client(_))
+                    && kind != OrganizationKind::Partner
+                {
                     return Err("no partner");
                 }
                 let client = match owner {
-                    AskOwner::Organization | AskOwner::Partner => None,
+                    AskOwner::Organization | AskOwner::User(_) | AskOwner::Partner => None,
                     AskOwner::Client(client) => {
                         let link = self.links.get(&(*organization, *client)).copied().unwrap_or_default();
                         if !link.linked || self.organizations[*client].deleted {
@@ -162,11 +204,21 @@ impl Model {
                 if expires_at.is_some_and(|end| end <= now) {
                     return Err("past");
                 }
+                let user = if let AskOwner::User(user) = owner { Some(*user) } else { None };
+                if policy.is_some_and(|policy| {
+                    policy.forbids_end(now, expires_at)
+                        || policy.name_required && name.is_none()
+                        || user.is_some_and(|user| self.has_enough_keys(*organization, user, policy, now))
+                }) {
+                    return Err("policy");
+                }
                 self.tokens = self.tokens.wrapping_add(1);
                 let (token, name, organization) = (self.tokens, name.clone(), *organization);
                 let new = ModelKey {
                     organization,
                     client,
+                    user,
+                    created_at: now,
                     name,
                     revoked: false,
                     expires_at,
@@ -185,6 +237,18 @@ impl Model {
                 }
                 organization.deleted = true;
                 Ok(1)
+            }
+            Ask::SetPolicy { organization, policy } => {
+                let organization = &mut self.organizations[*organization];
+                if organization.deleted {
+                    return Err("organization deleted");
+                }
+                if policy.is_none() && organization.policy.is_none() {
+                    return Err("no policy");
+                }
+                let changed = organization.policy != *policy;
+                organization.policy = *policy;
+                Ok(u64::from(changed))
             }
             Ask::Link { partner, client } => {
                 let (taking, taken) = (self.organizations[*partner], self.organizations[*client]);
@@ -218,12 +282,25 @@ impl Model {
         }
     }
 
+    fn has_enough_keys(&self, organization: usize, user: u8, policy: ModelPolicy, now: i64) -> bool {
+        let of_user = |key: &&ModelKey| {
+            key.organization == organization && key.user == Some(user) && key.status(now) == "active"
+        };
+        policy.max_keys_per_user.is_some_and(|max| self.keys.values().filter(of_user).count() >= max)
+    }
+
     fn decide_on_key(&mut self, ask: &Ask, now: i64) -> Result<u64, &'static str> {
+        let enough = key_of(ask).and_then(|key| self.keys.get(&key)).is_some_and(|key| {
+            let policy = self.organizations[key.organization].policy;
+            let user = key.user.zip(policy);
+            user.is_some_and(|(user, policy)| self.has_enough_keys(key.organization, user, policy, now))
+        });
         let Some(key) = key_of(ask).and_then(|key| self.keys.get_mut(&key)) else { return Err("unknown") };
         let client_gone = key.client.is_some_and(|(client, times)| {
             let link = self.links[&(key.organization, client)];
             self.organizations[client].deleted || !link.linked || link.times != times
         });
+        let policy = self.organizations[key.organization].policy;
         let organization_deleted = self.organizations[key.organization].deleted || client_gone;
         if let Ask::RecordExpiry(_) = ask {
             let due = !key.deleted && !key.expiry_recorded && key.expires_at.is_some_and(|end| end <= now);
@@ -240,6 +317,9 @@ impl Model {
                 if key.name == *name {
                     return Ok(0);
                 }
+                if name.is_none() && policy.is_some_and(|policy| policy.name_required) {
+                    return Err("policy");
+                }
                 key.name.clone_from(name);
             }
             (Ask::SetExpiry { expires_in, .. }, _) => {
@@ -253,11 +333,15 @@ impl Model {
                 if end.is_some_and(|end| end <= now) {
                     return Err("past");
                 }
+                if policy.is_some_and(|policy| policy.forbids_end(key.created_at, end)) {
+                    return Err("policy");
+                }
                 key.expires_at = end;
             }
             (_, "expired") => return Err("expired"),
             (Ask::Revoke(_), "active") => key.revoked = true,
             (Ask::Revoke(_), _) => return Err("already revoked"),
+            (Ask::Reactivate(_), "revoked") if enough => return Err("policy"),
             (Ask::Reactivate(_), "revoked") => key.revoked = false,
             (Ask::Reactivate(_), _) => return Err("not revoked"),
             (Ask::Rotate(_), "revoked") => return Err("revoked"),
@@ -278,7 +362,7 @@ const fn key_of(ask: &Ask) -> Option<usize> {
         | Ask::Rotate(key)
         | Ask::Delete(key)
         | Ask::RecordExpiry(key) => Some(*key),
-        Ask::DeleteOrganization(_) | Ask::Link { .. } | Ask::Unlink { .. } => None,
+        Ask::DeleteOrganization(_) | Ask::Link { .. } | Ask::Unlink { .. } | Ask::SetPolicy { .. } => None,
     }
 }
 
@@ -294,6 +378,8 @@ fn word_of(rejection: &Rejection) -> &'static str {
         Rejection::ExpiryNotInFuture => "past",
         Rejection::OrganizationDeleted => "organization deleted",
         Rejection::OrganizationKindNotAllowed(_) => "kind",
+        Rejection::PolicyViolated(_) => "policy",
+        Rejection::PolicyUnknown => "no policy",
         Rejection::NotAPartner(_) => "no partner",
         Rejection::ClientIsPartner => "itself",
         Rejection::ClientNotInPortfolio => "not in portfolio",
@@ -307,12 +393,21 @@ fn random_ask(rng: &mut StdRng, organizations: usize) -> Ask {
     let name = rng.random_bool(0.7).then(|| format!("name {}", rng.random_range(0..3)));
     let expires_in = rng.random_bool(0.5).then(|| rng.random_range(-20..400));
     let (partner, client) = (rng.random_range(0..organizations), rng.random_range(0..organizations));
-    let owner = match rng.random_range(0..4) {
+    let owner = match rng.random_range(0..6) {
         0 => AskOwner::Partner,
+        4 | 5 => AskOwner::User(rng.random_range(0..2)),
         1 | 2 => AskOwner::Client(client),
         _ => AskOwner::Organization,
     };
-    match rng.random_range(0..20) {
+    match rng.random_range(0..22) {
+        20 | 21 => {
+            let policy = ModelPolicy {
+                max_life_seconds: rng.random_bool(0.2).then_some(0),
+                max_keys_per_user: rng.random_bool(0.7).then(|| rng.random_range(1..4)),
+                name_required: rng.random_bool(0.2),
+            };
+            Ask::SetPolicy { organization: partner, policy: rng.random_bool(0.7).then_some(policy) }
+        }
         0..=3 => Ask::Create { key, organization: partner, owner, name, expires_in },
         16..=18 => Ask::Link { partner, client },
         19 => Ask::Unlink { partner, client },
@@ -360,6 +455,21 @@ fn command_of(ask: &Ask, now: i64, next_token: u8) -> Command {
         Ask::DeleteOrganization(index) => {
             return Command::Organization(organization_id(*index), OrganizationCommand::Delete);
         }
+        Ask::SetPolicy { organization, policy } => {
+            let command = match policy {
+                None => OrganizationCommand::RemovePolicy(Environment::Production),
+                Some(policy) => {
+                    let policy = Policy {
+                        max_lifetime_seconds: policy.max_life_seconds.map(i64::unsigned_abs),
+                        max_keys_per_user: policy.max_keys_per_user.map(|max| max as u32),
+                        name_required: policy.name_required,
+                        ..Policy::default()
+                    };
+                    OrganizationCommand::SetPolicy(Environment::Production, policy)
+                }
+            };
+            return Command::Organization(organization_id(*organization), command);
+        }
         Ask::Link { partner, client } => {
             return Command::ClientLink(link_id(*partner, *client), ClientLinkCommand::Link);
         }
@@ -372,10 +482,14 @@ fn command_of(ask: &Ask, now: i64, next_token: u8) -> Command {
                 api_id: None,
                 owner: match owner {
                     AskOwner::Organization => Owner::in_organization(false),
+                    AskOwner::User(_) => Owner::in_organization(true),
                     AskOwner::Partner => Owner::partner(),
                     AskOwner::Client(client) => Owner::client(organization_id(*client)),
                 },
-                user_id: None,
+                user_id: match owner {
+                    AskOwner::User(user) => Some(UserId::new(&format!("user-{user}")).unwrap()),
+                    _ => None,
+                },
                 name: name_of(name),
                 description: None,
                 metadata: None,
@@ -440,7 +554,7 @@ fn history(log: Box<dyn EventLog>, seed: u64, steps: usize) {
     let run = start(log, seed);
     let mut rng = StdRng::seed_from_u64(seed);
     let kinds = [OrganizationKind::Partner, OrganizationKind::Paid, OrganizationKind::Free];
-    let organizations = kinds.map(|kind| ModelOrganization { kind, deleted: false });
+    let organizations = kinds.map(|kind| ModelOrganization { kind, deleted: false, policy: None });
     let mut model = Model { organizations: organizations.into(), ..Model::default() };
     for (index, kind) in kinds.into_iter().enumerate() {
         let command = OrganizationCommand::Create { name: None, kind };
@@ -543,6 +657,41 @@ fn commands_in_one_group_are_decided_one_after_the_other() {
         matches!(answer, Err(Error::Rejected(Rejection::KeyAlreadyRevoked)))
     };
     assert_eq!(answers.iter().filter(refused).count(), 63);
+}
+
+/// What a policy bounds is counted also among commands that share a commit.
+#[test]
+fn a_user_gets_no_more_keys_than_the_policy_says_from_one_group() {
+    let run = start(Box::new(MemoryLog::new(LogId([1; 16]))), 1);
+    let paid = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
+    execute(&run, Command::Organization(organization_id(0), paid)).unwrap();
+    let policy = ModelPolicy { max_life_seconds: None, max_keys_per_user: Some(3), name_required: false };
+    execute(&run, command_of(&Ask::SetPolicy { organization: 0, policy: Some(policy) }, START, 0)).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let (mut made, mut refused) = (0, 0);
+    runtime.block_on(async {
+        let owner = AskOwner::User(1);
+        let running: Vec<_> = (0..64_u8)
+            .map(|number| {
+                let key = usize::from(number);
+                let ask = Ask::Create { key, organization: 0, owner, name: None, expires_in: None };
+                let request = Request::new(command_of(&ask, START, number), Actor::system());
+                let ledger = run.ledger.clone();
+                tokio::task::spawn(async move { ledger.execute(request).await })
+            })
+            .collect();
+        for answer in running {
+            match answer.await.unwrap() {
+                Ok(_) => made += 1,
+                Err(Error::Rejected(Rejection::PolicyViolated(breaches))) => {
+                    assert_eq!(breaches, [Breach::TooManyKeysOfUser { max: 3 }]);
+                    refused += 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+    assert_eq!((made, refused), (3, 61));
 }
 
 #[test]

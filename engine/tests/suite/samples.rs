@@ -18,6 +18,7 @@ use keyledger_engine::log::{Append, CommandId, CommandKey, StreamHead};
 use keyledger_engine::organization::{
     OrganizationCreated, OrganizationKind, OrganizationKindChanged, OrganizationPersonal,
 };
+use keyledger_engine::policy::{Policy, PolicyRemoved, PolicySet};
 use keyledger_engine::portal_session::{
     EndReason, PortalSessionCreated, PortalSessionCreatedPersonal, PortalSessionEnded, PortalSessionStarted,
 };
@@ -125,6 +126,21 @@ pub(crate) fn event(event_type: EventType, full: bool) -> Event {
             Event::OrganizationKindChanged(OrganizationKindChanged { kind }, ())
         }
         EventType::OrganizationDeleted => Event::OrganizationDeleted((), ()),
+        EventType::PolicySet => {
+            let policy = Policy {
+                max_lifetime_seconds: full.then_some(7_776_000),
+                expiry_required: full,
+                max_keys_per_user: full.then_some(5),
+                allowed_scopes: full.then(|| scopes(true)),
+                name_required: full,
+            };
+            let environment = if full { Environment::Production } else { Environment::Preview };
+            Event::PolicySet(PolicySet { environment, policy }, ())
+        }
+        EventType::PolicyRemoved => {
+            let environment = if full { Environment::Production } else { Environment::Preview };
+            Event::PolicyRemoved(PolicyRemoved { environment }, ())
+        }
         EventType::ClientLinked => {
             Event::ClientLinked(ClientLinked { client_id: organization("client-1") }, ())
         }
@@ -196,7 +212,7 @@ fn stream(event_type: EventType) -> StreamId {
     let name = event_type.as_str();
     if name.starts_with("Key") {
         StreamId::Key(KeyId::from_u128(ULID + 1))
-    } else if name.starts_with("Organization") {
+    } else if name.starts_with("Organization") || name.starts_with("Policy") {
         StreamId::Organization(organization("acme"))
     } else if name.starts_with("Client") {
         let (partner_id, client_id) = (organization("acme"), organization("client-1"));

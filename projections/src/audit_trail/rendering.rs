@@ -70,6 +70,8 @@ fn data(event: &Event) -> Value {
         Event::OrganizationCreated(facts, personal) => json!({ "name": personal.name, "kind": facts.kind }),
         Event::OrganizationRenamed((), personal) => json!({ "name": personal.name }),
         Event::OrganizationKindChanged(facts, ()) => json!({ "kind": facts.kind }),
+        Event::PolicySet(facts, ()) => json!({ "environment": facts.environment, "policy": facts.policy }),
+        Event::PolicyRemoved(facts, ()) => json!({ "environment": facts.environment }),
         Event::ClientLinked(facts, ()) => json!({ "client_organization_id": facts.client_id }),
         Event::ClientUnlinked(facts, ()) => json!({ "client_organization_id": facts.client_id }),
         Event::ApiRegistered(facts, ()) => json!({

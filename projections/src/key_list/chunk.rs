@@ -207,6 +207,17 @@ impl Chunk {
         code.and_then(OwnerKind::from_code).unwrap_or(OwnerKind::Organization)
     }
 
+    /// The scopes, as bytes.
+    pub(super) fn scopes(&self, row: usize) -> impl Iterator<Item = &[u8]> {
+        let words = self.tokens.get(row).split(|byte| *byte == SEPARATOR);
+        words.filter_map(|word| word.strip_prefix(b"s"))
+    }
+
+    /// The user, as bytes that stand for no other.
+    pub(super) fn user(&self, row: usize) -> Option<&[u8]> {
+        self.tokens.get(row).split(|byte| *byte == SEPARATOR).find_map(|word| word.strip_prefix(b"u"))
+    }
+
     /// The case-folded name; empty for none.
     pub(super) fn folded_name(&self, row: usize) -> &[u8] {
         let text = self.folded.get(row);

@@ -86,6 +86,7 @@ fn binding(query: &KeyQuery) -> [u8; 8] {
         created_before,
         expires_before,
         unused_since,
+        breaks,
         sort,
         limit: _,
         cursor: _,
@@ -114,6 +115,8 @@ fn binding(query: &KeyQuery) -> [u8; 8] {
     for time in [created_after, created_before, expires_before] {
         field(time.map(|time| time.millis().to_string()).as_deref());
     }
+    // What a policy demands may change from page to page.
+    field(Some(if breaks.is_empty() { "" } else { "breaks" }));
     field(Some(sort.as_str()));
     // Only where it is given, so that it changes no other query's cursors.
     if let Some(time) = unused_since {

@@ -11,6 +11,7 @@ mod query;
 mod row_set;
 mod search;
 mod text_column;
+mod violations;
 
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -24,6 +25,7 @@ use crate::projection::{self, Projection};
 use crate::store::{self, Changes, Snapshot};
 use crate::usage::Usage;
 use chunk::{Chunk, Columns};
+use violations::Violations;
 
 pub use query::{KeyPage, KeyQuery, KeySort, QueryError, TOTAL_MAX};
 
@@ -60,17 +62,21 @@ impl KeyList {
             let rows = shared.rows.clone().ok_or(store::Error::Stopped)?;
             (shared.chunks(query.organization_id.as_ref()), rows)
         };
+        let violations = (!query.breaks.is_empty()).then(|| Violations::of(query, &chunks));
         let found = {
             let usage = self.usage.as_ref().filter(|_| query.unused_since.is_some());
             let last_verified = usage.map(|usage| usage.last_verifications(query.now));
-            search::search(query, &mut chunks, last_verified.as_ref())?
+            search::search(query, &mut chunks, last_verified.as_ref(), violations.as_ref())?
         };
+        let mut over_user_limit = violations.map(|it| it.over_user_limit).unwrap_or_default();
+        over_user_limit.retain(|id| found.ids.contains(id));
         let keys = found.ids.iter().map(|id| {
             let key = read_key(&rows, *id)?;
             key.ok_or_else(|| rows.damaged(format!("no row for {id}")))
         });
         Ok(KeyPage {
             keys: keys.collect::<Result<_, _>>()?,
+            over_user_limit,
             next_cursor: found.next_cursor,
             total: found.total,
             total_capped: found.total_capped,

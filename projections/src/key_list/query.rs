@@ -1,9 +1,12 @@
 //! What can be asked of the key list, and its answer.
 
+use std::collections::HashSet;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use keyledger_engine::id::{ApiId, OrganizationId};
+use keyledger_engine::id::{ApiId, KeyId, OrganizationId};
 use keyledger_engine::key::{Environment, Key, KeyStatus, OwnerKind};
+use keyledger_engine::policy::Policy;
 use keyledger_engine::position::Position;
 use keyledger_engine::text::UserId;
 use keyledger_engine::time::Timestamp;
@@ -43,6 +46,8 @@ pub struct KeyQuery {
     pub expires_before: Option<Timestamp>,
     /// Created earlier than this and not verified since, as far as the usage that the list was given tells.
     pub unused_since: Option<Timestamp>,
+    /// Breaking one of these policies, each for the keys of its environment; none of them is looked at when empty.
+    pub breaks: Vec<(Environment, Arc<Policy>)>,
     /// The order.
     pub sort: KeySort,
     /// How many keys at most; at least one.
@@ -71,6 +76,7 @@ impl KeyQuery {
             created_before: None,
             expires_before: None,
             unused_since: None,
+            breaks: Vec::new(),
             sort: KeySort::CreatedDesc,
             limit: 50,
             cursor: None,
@@ -148,6 +154,9 @@ impl FromStr for KeySort {
 pub struct KeyPage {
     /// The keys.
     pub keys: Vec<Key>,
+    /// Those of the keys whose user has more active ones than the policy asked about allows, leaving out the oldest of
+    /// them that it does allow.
+    pub over_user_limit: HashSet<KeyId>,
     /// Where the next page starts; none after the last.
     pub next_cursor: Option<String>,
     /// How many keys match on all pages, at most [`TOTAL_MAX`].

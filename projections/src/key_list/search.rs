@@ -15,6 +15,7 @@ use super::cursor::{self, NamePrefix, SortValue};
 use super::fold::fold_into;
 use super::query::{KeyQuery, KeySort, QueryError, TOTAL_MAX};
 use super::row_set::RowSet;
+use super::violations::Violations;
 use crate::usage::LastVerifications;
 
 /// The ids on a page, and what is said beside them.
@@ -30,13 +31,14 @@ pub(super) fn search(
     query: &KeyQuery,
     chunks: &mut [Arc<Chunk>],
     last_verified: Option<&LastVerifications<'_>>,
+    violations: Option<&Violations<'_>>,
 ) -> Result<Found, QueryError> {
     let after = match &query.cursor {
         None => None,
         Some(cursor) => Some(cursor::decode(query, cursor).ok_or(QueryError::BadCursor)?),
     };
     let after = after.as_ref().map(|(id, value)| (*id, value.as_slice()));
-    let Some(filter) = Filter::of(query, last_verified) else {
+    let Some(filter) = Filter::of(query, last_verified, violations) else {
         return Ok(Found { ids: Vec::new(), next_cursor: None, total: 0, total_capped: false });
     };
     let search = Search { query, filter, after };
@@ -177,12 +179,17 @@ struct Filter<'a> {
     expires_before: Option<i64>,
     unused_since: Option<i64>,
     last_verified: Option<&'a LastVerifications<'a>>,
+    violations: Option<&'a Violations<'a>>,
     now: i64,
 }
 
 impl<'a> Filter<'a> {
     /// The filter of a query; `None` when nothing can match.
-    fn of(query: &KeyQuery, last_verified: Option<&'a LastVerifications<'a>>) -> Option<Self> {
+    fn of(
+        query: &KeyQuery,
+        last_verified: Option<&'a LastVerifications<'a>>,
+        violations: Option<&'a Violations<'a>>,
+    ) -> Option<Self> {
         let mut text = None;
         if let Some(needle) = query.text.as_deref().filter(|needle| !needle.is_empty()) {
             // No text that keys have holds one of these, and one of them is the separator.
@@ -237,6 +244,7 @@ impl<'a> Filter<'a> {
             expires_before: query.expires_before.map(|time| time.millis()),
             unused_since: query.unused_since.map(|time| time.millis()),
             last_verified,
+            violations,
             now: query.now.millis(),
         })
     }
@@ -274,6 +282,7 @@ impl<'a> Filter<'a> {
             && self.environment.is_none_or(|environment| chunk.environment(row) == environment)
             && self.expires_before.is_none_or(|before| expires_at(chunk, row) < before)
             && self.unused_since.is_none_or(|since| !self.is_verified_since(chunk, row, since))
+            && self.violations.is_none_or(|violations| violations.has(chunk, row))
     }
 
     fn is_verified_since(&self, chunk: &Chunk, row: usize, since: i64) -> bool {

@@ -86,8 +86,20 @@ impl VerificationIndex {
             writer.organization_deleted(&organization, record.id);
             self.end_authentication_epoch();
         }
+        self.count_user_keys(writer, organization.number, after.policies.count_keys_of_users());
         self.organizations.insert(id.clone(), after);
         Ok(())
+    }
+
+    /// Begins to count the keys of an organization's users, or stops, as its policies want it.
+    pub(super) fn count_user_keys(&self, writer: &mut WriterState, group: u32, wanted: bool) {
+        if wanted == writer.counts_user_keys(group) {
+            return;
+        }
+        let guard = self.tokens.guard();
+        let digests = writer.digests_of(group);
+        let keys = digests.iter().filter_map(|digest| self.tokens.get(digest, &guard).map(Token::key));
+        writer.count_user_keys(group, wanted, keys);
     }
 
     fn apply_to_client_link(

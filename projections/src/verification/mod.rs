@@ -36,12 +36,13 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use keyledger_engine::api::Api;
 use keyledger_engine::application::Application;
 use keyledger_engine::id::{ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::ledger::UserOf;
 use keyledger_engine::organization::Organization;
 use keyledger_engine::portfolio::ClientLink;
 use keyledger_engine::position::Position;
 use keyledger_engine::root_key::RootKey;
 use keyledger_engine::time::Timestamp;
-use keyledger_engine::token::PresentedToken;
+use keyledger_engine::token::{Digest, PresentedToken};
 use tokio::sync::watch;
 
 pub use apply::NotApplicable;
@@ -344,6 +345,18 @@ impl VerificationIndex {
     #[must_use]
     pub fn orphaned_keys(&self, limit: usize) -> Vec<(KeyId, EventId)> {
         self.writer().orphaned_keys(limit)
+    }
+
+    /// How many active keys a user has at `now`. Counted only for organizations whose policy bounds it; 0 for others.
+    #[must_use]
+    pub fn keys_of_user(&self, user: &UserOf, now: Timestamp) -> u32 {
+        let writer = self.writer();
+        let guard = self.tokens.guard();
+        let is_active = |digest: &&Digest| {
+            let key = self.tokens.get(digest, &guard).map(token_map::Token::key);
+            key.is_some_and(|key| !key.is_revoked() && !key.is_expired(now))
+        };
+        writer.digests_of_user(user).filter(is_active).count() as u32
     }
 
     /// Why the index has stopped, if it has: a committed record did not apply. From then on it takes in no record and

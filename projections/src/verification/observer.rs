@@ -2,8 +2,9 @@
 
 use std::sync::Arc;
 
-use keyledger_engine::ledger::Observer;
+use keyledger_engine::ledger::{Observer, UserOf};
 use keyledger_engine::record::Record;
+use keyledger_engine::time::Timestamp;
 
 use super::VerificationIndex;
 
@@ -26,5 +27,9 @@ impl Observer for VerificationObserver {
                 self.0.poison(&error);
             }
         }
+    }
+
+    fn keys_of_user(&self, user: &UserOf, now: Timestamp) -> Option<u32> {
+        self.0.poisoned().is_none().then(|| self.0.keys_of_user(user, now))
     }
 }

@@ -44,7 +44,7 @@ use super::writer_state::{KeyPlace, WriterState};
 
 const MAGIC: [u8; 8] = *b"KLVERIFY";
 /// Changes with anything below, and with the aggregates of the engine that are stored as they are.
-const VERSION: u32 = 4;
+const VERSION: u32 = 5;
 const HEADER_LEN: usize = 8 + 4 + 16 + 8 + 32;
 const HASH_LEN: usize = 32;
 const BUFFER_LEN: usize = 1 << 20;
@@ -388,6 +388,13 @@ fn read_body<R: Read>(values: &mut Values<R>) -> Result<VerificationIndex, Snaps
     for (number, event) in ends {
         let group = groups.get(number as usize).ok_or_else(|| unusable("no such group of keys"))?;
         writer.end(group, event);
+    }
+    for organization in index.organizations.page(None, usize::MAX) {
+        let group = writer.organizations.get(&organization.id).map(|group| group.number);
+        let wanted = organization.policies.count_keys_of_users();
+        if let Some(group) = group {
+            index.count_user_keys(&mut writer, group, wanted);
+        }
     }
     *index.writer() = writer;
     Ok(index)

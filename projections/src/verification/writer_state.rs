@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use keyledger_engine::id::{ApiId, ClientLinkId, EventId, KeyId, OrganizationId, PortalSessionId};
-use keyledger_engine::key::{KeyStatus, PreviousToken};
-use keyledger_engine::text::Scope;
+use keyledger_engine::key::{Environment, KeyStatus, PreviousToken};
+use keyledger_engine::ledger::UserOf;
+use keyledger_engine::text::{Scope, UserId};
 use keyledger_engine::time::Timestamp;
 use keyledger_engine::token::Digest;
 
@@ -96,6 +97,8 @@ pub(super) struct WriterState {
     pub(super) counts: KeyCounts,
     /// The number of the next key that is created.
     next_number: u32,
+    /// The keys of each user, for the organizations whose policy bounds how many there may be.
+    user_keys: HashMap<u32, HashMap<(Environment, UserId), BTreeSet<KeyId>>>,
     /// The event that stopped each stopped group.
     pub(super) ends: HashMap<u32, EventId>,
     /// Stopped groups that have keys still.
@@ -214,13 +217,72 @@ impl WriterState {
         if key.client_id().is_some() {
             self.client_keys.insert(key.key_id(), key.group().number);
         }
+        self.add_to_user(key);
         self.key_changed(None, key);
+    }
+
+    /// Begins to count the keys of an organization's users, or stops; `keys` are all of the organization's.
+    pub(super) fn count_user_keys<'a>(
+        &mut self,
+        group: u32,
+        wanted: bool,
+        keys: impl IntoIterator<Item = &'a VerifiedKey>,
+    ) {
+        if !wanted {
+            self.user_keys.remove(&group);
+            return;
+        }
+        self.user_keys.insert(group, HashMap::new());
+        for key in keys {
+            self.add_to_user(key);
+        }
+    }
+
+    /// Whether the keys of a group's users are counted.
+    pub(super) fn counts_user_keys(&self, group: u32) -> bool {
+        self.user_keys.contains_key(&group)
+    }
+
+    fn add_to_user(&mut self, key: &VerifiedKey) {
+        let Some(users) = self.user_keys.get_mut(&key.group().number) else { return };
+        if let Some(user_id) = key.user_id() {
+            users.entry((key.environment(), user_id.clone())).or_default().insert(key.key_id());
+        }
+    }
+
+    fn remove_from_user(&mut self, key: &VerifiedKey) {
+        let Some(users) = self.user_keys.get_mut(&key.group().number) else { return };
+        let Some(user_id) = key.user_id() else { return };
+        let user = (key.environment(), user_id.clone());
+        if let Some(keys) = users.get_mut(&user) {
+            keys.remove(&key.key_id());
+            if keys.is_empty() {
+                users.remove(&user);
+            }
+        }
+    }
+
+    /// The digests of the present tokens of a user's keys.
+    pub(super) fn digests_of_user(&self, user: &UserOf) -> impl Iterator<Item = &Digest> {
+        let group = self.organizations.get(&user.organization_id).map(|group| group.number);
+        let users = group.and_then(|group| self.user_keys.get(&group));
+        let keys = users.and_then(|users| users.get(&(user.environment, user.user_id.clone())));
+        let places = keys.into_iter().flatten().zip(group.into_iter().cycle());
+        places.filter_map(|(key, group)| self.keys.get(&KeyPlace::new(group, *key)))
+    }
+
+    /// The digests of the present tokens of a group's keys.
+    pub(super) fn digests_of(&self, group: u32) -> Vec<Digest> {
+        let first = KeyPlace { group, key: [0; 16] };
+        let last = KeyPlace { group, key: [u8::MAX; 16] };
+        self.keys.range(first..=last).map(|(_, digest)| *digest).collect()
     }
 
     pub(super) fn key_deleted(&mut self, key: &VerifiedKey) {
         let number = key.group().number;
         self.keys.remove(&KeyPlace::new(number, key.key_id()));
         self.client_keys.remove(&key.key_id());
+        self.remove_from_user(key);
         self.previous_tokens.remove(&key.key_id());
         if !self.has_keys(number) {
             self.groups_to_clear.remove(&number);

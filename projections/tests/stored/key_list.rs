@@ -1,12 +1,14 @@
 //! The key list against a plain list of keys.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use keyledger_engine::event::Event;
 use keyledger_engine::id::{ApiId, KeyId};
 use keyledger_engine::key::{Environment, Key, KeyRenamedPersonal, KeyStatus, OwnerKind};
+use keyledger_engine::policy::Policy;
 use keyledger_engine::position::Position;
-use keyledger_engine::text::{Name, UserId};
+use keyledger_engine::text::{Name, Scope, UserId};
 use keyledger_engine::time::Timestamp;
 use keyledger_projections::key_list::{KeyList, KeyListProjection, KeyQuery, KeySort, QueryError, TOTAL_MAX};
 use keyledger_projections::replay::Replay;
@@ -146,6 +148,7 @@ fn queries() -> impl Strategy<Value = KeyQuery> {
                 created_before: before.map(Timestamp::from_millis),
                 expires_before: expires.map(Timestamp::from_millis),
                 unused_since: None,
+                breaks: Vec::new(),
                 sort,
                 limit,
                 cursor: None,
@@ -168,6 +171,87 @@ fn walk(listed: &mut Listed, query: &KeyQuery, mut between: impl FnMut(&mut List
             Some(cursor) => query.cursor = Some(cursor),
         }
         between(listed);
+    }
+}
+
+fn policies() -> impl Strategy<Value = Vec<(Environment, Arc<Policy>)>> {
+    let policy = || {
+        let scopes = ["read:users", "admin"].map(|scope| Scope::new(scope).unwrap());
+        (
+            proptest::option::weighted(0.4, 0..2_000_u64),
+            any::<bool>(),
+            proptest::option::weighted(0.5, 0..4_u32),
+            proptest::option::weighted(0.4, proptest::sample::subsequence(scopes.to_vec(), 0..=2)),
+            any::<bool>(),
+        )
+            .prop_map(
+                |(
+                    max_lifetime_seconds,
+                    expiry_required,
+                    max_keys_per_user,
+                    allowed_scopes,
+                    name_required,
+                )| {
+                    Arc::new(Policy {
+                        max_lifetime_seconds,
+                        expiry_required,
+                        max_keys_per_user,
+                        allowed_scopes,
+                        name_required,
+                    })
+                },
+            )
+    };
+    (policy(), proptest::option::of(policy())).prop_map(|(production, preview)| {
+        let preview = preview.map(|policy| (Environment::Preview, policy));
+        std::iter::once((Environment::Production, production)).chain(preview).collect()
+    })
+}
+
+/// The newest active keys of a user beyond what the policy allows, from a plain list.
+fn over_user_limit(keys: &[Key], key: &Key, policy: &Policy, now: Timestamp) -> bool {
+    let Some(user) = &key.user_id else { return false };
+    let mut others: Vec<_> = keys
+        .iter()
+        .filter(|other| {
+            other.organization_id == key.organization_id
+                && other.environment == key.environment
+                && other.user_id.as_ref() == Some(user)
+                && other.status(now) == KeyStatus::Active
+        })
+        .map(|other| (other.created_at, other.id))
+        .collect();
+    others.sort();
+    let place = others.iter().position(|(_, id)| *id == key.id);
+    policy.max_keys_per_user.zip(place).is_some_and(|(max, place)| place >= max as usize)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+
+    #[test]
+    fn keys_that_break_a_policy_are_those_of_a_plain_list(
+        seed: u64, len in 1..400_usize, breaks in policies(), limit in 1..40_usize,
+    ) {
+        let mut listed = Listed::new(History::with_events(seed, len));
+        let now = listed.history.now();
+        let query = KeyQuery {
+            organization_id: Some(ORGANIZATIONS[0].parse().unwrap()),
+            status: vec![KeyStatus::Active, KeyStatus::Revoked],
+            breaks: breaks.clone(),
+            limit,
+            ..KeyQuery::new(now)
+        };
+        let plain = KeyQuery { breaks: Vec::new(), ..query.clone() };
+        let breaking = |key: &Key| {
+            let policy = breaks.iter().find(|it| it.0 == key.environment);
+            policy.is_some_and(|(_, policy)| {
+                !policy.breaches_of(key).is_empty() || over_user_limit(&listed.history.keys, key, policy, now)
+            })
+        };
+        let expected: Vec<Key> =
+            sorted(&plain, &listed.history.keys).into_iter().filter(breaking).collect();
+        prop_assert_eq!(walk(&mut listed, &query, |_| ()), expected);
     }
 }
 

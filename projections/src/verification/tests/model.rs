@@ -12,8 +12,10 @@ use keyledger_engine::id::{ApiId, ClientLinkId, EventId, KeyId, OrganizationId, 
 use keyledger_engine::key::{
     self, CreateKey, EditKey, Environment, Key, KeyCommand, KeyState, Owner, OwnerKind, RevocationReason,
 };
+use keyledger_engine::ledger::UserOf;
 use keyledger_engine::log::LogId;
 use keyledger_engine::organization::{self, Organization, OrganizationCommand, OrganizationKind};
+use keyledger_engine::policy::Policy;
 use keyledger_engine::portfolio::{self, ClientLink, ClientLinkCommand, ClientLinkState};
 use keyledger_engine::position::Position;
 use keyledger_engine::record::{Record, StreamId};
@@ -37,6 +39,7 @@ const SCOPES: [&str; 3] = ["read:users", "write:users", "admin"];
 enum Step {
     CreateOrganization(usize),
     DeleteOrganization(usize),
+    SetPolicy(usize, Option<u32>),
     Link(usize, usize),
     Unlink(usize, usize),
     RegisterApi(usize),
@@ -74,6 +77,7 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         3 => (0..ORGANIZATIONS).prop_map(Step::CreateOrganization),
         1 => (0..ORGANIZATIONS).prop_map(Step::DeleteOrganization),
+        2 => (0..ORGANIZATIONS, any::<Option<u32>>()).prop_map(|(one, max)| Step::SetPolicy(one, max)),
         5 => (0..ORGANIZATIONS, 0..ORGANIZATIONS).prop_map(|(one, two)| Step::Link(one, two)),
         3 => (0..ORGANIZATIONS, 0..ORGANIZATIONS).prop_map(|(one, two)| Step::Unlink(one, two)),
         2 => (0..APIS).prop_map(Step::RegisterApi),
@@ -346,6 +350,7 @@ impl Run {
             self.model.link(&ClientLinkId { partner_id: organization_id.clone(), client_id })
         });
         let state = KeyState {
+            keys_of_user: 0,
             key,
             organization: self.model.organization(&organization_id),
             api: api_id.and_then(|id| self.model.api(id)),
@@ -367,6 +372,11 @@ impl Run {
             }
             Step::DeleteOrganization(number) => {
                 self.organization_command(*number, &OrganizationCommand::Delete);
+            }
+            Step::SetPolicy(number, max_keys_per_user) => {
+                let policy = Policy { max_keys_per_user: *max_keys_per_user, ..Policy::default() };
+                let command = OrganizationCommand::SetPolicy(Environment::Preview, policy);
+                self.organization_command(*number, &command);
             }
             Step::Link(partner, client) => self.link_command(*partner, *client, ClientLinkCommand::Link),
             Step::Unlink(partner, client) => {
@@ -478,6 +488,19 @@ impl Run {
             for (token, key_id) in &model.tokens {
                 check_token(model, index, token, now);
                 assert_eq!(index.find_token(token.expose()), Some(*key_id));
+            }
+            for organization in model.organizations.iter().filter(|it| it.policies.count_keys_of_users()) {
+                let (user_id, environment) = (UserId::new("ada").unwrap(), Environment::Preview);
+                let of_user = |key: &&Key| {
+                    key.organization_id == organization.id
+                        && key.environment == environment
+                        && key.user_id.as_ref() == Some(&user_id)
+                        && key.status(now) == key::KeyStatus::Active
+                };
+                let count = model.keys.iter().filter(of_user).count();
+                let organization_id = organization.id.clone();
+                let user = UserOf { organization_id, environment, user_id: user_id.clone() };
+                assert_eq!(index.keys_of_user(&user, now) as usize, count);
             }
             let due = model.pending_expiries().into_iter().filter(|(end, _)| *end <= now);
             let due: Vec<KeyId> = due.map(|(_, id)| id).collect();
