@@ -45,7 +45,8 @@ fn users_have_the_role_that_their_provider_says() {
     mo.get(&ours.path("")).expect(404);
     let own = issued(&mo.post("/v1/keys", &key_body("acme", json!({}))).expect(201));
     assert_eq!(own.key["user_id"], "mo");
-    assert_eq!(mo.get("/v1/keys").expect(200).json()["total"], 1);
+    let listed = mo.get("/v1/keys").header("keyledger-min-position", &own.position.to_string()).expect(200);
+    assert_eq!(listed.json()["total"], 1);
 
     let audrey = user("audrey");
     audrey.get(&ours.path("/events")).expect(200);

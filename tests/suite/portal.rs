@@ -203,7 +203,11 @@ fn each_role_does_what_it_is_for() {
     };
     for role in ["owner", "admin"] {
         let session = signed_in(&client, &org, role);
-        let listed = session.get("/v1/keys?status=active").expect(200).json();
+        let listed = session
+            .get("/v1/keys?status=active")
+            .header("keyledger-min-position", &theirs.position.to_string())
+            .expect(200)
+            .json();
         let mut expected = [ours.id.clone(), mine.id.clone(), colleague.id.clone()];
         expected.sort();
         assert_eq!(ids(&listed), expected, "{role}");
@@ -243,7 +247,14 @@ fn each_role_does_what_it_is_for() {
     signed_in(&client, &org, "admin").post("/v1/portal-sessions", &body).expect(403);
 
     let member = signed_in(&client, &org, "member");
-    assert_eq!(ids(&member.get("/v1/keys").expect(200).json()), std::slice::from_ref(&mine.id));
+    assert_eq!(
+        ids(&member
+            .get("/v1/keys")
+            .header("keyledger-min-position", &theirs.position.to_string())
+            .expect(200)
+            .json()),
+        std::slice::from_ref(&mine.id)
+    );
     let made = issued(&member.post("/v1/keys", &key_body(&org, json!({}))).expect(201));
     assert_eq!(made.key["user_id"], "u1");
     member.post("/v1/keys", &key_body(&org, json!({ "user_id": "u2" }))).expect(403);
@@ -266,7 +277,16 @@ fn each_role_does_what_it_is_for() {
     member.get("/v1/keys?user_id=u2").expect(404);
 
     let auditor = signed_in(&client, &org, "auditor");
-    assert!(auditor.get("/v1/keys").expect(200).json()["total"].as_u64().unwrap() >= 3);
+    assert!(
+        auditor
+            .get("/v1/keys")
+            .header("keyledger-min-position", &theirs.position.to_string())
+            .expect(200)
+            .json()["total"]
+            .as_u64()
+            .unwrap()
+            >= 3
+    );
     auditor.get(&mine.path("/events")).expect(200);
     for event in auditor.get("/v1/events?limit=200").expect(200).json()["data"].as_array().unwrap() {
         assert_eq!(event["organization_id"], json!(org));
