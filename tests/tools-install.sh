@@ -6,7 +6,8 @@ cd "$(dirname "$0")/.."
 
 purpose=${1:?usage: tests/tools-install.sh test|bench}
 readonly tools=tests/tools
-readonly validators=(openapi-spec-validator==0.9.0 proofbundle==6.3.1)
+readonly validators=(openapi-spec-validator==0.9.0 proofbundle==6.3.1 ocsf-json-schema==1.2.0 jsonschema==4.26.0
+  py-ocsf-models==0.10.0 cloudevents==2.2.0)
 
 say() { printf 'tools-install: %s\n' "$*" >&2; }
 

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use keyledger_engine::record::Record;
 use keyledger_projections::audit_trail::{AuditPage, AuditQuery, event_json};
-use serde_json::Value;
+use keyledger_projections::export;
 use tokio::sync::mpsc::Sender;
 
 use crate::problem::{Code, Problem};
@@ -20,26 +20,37 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long to wait before events that could not be read are read again.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// How events are written.
+/// How events are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
     /// A page.
     Json,
+    /// A page, in the JSON batch format of CloudEvents 1.0.
+    CloudEventsBatch,
     /// Server-sent events (WHATWG HTML §9.2).
     ServerSentEvents,
-    /// A JSON object a line.
-    NdJson,
-    /// RFC 4180, with a header line.
-    Csv,
+    /// A file, as the replay tool writes it too.
+    File(export::Format),
 }
 
 impl Format {
-    const MEDIA_TYPES: [(Self, &'static str); 4] = [
-        (Self::Json, "application/json"),
-        (Self::ServerSentEvents, "text/event-stream"),
-        (Self::NdJson, "application/x-ndjson"),
-        (Self::Csv, "text/csv"),
+    /// The names that `format` takes, and what `Accept` calls the same. One line of CloudEvents or OCSF is no different
+    /// from any other JSON to HTTP, so that `Accept` has no name for files of them.
+    const TABLE: [(Self, &'static str, Option<&'static str>); 7] = [
+        (Self::Json, "json", Some("application/json")),
+        (Self::CloudEventsBatch, "cloudevents-batch", Some("application/cloudevents-batch+json")),
+        (Self::ServerSentEvents, "sse", Some("text/event-stream")),
+        (Self::File(export::Format::NdJson), "ndjson", Some("application/x-ndjson")),
+        (Self::File(export::Format::Csv), "csv", Some("text/csv")),
+        (Self::File(export::Format::CloudEvents), "cloudevents", None),
+        (Self::File(export::Format::Ocsf), "ocsf", None),
     ];
+
+    /// The format with this name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::TABLE.iter().find(|row| row.1 == name).map(|row| row.0)
+    }
 
     /// The format that `Accept` prefers; JSON without it. Of several, the first known one counts.
     ///
@@ -54,9 +65,9 @@ impl Format {
                 return Ok(Self::Json);
             }
             if essence == "text/*" {
-                return Ok(Self::Csv);
+                return Ok(Self::File(export::Format::Csv));
             }
-            if let Some((format, _)) = Self::MEDIA_TYPES.iter().find(|row| row.1 == essence) {
+            if let Some((format, ..)) = Self::TABLE.iter().find(|row| row.2 == Some(essence.as_str())) {
                 return Ok(*format);
             }
         }
@@ -68,39 +79,34 @@ impl Format {
     pub const fn media_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
+            Self::CloudEventsBatch => "application/cloudevents-batch+json",
             Self::ServerSentEvents => "text/event-stream",
-            Self::NdJson => "application/x-ndjson",
-            Self::Csv => "text/csv; charset=utf-8; header=present",
+            Self::File(format) => format.media_type(),
         }
     }
 }
 
 type Chunks = Sender<Result<Bytes, std::io::Error>>;
 
-/// Writes events to `chunks` until there are no more, or, for server-sent events, until nobody listens.
-pub async fn write(service: Arc<Service>, query: AuditQuery, limited: bool, format: Format, chunks: Chunks) {
-    if format == Format::Csv && chunks.send(Ok(csv_lines(&[], true))).await.is_err() {
-        return;
-    }
-    match format {
-        Format::ServerSentEvents => follow(&service, query, &chunks).await,
-        _ => drain(&service, query, limited, format, &chunks).await,
-    }
-}
-
-/// Writes what matches up to the position at which the call came.
-async fn drain(
-    service: &Arc<Service>,
+/// Writes a file of what matches up to the position at which the call came.
+pub async fn write_file(
+    service: Arc<Service>,
     mut query: AuditQuery,
     limited: bool,
-    format: Format,
-    chunks: &Chunks,
+    format: export::Format,
+    chunks: Chunks,
 ) {
+    let mut begun = Vec::new();
+    format.write_header(&mut begun);
+    if !begun.is_empty() && chunks.send(Ok(begun.into())).await.is_err() {
+        return;
+    }
+    let log_id = service.audit_trail.log_id();
     let mut left = if limited { query.limit } else { usize::MAX };
     let head = service.audit_trail_handle.position();
     while left > 0 {
         query.limit = left.min(BATCH_LEN);
-        let mut page = match read(service, &query).await {
+        let mut page = match read(&service, &query).await {
             Ok(page) => page,
             Err(problem) => {
                 // Ending the body early is all that HTTP leaves to say that a file is not whole.
@@ -110,11 +116,9 @@ async fn drain(
         };
         page.records.retain(|record| record.position <= head);
         left -= page.records.len();
-        let lines = match format {
-            Format::Csv => csv_lines(&page.records, false),
-            _ => json_lines(&page.records),
-        };
-        if !lines.is_empty() && chunks.send(Ok(lines)).await.is_err() {
+        let mut lines = Vec::new();
+        format.write(log_id, &page.records, &mut lines);
+        if !lines.is_empty() && chunks.send(Ok(lines.into())).await.is_err() {
             return;
         }
         let Some(next) = page.next.filter(|next| query.descending || *next <= head) else { return };
@@ -126,8 +130,8 @@ async fn drain(
     }
 }
 
-/// Writes what matches, and then whatever comes.
-async fn follow(service: &Arc<Service>, mut query: AuditQuery, chunks: &Chunks) {
+/// Writes what matches as server-sent events, and then whatever comes, until nobody listens.
+pub async fn follow(service: Arc<Service>, mut query: AuditQuery, chunks: Chunks) {
     let mut progress = service.audit_trail_handle.watch();
     query.limit = BATCH_LEN;
     // Sent at once, so that the caller knows that the stream has begun.
@@ -136,7 +140,7 @@ async fn follow(service: &Arc<Service>, mut query: AuditQuery, chunks: &Chunks) 
     }
     while !service.is_stopping() {
         progress.mark_unchanged();
-        match read(service, &query).await {
+        match read(&service, &query).await {
             Ok(page) => {
                 let more = page.next.is_some();
                 query.after = page.next.unwrap_or_else(|| page.position.max(query.after));
@@ -164,7 +168,11 @@ async fn follow(service: &Arc<Service>, mut query: AuditQuery, chunks: &Chunks) 
     }
 }
 
-async fn read(service: &Arc<Service>, query: &AuditQuery) -> Result<AuditPage, Problem> {
+/// Reads a page; waits for the disk elsewhere.
+///
+/// # Errors
+/// `internal`, `overloaded`.
+pub async fn read(service: &Arc<Service>, query: &AuditQuery) -> Result<AuditPage, Problem> {
     let (trail, query) = (service.audit_trail.clone(), query.clone());
     service.blocking(move || trail.query(&query)).await?.map_err(|error| Problem::internal(&error))
 }
@@ -179,85 +187,9 @@ fn server_sent_events(records: &[Record]) -> Bytes {
     text.into()
 }
 
-fn json_lines(records: &[Record]) -> Bytes {
-    let mut text = String::new();
-    for record in records {
-        text.push_str(&event_json(record).to_string());
-        text.push('\n');
-    }
-    text.into()
-}
-
-const CSV_COLUMNS: [&str; 16] = [
-    "position",
-    "time",
-    "type",
-    "key_id",
-    "organization_id",
-    "actor_kind",
-    "actor_id",
-    "actor_ip",
-    "actor_user_agent",
-    "request_id",
-    "id",
-    "causation_id",
-    "stream_kind",
-    "stream_id",
-    "version",
-    "data",
-];
-
-fn csv_lines(records: &[Record], header: bool) -> Bytes {
-    let mut writer = csv::WriterBuilder::new().terminator(csv::Terminator::CRLF).from_writer(Vec::new());
-    let mut written = Ok(());
-    if header {
-        written = writer.write_record(CSV_COLUMNS);
-    }
-    for record in records {
-        let event = event_json(record);
-        written = written.and_then(|()| writer.write_record(CSV_COLUMNS.map(|column| cell(&event, column))));
-    }
-    if let Err(error) = written {
-        tracing::error!(%error, "events were not written as CSV");
-    }
-    writer.into_inner().unwrap_or_default().into()
-}
-
-/// What an event says under a column. Spreadsheets take a text that begins like a formula for one; an apostrophe before
-/// it makes it text (OWASP, "CSV Injection").
-fn cell(event: &Value, column: &str) -> String {
-    let value = match column {
-        "actor_kind" | "actor_id" | "actor_ip" | "actor_user_agent" => {
-            event.get("actor").and_then(|actor| actor.get(column.trim_start_matches("actor_")))
-        }
-        "stream_kind" | "stream_id" => {
-            event.get("stream").and_then(|stream| stream.get(column.trim_start_matches("stream_")))
-        }
-        _ => event.get(column),
-    };
-    let text = match value {
-        None | Some(Value::Null) => return String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(value) => value.to_string(),
-    };
-    if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { format!("'{text}") } else { text }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_cell_is_never_a_formula() {
-        for formula in ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1"] {
-            let event = serde_json::json!({ "request_id": formula });
-            assert_eq!(cell(&event, "request_id"), format!("'{formula}"));
-        }
-        let event = serde_json::json!({ "position": 7, "key_id": null, "actor": { "ip": "::1" } });
-        assert_eq!(cell(&event, "position"), "7");
-        assert_eq!(cell(&event, "key_id"), "");
-        assert_eq!(cell(&event, "actor_ip"), "::1");
-    }
 
     #[test]
     fn accept_chooses_the_format() {
@@ -268,8 +200,17 @@ mod tests {
         };
         assert_eq!(of("*/*"), Some(Format::Json));
         assert_eq!(of("text/event-stream"), Some(Format::ServerSentEvents));
-        assert_eq!(of("image/png, application/x-ndjson;q=0.9"), Some(Format::NdJson));
-        assert_eq!(of("text/csv"), Some(Format::Csv));
+        assert_eq!(of("image/png, application/x-ndjson;q=0.9"), Some(Format::File(export::Format::NdJson)));
+        assert_eq!(of("text/csv"), Some(Format::File(export::Format::Csv)));
+        assert_eq!(of("application/cloudevents-batch+json"), Some(Format::CloudEventsBatch));
         assert_eq!(of("image/png"), None);
+    }
+
+    #[test]
+    fn a_file_has_one_name_everywhere() {
+        for format in export::Format::ALL {
+            assert_eq!(Format::from_name(format.as_str()), Some(Format::File(format)));
+        }
+        assert_eq!(Format::from_name("NDJSON"), None);
     }
 }

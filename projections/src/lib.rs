@@ -5,11 +5,13 @@
 //!   answered.
 //! * [`key_list`]: searchable rows of keys.
 //! * [`audit_trail`]: which events concern an organization, an actor, a type.
+//! * [`export`]: events as files that other programs read.
 //! * [`projection`], [`store`], [`replay`] and [`runner`]: what a stored projection is, its file, how it is brought up to
 //!   the log, and what keeps it there.
 //! * [`usage`]: how often keys are verified. Not a projection: the log does not hold it.
 
 pub mod audit_trail;
+pub mod export;
 pub mod key_list;
 pub mod projection;
 pub mod replay;

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use keyledger_projections::export::Format;
 
 /// Checks, rebuilds and shows what a Keyledger data directory holds, while the service is stopped.
 ///
@@ -64,6 +65,36 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TIME|POSITION")]
         at: Option<String>,
     },
+    /// Write events to a file that other programs read: the bytes that GET /v1/events answers. Changes nothing.
+    Export {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        export: ExportOptions,
+    },
+}
+
+/// Which events, and how they are written.
+#[derive(Debug, Args)]
+pub(crate) struct ExportOptions {
+    /// How: a line for each event.
+    #[arg(long, value_enum)]
+    pub(crate) format: FormatName,
+    /// The first event: a position, or that at or after an RFC 3339 time.
+    #[arg(long, value_name = "TIME|POSITION")]
+    pub(crate) from: Option<String>,
+    /// The last event: a position, or that before an RFC 3339 time.
+    #[arg(long, value_name = "TIME|POSITION")]
+    pub(crate) to: Option<String>,
+    /// Only what concerns this organization.
+    #[arg(long, value_name = "ID")]
+    pub(crate) organization: Option<String>,
+    /// A new file to write to; the standard output if left out.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    /// Without the line of CSV that names the columns, for what is to be joined to another file.
+    #[arg(long)]
+    pub(crate) no_header: bool,
 }
 
 /// What every command takes.
@@ -96,6 +127,26 @@ pub(crate) enum ProjectionName {
     AuditTrail,
 }
 
+/// How events are written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatName {
+    Ndjson,
+    Csv,
+    Cloudevents,
+    Ocsf,
+}
+
+impl From<FormatName> for Format {
+    fn from(name: FormatName) -> Self {
+        match name {
+            FormatName::Ndjson => Self::NdJson,
+            FormatName::Csv => Self::Csv,
+            FormatName::Cloudevents => Self::CloudEvents,
+            FormatName::Ocsf => Self::Ocsf,
+        }
+    }
+}
+
 impl Command {
     pub(crate) const fn name(&self) -> &'static str {
         match self {
@@ -104,6 +155,7 @@ impl Command {
             Self::Rebuild { .. } => "rebuild",
             Self::Diff { .. } => "diff",
             Self::Show { .. } => "show",
+            Self::Export { .. } => "export",
         }
     }
 
@@ -113,7 +165,8 @@ impl Command {
             | Self::Proof { options, .. }
             | Self::Rebuild { options, .. }
             | Self::Diff { options }
-            | Self::Show { options, .. } => options,
+            | Self::Show { options, .. }
+            | Self::Export { options, .. } => options,
         }
     }
 }

@@ -3,6 +3,7 @@
 //! * [`verify`]: the log itself. [`diff`]: the projections against a fresh replay. [`rebuild`]: the projections anew.
 //! * [`proof`]: a file that proves one event, under the [`checkpoints`] that were signed.
 //! * [`show`]: one key, with [`timeline`] for its events in words.
+//! * [`export`]: events as files for other programs.
 //! * [`data_directory`], [`progress`], [`report`]: where the files are, how far the work has come, what came of it.
 //!
 //! Exit codes: 0 good, 1 what was read is wrong, 2 could not run. A command says what it found on standard output, as
@@ -12,6 +13,7 @@ mod arguments;
 mod checkpoints;
 mod data_directory;
 mod diff;
+mod export;
 mod progress;
 mod proof;
 mod rebuild;
@@ -83,12 +85,16 @@ fn run(command: &Command) -> Result<Report, Failure> {
         }
         Command::Rebuild { options, projection } => rebuild::run(options, *projection),
         Command::Diff { options } => diff::run(options),
+        Command::Export { options, export } => export::run(options, export),
         Command::Show { options, key, at } => show::run(options, key, at.as_deref()),
     }
 }
 
 /// A reader that has seen enough, such as `head`, is no error.
 fn print(text: &str) {
+    if text.is_empty() {
+        return;
+    }
     let _ = writeln!(io::stdout().lock(), "{}", text.trim_end());
 }
 

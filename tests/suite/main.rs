@@ -14,6 +14,7 @@ mod connections;
 mod crash;
 mod data_directory;
 mod expiry;
+mod exports;
 mod gateway;
 mod introspection;
 mod kinde;

@@ -6,12 +6,13 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use keyledger_engine::event::EventType;
 use keyledger_engine::id::{KeyId, OrganizationId};
 use keyledger_engine::position::Position;
 use keyledger_engine::record::StreamId;
 use keyledger_projections::audit_trail::{AuditQuery, event_json};
+use keyledger_projections::export::cloud_event;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio_stream::wrappers::ReceiverStream;
@@ -56,16 +57,21 @@ struct EventsQuery {
     actor_id: Option<String>,
     /// Of this type, such as `KeyRevoked`.
     r#type: Option<String>,
+    /// Of the request with this `X-Request-Id`.
+    request_id: Option<String>,
     /// Not earlier than this RFC 3339 time.
     from: Option<String>,
     /// Earlier than this RFC 3339 time.
     to: Option<String>,
-    /// How many events: 1 to 200; 50 if left out. CSV and NDJSON give all events if it is left out.
+    /// How many events: 1 to 200; 50 if left out. Files give all events if it is left out.
     limit: Option<u32>,
     /// `position` for the first events first, `-position` for the latest first; `position` if left out.
     sort: Option<String>,
     /// The `next_cursor` of the page before.
     cursor: Option<String>,
+    /// How to answer, whatever `Accept` says: `json` or `cloudevents-batch` for a page, `sse` for a stream that goes on,
+    /// `ndjson`, `csv`, `cloudevents` or `ocsf` for a file.
+    format: Option<String>,
 }
 
 /// Which events of a key. It describes the parameters; [`QueryParameters`] reads them.
@@ -79,16 +85,21 @@ struct KeyEventsQuery {
     actor_id: Option<String>,
     /// Of this type, such as `KeyRevoked`.
     r#type: Option<String>,
+    /// Of the request with this `X-Request-Id`.
+    request_id: Option<String>,
     /// Not earlier than this RFC 3339 time.
     from: Option<String>,
     /// Earlier than this RFC 3339 time.
     to: Option<String>,
-    /// How many events: 1 to 200; 50 if left out. CSV and NDJSON give all events if it is left out.
+    /// How many events: 1 to 200; 50 if left out. Files give all events if it is left out.
     limit: Option<u32>,
     /// `position` for the first events first, `-position` for the latest first; `position` if left out.
     sort: Option<String>,
     /// The `next_cursor` of the page before.
     cursor: Option<String>,
+    /// How to answer, whatever `Accept` says: `json` or `cloudevents-batch` for a page, `sse` for a stream that goes on,
+    /// `ndjson`, `csv`, `cloudevents` or `ocsf` for a file.
+    format: Option<String>,
 }
 
 /// An event as it is shown.
@@ -129,14 +140,45 @@ struct EventBody {
     data: Value,
 }
 
+/// An event as a CloudEvent 1.0.
+#[derive(Serialize, ToSchema)]
+#[schema(as = CloudEvent)]
+#[allow(dead_code)]
+struct CloudEventBody {
+    /// `1.0`.
+    #[schema(example = "1.0")]
+    specversion: String,
+    /// The event's id.
+    id: String,
+    /// The log: `urn:keyledger:log:<its id>`.
+    source: String,
+    /// What happened.
+    #[schema(example = "keyledger.KeyRevoked")]
+    r#type: String,
+    /// The id of the object it happened to.
+    subject: String,
+    /// When it was appended.
+    #[schema(format = DateTime)]
+    time: String,
+    /// Its position, in twenty digits.
+    sequence: String,
+    /// `application/json`.
+    datacontenttype: String,
+    /// The event.
+    data: EventBody,
+}
+
 /// Lists events, as JSON pages; with `Accept: text/event-stream` as a stream that goes on (`Last-Event-ID` resumes it),
-/// with `application/x-ndjson` or `text/csv` as one file.
+/// with `application/x-ndjson` or `text/csv` as one file. `format` chooses among these too, and among pages and files of
+/// CloudEvents 1.0 and files of OCSF 1.8.0. A file that was cut off is gone on with by `after`, the last position in it;
+/// the next page of a CloudEvents batch is in the `Link` header.
 #[utoipa::path(get, path = "/v1/events", operation_id = "listEvents", tag = "Events",
     params(EventsQuery, ("Last-Event-ID" = Option<u64>, Header, description = "the last event received; takes the place of `after`"),
         ("Keyledger-Min-Position" = Option<u64>, Header, description = "the position to rest on, at least")),
     responses(
         (status = 200, description = "the events", content(
-            (Page<EventBody> = "application/json"), (String = "text/event-stream"),
+            (Page<EventBody> = "application/json"), (Vec<CloudEventBody> = "application/cloudevents-batch+json"),
+            (String = "text/event-stream"),
             (String = "application/x-ndjson"), (String = "text/csv"))),
         (status = 406, body = ProblemBody, description = "`not_acceptable`"),
         (status = 422, body = ProblemBody, description = "`invalid_request`"),
@@ -145,6 +187,7 @@ async fn list(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
+    uri: Uri,
     mut parameters: QueryParameters,
 ) -> Result<Response, Problem> {
     let organization_id = parameters.parsed::<OrganizationId>("organization_id");
@@ -158,7 +201,7 @@ async fn list(
         }
         asked.query.organization_id = Some(bound.clone());
     }
-    answer(&service, &headers, asked).await
+    answer(&service, &headers, &uri, asked).await
 }
 
 /// Lists the events of one key, also of a deleted one; in the same forms as `/v1/events`.
@@ -168,7 +211,8 @@ async fn list(
         ("Keyledger-Min-Position" = Option<u64>, Header, description = "the position to rest on, at least")),
     responses(
         (status = 200, description = "the events", content(
-            (Page<EventBody> = "application/json"), (String = "text/event-stream"),
+            (Page<EventBody> = "application/json"), (Vec<CloudEventBody> = "application/cloudevents-batch+json"),
+            (String = "text/event-stream"),
             (String = "application/x-ndjson"), (String = "text/csv"))),
         (status = 404, body = ProblemBody, description = "`key_not_found`"),
     ))]
@@ -176,12 +220,13 @@ async fn list_of_key(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
+    uri: Uri,
     PathId(id): PathId,
     parameters: QueryParameters,
 ) -> Result<Response, Problem> {
     let mut asked = read_query(&headers, parameters)?;
     asked.query.key_id = Some(load_any(&service, &caller, &id).await?.id);
-    answer(&service, &headers, asked).await
+    answer(&service, &headers, &uri, asked).await
 }
 
 /// What a request for events asks.
@@ -193,7 +238,12 @@ struct Asked {
 }
 
 fn read_query(headers: &HeaderMap, mut parameters: QueryParameters) -> Result<Asked, Problem> {
-    let format = Format::of(headers)?;
+    let named = parameters.read("format", |name| {
+        Format::from_name(name)
+            .ok_or("must be json, cloudevents-batch, sse, ndjson, csv, cloudevents or ocsf")
+    });
+    // A wrong name is refused below, with all else that is wrong.
+    let format = named.map_or_else(|| Format::of(headers), Ok)?;
     let after = parameters.parsed::<Position>("after");
     let cursor = parameters.read("cursor", |text| {
         text.parse::<Position>().map_err(|_| "is not a cursor of this list; start again without it")
@@ -217,6 +267,7 @@ fn read_query(headers: &HeaderMap, mut parameters: QueryParameters) -> Result<As
         event_type: parameters.read("type", |name| {
             EventType::from_name(name).ok_or("is not a type of event, such as KeyRevoked")
         }),
+        request_id: parameters.text("request_id"),
         from: parameters.parsed("from"),
         to: parameters.parsed("to"),
     };
@@ -235,12 +286,18 @@ fn read_query(headers: &HeaderMap, mut parameters: QueryParameters) -> Result<As
     Ok(Asked { query, limited, format })
 }
 
-async fn answer(service: &Arc<Service>, headers: &HeaderMap, asked: Asked) -> Result<Response, Problem> {
+async fn answer(
+    service: &Arc<Service>,
+    headers: &HeaderMap,
+    uri: &Uri,
+    asked: Asked,
+) -> Result<Response, Problem> {
     reach_min_position(headers, &service.audit_trail_handle.watch()).await?;
-    match asked.format {
+    let Asked { query, limited, format } = asked;
+    match format {
         Format::Json => {
             let trail = service.audit_trail.clone();
-            let read = move || Ok((trail.query(&asked.query)?, trail.count(&asked.query, TOTAL_MAX + 1)?));
+            let read = move || Ok((trail.query(&query)?, trail.count(&query, TOTAL_MAX + 1)?));
             let (page, matching) = service
                 .blocking(read)
                 .await?
@@ -251,21 +308,52 @@ async fn answer(service: &Arc<Service>, headers: &HeaderMap, asked: Asked) -> Re
             let shown = Page { data, next_cursor, total, total_capped: matching > TOTAL_MAX };
             Reply::at(page.position).json(&shown)
         }
-        format => {
-            let (sender, receiver) =
-                tokio::sync::mpsc::channel::<Result<Bytes, std::io::Error>>(STREAM_CHUNKS_MAX);
-            let position = service.audit_trail_handle.position();
-            let writing =
-                event_stream::write(Arc::clone(service), asked.query, asked.limited, format, sender);
-            tokio::spawn(writing);
-            let mut response = Body::from_stream(ReceiverStream::new(receiver)).into_response();
+        Format::CloudEventsBatch => {
+            let page = event_stream::read(service, &query).await?;
+            let log_id = service.audit_trail.log_id();
+            let batch: Vec<Value> = page.records.iter().map(|record| cloud_event(log_id, record)).collect();
+            let mut response = Reply::at(page.position).json(&batch)?;
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-            headers.insert(POSITION, position_value(position));
+            if let Some(link) = page.next.and_then(|position| next_link(uri, position)) {
+                headers.insert(header::LINK, link);
+            }
             Ok(response)
         }
+        Format::File(file) => {
+            let (chunks, body) = tokio::sync::mpsc::channel(STREAM_CHUNKS_MAX);
+            tokio::spawn(event_stream::write_file(Arc::clone(service), query, limited, file, chunks));
+            Ok(streamed(service, format, body))
+        }
+        Format::ServerSentEvents => {
+            let (chunks, body) = tokio::sync::mpsc::channel(STREAM_CHUNKS_MAX);
+            tokio::spawn(event_stream::follow(Arc::clone(service), query, chunks));
+            Ok(streamed(service, format, body))
+        }
     }
+}
+
+fn streamed(
+    service: &Service,
+    format: Format,
+    body: tokio::sync::mpsc::Receiver<Result<Bytes, std::io::Error>>,
+) -> Response {
+    let position = service.audit_trail_handle.position();
+    let mut response = Body::from_stream(ReceiverStream::new(body)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(POSITION, position_value(position));
+    response
+}
+
+/// The page after this one (RFC 8288): the same address with another cursor.
+fn next_link(uri: &Uri, position: Position) -> Option<HeaderValue> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    let parameters = form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    query.extend_pairs(parameters.filter(|(name, _)| name != "cursor"));
+    query.append_pair("cursor", &position.to_string());
+    HeaderValue::from_str(&format!("<{}?{}>; rel=\"next\"", uri.path(), query.finish())).ok()
 }
 
 /// A leaked token.

@@ -1,7 +1,7 @@
 //! The audit trail: which events concern an organization, an actor or a type, when, and what a key was at some time.
 //!
 //! Events are read from the log itself. The projection holds only where they are: for every block of 65,536 positions
-//! and every term (an organization, an actor, a type) that occurs in it, the set of positions as a roaring bitmap
+//! and every term (an organization, an actor, a type, a hash of a request's id) that occurs in it, the set of positions as a roaring bitmap
 //! (<https://github.com/RoaringBitmap/RoaringFormatSpec>).
 
 mod as_of;
@@ -12,7 +12,7 @@ mod term;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use keyledger_engine::log::LogReader;
+use keyledger_engine::log::{LogId, LogReader};
 use keyledger_engine::record::Record;
 
 use crate::projection::{self, Projection};
@@ -20,7 +20,7 @@ use crate::store::{self, Changes, Snapshot};
 use postings::OpenBlocks;
 
 pub use as_of::{At, key_at};
-pub use query::{AuditPage, AuditQuery};
+pub use query::{AuditPage, AuditQuery, first_not_before};
 pub use rendering::event_json;
 
 /// Answers queries; cheap to clone.
@@ -37,6 +37,12 @@ impl AuditTrail {
         let rows = Arc::default();
         let projection = AuditTrailProjection { rows: Arc::clone(&rows), blocks: OpenBlocks::default() };
         (Self { rows, reader }, projection)
+    }
+
+    /// Which log the events are of.
+    #[must_use]
+    pub fn log_id(&self) -> LogId {
+        self.reader.log_id()
     }
 
     /// The page that a query asks for. May read from the disk.
@@ -72,7 +78,7 @@ impl AuditTrailProjection {
 
 impl Projection for AuditTrailProjection {
     const NAME: &'static str = "audit-trail";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
 
     fn load(&mut self, rows: Snapshot) -> Result<(), store::Error> {
         self.blocks = OpenBlocks::load(&rows)?;

@@ -11,6 +11,9 @@ use super::postings::{block_of, find, position_at};
 use super::term;
 use crate::store::{self, Snapshot};
 
+/// How many events that may be of a request are read at a time.
+const CANDIDATES_LEN: usize = 256;
+
 /// Which events, in which order, from where on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditQuery {
@@ -30,6 +33,8 @@ pub struct AuditQuery {
     pub actor_id: Option<String>,
     /// Of this kind.
     pub event_type: Option<EventType>,
+    /// Of the request with this id.
+    pub request_id: Option<String>,
     /// At this time or later.
     pub from: Option<Timestamp>,
     /// Earlier than this time.
@@ -48,6 +53,7 @@ impl Default for AuditQuery {
             key_id: None,
             actor_id: None,
             event_type: None,
+            request_id: None,
             from: None,
             to: None,
         }
@@ -62,6 +68,7 @@ impl AuditQuery {
             && self.key_id.is_none_or(|id| record.stream.key_id() == Some(id))
             && self.actor_id.as_deref().is_none_or(|id| *record.actor.id == *id)
             && self.event_type.is_none_or(|event_type| record.event.event_type() == event_type)
+            && self.request_id.as_deref().is_none_or(|id| record.request_id.as_deref() == Some(id))
             && self.from.is_none_or(|from| record.time >= from)
             && self.to.is_none_or(|to| record.time < to)
     }
@@ -79,6 +86,10 @@ impl AuditQuery {
         }
         if let Some(event_type) = self.event_type {
             term::event_type(event_type, &mut term);
+            terms.push(term.clone());
+        }
+        if let Some(id) = &self.request_id {
+            term::request(id, &mut term);
             terms.push(term);
         }
         terms
@@ -161,10 +172,41 @@ fn find_positions(
     };
     let positions = if terms.is_empty() {
         all(range, query.descending, limit)
+    } else if query.request_id.is_some() {
+        of_request(query, terms, rows, reader, range, limit)?
     } else {
         with_terms(rows, terms, range, query.descending, limit)?
     };
     Ok((positions, position))
+}
+
+/// The rows know requests by short hashes only: whether a candidate matches is read in the log.
+fn of_request(
+    query: &AuditQuery,
+    terms: &[Vec<u8>],
+    rows: &Snapshot,
+    reader: &dyn LogReader,
+    mut range: Range,
+    limit: usize,
+) -> Result<Vec<Position>, store::Error> {
+    let mut positions = Vec::new();
+    loop {
+        let candidates = with_terms(rows, terms, range, query.descending, CANDIDATES_LEN)?;
+        let last = candidates.last().copied();
+        let more = candidates.len() == CANDIDATES_LEN;
+        let matching = read(reader, candidates)?.into_iter().filter(|record| query.matches(record));
+        positions.extend(matching.map(|record| record.position).take(limit - positions.len()));
+        match last {
+            Some(last) if more && positions.len() < limit => {
+                if query.descending {
+                    range.last = last.get() - 1;
+                } else {
+                    range.first = last.get() + 1;
+                }
+            }
+            _ => return Ok(positions),
+        }
+    }
 }
 
 /// A key's events stand in its stream; there are few.
@@ -242,7 +284,10 @@ fn read(reader: &dyn LogReader, positions: Vec<Position>) -> Result<Vec<Record>,
 
 /// The first position up to `head` whose record is not earlier than `time`, by bisection: times never decrease. The
 /// position after the head when all are earlier.
-fn first_not_before(reader: &dyn LogReader, head: Position, time: Timestamp) -> Result<u64, log::Error> {
+///
+/// # Errors
+/// When the log cannot be read.
+pub fn first_not_before(reader: &dyn LogReader, head: Position, time: Timestamp) -> Result<u64, log::Error> {
     let (mut low, mut high) = (1, head.get() + 1);
     while low < high {
         let middle = low + (high - low) / 2;

@@ -7,6 +7,10 @@ use keyledger_engine::record::Record;
 const ORGANIZATION: u8 = b'o';
 const ACTOR: u8 = b'a';
 const EVENT_TYPE: u8 = b't';
+const REQUEST: u8 = b'r';
+/// Nearly every event has a request of its own: a term for each would be a row for each. In this many terms, each has some
+/// sixty events of a block.
+const REQUEST_TERMS: u32 = 1 << 10;
 
 /// Makes `term` the organization with this id.
 pub(super) fn organization(id: &OrganizationId, term: &mut Vec<u8>) {
@@ -23,6 +27,14 @@ pub(super) fn event_type(event_type: EventType, term: &mut Vec<u8>) {
     make(EVENT_TYPE, event_type.as_str(), term);
 }
 
+/// Makes `term` the requests whose ids share a hash with this one's.
+pub(super) fn request(id: &str, term: &mut Vec<u8>) {
+    let hash = crc32fast::hash(id.as_bytes()) % REQUEST_TERMS;
+    term.clear();
+    term.push(REQUEST);
+    term.extend_from_slice(&(hash as u16).to_be_bytes());
+}
+
 /// Calls `add` with every term of a record.
 pub(super) fn each(record: &Record, buffer: &mut Vec<u8>, mut add: impl FnMut(&[u8])) {
     if let Some(id) = &record.organization_id {
@@ -33,6 +45,10 @@ pub(super) fn each(record: &Record, buffer: &mut Vec<u8>, mut add: impl FnMut(&[
     add(buffer);
     event_type(record.event.event_type(), buffer);
     add(buffer);
+    if let Some(id) = &record.request_id {
+        request(id, buffer);
+        add(buffer);
+    }
 }
 
 fn make(kind: u8, text: &str, term: &mut Vec<u8>) {
@@ -44,6 +60,9 @@ fn make(kind: u8, text: &str, term: &mut Vec<u8>) {
 /// What people call a term.
 pub(super) fn name(term: &[u8]) -> String {
     let (kind, text) = term.split_first().unwrap_or((&0, &[]));
+    if let (REQUEST, [high, low]) = (*kind, text) {
+        return format!("requests with hash {}", u16::from_be_bytes([*high, *low]));
+    }
     let kind = match *kind {
         ORGANIZATION => "organization",
         ACTOR => "actor",

@@ -18,6 +18,7 @@ fn matches(query: &AuditQuery, record: &Record) -> bool {
         && query.key_id.is_none_or(|id| record.stream.key_id() == Some(id))
         && query.actor_id.as_ref().is_none_or(|id| *id == *record.actor.id)
         && query.event_type.is_none_or(|event_type| event_type == record.event.event_type())
+        && query.request_id.as_ref().is_none_or(|id| record.request_id.as_deref() == Some(id))
         && query.from.is_none_or(|from| record.time >= from)
         && query.to.is_none_or(|to| record.time < to)
 }
@@ -41,6 +42,7 @@ proptest! {
         seed in 0..8_u64,
         (organization, key, actor, event_type) in choices(),
         bounds in (proptest::option::of(0..1_400_u64), proptest::option::of(0..1_400_u64)),
+        request in proptest::option::weighted(0.3, 0..420_u32),
         times in (proptest::option::of(-9_000..1_300_000_i64), proptest::option::of(-9_000..1_300_000_i64)),
         limit in 1..300_usize,
         descending: bool,
@@ -59,6 +61,7 @@ proptest! {
             key_id: key.map(|index| history.keys[index % history.keys.len()].id),
             actor_id: actor.map(Into::into),
             event_type,
+            request_id: request.map(|n| format!("req-{n}")),
             from: times.0.map(time),
             to: times.1.map(time),
         };
@@ -105,6 +108,24 @@ fn terms_are_found_across_blocks() {
         }
         let page = trail.query(&query).unwrap();
         assert_eq!(page.records.iter().collect::<Vec<_>>(), expected);
+    }
+}
+
+#[test]
+fn a_request_is_found_among_those_that_share_its_hash() {
+    let history = History::with_events(43, 3_000);
+    let (trail, projection) = AuditTrail::new(history.reader());
+    let mut replay = Replay::in_memory(projection, history.reader()).unwrap();
+    replay.catch_up(Position::new(u64::MAX), 512, |_| {}).unwrap();
+    let all = history.reader().read(Position::START, usize::MAX).unwrap();
+    for number in 0..420 {
+        let request_id = Some(format!("req-{number}"));
+        let query = AuditQuery { request_id, limit: 1_000, ..AuditQuery::default() };
+        let expected: Vec<&Record> = all.iter().filter(|record| matches(&query, record)).collect();
+        let page = trail.query(&query).unwrap();
+        assert_eq!(page.records.iter().collect::<Vec<_>>(), expected);
+        assert_eq!(page.next, None);
+        assert_eq!(trail.count(&query, 10_000).unwrap(), expected.len());
     }
 }
 

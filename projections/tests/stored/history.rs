@@ -275,7 +275,10 @@ impl History {
             time: self.now(),
             organization_id,
             actor,
-            request_id: Some("req-1".into()),
+            // One in four came of no request, and some came of the same.
+            request_id: Some(self.rng.random_range(0..400_u32))
+                .filter(|n| n % 4 != 0)
+                .map(|n| format!("req-{n}").into()),
             causation: None,
             events: vec![(EventId::from_u128(self.rng.random()), event)],
             command: None,
