@@ -37,7 +37,9 @@ pub(crate) fn run(options: &Options, asked: &ExportOptions) -> Result<Report, Fa
     if !asked.no_header {
         format.write_header(&mut chunk);
     }
-    let mut progress = Progress::start(format!("export {}", format.as_str()), range.last);
+    // Of the positions asked for, not of the whole log.
+    let done = |position: Position| Position::new(position.get().saturating_sub(range.before.get()));
+    let mut progress = Progress::start(format!("export {}", format.as_str()), done(range.last));
     let (mut position, mut events) = (range.before, 0_u64);
     loop {
         target.write(&chunk, position)?;
@@ -51,10 +53,10 @@ pub(crate) fn run(options: &Options, asked: &ExportOptions) -> Result<Report, Fa
         }
         events += records.len() as u64;
         format.write(log.log_id(), &records, &mut chunk);
-        progress.reached(position);
+        progress.reached(done(position));
     }
     target.finish(position)?;
-    let pace = progress.finish(position);
+    let pace = progress.finish(done(position));
     let json = json!({
         "command": "export",
         "ok": true,

@@ -63,6 +63,12 @@ fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
+/// Events of every kind by actors of every kind, as the projections' golden files have them.
+fn golden(format: &str) -> String {
+    let path = format!("projections/tests/golden/events.{format}");
+    fs::read_to_string(binaries::workspace().join(path)).unwrap()
+}
+
 /// Has an outside reader of `tests/readers` read a text.
 fn read_by(reader: &str, text: &str) -> Output {
     let python = binaries::workspace().join("tests/tools/bin/python3");
@@ -88,6 +94,8 @@ fn readers_of_ocsf_understand_every_event() {
     let text = export(&client, "ocsf", "");
     let events = lines(&text);
     assert_eq!(good(&read_by("ocsf.py", &text)).trim(), events.len().to_string());
+    let golden = golden("ocsf");
+    assert_eq!(good(&read_by("ocsf.py", &golden)).trim(), golden.lines().count().to_string());
     let kinds: BTreeSet<String> =
         events.iter().map(|event| fixture::text(&event["entity"]["type"])).collect();
     let all = ["API", "API Key", "Application", "Client Link", "Organization", "Portal Session", "Root Key"];
@@ -114,6 +122,8 @@ fn readers_of_cloud_events_understand_every_event() {
     let ids: Vec<String> = events.iter().map(|event| text(&event["id"])).collect();
     let file = export(&client, "cloudevents", "");
     assert_eq!(good(&read_by("cloud_events.py", &file)).lines().collect::<Vec<_>>(), ids);
+    let golden = golden("cloudevents");
+    assert_eq!(good(&read_by("cloud_events.py", &golden)).lines().count(), golden.lines().count());
     let in_file = lines(&file);
     for (event, in_file) in events.iter().zip(&in_file) {
         assert_eq!(in_file["data"], *event);

@@ -1,9 +1,10 @@
 //! What exports say: of every kind of event of every schema ever written, from the bytes that the log's golden files
-//! hold, in every format. Programs out there read these files, so that a difference is for them to know.
+//! hold, and of every kind of actor, in every format. Programs out there read these files, so that a difference is for them to know.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use keyledger_engine::actor::ActorKind;
 use keyledger_engine::event::EventType;
 use keyledger_engine::log::LogId;
 use keyledger_engine::record::{Record, decode};
@@ -14,6 +15,15 @@ use serde_json::Value;
 const WRITE_MISSING: &str = "KEYLEDGER_WRITE_MISSING_GOLDEN_FILES";
 
 const LOG_ID: LogId = LogId(*b"0123456789abcdef");
+
+const ACTORS: [ActorKind; 6] = [
+    ActorKind::System,
+    ActorKind::RootKey,
+    ActorKind::Application,
+    ActorKind::PortalSession,
+    ActorKind::User,
+    ActorKind::Key,
+];
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name)
@@ -33,6 +43,12 @@ fn records() -> Vec<Record> {
             }
         }
     }
+    let by_everyone = ACTORS.map(|kind| {
+        let mut record = records[0].clone();
+        record.actor.kind = kind;
+        record
+    });
+    records.extend(by_everyone);
     records
 }
 
