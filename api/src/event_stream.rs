@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use keyledger_engine::record::Record;
 use keyledger_projections::audit_trail::{AuditPage, AuditQuery, event_json};
-use keyledger_projections::export;
+use keyledger_projections::{export, store};
 use tokio::sync::mpsc::Sender;
 
 use crate::problem::{Code, Problem};
@@ -101,27 +101,34 @@ pub async fn write_file(
     if !begun.is_empty() && chunks.send(Ok(begun.into())).await.is_err() {
         return;
     }
-    let log_id = service.audit_trail.log_id();
     let mut left = if limited { query.limit } else { usize::MAX };
     let head = service.audit_trail_handle.position();
     while left > 0 {
         query.limit = left.min(BATCH_LEN);
-        let mut page = match read(&service, &query).await {
-            Ok(page) => page,
+        let (trail, asked) = (service.audit_trail.clone(), query.clone());
+        // Writing lines takes longer than finding their events: both keep off the threads that answer verifications.
+        let batch = move || {
+            let mut page = trail.query(&asked)?;
+            page.records.retain(|record| record.position <= head);
+            let mut lines = Vec::new();
+            format.write(trail.log_id(), &page.records, &mut lines);
+            Ok((lines, page.records.len(), page.next))
+        };
+        let done = service.blocking(batch).await;
+        let done = done.and_then(|done| done.map_err(|error: store::Error| Problem::internal(&error)));
+        let (lines, count, next) = match done {
+            Ok(done) => done,
             Err(problem) => {
                 // Ending the body early is all that HTTP leaves to say that a file is not whole.
                 let _ = chunks.send(Err(std::io::Error::other(problem.detail))).await;
                 return;
             }
         };
-        page.records.retain(|record| record.position <= head);
-        left -= page.records.len();
-        let mut lines = Vec::new();
-        format.write(log_id, &page.records, &mut lines);
+        left -= count;
         if !lines.is_empty() && chunks.send(Ok(lines.into())).await.is_err() {
             return;
         }
-        let Some(next) = page.next.filter(|next| query.descending || *next <= head) else { return };
+        let Some(next) = next.filter(|next| query.descending || *next <= head) else { return };
         if query.descending {
             query.before = Some(next);
         } else {
