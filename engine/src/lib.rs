@@ -8,12 +8,14 @@
 //! * [`record`]: an event with its place and actor, and its bytes (docs/format.md).
 //! * [`log`]: the contract of an event log, its implementations in memory and on redb, and the Merkle tree.
 //! * [`transparency`]: tiles, signed checkpoints and proofs, by which others can check the log.
+//! * [`backup`]: a log in one file that proves itself, written and read from front to back.
 //! * [`ledger`]: the one writer. It takes commands, decides them one by one, appends them in groups, tells whoever must
 //!   know before the caller does, and answers.
 
 pub mod actor;
 pub mod api;
 pub mod application;
+pub mod backup;
 mod coded;
 pub mod event;
 pub mod id;

@@ -313,6 +313,9 @@ pub fn a_repeated_command_is_answered_and_not_appended(fixture: &mut impl Fixtur
     assert_eq!((remembered.first, remembered.last), (Position::new(2), Position::new(3)));
     assert!(matches!(outcomes[3], AppendOutcome::CommandReused));
     assert_eq!(log.reader().find_command(&CommandId([1; 16])), Some(remembered));
+    let kept = |after, max| log.reader().commands(Position::new(after), max).unwrap();
+    assert_eq!(kept(0, 9), [(CommandId([1; 16]), remembered)]);
+    assert_eq!((kept(1, 9).len(), kept(2, 9).len(), kept(0, 0).len()), (1, 0, 0));
     assert_eq!(replayed(&one(&mut log, command.clone())), remembered);
     let mut log = fixture.reopen(log);
     assert_eq!(replayed(&one(&mut log, command)), remembered);

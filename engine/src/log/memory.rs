@@ -187,6 +187,19 @@ impl LogReader for MemoryReader {
         self.contents().commands.get(id).copied()
     }
 
+    fn commands(
+        &self,
+        after: Position,
+        commands_max: usize,
+    ) -> Result<Vec<(CommandId, RememberedCommand)>, Error> {
+        let contents = self.contents();
+        let commands = contents.commands.iter().filter(|(_, command)| command.first > after);
+        let mut commands: Vec<_> = commands.map(|(id, command)| (*id, *command)).collect();
+        commands.sort_unstable_by_key(|(_, command)| command.first);
+        commands.truncate(commands_max);
+        Ok(commands)
+    }
+
     fn subtree_hashes(&self, level: u8, first: u64, count: usize) -> Result<Vec<Hash>, Error> {
         let contents = self.contents();
         let subtrees = contents.tree.range((level, first)..=(level, u64::MAX));

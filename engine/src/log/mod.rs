@@ -221,6 +221,17 @@ pub trait LogReader: Send + Sync {
     /// The command with this id, if the log remembers it. Does not block.
     fn find_command(&self, id: &CommandId) -> Option<RememberedCommand>;
 
+    /// The commands that are kept whose first event is after `after`, in the order of their first events, at most
+    /// `commands_max`; some may be older than what is still remembered.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Unavailable`].
+    fn commands(
+        &self,
+        after: Position,
+        commands_max: usize,
+    ) -> Result<Vec<(CommandId, RememberedCommand)>, Error>;
+
     /// The hashes of perfect subtrees of the Merkle tree, at most `count` from the one with index `first` on; fewer only
     /// where the tree ends. `level` is a multiple of [`merkle::TILE_HEIGHT`] above 0: those are stored; leaves are the
     /// hashes of entries.

@@ -2,7 +2,7 @@
 //! elsewhere can tell later that the log was cut off or rewritten.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufRead, BufReader, Seek, SeekFrom, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -36,10 +36,11 @@ impl CheckpointFile {
         let mut options = OpenOptions::new();
         let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
         let (mut last, mut whole_len) = (None, 0);
-        for_each(&file, |line_len, checkpoint| {
+        for line in Lines::new(&file) {
+            let (line_len, checkpoint) = line?;
             whole_len += line_len;
             last = Some(checkpoint);
-        })?;
+        }
         file.set_len(whole_len)?;
         file.seek(SeekFrom::End(0))?;
         Ok((Self(file), last))
@@ -62,29 +63,53 @@ impl CheckpointFile {
 /// # Errors
 /// When it cannot be read, or holds something else.
 pub fn read(path: &Path) -> io::Result<Vec<SignedCheckpoint>> {
-    let file = match File::open(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        opened => opened?,
-    };
-    let mut checkpoints = Vec::new();
-    for_each(&file, |_, checkpoint| checkpoints.push(checkpoint))?;
-    Ok(checkpoints)
+    iter(path)?.collect()
 }
 
-/// Shows each whole line's length and what it says.
-fn for_each(file: &File, mut each: impl FnMut(u64, SignedCheckpoint)) -> io::Result<()> {
-    let mut reader = BufReader::new(file);
-    let mut line = Vec::new();
-    for number in 1_u64.. {
-        line.clear();
-        reader.read_until(b'\n', &mut line)?;
-        if line.last() != Some(&b'\n') {
-            break;
-        }
-        let checkpoint = serde_json::from_slice(&line).map_err(|error| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("line {number} is no checkpoint: {error}"))
-        })?;
-        each(line.len() as u64, checkpoint);
+/// The same one after the other, as they are read.
+///
+/// # Errors
+/// When the file cannot be opened.
+pub fn iter(path: &Path) -> io::Result<impl Iterator<Item = io::Result<SignedCheckpoint>> + Send + use<>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        opened => Some(Lines::new(opened?)),
+    };
+    Ok(file.into_iter().flatten().map(|line| line.map(|(_, checkpoint)| checkpoint)))
+}
+
+/// Each whole line's length and what it says.
+struct Lines<R> {
+    reader: BufReader<R>,
+    line: Vec<u8>,
+    number: u64,
+}
+
+impl<R: Read> Lines<R> {
+    fn new(file: R) -> Self {
+        Self { reader: BufReader::new(file), line: Vec::new(), number: 0 }
     }
-    Ok(())
+}
+
+impl<R: Read> Iterator for Lines<R> {
+    type Item = io::Result<(u64, SignedCheckpoint)>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        self.line.clear();
+        self.number += 1;
+        if let Err(error) = self.reader.read_until(b'\n', &mut self.line) {
+            return Some(Err(error));
+        }
+        if self.line.last() != Some(&b'\n') {
+            return None;
+        }
+        let number = self.number;
+        Some(match serde_json::from_slice(&self.line) {
+            Ok(checkpoint) => Ok((self.line.len() as u64, checkpoint)),
+            Err(error) => {
+                let reason = format!("line {number} is no checkpoint: {error}");
+                Err(io::Error::new(io::ErrorKind::InvalidData, reason))
+            }
+        })
+    }
 }

@@ -241,6 +241,12 @@ pub(super) fn initialize<R: TryCryptoRng>(file: &str, database: &Database, rng: 
     drop(transaction);
     let mut log_id = [0; 16];
     rng.try_fill_bytes(&mut log_id).map_err(|error| failed(&error))?;
+    make_log(file, database, LogId(log_id))
+}
+
+/// Makes an empty database the empty log with this id.
+pub(super) fn make_log(file: &str, database: &Database, log_id: LogId) -> Result<(), Error> {
+    let failed = |error: &dyn Display| Error::Open(one_line(format!("{file}: cannot be created: {error}")));
     let mut transaction = database.begin_write().map_err(|error| failed(&error))?;
     transaction.set_two_phase_commit(true);
     transaction.set_quick_repair(true);
@@ -251,7 +257,7 @@ pub(super) fn initialize<R: TryCryptoRng>(file: &str, database: &Database, rng: 
         transaction.open_table(TREE)?;
         let mut meta = transaction.open_table(META)?;
         meta.insert(META_FORMAT, FORMAT.to_be_bytes().as_slice())?;
-        meta.insert(META_LOG_ID, log_id.as_slice())?;
+        meta.insert(META_LOG_ID, log_id.0.as_slice())?;
         meta.insert(META_FRONTIER, Frontier::default().to_bytes().as_slice())?;
         Ok(())
     };

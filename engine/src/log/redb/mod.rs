@@ -4,16 +4,19 @@
 //! * `database`: opening and creating the file, and what goes wrong with it, in words.
 //! * `overlay`: reading a file without ever writing to it.
 //! * `commands`: the commands that the log remembers.
-//! * `writer`: [`RedbLog`], `reader`: [`RedbReader`], `verify`: reading everything again.
+//! * `writer`: [`RedbLog`], `reader`: [`RedbReader`], `verify`: reading everything again, `import`: [`RedbImport`], a log made
+//!   from entries that another one wrote.
 
 mod commands;
 mod database;
+mod import;
 mod overlay;
 mod reader;
 mod tables;
 mod verify;
 mod writer;
 
+pub use import::RedbImport;
 pub use reader::RedbReader;
 pub use tables::FORMAT;
 pub use verify::{Finding, VerifyReport};

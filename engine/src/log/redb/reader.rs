@@ -10,7 +10,9 @@ use super::RedbOptions;
 use super::commands::CommandIndex;
 use super::database::{Shared, builder, guarded, open_database, read_contents};
 use super::overlay::Overlay;
-use super::tables::{ENTRIES, META, META_FRONTIER, STREAMS, TREE, read_entry_row};
+use super::tables::{
+    COMMANDS, ENTRIES, META, META_FRONTIER, STREAMS, TREE, read_command_row, read_entry_row,
+};
 use crate::log::merkle::{Frontier, Hash};
 use crate::log::{CommandId, Error, LogId, LogReader, RememberedCommand, Stream, StreamHead};
 use crate::position::{Position, Version};
@@ -158,6 +160,27 @@ impl LogReader for RedbReader {
 
     fn find_command(&self, id: &CommandId) -> Option<RememberedCommand> {
         self.shared.commands.find(id)
+    }
+
+    fn commands(
+        &self,
+        after: Position,
+        commands_max: usize,
+    ) -> Result<Vec<(CommandId, RememberedCommand)>, Error> {
+        let shared = &self.shared;
+        let read = guarded(|| {
+            let transaction = shared.begin_read()?;
+            let table = transaction.open_table(COMMANDS);
+            let table = table.map_err(|error| shared.table_error(after.next(), error))?;
+            let rows = table.range(after.next().get()..);
+            let mut commands = Vec::new();
+            for row in rows.map_err(|error| shared.read_error(after.next(), error))?.take(commands_max) {
+                let (first, row) = row.map_err(|error| shared.read_error(after.next(), error))?;
+                commands.extend(read_command_row(first.value(), row.value()));
+            }
+            Ok(commands)
+        });
+        read.unwrap_or_else(|panic| Err(shared.damaged(after.next(), panic)))
     }
 
     fn subtree_hashes(&self, level: u8, first: u64, count: usize) -> Result<Vec<Hash>, Error> {

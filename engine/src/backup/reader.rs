@@ -1,0 +1,285 @@
+//! A backup as it is read.
+
+use std::collections::VecDeque;
+use std::io::{self, Read};
+
+use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::frame::{self, Kind};
+use super::{COMMAND_LEN, Header, KeptFile, MAGIC, read_command};
+use crate::log::merkle::{Frontier, Hash, leaf_hash};
+use crate::log::{CommandId, RememberedCommand};
+use crate::position::Position;
+use crate::record::{self, Record};
+use crate::transparency::checkpoint::Checkpoint;
+use crate::transparency::checkpoint_file::SignedCheckpoint;
+use crate::transparency::note::Verifier;
+
+/// Why a backup cannot be read on.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Its bytes cannot be had.
+    #[error("{0}")]
+    Io(io::Error),
+    /// It is not what was written. What was read before may be whole, and need not be.
+    #[error("damaged at byte {byte}: {reason}")]
+    Damaged {
+        /// Where the part begins that is not right.
+        byte: u64,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// An event in a backup.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// Its stored bytes.
+    pub bytes: Vec<u8>,
+    /// What they say.
+    pub record: Record,
+}
+
+/// A part of a backup. They come in this order, those of one kind one after the other.
+#[derive(Debug)]
+pub enum Part {
+    /// Checkpoints, in the order in which they were signed, each with what it says.
+    Checkpoints(Vec<(SignedCheckpoint, Checkpoint)>),
+    /// Events, in the order of positions from 1.
+    Entries(Vec<Entry>),
+    /// Commands that the log remembers, in the order of their first events.
+    Commands(Vec<(CommandId, RememberedCommand)>),
+    /// A file with secrets in it.
+    File(KeptFile, Zeroizing<Vec<u8>>),
+}
+
+/// Reads a backup from front to back. Only when [`next_part`](Self::next_part) has given nothing more is it known to be
+/// whole: every checksum is right, the events are those of the header's root and of every checkpoint, and every checkpoint
+/// is signed by the key that the header names.
+pub struct Reader<R> {
+    input: R,
+    byte: u64,
+    hash: Sha256,
+    header: Header,
+    verifier: Option<Verifier>,
+    stage: Kind,
+    frontier: Frontier,
+    /// The sizes and roots of checkpoints whose events are still to come, smallest first.
+    roots: VecDeque<(u64, Hash)>,
+    /// Those of the header's checkpoint.
+    newest: Option<(u64, Hash)>,
+    frame: Vec<u8>,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the header.
+    ///
+    /// # Errors
+    /// When this is no backup, or one that this version does not know.
+    pub fn open(mut input: R) -> Result<Self, Error> {
+        let mut magic = [0; MAGIC.len()];
+        let read = input.read_exact(&mut magic);
+        if read.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::UnexpectedEof) {
+            return Err(read.err().map_or_else(|| damaged(0, ""), Error::Io));
+        }
+        if magic != *MAGIC {
+            return Err(damaged(0, "it does not begin as a backup does"));
+        }
+        let mut frame = Vec::new();
+        let byte = MAGIC.len() as u64;
+        match frame::read(&mut input, &mut frame).map_err(|error| frame_error(byte, error))? {
+            Kind::Header => {}
+            _ => return Err(damaged(byte, "the header is missing")),
+        }
+        let header = Header::from_json(frame::content(&frame)).map_err(|reason| damaged(byte, reason))?;
+        let verifier = header.log_key.as_deref().map(str::parse).transpose();
+        let verifier = verifier.map_err(|error| damaged(byte, format!("the log's key: {error}")))?;
+        let mut newest = None;
+        if let Some(note) = &header.checkpoint {
+            let checkpoint = signed(note, verifier.as_ref()).map_err(|reason| damaged(byte, reason))?;
+            if checkpoint.size > header.head.get() {
+                return Err(damaged(byte, "its checkpoint is of more events than it has"));
+            }
+            newest = Some((checkpoint.size, checkpoint.root));
+        }
+        let mut hash = Sha256::new();
+        hash.update(MAGIC);
+        hash.update(&frame);
+        let byte = byte + frame.len() as u64;
+        let (stage, frontier) = (Kind::Checkpoints, Frontier::default());
+        let roots = VecDeque::new();
+        let mut reader = Self { input, byte, hash, header, verifier, stage, frontier, roots, newest, frame };
+        reader.check_roots().map_err(|reason| damaged(MAGIC.len() as u64, reason))?;
+        Ok(reader)
+    }
+
+    /// What the backup says of itself.
+    #[must_use]
+    pub const fn header(&self) -> &Header {
+        &self.header
+    }
+
+    /// The next part; none when the backup has ended and is whole.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when it is not what was written.
+    pub fn next_part(&mut self) -> Result<Option<Part>, Error> {
+        let byte = self.byte;
+        let kind =
+            frame::read(&mut self.input, &mut self.frame).map_err(|error| self.frame_error(byte, error))?;
+        if kind < self.stage {
+            return Err(damaged(byte, "a part that belongs before this one"));
+        }
+        self.stage = kind;
+        self.byte += self.frame.len() as u64;
+        if kind == Kind::End {
+            return self.end(byte).map(|()| None);
+        }
+        self.hash.update(&self.frame);
+        let frame = std::mem::take(&mut self.frame);
+        let part = self.part(kind, frame::content(&frame));
+        self.frame = frame;
+        if kind == Kind::File {
+            self.frame.zeroize();
+        }
+        part.map(Some).map_err(|reason| damaged(byte, reason))
+    }
+
+    fn part(&mut self, kind: Kind, content: &[u8]) -> Result<Part, String> {
+        match kind {
+            Kind::Checkpoints => self.checkpoints(content).map(Part::Checkpoints),
+            Kind::Entries => self.entries(content).map(Part::Entries),
+            Kind::Commands => self.commands(content).map(Part::Commands),
+            Kind::File => {
+                let zero = content.iter().position(|byte| *byte == 0).ok_or("a file without a name")?;
+                let (name, bytes) = content.split_at(zero);
+                let file = KeptFile::ALL.into_iter().find(|file| file.name().as_bytes() == name);
+                let file = file.ok_or("a file that no backup holds")?;
+                Ok(Part::File(file, Zeroizing::new(bytes.get(1..).unwrap_or_default().to_vec())))
+            }
+            Kind::Header | Kind::End => Err("a second header".into()),
+        }
+    }
+
+    fn checkpoints(&mut self, content: &[u8]) -> Result<Vec<(SignedCheckpoint, Checkpoint)>, String> {
+        let mut checkpoints = Vec::new();
+        for line in content.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            let line: SignedCheckpoint =
+                serde_json::from_slice(line).map_err(|error| format!("a checkpoint: {error}"))?;
+            let checkpoint = signed(&line.checkpoint, self.verifier.as_ref())?;
+            if checkpoint.size > self.header.head.get() {
+                return Err("a checkpoint of more events than it has".into());
+            }
+            if self.roots.back().is_some_and(|(size, _)| *size > checkpoint.size) {
+                return Err("a checkpoint of fewer events than the one before".into());
+            }
+            self.roots.push_back((checkpoint.size, checkpoint.root));
+            checkpoints.push((line, checkpoint));
+        }
+        self.check_roots()?;
+        Ok(checkpoints)
+    }
+
+    fn entries(&mut self, mut content: &[u8]) -> Result<Vec<Entry>, String> {
+        let mut entries = Vec::new();
+        while let Some((len, rest)) = content.split_first_chunk::<2>() {
+            let position = Position::new(self.frontier.size()).next();
+            let len = usize::from(u16::from_be_bytes(*len));
+            let (bytes, rest) = rest
+                .split_at_checked(len)
+                .ok_or_else(|| format!("the event at position {position} is cut off"))?;
+            content = rest;
+            let record = record::decode(bytes)
+                .map_err(|error| format!("the event at position {position}: {error}"))?;
+            if record.position != position {
+                return Err(format!("the event of position {} stands at {position}", record.position));
+            }
+            self.frontier.append(leaf_hash(bytes), |_, _, _| {});
+            self.check_roots()?;
+            entries.push(Entry { bytes: bytes.to_vec(), record });
+        }
+        if !content.is_empty() || self.frontier.size() > self.header.head.get() {
+            return Err("more than its events".into());
+        }
+        Ok(entries)
+    }
+
+    /// Compares the tree with the checkpoints of its present size.
+    fn check_roots(&mut self) -> Result<(), String> {
+        let size = self.frontier.size();
+        let mut signed = self.newest.take_if(|(at, _)| *at == size);
+        while let Some((_, root)) = signed.take().or_else(|| self.roots.pop_front_if(|(at, _)| *at <= size)) {
+            if root != self.frontier.root() {
+                return Err(format!(
+                    "the events up to position {size} are not those that a checkpoint was signed for"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn commands(&self, content: &[u8]) -> Result<Vec<(CommandId, RememberedCommand)>, String> {
+        let (rows, rest) = content.as_chunks::<COMMAND_LEN>();
+        let commands: Option<Vec<_>> = rows.iter().map(read_command).collect();
+        let commands = commands.filter(|_| rest.is_empty()).ok_or("a remembered command is cut off")?;
+        for (_, command) in &commands {
+            if command.first == Position::START
+                || command.last < command.first
+                || command.last > self.header.head
+            {
+                return Err(format!("the command that begins at position {} has no such end", command.first));
+            }
+        }
+        Ok(commands)
+    }
+
+    fn end(&mut self, byte: u64) -> Result<(), Error> {
+        let (head, size) = (self.header.head, self.frontier.size());
+        if size != head.get() {
+            return Err(damaged(byte, format!("it has {size} events where the header says {head}")));
+        }
+        if self.frontier.root() != self.header.root {
+            let reason =
+                format!("the events up to position {head} do not have the root that the header says");
+            return Err(damaged(byte, reason));
+        }
+        if frame::content(&self.frame) != std::mem::take(&mut self.hash).finalize().as_slice() {
+            return Err(damaged(byte, "the SHA-256 over all before it is wrong"));
+        }
+        match self.input.read(&mut [0]) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(damaged(self.byte, "there is something after its end")),
+            Err(error) => Err(Error::Io(error)),
+        }
+    }
+
+    fn frame_error(&self, byte: u64, error: frame::Error) -> Error {
+        match error {
+            frame::Error::Damaged(reason)
+                if self.stage <= Kind::Entries && self.frontier.size() < self.header.head.get() =>
+            {
+                let next = Position::new(self.frontier.size()).next();
+                damaged(byte, format!("{reason}; events from position {next} on are concerned"))
+            }
+            error => frame_error(byte, error),
+        }
+    }
+}
+
+/// A checkpoint with the signature checked.
+fn signed(note: &str, verifier: Option<&Verifier>) -> Result<Checkpoint, String> {
+    let verifier = verifier.ok_or("it has checkpoints, but not the log's key that checks them")?;
+    Checkpoint::open(note, verifier).map_err(|error| format!("a checkpoint is not good: {error}"))
+}
+
+fn damaged(byte: u64, reason: impl Into<String>) -> Error {
+    Error::Damaged { byte, reason: reason.into() }
+}
+
+fn frame_error(byte: u64, error: frame::Error) -> Error {
+    match error {
+        frame::Error::Io(error) => Error::Io(error),
+        frame::Error::Damaged(reason) => damaged(byte, reason),
+    }
+}

@@ -1,0 +1,193 @@
+//! A log made from entries that another one wrote: the bytes stay as they are, and what is derived from them is made anew.
+
+use std::path::{Path, PathBuf};
+
+use redb::{Database, ReadableTable, StorageError, TableError, WriteTransaction};
+
+use super::RedbOptions;
+use super::database::{builder, close, guarded, make_log, one_line, open_database};
+use super::tables::{COMMANDS, ENTRIES, META, META_FRONTIER, STREAMS, TREE, command_row, write_entry_row};
+use crate::backup::reader::Entry;
+use crate::log::merkle::{Frontier, Hash, TILE_HEIGHT, leaf_hash};
+use crate::log::{CommandId, Error, LogId, RememberedCommand};
+use crate::position::{Position, Version};
+use crate::time::Timestamp;
+
+/// Entries of one commit. What a commit changes is in memory until then.
+const COMMIT_LEN: u64 = 16_384;
+
+/// A log's file that is being filled with entries of another log. Until [`finish`](Self::finish) it is nobody's log:
+/// what was added may or may not be in it.
+pub struct RedbImport {
+    file: String,
+    path: PathBuf,
+    database: Option<Database>,
+    transaction: Option<WriteTransaction>,
+    frontier: Frontier,
+    committed: u64,
+    time: Option<Timestamp>,
+}
+
+impl RedbImport {
+    /// Makes the file at `path`, which must not be there, for the log with this id.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn create(path: &Path, options: RedbOptions, log_id: LogId) -> Result<Self, Error> {
+        let file = path.display().to_string();
+        if path.exists() {
+            return Err(Error::Open(format!("{file}: is there already; name another")));
+        }
+        let database = open_database(&file, || builder(options).create(path))?;
+        make_log(&file, &database, log_id)?;
+        Ok(Self {
+            file,
+            path: path.to_path_buf(),
+            database: Some(database),
+            transaction: None,
+            frontier: Frontier::default(),
+            committed: 0,
+            time: None,
+        })
+    }
+
+    /// Adds entries as they are, at the positions that they say.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`] when an entry is not the next one, is earlier than the one before, or is not the next of its
+    /// stream; [`Error::Unavailable`] when the file cannot be written. Nothing more can be added after either.
+    pub fn append(&mut self, entries: &[Entry]) -> Result<(), Error> {
+        let added = guarded(|| self.try_append(entries));
+        added.unwrap_or_else(|panic| Err(self.unavailable(panic)))
+    }
+
+    fn try_append(&mut self, entries: &[Entry]) -> Result<(), Error> {
+        let transaction = self.take_transaction()?;
+        let mut row = Vec::with_capacity(512);
+        {
+            let mut to_entries = transaction.open_table(ENTRIES).map_err(|error| self.table_error(error))?;
+            let mut streams = transaction.open_table(STREAMS).map_err(|error| self.table_error(error))?;
+            let mut tree = transaction.open_table(TREE).map_err(|error| self.table_error(error))?;
+            for Entry { bytes, record } in entries {
+                let position = Position::new(self.frontier.size()).next();
+                let damaged = |reason: String| self.damaged(position, reason);
+                let failed = |error: StorageError| self.unavailable(error);
+                if record.position != position {
+                    return Err(damaged(format!("holds the record of position {}", record.position)));
+                }
+                if let Some(time) = self.time.filter(|time| record.time < *time) {
+                    let time =
+                        format!("its time {} is before that of the record before, {time}", record.time);
+                    return Err(damaged(time));
+                }
+                let (key, version) = (record.stream.to_index_key(), record.version.get());
+                let follows = match version.checked_sub(1) {
+                    None => false,
+                    Some(0) => true,
+                    Some(before) => streams.get((key.as_slice(), before)).map_err(failed)?.is_some(),
+                };
+                let taken =
+                    streams.insert((key.as_slice(), version), position.get()).map_err(failed)?.is_some();
+                if taken || !follows || record.version == Version::NONE {
+                    return Err(damaged("its version is not the next one of its stream".into()));
+                }
+                write_entry_row(&mut row, bytes);
+                to_entries.insert(position.get(), row.as_slice()).map_err(failed)?;
+                let mut completed: Vec<(u8, u64, Hash)> = Vec::new();
+                self.frontier.append(leaf_hash(bytes), |level, index, hash| {
+                    if level > 0 && level % TILE_HEIGHT == 0 {
+                        completed.push((level, index, *hash));
+                    }
+                });
+                for (level, index, hash) in completed {
+                    tree.insert((level, index), &hash).map_err(|error| self.unavailable(error))?;
+                }
+                self.time = Some(record.time);
+            }
+        }
+        self.transaction = Some(transaction);
+        if self.frontier.size() - self.committed >= COMMIT_LEN { self.commit() } else { Ok(()) }
+    }
+
+    /// Adds commands that the log shall remember. Their events were added before.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); a command whose events are not there is damage.
+    pub fn remember(&mut self, commands: &[(CommandId, RememberedCommand)]) -> Result<(), Error> {
+        let added = guarded(|| {
+            let transaction = self.take_transaction()?;
+            {
+                let mut table = transaction.open_table(COMMANDS).map_err(|error| self.table_error(error))?;
+                for (id, command) in commands {
+                    let sound = Position::START < command.first && command.first <= command.last;
+                    if !sound || command.last.get() > self.frontier.size() {
+                        let reason = "the command that begins here has no such last position";
+                        return Err(self.damaged(command.first, reason.into()));
+                    }
+                    let row = command_row(*id, command);
+                    table.insert(command.first.get(), &row).map_err(|error| self.unavailable(error))?;
+                }
+            }
+            self.transaction = Some(transaction);
+            Ok(())
+        });
+        added.unwrap_or_else(|panic| Err(self.unavailable(panic)))
+    }
+
+    /// Ends the file, which is a log from here on, and gives back the right edge of its tree. All of it is on the disk.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`].
+    pub fn finish(mut self) -> Result<Frontier, Error> {
+        let finished = guarded(|| {
+            self.commit()?;
+            close(self.database.take());
+            let synced = std::fs::File::open(&self.path).and_then(|file| file.sync_all());
+            synced.map_err(|error| self.unavailable(error))
+        });
+        finished.unwrap_or_else(|panic| Err(self.unavailable(panic)))?;
+        Ok(std::mem::take(&mut self.frontier))
+    }
+
+    fn take_transaction(&mut self) -> Result<WriteTransaction, Error> {
+        if let Some(transaction) = self.transaction.take() {
+            return Ok(transaction);
+        }
+        let database = self.database.as_ref().ok_or_else(|| self.unavailable("it is closed"))?;
+        let mut transaction = database.begin_write().map_err(|error| self.unavailable(error))?;
+        transaction.set_two_phase_commit(true);
+        transaction.set_quick_repair(true);
+        Ok(transaction)
+    }
+
+    fn commit(&mut self) -> Result<(), Error> {
+        let transaction = self.take_transaction()?;
+        {
+            let mut meta = transaction.open_table(META).map_err(|error| self.table_error(error))?;
+            let frontier = self.frontier.to_bytes();
+            meta.insert(META_FRONTIER, frontier.as_slice()).map_err(|error| self.unavailable(error))?;
+        }
+        transaction.commit().map_err(|error| self.unavailable(error))?;
+        self.committed = self.frontier.size();
+        Ok(())
+    }
+
+    fn damaged(&self, position: Position, reason: String) -> Error {
+        Error::Damaged { file: self.file.clone(), position, reason }
+    }
+
+    fn table_error(&self, error: TableError) -> Error {
+        self.unavailable(error)
+    }
+
+    fn unavailable(&self, error: impl std::fmt::Display) -> Error {
+        Error::Unavailable(one_line(format!("{}: {error}", self.file)))
+    }
+}
+
+/// Says nothing of the database.
+impl std::fmt::Debug for RedbImport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedbImport").field("file", &self.file).finish_non_exhaustive()
+    }
+}
