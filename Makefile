@@ -26,7 +26,7 @@ run: $(if $(TLS),$(CERTIFICATE)) ## build and start the service on 127.0.0.1:707
 $(CERTIFICATE):
 	install -d -m 700 $(DATA) $(@D)
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -subj /CN=localhost \
-	  -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -keyout $(PRIVATE_KEY) -out $@
+	  -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE -keyout $(PRIVATE_KEY) -out $@
 	@echo "made $@: clients must be told to trust it, as in curl --cacert $@"
 
 build: ## build the release binaries

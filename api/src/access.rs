@@ -96,6 +96,7 @@ pub const CALLS: &[(&str, &str, Access)] = &[
     ("GET", "/.well-known/oauth-authorization-server", Everybody),
     ("GET", "/.well-known/jwks.json", Everybody),
     ("GET", "/v1/events/{position}/proof", Needs(&[EventsRead])),
+    ("GET", "/v1/backup", NeedsUnbound(&[Admin])),
     ("GET", "/log/checkpoint", Everybody),
     ("GET", "/log/key", Everybody),
     ("GET", "/log/tile/{level}/{index}", Everybody),

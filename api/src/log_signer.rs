@@ -54,6 +54,7 @@ pub enum Refusal {
 /// Holds the key.
 pub struct LogSigner {
     signer: Signer,
+    checkpoints: PathBuf,
     state: Mutex<State>,
 }
 
@@ -86,13 +87,19 @@ impl LogSigner {
             Ok((last.checkpoint.into(), checkpoint))
         });
         let state = State { file, last: last.transpose()?, signed: Instant::now(), refusal: None };
-        Ok(Self { signer, state: Mutex::new(state) })
+        Ok(Self { signer, checkpoints: path, state: Mutex::new(state) })
     }
 
     /// The key that checks the signatures.
     #[must_use]
     pub const fn verifier(&self) -> &Verifier {
         self.signer.verifier()
+    }
+
+    /// The file of the checkpoints that were signed.
+    #[must_use]
+    pub fn checkpoints(&self) -> &Path {
+        &self.checkpoints
     }
 
     /// Why the last attempt to sign was refused, if it was.

@@ -21,7 +21,7 @@ use keyledger_projections::usage::{self, Address, RunningUsageThread, Usage, Usa
 use keyledger_projections::verification::{Verdict, VerificationIndex, VerificationObserver};
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::access_token::{self, AccessTokens};
 use crate::data_directory::{self, DataDirectory};
@@ -281,12 +281,19 @@ impl Service {
     ) -> Result<T, Problem> {
         let permit =
             Arc::clone(&self.readers).try_acquire_owned().map_err(|_| Problem::of(Code::Overloaded))?;
-        let work = move || {
-            let done = work();
-            drop(permit);
-            done
-        };
-        tokio::task::spawn_blocking(work).await.map_err(|error| Problem::internal(&error))
+        run_blocking(permit, work).await
+    }
+
+    /// The same for work that can wait until others have done theirs.
+    ///
+    /// # Errors
+    /// `internal` when it did not come to its end.
+    pub async fn blocking_when_free<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T, Problem> {
+        let permit = Arc::clone(&self.readers).acquire_owned().await;
+        run_blocking(permit.map_err(|error| Problem::internal(&error))?, work).await
     }
 
     /// Reads again what may be changed beside the service while it runs.
@@ -473,4 +480,17 @@ impl Threads {
         }
         ended
     }
+}
+
+/// Runs work on a thread that may block; others can have the permit when it is done.
+async fn run_blocking<T: Send + 'static>(
+    permit: OwnedSemaphorePermit,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Problem> {
+    let work = move || {
+        let done = work();
+        drop(permit);
+        done
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|error| Problem::internal(&error))
 }

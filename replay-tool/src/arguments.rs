@@ -1,10 +1,11 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use keyledger_projections::export::Format;
+use zeroize::Zeroizing;
 
 /// Checks, rebuilds and shows what a Keyledger data directory holds, while the service is stopped.
 ///
@@ -54,6 +55,32 @@ pub(crate) enum Command {
     Diff {
         #[command(flatten)]
         options: Options,
+    },
+    /// Write the log into one file, with the checkpoints that were signed for it: of a stopped service's directory, or from
+    /// a running service.
+    ///
+    /// The file is checked as it is written. It holds names and addresses: only its owner may read it.
+    Backup {
+        #[command(flatten)]
+        origin: Origin,
+        /// The file to write; it must not be there.
+        file: PathBuf,
+        /// Also the keys that sign checkpoints and access tokens, of a stopped service's directory.
+        #[arg(long)]
+        with_keys: bool,
+        /// Write over the file if it is there.
+        #[arg(long)]
+        force: bool,
+    },
+    /// Make a data directory from a backup, and verify it. It must be missing or empty.
+    Restore {
+        #[command(flatten)]
+        options: Options,
+        /// The backup.
+        file: PathBuf,
+        /// Only what had happened by then: an RFC 3339 time, or a position in the log.
+        #[arg(long, value_name = "TIME|POSITION")]
+        to: Option<String>,
     },
     /// Show a key and what happened to it. Changes nothing.
     Show {
@@ -108,6 +135,26 @@ pub(crate) struct Options {
     pub(crate) json: bool,
 }
 
+/// Where a backup comes from.
+#[derive(Debug, Args)]
+pub(crate) struct Origin {
+    /// The data directory of a service that is stopped.
+    #[arg(long, value_name = "DIR", env = "KEYLEDGER_DATA")]
+    pub(crate) data: Option<PathBuf>,
+    /// Where a running service answers, such as http://127.0.0.1:7070; --data does not count then.
+    #[arg(long, value_name = "URL", env = "KEYLEDGER_URL")]
+    pub(crate) url: Option<String>,
+    /// A root key of the running service with the permission admin; rather put it into the environment.
+    #[arg(long, value_name = "TOKEN", env = "KEYLEDGER_TOKEN", hide_env_values = true)]
+    pub(crate) token: Option<Secret>,
+    /// Trust these certificates, in PEM, instead of the usual authorities.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_cert: Option<PathBuf>,
+    /// Print one JSON object instead of text.
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
 /// What the log is compared with beside the checkpoints in the data directory.
 #[derive(Debug, Args)]
 pub(crate) struct CheckpointOptions {
@@ -118,6 +165,31 @@ pub(crate) struct CheckpointOptions {
     /// not trust the directory gives the key they know.
     #[arg(long, value_name = "KEY")]
     pub(crate) log_key: Option<String>,
+}
+
+/// A token on the command line. Whoever prints what was asked for does not print it.
+#[derive(Clone)]
+pub(crate) struct Secret(Zeroizing<String>);
+
+impl Secret {
+    /// The token, for the request that carries it.
+    pub(crate) fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for Secret {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(Zeroizing::new(text.trim().to_owned())))
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret")
+    }
 }
 
 /// A stored projection.
@@ -154,19 +226,44 @@ impl Command {
             Self::Proof { .. } => "proof",
             Self::Rebuild { .. } => "rebuild",
             Self::Diff { .. } => "diff",
+            Self::Backup { .. } => "backup",
+            Self::Restore { .. } => "restore",
             Self::Show { .. } => "show",
             Self::Export { .. } => "export",
         }
     }
 
-    pub(crate) const fn options(&self) -> &Options {
+    /// Whether the answer is one JSON object.
+    pub(crate) fn json(&self) -> bool {
         match self {
+            Self::Backup { origin, .. } => origin.json,
+            command => command.options().is_some_and(|options| options.json),
+        }
+    }
+
+    /// What the command is about, for messages.
+    pub(crate) fn place(&self) -> String {
+        match self {
+            Self::Backup { origin, .. } if origin.url.is_some() => origin.url.clone().unwrap_or_default(),
+            Self::Backup { origin, .. } => {
+                origin.data.as_deref().unwrap_or(Path::new(".")).display().to_string()
+            }
+            command => {
+                command.options().map_or_else(String::new, |options| options.data.display().to_string())
+            }
+        }
+    }
+
+    const fn options(&self) -> Option<&Options> {
+        match self {
+            Self::Backup { .. } => None,
             Self::Verify { options, .. }
+            | Self::Restore { options, .. }
             | Self::Proof { options, .. }
             | Self::Rebuild { options, .. }
             | Self::Diff { options }
             | Self::Show { options, .. }
-            | Self::Export { options, .. } => options,
+            | Self::Export { options, .. } => Some(options),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use keyledger_engine::backup::KeptFile;
 use keyledger_engine::log::redb::{FILE_NAME, RedbOptions, RedbReader};
 use keyledger_engine::transparency::{self, checkpoint_file};
 
@@ -54,6 +55,11 @@ impl DataDirectory {
     /// The file of the key that checks the checkpoints' signatures.
     pub(crate) fn log_verifier(&self) -> PathBuf {
         self.0.join(transparency::VERIFIER_FILE_NAME)
+    }
+
+    /// A file that a backup may hold.
+    pub(crate) fn kept(&self, file: KeptFile) -> PathBuf {
+        self.0.join(file.name())
     }
 
     /// Opens the log for reading. Nobody can write to it, and the service cannot start, before it is dropped.

@@ -2,6 +2,7 @@
 //!
 //! * [`verify`]: the log itself. [`diff`]: the projections against a fresh replay. [`rebuild`]: the projections anew.
 //! * [`proof`]: a file that proves one event, under the [`checkpoints`] that were signed.
+//! * [`backup`], from [`remote`] if the service runs, and [`restore`]: the log in one file, and back.
 //! * [`show`]: one key, with [`timeline`] for its events in words.
 //! * [`export`]: events as files for other programs.
 //! * [`data_directory`], [`progress`], [`report`]: where the files are, how far the work has come, what came of it.
@@ -10,6 +11,7 @@
 //! text or as one JSON object, and what is wrong in one line on standard error.
 
 mod arguments;
+mod backup;
 mod checkpoints;
 mod data_directory;
 mod diff;
@@ -17,8 +19,10 @@ mod export;
 mod progress;
 mod proof;
 mod rebuild;
+mod remote;
 mod replays;
 mod report;
+mod restore;
 mod show;
 mod timeline;
 mod verify;
@@ -48,17 +52,17 @@ fn main() -> ExitCode {
             return ExitCode::from(report::COULD_NOT_RUN);
         }
     };
-    let options = arguments.command.options();
+    let json = arguments.command.json();
     let ran = catch_unwind(AssertUnwindSafe(|| run(&arguments.command)));
     let result = ran.unwrap_or_else(|panic| {
-        let (directory, reason) = (options.data.display(), panic_text(&*panic));
+        let (place, reason) = (arguments.command.place(), panic_text(&*panic));
         Err(Failure::wrong(format!(
-            "{directory}: cannot be read ({reason}); run `replay-tool verify` and `diff`, and restore a backup if they agree"
+            "{place}: cannot be read ({reason}); run `replay-tool verify` and `diff`, and restore a backup if they agree"
         )))
     });
     match result {
         Ok(report) => {
-            print(if options.json { &report.json } else { &report.text });
+            print(if json { &report.json } else { &report.text });
             match report.wrong {
                 None => ExitCode::SUCCESS,
                 Some(line) => {
@@ -68,7 +72,7 @@ fn main() -> ExitCode {
             }
         }
         Err(failure) => {
-            if options.json {
+            if json {
                 print(&failure.to_json(arguments.command.name()));
             }
             complain(&failure.line);
@@ -86,6 +90,8 @@ fn run(command: &Command) -> Result<Report, Failure> {
         Command::Rebuild { options, projection } => rebuild::run(options, *projection),
         Command::Diff { options } => diff::run(options),
         Command::Export { options, export } => export::run(options, export),
+        Command::Backup { origin, file, with_keys, force } => backup::run(origin, file, *with_keys, *force),
+        Command::Restore { options, file, to } => restore::run(options, file, to.as_deref()),
         Command::Show { options, key, at } => show::run(options, key, at.as_deref()),
     }
 }

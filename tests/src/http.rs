@@ -198,7 +198,12 @@ impl Request<'_> {
             self.client.transcript.issue(&secret);
             head = head.replacen(&secret, "", 1);
         }
-        self.client.transcript.take(self.shows_secret(), &head, &response.body);
+        if response.header("content-type") == Some("application/octet-stream") {
+            self.client.transcript.take(false, &head, b"");
+            self.client.transcript.take_copy(&response.body);
+        } else {
+            self.client.transcript.take(self.shows_secret(), &head, &response.body);
+        }
         Ok(response)
     }
 

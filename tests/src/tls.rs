@@ -26,7 +26,9 @@ impl Pair {
         let made = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
             .args(["-days", "2", "-subj", "/CN=localhost"])
-            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout"])
+            .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
+            // Not every client lets an authority answer for itself.
+            .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
             .arg(&pair.key)
             .arg("-out")
             .arg(&pair.certificate)

@@ -17,6 +17,8 @@ const ISSUED_COUNT_MAX: usize = 3_000;
 #[derive(Default)]
 struct Inner {
     collected: Vec<u8>,
+    /// Copies of what is stored: they hold digests, as the data directory does.
+    copies: Vec<u8>,
     issued: Vec<String>,
 }
 
@@ -54,19 +56,29 @@ impl Transcript {
         }
     }
 
-    /// Searches everything taken, and the server's output, for tokens and digests, and the data directory for tokens.
+    /// Takes what was read of an answer that is a copy of what is stored, of the entries of the log.
+    pub fn take_copy(&self, bytes: &[u8]) {
+        let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if inner.copies.len() < COLLECTED_LEN_MAX {
+            inner.copies.extend_from_slice(bytes);
+        }
+    }
+
+    /// Searches everything taken, and the server's output, for tokens and digests, and the data
+    /// directory and copies of it for tokens.
     ///
     /// # Panics
     /// When one is found; the message says where and in which form, and does not repeat it.
     pub fn assert_no_leak(&self, log: &str, data: &Path) {
-        let (collected, issued) = {
+        let (collected, copies, issued) = {
             let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            (inner.collected.clone(), inner.issued.clone())
+            (inner.collected.clone(), inner.copies.clone(), inner.issued.clone())
         };
         let output = forms(&issued, true);
         search("an HTTP answer", &collected, &output);
         search("the server's output", log.as_bytes(), &output);
         let stored = forms(&issued, false);
+        search("a copy of the log", &copies, &stored);
         for path in files(data) {
             search(&path.display().to_string(), &fs::read(&path).unwrap_or_default(), &stored);
         }
@@ -85,7 +97,7 @@ fn shown_secret(body: &[u8]) -> Option<String> {
 }
 
 /// The byte strings that would give a secret away. The digits alone are enough of a token. Digests belong in the data
-/// directory, and nowhere else in any spelling.
+/// directory and copies of the log, and nowhere else in any spelling.
 fn forms(issued: &[String], with_digests: bool) -> Vec<(&'static str, Vec<u8>)> {
     let mut forms = Vec::new();
     for secret in issued {

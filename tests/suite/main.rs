@@ -8,6 +8,7 @@
 
 mod applications;
 mod audit;
+mod backup;
 mod bad_input;
 mod callers;
 mod connections;

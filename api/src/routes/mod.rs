@@ -2,6 +2,7 @@
 
 pub mod apis;
 pub mod applications;
+pub mod backup;
 pub mod clients;
 pub mod events;
 pub mod forward_auth;
