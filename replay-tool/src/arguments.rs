@@ -82,6 +82,11 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TIME|POSITION")]
         to: Option<String>,
     },
+    /// Count what the log holds: events by day and type, keys by state, organizations, checkpoints, bytes. Changes nothing.
+    Stats {
+        #[command(flatten)]
+        options: Options,
+    },
     /// Show a key and what happened to it. Changes nothing.
     Show {
         #[command(flatten)]
@@ -228,6 +233,7 @@ impl Command {
             Self::Diff { .. } => "diff",
             Self::Backup { .. } => "backup",
             Self::Restore { .. } => "restore",
+            Self::Stats { .. } => "stats",
             Self::Show { .. } => "show",
             Self::Export { .. } => "export",
         }
@@ -262,6 +268,7 @@ impl Command {
             | Self::Proof { options, .. }
             | Self::Rebuild { options, .. }
             | Self::Diff { options }
+            | Self::Stats { options }
             | Self::Show { options, .. }
             | Self::Export { options, .. } => Some(options),
         }

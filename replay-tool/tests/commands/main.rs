@@ -6,4 +6,5 @@ mod damage;
 mod fixture;
 mod projections;
 mod show;
+mod stats;
 mod verify;
