@@ -41,8 +41,7 @@ check: ## formatting, lints and documentation
 # Doc tests run before the rest because cargo-nextest does not run them and the runner's summary closes the recipe.
 test: ## install what the tests need, check, build, and run every test
 	tests/tools-install.sh test
-	cargo fmt --all --check
-	cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(MAKE) --no-print-directory check
 	$(MAKE) --no-print-directory build
 	if cargo nextest --version >/dev/null 2>&1; then \
 	  cargo test --workspace --doc --locked; \

@@ -3,7 +3,7 @@
 //! # Contract
 //!
 //! A log is a sequence of [`Record`]s at positions 1, 2, 3, … without gaps. Every implementation keeps these promises;
-//! [`contract`] holds the tests that each must pass.
+//! `contract`, behind the feature `contract-tests`, holds the tests that each must pass.
 //!
 //! 1. **Order.** An appended record's position is the head's next one. Positions are never reused, records never change
 //!    and never go away.
