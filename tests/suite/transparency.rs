@@ -157,6 +157,12 @@ fn tiles_are_served_as_the_specification_says() {
     // Entries hold what people wrote.
     let entries = format!("/log/tile/entries/000.p/{size}");
     assert_eq!(nobody.get(&entries).expect(401).code(), "unauthenticated");
+    for disguised in ["%65ntries", "entrie%73", "ent%72ies"] {
+        let path = entries.replace("entries", disguised);
+        let refused = nobody.get(&path).send();
+        assert!(matches!(refused.status, 401 | 404), "{path} answers {}", refused.status);
+        assert!(!String::from_utf8_lossy(&refused.body).contains(&organization), "{path}");
+    }
     for (permission, bound) in [("keys:read", None), ("events:read", Some(organization.as_str()))] {
         let (_, token) = root_key(&client, &[permission], bound);
         assert_eq!(client.with_token(&token).get(&entries).expect(403).code(), "forbidden");

@@ -67,7 +67,10 @@ async fn hash_tile(
     State(service): State<Arc<Service>>,
     Path((level, index)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    tile(&service, &format!("{level}/{index}"), FOR_EVER).await
+    let path = TilePath::parse(&format!("{level}/{index}"));
+    // What is called entries here came by a path that only looks like another, such as %65ntries.
+    let path = path.filter(|path| path.content != Content::Entries);
+    tile(&service, path.ok_or_else(|| Problem::of(Code::TileNotFound))?, FOR_EVER).await
 }
 
 /// A bundle of entries (C2SP tlog-tiles): the records as they are stored, each after its length in two bytes.
@@ -83,14 +86,13 @@ async fn entry_bundle(
     _caller: Caller,
     Path(index): Path<String>,
 ) -> Result<Response, Problem> {
-    tile(&service, &format!("entries/{index}"), FOR_EVER_PRIVATELY).await
+    let path = TilePath::parse(&format!("entries/{index}")).ok_or_else(|| Problem::of(Code::TileNotFound))?;
+    tile(&service, path, FOR_EVER_PRIVATELY).await
 }
 
-async fn tile(service: &Arc<Service>, path: &str, cache: HeaderValue) -> Result<Response, Problem> {
-    let not_found = || Problem::of(Code::TileNotFound);
-    let path = TilePath::parse(path).ok_or_else(not_found)?;
-    debug_assert!(cache != FOR_EVER || path.content != Content::Entries);
-    let bytes = service.read_log(move |log| path.read(log)).await?.ok_or_else(not_found)?;
+async fn tile(service: &Arc<Service>, path: TilePath, cache: HeaderValue) -> Result<Response, Problem> {
+    let bytes = service.read_log(move |log| path.read(log)).await?;
+    let bytes = bytes.ok_or_else(|| Problem::of(Code::TileNotFound))?;
     Ok(([(header::CONTENT_TYPE, BYTES), (header::CACHE_CONTROL, cache)], bytes).into_response())
 }
 
