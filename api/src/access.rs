@@ -3,6 +3,7 @@
 //! The calls of other services ([`compat`]) have their rows beside them.
 //! What the roles of people allow stands in [`keyledger_engine::role`].
 
+use std::borrow::Cow;
 use std::fmt::Write;
 
 use http::Method;
@@ -110,10 +111,10 @@ impl Access {
     /// Who may make a call; none for a call that is not in the table.
     #[must_use]
     pub fn to(method: &Method, path: &str) -> Option<Self> {
-        let rows = || CALLS.iter().chain(compat::CALLS.iter().copied().flatten());
         // The router marks a parameter that may hold slashes with a star.
-        let is_path = |row: &str| row == path || (path.contains('*') && row == path.replace("{*", "{"));
-        let row = |method: &str| rows().find(|row| row.0 == method && is_path(row.1));
+        let path = if path.contains('*') { path.replace("{*", "{").into() } else { Cow::Borrowed(path) };
+        let rows = || CALLS.iter().chain(compat::CALLS.iter().copied().flatten());
+        let row = |method: &str| rows().find(|row| row.1 == path && row.0 == method);
         // A HEAD that has no row of its own is answered by the GET.
         let row = row(method.as_str()).or_else(|| row("GET").filter(|_| method == Method::HEAD));
         row.map(|row| row.2)

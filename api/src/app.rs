@@ -50,6 +50,7 @@ struct Document;
 /// All calls and the document that describes them.
 pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
     let (router, mut document) = OpenApiRouter::with_openapi(Document::openapi())
+        .merge(routes::key_creation::router())
         .merge(routes::keys::router())
         .merge(routes::key_list::router())
         .merge(routes::self_revocation::router())

@@ -9,6 +9,7 @@ use http::{HeaderMap, header};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use crate::problem::{Code, FieldError, Problem};
 
@@ -218,6 +219,27 @@ pub fn malformed(error: &serde_json::Error) -> Problem {
         Code::MalformedRequest,
         format!("the body is not valid JSON at line {line}, column {column}"),
     )
+}
+
+/// A body without fields.
+#[derive(Deserialize, ToSchema, Default)]
+#[schema(as = NoFields)]
+pub struct NoFields {
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Map<String, Value>,
+}
+
+impl NoFields {
+    /// Refuses a body with fields.
+    ///
+    /// # Errors
+    /// `invalid_request`.
+    pub fn check(&self) -> Result<(), Problem> {
+        let mut checks = Checks::default();
+        checks.unknown(&self.unknown);
+        checks.finish()
+    }
 }
 
 /// Refuses a body that does not say that it is JSON.

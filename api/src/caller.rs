@@ -64,6 +64,12 @@ impl Caller {
         self.bound_to().is_none_or(|bound| bound == organization_id)
     }
 
+    /// Whether the caller may see what belongs to an organization, or to the service itself if to none.
+    #[must_use]
+    pub fn sees_owned_by(&self, organization_id: Option<&OrganizationId>) -> bool {
+        self.bound_to().is_none_or(|bound| organization_id == Some(bound))
+    }
+
     /// The only organization that the caller may see, if bound to one.
     #[must_use]
     pub fn bound_to(&self) -> Option<&OrganizationId> {

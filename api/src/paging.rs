@@ -68,6 +68,19 @@ impl Paging {
         self.cursor.as_deref().map(|cursor| cursor.parse().map_err(|_| bad())).transpose()
     }
 
+    /// The page out of the whole list, in the order of ids, after the id given.
+    pub fn page_of_all<T, I: PartialOrd + ToString, V: Serialize>(
+        &self,
+        mut all: Vec<T>,
+        after: Option<&I>,
+        id: impl Fn(&T) -> I,
+        view: impl Fn(&T) -> V,
+    ) -> Page<V> {
+        let total = all.len() as u64;
+        all.retain(|item| after.is_none_or(|after| id(item) > *after));
+        self.page(all, total, |item| id(item).to_string(), view)
+    }
+
     /// The page out of `found`, which holds one item more than the page where there is a next one.
     pub fn page<T, V: Serialize>(
         &self,

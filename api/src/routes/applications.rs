@@ -19,7 +19,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::body::{Checks, Field, Json, Reading, parsed, set, text};
+use crate::body::{Checks, Field, Json, NoFields, Reading, parsed, set, text};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute, outcome};
 use crate::paging::{PageQuery, Paging};
@@ -27,7 +27,6 @@ use crate::precondition::reach_min_position;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::PathId;
 use crate::reply::Reply;
-use crate::routes::keys::NoFields;
 use crate::service::Service;
 use crate::view::{ApplicationView, Page};
 
@@ -159,7 +158,7 @@ fn application_outcome(committed: Committed) -> Result<Outcome<Application>, Pro
 fn visible(service: &Service, caller: &Caller, id: &str) -> Result<Arc<Application>, Problem> {
     let application = id.parse::<ApplicationId>().ok().and_then(|id| service.index.application(id));
     application
-        .filter(|it| caller.bound_to().is_none_or(|bound| it.organization_id.as_ref() == Some(bound)))
+        .filter(|it| caller.sees_owned_by(it.organization_id.as_ref()))
         .ok_or_else(|| Problem::of(Code::ApplicationNotFound))
 }
 
@@ -176,11 +175,8 @@ async fn list(
     let position = service.index.position();
     let after = paging.after::<ApplicationId>()?;
     let mut all = service.index.applications(None, usize::MAX);
-    all.retain(|it| caller.bound_to().is_none_or(|bound| it.organization_id.as_ref() == Some(bound)));
-    let total = all.len() as u64;
-    all.retain(|it| after.is_none_or(|after| it.id > after));
-    all.truncate(paging.limit + 1);
-    let page = paging.page(all, total, |it| it.id.to_string(), |it| ApplicationView::of(it));
+    all.retain(|it| caller.sees_owned_by(it.organization_id.as_ref()));
+    let page = paging.page_of_all(all, after.as_ref(), |it| it.id, |it| ApplicationView::of(it));
     Reply::at(position).json(&page)
 }
 

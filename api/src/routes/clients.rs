@@ -11,8 +11,7 @@ use keyledger_engine::portfolio::{ClientLink, ClientLinkCommand};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::keys::NoFields;
-use crate::body::Json;
+use crate::body::{Json, NoFields};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute, outcome};
 use crate::paging::{PageQuery, Paging};

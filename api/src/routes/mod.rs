@@ -6,6 +6,7 @@ pub mod backup;
 pub mod clients;
 pub mod events;
 pub mod forward_auth;
+pub mod key_creation;
 pub mod key_list;
 pub mod keys;
 pub mod oauth;

@@ -198,10 +198,7 @@ async fn list(
             && caller.sees(&it.organization_id)
             && service.index.organization(&it.organization_id).is_some_and(|it| it.deleted_at.is_none())
     });
-    let total = all.len() as u64;
-    all.retain(|it| after.is_none_or(|after| it.id > after));
-    all.truncate(paging.limit + 1);
-    let page = paging.page(all, total, |it| it.id.to_string(), |it| PortalSessionView::of(it, now));
+    let page = paging.page_of_all(all, after.as_ref(), |it| it.id, |it| PortalSessionView::of(it, now));
     Reply::at(position).json(&page)
 }
 

@@ -139,7 +139,7 @@ fn root_key_outcome(committed: Committed) -> Result<Outcome<RootKey>, Problem> {
 fn visible(service: &Service, caller: &Caller, id: &str) -> Result<Arc<RootKey>, Problem> {
     let root_key = id.parse::<RootKeyId>().ok().and_then(|id| service.index.root_key(id));
     root_key
-        .filter(|it| caller.bound_to().is_none_or(|bound| it.organization_id.as_ref() == Some(bound)))
+        .filter(|it| caller.sees_owned_by(it.organization_id.as_ref()))
         .ok_or_else(|| Problem::of(Code::RootKeyNotFound))
 }
 
@@ -155,21 +155,15 @@ async fn list(
     reach_min_position(&headers, &service.index.watch()).await?;
     let position = service.index.position();
     let after = paging.after::<RootKeyId>()?;
-    let (found, total) = match caller.bound_to() {
-        None => {
-            let found = service.index.root_keys(after.as_ref(), paging.limit + 1);
-            (found, service.index.root_key_count())
-        }
-        Some(bound) => {
-            let mut all = service.index.root_keys(None, usize::MAX);
-            all.retain(|it| it.organization_id.as_ref() == Some(bound));
-            let total = all.len();
-            all.retain(|it| after.is_none_or(|after| it.id > after));
-            all.truncate(paging.limit + 1);
-            (all, total)
-        }
+    let page = if caller.bound_to().is_none() {
+        let found = service.index.root_keys(after.as_ref(), paging.limit + 1);
+        let total = service.index.root_key_count() as u64;
+        paging.page(found, total, |it| it.id.to_string(), |it| RootKeyView::of(it))
+    } else {
+        let mut all = service.index.root_keys(None, usize::MAX);
+        all.retain(|it| caller.sees_owned_by(it.organization_id.as_ref()));
+        paging.page_of_all(all, after.as_ref(), |it| it.id, |it| RootKeyView::of(it))
     };
-    let page = paging.page(found, total as u64, |it| it.id.to_string(), |it| RootKeyView::of(it));
     Reply::at(position).json(&page)
 }
 

@@ -113,13 +113,7 @@ async fn proof(
     let position: Position = position.parse().map_err(|_| not_found())?;
     let before = Position::new(position.entry_index().ok_or_else(not_found)?);
     let records = service.read_log(move |log| log.read(before, 1)).await?;
-    let seen = |record: &keyledger_engine::record::Record| match (&record.organization_id, caller.bound_to())
-    {
-        (_, None) => true,
-        (Some(id), Some(_)) => caller.sees(id),
-        (None, Some(_)) => false,
-    };
-    if !records.first().is_some_and(seen) {
+    if !records.first().is_some_and(|record| caller.sees_owned_by(record.organization_id.as_ref())) {
         return Err(not_found());
     }
     let (mut note, mut checkpoint) = service.checkpoint(false).await?;

@@ -25,8 +25,9 @@ use crate::precondition::reach;
 use crate::problem::{Code, Problem};
 use crate::query::{PathId, QueryParameters};
 use crate::reply::Reply;
+use crate::routes::key_creation::owner_for;
 use crate::routes::key_list::narrow;
-use crate::routes::keys::{load_any, owner_for};
+use crate::routes::keys::load_any;
 use crate::routes::verify::seen_by;
 use crate::service::Service;
 
