@@ -192,20 +192,27 @@ pub fn document() -> String {
             let _ = write!(text, " {} |", if role.permissions().contains(&permission) { own } else { "" });
         }
     }
-    text.push_str("\n\n## Calls\n\n| call | needs |");
+    text.push_str("\n\n## Calls\n");
+    push_calls(&mut text, CALLS.iter());
+    text.push_str("\n## Calls of other services\n\nThere only with `--compat`; their errors are in the form that those services give them.\n");
+    push_calls(&mut text, compat::CALLS.iter().copied().flatten());
+    text
+}
+
+fn push_calls<'a>(text: &mut String, calls: impl Iterator<Item = &'a (&'a str, &'a str, Access)>) {
+    text.push_str("\n| call | needs |");
     for role in Role::ALL {
         let _ = write!(text, " {role} |");
     }
     text.push_str("\n|---|---|");
     text.push_str(&":-:|".repeat(Role::ALL.len()));
-    for (method, path, access) in CALLS {
+    for (method, path, access) in calls {
         let _ = write!(text, "\n| `{method} {path}` | {} |", needs(*access));
         for role in Role::ALL {
             let _ = write!(text, " {} |", if access.admits_role(role) { "yes" } else { "" });
         }
     }
     text.push('\n');
-    text
 }
 
 fn needs(access: Access) -> String {
