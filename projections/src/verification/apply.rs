@@ -34,6 +34,12 @@ pub(super) type Reason = String;
 
 const TOO_MANY_GROUPS: &str = "there are too many organizations and links";
 
+/// Whether a record may end what a caller was found good for.
+const fn may_end_authentication(record: &Record) -> bool {
+    matches!(record.stream, StreamId::RootKey(_) | StreamId::Application(_) | StreamId::PortalSession(_))
+        || matches!(record.event, Event::OrganizationDeleted(..))
+}
+
 impl VerificationIndex {
     /// Takes in the next record. A record that was taken in before is passed over. There must be one caller at a time;
     /// a second one waits.
@@ -63,11 +69,13 @@ impl VerificationIndex {
             StreamId::RootKey(id) => self.apply_to_root_key(&mut writer, *id, record),
             StreamId::Application(id) => self.apply_to_application(*id, record),
             StreamId::ClientLink(id) => self.apply_to_client_link(&mut writer, id, record),
-            StreamId::PortalSession(id) => self.portal_sessions.apply(&mut writer, *id, record).map(|()| {
-                self.end_authentication_epoch();
-            }),
+            StreamId::PortalSession(id) => self.portal_sessions.apply(&mut writer, *id, record),
         }
         .map_err(not_applicable)?;
+        // After all that the record changes: whoever reads the new epoch finds nobody by what was before it.
+        if may_end_authentication(record) {
+            self.end_authentication_epoch();
+        }
         self.position.store(record.position.get(), Ordering::Release);
         self.positions.send_replace(record.position);
         Ok(())
@@ -84,7 +92,6 @@ impl VerificationIndex {
         let organization = writer.organization_group(id).ok_or(TOO_MANY_GROUPS)?;
         if matches!(record.event, Event::OrganizationDeleted(..)) {
             writer.organization_deleted(&organization, record.id);
-            self.end_authentication_epoch();
         }
         self.count_user_keys(writer, organization.number, after.policies.count_keys_of_users());
         self.organizations.insert(id.clone(), after);
@@ -144,7 +151,6 @@ impl VerificationIndex {
         let after = RootKey::apply(before, record).ok_or_else(|| does_not_follow(record))?;
         self.put_root_token(writer, &after)?;
         self.root_keys.insert(id, after);
-        self.end_authentication_epoch();
         Ok(())
     }
 
@@ -152,7 +158,6 @@ impl VerificationIndex {
         let before = self.applications.get(&id).map(Arc::unwrap_or_clone);
         let after = Application::apply(before, record).ok_or_else(|| does_not_follow(record))?;
         self.applications.insert(id, after);
-        self.end_authentication_epoch();
         Ok(())
     }
 
