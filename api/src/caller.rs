@@ -90,6 +90,44 @@ impl Caller {
     }
 }
 
+/// A caller who is answered for longer than a moment, and is looked at again as long as that takes.
+pub struct StandingCaller {
+    /// The headers that carry the credential.
+    credential: HeaderMap,
+    principal: Arc<Principal>,
+    /// The epoch before the caller was last found good: whatever may end that since has raised the index's.
+    epoch: Option<u64>,
+}
+
+impl StandingCaller {
+    /// The caller of a request that only reads, with its headers.
+    #[must_use]
+    pub fn new(caller: &Caller, headers: &HeaderMap) -> Self {
+        let mut credential = headers.clone();
+        let carries = [header::AUTHORIZATION, API_KEY_HEADER, header::COOKIE];
+        let others: Vec<_> = headers.keys().filter(|name| !carries.contains(*name)).cloned().collect();
+        for name in others {
+            credential.remove(name);
+        }
+        Self { credential, principal: Arc::clone(&caller.principal), epoch: None }
+    }
+
+    /// Whether the credential is good still, and for the same.
+    pub fn stands(&mut self, service: &Service) -> bool {
+        let epoch = service.index.authentication_epoch();
+        if self.epoch == Some(epoch) && self.principal.is_current(service.now()) {
+            return true;
+        }
+        let found = if has_credential(&self.credential) {
+            authenticate(service, &self.credential)
+        } else {
+            signed_in(service, &Method::GET, &self.credential)
+        };
+        self.epoch = Some(epoch);
+        found.is_ok_and(|principal| principal == self.principal)
+    }
+}
+
 /// The token in `Authorization: Bearer` or, without that header, in `x-api-key`.
 #[must_use]
 pub fn presented_token(headers: &HeaderMap) -> Option<&str> {

@@ -10,6 +10,7 @@ use keyledger_projections::audit_trail::{AuditPage, AuditQuery, event_json};
 use keyledger_projections::{export, store};
 use tokio::sync::mpsc::Sender;
 
+use crate::caller::StandingCaller;
 use crate::problem::{Code, Problem};
 use crate::service::Service;
 
@@ -137,8 +138,14 @@ pub async fn write_file(
     }
 }
 
-/// Writes what matches as server-sent events, and then whatever comes, until nobody listens.
-pub async fn follow(service: Arc<Service>, mut query: AuditQuery, chunks: Chunks) {
+/// Writes what matches as server-sent events, and then whatever comes, until nobody listens, or the caller's credential
+/// has ended: nothing is sent that was read after that.
+pub async fn follow(
+    service: Arc<Service>,
+    mut query: AuditQuery,
+    mut caller: StandingCaller,
+    chunks: Chunks,
+) {
     let mut progress = service.audit_trail_handle.watch();
     query.limit = BATCH_LEN;
     // Sent at once, so that the caller knows that the stream has begun.
@@ -147,7 +154,11 @@ pub async fn follow(service: Arc<Service>, mut query: AuditQuery, chunks: Chunks
     }
     while !service.is_stopping() {
         progress.mark_unchanged();
-        match read(&service, &query).await {
+        let page = read(&service, &query).await;
+        if !caller.stands(&service) {
+            return;
+        }
+        match page {
             Ok(page) => {
                 let more = page.next.is_some();
                 query.after = page.next.unwrap_or_else(|| page.position.max(query.after));

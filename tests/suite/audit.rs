@@ -147,6 +147,9 @@ fn csv(text: &str) -> Vec<Vec<String>> {
     rows
 }
 
+/// How long a stream may say nothing before it is taken to have ended.
+const FOLLOW_TIME_MAX: Duration = Duration::from_secs(10);
+
 /// Reads one server-sent event: its id and its data.
 fn next_event(stream: &mut Stream) -> Option<(u64, Value)> {
     let (mut id, mut data) = (None, String::new());
@@ -174,7 +177,7 @@ fn follow(client: &Client, path: &str, last_event_id: Option<u64>) -> Stream {
     assert_eq!(stream.status, 200);
     let media_type = stream.headers.iter().find(|(name, _)| name == "content-type").unwrap();
     assert!(media_type.1.starts_with("text/event-stream"));
-    stream.set_timeout(Duration::from_secs(10));
+    stream.set_timeout(FOLLOW_TIME_MAX);
     stream
 }
 
@@ -216,6 +219,53 @@ fn a_follower_sees_every_event_once_also_when_it_comes_back() {
     assert_eq!(seen, expected[..4]);
     let mut stream = follow(&client, &issued.path("/events?after=0"), None);
     assert_eq!(next_event(&mut stream).unwrap().1["type"], "KeyCreated");
+}
+
+/// Reads a stream to its end, which must come, and tells the last event's position.
+fn last_position(stream: &mut Stream) -> u64 {
+    let began = Instant::now();
+    let last = std::iter::from_fn(|| next_event(stream)).map(|(position, _)| position).last();
+    assert!(began.elapsed() < FOLLOW_TIME_MAX / 2, "the stream did not end");
+    last.unwrap_or_default()
+}
+
+#[test]
+fn a_follower_sees_nothing_after_their_credential_has_ended() {
+    let server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    let issued = key(&client, &organization, json!({}));
+    let app = fixture::application(&client, &["events:read"], None);
+    let bound_app = fixture::application(&client, &["events:read"], Some(&organization));
+    let (root_key_id, root_token) = fixture::root_key(&client, &["events:read"], None);
+    let (_, bound_root_token) = fixture::root_key(&client, &["events:read"], Some(&organization));
+    let (session_id, link) = fixture::portal_link(&client, &organization, "auditor", json!({}));
+    let (cookie, csrf_token) = fixture::follow(&client, &link);
+    let with_app = |app| client.with_token(&fixture::access_token(&client, app));
+    let holders = [
+        (client.with_session(&cookie, &csrf_token), format!("/v1/portal-sessions/{session_id}")),
+        (client.with_token(&root_token), format!("/v1/root-keys/{root_key_id}")),
+        (with_app(&app), app.path("")),
+        (with_app(&bound_app), format!("/v1/organizations/{organization}")),
+        (client.with_token(&bound_root_token), format!("/v1/organizations/{organization}")),
+    ];
+    let mut streams: Vec<_> =
+        holders.iter().map(|(holder, _)| follow(holder, "/v1/events?after=0", None)).collect();
+    let mut still_there = follow(&client, "/v1/events?after=0", None);
+    for stream in &mut streams {
+        assert!(next_event(stream).is_some());
+    }
+    let (mut end, mut ended_before) = (0, "");
+    for ((_, ended_by), stream) in holders.iter().zip(&mut streams) {
+        // The last two end at once.
+        if ended_by != ended_before {
+            end = client.delete(ended_by).expect(204).position();
+            ended_before = ended_by;
+        }
+        let _ = client.patch(&issued.path(""), &json!({ "name": format!("after {end}") })).send();
+        assert!(last_position(stream) < end, "{ended_by}");
+    }
+    while next_event(&mut still_there).unwrap().0 < end {}
 }
 
 #[test]

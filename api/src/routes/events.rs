@@ -21,7 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::body::{Checks, Field, Json, text};
-use crate::caller::Caller;
+use crate::caller::{Caller, StandingCaller};
 use crate::event_stream::{self, Format};
 use crate::precondition::{POSITION, position_value, reach_min_position};
 use crate::problem::{Code, Problem, ProblemBody};
@@ -201,7 +201,7 @@ async fn list(
         }
         asked.query.organization_id = Some(bound.clone());
     }
-    answer(&service, &headers, &uri, asked).await
+    answer(&service, &caller, &headers, &uri, asked).await
 }
 
 /// Lists the events of one key, also of a deleted one; in the same forms as `/v1/events`.
@@ -226,7 +226,7 @@ async fn list_of_key(
 ) -> Result<Response, Problem> {
     let mut asked = read_query(&headers, parameters)?;
     asked.query.key_id = Some(load_any(&service, &caller, &id).await?.id);
-    answer(&service, &headers, &uri, asked).await
+    answer(&service, &caller, &headers, &uri, asked).await
 }
 
 /// What a request for events asks.
@@ -288,6 +288,7 @@ fn read_query(headers: &HeaderMap, mut parameters: QueryParameters) -> Result<As
 
 async fn answer(
     service: &Arc<Service>,
+    caller: &Caller,
     headers: &HeaderMap,
     uri: &Uri,
     asked: Asked,
@@ -327,7 +328,8 @@ async fn answer(
         }
         Format::ServerSentEvents => {
             let (chunks, body) = tokio::sync::mpsc::channel(STREAM_CHUNKS_MAX);
-            tokio::spawn(event_stream::follow(Arc::clone(service), query, chunks));
+            let caller = StandingCaller::new(caller, headers);
+            tokio::spawn(event_stream::follow(Arc::clone(service), query, caller, chunks));
             Ok(streamed(service, format, body))
         }
     }
