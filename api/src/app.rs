@@ -14,6 +14,7 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::access::{Access, CALLS};
 use crate::compat::{self, Compat};
+use crate::console;
 use crate::problem::{Code, Problem};
 use crate::routes;
 use crate::service::Service;
@@ -150,11 +151,14 @@ fn one_operation_id_each(document: &mut utoipa::openapi::OpenApi) {
 /// When the OpenAPI document cannot be written as JSON.
 pub fn router(service: Arc<Service>, compat: &[Compat]) -> Result<Router, serde_json::Error> {
     let (router, document) = calls();
+    let console = console::router(Arc::clone(&service), router.clone());
     let router = router
         .merge(compat::router(compat))
         .merge(routes::reference::router(&document)?)
+        .with_state(service)
+        .merge(console)
         .fallback(|| async { Problem::of(Code::NotFound).into_response() });
-    Ok(router.layer(axum::middleware::from_fn(note_route)).with_state(service))
+    Ok(router.layer(axum::middleware::from_fn(note_route)))
 }
 
 /// Tells the outermost layer which call it was: its log has the call's path, not the request's, which may hold a token

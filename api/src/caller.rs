@@ -192,12 +192,18 @@ fn unauthenticated(service: &Service) -> Problem {
     Problem::of(code)
 }
 
+/// Says of a request that the service makes to itself on whose behalf it does. No request from outside carries it.
+#[derive(Clone)]
+pub struct Admitted(pub Arc<Principal>);
+
 impl FromRequestParts<Arc<Service>> for Caller {
     type Rejection = Problem;
 
     /// Finds out who calls, and lets them on if they may make the call.
     async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
-        let principal = if has_credential(&parts.headers) {
+        let principal = if let Some(Admitted(principal)) = parts.extensions.get() {
+            Arc::clone(principal)
+        } else if has_credential(&parts.headers) {
             authenticate_anybody(service, &parts.headers).await?
         } else {
             signed_in(service, &parts.method, &parts.headers)?
@@ -245,11 +251,20 @@ fn has_credential(headers: &HeaderMap) -> bool {
     headers.contains_key(header::AUTHORIZATION) || headers.contains_key(API_KEY_HEADER)
 }
 
-/// Finds out who is signed in to the portal, and makes sure that a page of this service made the request.
+/// Finds out who is signed in, and makes sure that a page of this service made the request.
 fn signed_in(service: &Service, method: &Method, headers: &HeaderMap) -> Result<Arc<Principal>, Problem> {
     let secret = service.session_cookie.read(headers).ok_or_else(|| unauthenticated(service))?;
-    let session = service.index.authenticate_portal_session(secret, service.now());
-    let session = session.ok_or_else(|| unauthenticated(service))?;
+    let principal = session_holder(service, secret).ok_or_else(|| unauthenticated(service))?;
     check_csrf(method, headers, secret)?;
-    Ok(Arc::new(Principal::of_portal_session(&session)))
+    Ok(principal)
+}
+
+/// Who is signed in with a session's secret: to the portal, or to the console.
+#[must_use]
+pub fn session_holder(service: &Service, secret: &str) -> Option<Arc<Principal>> {
+    let now = service.now();
+    match service.index.authenticate_portal_session(secret, now) {
+        Some(session) => Some(Arc::new(Principal::of_portal_session(&session))),
+        None => service.console_sessions.holder(&service.index, secret, now).map(Arc::new),
+    }
 }

@@ -8,6 +8,7 @@
 //! * [`access`]: who may make which call.
 //! * [`principal`], [`origin`], [`access_token`], [`signing_keys`], [`session_cookie`], [`oidc`]: who calls, from where, and how
 //!   they prove it.
+//! * [`console`] and [`console_session`]: the pages for people, made of the same calls.
 //! * [`compat`]: the calls of other key services, translated.
 //! * [`caller`], [`body`], [`query`], [`precondition`], [`idempotency`], [`issuing`]: what calls share.
 //! * [`problem`]: every error's status and code.
@@ -23,6 +24,8 @@ pub mod caller;
 pub mod command;
 pub mod compat;
 pub mod connection;
+pub mod console;
+pub mod console_session;
 pub mod credential;
 pub mod data_directory;
 pub mod event_stream;

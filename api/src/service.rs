@@ -24,6 +24,7 @@ use rand::rngs::{StdRng, SysRng};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 
 use crate::access_token::{self, AccessTokens};
+use crate::console_session::ConsoleSessions;
 use crate::data_directory::{self, DataDirectory};
 use crate::idempotency::Running;
 use crate::log_signer::{self, LogSigner};
@@ -117,6 +118,8 @@ pub struct Service {
     pub access_tokens: AccessTokens,
     /// The cookie of portal sessions.
     pub session_cookie: SessionCookie,
+    /// Who is signed in to the console by other ways than the portal.
+    pub console_sessions: ConsoleSessions,
     /// Whom to believe about where a request came from.
     pub trusted_proxies: TrustedProxies,
     /// The OpenID provider whose users may call, if one.
@@ -205,6 +208,7 @@ impl Service {
             key_list: key_list.with_usage(Arc::clone(&usage)),
             usage,
             session_cookie: SessionCookie::of(&options.access_tokens.public_url),
+            console_sessions: ConsoleSessions::default(),
             trusted_proxies: options.trusted_proxies.clone(),
             openid_provider,
             audit_trail,

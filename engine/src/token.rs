@@ -32,7 +32,7 @@ pub enum SecretKind {
     ClientSecret,
     /// The secret of a link to a portal session.
     PortalLink,
-    /// The secret of a portal session, in a browser's cookie.
+    /// The secret of a session of the portal or the console, in a browser's cookie.
     PortalSession,
 }
 

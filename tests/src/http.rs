@@ -178,6 +178,8 @@ impl Request<'_> {
                     | "/v2/partner/api_keys"
                     | "/v1/organizations/api_keys"
                     | "/api/v1/api_keys"
+                    | "/console/keys"
+                    | "/console/sign-in"
             ) || path.ends_with("/rotate")
                 || path.ends_with("/rotate-secret"))
     }

@@ -12,6 +12,7 @@
 )]
 
 pub mod binaries;
+pub mod console;
 pub mod fixture;
 pub mod history;
 pub mod http;

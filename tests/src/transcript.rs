@@ -38,7 +38,10 @@ impl Transcript {
     /// Takes what was read of an answer. If the call is one that shows a secret, the secret is remembered and this one
     /// showing of it is left out.
     pub fn take(&self, shows_secret: bool, head: &str, body: &[u8]) {
-        let secret = shows_secret.then(|| shown_secret(body)).flatten();
+        let page = shows_secret.then(|| shown_on_page(body)).flatten();
+        // The page of a new token has it to copy, and in the command to try it with.
+        let times = if page.is_some() { 2 } else { 1 };
+        let secret = page.or_else(|| shows_secret.then(|| shown_secret(body)).flatten());
         if let Some(secret) = &secret {
             self.issue(secret);
         }
@@ -47,7 +50,7 @@ impl Transcript {
             inner.collected.extend_from_slice(head.as_bytes());
             match secret {
                 Some(secret) => {
-                    let text = String::from_utf8_lossy(body).replacen(&secret, "", 1);
+                    let text = String::from_utf8_lossy(body).replacen(&secret, "", times);
                     inner.collected.extend_from_slice(text.as_bytes());
                 }
                 None => inner.collected.extend_from_slice(body),
@@ -83,6 +86,12 @@ impl Transcript {
             search(&path.display().to_string(), &fs::read(&path).unwrap_or_default(), &stored);
         }
     }
+}
+
+fn shown_on_page(body: &[u8]) -> Option<String> {
+    let page = String::from_utf8_lossy(body);
+    let (_, field) = page.split_once("id=\"token\" value=\"")?;
+    field.split_once('"').map(|(token, _)| token.to_owned())
 }
 
 fn shown_secret(body: &[u8]) -> Option<String> {

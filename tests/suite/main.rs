@@ -12,6 +12,7 @@ mod backup;
 mod bad_input;
 mod callers;
 mod connections;
+mod console;
 mod crash;
 mod data_directory;
 mod expiry;

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::Path;
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -55,7 +55,6 @@ fn pages<S: Clone + Send + Sync + 'static>(
     let each: Arc<[(&str, Described)]> =
         Code::ALL.iter().map(|code| (code.as_str(), described(*code))).collect();
     Ok(Router::new()
-        .route("/", get(|| async { Redirect::to("/docs") }))
         .route("/openapi.json", get(move |headers: HeaderMap| async move { document.answer(&headers) }))
         .route("/docs", get(move |headers: HeaderMap| async move { docs.answer(&headers) }))
         .route("/problems", get(move |headers: HeaderMap| async move { problems.answer(&headers) }))

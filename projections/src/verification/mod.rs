@@ -194,6 +194,17 @@ impl VerificationIndex {
         is_active.then_some(application)
     }
 
+    /// The root key with this id, if it may call; as [`active_application`](Self::active_application).
+    #[must_use]
+    pub fn active_root_key(&self, id: RootKeyId) -> Option<Arc<RootKey>> {
+        if self.is_poisoned.load(Ordering::Acquire) {
+            return None;
+        }
+        let root_key = self.root_keys.get(&id).filter(|it| it.revoked_at.is_none())?;
+        let is_active = root_key.organization_id.as_ref().is_none_or(|id| self.is_active(id));
+        is_active.then_some(root_key)
+    }
+
     /// Whether an organization is there.
     fn is_active(&self, id: &OrganizationId) -> bool {
         self.organizations.get(id).is_some_and(|organization| organization.deleted_at.is_none())

@@ -19,7 +19,7 @@ button.addEventListener('click', async () => {
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ link }),
     })
-    if (answer.ok) end('You are signed in.')
+    if (answer.ok) location.replace('/console')
     else end('This link was used before, or its time is over. Ask for a new one.')
   } catch {
     button.disabled = false

@@ -1,0 +1,34 @@
+// A form marked with data-live="part" shows what it finds while somebody types: the part of the page with that id is
+// exchanged, the field that is typed into stays as it is.
+import { announce, ask } from './sheet.js'
+
+const WAIT_MILLIS = 120
+
+for (const form of document.querySelectorAll('form[data-live]')) {
+  let timer
+  let latest = 0
+  const show = async () => {
+    const query = new URLSearchParams(new FormData(form))
+    for (const [name, value] of [...query]) if (!value) query.delete(name)
+    const path = new URL(form.action).pathname
+    const address = query.size ? `${path}?${query}` : path
+    const number = ++latest
+    const page = await ask(address).catch(() => null)
+    const part = page?.getElementById(form.dataset.live)
+    if (!part) return form.submit()
+    // Somebody typed on meanwhile.
+    if (number !== latest) return
+    document.getElementById(form.dataset.live).replaceWith(document.adoptNode(part))
+    history.replaceState(null, '', address)
+    announce(part)
+  }
+  form.addEventListener('input', () => {
+    clearTimeout(timer)
+    timer = setTimeout(show, WAIT_MILLIS)
+  })
+  form.addEventListener('submit', (event) => {
+    event.preventDefault()
+    clearTimeout(timer)
+    show()
+  })
+}

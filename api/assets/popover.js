@@ -1,0 +1,16 @@
+// Menus close when something else is pressed, and give the focus back when Esc closes them.
+const openOnes = () => document.querySelectorAll('details.popover[open]')
+
+document.addEventListener('click', (event) => {
+  for (const popover of openOnes()) if (!popover.contains(event.target)) popover.open = false
+})
+
+document.addEventListener('keydown', (event) => {
+  if (event.key !== 'Escape') return
+  for (const popover of openOnes()) {
+    popover.open = false
+    popover.querySelector('summary').focus()
+    event.preventDefault()
+  }
+  if (location.hash === '#menu') location.hash = '#content'
+})

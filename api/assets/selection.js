@@ -1,0 +1,29 @@
+// The bar for several keys at once, which style shows when some are chosen, counts them; one box chooses all of the page.
+const refresh = () => {
+  const bar = document.querySelector('.selection')
+  if (!bar) return
+  const boxes = [...document.querySelectorAll('input[data-row]')]
+  const chosen = boxes.filter((box) => box.checked).length
+  bar.querySelector('[data-choose-none]').hidden = false
+  bar.querySelector('[data-count]').textContent = chosen === 1 ? '1 key chosen' : `${chosen} keys chosen`
+  const all = document.querySelector('input[data-all]')
+  if (!all) return
+  all.closest('label').hidden = false
+  all.checked = chosen > 0 && chosen === boxes.length
+  all.indeterminate = chosen > 0 && chosen < boxes.length
+}
+
+document.addEventListener('change', (event) => {
+  if (event.target.matches('input[data-all]')) {
+    for (const box of document.querySelectorAll('input[data-row]')) box.checked = event.target.checked
+  }
+  if (event.target.matches('input[data-all], input[data-row]')) refresh()
+})
+document.addEventListener('click', (event) => {
+  if (!event.target.closest('[data-choose-none]')) return
+  for (const box of document.querySelectorAll('input[data-row]')) box.checked = false
+  refresh()
+})
+document.addEventListener('console:shown', refresh)
+window.addEventListener('pageshow', refresh)
+refresh()

@@ -1,0 +1,65 @@
+//! The rows of the navigation. A row is shown to those who may make the call that its page begins with.
+
+use http::Method;
+
+use super::icon::Icon;
+use super::query_string::QueryString;
+use super::visitor::Visitor;
+
+/// A page with a row of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Section {
+    /// Keys.
+    Keys,
+}
+
+/// A page's row: its name, its sign, its path, and the calls one of which somebody must be allowed to make to see it.
+struct Entry {
+    section: Section,
+    name: &'static str,
+    icon: Icon,
+    path: &'static str,
+    calls: &'static [(Method, &'static str)],
+}
+
+const ENTRIES: &[Entry] = &[Entry {
+    section: Section::Keys,
+    name: "Keys",
+    icon: Icon::KEY,
+    path: "/console/keys",
+    calls: &[(Method::GET, "/v1/keys")],
+}];
+
+impl Entry {
+    fn is_for(&self, visitor: &Visitor) -> bool {
+        self.calls.iter().any(|(method, path)| visitor.may(method, path))
+    }
+}
+
+/// A row as it is shown.
+pub struct Row {
+    /// Its name.
+    pub name: &'static str,
+    /// Its sign.
+    pub icon: Icon,
+    /// Where it leads.
+    pub path: String,
+    /// Whether this is the page.
+    pub is_current: bool,
+}
+
+/// The rows that somebody sees. What is chosen stays chosen: the organization goes along.
+pub fn rows(visitor: &Visitor, current: Option<Section>, organization: Option<&str>) -> Vec<Row> {
+    let row = |entry: &Entry| Row {
+        name: entry.name,
+        icon: entry.icon,
+        path: QueryString::default().with("organization_id", organization).after(entry.path),
+        is_current: Some(entry.section) == current,
+    };
+    ENTRIES.iter().filter(|entry| entry.is_for(visitor)).map(row).collect()
+}
+
+/// The path of the first page that somebody sees, if they see any.
+pub fn first(visitor: &Visitor) -> Option<&'static str> {
+    ENTRIES.iter().find(|entry| entry.is_for(visitor)).map(|entry| entry.path)
+}

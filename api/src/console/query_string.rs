@@ -1,0 +1,70 @@
+//! Addresses put together: segments of a path, and what stands after the question mark.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+/// What stays as it is: the unreserved characters (RFC 3986 §2.3).
+const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// A text as a segment of a path, or as a value in a query.
+pub fn encoded(text: &str) -> String {
+    utf8_percent_encode(text, ENCODED).to_string()
+}
+
+/// What stands after the question mark of an address, name by name in order.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct QueryString(Vec<(String, String)>);
+
+impl QueryString {
+    /// What an address has.
+    pub fn of(address: &str) -> Self {
+        let query = address.split_once('?').map_or("", |(_, query)| query);
+        let pairs = form_urlencoded::parse(query.as_bytes()).into_owned();
+        Self(pairs.filter(|(_, value)| !value.is_empty()).collect())
+    }
+
+    /// The value of a name, if it is there.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
+    }
+
+    /// The same with another value of a name; without the name if there is none.
+    #[must_use]
+    pub fn with(&self, name: &str, value: Option<&str>) -> Self {
+        let mut pairs = self.0.clone();
+        pairs.retain(|(it, _)| it != name);
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            pairs.push((name.into(), value.into()));
+        }
+        Self(pairs)
+    }
+
+    /// The pairs.
+    pub fn pairs(&self) -> &[(String, String)] {
+        &self.0
+    }
+
+    /// The address of a path with this query.
+    pub fn after(&self, path: &str) -> String {
+        if self.0.is_empty() {
+            return path.into();
+        }
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(&self.0);
+        format!("{path}?{}", query.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_changes_name_by_name() {
+        let query = QueryString::of("/console/keys?q=a%26b&status=&sort=name");
+        assert_eq!(query.get("q"), Some("a&b"));
+        assert_eq!(query.get("status"), None, "an empty one counts as left out");
+        assert_eq!(query.with("sort", None).after("/x"), "/x?q=a%26b");
+        assert_eq!(query.with("q", None).with("sort", None).after("/x"), "/x");
+        assert_eq!(encoded("a/b?c d"), "a%2Fb%3Fc%20d");
+    }
+}

@@ -1,0 +1,118 @@
+//! Signing in with a root key, and signing out.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use http::{HeaderMap, Method, StatusCode, Uri, header};
+use keyledger_engine::token::{SecretKind, Token};
+
+use crate::console_session::LIFETIME_SECONDS_MAX;
+use crate::problem::Problem;
+use crate::session_cookie::check_same_origin;
+
+use super::Console;
+use super::frame::{Frame, Page, page};
+use super::icon::Icon;
+use super::query_string::QueryString;
+use super::submission::{Form, Submission};
+use super::theme::Theme;
+use super::toast::Notice;
+use super::visitor::Visitor;
+
+#[derive(Template)]
+#[template(path = "sign-in.html")]
+struct SignInPage {
+    frame: Frame,
+    to: String,
+    error: Option<&'static str>,
+}
+
+page!(SignInPage);
+
+impl SignInPage {
+    fn new(headers: &HeaderMap, to: &str, error: Option<&'static str>) -> Self {
+        let frame = Frame::plain("Sign in", Theme::of(headers));
+        Self { frame, to: safe_path(to).unwrap_or_default().into(), error }
+    }
+}
+
+/// A path of the console to go to; none for any other address.
+pub fn safe_path(path: &str) -> Option<&str> {
+    let is_ours = path == "/console" || path.starts_with("/console/") || path.starts_with("/console?");
+    let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    (is_ours && is_plain).then_some(path)
+}
+
+/// The page to sign in on.
+pub async fn page(visitor: Option<Visitor>, headers: HeaderMap, uri: Uri) -> Response {
+    let query = QueryString::of(&uri.to_string());
+    let to = query.get("to").and_then(safe_path).unwrap_or_default();
+    match visitor {
+        Some(_) => Redirect::to(if to.is_empty() { "/console" } else { to }).into_response(),
+        None => SignInPage::new(&headers, to, None).answer(StatusCode::OK),
+    }
+}
+
+/// Begins a session of the root key whose token was sent. The token is not kept; the session has a new secret, whatever
+/// cookie the browser came with.
+pub async fn sign_in(State(console): State<Arc<Console>>, request: Request) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    // Nobody is signed in as somebody else by a page of another site.
+    check_same_origin(&parts.headers)?;
+    let form = Form::read(body).await?;
+    let service = &console.service;
+    let Some(root_key) = service.index.authenticate_root_key(form.text("root_key").trim()) else {
+        let error = "This is no root key, or it was revoked. Copy it again, all of it.";
+        let page = SignInPage::new(&parts.headers, form.text("to"), Some(error));
+        return Ok(page.answer(StatusCode::UNPROCESSABLE_ENTITY));
+    };
+    if let Some(secret) = service.session_cookie.read(&parts.headers) {
+        service.console_sessions.end(secret);
+    }
+    let secret = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness())
+        .map_err(|error| Problem::internal(&error))?;
+    service.console_sessions.start(&secret, root_key.id, service.now());
+    let cookie = service.session_cookie.set(secret.expose(), LIFETIME_SECONDS_MAX);
+    let cookie = cookie.ok_or_else(|| Problem::internal(&"a cookie cannot be written"))?;
+    let mut response = Redirect::to(safe_path(form.text("to")).unwrap_or("/console")).into_response();
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+    Ok(response)
+}
+
+/// Ends the session: its secret is worth nothing when this is answered.
+pub async fn sign_out(Submission { visitor, .. }: Submission) -> Result<Response, Problem> {
+    if visitor.is_from_portal() {
+        visitor.call(Method::DELETE, "/portal/session").send::<()>().await?;
+    } else {
+        visitor.service.console_sessions.end(visitor.secret());
+    }
+    let mut response = visitor.go_to("/console/sign-in", &Notice::default());
+    if let Some(cookie) = visitor.service.session_cookie.set("", 0) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_the_console_are_gone_to() {
+        for path in ["/console", "/console/keys?q=a", "/console?x"] {
+            assert_eq!(safe_path(path), Some(path));
+        }
+        for path in [
+            "",
+            "//evil.example",
+            "/consolevil",
+            "https://evil.example/console",
+            "/console/\\evil",
+            "/console/\r\nx",
+        ] {
+            assert_eq!(safe_path(path), None, "{path}");
+        }
+    }
+}

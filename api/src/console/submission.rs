@@ -1,0 +1,81 @@
+//! A form that was sent. A handler that changes something takes a [`Submission`], so that none forgets to make sure that a
+//! page of this service sent it, in the same session.
+
+use axum::extract::{FromRequest, Request};
+use axum::response::{IntoResponse, Response};
+use serde_json::Value;
+use zeroize::Zeroizing;
+
+use crate::body::read_body;
+use crate::problem::Problem;
+use crate::session_cookie::{check_csrf_token, check_same_origin};
+
+use super::visitor::Visitor;
+
+/// The fields of a form, in order.
+pub struct Form(Vec<(String, Zeroizing<String>)>);
+
+impl Form {
+    /// Reads a form.
+    ///
+    /// # Errors
+    /// `body_too_large`, or `malformed_request` when it breaks off.
+    pub async fn read(body: axum::body::Body) -> Result<Self, Problem> {
+        let bytes = read_body(body).await?;
+        let pairs = form_urlencoded::parse(&bytes);
+        Ok(Self(pairs.map(|(name, value)| (name.into_owned(), Zeroizing::new(value.into_owned()))).collect()))
+    }
+
+    /// A form with fields that are filled already.
+    pub fn of(fields: impl Iterator<Item = (String, String)>) -> Self {
+        Self(fields.map(|(name, value)| (name, Zeroizing::new(value))).collect())
+    }
+
+    /// A field's text; empty if it is not there.
+    pub fn text(&self, name: &str) -> &str {
+        self.0.iter().find(|(it, _)| it == name).map_or("", |(_, value)| value.as_str())
+    }
+
+    /// A field's text without white space around it; none if nothing is left.
+    pub fn filled(&self, name: &str) -> Option<&str> {
+        Some(self.text(name).trim()).filter(|text| !text.is_empty())
+    }
+
+    /// A field's text as JSON: `null` if it was left empty.
+    pub fn json(&self, name: &str) -> Value {
+        self.filled(name).map_or(Value::Null, Value::from)
+    }
+
+    /// All texts of a field that may be there more than once.
+    pub fn texts<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.0.iter().filter(move |(it, _)| it == name).map(|(_, value)| value.as_str())
+    }
+
+    /// All texts of a field that may be there more than once, and of which each line is one, as JSON.
+    pub fn json_lines(&self, name: &str) -> Value {
+        self.texts(name).flat_map(str::split_whitespace).map(Value::from).collect()
+    }
+}
+
+/// A form that a page of this service sent, in the session of whoever is signed in.
+pub struct Submission {
+    /// Who sent it.
+    pub visitor: Visitor,
+    /// What it says.
+    pub form: Form,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Submission {
+    type Rejection = Response;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Response> {
+        let (mut parts, body) = request.into_parts();
+        let visitor =
+            <Visitor as axum::extract::FromRequestParts<S>>::from_request_parts(&mut parts, state).await?;
+        check_same_origin(&parts.headers).map_err(IntoResponse::into_response)?;
+        let form = Form::read(body).await.map_err(IntoResponse::into_response)?;
+        let shown = form.text("csrf_token").as_bytes();
+        check_csrf_token(shown, visitor.secret()).map_err(IntoResponse::into_response)?;
+        Ok(Self { visitor, form })
+    }
+}

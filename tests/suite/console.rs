@@ -1,0 +1,279 @@
+//! The console without scripts: signing in and out, what protects it, and what each form leads to in the log.
+
+use keyledger_tests::console::{Browser, between};
+use keyledger_tests::fixture::{
+    api, code, events, follow, key, organization, portal_link, root_key, text, types,
+};
+use keyledger_tests::server::Server;
+use serde_json::json;
+
+#[test]
+fn signing_in_begins_a_session_of_its_own() {
+    let server = Server::start();
+    let client = server.client();
+    let outside = client.anonymous();
+    assert_eq!(outside.get("/").expect(303).header("location"), Some("/console"));
+    assert_eq!(outside.get("/console").expect(303).header("location"), Some("/console/sign-in"));
+    let asked = outside.get("/console/keys?q=a%26b").expect(303);
+    assert_eq!(asked.header("location"), Some("/console/sign-in?to=%2Fconsole%2Fkeys%3Fq%3Da%2526b"));
+
+    let sign_in = |fields: &[(&str, &str)]| outside.request("POST", "/console/sign-in").form(fields);
+    for wrong in ["", "klroot_x", "kl_live_x"] {
+        let refused = sign_in(&[("root_key", wrong)]).expect(422);
+        assert!(refused.text().contains("This is no root key") && refused.header("set-cookie").is_none());
+    }
+    // A cookie that somebody else put there does not become the session's.
+    let planted = "keyledger_session=klsession_planted";
+    let answer =
+        sign_in(&[("root_key", server.root_token()), ("to", "/console/keys?q=x")]).header("cookie", planted);
+    let answer = answer.expect(303);
+    assert_eq!(answer.header("location"), Some("/console/keys?q=x"));
+    let cookie = answer.header("set-cookie").unwrap().to_owned();
+    for attribute in ["HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=28800"] {
+        assert!(cookie.contains(attribute), "{attribute}");
+    }
+    assert!(!cookie.contains("planted"));
+    assert_eq!(outside.get("/console/keys").header("cookie", planted).expect(303).status, 303);
+    let elsewhere =
+        sign_in(&[("root_key", server.root_token()), ("to", "https://evil.example/")]).expect(303);
+    assert_eq!(elsewhere.header("location"), Some("/console"));
+
+    let browser = Browser::with_cookie(&client, answer.cookie().unwrap());
+    assert_eq!(browser.get("/console/sign-in").location(303), "/console");
+    // Signing in again ends the session before.
+    let again = sign_in(&[("root_key", server.root_token())]).header("cookie", browser.cookie()).expect(303);
+    assert_eq!(browser.get("/console/keys").location(303), "/console/sign-in?to=%2Fconsole%2Fkeys");
+    let browser = Browser::with_cookie(&client, again.cookie().unwrap());
+    assert_eq!(browser.submit("/console/sign-out", &[]).location(303), "/console/sign-in");
+    assert_eq!(browser.get("/console/keys").location(303), "/console/sign-in?to=%2Fconsole%2Fkeys");
+}
+
+#[test]
+fn a_root_keys_sessions_end_with_it() {
+    let server = Server::start();
+    let client = server.client();
+    let org = organization(&client, "paid");
+    let (id, token) = root_key(&client, &["keys:read"], Some(&org));
+    let browser = Browser::sign_in(&client, &token);
+    let page = browser.get("/console/keys").expect_page(200);
+    assert!(page.contains("A root key") && page.contains("A paid organization"));
+    assert!(!page.contains("Create key") && !page.contains("/console/keys/new"), "it may only read");
+    client.delete(&format!("/v1/root-keys/{id}")).expect(204);
+    assert_eq!(browser.get("/console/keys").location(303), "/console/sign-in?to=%2Fconsole%2Fkeys");
+    assert_eq!(browser.submit("/console/theme", &[("theme", "dark")]).location(303), "/console/sign-in");
+}
+
+#[test]
+fn every_page_is_protected() {
+    let server = Server::start();
+    let browser = Browser::sign_in(&server.client(), server.root_token());
+    for path in ["/console/keys", "/console/sign-in", "/console/no-such-page", "/console/keys/new"] {
+        let page = browser.get(path).0;
+        let policy = page.header("content-security-policy").unwrap();
+        assert!(
+            policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{policy}"
+        );
+        assert!(!policy.contains("unsafe") && !policy.contains('*'), "{policy}");
+        assert_eq!(page.header("x-frame-options"), Some("DENY"));
+        assert_eq!(page.header("x-content-type-options"), Some("nosniff"));
+        assert_eq!(page.header("cross-origin-opener-policy"), Some("same-origin"));
+        assert_eq!(page.header("cache-control"), Some("no-store"));
+        let text = page.text();
+        assert!(
+            !text.contains("<style") && !text.contains(" style=") && !text.contains("javascript:"),
+            "{path}"
+        );
+    }
+    let missing = browser.get("/console/no-such-page").expect_page(404);
+    assert!(missing.contains("No such page") && missing.contains("not_found") && missing.contains("req_"));
+    // What pages load is kept for good, at an address that changes with it.
+    let page = browser.get("/console/keys").expect_page(200);
+    let style = between(&page, "rel=\"stylesheet\" href=\"", "\"").to_owned();
+    let file = browser.get(&style).0;
+    assert_eq!(file.header("cache-control"), Some("public, max-age=31536000, immutable"));
+    assert_eq!(browser.get("/console/assets/0/console.css").0.status, 404);
+}
+
+#[test]
+fn forms_of_other_pages_are_refused() {
+    let server = Server::start();
+    let client = server.client();
+    let org = organization(&client, "paid");
+    let made = key(&client, &org, json!({}));
+    let browser = Browser::sign_in(&client, server.root_token());
+    let path = format!("/console/keys/{}/revoke", made.id);
+    let other = Browser::sign_in(&client, server.root_token());
+    let outside = client.anonymous();
+    let send = |fields: &[(&str, &str)], headers: &[(&str, &str)]| {
+        let mut request = outside.request("POST", &path);
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        request.header("cookie", browser.cookie()).form(fields).send().status
+    };
+    let good = [("csrf_token", browser.csrf_token())];
+    assert_eq!(send(&[], &[]), 403);
+    assert_eq!(send(&[("csrf_token", other.csrf_token())], &[]), 403, "of another session");
+    assert_eq!(send(&good, &[("sec-fetch-site", "cross-site")]), 403);
+    assert_eq!(send(&good, &[("sec-fetch-site", "same-site")]), 403);
+    assert_eq!(send(&good, &[("origin", "https://evil.example")]), 403);
+    assert_eq!(send(&good, &[("origin", "null")]), 403);
+    assert_eq!(code(&client, &made.token), "VALID");
+    let sign_in = outside.request("POST", "/console/sign-in").header("origin", "https://evil.example");
+    sign_in.form(&[("root_key", server.root_token())]).expect(403);
+    assert_eq!(send(&good, &[("sec-fetch-site", "same-origin")]), 303);
+    assert_eq!(code(&client, &made.token), "REVOKED");
+}
+
+#[test]
+fn keys_live_through_forms_alone() {
+    let server = Server::start();
+    let client = server.client();
+    let org = organization(&client, "paid");
+    let api = api(&client, &["read:users", "write:users"]);
+    let browser = Browser::sign_in(&client, server.root_token());
+    let empty = browser.get(&format!("/console/keys?organization_id={org}")).expect_page(200);
+    assert!(empty.contains("No keys yet"));
+    let form = browser.get(&format!("/console/keys/new?organization_id={org}")).expect_page(200);
+    let request = between(&form, "name=\"request\" value=\"", "\"").to_owned();
+    let scopes = format!("scopes:{api}");
+    let fields = [
+        ("organization_id", org.as_str()),
+        ("request", &request),
+        ("name", "Import"),
+        ("environment", "production"),
+        ("api_id", &api),
+        (&scopes, "read:users"),
+        ("expires_in", "one_month"),
+        ("metadata", "{\"team\": 7}"),
+    ];
+    let mut wrong = fields;
+    wrong[7].1 = "[";
+    assert!(browser.submit("/console/keys", &wrong).expect_page(422).contains("must be a JSON object"));
+    wrong[7].1 = "";
+    wrong[3].1 = "";
+    let refused = browser.submit("/console/keys", &wrong).expect_page(422);
+    assert!(refused.contains("is required") && refused.contains("value=\"Import\""), "{refused}");
+    let page = browser.submit("/console/keys", &fields).expect_page(200);
+    let token = between(&page, "id=\"token\" value=\"", "\"").to_owned();
+    assert_eq!(code(&client, &token), "VALID");
+    let again = browser.submit("/console/keys", &fields).expect_page(200);
+    assert!(again.contains("shown already") && !again.contains(&token));
+    let list = browser.get(&format!("/console/keys?organization_id={org}&q=impo")).expect_page(200);
+    assert!(list.contains("<mark>Impo</mark>rt") && !list.contains(&token));
+    let id = between(&list, "href=\"/console/keys/key_", "\"");
+    let id = format!("key_{id}");
+    let path = |tail: &str| format!("/console/keys/{id}/{tail}");
+
+    let form = browser.get(&path("edit")).expect_page(200);
+    let version = between(&form, "name=\"version\" value=\"", "\"").to_owned();
+    let edited = [
+        ("version", version.as_str()),
+        ("name", "Import (EU)"),
+        ("scope", "write:users"),
+        ("ends", "never"),
+        ("metadata", "{\"team\":7}"),
+        ("to", "/console/keys"),
+    ];
+    let list = browser.submit_and_follow(&path("edit"), &edited);
+    assert!(list.contains("Changes saved.") && list.contains("Import (EU)"));
+    // Somebody else was faster.
+    assert!(browser.submit(&path("edit"), &edited).expect_page(412).contains("Changed meanwhile"));
+
+    let to = [("reason", "superseded"), ("note", "By hand"), ("to", "/console/keys")];
+    let list = browser.submit_and_follow(&path("revoke"), &to);
+    assert!(
+        list.contains("“Import (EU)” is revoked.")
+            && list.contains("Undo")
+            && list.contains("Revoked</span>")
+    );
+    assert_eq!(code(&client, &token), "REVOKED");
+    assert!(browser.submit(&path("revoke"), &to).expect_page(409).contains("revoked already"));
+    let list = browser.submit_and_follow(&path("reactivate"), &[("to", "/console/keys")]);
+    assert!(list.contains("works again"));
+    let rotated = browser.submit(&path("rotate"), &[("overlap_seconds", "3600"), ("request", "r1")]);
+    let new_token = between(&rotated.expect_page(200), "id=\"token\" value=\"", "\"").to_owned();
+    assert_eq!([code(&client, &token), code(&client, &new_token)], ["VALID", "VALID"]);
+    assert!(
+        browser
+            .submit(&path("delete"), &[("confirmation", "import")])
+            .expect_page(422)
+            .contains("not what is asked")
+    );
+    let list = browser.submit_and_follow(&path("delete"), &[("confirmation", "Import (EU)")]);
+    assert!(list.contains("is deleted") && !list.contains(&id));
+    assert_eq!([code(&client, &token), code(&client, &new_token)], ["NOT_FOUND", "NOT_FOUND"]);
+
+    let events = events(&client, &id);
+    assert_eq!(
+        types(&events),
+        [
+            "KeyCreated",
+            "KeyRenamed",
+            "KeyScopesChanged",
+            "KeyExpiryChanged",
+            "KeyRevoked",
+            "KeyReactivated",
+            "KeyRotated",
+            "KeyDeleted"
+        ]
+    );
+    assert_eq!(events[4]["data"], json!({ "reason": "superseded", "note": "By hand" }));
+    for event in &events {
+        assert_eq!(event["actor"]["kind"], "root_key", "{event}");
+        assert_eq!(event["actor"]["ip"], "127.0.0.1");
+        assert!(text(&event["request_id"]).starts_with("req_"));
+    }
+}
+
+#[test]
+fn people_from_the_portal_see_what_their_role_allows() {
+    let server = Server::start();
+    let client = server.client();
+    let org = organization(&client, "paid");
+    let others = key(&client, &org, json!({ "name": "Secret project", "user_id": "u2" }));
+    let enter = |role: &str| {
+        let (_, link) = portal_link(&client, &org, role, json!({ "user_id": "u1" }));
+        Browser::with_cookie(&client, &follow(&client, &link).0)
+    };
+    let member = enter("member");
+    let page = member.get("/console/keys").expect_page(200);
+    assert!(page.contains("Your keys") && !page.contains("Secret project") && page.contains("Create key"));
+    for tail in ["", "/edit", "/revoke", "/rotate", "/delete"] {
+        member.get(&format!("/console/keys/{}{tail}", others.id)).expect_page(404);
+    }
+    // A forged form is worth no more than a call would be.
+    for (tail, fields) in [
+        ("revoke", vec![]),
+        ("rotate", vec![("overlap_seconds", "0")]),
+        ("delete", vec![("confirmation", "Secret project")]),
+        ("edit", vec![("name", "x"), ("version", "1")]),
+        ("reactivate", vec![]),
+    ] {
+        member.submit(&format!("/console/keys/{}/{tail}", others.id), &fields).expect_page(404);
+    }
+    let theirs =
+        [("environment", "preview"), ("owner", "user"), ("user_id", "u2"), ("organization_id", "elsewhere")];
+    member.submit("/console/keys", &theirs).expect_page(403);
+    assert_eq!(code(&client, &others.token), "VALID");
+    let own =
+        member.submit("/console/keys", &[("environment", "preview"), ("name", "Mine")]).expect_page(200);
+    let own = between(&own, "id=\"token\" value=\"", "\"").to_owned();
+    let found = client.post("/v1/keys/find", &json!({ "token": own })).expect(200).json();
+    assert_eq!((&found["key"]["user_id"], &found["key"]["owner"]), (&json!("u1"), &json!("user")));
+    assert_eq!(found["events"][0]["actor"]["kind"], "portal_session");
+
+    let auditor = enter("auditor");
+    let page = auditor.get("/console/keys").expect_page(200);
+    assert!(page.contains("Secret project") && !page.contains("Create key") && !page.contains("/revoke"));
+    for path in ["/console/keys".to_owned(), format!("/console/keys/{}/revoke", others.id)] {
+        auditor.submit(&path, &[("environment", "preview")]).expect_page(403);
+    }
+    let admin = enter("admin");
+    assert!(admin.get("/console/keys").expect_page(200).contains("Secret project"));
+    assert_eq!(admin.submit(&format!("/console/keys/{}/revoke", others.id), &[]).0.status, 303);
+    assert_eq!(code(&client, &others.token), "REVOKED");
+    assert_eq!(admin.submit("/console/sign-out", &[]).location(303), "/console/sign-in");
+    assert_eq!(admin.get("/console/keys").location(303), "/console/sign-in?to=%2Fconsole%2Fkeys");
+}
