@@ -54,6 +54,7 @@ pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .merge(routes::key_creation::router())
         .merge(routes::keys::router())
         .merge(routes::key_list::router())
+        .merge(routes::projections::router())
         .merge(routes::self_revocation::router())
         .merge(routes::verification::router())
         .merge(routes::forward_auth::router())

@@ -116,7 +116,7 @@ pub async fn write_file(
             Ok((lines, page.records.len(), page.next))
         };
         let done = service.blocking(batch).await;
-        let done = done.and_then(|done| done.map_err(|error: store::Error| Problem::internal(&error)));
+        let done = done.and_then(|done: Result<_, store::Error>| done.map_err(Problem::from));
         let (lines, count, next) = match done {
             Ok(done) => done,
             Err(problem) => {
@@ -189,10 +189,10 @@ pub async fn follow(
 /// Reads a page; waits for the disk elsewhere.
 ///
 /// # Errors
-/// `internal`, `overloaded`.
+/// `internal`, `overloaded`, `projection_not_ready`.
 pub async fn read(service: &Arc<Service>, query: &AuditQuery) -> Result<AuditPage, Problem> {
     let (trail, query) = (service.audit_trail.clone(), query.clone());
-    service.blocking(move || trail.query(&query)).await?.map_err(|error| Problem::internal(&error))
+    service.blocking(move || trail.query(&query)).await?.map_err(Problem::from)
 }
 
 fn server_sent_events(records: &[Record]) -> Bytes {

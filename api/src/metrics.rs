@@ -11,7 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
-use crate::service::Service;
+use crate::service::{ProjectionStatus, Service};
 
 /// Counts what the service does. Counting costs one atomic addition.
 #[derive(Debug, Default)]
@@ -161,6 +161,36 @@ impl Collector for ServiceCollector {
             "1 for a projection that has stopped",
             "projection",
             poisoned,
+        )?;
+        let running = statuses.iter().map(|status| (status.name, u64::from(status.rebuild.is_some())));
+        gauges(
+            encoder,
+            "projection_rebuilding",
+            "1 for a projection that is being made anew",
+            "projection",
+            running,
+        )?;
+        let rebuilt = |status: &ProjectionStatus| status.rebuild.map_or(0, |rebuild| rebuild.position.get());
+        gauges(
+            encoder,
+            "projection_rebuild_position",
+            "Position of the rows that are being made anew",
+            "projection",
+            statuses.iter().map(|status| (status.name, rebuilt(status))),
+        )?;
+        counters(
+            encoder,
+            "projection_rebuilds",
+            "Projections made anew since the start",
+            "projection",
+            statuses.iter().map(|status| (status.name, status.rebuilds.0)),
+        )?;
+        counters(
+            encoder,
+            "projection_rebuild_failures",
+            "Attempts to make a projection anew that failed",
+            "projection",
+            statuses.iter().map(|status| (status.name, status.rebuilds.1)),
         )?;
 
         let keys = service.index.key_counts();

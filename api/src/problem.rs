@@ -7,6 +7,8 @@ use keyledger_engine::ledger;
 use keyledger_engine::log;
 use keyledger_engine::policy::Breach;
 use keyledger_engine::rejection::Rejection;
+use keyledger_projections::key_list::QueryError;
+use keyledger_projections::store;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -114,6 +116,8 @@ codes! {
         "Nobody minted the link, it was followed before, or its time is over. Ask for a new one.";
     EventNotFound "event_not_found" NOT_FOUND "No such event",
         "No event that the caller may see has this position.";
+    ProjectionNotFound "projection_not_found" NOT_FOUND "No such projection",
+        "No projection that is kept in a file has this name. /v1/projections lists them.";
     TileNotFound "tile_not_found" NOT_FOUND "No such tile",
         "The path is not one of C2SP tlog-tiles, or the log is not so long. Read the checkpoint for its size.";
     MethodNotAllowed "method_not_allowed" METHOD_NOT_ALLOWED "The path has no such method",
@@ -139,6 +143,8 @@ codes! {
         "Repeat the call: ids are drawn anew for each.";
     IdempotencyKeyInUse "idempotency_key_in_use" CONFLICT "The first request with this key is still running",
         "Wait for its answer, or repeat this one later.";
+    RebuildRunning "rebuild_running" CONFLICT "The projection is being made anew already",
+        "/v1/projections/{name} says how far it is. Repeat the call when it is done.";
     Contended "contended" CONFLICT "Changed again and again meanwhile", "Nothing was changed. Repeat the call.";
     KeyDeleted "key_deleted" GONE "The key was deleted",
         "Deletion is final. Its history stays at /v1/keys/{id}/events, and its state as of then at ?at=.";
@@ -168,6 +174,9 @@ codes! {
         "Repeat the call with the same Idempotency-Key, or look at the object, to find out.";
     PositionNotReached "position_not_reached" SERVICE_UNAVAILABLE "Not there yet",
         "The service has not reached the position in Keyledger-Min-Position within two seconds. Repeat the call.";
+    ProjectionNotReady "projection_not_ready" SERVICE_UNAVAILABLE "The list is being made from the log",
+        "What the call reads from is made from the log and does not have all of it yet. Repeat the call after the seconds \
+        that Retry-After says; /readyz says how far it is, or why it has stopped. Verification goes on.";
     VerificationUnavailable "verification_unavailable" SERVICE_UNAVAILABLE "Nobody can be verified",
         "The verification index could not take in an event and accepts no credential any more. /readyz says which event; \
         run `replay-tool verify` on the data.";
@@ -328,6 +337,27 @@ impl From<Refusal> for Problem {
     }
 }
 
+impl From<store::Error> for Problem {
+    fn from(error: store::Error) -> Self {
+        match &error {
+            store::Error::NotReady => Self::of(Code::ProjectionNotReady),
+            _ => Self::internal(&error),
+        }
+    }
+}
+
+impl From<QueryError> for Problem {
+    fn from(error: QueryError) -> Self {
+        match error {
+            QueryError::BadCursor => {
+                Self::field("?cursor", "is not a cursor of this list; start again without it")
+            }
+            QueryError::Store(error) => error.into(),
+            error => Self::internal(&error),
+        }
+    }
+}
+
 impl From<log::Error> for Problem {
     fn from(error: log::Error) -> Self {
         Self::internal(&error)
@@ -347,6 +377,7 @@ impl IntoResponse for Problem {
             Code::Overloaded
             | Code::OutcomeUnknown
             | Code::PositionNotReached
+            | Code::ProjectionNotReady
             | Code::VerificationUnavailable
             | Code::Stopping => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -16,7 +16,7 @@ use keyledger_engine::token::{PresentedToken, Token};
 use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_projections::audit_trail::AuditTrail;
 use keyledger_projections::key_list::KeyList;
-use keyledger_projections::runner::{self, ProjectionHandle, RunnerThread, Status};
+use keyledger_projections::runner::{self, ProjectionHandle, RebuildProgress, RunnerThread, Status};
 use keyledger_projections::usage::{self, Address, RunningUsageThread, Usage, UsageObserver};
 use keyledger_projections::verification::{Verdict, VerificationIndex, VerificationObserver};
 use rand::SeedableRng;
@@ -164,6 +164,30 @@ pub struct ProjectionStatus {
     pub live: bool,
     /// Why it has stopped, if it has.
     pub poisoned: Option<String>,
+    /// How far its rows are that are being made anew, if they are.
+    pub rebuild: Option<RebuildProgress>,
+    /// How often it was made anew since the start, and how often that failed.
+    pub rebuilds: (u64, u64),
+}
+
+impl ProjectionStatus {
+    /// How a stored projection is doing.
+    #[must_use]
+    pub fn of(handle: &ProjectionHandle) -> Self {
+        let status = handle.status();
+        let position = match status {
+            Status::CatchingUp { position, .. } => position,
+            _ => handle.position(),
+        };
+        let live = matches!(status, Status::Live);
+        let poisoned = match status {
+            Status::Poisoned { position, reason } => Some(format!("at position {position}: {reason}")),
+            Status::Failed { position, reason } => Some(format!("after position {position}: {reason}")),
+            _ => None,
+        };
+        let (rebuild, rebuilds) = (handle.rebuild_progress(), handle.rebuild_counts());
+        Self { name: handle.name(), position, live, poisoned, rebuild, rebuilds }
+    }
 }
 
 impl Service {
@@ -334,18 +358,17 @@ impl Service {
             position: self.index.position(),
             live: true,
             poisoned: self.index.poisoned(),
+            rebuild: None,
+            rebuilds: (0, 0),
         };
-        let stored = [&self.key_list_handle, &self.audit_trail_handle].map(|handle| {
-            let status = handle.status();
-            let live = matches!(status, Status::Live);
-            let poisoned = match status {
-                Status::Poisoned { position, reason } => Some(format!("at position {position}: {reason}")),
-                Status::Failed { position, reason } => Some(format!("after position {position}: {reason}")),
-                _ => None,
-            };
-            ProjectionStatus { name: handle.name(), position: handle.position(), live, poisoned }
-        });
+        let stored = self.stored_projections().map(ProjectionStatus::of);
         std::iter::once(index).chain(stored).collect()
+    }
+
+    /// The projections that are kept in files.
+    #[must_use]
+    pub fn stored_projections(&self) -> [&ProjectionHandle; 2] {
+        [&self.key_list_handle, &self.audit_trail_handle]
     }
 
     /// Makes sure that there is a root key. At the first start it takes the one given, or makes one, whose token comes

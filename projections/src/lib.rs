@@ -6,14 +6,16 @@
 //! * [`key_list`]: searchable rows of keys.
 //! * [`audit_trail`]: which events concern an organization, an actor, a type.
 //! * [`export`]: events as files that other programs read.
-//! * [`projection`], [`store`], [`replay`] and [`runner`]: what a stored projection is, its file, how it is brought up to
-//!   the log, and what keeps it there.
+//! * [`projection`], [`store`], [`replay`], [`rebuild`] and [`runner`]: what a stored projection is, its file, how it is
+//!   brought up to the log, how it is made anew, and what keeps it there.
 //! * [`usage`]: how often keys are verified. Not a projection: the log does not hold it.
 
 pub mod audit_trail;
 pub mod export;
+mod front;
 pub mod key_list;
 pub mod projection;
+pub mod rebuild;
 pub mod replay;
 pub mod runner;
 pub mod store;

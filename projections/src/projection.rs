@@ -35,6 +35,22 @@ pub trait Projection: Send + 'static {
     /// Changes whenever the same records would give other rows; files of another version are made anew.
     const VERSION: u32;
 
+    /// Whether rows that this version made can be answered from, and be added to, until they are made anew. Say so only of
+    /// versions whose answers are right.
+    #[must_use]
+    fn reads(version: u32) -> bool {
+        version == Self::VERSION
+    }
+
+    /// Another one that starts from nothing. Readers do not see it before it is [shown](Projection::show).
+    #[must_use]
+    fn beside(&self) -> Self
+    where
+        Self: Sized;
+
+    /// Lets readers see its rows, in place of those that they saw. Readings that have begun end with what they began with.
+    fn show(&self);
+
     /// Takes up the work where `rows` stand, and lets readers have them.
     ///
     /// # Errors
@@ -63,7 +79,7 @@ pub trait Projection: Send + 'static {
     /// When the rows cannot be read.
     fn discard(&mut self, rows: &Snapshot) -> Result<(), store::Error>;
 
-    /// Lets go of the rows; readers get [`store::Error::Stopped`] from now on.
+    /// Lets go of the rows; readers get [`store::Error::NotReady`] from now on.
     fn close(&mut self);
 
     /// What people call the row with this key.

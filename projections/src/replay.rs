@@ -2,10 +2,11 @@
 //! replay tool and the tests all use it.
 
 use std::cell::Cell;
-use std::fs::{self, File};
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use keyledger_engine::log::LogReader;
 use keyledger_engine::position::Position;
@@ -27,6 +28,8 @@ pub struct Replay<P: Projection> {
     rows: Snapshot,
     reader: Arc<dyn LogReader>,
     durable: Position,
+    interrupted: Arc<AtomicBool>,
+    retired: bool,
 }
 
 impl<P: Projection> Replay<P> {
@@ -35,25 +38,60 @@ impl<P: Projection> Replay<P> {
     ///
     /// # Errors
     /// When the file cannot be opened or made, or the log cannot be read.
-    pub fn open(directory: &Path, mut projection: P, reader: Arc<dyn LogReader>) -> Result<Self, Error> {
-        make_directory(directory)?;
-        let path = path_of(directory, P::NAME);
-        let store = Store::open(&path, P::VERSION, &*reader)?;
-        let rows = store.snapshot()?;
-        match projection.load(rows.clone()) {
-            Err(Error::Damaged { file, reason }) => {
-                tracing::warn!(file, reason, "rebuilding the projection from the log");
-                projection.close();
-                drop((rows, store));
+    pub fn open(directory: &Path, projection: P, reader: Arc<dyn LogReader>) -> Result<Self, Error> {
+        let is_current = |version| version == P::VERSION;
+        match Self::take_up(directory, projection, Arc::clone(&reader), is_current)? {
+            Ok(replay) => Ok(replay),
+            Err(projection) => {
+                let path = path_of(directory, P::NAME);
                 Store::delete(&path)?;
-                Self::start(Store::open(&path, P::VERSION, &*reader)?, projection, reader)
-            }
-            Err(error) => Err(error),
-            Ok(()) => {
-                let durable = rows.checkpoint().position;
-                Ok(Self { projection, store, rows, reader, durable })
+                Self::start(Store::create(&path, P::VERSION, &*reader)?, projection, reader)
             }
         }
+    }
+
+    /// Takes up the projection's file in `directory` where it stands, if it is there and fits the log, and the projection
+    /// [reads](Projection::reads) its rows; gives the projection back if not.
+    pub(crate) fn resume(
+        directory: &Path,
+        projection: P,
+        reader: Arc<dyn LogReader>,
+    ) -> Result<Result<Self, P>, Error> {
+        Self::take_up(directory, projection, reader, P::reads)
+    }
+
+    fn take_up(
+        directory: &Path,
+        mut projection: P,
+        reader: Arc<dyn LogReader>,
+        reads: impl Fn(u32) -> bool,
+    ) -> Result<Result<Self, P>, Error> {
+        make_directory(directory)?;
+        let path = path_of(directory, P::NAME);
+        if !path.exists() {
+            return Ok(Err(projection));
+        }
+        let reason = match Store::open(&path, reads, &*reader)? {
+            Err(reason) => reason,
+            Ok(store) => {
+                let rows = store.snapshot()?;
+                match projection.load(rows.clone()) {
+                    Ok(()) => return Ok(Ok(Self::of(projection, store, rows, reader))),
+                    Err(Error::Damaged { reason, .. }) => {
+                        projection.close();
+                        reason
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        tracing::warn!(file = %path.display(), reason, "making the projection anew from the log");
+        Ok(Err(projection))
+    }
+
+    /// Starts from nothing, in a file that must not be there yet.
+    pub(crate) fn create(path: &Path, projection: P, reader: Arc<dyn LogReader>) -> Result<Self, Error> {
+        Self::start(Store::create(path, P::VERSION, &*reader)?, projection, reader)
     }
 
     /// Starts from nothing, with rows that live in memory only.
@@ -67,8 +105,32 @@ impl<P: Projection> Replay<P> {
     fn start(store: Store, mut projection: P, reader: Arc<dyn LogReader>) -> Result<Self, Error> {
         let rows = store.snapshot()?;
         projection.load(rows.clone())?;
+        Ok(Self::of(projection, store, rows, reader))
+    }
+
+    fn of(projection: P, store: Store, rows: Snapshot, reader: Arc<dyn LogReader>) -> Self {
         let durable = rows.checkpoint().position;
-        Ok(Self { projection, store, rows, reader, durable })
+        Self { projection, store, rows, reader, durable, interrupted: Arc::default(), retired: false }
+    }
+
+    /// Whether the rows are those that this version of the projection makes.
+    pub(crate) fn is_current(&self) -> bool {
+        self.store.version() == P::VERSION
+    }
+
+    /// Lets readers of the projection see these rows.
+    pub(crate) fn show(&self) {
+        self.projection.show();
+    }
+
+    /// Ends it without taking the rows from readers who have begun with them; others must look elsewhere by now.
+    pub(crate) fn retire(mut self) {
+        self.retired = true;
+    }
+
+    /// Has [`Replay::step`] end with [`Error::Interrupted`] as soon as `interrupted` says so.
+    pub(crate) fn interrupt_by(&mut self, interrupted: Arc<AtomicBool>) {
+        self.interrupted = interrupted;
     }
 
     /// The position of the last record taken in.
@@ -156,6 +218,9 @@ impl<P: Projection> Replay<P> {
     fn apply(&mut self, records_max: usize) -> Result<usize, (usize, Failure)> {
         let taken = Cell::new(0);
         while taken.get() < records_max {
+            if self.interrupted.load(Ordering::Relaxed) {
+                return Err((taken.get(), Failure::Other(Error::Interrupted)));
+            }
             let after = Position::new(self.position().get() + taken.get() as u64);
             let slice_len = SLICE_LEN.min(records_max - taken.get());
             let records =
@@ -188,7 +253,7 @@ impl<P: Projection> Replay<P> {
             return Ok(());
         }
         let position = Position::new(self.position().get() + taken as u64);
-        let checkpoint = Checkpoint::at(&*self.reader, position, P::VERSION)?;
+        let checkpoint = Checkpoint::at(&*self.reader, position, self.store.version())?;
         let projection = &mut self.projection;
         self.store.commit(&checkpoint, durable, |changes| projection.write(changes))?;
         self.rows = self.store.snapshot()?;
@@ -203,47 +268,15 @@ impl<P: Projection> Replay<P> {
 impl<P: Projection> Drop for Replay<P> {
     fn drop(&mut self) {
         // Readers that outlive the replay would keep the file locked.
-        self.projection.close();
+        if !self.retired {
+            self.projection.close();
+        }
     }
 }
 
 enum Failure {
     Poison(String),
     Other(Error),
-}
-
-/// Makes the projection's file in `directory` anew from the whole log and puts it in the place of the present one, which
-/// stays as it is until then. Nothing else may have the file open.
-///
-/// # Errors
-/// As [`Replay::catch_up`]; the present file is untouched then.
-pub fn rebuild<P: Projection>(
-    directory: &Path,
-    projection: P,
-    reader: Arc<dyn LogReader>,
-    progress: impl FnMut(Position),
-) -> Result<Position, Error> {
-    let unavailable = |path: &Path, error: std::io::Error| Error::Unavailable {
-        file: path.display().to_string(),
-        reason: error.to_string(),
-    };
-    let path = path_of(directory, P::NAME);
-    if path.exists() {
-        // Tells whether somebody works with it.
-        if let Err(error @ Error::InUse { .. }) = Snapshot::open(&path) {
-            return Err(error);
-        }
-    }
-    let scratch = directory.join(format!("{}.rebuild", P::NAME));
-    let _ = fs::remove_dir_all(&scratch);
-    let position = {
-        let mut replay = Replay::open(&scratch, projection, reader)?;
-        replay.catch_up(Position::new(u64::MAX), BULK_BATCH_LEN, progress)?
-    };
-    fs::rename(path_of(&scratch, P::NAME), &path).map_err(|error| unavailable(&path, error))?;
-    let _ = fs::remove_dir_all(&scratch);
-    File::open(directory).and_then(|file| file.sync_all()).map_err(|error| unavailable(directory, error))?;
-    Ok(position)
 }
 
 /// A difference between two sets of rows.
@@ -281,7 +314,7 @@ pub fn first_difference<P: Projection>(
     }
 }
 
-fn make_directory(directory: &Path) -> Result<(), Error> {
+pub(crate) fn make_directory(directory: &Path) -> Result<(), Error> {
     fs::create_dir_all(directory).map_err(|error| Error::Unavailable {
         file: directory.display().to_string(),
         reason: error.to_string(),

@@ -1,18 +1,25 @@
 //! Keeps stored projections caught up with the log, each on a thread of its own, so that one that is slow or stops does
 //! not hold up the others.
+//!
+//! Readers see a projection once it has caught up with what was in the log when it was started, and from then on always. It
+//! is made anew on another thread, in a file beside its own ([`rebuild`](crate::rebuild)), while readers go on with the
+//! rows that are there; when it has caught up it takes their place, never at an earlier position than they were. That is
+//! done when somebody asks ([`ProjectionHandle::rebuild`]), when the file at the start is of another version, does not fit
+//! the log or is missing, and when it turns out to be damaged.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use keyledger_engine::log::{self, LogReader};
 use keyledger_engine::position::Position;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{Notify, oneshot, watch};
 
 use crate::projection::Projection;
+use crate::rebuild::{Rebuild, remove_unfinished};
 use crate::replay::{BULK_BATCH_LEN, Replay, panic_text};
 use crate::store::Error;
 
@@ -61,14 +68,54 @@ pub enum Status {
     },
 }
 
+/// How the making of a projection anew is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RebuildProgress {
+    /// How far the new rows have come.
+    pub position: Position,
+    /// How far the log is.
+    pub head: Position,
+}
+
+/// Why a projection was not made anew; the present one goes on.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct RebuildFailed(String);
+
+/// Tells once whether a projection was made anew, and up to where.
+pub type RebuildOutcome = oneshot::Receiver<Result<Position, RebuildFailed>>;
+
+type Asker = oneshot::Sender<Result<Position, RebuildFailed>>;
+
 struct Shared {
     name: &'static str,
     /// What was last seen of the log's head.
     head: watch::Sender<Position>,
-    /// How it ended, once it has; `None` while it runs.
+    /// Why it takes in no more records, if it does not.
     end: Mutex<Option<Status>>,
-    /// Whether it has reached the head at some time.
+    /// Whether it has reached the head at some time. Readers see it from then on.
     live: AtomicBool,
+    /// How far the rows are that readers do not see yet.
+    unseen: AtomicU64,
+    rebuilding: Rebuilding,
+}
+
+/// What is known of rebuilds by those who ask for them.
+#[derive(Default)]
+struct Rebuilding {
+    running: AtomicBool,
+    position: AtomicU64,
+    finished: AtomicU64,
+    failed: AtomicU64,
+    /// Those whose rebuild has not begun.
+    askers: Mutex<Vec<Asker>>,
+    asked: Notify,
+}
+
+impl Rebuilding {
+    fn askers(&self) -> MutexGuard<'_, Vec<Asker>> {
+        self.askers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Tells how a running projection is doing; cheap to clone.
@@ -105,8 +152,61 @@ impl ProjectionHandle {
         }
         let (position, head) = (self.position(), *self.shared.head.borrow());
         let lag = head.get().saturating_sub(position.get());
-        let live = self.shared.live.load(Ordering::Relaxed);
-        if live && lag <= LAG_MAX { Status::Live } else { Status::CatchingUp { position, head } }
+        if !self.shared.live.load(Ordering::Relaxed) {
+            let rebuilt = self.shared.rebuilding.position.load(Ordering::Relaxed);
+            let unseen = self.shared.unseen.load(Ordering::Relaxed).max(rebuilt);
+            return Status::CatchingUp { position: Position::new(unseen), head };
+        }
+        if lag <= LAG_MAX { Status::Live } else { Status::CatchingUp { position, head } }
+    }
+
+    /// Whether readers see the projection; from then on always.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.shared.live.load(Ordering::Relaxed)
+    }
+
+    /// Has the projection made anew, from the log as it can be read from now on. The outcome comes when the new rows are
+    /// what readers see and the old file is gone. While a rebuild is running another one follows it; those who ask
+    /// meanwhile share that one.
+    #[must_use]
+    pub fn rebuild(&self) -> RebuildOutcome {
+        let (asker, outcome) = oneshot::channel();
+        self.shared.rebuilding.askers().push(asker);
+        self.shared.rebuilding.asked.notify_one();
+        outcome
+    }
+
+    /// The same if no rebuild is running or waiting.
+    #[must_use]
+    pub fn rebuild_if_idle(&self) -> Option<RebuildOutcome> {
+        let rebuilding = &self.shared.rebuilding;
+        let mut askers = rebuilding.askers();
+        if !askers.is_empty() || rebuilding.running.load(Ordering::Acquire) {
+            return None;
+        }
+        let (asker, outcome) = oneshot::channel();
+        askers.push(asker);
+        rebuilding.asked.notify_one();
+        Some(outcome)
+    }
+
+    /// How a rebuild is doing, if one is running or waiting.
+    #[must_use]
+    pub fn rebuild_progress(&self) -> Option<RebuildProgress> {
+        let rebuilding = &self.shared.rebuilding;
+        let asked = !rebuilding.askers().is_empty();
+        let running = rebuilding.running.load(Ordering::Acquire);
+        let position = if running { rebuilding.position.load(Ordering::Relaxed) } else { 0 };
+        (asked || running)
+            .then(|| RebuildProgress { position: Position::new(position), head: *self.shared.head.borrow() })
+    }
+
+    /// How many rebuilds have taken the place of older rows since the start, and how many did not.
+    #[must_use]
+    pub fn rebuild_counts(&self) -> (u64, u64) {
+        let Rebuilding { finished, failed, .. } = &self.shared.rebuilding;
+        (finished.load(Ordering::Relaxed), failed.load(Ordering::Relaxed))
     }
 }
 
@@ -139,14 +239,6 @@ pub fn start<P: Projection>(
     reader: Arc<dyn LogReader>,
     head: Option<watch::Receiver<Position>>,
 ) -> Result<(ProjectionHandle, RunnerThread), Error> {
-    let replay = Replay::open(directory, projection, Arc::clone(&reader))?;
-    let (position_sender, position) = watch::channel(replay.position());
-    let shared = Arc::new(Shared {
-        name: P::NAME,
-        head: watch::Sender::new(reader.head()?),
-        end: Mutex::new(None),
-        live: AtomicBool::new(false),
-    });
     let unavailable = |what: &str, error: std::io::Error| Error::Unavailable {
         file: P::NAME.into(),
         reason: format!("no {what} for it: {error}"),
@@ -155,8 +247,20 @@ pub fn start<P: Projection>(
         .enable_time()
         .build()
         .map_err(|error| unavailable("timer", error))?;
+    let replay = open(directory, &projection, &reader)?;
     let (stop_sender, stop) = oneshot::channel();
+    let shared = Arc::new(Shared {
+        name: P::NAME,
+        head: watch::Sender::new(reader.head()?),
+        end: Mutex::new(None),
+        live: AtomicBool::new(false),
+        unseen: AtomicU64::new(0),
+        rebuilding: Rebuilding::default(),
+    });
+    let (position_sender, position) = watch::channel(Position::START);
     let mut runner = Runner {
+        directory: directory.to_path_buf(),
+        projection,
         replay,
         reader,
         news: head,
@@ -164,70 +268,131 @@ pub fn start<P: Projection>(
         shared: Arc::clone(&shared),
         runtime,
         stop,
+        build: None,
         unsaved_since: None,
     };
+    runner.show_if_caught_up()?;
     let thread = thread::Builder::new()
         .name(P::NAME.into())
         .spawn(move || {
-            let end = match catch_unwind(AssertUnwindSafe(|| runner.run())) {
-                Ok(end) => end,
-                Err(panic) => runner.failed(format!("it panicked: {}", panic_text(&*panic))),
-            };
-            match &end {
-                Status::Stopped { .. } => {}
-                end => tracing::error!(projection = P::NAME, ?end, "the projection has stopped"),
+            runner.begin_if_outdated();
+            loop {
+                match catch_unwind(AssertUnwindSafe(|| runner.run())) {
+                    Ok(end) => return runner.stop(end),
+                    Err(panic) => {
+                        let reason = format!("it panicked: {}", panic_text(&*panic));
+                        runner.halt(Status::Failed { position: runner.reached(), reason });
+                    }
+                }
             }
-            *runner.shared.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
-            runner.serve_until_stopped();
         })
         .map_err(|error| unavailable("thread", error))?;
     Ok((ProjectionHandle { shared, position }, RunnerThread { stop: Some(stop_sender), thread }))
 }
 
+/// The rows that are there, if they can be answered from; or new ones, where making them takes no time.
+fn open<P: Projection>(
+    directory: &Path,
+    projection: &P,
+    reader: &Arc<dyn LogReader>,
+) -> Result<Option<Replay<P>>, Error> {
+    remove_unfinished::<P>(directory)?;
+    let mut replay = match Replay::resume(directory, projection.beside(), Arc::clone(reader))? {
+        Ok(replay) => replay,
+        Err(_) if reader.head()?.get() > LAG_MAX => return Ok(None),
+        Err(_) => Replay::open(directory, projection.beside(), Arc::clone(reader))?,
+    };
+    if reader.head()?.get() - replay.position().get() <= LAG_MAX
+        && let Err(error) = replay.catch_up(Position::new(u64::MAX), LIVE_BATCH_LEN, |_| {})
+    {
+        // The thread comes upon the same, and says what it means.
+        tracing::warn!(projection = P::NAME, %error, "not caught up");
+    }
+    Ok(Some(replay))
+}
+
 struct Runner<P: Projection> {
-    replay: Replay<P>,
+    directory: PathBuf,
+    /// Takes in nothing; others are made after it.
+    projection: P,
+    /// None until the first rows are made, where there were none to begin with.
+    replay: Option<Replay<P>>,
     reader: Arc<dyn LogReader>,
     news: Option<watch::Receiver<Position>>,
     position: watch::Sender<Position>,
     shared: Arc<Shared>,
     runtime: tokio::runtime::Runtime,
     stop: oneshot::Receiver<()>,
+    build: Option<Build<P>>,
     unsaved_since: Option<Instant>,
 }
 
+/// A rebuild on a thread of its own.
+struct Build<P: Projection> {
+    outcome: oneshot::Receiver<Result<Rebuild<P>, Error>>,
+    interrupted: Arc<AtomicBool>,
+    thread: thread::JoinHandle<()>,
+    askers: Vec<Asker>,
+}
+
 /// Why the runner woke up.
-enum Wake {
+enum Wake<P: Projection> {
     News,
+    Built(Result<Rebuild<P>, Error>),
     Stop,
     /// The thread's owner is gone.
     Abandoned,
 }
 
 impl<P: Projection> Runner<P> {
-    fn run(&mut self) -> Status {
+    /// Works until it is told to stop; says whether to save what was taken in.
+    fn run(&mut self) -> bool {
         loop {
-            let wait = match self.advance() {
-                Ok(0) => self.idle_wait(),
-                Ok(_) => Duration::ZERO,
-                Err(Error::Log(error @ log::Error::Unavailable(_))) => {
-                    tracing::warn!(projection = P::NAME, %error, "the log does not answer; trying again");
-                    RETRY_INTERVAL
-                }
-                Err(Error::Poisoned { position, reason, .. }) => {
-                    self.position.send_replace(self.replay.position());
-                    return Status::Poisoned { position, reason };
-                }
-                Err(error) => return self.failed(error.to_string()),
-            };
+            self.begin_if_asked();
+            let wait = if self.halted() { SAVE_AFTER } else { self.follow() };
             match self.wait(wait) {
                 Wake::News => {}
-                Wake::Stop => {
-                    return match self.replay.save() {
-                        Ok(()) => Status::Stopped { position: self.replay.position() },
-                        Err(error) => self.failed(error.to_string()),
-                    };
+                Wake::Built(built) => self.finish(built),
+                Wake::Stop => return true,
+                Wake::Abandoned => return false,
+            }
+        }
+    }
+
+    fn reached(&self) -> Position {
+        self.replay.as_ref().map_or(Position::START, Replay::position)
+    }
+
+    fn halted(&self) -> bool {
+        self.shared.end.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Takes in no more records. Readers who saw rows go on seeing them.
+    fn halt(&self, end: Status) {
+        tracing::error!(projection = P::NAME, ?end, "the projection has stopped");
+        *self.shared.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+    }
+
+    /// Takes in what there is, and says how long to wait for more.
+    fn follow(&mut self) -> Duration {
+        match self.advance() {
+            Ok(0) => self.idle_wait(),
+            Ok(_) => Duration::ZERO,
+            Err(Error::Log(error @ log::Error::Unavailable(_))) => {
+                tracing::warn!(projection = P::NAME, %error, "the log does not answer; trying again");
+                RETRY_INTERVAL
+            }
+            Err(Error::Poisoned { position, reason, .. }) => {
+                self.tell_position();
+                self.halt(Status::Poisoned { position, reason });
+                SAVE_AFTER
+            }
+            Err(error) => {
+                self.halt(Status::Failed { position: self.reached(), reason: error.to_string() });
+                if matches!(error, Error::Damaged { .. }) && self.build.is_none() {
+                    self.begin(Vec::new());
                 }
-                Wake::Abandoned => return Status::Stopped { position: self.replay.position() },
+                SAVE_AFTER
             }
         }
     }
@@ -236,25 +401,48 @@ impl<P: Projection> Runner<P> {
     fn advance(&mut self) -> Result<usize, Error> {
         let head = self.reader.head()?;
         self.shared.head.send_if_modified(|seen| std::mem::replace(seen, head) != head);
-        let lag = head.get().saturating_sub(self.replay.position().get());
+        let Some(replay) = &mut self.replay else { return Ok(0) };
+        let lag = head.get().saturating_sub(replay.position().get());
         let batch_len = if lag > LAG_MAX { BULK_BATCH_LEN } else { LIVE_BATCH_LEN };
         let due = self.unsaved_since.is_some_and(|since| since.elapsed() >= SAVE_AFTER)
-            || self.replay.unsaved() + lag.min(batch_len as u64) >= SAVE_AFTER_RECORDS;
-        let taken = if lag > 0 { self.replay.step(batch_len, due)? } else { 0 };
+            || replay.unsaved() + lag.min(batch_len as u64) >= SAVE_AFTER_RECORDS;
+        let taken = if lag > 0 { replay.step(batch_len, due)? } else { 0 };
         if lag == 0 && due {
-            self.replay.save()?;
+            replay.save()?;
         }
-        self.unsaved_since = match self.replay.unsaved() {
+        self.unsaved_since = match replay.unsaved() {
             0 => None,
             _ => self.unsaved_since.or_else(|| Some(Instant::now())),
         };
         if taken > 0 {
-            self.position.send_replace(self.replay.position());
+            self.tell_position();
         }
-        if self.replay.position() >= head {
-            self.shared.live.store(true, Ordering::Relaxed);
-        }
+        self.show_if_caught_up()?;
         Ok(taken)
+    }
+
+    /// Readers see the rows from here on if they have everything that is in the log.
+    fn show_if_caught_up(&self) -> Result<(), Error> {
+        let Some(replay) = &self.replay else { return Ok(()) };
+        if !self.shared.live.load(Ordering::Relaxed) && replay.position() >= self.reader.head()? {
+            self.show(replay);
+        }
+        Ok(())
+    }
+
+    fn show(&self, replay: &Replay<P>) {
+        replay.show();
+        self.shared.live.store(true, Ordering::Relaxed);
+        self.tell_position();
+    }
+
+    /// Tells how far the rows are that readers see.
+    fn tell_position(&self) {
+        if self.shared.live.load(Ordering::Relaxed) {
+            self.position.send_replace(self.reached());
+        } else {
+            self.shared.unseen.store(self.reached().get(), Ordering::Relaxed);
+        }
     }
 
     fn idle_wait(&self) -> Duration {
@@ -266,12 +454,14 @@ impl<P: Projection> Runner<P> {
     }
 
     /// Waits for news, but no longer than `longest`.
-    fn wait(&mut self, longest: Duration) -> Wake {
-        let (stop, news) = (&mut self.stop, &mut self.news);
+    fn wait(&mut self, longest: Duration) -> Wake<P> {
+        let (stop, news, build, shared) = (&mut self.stop, &mut self.news, &mut self.build, &self.shared);
         let wake = self.runtime.block_on(async {
             tokio::select! {
                 biased;
                 told = &mut *stop => if told.is_ok() { Wake::Stop } else { Wake::Abandoned },
+                built = built(build) => Wake::Built(built),
+                () = shared.rebuilding.asked.notified() => Wake::News,
                 () = tokio::time::sleep(longest), if longest.is_zero() => Wake::News,
                 open = changed(news) => {
                     if !open {
@@ -288,18 +478,163 @@ impl<P: Projection> Runner<P> {
         wake
     }
 
-    fn failed(&self, reason: String) -> Status {
-        Status::Failed { position: self.replay.position(), reason }
+    /// Begins a rebuild where the rows at the start were none, or not those of this version.
+    fn begin_if_outdated(&mut self) {
+        if self.replay.as_ref().is_none_or(|replay| !replay.is_current()) {
+            self.begin(Vec::new());
+        }
     }
 
-    /// A projection that has ended by itself goes on answering from what it has, until it is told to stop.
-    fn serve_until_stopped(self) {
-        let Self { replay, runtime, stop, shared, .. } = self;
-        let ended = shared.end.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if !matches!(ended, Some(Status::Stopped { .. })) {
-            let _ = runtime.block_on(stop);
+    fn begin_if_asked(&mut self) {
+        if self.build.is_some() {
+            return;
         }
-        drop(replay);
+        let askers = {
+            let mut waiting = self.shared.rebuilding.askers();
+            if waiting.is_empty() {
+                return;
+            }
+            // Under the lock, so that nobody sees neither of them.
+            self.shared.rebuilding.running.store(true, Ordering::Release);
+            std::mem::take(&mut *waiting)
+        };
+        self.begin(askers);
+    }
+
+    fn begin(&mut self, askers: Vec<Asker>) {
+        self.shared.rebuilding.running.store(true, Ordering::Release);
+        self.shared.rebuilding.position.store(0, Ordering::Relaxed);
+        tracing::info!(projection = P::NAME, "making the projection anew from the log");
+        let (sender, outcome) = oneshot::channel();
+        let interrupted = Arc::new(AtomicBool::new(false));
+        let work = {
+            let (directory, projection) = (self.directory.clone(), self.projection.beside());
+            let (reader, interrupted) = (Arc::clone(&self.reader), Arc::clone(&interrupted));
+            let shared = Arc::clone(&self.shared);
+            move || {
+                let build = || build(&directory, projection, reader, interrupted, &shared);
+                let built = catch_unwind(AssertUnwindSafe(build)).unwrap_or_else(|panic| {
+                    let reason = format!("making it anew panicked: {}", panic_text(&*panic));
+                    Err(Error::Unavailable { file: P::NAME.into(), reason })
+                });
+                let _ = sender.send(built);
+            }
+        };
+        match thread::Builder::new().name(format!("{} anew", P::NAME)).spawn(work) {
+            Ok(thread) => self.build = Some(Build { outcome, interrupted, thread, askers }),
+            Err(error) => self.give_up(askers, format!("no thread to make it anew: {error}")),
+        }
+    }
+
+    /// Lets what was made anew take the place of what is there.
+    fn finish(&mut self, built: Result<Rebuild<P>, Error>) {
+        let Some(Build { thread, askers, .. }) = self.build.take() else { return };
+        let _ = thread.join();
+        let swapped = built.and_then(|mut rebuild| {
+            // Few are left; readers must not go back behind what they saw.
+            rebuild.catch_up(|_| {})?;
+            rebuild.swap_in()
+        });
+        match swapped {
+            Ok(replay) => {
+                let position = replay.position();
+                let before = self.replay.replace(replay);
+                if let Some(replay) = &self.replay {
+                    self.show(replay);
+                }
+                if let Some(before) = before {
+                    before.retire();
+                }
+                *self.shared.end.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                self.unsaved_since = None;
+                tracing::info!(projection = P::NAME, %position, "the projection is made anew");
+                self.shared.rebuilding.finished.fetch_add(1, Ordering::Relaxed);
+                self.shared.rebuilding.running.store(false, Ordering::Release);
+                for asker in askers {
+                    let _ = asker.send(Ok(position));
+                }
+            }
+            Err(error) => {
+                let _ = remove_unfinished::<P>(&self.directory);
+                if self.replay.is_none() {
+                    let reason = error.to_string();
+                    self.halt(match error {
+                        Error::Poisoned { position, reason, .. } => Status::Poisoned { position, reason },
+                        _ => Status::Failed { position: Position::START, reason },
+                    });
+                    self.give_up(askers, "it cannot be made from the log".into());
+                } else {
+                    self.give_up(askers, error.to_string());
+                }
+            }
+        }
+    }
+
+    fn give_up(&self, askers: Vec<Asker>, reason: String) {
+        tracing::error!(projection = P::NAME, reason, "the projection is not made anew");
+        self.shared.rebuilding.failed.fetch_add(1, Ordering::Relaxed);
+        self.shared.rebuilding.running.store(false, Ordering::Release);
+        for asker in askers {
+            let _ = asker.send(Err(RebuildFailed(reason.clone())));
+        }
+    }
+
+    /// Ends the work, saving what was taken in if `save`.
+    fn stop(mut self, save: bool) {
+        if let Some(Build { thread, interrupted, .. }) = self.build.take() {
+            interrupted.store(true, Ordering::Relaxed);
+            let _ = thread.join();
+            let _ = remove_unfinished::<P>(&self.directory);
+        }
+        if self.halted() {
+            return;
+        }
+        let position = self.reached();
+        let saved = match &mut self.replay {
+            Some(replay) if save => replay.save(),
+            _ => Ok(()),
+        };
+        match saved {
+            Err(error) => self.halt(Status::Failed { position, reason: error.to_string() }),
+            Ok(()) => {
+                let end = Some(Status::Stopped { position });
+                *self.shared.end.lock().unwrap_or_else(PoisonError::into_inner) = end;
+            }
+        }
+    }
+}
+
+/// Makes the projection anew, up to a log that may go on growing meanwhile.
+fn build<P: Projection>(
+    directory: &Path,
+    projection: P,
+    reader: Arc<dyn LogReader>,
+    interrupted: Arc<AtomicBool>,
+    shared: &Shared,
+) -> Result<Rebuild<P>, Error> {
+    let interruption = Arc::clone(&interrupted);
+    let mut rebuild = Rebuild::begin(directory, projection, Arc::clone(&reader), interrupted)?;
+    loop {
+        let progress = |at: Position| shared.rebuilding.position.store(at.get(), Ordering::Relaxed);
+        let position = match rebuild.catch_up(progress) {
+            Ok(position) => position,
+            Err(Error::Log(log::Error::Unavailable(_))) if !interruption.load(Ordering::Relaxed) => {
+                thread::sleep(RETRY_INTERVAL);
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        if reader.head()?.get().saturating_sub(position.get()) <= LIVE_BATCH_LEN as u64 {
+            return Ok(rebuild);
+        }
+    }
+}
+
+/// Waits for the end of a rebuild, if one is running.
+async fn built<P: Projection>(build: &mut Option<Build<P>>) -> Result<Rebuild<P>, Error> {
+    match build {
+        Some(build) => (&mut build.outcome).await.unwrap_or(Err(Error::NotReady)),
+        None => std::future::pending().await,
     }
 }
 

@@ -50,9 +50,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// The projection is not running.
-    #[error("the projection has been stopped")]
-    Stopped,
+    /// The projection has no rows to answer from: it is being made from the log, or was stopped.
+    #[error(
+        "the projection is not ready: it is being made from the log, or was stopped; try again in a moment"
+    )]
+    NotReady,
+    /// The work was told to stop before its end.
+    #[error("the projection was told to stop")]
+    Interrupted,
     /// An event that the projection cannot take in.
     #[error("{projection} cannot take in the event at position {position}: {reason}")]
     Poisoned {
@@ -112,11 +117,9 @@ impl Checkpoint {
     }
 
     /// Why rows with this checkpoint cannot be continued from `reader`'s log, if they cannot.
-    fn mismatch(&self, reader: &dyn LogReader, version: u32) -> Result<Option<String>, log::Error> {
+    fn mismatch(&self, reader: &dyn LogReader) -> Result<Option<String>, log::Error> {
         let head = reader.head()?;
-        Ok(if self.version != version {
-            Some(format!("made by version {} of the projection, this is version {version}", self.version))
-        } else if self.log_id != reader.log_id() {
+        Ok(if self.log_id != reader.log_id() {
             Some("made from another log".into())
         } else if self.position > head {
             Some(format!("at position {}, ahead of the log's head {head}", self.position))
@@ -170,8 +173,8 @@ impl Changes {
     }
 }
 
-/// The rows as one commit left them, whatever is committed later. Cheap to clone. It holds on to space in the file, so
-/// keep it for the length of a query only.
+/// The rows as one commit left them, whatever is committed later, and also when another file takes the place of theirs.
+/// Cheap to clone. It holds on to space in the file, and to the file, so keep it for the length of a query only.
 #[derive(Clone)]
 pub struct Snapshot(Arc<SnapshotInner>);
 
@@ -179,8 +182,8 @@ struct SnapshotInner {
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
     checkpoint: Checkpoint,
     file: Arc<str>,
-    /// Kept open where nobody else does: pages that are not in memory cannot be read once it is closed.
-    _database: Option<Database>,
+    /// Kept open: pages that are not in memory cannot be read once it is closed.
+    _database: Arc<Database>,
 }
 
 /// A row: its key and its value.
@@ -193,13 +196,8 @@ impl Snapshot {
     /// When it is not there, in use, or damaged.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = file_name(path);
-        let database = open_database(path).map_err(|error| error.into_error(&file))?;
-        let mut snapshot = snapshot_of(&database, &file)
-            .map_err(|reason| Error::Damaged { file: file.to_string(), reason })?;
-        if let Some(inner) = Arc::get_mut(&mut snapshot.0) {
-            inner._database = Some(database);
-        }
-        Ok(snapshot)
+        let database = Arc::new(open_database(path).map_err(|error| error.into_error(&file))?);
+        snapshot_of(&database, &file).map_err(|reason| Error::Damaged { file: file.to_string(), reason })
     }
 
     /// How far the rows have come.
@@ -260,24 +258,17 @@ impl Snapshot {
 
 /// The file, open for writing.
 pub(crate) struct Store {
-    database: Database,
+    database: Arc<Database>,
     file: Arc<str>,
+    /// Of the projection that made the rows.
+    version: u32,
     changes: Changes,
 }
 
 impl Store {
-    /// Opens the file, or makes it anew if it does not fit the log of `reader` or cannot be trusted.
-    pub(crate) fn open(path: &Path, version: u32, reader: &dyn LogReader) -> Result<Self, Error> {
+    /// Makes a file with no rows. None may be there.
+    pub(crate) fn create(path: &Path, version: u32, reader: &dyn LogReader) -> Result<Self, Error> {
         let file = file_name(path);
-        if path.exists() {
-            match Self::open_existing(path, &file, version, reader)? {
-                Ok(store) => return Ok(store),
-                Err(reason) => {
-                    tracing::warn!(file = %file, reason, "rebuilding the projection from the log");
-                    Self::delete(path)?;
-                }
-            }
-        }
         let create = || Database::builder().set_cache_size(CACHE_LEN).create(path);
         let database = create().map_err(|error| OpenFailure::of(error).into_error(&file))?;
         Self::initialize(database, file, version, reader)
@@ -302,13 +293,14 @@ impl Store {
         }
     }
 
-    /// The outer error is one that making the file anew does not help against; the inner one is why it must be.
-    fn open_existing(
+    /// Opens the file if its rows go on from the log of `reader`, and `reads` their version. The inner error is why not; the outer
+    /// one is one that making the file anew does not help against.
+    pub(crate) fn open(
         path: &Path,
-        file: &Arc<str>,
-        version: u32,
+        reads: impl Fn(u32) -> bool,
         reader: &dyn LogReader,
     ) -> Result<Result<Self, String>, Error> {
+        let file = &file_name(path);
         let mut database = match open_database(path) {
             Ok(database) => database,
             Err(OpenFailure::Damaged(reason)) => return Ok(Err(reason)),
@@ -321,14 +313,26 @@ impl Store {
             Ok(Err(error)) => return Ok(Err(error.to_string())),
             Err(_) => return Ok(Err("its pages cannot be read".into())),
         }
+        let database = Arc::new(database);
         let checkpoint = match snapshot_of(&database, file) {
             Ok(snapshot) => *snapshot.checkpoint(),
             Err(reason) => return Ok(Err(reason)),
         };
-        Ok(match checkpoint.mismatch(reader, version)? {
+        let version = checkpoint.version;
+        if !reads(version) {
+            return Ok(Err(format!(
+                "made by version {version} of the projection, which this one cannot read"
+            )));
+        }
+        Ok(match checkpoint.mismatch(reader)? {
             Some(reason) => Err(reason),
-            None => Ok(Self { database, file: Arc::clone(file), changes: Changes::default() }),
+            None => Ok(Self { database, file: Arc::clone(file), version, changes: Changes::default() }),
         })
+    }
+
+    /// The version of the projection that made the rows.
+    pub(crate) fn version(&self) -> u32 {
+        self.version
     }
 
     fn initialize(
@@ -337,7 +341,7 @@ impl Store {
         version: u32,
         reader: &dyn LogReader,
     ) -> Result<Self, Error> {
-        let mut store = Self { database, file, changes: Changes::default() };
+        let mut store = Self { database: Arc::new(database), file, version, changes: Changes::default() };
         let checkpoint = Checkpoint::at(reader, Position::START, version)?;
         store.commit(&checkpoint, true, |_| Ok(()))?;
         Ok(store)
@@ -426,7 +430,7 @@ fn open_database(path: &Path) -> Result<Database, OpenFailure> {
     }
 }
 
-fn snapshot_of(database: &Database, file: &Arc<str>) -> Result<Snapshot, String> {
+fn snapshot_of(database: &Arc<Database>, file: &Arc<str>) -> Result<Snapshot, String> {
     let read = || -> Result<Option<SnapshotInner>, redb::Error> {
         let transaction = database.begin_read()?;
         let stored = transaction.open_table(CHECKPOINT)?.get(())?;
@@ -436,7 +440,7 @@ fn snapshot_of(database: &Database, file: &Arc<str>) -> Result<Snapshot, String>
             rows,
             checkpoint,
             file: Arc::clone(file),
-            _database: None,
+            _database: Arc::clone(database),
         }))
     };
     match read() {
@@ -462,4 +466,9 @@ fn file_name(path: &Path) -> Arc<str> {
 #[must_use]
 pub fn path_of(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.redb"))
+}
+
+/// The file in which a projection is made anew beside [its own](path_of).
+pub(crate) fn unfinished_path_of(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.rebuild.redb"))
 }

@@ -10,7 +10,7 @@ use keyledger_engine::log::redb::RedbReader;
 use keyledger_projections::audit_trail::AuditTrail;
 use keyledger_projections::key_list::KeyList;
 use keyledger_projections::projection::Projection;
-use keyledger_projections::replay;
+use keyledger_projections::rebuild;
 use keyledger_projections::store::path_of;
 use serde_json::{Value, json};
 
@@ -59,7 +59,7 @@ fn rebuild<P: Projection>(
     let mut progress = Progress::start(format!("rebuild {}", P::NAME), reader.head()?);
     let reader: Arc<dyn LogReader> = reader.clone();
     let projections = directory.projections();
-    let position = replay::rebuild(&projections, projection, reader, |position| progress.reached(position))?;
+    let position = rebuild::rebuild(&projections, projection, reader, |position| progress.reached(position))?;
     let pace = progress.finish(position);
     let file = path_of(&projections, P::NAME);
     lines.push(format!(

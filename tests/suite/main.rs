@@ -33,6 +33,7 @@ mod partners;
 mod permissions;
 mod policies;
 mod portal;
+mod rebuild;
 mod requests;
 mod revocation;
 mod self_revocation;

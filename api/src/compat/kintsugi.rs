@@ -248,8 +248,7 @@ async fn list_partner_keys(
     query.owner = vec![OwnerKind::Partner, OwnerKind::Client];
     query.limit = (number + 1) * size;
     let list = service.key_list.clone();
-    let page = service.blocking(move || list.query(&query)).await?;
-    let page = page.map_err(|error| Problem::internal(&error))?;
+    let page = service.blocking(move || list.query(&query)).await??;
     let shown = KeyPage {
         api_keys: page.keys.iter().skip(number * size).map(ListedKey::of).collect(),
         total_api_keys: page.total,

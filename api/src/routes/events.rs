@@ -13,6 +13,7 @@ use keyledger_engine::position::Position;
 use keyledger_engine::record::StreamId;
 use keyledger_projections::audit_trail::{AuditQuery, event_json};
 use keyledger_projections::export::cloud_event;
+use keyledger_projections::store;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio_stream::wrappers::ReceiverStream;
@@ -294,15 +295,18 @@ async fn answer(
     asked: Asked,
 ) -> Result<Response, Problem> {
     reach_min_position(headers, &service.audit_trail_handle.watch()).await?;
+    if !service.audit_trail_handle.is_ready() {
+        // What has begun to be streamed can no longer say so.
+        return Err(Problem::of(Code::ProjectionNotReady));
+    }
     let Asked { query, limited, format } = asked;
     match format {
         Format::Json => {
             let trail = service.audit_trail.clone();
-            let read = move || Ok((trail.query(&query)?, trail.count(&query, TOTAL_MAX + 1)?));
-            let (page, matching) = service
-                .blocking(read)
-                .await?
-                .map_err(|error: keyledger_projections::store::Error| Problem::internal(&error))?;
+            let read = move || -> Result<_, store::Error> {
+                Ok((trail.query(&query)?, trail.count(&query, TOTAL_MAX + 1)?))
+            };
+            let (page, matching) = service.blocking(read).await??;
             let data: Vec<Value> = page.records.iter().map(event_json).collect();
             let next_cursor = page.next.map(|position| position.to_string());
             let total = matching.min(TOTAL_MAX) as u64;

@@ -77,7 +77,7 @@ struct ListQuery {
     responses(
         (status = 200, body = Page<KeyView>, description = "a page of keys"),
         (status = 422, body = ProblemBody, description = "`invalid_request`, also for a cursor of another list"),
-        (status = 503, body = ProblemBody, description = "`position_not_reached`"),
+        (status = 503, body = ProblemBody, description = "`position_not_reached`, `projection_not_ready`"),
     ))]
 async fn list(
     State(service): State<Arc<Service>>,
@@ -90,19 +90,14 @@ async fn list(
     let now = query.now;
     let list = service.key_list.clone();
     let usage = Arc::clone(&service.usage);
-    let read = move || {
+    let read = move || -> Result<_, QueryError> {
         let page = list.query(&query)?;
         let last_verified = usage.last_verifications(now);
         let view = |key: &Key| KeyView::of(key, now).last_verified(last_verified.of(key.id));
         let data: Vec<KeyView> = page.keys.iter().map(view).collect();
         Ok((page, data))
     };
-    let (page, data) = service.blocking(read).await?.map_err(|error| match error {
-        QueryError::BadCursor => {
-            Problem::field("?cursor", "is not a cursor of this list; start again without it")
-        }
-        error => Problem::internal(&error),
-    })?;
+    let (page, data) = service.blocking(read).await??;
     let shown =
         Page { data, next_cursor: page.next_cursor, total: page.total, total_capped: page.total_capped };
     Reply::at(page.position).json(&shown)

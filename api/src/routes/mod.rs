@@ -14,6 +14,7 @@ pub mod organizations;
 pub mod policies;
 pub mod portal;
 pub mod portal_sessions;
+pub mod projections;
 pub mod reference;
 pub mod root_keys;
 pub mod self_revocation;

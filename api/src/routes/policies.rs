@@ -11,7 +11,7 @@ use keyledger_engine::ledger::{Aggregate, Command, Committed};
 use keyledger_engine::organization::{Organization, OrganizationCommand};
 use keyledger_engine::policy::{Breach, Policy};
 use keyledger_engine::text::Scope;
-use keyledger_projections::key_list::{KeyPage, KeyQuery, KeySort, QueryError};
+use keyledger_projections::key_list::{KeyPage, KeyQuery, KeySort};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
@@ -269,12 +269,7 @@ async fn violations(
     }
     let now = query.now;
     let list = service.key_list.clone();
-    let page = service.blocking(move || list.query(&query)).await?.map_err(|error| match error {
-        QueryError::BadCursor => {
-            Problem::field("?cursor", "is not a cursor of this list; start again without it")
-        }
-        error => Problem::internal(&error),
-    })?;
+    let page = service.blocking(move || list.query(&query)).await??;
     let data = page.keys.iter().map(|key| PolicyViolation {
         key: KeyView::of(key, now),
         violations: breaches(&organization, &page, key).iter().map(FieldError::of_breach).collect(),

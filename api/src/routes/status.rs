@@ -12,6 +12,7 @@ use utoipa_axum::routes;
 
 use crate::metrics;
 use crate::problem::Problem;
+use crate::routes::projections::ProjectionView;
 use crate::service::Service;
 
 /// The calls about the service itself; they need no root key.
@@ -34,22 +35,9 @@ struct Readiness {
     /// The position of the last event.
     position: u64,
     /// The projections.
-    projections: Vec<ProjectionReadiness>,
+    projections: Vec<ProjectionView>,
     /// Why no checkpoint of the log is signed, if none is.
     signing_refused: Option<String>,
-}
-
-/// How a projection is doing.
-#[derive(Serialize, ToSchema)]
-struct ProjectionReadiness {
-    /// Its name.
-    name: &'static str,
-    /// `live`, `catching_up` or `stopped`.
-    status: &'static str,
-    /// The position of the last event that it shows.
-    position: u64,
-    /// Why it has stopped, with the position of the event.
-    reason: Option<String>,
 }
 
 /// Says whether the service has caught up with its log; 503 while it has not.
@@ -61,16 +49,7 @@ struct ProjectionReadiness {
 async fn readyz(State(service): State<Arc<Service>>) -> Response {
     let statuses = service.projection_statuses();
     let ready = statuses.iter().all(|status| status.live && status.poisoned.is_none());
-    let projections = statuses.into_iter().map(|status| ProjectionReadiness {
-        name: status.name,
-        status: match (&status.poisoned, status.live) {
-            (Some(_), _) => "stopped",
-            (None, true) => "live",
-            (None, false) => "catching_up",
-        },
-        position: status.position.get(),
-        reason: status.poisoned,
-    });
+    let projections = statuses.into_iter().map(ProjectionView::of);
     let body = Readiness {
         ready,
         position: service.ledger.head().get(),

@@ -15,6 +15,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use keyledger_engine::log::{LogId, LogReader};
 use keyledger_engine::record::Record;
 
+use crate::front::Front;
 use crate::projection::{self, Projection};
 use crate::store::{self, Changes, Snapshot};
 use postings::OpenBlocks;
@@ -26,7 +27,7 @@ pub use rendering::event_json;
 /// Answers queries; cheap to clone.
 #[derive(Clone)]
 pub struct AuditTrail {
-    rows: Arc<RwLock<Option<Snapshot>>>,
+    front: Front<Option<Snapshot>>,
     reader: Arc<dyn LogReader>,
 }
 
@@ -35,8 +36,9 @@ impl AuditTrail {
     #[must_use]
     pub fn new(reader: Arc<dyn LogReader>) -> (Self, AuditTrailProjection) {
         let rows = Arc::default();
-        let projection = AuditTrailProjection { rows: Arc::clone(&rows), blocks: OpenBlocks::default() };
-        (Self { rows, reader }, projection)
+        let front = Front::new(Arc::clone(&rows));
+        let projection = AuditTrailProjection { front: front.clone(), rows, blocks: OpenBlocks::default() };
+        (Self { front, reader }, projection)
     }
 
     /// Which log the events are of.
@@ -50,8 +52,7 @@ impl AuditTrail {
     /// # Errors
     /// When the projection's rows or the log cannot be read.
     pub fn query(&self, query: &AuditQuery) -> Result<AuditPage, store::Error> {
-        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner).clone();
-        query::run(query, &rows.ok_or(store::Error::Stopped)?, &*self.reader)
+        query::run(query, &self.rows()?, &*self.reader)
     }
 
     /// How many events match a query on all of its pages, counted up to `max`. May read from the disk.
@@ -59,19 +60,24 @@ impl AuditTrail {
     /// # Errors
     /// When the projection's rows or the log cannot be read.
     pub fn count(&self, query: &AuditQuery, max: usize) -> Result<usize, store::Error> {
-        let rows = self.rows.read().unwrap_or_else(PoisonError::into_inner).clone();
-        query::count(query, &rows.ok_or(store::Error::Stopped)?, &*self.reader, max)
+        query::count(query, &self.rows()?, &*self.reader, max)
+    }
+
+    fn rows(&self) -> Result<Snapshot, store::Error> {
+        let rows = self.front.shown().read().unwrap_or_else(PoisonError::into_inner).clone();
+        rows.ok_or(store::Error::NotReady)
     }
 }
 
 /// Fills an [`AuditTrail`].
 pub struct AuditTrailProjection {
+    front: Front<Option<Snapshot>>,
     rows: Arc<RwLock<Option<Snapshot>>>,
     blocks: OpenBlocks,
 }
 
 impl AuditTrailProjection {
-    fn show(&self, rows: Option<Snapshot>) {
+    fn put(&self, rows: Option<Snapshot>) {
         *self.rows.write().unwrap_or_else(PoisonError::into_inner) = rows;
     }
 }
@@ -80,9 +86,17 @@ impl Projection for AuditTrailProjection {
     const NAME: &'static str = "audit-trail";
     const VERSION: u32 = 2;
 
+    fn beside(&self) -> Self {
+        Self { front: self.front.clone(), rows: Arc::default(), blocks: OpenBlocks::default() }
+    }
+
+    fn show(&self) {
+        self.front.show(&self.rows);
+    }
+
     fn load(&mut self, rows: Snapshot) -> Result<(), store::Error> {
         self.blocks = OpenBlocks::load(&rows)?;
-        self.show(Some(rows));
+        self.put(Some(rows));
         Ok(())
     }
 
@@ -97,7 +111,7 @@ impl Projection for AuditTrailProjection {
 
     fn publish(&mut self, rows: Snapshot) {
         self.blocks.committed();
-        self.show(Some(rows));
+        self.put(Some(rows));
     }
 
     fn discard(&mut self, rows: &Snapshot) -> Result<(), store::Error> {
@@ -106,7 +120,7 @@ impl Projection for AuditTrailProjection {
     }
 
     fn close(&mut self) {
-        self.show(None);
+        self.put(None);
     }
 
     fn row_name(key: &[u8]) -> String {

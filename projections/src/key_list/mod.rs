@@ -21,6 +21,7 @@ use keyledger_engine::key::Key;
 use keyledger_engine::position::Version;
 use keyledger_engine::record::{Record, StreamId};
 
+use crate::front::Front;
 use crate::projection::{self, Projection};
 use crate::store::{self, Changes, Snapshot};
 use crate::usage::Usage;
@@ -32,7 +33,7 @@ pub use query::{KeyPage, KeyQuery, KeySort, QueryError, TOTAL_MAX};
 /// Answers queries; cheap to clone.
 #[derive(Clone)]
 pub struct KeyList {
-    shared: Arc<RwLock<Shared>>,
+    front: Front<Shared>,
     usage: Option<Arc<Usage>>,
 }
 
@@ -41,8 +42,8 @@ impl KeyList {
     #[must_use]
     pub fn new() -> (Self, KeyListProjection) {
         let shared = Arc::default();
-        let list = Self { shared: Arc::clone(&shared), usage: None };
-        (list, KeyListProjection { shared, changed: Changed::default(), columns: Columns::default() })
+        let front = Front::new(Arc::clone(&shared));
+        (Self { front: front.clone(), usage: None }, KeyListProjection::with(front, shared))
     }
 
     /// The list with what tells when keys were last verified; without it, none ever was.
@@ -58,8 +59,9 @@ impl KeyList {
     /// When the cursor is not one of this query, or the rows cannot be read.
     pub fn query(&self, query: &KeyQuery) -> Result<KeyPage, QueryError> {
         let (mut chunks, rows) = {
-            let shared = self.shared.read().unwrap_or_else(PoisonError::into_inner);
-            let rows = shared.rows.clone().ok_or(store::Error::Stopped)?;
+            let shown = self.front.shown();
+            let shared = shown.read().unwrap_or_else(PoisonError::into_inner);
+            let rows = shared.rows.clone().ok_or(store::Error::NotReady)?;
             (shared.chunks(query.organization_id.as_ref()), rows)
         };
         let violations = (!query.breaks.is_empty()).then(|| Violations::of(query, &chunks));
@@ -89,8 +91,8 @@ impl KeyList {
     /// # Errors
     /// When the rows cannot be read.
     pub fn get(&self, id: KeyId) -> Result<Option<Key>, store::Error> {
-        let rows = self.shared.read().unwrap_or_else(PoisonError::into_inner).rows.clone();
-        read_key(&rows.ok_or(store::Error::Stopped)?, id)
+        let rows = self.front.shown().read().unwrap_or_else(PoisonError::into_inner).rows.clone();
+        read_key(&rows.ok_or(store::Error::NotReady)?, id)
     }
 }
 
@@ -152,9 +154,16 @@ impl Shared {
 
 /// Fills a [`KeyList`]: a row for each key, by its id.
 pub struct KeyListProjection {
+    front: Front<Shared>,
     shared: Arc<RwLock<Shared>>,
     changed: Changed,
     columns: Columns,
+}
+
+impl KeyListProjection {
+    fn with(front: Front<Shared>, shared: Arc<RwLock<Shared>>) -> Self {
+        Self { front, shared, changed: Changed::default(), columns: Columns::default() }
+    }
 }
 
 /// The keys that changed since the last commit, in the order in which they first did.
@@ -187,6 +196,14 @@ impl Changed {
 impl Projection for KeyListProjection {
     const NAME: &'static str = "key-list";
     const VERSION: u32 = 2;
+
+    fn beside(&self) -> Self {
+        Self::with(self.front.clone(), Arc::default())
+    }
+
+    fn show(&self) {
+        self.front.show(&self.shared);
+    }
 
     fn load(&mut self, rows: Snapshot) -> Result<(), store::Error> {
         let (mut loaded, mut columns) = (Shared::default(), Columns::default());

@@ -5,7 +5,8 @@ use keyledger_engine::position::Position;
 use keyledger_projections::audit_trail::{AuditTrail, AuditTrailProjection};
 use keyledger_projections::key_list::{KeyList, KeyListProjection, KeyQuery};
 use keyledger_projections::projection::Projection;
-use keyledger_projections::replay::{Replay, first_difference, rebuild};
+use keyledger_projections::rebuild::rebuild;
+use keyledger_projections::replay::{Replay, first_difference};
 use keyledger_projections::store::{self, Snapshot, path_of};
 
 use crate::history::History;
@@ -142,6 +143,12 @@ impl Projection for NewerKeyList {
     const NAME: &'static str = KeyListProjection::NAME;
     const VERSION: u32 = KeyListProjection::VERSION + 1;
 
+    fn beside(&self) -> Self {
+        Self(self.0.beside())
+    }
+    fn show(&self) {
+        self.0.show();
+    }
     fn load(&mut self, rows: Snapshot) -> Result<(), store::Error> {
         self.0.load(rows)
     }

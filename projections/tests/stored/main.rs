@@ -8,4 +8,5 @@ mod determinism;
 mod exports;
 mod history;
 mod key_list;
+mod rebuild;
 mod runner;

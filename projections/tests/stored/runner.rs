@@ -7,7 +7,7 @@ use keyledger_engine::id::KeyId;
 use keyledger_engine::position::Position;
 use keyledger_engine::record::{Record, StreamId};
 use keyledger_projections::audit_trail::AuditTrail;
-use keyledger_projections::key_list::{KeyList, KeyQuery};
+use keyledger_projections::key_list::{KeyList, KeyQuery, QueryError};
 use keyledger_projections::projection::{self, Projection};
 use keyledger_projections::runner::{ProjectionHandle, Status, start};
 use keyledger_projections::store::{self, Changes, Snapshot};
@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use crate::history::History;
 
-fn wait(what: &str, mut done: impl FnMut() -> bool) {
+pub(crate) fn wait(what: &str, mut done: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(20);
     while !done() {
         assert!(Instant::now() < deadline, "{what}");
@@ -23,7 +23,7 @@ fn wait(what: &str, mut done: impl FnMut() -> bool) {
     }
 }
 
-fn reaches(handle: &ProjectionHandle, position: Position) {
+pub(crate) fn reaches(handle: &ProjectionHandle, position: Position) {
     wait("the projection catches up", || handle.position() >= position);
 }
 
@@ -60,13 +60,13 @@ fn a_poison_event_stops_its_projection_only() {
     let mut history = History::with_events(21, 100);
     let organization = history.organizations[0].clone();
     let id = KeyId::from_u128(1);
-    let poison = history.append(StreamId::Key(id), Some(organization), Event::KeyReactivated((), ()));
-    history.extend(100);
-    let head = history.reader().head().unwrap();
     let (list, keys) = KeyList::new();
     let (_, events) = AuditTrail::new(history.reader());
     let (keys, keys_thread) = start(directory.path(), keys, history.reader(), None).unwrap();
     let (events, events_thread) = start(directory.path(), events, history.reader(), None).unwrap();
+    let poison = history.append(StreamId::Key(id), Some(organization), Event::KeyReactivated((), ()));
+    history.extend(100);
+    let head = history.reader().head().unwrap();
     reaches(&events, head);
     wait("the key list stops", || matches!(keys.status(), Status::Poisoned { .. }));
     let Status::Poisoned { position, reason } = keys.status() else { unreachable!() };
@@ -76,8 +76,19 @@ fn a_poison_event_stops_its_projection_only() {
     assert_eq!(keys.position().next(), poison.position);
     assert_eq!(list.query(&KeyQuery::new(history.now())).unwrap().position, keys.position());
     assert_eq!(events.status(), Status::Live);
+    // Nor can it be made anew; that is said, and changes nothing.
+    assert!(keys.rebuild().blocking_recv().unwrap().is_err());
+    assert!(matches!(keys.status(), Status::Poisoned { .. }));
+    assert_eq!(list.query(&KeyQuery::new(history.now())).unwrap().position, keys.position());
     keys_thread.stop();
     events_thread.stop();
+    // One that has never had all there was is no answer to anybody.
+    let (list, keys) = KeyList::new();
+    let (keys, keys_thread) = start(directory.path(), keys, history.reader(), None).unwrap();
+    wait("the key list stops", || matches!(keys.status(), Status::Poisoned { .. }));
+    let refused = list.query(&KeyQuery::new(history.now()));
+    assert!(matches!(refused, Err(QueryError::Store(store::Error::NotReady))), "{refused:?}");
+    keys_thread.stop();
 }
 
 /// Counts events, and panics at one.
@@ -87,6 +98,10 @@ impl Projection for Panicking {
     const NAME: &'static str = "panicking";
     const VERSION: u32 = 1;
 
+    fn beside(&self) -> Self {
+        Self(self.0)
+    }
+    fn show(&self) {}
     fn load(&mut self, _rows: Snapshot) -> Result<(), store::Error> {
         Ok(())
     }
@@ -114,7 +129,7 @@ fn a_panic_is_a_poison_event() {
     let (handle, thread) = start(directory.path(), Panicking(77), history.reader(), None).unwrap();
     wait("it stops", || matches!(handle.status(), Status::Poisoned { .. }));
     let Status::Poisoned { position, reason } = handle.status() else { unreachable!() };
-    assert_eq!((position, handle.position()), (Position::new(77), Position::new(76)));
+    assert_eq!((position, handle.position()), (Position::new(77), Position::START));
     assert!(reason.contains("that event again"), "{reason}");
     thread.stop();
 }

@@ -163,8 +163,7 @@ pub(super) async fn list(
     let now = query.now;
     let (list, usage) = (service.key_list.clone(), Arc::clone(&service.usage));
     let read = move || {
-        let KeyPage { keys, next_cursor, .. } =
-            list.query(&query).map_err(|error| Problem::internal(&error))?;
+        let KeyPage { keys, next_cursor, .. } = list.query(&query)?;
         let listed = keys.iter().map(|key| {
             let usage = usage.summary(key.id, now).map_err(|error| Problem::internal(&error))?;
             Ok(ListedKey::of(key, &usage, now))
