@@ -115,10 +115,12 @@ impl StandingCaller {
     /// Whether the credential is good still, and for the same.
     pub fn stands(&mut self, service: &Service) -> bool {
         let epoch = service.index.authentication_epoch();
-        if self.epoch == Some(epoch) && self.principal.is_current(service.now()) {
+        let by_header = has_credential(&self.credential);
+        // A session of the console ends without a record, so whoever comes with a cookie is always looked up.
+        if by_header && self.epoch == Some(epoch) && self.principal.is_current(service.now()) {
             return true;
         }
-        let found = if has_credential(&self.credential) {
+        let found = if by_header {
             authenticate(service, &self.credential)
         } else {
             signed_in(service, &Method::GET, &self.credential)

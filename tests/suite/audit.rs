@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use keyledger_tests::console::Browser;
 use keyledger_tests::fixture::{self, events, key, organization, text};
 use keyledger_tests::http::{Client, Stream};
 use keyledger_tests::server::Server;
@@ -266,6 +267,19 @@ fn a_follower_sees_nothing_after_their_credential_has_ended() {
         assert!(last_position(stream) < end, "{ended_by}");
     }
     while next_event(&mut still_there).unwrap().0 < end {}
+}
+
+#[test]
+fn a_follower_sees_nothing_after_signing_out_of_the_console() {
+    let server = Server::start();
+    let client = server.client();
+    let issued = key(&client, &organization(&client, "paid"), json!({}));
+    let browser = Browser::sign_in(&client, server.root_token());
+    let mut stream = follow(&client.with_session(browser.cookie(), ""), "/v1/events?after=0", None);
+    assert!(next_event(&mut stream).is_some());
+    let _ = browser.submit("/console/sign-out", &[]).location(303);
+    let after = client.patch(&issued.path(""), &json!({ "name": "after" })).expect(200).position();
+    assert!(last_position(&mut stream) < after);
 }
 
 #[test]
