@@ -277,3 +277,176 @@ fn people_from_the_portal_see_what_their_role_allows() {
     assert_eq!(admin.submit("/console/sign-out", &[]).location(303), "/console/sign-in");
     assert_eq!(admin.get("/console/keys").location(303), "/console/sign-in?to=%2Fconsole%2Fkeys");
 }
+
+#[test]
+fn a_keys_page_tells_its_life() {
+    let server = Server::start();
+    let client = server.client();
+    let org = organization(&client, "paid");
+    let made = key(&client, &org, json!({ "name": "prod", "metadata": { "tier": 2 } }));
+    client.patch(&made.path(""), &json!({ "name": "Production" })).expect(200);
+    client
+        .post(&made.path("/revoke"), &json!({ "reason": "key_compromise", "note": "In a public place" }))
+        .expect(200);
+    client.post(&made.path("/reactivate"), &json!({})).expect(200);
+    client.post(&made.path("/rotate"), &json!({ "overlap_seconds": 7200 })).expect(200);
+    assert_eq!(code(&client, &made.token), "VALID");
+    let browser = Browser::sign_in(&client, server.root_token());
+    let path = format!("/console/keys/{}", made.id);
+    let page = browser.get(&path).expect_page(200);
+    for told in [
+        "<del><bdi>prod</bdi></del> → <ins><bdi>Production</bdi></ins>",
+        "revoked it: leaked",
+        "In a public place",
+        "reactivated it",
+        "gave it a new token",
+        "The token before the present one is accepted too; it stops",
+        "(root key)</bdi></strong> created it for production; it ends: never",
+        "from 127.0.0.1",
+        "1 verifications in the last 24 hours: 1 good, 0 refused",
+        "&#34;tier&#34;: 2",
+    ] {
+        assert!(page.contains(told), "{told}\n{page}");
+    }
+    let proof = between(&page, "<a href=\"/v1/events/", "\"").to_owned();
+    let file = browser.get(&format!("/v1/events/{proof}")).0;
+    assert!(file.status == 200 && file.text().starts_with("c2sp.org/tlog-proof"), "{}", file.text());
+
+    let before = browser.get(&format!("{path}?version=1")).expect_page(200);
+    assert!(before.contains("As it was after event 1 of 5") && before.contains("<dd><bdi>prod</bdi></dd>"));
+    let revoked = browser.get(&format!("{path}?version=3")).expect_page(200);
+    assert!(revoked.contains("<dt>Status</dt><dd><span class=\"badge bad\">"), "{revoked}");
+
+    client.delete(&made.path("")).expect(204);
+    let page = browser.get(&path).expect_page(200);
+    assert!(
+        page.contains("Deleted</span></h1>") && page.contains("deleted it") && !page.contains("/revoke"),
+        "{page}"
+    );
+    // Whoever may not read events is told that it is gone, and no more.
+    let (_, reader) = root_key(&client, &["keys:read"], None);
+    let reader = Browser::sign_in(&client, &reader);
+    assert!(reader.get(&path).expect_page(410).contains("The key was deleted"));
+    let kept = key(&client, &org, json!({ "name": "Kept" }));
+    let page = reader.get(&format!("/console/keys/{}", kept.id)).expect_page(200);
+    assert!(page.contains("Kept") && !page.contains("History") && !page.contains("data-dialog"), "{page}");
+}
+
+#[test]
+fn a_token_is_tested_and_not_repeated() {
+    let server = Server::start();
+    let client = server.client();
+    let org = organization(&client, "paid");
+    let made = key(&client, &org, json!({ "name": "Under test" }));
+    let test = |browser: &Browser, fields: &[(&str, &str)]| {
+        let page = browser.submit("/console/test", fields).expect_page(200);
+        assert!(!page.contains(&made.token), "the page must not repeat the token");
+        page
+    };
+    let operator = Browser::sign_in(&client, server.root_token());
+    operator.submit("/console/test", &[]).expect_page(422);
+    let good = test(&operator, &[("token", &made.token)]);
+    assert!(good.contains("Accepted") && good.contains("<code>VALID</code>") && good.contains("Under test"));
+    let elsewhere = test(&operator, &[("token", &made.token), ("environment", "preview")]);
+    assert!(elsewhere.contains("Refused") && elsewhere.contains("<code>WRONG_ENVIRONMENT</code>"));
+    assert!(test(&operator, &[("token", "kl_live_x")]).contains("<code>MALFORMED</code>"));
+    client.delete(&made.path("")).expect(204);
+    let gone = test(&operator, &[("token", &made.token)]);
+    assert!(
+        gone.contains("<code>NOT_FOUND</code>") && gone.contains("Deleted</span>"),
+        "it is found all the same"
+    );
+
+    let (_, link) = portal_link(&client, &org, "auditor", json!({}));
+    let auditor = Browser::with_cookie(&client, &follow(&client, &link).0);
+    assert!(test(&auditor, &[("token", &made.token)]).contains("The key was deleted"));
+    assert!(test(&auditor, &[("token", "kl_live_x")]).contains("No such key"));
+    let (_, link) = portal_link(&client, &org, "member", json!({ "user_id": "u1" }));
+    let member = Browser::with_cookie(&client, &follow(&client, &link).0);
+    assert!(!member.get("/console/keys").expect_page(200).contains("/console/test"));
+}
+
+#[test]
+fn several_keys_are_hit_after_a_look() {
+    let server = Server::start();
+    let client = server.client();
+    let org = organization(&client, "paid");
+    let made: Vec<_> = (0..3).map(|n| key(&client, &org, json!({ "name": format!("Key {n}") }))).collect();
+    client.post(&made[2].path("/revoke"), &json!({})).expect(200);
+    let browser = Browser::sign_in(&client, server.root_token());
+    let to = format!("/console/keys?organization_id={org}");
+    let chosen = |action: &'static str, keys: &'static [usize]| {
+        let mut fields = vec![("action", action.to_owned()), ("to", to.clone())];
+        fields.extend(keys.iter().map(|index| ("key", made[*index].id.clone())));
+        fields
+    };
+    let submit = |path: &str, fields: &[(&str, String)]| {
+        let fields: Vec<_> = fields.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        browser.submit(path, &fields)
+    };
+    let preview = submit("/console/keys/selection", &chosen("revoke", &[0, 1, 2])).expect_page(200);
+    assert!(preview.contains("Revoke 2 keys") && preview.contains("Left as they are"), "{preview}");
+    assert_eq!(code(&client, &made[0].token), "VALID", "a look changes nothing");
+    let answer = submit("/console/keys/selection/apply", &chosen("revoke", &[0, 1]));
+    assert_eq!(answer.location(303), to);
+    for key in &made {
+        assert_eq!(code(&client, &key.token), "REVOKED");
+    }
+    let preview = submit("/console/keys/selection", &chosen("delete", &[0, 1])).expect_page(200);
+    assert!(preview.contains("Type <strong>delete 2</strong>"), "{preview}");
+    let mut fields = chosen("delete", &[0, 1]);
+    fields.push(("confirmation", "yes".into()));
+    submit("/console/keys/selection/apply", &fields).expect_page(422);
+    fields.last_mut().unwrap().1 = "delete 2".into();
+    assert_eq!(submit("/console/keys/selection/apply", &fields).location(303), to);
+    let states = [0, 1, 2].map(|index| code(&client, &made[index].token));
+    assert_eq!(states, ["NOT_FOUND", "NOT_FOUND", "REVOKED"]);
+    assert_eq!(types(&events(&client, &made[0].id)), ["KeyCreated", "KeyRevoked", "KeyDeleted"]);
+}
+
+#[test]
+fn whatever_a_key_is_called_is_only_text() {
+    let server = Server::start();
+    let client = server.client();
+    let org = organization(&client, "paid");
+    let nasty = [
+        "<script>alert(1)</script>".to_owned(),
+        "\"><img src=x onerror=alert(1)>".to_owned(),
+        "'; alert(1); '</title></style>".to_owned(),
+        "\u{202e}gnp.exe\u{2066}\u{200b}".to_owned(),
+        "{{ 7 * 7 }} ${7 * 7} {% include %}".to_owned(),
+        "x".repeat(1_000),
+        "\u{1f511}".repeat(1_000),
+    ];
+    let browser = Browser::sign_in(&client, server.root_token());
+    let check = |page: &str| {
+        for forbidden in ["<script>", "<img src=x", "</style>", "onerror=alert(1)>"] {
+            assert!(!page.contains(forbidden), "{forbidden} in {page}");
+        }
+    };
+    let mut shown = 0;
+    for name in &nasty {
+        let more = json!({ "name": name, "description": name, "user_id": name.chars().take(60).collect::<String>(),
+            "metadata": { name.as_str(): name } });
+        let made = client.post("/v1/keys", &keyledger_tests::fixture::key_body(&org, more)).send();
+        // What the rules refuse cannot be shown; everything else has to be.
+        if made.status == 422 {
+            continue;
+        }
+        shown += 1;
+        let id = text(&made.json()["key"]["id"]);
+        for tail in ["", "/edit", "/revoke", "/rotate", "/delete", "?version=1"] {
+            check(&browser.get(&format!("/console/keys/{id}{tail}")).expect_page(200));
+        }
+        let revoked = browser.submit_and_follow(&format!("/console/keys/{id}/revoke"), &[("note", name)]);
+        assert!(revoked.contains("is revoked."));
+        check(&revoked);
+    }
+    assert!(shown >= 5, "{shown}");
+    check(&browser.get("/console/keys").expect_page(200));
+    for searched in ["%3Cscript%3E", "%22%3E%3Cimg%20src%3Dx", "%E2%80%AE"] {
+        check(&browser.get(&format!("/console/keys?q={searched}&user_id={searched}")).expect_page(200));
+    }
+    check(&browser.get("/console/keys/%3Cscript%3E").expect_page(404));
+    check(&browser.submit("/console/keys", &[("name", &nasty[1]), ("organization_id", &nasty[0])]).0.text());
+}

@@ -30,7 +30,7 @@ use super::visitor::Visitor;
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const EDIT_FIELDS: [&str; 5] = ["name", "description", "scopes", "metadata", "expires_at"];
 /// Why a key is revoked: the word of the call, and what people choose.
-const REASONS: [(&str, &str, &str); 5] = [
+pub const REASONS: [(&str, &str, &str); 5] = [
     ("unspecified", "No reason", ""),
     ("key_compromise", "Leaked", "Its token may be in the wrong hands"),
     ("superseded", "Replaced", "Another key took its place"),

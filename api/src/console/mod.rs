@@ -10,15 +10,19 @@
 //! * [`moment`], [`icon`], [`marked`]: how times, signs and search results look.
 //! * [`sign_in`], and a file for each page.
 
+pub mod actor_name;
 pub mod api_choice;
 pub mod asset;
 pub mod field_errors;
 pub mod frame;
+pub mod history;
 pub mod icon;
 pub mod key;
 pub mod key_change;
 pub mod key_creation;
 pub mod key_list;
+pub mod key_page;
+pub mod key_selection;
 pub mod marked;
 pub mod moment;
 pub mod navigation;
@@ -28,6 +32,8 @@ pub mod submission;
 pub mod theme;
 pub mod toast;
 pub mod token_page;
+pub mod token_test;
+pub mod usage_chart;
 pub mod visitor;
 
 use std::sync::Arc;
@@ -82,11 +88,15 @@ pub fn router(service: Arc<Service>, calls: Router<Arc<Service>>) -> Router {
         .route("/console/sign-out", post(sign_in::sign_out))
         .route("/console/keys", get(key_list::list).post(key_creation::create))
         .route("/console/keys/new", get(key_creation::form))
+        .route("/console/keys/selection", post(key_selection::preview))
+        .route("/console/keys/selection/apply", post(key_selection::apply))
+        .route("/console/keys/{id}", get(key_page::show))
         .route("/console/keys/{id}/edit", get(key_change::edit_form).post(key_change::edit))
         .route("/console/keys/{id}/rotate", get(key_change::rotate_form).post(key_change::rotate))
         .route("/console/keys/{id}/revoke", get(key_change::revoke_form).post(key_change::revoke))
         .route("/console/keys/{id}/reactivate", post(key_change::reactivate))
         .route("/console/keys/{id}/delete", get(key_change::delete_form).post(key_change::delete))
+        .route("/console/test", get(token_test::form).post(token_test::test))
         .route("/console/theme", post(theme::choose))
         .route("/console/{*rest}", get(|| async { Problem::of(Code::NotFound) }))
         .layer(middleware::from_fn_with_state(Arc::clone(&console), around))

@@ -11,6 +11,8 @@ use super::visitor::Visitor;
 pub enum Section {
     /// Keys.
     Keys,
+    /// Test a key.
+    Test,
 }
 
 /// A page's row: its name, its sign, its path, and the calls one of which somebody must be allowed to make to see it.
@@ -22,13 +24,22 @@ struct Entry {
     calls: &'static [(Method, &'static str)],
 }
 
-const ENTRIES: &[Entry] = &[Entry {
-    section: Section::Keys,
-    name: "Keys",
-    icon: Icon::KEY,
-    path: "/console/keys",
-    calls: &[(Method::GET, "/v1/keys")],
-}];
+const ENTRIES: &[Entry] = &[
+    Entry {
+        section: Section::Keys,
+        name: "Keys",
+        icon: Icon::KEY,
+        path: "/console/keys",
+        calls: &[(Method::GET, "/v1/keys")],
+    },
+    Entry {
+        section: Section::Test,
+        name: "Test a key",
+        icon: Icon::TEST,
+        path: "/console/test",
+        calls: &[(Method::POST, "/v1/keys/verify"), (Method::POST, "/v1/keys/find")],
+    },
+];
 
 impl Entry {
     fn is_for(&self, visitor: &Visitor) -> bool {
