@@ -74,6 +74,12 @@ impl DataDirectory {
         self.0.join(keyledger_engine::log::redb::FILE_NAME)
     }
 
+    /// The file of the keys that seal personal text.
+    #[must_use]
+    pub fn vault(&self) -> PathBuf {
+        self.0.join(keyledger_engine::vault::FILE_NAME)
+    }
+
     /// The file of usage.
     #[must_use]
     pub fn usage(&self) -> PathBuf {

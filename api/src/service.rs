@@ -1,6 +1,6 @@
 //! The service put together: the log with its writer, the projections, and what requests share.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keyledger_engine::actor::Actor;
@@ -14,6 +14,7 @@ use keyledger_engine::text::Name;
 use keyledger_engine::time::{Clock, SystemClock, Timestamp};
 use keyledger_engine::token::{PresentedToken, Token};
 use keyledger_engine::transparency::checkpoint::Checkpoint;
+use keyledger_engine::vault::Vault;
 use keyledger_projections::audit_trail::AuditTrail;
 use keyledger_projections::key_list::KeyList;
 use keyledger_projections::runner::{self, ProjectionHandle, RebuildProgress, RunnerThread, Status};
@@ -200,7 +201,13 @@ impl Service {
         let openid_provider = options.openid_provider.clone().map(OpenIdProvider::new).transpose()?;
         let signing_keys = SigningKeys::open(data.signing_keys())?;
         let log_options = RedbOptions { cache_bytes: options.log_cache_bytes };
-        let log = RedbLog::open(&data.log(), log_options, &mut SysRng)?;
+        let is_vault_missing = data.log().exists() && !data.vault().exists();
+        let vault = Arc::new(Vault::open(&data.vault()).map_err(log::Error::from)?);
+        let log = RedbLog::open(&data.log(), log_options, vault, &mut SysRng)?;
+        if is_vault_missing {
+            let file = data.vault();
+            tracing::warn!(file = %file.display(), "it is missing: personal text that was sealed reads as erased");
+        }
         let reader = log.reader();
         let log_signer = Arc::new(LogSigner::open(&data, &options.log_signer, reader.log_id())?);
         let index = Arc::new(restore_index(&data, reader.as_ref())?);
@@ -456,6 +463,7 @@ fn snapshot_of(
     if !path.exists() {
         return Ok(None);
     }
+    let erasure = reader.erasures()?.last().map(|record| record.position);
     let snapshot = match VerificationIndex::load_snapshot(&path) {
         Ok(snapshot) => snapshot,
         Err(error) => {
@@ -464,6 +472,11 @@ fn snapshot_of(
         }
     };
     let position = snapshot.position;
+    if erasure.is_some_and(|erasure| position < erasure) {
+        // It may hold what was erased.
+        remove_snapshot(&path)?;
+        return Ok(None);
+    }
     let same_log = snapshot.log_id == reader.log_id()
         && position <= reader.head()?
         && entry_hash(reader, position)? == Some(snapshot.entry_hash);
@@ -472,6 +485,19 @@ fn snapshot_of(
         return Ok(None);
     }
     Ok(Some(snapshot.index))
+}
+
+/// Removes the verification index's snapshot, if there is one.
+fn remove_snapshot(path: &Path) -> Result<(), keyledger_projections::store::Error> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(keyledger_projections::store::Error::Unavailable {
+                file: path.display().to_string(),
+                reason: format!("it may hold personal text that was erased, and cannot be removed: {error}"),
+            })
+        }
+        _ => Ok(()),
+    }
 }
 
 fn entry_hash(reader: &dyn LogReader, position: Position) -> Result<Option<merkle::Hash>, log::Error> {

@@ -5,11 +5,12 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keyledger_engine::actor::{Actor, ActorKind};
 use keyledger_engine::event::Event;
-use keyledger_engine::id::{EventId, KeyId};
+use keyledger_engine::id::{EventId, KeyId, OrganizationId};
 use keyledger_engine::key::{Environment, KeyCreated, KeyCreatedPersonal, Owner};
 use keyledger_engine::log::redb::{FILE_NAME, RedbLog, RedbOptions, RedbReader};
 use keyledger_engine::log::{Append, CommandId, CommandKey, EventLog, LogReader, StreamHead};
@@ -18,6 +19,7 @@ use keyledger_engine::record::StreamId;
 use keyledger_engine::text::{Name, Scope, UserId};
 use keyledger_engine::time::Timestamp;
 use keyledger_engine::token::{Digest, TokenHint};
+use keyledger_engine::vault::{self, Subject, Vault};
 use rand::rngs::{StdRng, SysRng};
 use rand::{RngExt, SeedableRng};
 
@@ -39,11 +41,13 @@ fn key_created(number: u64, rng: &mut StdRng) -> Append {
         description: None,
         metadata: None,
     };
+    let organization_id: OrganizationId = "org_01J9ZZZZZZZZZZZZZZZZZZZZZZ".parse().unwrap();
     Append {
+        subject: Subject::of(Some(&organization_id), personal.user_id.as_ref()),
         stream: StreamId::Key(KeyId::from_u128(ulid(rng))),
         expected: StreamHead::ABSENT,
         time: Timestamp::from_millis(millis),
-        organization_id: Some("org_01J9ZZZZZZZZZZZZZZZZZZZZZZ".parse().unwrap()),
+        organization_id: Some(organization_id),
         actor: Actor {
             kind: ActorKind::RootKey,
             id: "rk_01K40000000000000000000004".into(),
@@ -98,9 +102,10 @@ fn main() {
     }
     println!("write of 4 KiB and fdatasync: {:?} each", start.elapsed() / 200);
 
+    let vault = Arc::new(Vault::open(&directory.path().join(vault::FILE_NAME)).unwrap());
     for group in [1, 8, 64, 512] {
         let path = directory.path().join(format!("{group}-{FILE_NAME}"));
-        let mut log = RedbLog::open(&path, RedbOptions::default(), &mut SysRng).unwrap();
+        let mut log = RedbLog::open(&path, RedbOptions::default(), Arc::clone(&vault), &mut SysRng).unwrap();
         let count = (events / 512 * group).clamp(1_000, events);
         let (mut appending, mut computing) = (Duration::ZERO, Duration::ZERO);
         for first in (0..count).step_by(usize::try_from(group).unwrap()) {
@@ -118,7 +123,8 @@ fn main() {
         drop(log);
         let len = std::fs::metadata(&path).unwrap().len();
         let entries: usize = {
-            let reader = RedbReader::open_read_only(&path, RedbOptions::default()).unwrap();
+            let reader =
+                RedbReader::open_read_only(&path, RedbOptions::default(), Arc::clone(&vault)).unwrap();
             reader.read_entries(Position::START, 10_000).unwrap().iter().map(Vec::len).sum()
         };
         println!(
@@ -128,7 +134,7 @@ fn main() {
         );
 
         let start = Instant::now();
-        let reader = RedbReader::open_read_only(&path, RedbOptions::default()).unwrap();
+        let reader = RedbReader::open_read_only(&path, RedbOptions::default(), Arc::clone(&vault)).unwrap();
         println!("open: {:?}", start.elapsed());
         let watch = Stopwatch::start();
         let mut after = Position::START;

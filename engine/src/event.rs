@@ -10,6 +10,7 @@ use crate::api::{ApiRegistered, ApiRenamed, ApiScopesChanged};
 use crate::application::{
     ApplicationCreated, ApplicationPermissionsChanged, ApplicationPersonal, ApplicationSecretRotated,
 };
+use crate::erasure::PersonalDataErased;
 use crate::key::{
     KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
     KeyMetadataChangedPersonal, KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal, KeyRotated,
@@ -179,6 +180,8 @@ events! {
     PortalSessionStarted, schema 1, facts PortalSessionStarted, personal ();
     /// A portal session was ended before its time.
     PortalSessionEnded, schema 1, facts PortalSessionEnded, personal ();
+    /// The keys that personal text is sealed with were destroyed, and the text with them.
+    PersonalDataErased, schema 1, facts PersonalDataErased, personal ();
 }
 
 /// Takes the two parts of an event, one after the other.
@@ -188,10 +191,10 @@ pub(crate) trait EventParts {
     fn personal<T: serde::Serialize>(&mut self, personal: &T) -> Result<(), Self::Error>;
 }
 
-/// Yields the personal part of an event.
+/// Yields the personal part of an event; one that was erased is empty.
 pub(crate) trait PersonalPart {
     type Error;
-    fn read<T: DeserializeOwned>(self) -> Result<T, Self::Error>;
+    fn read<T: DeserializeOwned + Default>(self) -> Result<T, Self::Error>;
 }
 
 impl EventType {

@@ -129,6 +129,9 @@ ulid_id!(
     /// A portal session, from the link that was minted for it on.
     PortalSessionId, "ps_");
 ulid_id!(
+    /// An erasure of personal text.
+    ErasureId, "era_");
+ulid_id!(
     /// An event in the log.
     EventId, "evt_");
 

@@ -6,6 +6,7 @@
 //! * [`role`]: what people may do.
 //! * [`token`]: the secret string, its checksum and its digest.
 //! * [`record`]: an event with its place and actor, and its bytes (docs/format.md).
+//! * [`vault`]: the keys that seal what is personal of a record; [`erasure`]: destroying them.
 //! * [`log`]: the contract of an event log, its implementations in memory and on redb, and the Merkle tree.
 //! * [`transparency`]: tiles, signed checkpoints and proofs, by which others can check the log.
 //! * [`backup`]: a log in one file that proves itself, written and read from front to back.
@@ -17,6 +18,7 @@ pub mod api;
 pub mod application;
 pub mod backup;
 mod coded;
+pub mod erasure;
 pub mod event;
 pub mod id;
 pub mod key;
@@ -35,4 +37,5 @@ pub mod text;
 pub mod time;
 pub mod token;
 pub mod transparency;
+pub mod vault;
 mod wire;

@@ -93,6 +93,9 @@ pub enum Rejection {
     /// The application was deleted.
     #[error("the application was deleted")]
     ApplicationDeleted,
+    /// An erasure with this id exists; ids are drawn at random, so this is a repeated command.
+    #[error("an erasure with this id exists already")]
+    ErasureExists,
     /// No portal session has this id.
     #[error("no portal session has this id")]
     PortalSessionUnknown,

@@ -24,7 +24,7 @@ use keyledger_engine::key::{Environment, KeyCreated, KeyCreatedPersonal, Owner};
 use keyledger_engine::log::LogId;
 use keyledger_engine::organization::{OrganizationCreated, OrganizationKind, OrganizationPersonal};
 use keyledger_engine::position::{Position, Version};
-use keyledger_engine::record::{Record, StreamId};
+use keyledger_engine::record::{Personal, Record, StreamId};
 use keyledger_engine::text::{Audience, Name, Scope};
 use keyledger_engine::time::Timestamp;
 use keyledger_engine::token::{PresentedToken, Token, TokenPrefix};
@@ -72,6 +72,7 @@ fn build(tokens: &[Token], rng: &mut StdRng) -> VerificationIndex {
             request_id: None,
             causation: None,
             event,
+            personal: Personal::Readable,
         }
     };
     let api_id = ApiId::from_u128(1);

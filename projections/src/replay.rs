@@ -12,7 +12,7 @@ use keyledger_engine::log::LogReader;
 use keyledger_engine::position::Position;
 
 use crate::projection::{self, Projection};
-use crate::store::{Checkpoint, Error, Snapshot, Store, path_of};
+use crate::store::{Error, Snapshot, Store, path_of};
 
 /// Records are read in slices of at most this many, so that a large batch does not hold all its records at once.
 const SLICE_LEN: usize = 2_048;
@@ -253,7 +253,7 @@ impl<P: Projection> Replay<P> {
             return Ok(());
         }
         let position = Position::new(self.position().get() + taken as u64);
-        let checkpoint = Checkpoint::at(&*self.reader, position, self.store.version())?;
+        let checkpoint = self.store.checkpoint_at(&*self.reader, position)?;
         let projection = &mut self.projection;
         self.store.commit(&checkpoint, durable, |changes| projection.write(changes))?;
         self.rows = self.store.snapshot()?;

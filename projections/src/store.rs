@@ -85,14 +85,21 @@ pub struct Checkpoint {
     pub leaf: Hash,
     /// The version of the projection that made the rows.
     pub version: u32,
+    /// The newest erasure of personal text in the log when the rows were begun: of a later one they know too much.
+    pub erasure: Position,
 }
 
 impl Checkpoint {
-    const LEN: usize = 16 + 8 + 32 + 4;
+    const LEN: usize = 16 + 8 + 32 + 4 + 8;
 
     /// The checkpoint of rows that were made from `reader`'s log up to `position`.
-    pub(crate) fn at(reader: &dyn LogReader, position: Position, version: u32) -> Result<Self, log::Error> {
-        Ok(Self { log_id: reader.log_id(), position, leaf: leaf_at(reader, position)?, version })
+    fn at(
+        reader: &dyn LogReader,
+        position: Position,
+        version: u32,
+        erasure: Position,
+    ) -> Result<Self, log::Error> {
+        Ok(Self { log_id: reader.log_id(), position, leaf: leaf_at(reader, position)?, version, erasure })
     }
 
     fn to_bytes(self) -> Vec<u8> {
@@ -101,6 +108,7 @@ impl Checkpoint {
         bytes.extend(self.position.get().to_be_bytes());
         bytes.extend(self.leaf);
         bytes.extend(self.version.to_be_bytes());
+        bytes.extend(self.erasure.get().to_be_bytes());
         bytes
     }
 
@@ -108,11 +116,13 @@ impl Checkpoint {
         let (log_id, rest) = bytes.split_first_chunk::<16>()?;
         let (position, rest) = rest.split_first_chunk::<8>()?;
         let (leaf, rest) = rest.split_first_chunk::<32>()?;
+        let (version, rest) = rest.split_first_chunk::<4>()?;
         Some(Self {
             log_id: LogId(*log_id),
             position: Position::new(u64::from_be_bytes(*position)),
             leaf: *leaf,
-            version: u32::from_be_bytes(rest.try_into().ok()?),
+            version: u32::from_be_bytes(*version),
+            erasure: Position::new(u64::from_be_bytes(rest.try_into().ok()?)),
         })
     }
 
@@ -123,12 +133,19 @@ impl Checkpoint {
             Some("made from another log".into())
         } else if self.position > head {
             Some(format!("at position {}, ahead of the log's head {head}", self.position))
+        } else if self.erasure != newest_erasure(reader)? {
+            Some("begun before personal text was erased that it may hold".into())
         } else if self.leaf != leaf_at(reader, self.position)? {
             Some(format!("the log has another entry at position {} than it was made from", self.position))
         } else {
             None
         })
     }
+}
+
+/// The position of the newest erasure in the log; the start if there is none.
+fn newest_erasure(reader: &dyn LogReader) -> Result<Position, log::Error> {
+    Ok(reader.erasures()?.last().map_or(Position::START, |record| record.position))
 }
 
 fn leaf_at(reader: &dyn LogReader, position: Position) -> Result<Hash, log::Error> {
@@ -262,6 +279,8 @@ pub(crate) struct Store {
     file: Arc<str>,
     /// Of the projection that made the rows.
     version: u32,
+    /// See [`Checkpoint::erasure`].
+    erasure: Position,
     changes: Changes,
 }
 
@@ -318,7 +337,7 @@ impl Store {
             Ok(snapshot) => *snapshot.checkpoint(),
             Err(reason) => return Ok(Err(reason)),
         };
-        let version = checkpoint.version;
+        let (version, erasure) = (checkpoint.version, checkpoint.erasure);
         if !reads(version) {
             return Ok(Err(format!(
                 "made by version {version} of the projection, which this one cannot read"
@@ -326,8 +345,19 @@ impl Store {
         }
         Ok(match checkpoint.mismatch(reader)? {
             Some(reason) => Err(reason),
-            None => Ok(Self { database, file: Arc::clone(file), version, changes: Changes::default() }),
+            None => {
+                Ok(Self { database, file: Arc::clone(file), version, erasure, changes: Changes::default() })
+            }
         })
+    }
+
+    /// The checkpoint of these rows when the log of `reader` was taken in up to `position`.
+    pub(crate) fn checkpoint_at(
+        &self,
+        reader: &dyn LogReader,
+        position: Position,
+    ) -> Result<Checkpoint, log::Error> {
+        Checkpoint::at(reader, position, self.version, self.erasure)
     }
 
     /// The version of the projection that made the rows.
@@ -341,8 +371,9 @@ impl Store {
         version: u32,
         reader: &dyn LogReader,
     ) -> Result<Self, Error> {
-        let mut store = Self { database: Arc::new(database), file, version, changes: Changes::default() };
-        let checkpoint = Checkpoint::at(reader, Position::START, version)?;
+        let (database, erasure) = (Arc::new(database), newest_erasure(reader)?);
+        let mut store = Self { database, file, version, erasure, changes: Changes::default() };
+        let checkpoint = store.checkpoint_at(reader, Position::START)?;
         store.commit(&checkpoint, true, |_| Ok(()))?;
         Ok(store)
     }

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::error::Error;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use keyledger_engine::actor::{Actor, ActorKind};
 use keyledger_engine::event::Event;
@@ -21,6 +22,7 @@ use keyledger_engine::record::StreamId;
 use keyledger_engine::text::{Description, Name};
 use keyledger_engine::time::Timestamp;
 use keyledger_engine::token::{Digest, TokenHint};
+use keyledger_engine::vault::{self, Subject, Vault};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -67,6 +69,7 @@ impl Generator {
             stream,
             expected,
             time,
+            subject: Subject::Organization(organization_id.clone()),
             organization_id: Some(organization_id),
             actor,
             request_id: Some(format!("req_{:026}", self.number).into()),
@@ -163,7 +166,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let events: u64 = arguments.next().ok_or(usage)?.parse()?;
     std::fs::create_dir_all(&directory)?;
     let mut rng = StdRng::seed_from_u64(1);
-    let mut log = RedbLog::open(&directory.join(FILE_NAME), RedbOptions::default(), &mut rng)?;
+    let vault = Arc::new(Vault::open(&directory.join(vault::FILE_NAME))?);
+    let mut log = RedbLog::open(&directory.join(FILE_NAME), RedbOptions::default(), vault, &mut rng)?;
     let mut generator = Generator { rng, number: 0, keys: VecDeque::new() };
     while generator.number < events {
         let left = usize::try_from(events - generator.number)?.min(GROUP_LEN);

@@ -6,8 +6,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keyledger_engine::backup::KeptFile;
+use keyledger_engine::log;
 use keyledger_engine::log::redb::{FILE_NAME, RedbOptions, RedbReader};
 use keyledger_engine::transparency::{self, checkpoint_file};
+use keyledger_engine::vault::{self, Vault};
 
 use crate::report::Failure;
 
@@ -37,6 +39,11 @@ impl DataDirectory {
         self.0.join(FILE_NAME)
     }
 
+    /// The file of the keys that seal personal text.
+    pub(crate) fn vault(&self) -> PathBuf {
+        self.0.join(vault::FILE_NAME)
+    }
+
     /// The directory of the projections' files.
     pub(crate) fn projections(&self) -> PathBuf {
         self.0.join("projections")
@@ -62,7 +69,7 @@ impl DataDirectory {
         self.0.join(file.name())
     }
 
-    /// Opens the log for reading. Nobody can write to it, and the service cannot start, before it is dropped.
+    /// Opens the log for reading, with the vault if it is there; without it personal text reads as erased. Nobody can write to it, and the service cannot start, before it is dropped.
     pub(crate) fn open_log(&self) -> Result<Arc<RedbReader>, Failure> {
         let path = self.log();
         let shown = path.display();
@@ -80,6 +87,7 @@ impl DataDirectory {
             )));
         }
         drop(file);
-        Ok(Arc::new(RedbReader::open_read_only(&path, RedbOptions::default())?))
+        let vault = Vault::open_read_only(&self.vault()).map_err(log::Error::from)?;
+        Ok(Arc::new(RedbReader::open_read_only(&path, RedbOptions::default(), Arc::new(vault))?))
     }
 }

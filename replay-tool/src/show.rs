@@ -4,12 +4,12 @@ use std::fmt::Write as _;
 
 use keyledger_engine::event::Event;
 use keyledger_engine::id::{ClientLinkId, KeyId, OrganizationId};
-use keyledger_engine::key::Key;
+use keyledger_engine::key::{Key, OwnerKind};
 use keyledger_engine::ledger::Aggregate;
 use keyledger_engine::log::LogReader;
 use keyledger_engine::log::redb::RedbReader;
 use keyledger_engine::position::Position;
-use keyledger_engine::record::{Record, StreamId};
+use keyledger_engine::record::{Personal, Record, StreamId};
 use keyledger_engine::text::Scope;
 use keyledger_engine::time::{Clock, SystemClock, Timestamp};
 use keyledger_projections::audit_trail::{At, event_json, key_at};
@@ -184,7 +184,10 @@ fn deleted_at(reader: &RedbReader, id: &OrganizationId, at: At) -> Result<Option
 fn text(shown: &Shown<'_>, records: &[Record]) -> String {
     let key = &shown.key;
     let none = || "-".to_owned();
-    let quoted = |text: Option<&str>| text.map_or_else(none, timeline::quoted);
+    // Of a text that was erased nobody knows any more whether there was one.
+    let is_erased = records.iter().any(|record| record.personal == Personal::Erased);
+    let no_text = || if is_erased { timeline::ERASED.to_owned() } else { none() };
+    let quoted = |text: Option<&str>| text.map_or_else(no_text, timeline::quoted);
     let time = |time: Option<Timestamp>| time.map_or_else(none, |time| time.to_string());
     let scopes = if key.scopes.is_empty() { none() } else { key.scopes.join(" ") };
     let status = match shown.organization_deleted_at {
@@ -200,13 +203,13 @@ fn text(shown: &Shown<'_>, records: &[Record]) -> String {
         ("organization_id", key.organization_id.to_owned()),
         ("owner", key.owner.to_owned()),
         ("client", key.client_organization_id.map_or_else(none, str::to_owned)),
-        ("user_id", quoted(key.user_id)),
+        ("user_id", if key.owner == OwnerKind::User.as_str() { quoted(key.user_id) } else { none() }),
         ("name", quoted(key.name)),
         ("description", quoted(key.description)),
         ("environment", key.environment.to_owned()),
         ("api_id", key.api_id.clone().unwrap_or_else(none)),
         ("scopes", scopes),
-        ("metadata", key.metadata.as_ref().map_or_else(none, |json| timeline::plain(json.get()))),
+        ("metadata", key.metadata.as_ref().map_or_else(no_text, |json| timeline::plain(json.get()))),
         ("token", format!("{}...{}", key.start, key.last_four)),
         ("created_at", key.created_at.to_string()),
         ("created_by", timeline::plain(key.created_by)),

@@ -3,7 +3,7 @@
 use keyledger_engine::actor::{Actor, ActorKind};
 use keyledger_engine::event::Event;
 use keyledger_engine::key::{KeyCreated, KeyCreatedPersonal, KeyRotated, OwnerKind};
-use keyledger_engine::record::Record;
+use keyledger_engine::record::{Personal, Record};
 use keyledger_engine::text::{Metadata, Scope};
 use keyledger_engine::time::Timestamp;
 
@@ -19,8 +19,19 @@ pub(crate) fn sentence(record: &Record) -> String {
     format!("{time}  position {position}, version {}: {what}, by {who}{because}", record.version)
 }
 
+/// Stands for a text whose key was destroyed.
+pub(crate) const ERASED: &str = "[erased]";
+
 fn happened(record: &Record) -> String {
+    let is_erased = record.personal == Personal::Erased;
     match &record.event {
+        Event::KeyCreated(facts, personal) if is_erased => {
+            format!("{}, what was said of it {ERASED}", created(facts, personal))
+        }
+        Event::KeyRenamed(..) if is_erased => format!("name set to {ERASED}"),
+        Event::KeyDescriptionChanged(..) if is_erased => format!("description set to {ERASED}"),
+        Event::KeyMetadataChanged(..) if is_erased => format!("metadata set to {ERASED}"),
+        Event::KeyRevoked(facts, _) if is_erased => format!("revoked ({}): {ERASED}", facts.reason),
         Event::KeyCreated(facts, personal) => created(facts, personal),
         Event::KeyRenamed((), personal) => changed("name", personal.name.as_ref().map(|it| it.as_str())),
         Event::KeyDescriptionChanged((), personal) => {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::sync::Arc;
 
 use keyledger_engine::actor::Actor;
 use keyledger_engine::event::Event;
@@ -14,6 +15,7 @@ use keyledger_engine::portfolio::ClientLinked;
 use keyledger_engine::record::StreamId;
 use keyledger_engine::time::{Clock, SystemClock, Timestamp};
 use keyledger_engine::token::{Token, TokenPrefix};
+use keyledger_engine::vault::{self, Subject, Vault};
 use rand::rngs::StdRng;
 
 /// Appends that share a commit.
@@ -46,7 +48,8 @@ impl LargeLog {
     #[must_use]
     pub fn begin(data: &Path, mut rng: StdRng) -> Self {
         fs::create_dir_all(data).unwrap();
-        let log = RedbLog::open(&data.join(FILE_NAME), RedbOptions::default(), &mut rng).unwrap();
+        let vault = Arc::new(Vault::open(&data.join(vault::FILE_NAME)).unwrap());
+        let log = RedbLog::open(&data.join(FILE_NAME), RedbOptions::default(), vault, &mut rng).unwrap();
         Self { log, rng, now: SystemClock.now(), waiting: Vec::new() }
     }
 
@@ -104,6 +107,7 @@ impl LargeLog {
             stream,
             expected: StreamHead::ABSENT,
             time: self.now,
+            subject: Subject::Organization(organization_id.clone()),
             organization_id: Some(organization_id),
             actor: Actor::system(),
             request_id: None,

@@ -15,6 +15,7 @@ use rand::RngExt;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+const VAULT: &str = "vault.redb";
 const LOG: &str = "events.redb";
 
 fn root_token() -> String {
@@ -162,7 +163,28 @@ fn a_log_that_cannot_be_written_to() {
     fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).unwrap();
     fs::set_permissions(data.join("projections"), fs::Permissions::from_mode(0o777)).unwrap();
     fs::set_permissions(data.join(LOG), fs::Permissions::from_mode(0o444)).unwrap();
+    fs::set_permissions(data.join(VAULT), fs::Permissions::from_mode(0o666)).unwrap();
     unprivileged_refusal(stopped.directory.path(), &data).check(LOG);
+}
+
+#[test]
+fn a_vault_that_cannot_be_written_to() {
+    let (stopped, _) = Stopped::new();
+    let data = stopped.data();
+    fs::set_permissions(stopped.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).unwrap();
+    fs::set_permissions(data.join("projections"), fs::Permissions::from_mode(0o777)).unwrap();
+    unprivileged_refusal(stopped.directory.path(), &data).check(VAULT);
+}
+
+#[test]
+fn a_file_that_is_no_vault() {
+    let (stopped, _) = Stopped::new();
+    for bytes in [b"".as_slice(), b"hello", &[0; 8_192], &[0xFF; 100_000]] {
+        fs::write(stopped.data().join(VAULT), bytes).unwrap();
+        refused(&stopped.data()).check(VAULT);
+        assert_eq!(fs::read(stopped.data().join(VAULT)).unwrap(), bytes, "what is not ours is left alone");
+    }
 }
 
 /// Runs the service as a user who may not do everything, which root may: permissions do not hold for it.
@@ -186,7 +208,7 @@ fn unprivileged_refusal(directory: &Path, data: &Path) -> Refusal {
 fn a_log_that_another_process_has_open() {
     let server = Server::start();
     let refusal = refused(&server.data());
-    refusal.check(LOG);
+    refusal.check(VAULT);
     assert!(refusal.message.contains("another process"), "{}", refusal.message);
     server.client().get("/v1/keys").expect(200);
 }

@@ -25,7 +25,7 @@ pub struct ApplicationCreated {
 }
 
 /// The personal part of [`ApplicationCreated`], and of `ApplicationRenamed`, which has no facts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplicationPersonal {
     /// Its name from now on.
     pub name: Option<Name>,
@@ -188,6 +188,7 @@ mod tests {
     use crate::actor::Actor;
     use crate::id::EventId;
     use crate::position::Position;
+    use crate::record::Personal;
 
     fn secret(byte: u8) -> (Digest, TokenHint) {
         let hint = TokenHint { start: "klsecret_ab12".into(), last_four: "Zz09".into() };
@@ -217,6 +218,7 @@ mod tests {
                     request_id: None,
                     causation: None,
                     event,
+                    personal: Personal::Readable,
                 };
                 Application::apply(application, &record)
             })

@@ -20,13 +20,18 @@ use crate::transparency::checkpoint::Checkpoint;
 use crate::transparency::checkpoint_file::SignedCheckpoint;
 use crate::transparency::note::Signer;
 use crate::transparency::tree;
+use crate::vault::{Subject, Vault};
 
 const ID: LogId = LogId([7; 16]);
 const EVENTS: u64 = 600;
 
+fn vault() -> Arc<Vault> {
+    Arc::new(Vault::in_memory().unwrap())
+}
+
 /// A log of two events in each of its commands, every one with a name.
 fn log() -> Arc<dyn LogReader> {
-    let mut log = MemoryLog::new(ID);
+    let mut log = MemoryLog::new(ID, vault());
     for n in 0..EVENTS / 2 {
         let number = u128::from(n);
         let renamed =
@@ -35,6 +40,7 @@ fn log() -> Arc<dyn LogReader> {
             stream: StreamId::Key(KeyId::from_u128(number)),
             expected: StreamHead::ABSENT,
             time: Timestamp::from_millis(COMMAND_MEMORY_MILLIS + i64::try_from(n).unwrap()),
+            subject: Subject::Installation,
             organization_id: None,
             actor: Actor::system(),
             request_id: None,
@@ -135,7 +141,7 @@ fn what_is_read_is_what_was_there() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join(FILE_NAME);
     import(&path, &parts).unwrap();
-    let restored = RedbReader::open_read_only(&path, RedbOptions::default()).unwrap();
+    let restored = RedbReader::open_read_only(&path, RedbOptions::default(), vault()).unwrap();
     assert_eq!(restored.log_id(), ID);
     let all = |log: &dyn LogReader| log.read_entries(Position::START, usize::MAX).unwrap();
     assert_eq!(all(&restored), all(log.as_ref()));

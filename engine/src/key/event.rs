@@ -29,7 +29,7 @@ pub struct KeyCreated {
 }
 
 /// The personal part of [`KeyCreated`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyCreatedPersonal {
     /// The user it belongs to, for a user's key.
     pub user_id: Option<UserId>,
@@ -42,21 +42,21 @@ pub struct KeyCreatedPersonal {
 }
 
 /// The personal part of `KeyRenamed`, which has no facts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRenamedPersonal {
     /// The new name; none when it was cleared.
     pub name: Option<Name>,
 }
 
 /// The personal part of `KeyDescriptionChanged`, which has no facts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyDescriptionChangedPersonal {
     /// The new description; none when it was cleared.
     pub description: Option<Description>,
 }
 
 /// The personal part of `KeyMetadataChanged`, which has no facts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyMetadataChangedPersonal {
     /// The new metadata; none when it was cleared.
     pub metadata: Option<Metadata>,
@@ -112,7 +112,7 @@ pub struct KeyRevoked {
 }
 
 /// The personal part of [`KeyRevoked`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRevokedPersonal {
     /// Why, in words.
     pub note: Option<Note>,

@@ -18,8 +18,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 use crate::actor::Actor;
 use crate::api::{Api, ApiCommand};
 use crate::application::{Application, ApplicationCommand};
+use crate::erasure::{Erasure, ErasureCommand};
 use crate::id::{
-    ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
+    ApiId, ApplicationId, ClientLinkId, ErasureId, EventId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
 };
 use crate::key::{Environment, Key, KeyCommand};
 use crate::log::{self, CommandKey, EventLog, LogReader};
@@ -32,6 +33,7 @@ use crate::rejection::Rejection;
 use crate::root_key::{RootKey, RootKeyCommand};
 use crate::text::UserId;
 use crate::time::{Clock, Timestamp};
+use crate::vault::Subject;
 
 /// At most this many commands wait; one more is refused with [`Error::Overloaded`].
 pub const QUEUE_LEN_MAX: usize = 4_096;
@@ -55,6 +57,8 @@ pub enum Command {
     ClientLink(ClientLinkId, ClientLinkCommand),
     /// For a portal session.
     PortalSession(PortalSessionId, PortalSessionCommand),
+    /// For an erasure.
+    Erasure(ErasureId, ErasureCommand),
 }
 
 impl Command {
@@ -69,6 +73,7 @@ impl Command {
             Self::Application(id, _) => StreamId::Application(*id),
             Self::ClientLink(id, _) => StreamId::ClientLink(id.clone()),
             Self::PortalSession(id, _) => StreamId::PortalSession(*id),
+            Self::Erasure(id, _) => StreamId::Erasure(*id),
         }
     }
 }
@@ -115,6 +120,8 @@ pub enum Aggregate {
     ClientLink(ClientLink),
     /// A portal session.
     PortalSession(PortalSession),
+    /// An erasure.
+    Erasure(Erasure),
 }
 
 impl Aggregate {
@@ -145,6 +152,10 @@ impl Aggregate {
             (StreamId::PortalSession(_), None) => PortalSession::apply(None, record).map(Self::PortalSession),
             (StreamId::PortalSession(_), Some(Self::PortalSession(session))) => {
                 PortalSession::apply(Some(session), record).map(Self::PortalSession)
+            }
+            (StreamId::Erasure(_), None) => Erasure::apply(None, record).map(Self::Erasure),
+            (StreamId::Erasure(_), Some(Self::Erasure(erasure))) => {
+                Erasure::apply(Some(erasure), record).map(Self::Erasure)
             }
             _ => None,
         }
@@ -205,6 +216,10 @@ pub enum Error {
 pub trait Observer: Send {
     /// Takes note of records. Must not fail: what cannot be taken in must show itself in another way.
     fn committed(&mut self, records: &[Record]);
+
+    /// Forgets the personal text of a subject whose keys were destroyed, as if it had been replayed from the log anew. Comes
+    /// before the records that tell of the erasure.
+    fn erased(&mut self, _subject: &Subject) {}
 
     /// How many active keys a user has at `now`, as of the last record taken note of; none from an observer that does not
     /// count them. It is asked for organizations only whose policy bounds how many there may be.

@@ -12,12 +12,14 @@ use tokio::sync::{mpsc, watch};
 
 use self::deciding::is_looked_at;
 use super::{
-    Aggregate, Committed, Counters, Error, GROUP_LEN_MAX, Message, Observer, Reply, Request, UserOf,
+    Aggregate, Command, Committed, Counters, Error, GROUP_LEN_MAX, Message, Observer, Reply, Request, UserOf,
 };
+use crate::erasure::ErasureCommand;
 use crate::log::{self, Append, AppendOutcome, EventLog, LogReader, RememberedCommand, StreamHead};
 use crate::position::Position;
 use crate::record::{Record, StreamId};
 use crate::time::Clock;
+use crate::vault::{Subject, Vault};
 
 /// A command is decided anew at most this often when other writers change its stream meanwhile.
 const ATTEMPTS_MAX: u32 = 8;
@@ -62,6 +64,7 @@ enum Decision {
 pub(super) struct State {
     log: Box<dyn EventLog>,
     reader: Arc<dyn LogReader>,
+    vault: Arc<Vault>,
     observers: Vec<Box<dyn Observer>>,
     clock: Arc<dyn Clock>,
     ids: StdRng,
@@ -100,10 +103,11 @@ impl State {
         head: watch::Sender<Position>,
         counters: Arc<Counters>,
     ) -> Self {
-        let reader = log.reader();
+        let (reader, vault) = (log.reader(), log.vault());
         Self {
             log,
             reader,
+            vault,
             observers,
             clock,
             ids,
@@ -170,7 +174,13 @@ impl State {
         let mut changed = HashSet::new();
         let mut names = HashSet::new();
         self.counted.clear();
+        let mut erases = false;
         for mut command in waiting {
+            // An erasure has a group to itself: what is sealed with its keys is in the log before it or not at all.
+            if erases || (!group.is_empty() && is_erasure(&command.request.command)) {
+                later.push_back(command);
+                continue;
+            }
             match self.decide(&command.request, command.attempts, now, &changed, &names) {
                 Ok(Decision::Later) => later.push_back(command),
                 Ok(Decision::Answer(answer)) => answers.push((command.reply, answer)),
@@ -182,6 +192,7 @@ impl State {
                     ));
                 }
                 Ok(Decision::Append(append, before)) => {
+                    erases = is_erasure(&command.request.command);
                     changed.insert(append.stream.clone());
                     names.extend(append.command.map(|command| command.id));
                     group.push(*append);
@@ -216,8 +227,7 @@ impl State {
         let outcomes = match self.log.append(group) {
             Ok(outcomes) => outcomes,
             Err(error) => {
-                let replies = appending.into_iter().map(|(command, _)| command.reply);
-                return self.append_failed(&error, replies);
+                return self.append_failed(&error, appending.into_iter().map(|(command, _)| command));
             }
         };
         self.last_commit = started.elapsed();
@@ -227,6 +237,7 @@ impl State {
         for ((command, before), outcome) in appending.into_iter().zip(outcomes) {
             match outcome {
                 AppendOutcome::Appended { records, head } => {
+                    self.forget_erased(&command.request.command);
                     answers.push((command.reply, self.appended(before, &records, head)));
                 }
                 AppendOutcome::Conflict if command.attempts < ATTEMPTS_MAX => {
@@ -242,6 +253,16 @@ impl State {
             }
         }
         Ok(())
+    }
+
+    /// Has what is in memory forgotten of a subject that was erased.
+    fn forget_erased(&mut self, command: &Command) {
+        let Command::Erasure(_, ErasureCommand::Erase { organization_id, user_id }) = command else { return };
+        let subject = Subject::of(Some(organization_id), user_id.as_ref());
+        for observer in &mut self.observers {
+            observer.erased(&subject);
+        }
+        self.directory.clear();
     }
 
     /// Shows new records to the observers and says what the command led to.
@@ -278,7 +299,7 @@ impl State {
     fn append_failed(
         &mut self,
         error: &log::Error,
-        replies: impl Iterator<Item = Reply>,
+        commands: impl Iterator<Item = Waiting>,
     ) -> Result<(), log::Error> {
         self.directory.clear();
         let unknown = matches!(error, log::Error::OutcomeUnknown(_));
@@ -286,7 +307,11 @@ impl State {
             self.counters.unknown_outcomes.fetch_add(1, Ordering::Relaxed);
         }
         tracing::error!(%error, "the log did not take a group of commands; reopening it");
-        for reply in replies {
+        let mut erasures = Vec::new();
+        for Waiting { request, reply, .. } in commands {
+            if let Command::Erasure(..) = request.command {
+                erasures.push(request.command);
+            }
             let _ = reply.send(Err(if unknown {
                 Error::OutcomeUnknown(error.to_string())
             } else {
@@ -294,6 +319,11 @@ impl State {
             }));
         }
         let head = self.log.recover()?;
+        for command in &erasures {
+            if !self.reader.read_stream(&command.stream())?.records.is_empty() {
+                self.forget_erased(command);
+            }
+        }
         let mut seen = *self.head.borrow();
         while seen < head {
             let records = self.reader.read(seen, CATCH_UP_LEN)?;
@@ -318,6 +348,10 @@ impl State {
             None => Err(Error::Log(does_not_fit(remembered.last))),
         }
     }
+}
+
+const fn is_erasure(command: &Command) -> bool {
+    matches!(command, Command::Erasure(..))
 }
 
 fn does_not_fit(position: Position) -> log::Error {

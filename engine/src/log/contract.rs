@@ -14,13 +14,15 @@ use super::{
     RememberedCommand, StreamHead,
 };
 use crate::actor::Actor;
+use crate::erasure::{ErasedSubject, PersonalDataErased};
 use crate::event::Event;
-use crate::id::{EventId, KeyId};
+use crate::id::{ErasureId, EventId, KeyId};
 use crate::key::{KeyRenamedPersonal, KeyScopesChanged};
 use crate::position::{Position, Version};
-use crate::record::{self, Record, StreamId};
-use crate::text::{Name, Scope};
+use crate::record::{self, Personal, Record, StreamId};
+use crate::text::{Name, Scope, UserId};
 use crate::time::Timestamp;
+use crate::vault::Subject;
 
 /// Where logs to be tested come from.
 pub trait Fixture {
@@ -55,6 +57,7 @@ macro_rules! event_log_contract_tests {
             commands_are_remembered_for_their_time
             the_tree_is_over_the_entries
             one_log_has_one_id
+            personal_text_is_sealed_and_erased
         }
     };
     ($fixture:expr; $($promise:ident)*) => {
@@ -79,6 +82,7 @@ pub fn append_of(key: u128, expected: StreamHead, count: usize) -> Append {
         stream: StreamId::Key(KeyId::from_u128(key)),
         expected,
         time: Timestamp::from_millis(1_790_000_000_000),
+        subject: Subject::Organization("acme".parse().unwrap()),
         organization_id: Some("acme".parse().unwrap()),
         actor: Actor::system(),
         request_id: Some("request".into()),
@@ -278,7 +282,9 @@ pub fn readers_page_through_the_log(fixture: &mut impl Fixture) {
         let page = reader.read(after, 3).unwrap();
         assert_eq!(page.len(), 3.min(10 - paged.len()));
         let entries = reader.read_entries(after, 3).unwrap();
-        assert_eq!(entries.iter().map(|entry| record::decode(entry).unwrap()).collect::<Vec<_>>(), page);
+        let vault = log.vault();
+        let decoded = entries.iter().map(|entry| record::decode_with(entry, Some(&vault)).unwrap());
+        assert_eq!(decoded.collect::<Vec<_>>(), page);
         if page.is_empty() {
             break;
         }
@@ -391,11 +397,83 @@ pub fn one_log_has_one_id(fixture: &mut impl Fixture) {
     assert_eq!(log.reader().log_id(), id);
 }
 
+/// Promise 10.
+pub fn personal_text_is_sealed_and_erased(fixture: &mut impl Fixture) {
+    let mut log = fixture.create();
+    let (vault, reader) = (log.vault(), log.reader());
+    let user = |name: &str| Subject::User("acme".parse().unwrap(), UserId::new(name).unwrap());
+    let of = |key, subject: Subject| Append { subject, ..first_of(key) };
+    log.append(vec![of(1, user("ada")), of(2, user("bob")), of(3, user("ada")), first_of(4)]).unwrap();
+    let before = all(&reader);
+    assert!(before.iter().all(|record| record.personal == Personal::Readable));
+    let entries = reader.read_entries(Position::START, usize::MAX).unwrap();
+    for entry in &entries {
+        assert!(!entry.windows(7).any(|text| text == b"version"), "the name is in clear");
+        assert_eq!(record::decode(entry).unwrap().personal, Personal::Erased);
+    }
+    let (frontier, subject_keys) = (reader.frontier().unwrap(), vault.keys_of(&user("ada")));
+    assert_eq!((vault.len(), subject_keys.len()), (3, 1));
+    assert_eq!(reader.erasures().unwrap(), []);
+
+    let erasure = |number: u32, expected| {
+        let facts = PersonalDataErased { subject: ErasedSubject::User, subject_keys: subject_keys.clone() };
+        let event = Event::PersonalDataErased(facts, ());
+        Append {
+            stream: StreamId::Erasure(ErasureId::from_u128(number.into())),
+            expected,
+            subject: Subject::Installation,
+            events: vec![(EventId::from_u128(u128::from(number) << 8), event)],
+            ..first_of(9)
+        }
+    };
+    // One that is refused erases nothing.
+    let elsewhere = StreamHead { version: Version::new(3), token: 3 };
+    assert!(matches!(one(&mut log, erasure(1, elsewhere)), AppendOutcome::Conflict));
+    assert_eq!(all(&reader), before);
+
+    appended(one(&mut log, erasure(2, StreamHead::ABSENT)));
+    let check = |log: &dyn EventLog| {
+        assert!(log.vault().key(subject_keys[0]).is_none());
+        let reader = log.reader();
+        let after = all(&reader);
+        for (before, after) in before.iter().zip(&after) {
+            let is_adas = [1, 3].contains(&before.position.get());
+            let expected = if is_adas { Personal::Erased } else { Personal::Readable };
+            assert_eq!(after.personal, expected);
+            assert_eq!(after == before, !is_adas);
+            assert_eq!((after.id, &after.stream, after.time), (before.id, &before.stream, before.time));
+        }
+        assert_eq!(after[4].personal, Personal::Readable);
+        assert_eq!(reader.erasures().unwrap(), after[4..5]);
+        let stream = reader.read_stream(&before[0].stream).unwrap();
+        assert_eq!(stream.records, after[..1]);
+        // What is stored stays what it was.
+        assert_eq!(reader.read_entries(Position::START, 4).unwrap(), entries);
+        let mut grown = frontier.clone();
+        grown.append(leaf_hash(&reader.read_entries(Position::new(4), 1).unwrap()[0]), |_, _, _| {});
+        assert_eq!(reader.frontier().unwrap(), grown);
+    };
+    check(&log);
+    log.recover().unwrap();
+    check(&log);
+    drop(reader);
+    let mut log = fixture.reopen(log);
+    check(&log);
+    // Who comes back is a subject like any other.
+    appended(one(&mut log, of(5, user("ada"))));
+    let reader = log.reader();
+    assert_eq!(reader.read(Position::new(5), 1).unwrap()[0].personal, Personal::Readable);
+    assert_ne!(log.vault().keys_of(&user("ada")), subject_keys);
+}
+
 #[cfg(test)]
 mod on_memory {
+    use std::sync::Arc;
+
     use super::Fixture;
     use crate::log::LogId;
     use crate::log::memory::MemoryLog;
+    use crate::vault::Vault;
 
     struct InMemory;
 
@@ -403,7 +481,7 @@ mod on_memory {
         type Log = MemoryLog;
 
         fn create(&mut self) -> MemoryLog {
-            MemoryLog::new(LogId([1; 16]))
+            MemoryLog::new(LogId([1; 16]), Arc::new(Vault::in_memory().unwrap()))
         }
 
         fn reopen(&mut self, log: MemoryLog) -> MemoryLog {
@@ -416,17 +494,20 @@ mod on_memory {
 
 #[cfg(test)]
 mod on_redb {
+    use std::sync::Arc;
+
     use rand::rngs::SysRng;
     use tempfile::TempDir;
 
     use super::Fixture;
     use crate::log::redb::{FILE_NAME, RedbLog, RedbOptions};
+    use crate::vault::Vault;
 
-    struct InDirectory(TempDir);
+    struct InDirectory(TempDir, Arc<Vault>);
 
     impl InDirectory {
         fn new() -> Self {
-            Self(TempDir::new().unwrap())
+            Self(TempDir::new().unwrap(), Arc::new(Vault::in_memory().unwrap()))
         }
     }
 
@@ -434,7 +515,8 @@ mod on_redb {
         type Log = RedbLog;
 
         fn create(&mut self) -> RedbLog {
-            RedbLog::open(&self.0.path().join(FILE_NAME), RedbOptions::default(), &mut SysRng).unwrap()
+            let (path, vault) = (self.0.path().join(FILE_NAME), Arc::clone(&self.1));
+            RedbLog::open(&path, RedbOptions::default(), vault, &mut SysRng).unwrap()
         }
 
         fn reopen(&mut self, log: RedbLog) -> RedbLog {

@@ -9,9 +9,11 @@ use super::{
     Append, AppendOutcome, CommandId, Error, EventLog, LogId, LogReader, RememberedCommand, Stream,
     StreamHead,
 };
+use crate::erasure;
 use crate::position::{Position, Version};
-use crate::record::{self, Record, StreamId};
+use crate::record::{self, Personal, Record, StreamId, StreamKind};
 use crate::time::Timestamp;
+use crate::vault::{SubjectKey, Vault};
 
 /// A log that ends with the process.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub struct MemoryLog {
 #[derive(Debug)]
 struct MemoryReader {
     log_id: LogId,
+    vault: Arc<Vault>,
     contents: RwLock<Contents>,
 }
 
@@ -37,10 +40,10 @@ struct Contents {
 }
 
 impl MemoryLog {
-    /// An empty log.
+    /// An empty log, whose personal parts are sealed with the keys of the vault.
     #[must_use]
-    pub fn new(log_id: LogId) -> Self {
-        Self { reader: Arc::new(MemoryReader { log_id, contents: RwLock::default() }) }
+    pub fn new(log_id: LogId, vault: Arc<Vault>) -> Self {
+        Self { reader: Arc::new(MemoryReader { log_id, vault, contents: RwLock::default() }) }
     }
 }
 
@@ -49,11 +52,24 @@ impl EventLog for MemoryLog {
         self.reader.clone()
     }
 
+    fn vault(&self) -> Arc<Vault> {
+        Arc::clone(&self.reader.vault)
+    }
+
     fn append(&mut self, group: Vec<Append>) -> Result<Vec<AppendOutcome>, Error> {
+        let vault = &self.reader.vault;
+        let keys = vault.keys_for(group.iter().map(|append| &append.subject))?;
         let mut contents = self.reader.contents.write().unwrap_or_else(PoisonError::into_inner);
         // Encoding comes first for the whole group: what cannot be stored leaves nothing behind.
         let mut after = Planned { before: &contents, added: Contents::default() };
-        let outcomes = group.into_iter().map(|append| after.append(append)).collect::<Result<_, _>>()?;
+        let appended = group.into_iter().zip(&keys).map(|(append, key)| after.append(append, key));
+        let outcomes = appended.collect::<Result<Vec<_>, _>>()?;
+        for outcome in &outcomes {
+            if let AppendOutcome::Appended { records, .. } = outcome {
+                vault.withhold(records.iter().flat_map(|record| erasure::destroyed_keys(&record.event)));
+            }
+        }
+        vault.destroy_withheld()?;
         let added = after.added;
         let contents = &mut *contents;
         for entry in &added.entries {
@@ -84,7 +100,7 @@ struct Planned<'a> {
 }
 
 impl Planned<'_> {
-    fn append(&mut self, append: Append) -> Result<AppendOutcome, record::Error> {
+    fn append(&mut self, append: Append, key: &SubjectKey) -> Result<AppendOutcome, record::Error> {
         if let Some(key) = append.command {
             let known = self.added.commands.get(&key.id).or_else(|| self.before.commands.get(&key.id));
             if let Some(known) = known {
@@ -122,8 +138,9 @@ impl Planned<'_> {
                 request_id,
                 causation,
                 event,
+                personal: Personal::Readable,
             };
-            self.added.entries.push(record::encode(&record)?.into());
+            self.added.entries.push(record::encode_with(&record, Some(key))?.into());
             positions.push(position);
             head = StreamHead { version, token: u64::from(version.get()) };
             position = position.next();
@@ -145,6 +162,10 @@ fn head_of(events: usize) -> StreamHead {
 }
 
 impl MemoryReader {
+    fn decode(&self, entry: &[u8]) -> Result<Record, Error> {
+        Ok(record::decode_with(entry, Some(&self.vault))?)
+    }
+
     fn contents(&self) -> RwLockReadGuard<'_, Contents> {
         self.contents.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -161,7 +182,7 @@ impl LogReader for MemoryReader {
 
     fn read(&self, after: Position, records_max: usize) -> Result<Vec<Record>, Error> {
         let entries = self.read_entries(after, records_max)?;
-        entries.iter().map(|entry| Ok(record::decode(entry)?)).collect()
+        entries.iter().map(|entry| self.decode(entry)).collect()
     }
 
     fn read_entries(&self, after: Position, records_max: usize) -> Result<Vec<Vec<u8>>, Error> {
@@ -176,11 +197,21 @@ impl LogReader for MemoryReader {
         for position in contents.streams.get(stream).into_iter().flatten() {
             let index = position.entry_index().and_then(|index| usize::try_from(index).ok());
             if let Some(entry) = index.and_then(|index| contents.entries.get(index)) {
-                records.push(record::decode(entry)?);
+                records.push(self.decode(entry)?);
             }
         }
         let head = head_of(records.len());
         Ok(Stream { records, head })
+    }
+
+    fn erasures(&self) -> Result<Vec<Record>, Error> {
+        let contents = self.contents();
+        let of_erasures = contents.streams.iter().filter(|(stream, _)| stream.kind() == StreamKind::Erasure);
+        let mut positions: Vec<_> = of_erasures.flat_map(|(_, positions)| positions).collect();
+        positions.sort_unstable();
+        let index = |position: &Position| usize::try_from(position.entry_index()?).ok();
+        let entries = positions.into_iter().filter_map(|position| contents.entries.get(index(position)?));
+        entries.map(|entry| self.decode(entry)).collect()
     }
 
     fn find_command(&self, id: &CommandId) -> Option<RememberedCommand> {

@@ -23,6 +23,10 @@
 //!    remembers ids for at least [`COMMAND_MEMORY_MILLIS`].
 //! 9. **Tree.** The entries are the leaves of an RFC 6962 Merkle tree; what is needed to extend it is written in the
 //!    same commit as the entries.
+//! 10. **Personal text.** The personal part of a record is sealed with the key of [`Append::subject`], which is durable
+//!     before the record is. Keys that an appended `PersonalDataErased` names are given to nobody from then on, and are
+//!     destroyed when [`EventLog::append`] returns `Ok`; what is left to destroy after a crash is destroyed when the log is
+//!     opened. Records whose key is gone read as [`Personal::Erased`](crate::record::Personal), and stay what they are.
 //!
 //! Where a stream stands is told by a [`StreamHead`], whose token only the log that gave it understands: a version, a
 //! sequence number of a replicated log, or whatever else it compares.
@@ -35,6 +39,7 @@ use crate::id::{EventId, OrganizationId};
 use crate::position::{Position, Version};
 use crate::record::{Record, StreamId};
 use crate::time::Timestamp;
+use crate::vault::{self, Subject, Vault};
 
 #[cfg(any(test, feature = "contract-tests"))]
 pub mod contract;
@@ -100,6 +105,8 @@ pub struct Append {
     pub time: Timestamp,
     /// The organization concerned, if one.
     pub organization_id: Option<OrganizationId>,
+    /// Whose personal text the events hold.
+    pub subject: Subject,
     /// Who issued the command.
     pub actor: Actor,
     /// The request that carried it.
@@ -164,6 +171,9 @@ pub enum Error {
     /// The file cannot be opened, or is not what it should be; the text names it and says what to do.
     #[error("{0}")]
     Open(String),
+    /// The keys that seal personal text cannot be had.
+    #[error(transparent)]
+    Vault(#[from] vault::Error),
     /// An event that cannot be stored.
     #[error(transparent)]
     Record(#[from] crate::record::Error),
@@ -173,6 +183,9 @@ pub enum Error {
 pub trait EventLog: Send {
     /// A reading end. It goes on working after [`EventLog::recover`].
     fn reader(&self) -> Arc<dyn LogReader>;
+
+    /// The keys that seal personal text.
+    fn vault(&self) -> Arc<Vault>;
 
     /// Appends a group in one commit; the outcomes are in the order of the group. An append without events is a
     /// programming error and is answered as `Conflict`.
@@ -217,6 +230,12 @@ pub trait LogReader: Send + Sync {
     /// # Errors
     /// [`Error::Damaged`], [`Error::Unavailable`].
     fn read_stream(&self, stream: &StreamId) -> Result<Stream, Error>;
+
+    /// All records of streams of erasures, in the order of positions.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Unavailable`].
+    fn erasures(&self) -> Result<Vec<Record>, Error>;
 
     /// The command with this id, if the log remembers it. Does not block.
     fn find_command(&self, id: &CommandId) -> Option<RememberedCommand>;

@@ -65,7 +65,7 @@ pub struct OrganizationCreated {
 }
 
 /// The personal part of [`OrganizationCreated`], and of `OrganizationRenamed`, which has no facts.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrganizationPersonal {
     /// Its name from now on.
     pub name: Option<Name>,

@@ -8,7 +8,7 @@ use crate::event::Event;
 use crate::id::{OrganizationId, PortalSessionId};
 use crate::organization::{Organization, OrganizationStatus};
 use crate::position::Version;
-use crate::record::{Record, StreamId};
+use crate::record::{Personal, Record, StreamId};
 use crate::rejection::Rejection;
 use crate::role::Role;
 use crate::text::UserId;
@@ -45,7 +45,7 @@ pub struct PortalSessionCreated {
 }
 
 /// The personal part of [`PortalSessionCreated`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortalSessionCreatedPersonal {
     /// Who the person is, as the organization names them.
     pub user_id: Option<UserId>,
@@ -144,6 +144,8 @@ pub struct PortalSession {
     pub expires_at: Timestamp,
     /// When it was ended before that.
     pub ended_at: Option<Timestamp>,
+    /// Whether the person was erased: whose session it is can no longer be told, so it is nobody's.
+    pub is_erased: bool,
     /// How many events it has.
     pub version: Version,
 }
@@ -152,7 +154,7 @@ impl PortalSession {
     /// Where it stands at `now`.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> PortalSessionStatus {
-        if self.ended_at.is_some() {
+        if self.ended_at.is_some() || self.is_erased {
             PortalSessionStatus::Ended
         } else if now >= self.expires_at {
             PortalSessionStatus::Expired
@@ -182,6 +184,7 @@ impl PortalSession {
                     started_at: None,
                     expires_at: facts.link_expires_at,
                     ended_at: None,
+                    is_erased: record.personal == Personal::Erased,
                     version: record.version,
                 });
             }
@@ -300,6 +303,7 @@ mod tests {
             request_id: None,
             causation: None,
             event: events.pop().unwrap(),
+            personal: Personal::Readable,
         };
         PortalSession::apply(session, &record).unwrap()
     }

@@ -1,16 +1,18 @@
 //! A record as bytes, and back. docs/format.md is the description; this is the one place that follows it.
 
+use std::borrow::Cow;
 use std::fmt;
 
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer as _, Serialize};
 
-use super::{ENTRY_LEN_MAX, Record, StreamId, StreamKind, upcast};
+use super::{ENTRY_LEN_MAX, Personal, Record, StreamId, StreamKind, upcast};
 use crate::actor::{Actor, ActorKind, ActorOrigin};
 use crate::event::{EventDraft, EventParts, EventType, PersonalPart};
 use crate::id::{EventId, OrganizationId};
 use crate::position::{Position, Version};
 use crate::time::Timestamp;
+use crate::vault::{self, OpenError, SealError, SubjectKey, Vault};
 
 /// The first byte of every entry.
 const FORMAT: u8 = 1;
@@ -20,6 +22,8 @@ const ARRAY_OF_15: u8 = 0x9f;
 const DEPTH_MAX: usize = 32;
 /// The personal part follows in clear.
 const SCHEME_CLEAR: u8 = 0;
+/// The personal part follows, sealed with the key of its subject.
+const SCHEME_SEALED: u8 = 1;
 
 /// Bytes that are no record, or a record that cannot be one.
 #[derive(Debug, thiserror::Error)]
@@ -46,17 +50,29 @@ pub enum Error {
     /// Not the bytes of a record.
     #[error("not a record: {0}")]
     Malformed(String),
+    /// A personal part could not be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
     /// Longer than an entry may be.
     #[error("a record of {0} bytes; at most {ENTRY_LEN_MAX} fit an entry")]
     TooLong(usize),
 }
 
-/// Encodes a record as the entry that the log stores and the Merkle tree holds.
+/// Encodes a record as an entry whose personal part is in clear.
 ///
 /// # Errors
 /// [`Error::TooLong`]; other errors only if a type cannot be encoded at all.
 pub fn encode(record: &Record) -> Result<Vec<u8>, Error> {
-    let mut encoder = Encoder { entry: Vec::with_capacity(320), origin: origin_of(&record.actor) };
+    encode_with(record, None)
+}
+
+/// Encodes a record as the entry that the log stores and the Merkle tree holds. Its personal part is sealed with the key,
+/// and bound to all that comes before it in the entry; one that has nothing in it stays as it is.
+///
+/// # Errors
+/// As [`encode`]; [`Error::Seal`].
+pub fn encode_with(record: &Record, key: Option<&SubjectKey>) -> Result<Vec<u8>, Error> {
+    let mut encoder = Encoder { entry: Vec::with_capacity(384), origin: origin_of(&record.actor), key };
     encoder.entry.extend([FORMAT, ARRAY_OF_15]);
     encoder.field(&record.position)?;
     encoder.field(&record.id)?;
@@ -70,6 +86,7 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, Error> {
         StreamId::Application(id) => encoder.field(id)?,
         StreamId::ClientLink(id) => encoder.field(id)?,
         StreamId::PortalSession(id) => encoder.field(id)?,
+        StreamId::Erasure(id) => encoder.field(id)?,
     }
     encoder.field(&record.version)?;
     encoder.field(record.event.event_type().as_str())?;
@@ -90,18 +107,19 @@ fn origin_of(actor: &Actor) -> ActorOrigin {
     ActorOrigin { ip: actor.ip.map(|ip| ip.to_string().into()), user_agent: actor.user_agent.clone() }
 }
 
-struct Encoder {
+struct Encoder<'a> {
     entry: Vec<u8>,
     origin: ActorOrigin,
+    key: Option<&'a SubjectKey>,
 }
 
-impl Encoder {
+impl Encoder<'_> {
     fn field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Error> {
         rmp_serde::encode::write(&mut self.entry, value).map_err(|error| Error::Malformed(error.to_string()))
     }
 }
 
-impl EventParts for Encoder {
+impl EventParts for Encoder<'_> {
     type Error = Error;
 
     fn facts<T: Serialize>(&mut self, facts: &T) -> Result<(), Error> {
@@ -112,8 +130,19 @@ impl EventParts for Encoder {
         let mut part = vec![SCHEME_CLEAR];
         rmp_serde::encode::write(&mut part, &(&self.origin, personal))
             .map_err(|error| Error::Malformed(error.to_string()))?;
+        let key = self.key.filter(|_| !is_blank(&part));
+        if let (Some(key), Some((_, text))) = (key, part.split_first()) {
+            let mut sealed = vec![SCHEME_SEALED];
+            key.seal(&self.entry, text, &mut sealed)?;
+            part = sealed;
+        }
         self.field(&Bytes(&part))
     }
+}
+
+/// Whether a personal part in clear has nothing but arrays of nothing.
+fn is_blank(part: &[u8]) -> bool {
+    part.iter().skip(1).all(|byte| matches!(byte, 0x90..=0x9F | 0xC0))
 }
 
 /// A byte string, not an array of numbers.
@@ -134,11 +163,20 @@ impl<'de: 'a, 'a> Deserialize<'de> for BorrowedBytes<'a> {
     }
 }
 
-/// Decodes an entry. Events of older schemas are brought to the present one.
+/// Decodes an entry without any vault: what is sealed reads as erased. Events of older schemas are brought to the present
+/// one.
 ///
 /// # Errors
 /// When the bytes are no record, or one of a newer version.
 pub fn decode(entry: &[u8]) -> Result<Record, Error> {
+    decode_with(entry, None)
+}
+
+/// Decodes an entry with the keys of a vault. A personal part whose key is not there reads as erased.
+///
+/// # Errors
+/// As [`decode`], and when a personal part does not open with its key.
+pub fn decode_with(entry: &[u8], vault: Option<&Vault>) -> Result<Record, Error> {
     let (&format, body) = entry.split_first().ok_or_else(|| Error::Malformed("empty entry".into()))?;
     if format != FORMAT {
         return Err(Error::UnknownFormat(format));
@@ -153,7 +191,9 @@ pub fn decode(entry: &[u8]) -> Result<Record, Error> {
     }
     let Envelope { mut record_parts, draft, personal } = envelope;
     let mut origin = ActorOrigin::default();
-    let mut reader = PersonalReader { part: personal, older: None, origin: &mut origin };
+    let part = open_personal(entry, personal, vault)?;
+    let state = if part.is_some() { Personal::Readable } else { Personal::Erased };
+    let mut reader = PersonalReader { part: part.as_deref(), older: None, origin: &mut origin };
     let draft = match draft {
         Draft::Present(draft) => draft,
         Draft::Older { event_type, schema, facts } => {
@@ -172,7 +212,42 @@ pub fn decode(entry: &[u8]) -> Result<Record, Error> {
     record_parts.actor.user_agent = origin.user_agent;
     let RecordParts { position, id, time, stream, version, organization_id, actor, request_id, causation } =
         record_parts;
-    Ok(Record { position, id, time, stream, version, organization_id, actor, request_id, causation, event })
+    Ok(Record {
+        position,
+        id,
+        time,
+        stream,
+        version,
+        organization_id,
+        actor,
+        request_id,
+        causation,
+        event,
+        personal: state,
+    })
+}
+
+/// The personal part of an entry as it was before it was sealed; none when its key is not there.
+fn open_personal<'a>(
+    entry: &[u8],
+    part: &'a [u8],
+    vault: Option<&Vault>,
+) -> Result<Option<Cow<'a, [u8]>>, Error> {
+    let (&scheme, rest) = part.split_first().ok_or_else(|| Error::Malformed("empty personal part".into()))?;
+    if scheme == SCHEME_CLEAR {
+        return Ok(Some(Cow::Borrowed(rest)));
+    }
+    if scheme != SCHEME_SEALED {
+        return Err(Error::UnknownScheme(scheme));
+    }
+    let malformed = |error: OpenError| Error::Malformed(error.to_string());
+    let (id, sealed) = vault::split(rest).ok_or(OpenError).map_err(malformed)?;
+    let Some(key) = vault.and_then(|vault| vault.key(id)) else { return Ok(None) };
+    // MessagePack says how long a byte string is in one byte, or in two.
+    let header_len = if part.len() <= usize::from(u8::MAX) { 2 } else { 3 };
+    let context = entry.len().checked_sub(part.len() + header_len).and_then(|len| entry.get(..len));
+    let context = context.ok_or(OpenError).map_err(malformed)?;
+    Ok(Some(Cow::Owned(key.open(context, sealed).map_err(malformed)?)))
 }
 
 struct RecordParts {
@@ -222,6 +297,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
             StreamKind::Application => StreamId::Application(field(&mut seq)?),
             StreamKind::ClientLink => StreamId::ClientLink(field(&mut seq)?),
             StreamKind::PortalSession => StreamId::PortalSession(field(&mut seq)?),
+            StreamKind::Erasure => StreamId::Erasure(field(&mut seq)?),
         };
         let version = field(&mut seq)?;
         let event_type: EventType = field(&mut seq)?;
@@ -254,7 +330,8 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
 }
 
 struct PersonalReader<'a> {
-    part: &'a [u8],
+    /// In clear; none when it was erased.
+    part: Option<&'a [u8]>,
     /// The kind and schema of the event, when the schema is not the present one.
     older: Option<(EventType, u16)>,
     origin: &'a mut ActorOrigin,
@@ -263,12 +340,8 @@ struct PersonalReader<'a> {
 impl PersonalPart for PersonalReader<'_> {
     type Error = Error;
 
-    fn read<T: DeserializeOwned>(self) -> Result<T, Error> {
-        let (&scheme, payload) =
-            self.part.split_first().ok_or_else(|| Error::Malformed("empty personal part".into()))?;
-        if scheme != SCHEME_CLEAR {
-            return Err(Error::UnknownScheme(scheme));
-        }
+    fn read<T: DeserializeOwned + Default>(self) -> Result<T, Error> {
+        let Some(payload) = self.part else { return Ok(T::default()) };
         let malformed = |error: rmp_serde::decode::Error| Error::Malformed(error.to_string());
         let personal = if let Some((event_type, schema)) = self.older {
             let (origin, personal) = rmp_serde::from_slice(payload).map_err(malformed)?;

@@ -4,7 +4,7 @@ mod encoding;
 mod stream;
 mod upcast;
 
-pub use encoding::{Error, decode, encode};
+pub use encoding::{Error, decode, decode_with, encode, encode_with};
 pub use stream::{StreamId, StreamKind};
 
 use crate::actor::Actor;
@@ -34,8 +34,20 @@ pub struct Record {
     pub request_id: Option<Box<str>>,
     /// The event that led to this one, if Keyledger itself issued the command because of it.
     pub causation: Option<EventId>,
-    /// What happened.
+    /// What happened. Of a personal part that cannot be read any more, it and the actor have nothing.
     pub event: Event,
+    /// Whether the personal part could be read.
+    pub personal: Personal,
+}
+
+/// What there is of the personal part of a record: the texts of its event, and where its actor called from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Personal {
+    /// All that was written.
+    Readable,
+    /// Nothing: the key that it was sealed with is not in the vault, because it was destroyed, or because the vault is not
+    /// at hand.
+    Erased,
 }
 
 /// No entry is larger: a bundle of entries states each one's length in 16 bits (C2SP tlog-tiles, "Log entries").

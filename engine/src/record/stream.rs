@@ -2,7 +2,9 @@
 
 use std::fmt;
 
-use crate::id::{ApiId, ApplicationId, ClientLinkId, KeyId, OrganizationId, PortalSessionId, RootKeyId};
+use crate::id::{
+    ApiId, ApplicationId, ClientLinkId, ErasureId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
+};
 
 /// The kind of aggregate. The numbers are stored (docs/format.md) and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -21,10 +23,12 @@ pub enum StreamKind {
     ClientLink,
     /// A portal session.
     PortalSession,
+    /// An erasure.
+    Erasure,
 }
 
 impl StreamKind {
-    const TABLE: [(Self, u8, &'static str); 7] = [
+    const TABLE: [(Self, u8, &'static str); 8] = [
         (Self::Key, 1, "key"),
         (Self::Organization, 2, "organization"),
         (Self::Api, 3, "api"),
@@ -32,6 +36,7 @@ impl StreamKind {
         (Self::ClientLink, 5, "client_link"),
         (Self::Application, 6, "application"),
         (Self::PortalSession, 7, "portal_session"),
+        (Self::Erasure, 9, "erasure"),
     ];
 }
 
@@ -54,6 +59,8 @@ pub enum StreamId {
     ClientLink(ClientLinkId),
     /// A portal session.
     PortalSession(PortalSessionId),
+    /// An erasure.
+    Erasure(ErasureId),
 }
 
 impl StreamId {
@@ -68,6 +75,7 @@ impl StreamId {
             Self::Application(_) => StreamKind::Application,
             Self::ClientLink(_) => StreamKind::ClientLink,
             Self::PortalSession(_) => StreamKind::PortalSession,
+            Self::Erasure(_) => StreamKind::Erasure,
         }
     }
 
@@ -93,6 +101,7 @@ impl StreamId {
             Self::Application(id) => key.extend(id.to_u128().to_be_bytes()),
             Self::ClientLink(id) => key.extend(id.to_string().as_bytes()),
             Self::PortalSession(id) => key.extend(id.to_u128().to_be_bytes()),
+            Self::Erasure(id) => key.extend(id.to_u128().to_be_bytes()),
         }
         key
     }
@@ -109,6 +118,7 @@ impl fmt::Display for StreamId {
             Self::Application(id) => id.fmt(f),
             Self::ClientLink(id) => id.fmt(f),
             Self::PortalSession(id) => id.fmt(f),
+            Self::Erasure(id) => id.fmt(f),
         }
     }
 }

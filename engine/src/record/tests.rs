@@ -6,15 +6,16 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use super::{ENTRY_LEN_MAX, Error, Record, StreamId, decode, encode};
+use super::{ENTRY_LEN_MAX, Error, Personal, Record, StreamId, decode, decode_with, encode, encode_with};
 use crate::actor::{Actor, ActorKind};
 use crate::api::{ApiRegistered, ApiRenamed, ApiScopesChanged};
 use crate::application::{
     ApplicationCreated, ApplicationPermissionsChanged, ApplicationPersonal, ApplicationSecretRotated,
 };
-use crate::event::{Event, EventType};
+use crate::erasure::{ErasedSubject, PersonalDataErased};
+use crate::event::{Event, EventParts, EventType};
 use crate::id::{
-    ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
+    ApiId, ApplicationId, ClientLinkId, ErasureId, EventId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
 };
 use crate::key::{
     Environment, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
@@ -35,6 +36,7 @@ use crate::root_key::{Permission, RootKeyCreated, RootKeyCreatedPersonal};
 use crate::text::{Audience, Description, Metadata, Name, Note, Scope, UserId};
 use crate::time::Timestamp;
 use crate::token::{Digest, TokenHint, TokenPrefix};
+use crate::vault::{Subject, SubjectKeyId, Vault};
 
 /// Any value of a closed set.
 macro_rules! coded {
@@ -225,9 +227,31 @@ fn event(event_type: EventType) -> BoxedStrategy<Event> {
                 Event::PortalSessionStarted(PortalSessionStarted { digest, expires_at }, ())
             })
             .boxed(),
+        EventType::PersonalDataErased => (coded!(ErasedSubject), vec(any::<[u8; 16]>(), 0..40))
+            .prop_map(|(subject, keys)| {
+                let subject_keys = keys.into_iter().map(SubjectKeyId::from_bytes).collect();
+                Event::PersonalDataErased(PersonalDataErased { subject, subject_keys }, ())
+            })
+            .boxed(),
         EventType::PortalSessionEnded => coded!(EndReason)
             .prop_map(|reason| Event::PortalSessionEnded(PortalSessionEnded { reason }, ()))
             .boxed(),
+    }
+}
+
+/// The facts of an event, as bytes.
+#[derive(Default)]
+struct Facts(Vec<u8>);
+
+impl EventParts for Facts {
+    type Error = rmp_serde::encode::Error;
+
+    fn facts<T: serde::Serialize>(&mut self, facts: &T) -> Result<(), Self::Error> {
+        rmp_serde::encode::write(&mut self.0, facts)
+    }
+
+    fn personal<T: serde::Serialize>(&mut self, _personal: &T) -> Result<(), Self::Error> {
+        Ok(())
     }
 }
 
@@ -241,6 +265,7 @@ fn stream() -> impl Strategy<Value = StreamId> {
         (organization_id(), organization_id())
             .prop_map(|(partner_id, client_id)| StreamId::ClientLink(ClientLinkId { partner_id, client_id })),
         any::<u128>().prop_map(|id| StreamId::PortalSession(PortalSessionId::from_u128(id))),
+        any::<u128>().prop_map(|id| StreamId::Erasure(ErasureId::from_u128(id))),
     ]
 }
 
@@ -278,6 +303,7 @@ fn record() -> impl Strategy<Value = Record> {
                     request_id: request_id.map(Into::into),
                     causation,
                     event,
+                    personal: Personal::Readable,
                 }
             },
         )
@@ -291,6 +317,57 @@ proptest! {
         let entry = encode(&record).unwrap();
         prop_assert!(entry.len() <= ENTRY_LEN_MAX);
         prop_assert_eq!(decode(&entry).unwrap(), record);
+    }
+
+    #[test]
+    fn a_sealed_record_comes_back_while_its_key_is_there(record in record(), user in option::of(text!(UserId))) {
+        let vault = Vault::in_memory().unwrap();
+        let subject = Subject::of(Some(&"acme".parse().unwrap()), user.as_ref());
+        let key = vault.keys_for([&subject]).unwrap().remove(0);
+        let entry = encode_with(&record, Some(&key)).unwrap();
+        prop_assert!(entry.len() <= ENTRY_LEN_MAX);
+        prop_assert_eq!(&decode_with(&entry, Some(&vault)).unwrap(), &record);
+
+        // Without the key everything but the personal part is what it was.
+        vault.withhold(&vault.keys_of(&subject));
+        vault.destroy_withheld().unwrap();
+        let erased = decode_with(&entry, Some(&vault)).unwrap();
+        prop_assert_eq!(&decode(&entry).unwrap(), &erased);
+        if erased.personal == Personal::Readable {
+            // There was nothing to seal.
+            prop_assert_eq!(entry, encode(&record).unwrap());
+            return Ok(());
+        }
+        let (actor, event) = (&erased.actor, &erased.event);
+        prop_assert_eq!((actor.ip, actor.user_agent.as_deref()), (None, None));
+        prop_assert_eq!((actor.kind, &actor.id), (record.actor.kind, &record.actor.id));
+        prop_assert_eq!(event.event_type(), record.event.event_type());
+        let facts = |event: &Event| {
+            let mut facts = Facts::default();
+            event.encode_parts(&mut facts).unwrap();
+            facts.0
+        };
+        prop_assert_eq!(facts(event), facts(&record.event));
+        let envelope = |record: &Record| {
+            let Record { position, id, time, stream, version, organization_id, request_id, causation, .. } = record;
+            (*position, *id, *time, stream.clone(), *version, organization_id.clone(), request_id.clone(), *causation)
+        };
+        prop_assert_eq!(envelope(&erased), envelope(&record));
+    }
+
+    /// Whatever is changed of a sealed entry, it does not read as another record than the one that was sealed.
+    #[test]
+    fn no_byte_of_a_sealed_entry_can_be_exchanged(record in record(), at in any::<prop::sample::Index>(), flip in 1..=255_u8) {
+        let vault = Vault::in_memory().unwrap();
+        let key = vault.keys_for([&Subject::Installation]).unwrap().remove(0);
+        let mut entry = encode_with(&record, Some(&key)).unwrap();
+        prop_assume!(entry != encode(&record).unwrap());
+        let at = at.index(entry.len());
+        entry[at] ^= flip;
+        if let Ok(read) = decode_with(&entry, Some(&vault)) {
+            // Only the id of the key may have been hit: then there is no such key.
+            prop_assert_eq!(read.personal, Personal::Erased);
+        }
     }
 
     #[test]

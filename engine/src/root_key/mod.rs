@@ -108,7 +108,7 @@ pub struct RootKeyCreated {
 }
 
 /// The personal part of [`RootKeyCreated`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootKeyCreatedPersonal {
     /// What people call it.
     pub name: Option<Name>,

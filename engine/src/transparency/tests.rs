@@ -17,12 +17,13 @@ use crate::log::merkle::{Frontier, Hash, leaf_hash, node_hash};
 use crate::log::{EventLog, LogId, LogReader};
 use crate::position::Position;
 use crate::time::Timestamp;
+use crate::vault::Vault;
 
 /// More than one full tile of leaves, so that stored hashes are used too.
 const SIZE: u64 = 700;
 
 fn log() -> Arc<dyn LogReader> {
-    let mut log = MemoryLog::new(LogId([7; 16]));
+    let mut log = MemoryLog::new(LogId([7; 16]), Arc::new(Vault::in_memory().unwrap()));
     log.append((0..u128::from(SIZE)).map(first_of).collect()).unwrap();
     log.reader()
 }

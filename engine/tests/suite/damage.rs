@@ -26,6 +26,7 @@ fn read_all(image: Vec<u8>) -> Found {
         "events.redb",
         move || disk.clone(),
         RedbOptions { cache_bytes: 1 << 20 },
+        samples::vault(),
         &mut rng(1),
     );
     let log = match opened {
@@ -59,6 +60,7 @@ fn small_log() -> (Vec<u8>, Vec<Record>) {
         "events.redb",
         move || handle.clone(),
         RedbOptions::default(),
+        samples::vault(),
         &mut rng(1),
     )
     .unwrap();

@@ -9,8 +9,14 @@ use crate::samples;
 
 fn log_on(disk: &Disk) -> RedbLog {
     let disk = disk.clone();
-    RedbLog::open_with_backend("events.redb", move || disk.clone(), RedbOptions::default(), &mut rng(1))
-        .unwrap()
+    RedbLog::open_with_backend(
+        "events.redb",
+        move || disk.clone(),
+        RedbOptions::default(),
+        samples::vault(),
+        &mut rng(1),
+    )
+    .unwrap()
 }
 
 fn assert_sound(log: &RedbLog, records: u64) {

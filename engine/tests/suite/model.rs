@@ -26,6 +26,7 @@ use keyledger_engine::rejection::Rejection;
 use keyledger_engine::text::{Name, UserId};
 use keyledger_engine::time::{Clock, Timestamp};
 use keyledger_engine::token::{Digest, TokenHint};
+use keyledger_engine::vault::Vault;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -609,15 +610,19 @@ fn seeds(count: u64) -> Vec<u64> {
     }
 }
 
+fn vault() -> Arc<Vault> {
+    Arc::new(Vault::in_memory().unwrap())
+}
+
 fn open_redb(directory: &tempfile::TempDir) -> RedbLog {
     let path: PathBuf = directory.path().join("events.redb");
-    RedbLog::open(&path, RedbOptions::default(), &mut StdRng::seed_from_u64(7)).unwrap()
+    RedbLog::open(&path, RedbOptions::default(), vault(), &mut StdRng::seed_from_u64(7)).unwrap()
 }
 
 #[test]
 fn random_commands_agree_with_the_model_over_a_log_in_memory() {
     for seed in seeds(200) {
-        history(Box::new(MemoryLog::new(LogId([1; 16]))), seed, 120);
+        history(Box::new(MemoryLog::new(LogId([1; 16]), vault())), seed, 120);
     }
 }
 
@@ -632,7 +637,7 @@ fn random_commands_agree_with_the_model_over_redb() {
 /// Commands that wait together share a commit; each is still decided after the ones before it.
 #[test]
 fn commands_in_one_group_are_decided_one_after_the_other() {
-    let run = start(Box::new(MemoryLog::new(LogId([1; 16]))), 1);
+    let run = start(Box::new(MemoryLog::new(LogId([1; 16]), vault())), 1);
     let paid = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
     execute(&run, Command::Organization(organization_id(0), paid)).unwrap();
     let create = new_key(0);
@@ -662,7 +667,7 @@ fn commands_in_one_group_are_decided_one_after_the_other() {
 /// What a policy bounds is counted also among commands that share a commit.
 #[test]
 fn a_user_gets_no_more_keys_than_the_policy_says_from_one_group() {
-    let run = start(Box::new(MemoryLog::new(LogId([1; 16]))), 1);
+    let run = start(Box::new(MemoryLog::new(LogId([1; 16]), vault())), 1);
     let paid = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
     execute(&run, Command::Organization(organization_id(0), paid)).unwrap();
     let policy = ModelPolicy { max_life_seconds: None, max_keys_per_user: Some(3), name_required: false };
@@ -698,8 +703,11 @@ fn a_user_gets_no_more_keys_than_the_policy_says_from_one_group() {
 fn a_command_with_a_name_takes_place_once() {
     for log in [true, false] {
         let directory = tempfile::tempdir().unwrap();
-        let log: Box<dyn EventLog> =
-            if log { Box::new(open_redb(&directory)) } else { Box::new(MemoryLog::new(LogId([1; 16]))) };
+        let log: Box<dyn EventLog> = if log {
+            Box::new(open_redb(&directory))
+        } else {
+            Box::new(MemoryLog::new(LogId([1; 16]), vault()))
+        };
         let run = start(log, 1);
         let paid = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
         execute(&run, Command::Organization(organization_id(0), paid)).unwrap();
@@ -725,7 +733,7 @@ fn a_command_with_a_name_takes_place_once() {
 
 #[test]
 fn an_expected_version_that_is_not_the_present_one_is_refused() {
-    let run = start(Box::new(MemoryLog::new(LogId([1; 16]))), 1);
+    let run = start(Box::new(MemoryLog::new(LogId([1; 16]), vault())), 1);
     let paid = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
     execute(&run, Command::Organization(organization_id(0), paid)).unwrap();
     let create = new_key(0);

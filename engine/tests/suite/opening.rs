@@ -13,7 +13,7 @@ use tempfile::TempDir;
 use crate::samples;
 
 fn open(path: &Path) -> Result<RedbLog, Error> {
-    RedbLog::open(path, RedbOptions::default(), &mut SysRng)
+    RedbLog::open(path, RedbOptions::default(), samples::vault(), &mut SysRng)
 }
 
 fn assert_refused<T>(path: &Path, result: Result<T, Error>, words: &str) {
@@ -29,12 +29,16 @@ fn what_cannot_be_opened_is_said_in_one_line() {
     assert_refused(&missing, open(&missing), "is missing; create it");
 
     let path = directory.path().join(FILE_NAME);
-    assert_refused(&path, RedbReader::open_read_only(&path, RedbOptions::default()), "missing");
+    assert_refused(
+        &path,
+        RedbReader::open_read_only(&path, RedbOptions::default(), samples::vault()),
+        "missing",
+    );
     fs::write(&path, "no log at all, but text that is longer than a header is").unwrap();
     assert_refused(&path, open(&path), "not a Keyledger event log");
     assert_refused(
         &path,
-        RedbReader::open_read_only(&path, RedbOptions::default()),
+        RedbReader::open_read_only(&path, RedbOptions::default(), samples::vault()),
         "not a Keyledger event log",
     );
     fs::remove_file(&path).unwrap();
@@ -47,7 +51,7 @@ fn what_cannot_be_opened_is_said_in_one_line() {
     assert_refused(&path, open(&path), "in use by another process");
     assert_refused(
         &path,
-        RedbReader::open_read_only(&path, RedbOptions::default()),
+        RedbReader::open_read_only(&path, RedbOptions::default(), samples::vault()),
         "in use by another process",
     );
     drop(log);
@@ -114,7 +118,7 @@ fn a_log_that_was_not_closed_can_be_read_without_writing_to_it() {
     let left = directory.path().join("left.redb");
     fs::copy(&path, &left).unwrap();
     let before = fs::read(&left).unwrap();
-    let reader = RedbReader::open_read_only(&left, RedbOptions::default()).unwrap();
+    let reader = RedbReader::open_read_only(&left, RedbOptions::default(), samples::vault()).unwrap();
     assert_eq!(reader.log_id(), log.reader().log_id());
     let report = reader.verify(|_, _| {}).unwrap();
     assert_eq!((report.head, report.finding), (Position::new(99), None));

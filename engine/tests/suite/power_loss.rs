@@ -19,7 +19,7 @@ const OPTIONS: RedbOptions = RedbOptions { cache_bytes: 1 << 20 };
 
 fn open(disk: &Disk, rng: &mut StdRng) -> Result<RedbLog, Error> {
     let disk = disk.clone();
-    RedbLog::open_with_backend("events.redb", move || disk.clone(), OPTIONS, rng)
+    RedbLog::open_with_backend("events.redb", move || disk.clone(), OPTIONS, samples::vault(), rng)
 }
 
 /// An empty log, as it is after its creation.

@@ -1,13 +1,16 @@
 //! Records to store: one of every kind with all fields given, one with as few as possible.
 
+use std::sync::{Arc, OnceLock};
+
 use keyledger_engine::actor::{Actor, ActorKind};
 use keyledger_engine::api::{ApiRegistered, ApiRenamed, ApiScopesChanged};
 use keyledger_engine::application::{
     ApplicationCreated, ApplicationPermissionsChanged, ApplicationPersonal, ApplicationSecretRotated,
 };
+use keyledger_engine::erasure::{ErasedSubject, PersonalDataErased};
 use keyledger_engine::event::{Event, EventType};
 use keyledger_engine::id::{
-    ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
+    ApiId, ApplicationId, ClientLinkId, ErasureId, EventId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
 };
 use keyledger_engine::key::{
     Environment, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
@@ -24,12 +27,13 @@ use keyledger_engine::portal_session::{
 };
 use keyledger_engine::portfolio::{ClientLinked, ClientUnlinked};
 use keyledger_engine::position::{Position, Version};
-use keyledger_engine::record::{Record, StreamId};
+use keyledger_engine::record::{Personal, Record, StreamId};
 use keyledger_engine::role::Role;
 use keyledger_engine::root_key::{Permission, RootKeyCreated, RootKeyCreatedPersonal};
 use keyledger_engine::text::{Audience, Description, Metadata, Name, Note, Scope, UserId};
 use keyledger_engine::time::Timestamp;
 use keyledger_engine::token::{Digest, TokenHint, TokenPrefix};
+use keyledger_engine::vault::{Subject, SubjectKeyId, Vault};
 
 const ULID: u128 = 0x0199_0000_0000_0000_0000_0000_0000_0000;
 pub(crate) const TIME: Timestamp = Timestamp::from_millis(1_790_000_000_123);
@@ -205,6 +209,12 @@ pub(crate) fn event(event_type: EventType, full: bool) -> Event {
             let reason = if full { EndReason::Revoked } else { EndReason::SignedOut };
             Event::PortalSessionEnded(PortalSessionEnded { reason }, ())
         }
+        EventType::PersonalDataErased => {
+            let subject = if full { ErasedSubject::Organization } else { ErasedSubject::User };
+            let keys = [1, 2].map(|byte| SubjectKeyId::from_bytes([byte; 16]));
+            let subject_keys = keys.into_iter().filter(|_| full).collect();
+            Event::PersonalDataErased(PersonalDataErased { subject, subject_keys }, ())
+        }
     }
 }
 
@@ -221,6 +231,8 @@ fn stream(event_type: EventType) -> StreamId {
         StreamId::Api(ApiId::from_u128(ULID + 3))
     } else if name.starts_with("Application") {
         StreamId::Application(ApplicationId::from_u128(ULID + 5))
+    } else if name.starts_with("Personal") {
+        StreamId::Erasure(ErasureId::from_u128(ULID + 7))
     } else if name.starts_with("Portal") {
         StreamId::PortalSession(PortalSessionId::from_u128(ULID + 6))
     } else {
@@ -251,7 +263,14 @@ pub(crate) fn record(event_type: EventType, full: bool) -> Record {
         request_id: full.then(|| "req-7".into()),
         causation: full.then(|| EventId::from_u128(ULID + 8)),
         event: event(event_type, full),
+        personal: Personal::Readable,
     }
+}
+
+/// The vault of every log of the test: the keys are there whatever becomes of a log.
+pub(crate) fn vault() -> Arc<Vault> {
+    static VAULT: OnceLock<Arc<Vault>> = OnceLock::new();
+    Arc::clone(VAULT.get_or_init(|| Arc::new(Vault::in_memory().unwrap())))
 }
 
 /// Issues the key with this number. Its name and its command are its own.
@@ -266,7 +285,9 @@ pub(crate) fn issue(number: u64, name: &str) -> Append {
     personal.name = Some(Name::new(name).unwrap());
     let mut id = [0; 16];
     id[..8].copy_from_slice(&number.to_be_bytes());
+    let subject = Subject::of(Some(&organization("acme")), personal.user_id.as_ref());
     Append {
+        subject,
         stream: StreamId::Key(KeyId::from_u128(ULID | u128::from(number) << 16)),
         expected: StreamHead::ABSENT,
         time: TIME.saturating_add_millis(i64::try_from(number).unwrap()),

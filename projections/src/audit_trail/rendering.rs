@@ -2,17 +2,22 @@
 
 use keyledger_engine::event::Event;
 use keyledger_engine::key::KeyCreated;
-use keyledger_engine::record::Record;
+use keyledger_engine::record::{Personal, Record};
 use keyledger_engine::text::Metadata;
 use keyledger_engine::token::TokenHint;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// The event as a JSON object: its place, its time, who issued it, and under `data` what it says, facts and personal
-/// part together. What is absent is `null`.
+/// part together. What is absent is `null`; where a personal part was erased, what it held is, and `data` has an `erased`
+/// that is true.
 #[must_use]
 pub fn event_json(record: &Record) -> Value {
     let event_type = record.event.event_type();
+    let mut data = data(&record.event);
+    if let (Personal::Erased, Some(data)) = (record.personal, data.as_object_mut()) {
+        data.insert("erased".into(), true.into());
+    }
     json!({
         "position": record.position.get(),
         "id": record.id.to_string(),
@@ -31,7 +36,7 @@ pub fn event_json(record: &Record) -> Value {
         },
         "request_id": record.request_id,
         "causation_id": record.causation.map(|id| id.to_string()),
-        "data": data(&record.event),
+        "data": data,
     })
 }
 
@@ -101,6 +106,9 @@ fn data(event: &Event) -> Value {
         }),
         Event::PortalSessionStarted(facts, ()) => json!({ "expires_at": facts.expires_at }),
         Event::PortalSessionEnded(facts, ()) => json!({ "reason": facts.reason }),
+        Event::PersonalDataErased(facts, ()) => {
+            json!({ "subject": facts.subject, "subject_keys": facts.subject_keys })
+        }
         Event::KeyReactivated((), ())
         | Event::KeyDeleted((), ())
         | Event::OrganizationDeleted((), ())

@@ -39,7 +39,8 @@ impl Activity {
             | EventType::ApiRegistered
             | EventType::RootKeyCreated
             | EventType::ApplicationCreated
-            | EventType::PortalSessionCreated => Self::Create,
+            | EventType::PortalSessionCreated
+            | EventType::PersonalDataErased => Self::Create,
             EventType::KeyRenamed
             | EventType::KeyDescriptionChanged
             | EventType::KeyMetadataChanged
@@ -149,6 +150,7 @@ fn entity(record: &Record, data: Value) -> Value {
         StreamId::Application(_) => (OTHER, "Application"),
         StreamId::ClientLink(_) => (OTHER, "Client Link"),
         StreamId::PortalSession(_) => (OTHER, "Portal Session"),
+        StreamId::Erasure(_) => (OTHER, "Erasure"),
     };
     let organization =
         (type_id == ORGANIZATION).then(|| present(json!({ "uid": uid.clone(), "name": name.clone() })));

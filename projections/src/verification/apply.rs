@@ -70,6 +70,8 @@ impl VerificationIndex {
             StreamId::Application(id) => self.apply_to_application(*id, record),
             StreamId::ClientLink(id) => self.apply_to_client_link(&mut writer, id, record),
             StreamId::PortalSession(id) => self.portal_sessions.apply(&mut writer, *id, record),
+            // What it takes away is taken away ahead of its record: see `erase`.
+            StreamId::Erasure(_) => Ok(()),
         }
         .map_err(not_applicable)?;
         // After all that the record changes: whoever reads the new epoch finds nobody by what was before it.

@@ -17,6 +17,7 @@
 mod apply;
 mod difference;
 mod directory;
+mod erasure;
 mod observer;
 mod portal_sessions;
 mod question;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use keyledger_engine::ledger::{Observer, UserOf};
 use keyledger_engine::record::Record;
 use keyledger_engine::time::Timestamp;
+use keyledger_engine::vault::Subject;
 
 use super::VerificationIndex;
 
@@ -27,6 +28,10 @@ impl Observer for VerificationObserver {
                 self.0.poison(&error);
             }
         }
+    }
+
+    fn erased(&mut self, subject: &Subject) {
+        self.0.erase(subject);
     }
 
     fn keys_of_user(&self, user: &UserOf, now: Timestamp) -> Option<u32> {

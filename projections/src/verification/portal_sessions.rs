@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use keyledger_engine::event::Event;
-use keyledger_engine::id::PortalSessionId;
+use keyledger_engine::id::{OrganizationId, PortalSessionId};
 use keyledger_engine::portal_session::{PortalSession, PortalSessionStatus};
 use keyledger_engine::record::Record;
+use keyledger_engine::text::UserId;
 use keyledger_engine::time::Timestamp;
 use keyledger_engine::token::{Digest, PresentedToken, SecretKind};
 
@@ -45,7 +46,7 @@ impl PortalSessions {
         }
         let after = PortalSession::apply(before, record).ok_or_else(|| does_not_follow(record))?;
         self.forget(writer, id);
-        if after.ended_at.is_none() {
+        if after.ended_at.is_none() && !after.is_erased {
             self.put(writer, after);
         }
         while let Some((end, id)) = writer.portal_session_ends.first().copied() {
@@ -64,6 +65,21 @@ impl PortalSessions {
         // The session first: who finds its digest finds it too.
         self.by_id.insert(id, session);
         self.by_digest.pin().insert(digest, id);
+    }
+
+    /// Ends the sessions of a user of an organization, or all of the organization.
+    pub(super) fn erase(
+        &self,
+        writer: &mut WriterState,
+        organization_id: &OrganizationId,
+        user_id: Option<&UserId>,
+    ) {
+        for session in self.by_id.page(None, usize::MAX) {
+            let is_concerned = user_id.is_none_or(|user_id| session.user_id.as_ref() == Some(user_id));
+            if session.organization_id == *organization_id && is_concerned {
+                self.forget(writer, session.id);
+            }
+        }
     }
 
     fn forget(&self, writer: &mut WriterState, id: PortalSessionId) {

@@ -250,7 +250,7 @@ impl WriterState {
         }
     }
 
-    fn remove_from_user(&mut self, key: &VerifiedKey) {
+    pub(super) fn remove_from_user(&mut self, key: &VerifiedKey) {
         let Some(users) = self.user_keys.get_mut(&key.group().number) else { return };
         let Some(user_id) = key.user_id() else { return };
         let user = (key.environment(), user_id.clone());

@@ -21,6 +21,7 @@ use keyledger_engine::record::{Record, StreamId};
 use keyledger_engine::text::{Description, Metadata, Name, Note, Scope, UserId};
 use keyledger_engine::time::Timestamp;
 use keyledger_engine::token::{Digest, TokenHint};
+use keyledger_engine::vault::{Subject, Vault};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
@@ -58,7 +59,7 @@ impl History {
 
     pub(crate) fn of_log(seed: u64, log_id: LogId) -> Self {
         Self {
-            log: MemoryLog::new(log_id),
+            log: MemoryLog::new(log_id, Arc::new(Vault::in_memory().unwrap())),
             rng: StdRng::seed_from_u64(seed),
             keys: Vec::new(),
             time: 1_700_000_000_000,
@@ -273,6 +274,7 @@ impl History {
             expected: self.heads.get(&stream).copied().unwrap_or(StreamHead::ABSENT),
             stream: stream.clone(),
             time: self.now(),
+            subject: Subject::of(organization_id.as_ref(), None),
             organization_id,
             actor,
             // One in four came of no request, and some came of the same.

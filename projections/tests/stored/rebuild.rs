@@ -64,6 +64,10 @@ impl LogReader for Gate {
     fn read_stream(&self, stream: &StreamId) -> Result<Stream, log::Error> {
         self.log.read_stream(stream)
     }
+    fn erasures(&self) -> Result<Vec<Record>, log::Error> {
+        self.log.erasures()
+    }
+
     fn find_command(&self, id: &CommandId) -> Option<RememberedCommand> {
         self.log.find_command(id)
     }

@@ -18,6 +18,7 @@ use keyledger_engine::record::Record;
 use keyledger_engine::text::{Description, Name, Note};
 use keyledger_engine::time::{Clock, Timestamp};
 use keyledger_engine::token::{Token, TokenPrefix};
+use keyledger_engine::vault::{self, Vault};
 use keyledger_projections::audit_trail::AuditTrail;
 use keyledger_projections::key_list::KeyList;
 use keyledger_projections::projection::Projection;
@@ -176,7 +177,14 @@ impl Data {
     }
 
     pub(crate) fn reader(&self) -> Arc<RedbReader> {
-        Arc::new(RedbReader::open_read_only(&self.path(FILE_NAME), RedbOptions::default()).unwrap())
+        Arc::new(
+            RedbReader::open_read_only(
+                &self.path(FILE_NAME),
+                RedbOptions::default(),
+                Arc::new(Vault::open_read_only(&self.path(vault::FILE_NAME)).unwrap()),
+            )
+            .unwrap(),
+        )
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -222,7 +230,8 @@ impl Data {
 
 fn open(directory: &Path) -> Open {
     let mut rng = StdRng::seed_from_u64(directory.as_os_str().len() as u64);
-    let log = RedbLog::open(&directory.join(FILE_NAME), RedbOptions::default(), &mut rng).unwrap();
+    let vault = Arc::new(Vault::open(&directory.join(vault::FILE_NAME)).unwrap());
+    let log = RedbLog::open(&directory.join(FILE_NAME), RedbOptions::default(), vault, &mut rng).unwrap();
     let head = log.reader().head().unwrap();
     let clock = SteppingClock(AtomicI64::new(START + i64::try_from(head.get()).unwrap() * 1_000));
     let ids = StdRng::seed_from_u64(head.get());

@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use super::{DIRECTORY_LEN_MAX, Decision, Loaded, State, does_not_fit};
 use crate::api::{self, Api};
 use crate::application::{self, ApplicationCommand};
+use crate::erasure::{self, ErasureCommand};
 use crate::event::Event;
 use crate::id::{ApiId, ClientLinkId, EventId, OrganizationId};
 use crate::key::{self, Key, KeyCommand, KeyState};
@@ -17,6 +18,7 @@ use crate::record::StreamId;
 use crate::rejection::Rejection;
 use crate::root_key::{self, RootKeyCommand};
 use crate::time::Timestamp;
+use crate::vault::Subject;
 
 impl State {
     pub(super) fn decide(
@@ -76,6 +78,7 @@ impl State {
             stream,
             expected: loaded.head,
             time: now,
+            subject: subject_of(&request.command, loaded.aggregate.as_ref(), organization_id.as_ref()),
             organization_id,
             actor: request.actor.clone(),
             request_id: request.request_id.clone(),
@@ -204,6 +207,17 @@ impl State {
                 portal_session::decide(session, organization.as_ref(), command, now)
                     .map(|events| (events, organization_id))
             }
+            Command::Erasure(_, command) => {
+                let erasure = aggregate.and_then(|aggregate| match aggregate {
+                    Aggregate::Erasure(erasure) => Some(erasure),
+                    _ => None,
+                });
+                let ErasureCommand::Erase { organization_id, user_id } = command;
+                let organization = self.organization(organization_id.clone())?;
+                let keys = self.vault.keys_of(&Subject::of(Some(organization_id), user_id.as_ref()));
+                erasure::decide(erasure, organization.as_ref(), &keys, command)
+                    .map(|events| (events, Some(organization_id.clone())))
+            }
         };
         Ok(Some(decided))
     }
@@ -246,6 +260,25 @@ impl State {
         }
         Ok(loaded)
     }
+}
+
+/// Whose personal text the events of a command hold. What is written of a key whose user was erased is the organization's:
+/// nobody knows the user any more.
+fn subject_of(
+    command: &Command,
+    aggregate: Option<&Aggregate>,
+    organization_id: Option<&OrganizationId>,
+) -> Subject {
+    let user_id = match (command, aggregate) {
+        // The record of an erasure outlives it, with where its actor called from.
+        (Command::Erasure(..), _) => return Subject::Installation,
+        (_, Some(Aggregate::Key(key))) => key.user_id.as_ref(),
+        (_, Some(Aggregate::PortalSession(session))) => session.user_id.as_ref(),
+        (Command::Key(_, KeyCommand::Create(create)), None) => create.user_id.as_ref(),
+        (Command::PortalSession(_, PortalSessionCommand::Create { user_id, .. }), None) => user_id.as_ref(),
+        _ => None,
+    };
+    Subject::of(organization_id, user_id)
 }
 
 /// The user whose keys are to be counted before a command may give them another active one.

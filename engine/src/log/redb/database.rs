@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use rand::TryCryptoRng;
 use redb::{
@@ -24,6 +24,7 @@ use crate::log::{Error, LogId};
 use crate::position::Position;
 use crate::record;
 use crate::time::Timestamp;
+use crate::vault::Vault;
 
 /// What the writer and all readers share.
 pub(super) struct Shared {
@@ -31,6 +32,8 @@ pub(super) struct Shared {
     pub(super) file: String,
     pub(super) log_id: LogId,
     pub(super) commands: CommandIndex,
+    /// Seals and opens personal parts.
+    pub(super) vault: Arc<Vault>,
     /// Empty while the database is opened anew. Closing it ends the read transactions that are under way.
     pub(super) store: RwLock<Option<Database>>,
 }

@@ -10,7 +10,7 @@
 mod commands;
 mod database;
 mod import;
-mod overlay;
+pub(crate) mod overlay;
 mod reader;
 mod tables;
 mod verify;

@@ -14,7 +14,7 @@ use redb::{BackendError, DatabaseError, StorageBackend};
 const BLOCK: u64 = 4_096;
 
 #[derive(Debug)]
-pub(super) struct Overlay {
+pub(crate) struct Overlay {
     file: FileBackend,
     written: Mutex<Written>,
 }
@@ -28,7 +28,7 @@ struct Written {
 }
 
 impl Overlay {
-    pub(super) fn new(file: File) -> Result<Self, DatabaseError> {
+    pub(crate) fn new(file: File) -> Result<Self, DatabaseError> {
         let file = FileBackend::new(file)?;
         let len = file.len()?;
         Ok(Self { file, written: Mutex::new(Written { blocks: HashMap::new(), len, file_end: len }) })

@@ -13,10 +13,12 @@ use super::overlay::Overlay;
 use super::tables::{
     COMMANDS, ENTRIES, META, META_FRONTIER, STREAMS, TREE, read_command_row, read_entry_row,
 };
+use crate::erasure;
 use crate::log::merkle::{Frontier, Hash};
 use crate::log::{CommandId, Error, LogId, LogReader, RememberedCommand, Stream, StreamHead};
 use crate::position::{Position, Version};
-use crate::record::{self, Record, StreamId};
+use crate::record::{self, Record, StreamId, StreamKind};
+use crate::vault::Vault;
 
 /// The reading end of a log on redb. Every call reads the log as it stands then: it keeps nothing open in between, for
 /// what an open read transaction sees cannot be freed.
@@ -26,19 +28,30 @@ pub struct RedbReader {
 
 impl RedbReader {
     /// Opens a log that no process has open for writing. The file is not written to: what repair it needs after a crash is
-    /// done in memory, anew at every opening.
+    /// done in memory, anew at every opening. The vault need not be the newest: a key that an erasure in the log names is not
+    /// used.
     ///
     /// # Errors
     /// [`Error::Open`].
-    pub fn open_read_only(path: &Path, options: RedbOptions) -> Result<Self, Error> {
+    pub fn open_read_only(path: &Path, options: RedbOptions, vault: Arc<Vault>) -> Result<Self, Error> {
         let file = path.display().to_string();
         let open = || builder(options).create_with_backend(Overlay::new(File::open(path)?)?);
         let store = open_database(&file, open)?;
         let (store, contents) = read_contents(&file, store)?;
         let commands = CommandIndex::default();
         commands.fill(&contents.commands, contents.time.unwrap_or_default());
-        let shared = Shared { file, log_id: contents.log_id, commands, store: RwLock::new(Some(store)) };
-        Ok(Self { shared: Arc::new(shared) })
+        let store = RwLock::new(Some(store));
+        let reader =
+            Self { shared: Arc::new(Shared { file, log_id: contents.log_id, commands, vault, store }) };
+        reader.withhold_erased_keys()?;
+        Ok(reader)
+    }
+
+    /// Lets nobody have the keys that erasures in the log name.
+    pub(super) fn withhold_erased_keys(&self) -> Result<(), Error> {
+        let erasures = self.erasures()?;
+        self.shared.vault.withhold(erasures.iter().flat_map(|it| erasure::destroyed_keys(&it.event)));
+        Ok(())
     }
 
     /// The file's name, for messages.
@@ -77,12 +90,38 @@ impl RedbReader {
 
     /// Decodes the entry at `position`.
     pub(super) fn decode(&self, position: Position, entry: &[u8]) -> Result<Record, Error> {
-        let record = record::decode(entry).map_err(|error| self.shared.damaged(position, error))?;
+        let record = record::decode_with(entry, Some(&self.shared.vault));
+        let record = record.map_err(|error| self.shared.damaged(position, error))?;
         if record.position != position {
             let reason = format!("holds the record of position {}", record.position);
             return Err(self.shared.damaged(position, reason));
         }
         Ok(record)
+    }
+
+    fn try_erasures(&self) -> Result<Vec<Record>, Error> {
+        let shared = &self.shared;
+        let at_start = |error| shared.read_error(Position::START, error);
+        let transaction = shared.begin_read()?;
+        let streams = transaction.open_table(STREAMS);
+        let streams = streams.map_err(|error| shared.table_error(Position::START, error))?;
+        let kind = StreamKind::Erasure.code();
+        let mut positions = Vec::new();
+        for row in streams.range(([kind].as_slice(), 0)..([kind + 1].as_slice(), 0)).map_err(at_start)? {
+            positions.push(row.map_err(at_start)?.1.value());
+        }
+        positions.sort_unstable();
+        let entries = transaction.open_table(ENTRIES);
+        let entries = entries.map_err(|error| shared.table_error(Position::START, error))?;
+        let mut records = Vec::with_capacity(positions.len());
+        for position in positions.into_iter().map(Position::new) {
+            let stored = entries.get(position.get()).map_err(|error| shared.read_error(position, error))?;
+            let stored = stored.ok_or_else(|| shared.damaged(position, "no record"))?;
+            let entry = read_entry_row(stored.value());
+            let entry = entry.ok_or_else(|| shared.damaged(position, "wrong checksum"))?;
+            records.push(self.decode(position, entry)?);
+        }
+        Ok(records)
     }
 
     fn try_read_stream(&self, transaction: &ReadTransaction, stream: &StreamId) -> Result<Stream, Error> {
@@ -155,6 +194,11 @@ impl LogReader for RedbReader {
 
     fn read_stream(&self, stream: &StreamId) -> Result<Stream, Error> {
         guarded(|| self.try_read_stream(&self.shared.begin_read()?, stream))
+            .unwrap_or_else(|panic| Err(self.shared.damaged(Position::START, panic)))
+    }
+
+    fn erasures(&self) -> Result<Vec<Record>, Error> {
+        guarded(|| self.try_erasures())
             .unwrap_or_else(|panic| Err(self.shared.damaged(Position::START, panic)))
     }
 

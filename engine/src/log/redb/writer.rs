@@ -20,13 +20,15 @@ use super::reader::{RedbReader, head_of};
 use super::tables::{
     COMMAND_ROW_LEN, COMMANDS, ENTRIES, META, META_FRONTIER, STREAMS, TREE, command_row, write_entry_row,
 };
+use crate::erasure;
 use crate::log::merkle::{Frontier, TILE_HEIGHT, leaf_hash};
 use crate::log::{
     Append, AppendOutcome, CommandId, Error, EventLog, LogReader, RememberedCommand, StreamHead,
 };
 use crate::position::{Position, Version};
-use crate::record::{self, Record};
+use crate::record::{self, Personal, Record};
 use crate::time::Timestamp;
+use crate::vault::{SubjectKey, Vault};
 
 /// How many rows of commands an append may remove beyond those it adds: more than one for each, so that the table
 /// shrinks again after a busy day, and few, so that no append waits for it.
@@ -54,15 +56,21 @@ enum Failure {
 }
 
 impl RedbLog {
-    /// Opens the log in the file at `path`; makes it, with an id drawn from `rng`, if it is not there.
+    /// Opens the log in the file at `path`; makes it, with an id drawn from `rng`, if it is not there. Keys of the vault that
+    /// erasures in the log name are destroyed.
     ///
     /// # Errors
     /// [`Error::Open`], one line for whoever runs the service.
-    pub fn open<R: TryCryptoRng>(path: &Path, options: RedbOptions, rng: &mut R) -> Result<Self, Error> {
+    pub fn open<R: TryCryptoRng>(
+        path: &Path,
+        options: RedbOptions,
+        vault: Arc<Vault>,
+        rng: &mut R,
+    ) -> Result<Self, Error> {
         create_file(path, options, rng)?;
         let file = path.display().to_string();
         let path = path.to_path_buf();
-        Self::open_with(file, Box::new(move || builder(options).open(&path)))
+        Self::open_with(file, vault, Box::new(move || builder(options).open(&path)))
     }
 
     /// Opens a log on backends of the caller's making; `backend` is asked for one at every opening. `file` is the name
@@ -74,6 +82,7 @@ impl RedbLog {
         file: &str,
         backend: impl Fn() -> B + Send + 'static,
         options: RedbOptions,
+        vault: Arc<Vault>,
         rng: &mut R,
     ) -> Result<Self, Error> {
         let open = move || Builder::create_with_backend(&builder(options), backend());
@@ -81,11 +90,12 @@ impl RedbLog {
         let initialized = guarded(|| initialize(file, &database, rng));
         close(database);
         initialized.unwrap_or_else(|panic| Err(Error::Open(damage(file, panic))))?;
-        Self::open_with(file.to_owned(), Box::new(open))
+        Self::open_with(file.to_owned(), vault, Box::new(open))
     }
 
     fn open_with(
         file: String,
+        vault: Arc<Vault>,
         open: Box<dyn Fn() -> Result<Database, DatabaseError> + Send>,
     ) -> Result<Self, Error> {
         let store = open_database(&file, &open)?;
@@ -93,8 +103,36 @@ impl RedbLog {
         let Contents { log_id, frontier, time, commands } = contents;
         let index = CommandIndex::default();
         index.fill(&commands, time.unwrap_or_default());
-        let shared = Shared { file, log_id, commands: index, store: RwLock::new(Some(store)) };
-        Ok(Self { shared: Arc::new(shared), open, commands, frontier, time, suspended: None })
+        let shared = Shared { file, log_id, commands: index, vault, store: RwLock::new(Some(store)) };
+        let log = Self { shared: Arc::new(shared), open, commands, frontier, time, suspended: None };
+        log.finish_erasures()?;
+        Ok(log)
+    }
+
+    /// Destroys the keys that erasures in the log name and that are there still: a crash came between, or the vault is an
+    /// older one than the log.
+    fn finish_erasures(&self) -> Result<(), Error> {
+        self.redb_reader().withhold_erased_keys()?;
+        let destroyed = self.shared.vault.destroy_withheld()?;
+        if destroyed > 0 {
+            tracing::warn!(destroyed, "destroyed keys of personal text that the log says were erased");
+        }
+        Ok(())
+    }
+
+    /// Lets nobody have the keys any more that erasures of a group name, and says whether there are any: whoever reads the
+    /// group must find them gone.
+    fn withhold(&self, outcomes: &[AppendOutcome]) -> bool {
+        let mut erases = false;
+        for outcome in outcomes {
+            let AppendOutcome::Appended { records, .. } = outcome else { continue };
+            for record in records {
+                let keys = erasure::destroyed_keys(&record.event);
+                erases |= !keys.is_empty();
+                self.shared.vault.withhold(keys);
+            }
+        }
+        erases
     }
 
     /// A reading end with what only this log offers.
@@ -104,6 +142,8 @@ impl RedbLog {
     }
 
     fn append_group(&mut self, group: Vec<Append>) -> Result<Vec<AppendOutcome>, Failure> {
+        let subjects = group.iter().map(|append| &append.subject);
+        let keys = self.shared.vault.keys_for(subjects).map_err(|error| Failure::Broken(error.into()))?;
         let transaction = self.shared.begin_write().map_err(Failure::Broken)?;
         let mut batch = Batch {
             shared: &self.shared,
@@ -123,7 +163,8 @@ impl RedbLog {
             let rows_max = group.len() + COMMANDS_FORGOTTEN_MAX;
             let outcomes = group
                 .into_iter()
-                .map(|append| batch.append(&mut tables, append))
+                .zip(&keys)
+                .map(|(append, key)| batch.append(&mut tables, append, key))
                 .collect::<Result<Vec<_>, _>>()?;
             if batch.frontier.size() == head {
                 return Ok(outcomes);
@@ -137,6 +178,7 @@ impl RedbLog {
             outcomes
         };
         let Batch { frontier, time, commands, .. } = batch;
+        let erases = self.withhold(&outcomes);
         transaction.commit().map_err(|error| Failure::Unknown(format!("{}: {error}", self.shared.file)))?;
         self.frontier = frontier;
         self.time = time;
@@ -146,6 +188,9 @@ impl RedbLog {
             let removed = self.commands.rows.drain(..forgotten);
             self.shared.commands.replace(removed, added.iter().copied());
             self.commands.rows.extend(added);
+        }
+        if erases {
+            self.shared.vault.destroy_withheld().map_err(|error| Failure::Unknown(error.to_string()))?;
         }
         Ok(outcomes)
     }
@@ -183,7 +228,12 @@ struct Batch<'a> {
 }
 
 impl Batch<'_> {
-    fn append(&mut self, tables: &mut Tables<'_>, append: Append) -> Result<AppendOutcome, Failure> {
+    fn append(
+        &mut self,
+        tables: &mut Tables<'_>,
+        append: Append,
+        key: &SubjectKey,
+    ) -> Result<AppendOutcome, Failure> {
         if let Some(key) = append.command {
             let known = self.commands.get(&key.id).copied().or_else(|| self.shared.commands.find(&key.id));
             if let Some(known) = known {
@@ -221,8 +271,9 @@ impl Batch<'_> {
                 request_id,
                 causation,
                 event,
+                personal: Personal::Readable,
             };
-            self.store(tables, &stream_key, &record)?;
+            self.store(tables, &stream_key, &record, key)?;
             records.push(record);
         }
         self.time = Some(time);
@@ -260,8 +311,14 @@ impl Batch<'_> {
         Ok(!has(expected.version.next())? && (expected.version == Version::NONE || has(expected.version)?))
     }
 
-    fn store(&mut self, tables: &mut Tables<'_>, stream_key: &[u8], record: &Record) -> Result<(), Failure> {
-        let entry = record::encode(record).map_err(Failure::Refused)?;
+    fn store(
+        &mut self,
+        tables: &mut Tables<'_>,
+        stream_key: &[u8],
+        record: &Record,
+        key: &SubjectKey,
+    ) -> Result<(), Failure> {
+        let entry = record::encode_with(record, Some(key)).map_err(Failure::Refused)?;
         let position = record.position.get();
         write_entry_row(&mut self.row, &entry);
         let before = tables.entries.insert(position, self.row.as_slice());
@@ -304,6 +361,10 @@ impl EventLog for RedbLog {
         Arc::new(self.redb_reader())
     }
 
+    fn vault(&self) -> Arc<Vault> {
+        Arc::clone(&self.shared.vault)
+    }
+
     fn append(&mut self, group: Vec<Append>) -> Result<Vec<AppendOutcome>, Error> {
         if let Some(reason) = &self.suspended {
             return Err(Error::Unavailable(reason.clone()));
@@ -342,6 +403,8 @@ impl EventLog for RedbLog {
         self.frontier = contents.frontier;
         self.time = contents.time;
         self.shared.set_store(Some(store));
+        self.shared.vault.recover()?;
+        self.finish_erasures()?;
         self.suspended = None;
         Ok(Position::new(self.frontier.size()))
     }

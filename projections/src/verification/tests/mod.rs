@@ -17,7 +17,7 @@ use keyledger_engine::key::{
 use keyledger_engine::ledger::Observer;
 use keyledger_engine::organization::{OrganizationCreated, OrganizationKind, OrganizationPersonal};
 use keyledger_engine::position::{Position, Version};
-use keyledger_engine::record::{Record, StreamId};
+use keyledger_engine::record::{Personal, Record, StreamId};
 use keyledger_engine::root_key::{Permission, RootKeyCreated, RootKeyCreatedPersonal};
 use keyledger_engine::text::Name;
 use keyledger_engine::time::Timestamp;
@@ -60,6 +60,7 @@ impl History {
             request_id: None,
             causation: None,
             event,
+            personal: Personal::Readable,
         }
     }
 

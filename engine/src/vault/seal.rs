@@ -1,0 +1,166 @@
+//! Sealing a personal part with the key of its subject: AES-256-GCM (NIST SP 800-38D) with a nonce drawn for each.
+
+use std::sync::Arc;
+
+use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use zeroize::Zeroizing;
+
+use super::subject::SubjectKeyId;
+
+/// How many bytes a key has.
+pub(super) const SECRET_LEN: usize = 32;
+/// What sealing adds to a text: the key's id, the nonce and the tag.
+pub const OVERHEAD: usize = SubjectKeyId::LEN + NONCE_LEN + TAG_LEN;
+
+const TAG_LEN: usize = 16;
+
+/// The bytes of a key, wiped when nobody has them any more.
+#[derive(Clone)]
+pub(super) struct Secret(Arc<Zeroizing<[u8; SECRET_LEN]>>);
+
+impl Secret {
+    pub(super) fn new(bytes: Zeroizing<[u8; SECRET_LEN]>) -> Self {
+        Self(Arc::new(bytes))
+    }
+
+    pub(super) fn bytes(&self) -> &[u8; SECRET_LEN] {
+        &self.0
+    }
+
+    fn key(&self) -> Result<RandomizedNonceKey, SealError> {
+        RandomizedNonceKey::new(&AES_256_GCM, self.0.as_slice()).map_err(|_| SealError)
+    }
+}
+
+/// The cipher does not work, which only a broken build or machine brings about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("AES-256-GCM does not work on this machine")]
+pub struct SealError;
+
+/// A sealed text that was not sealed with this key, in this place, or is not what was sealed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the sealed text does not open with its key")]
+pub struct OpenError;
+
+/// The key of a subject, ready to seal.
+#[derive(Clone)]
+pub struct SubjectKey {
+    id: SubjectKeyId,
+    secret: Secret,
+}
+
+impl SubjectKey {
+    pub(super) const fn new(id: SubjectKeyId, secret: Secret) -> Self {
+        Self { id, secret }
+    }
+
+    /// Its id.
+    #[must_use]
+    pub const fn id(&self) -> SubjectKeyId {
+        self.id
+    }
+
+    /// Appends the sealed `text` to `sealed`: the key's id, the nonce, the ciphertext and the tag. It opens only beside the
+    /// same `context`.
+    ///
+    /// # Errors
+    /// [`SealError`].
+    pub fn seal(&self, context: &[u8], text: &[u8], sealed: &mut Vec<u8>) -> Result<(), SealError> {
+        let mut ciphertext = text.to_vec();
+        let sealing = self.secret.key()?.seal_in_place_separate_tag(Aad::from(context), &mut ciphertext);
+        let (nonce, tag) = sealing.map_err(|_| SealError)?;
+        sealed.reserve(OVERHEAD + ciphertext.len());
+        sealed.extend(self.id.as_bytes());
+        sealed.extend(nonce.as_ref());
+        sealed.extend(&ciphertext);
+        sealed.extend(tag.as_ref());
+        Ok(())
+    }
+
+    /// Opens what follows the key's id in a sealed text.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub fn open(&self, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
+        let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(OpenError)?;
+        let mut text = ciphertext.to_vec();
+        let key = self.secret.key().map_err(|_| OpenError)?;
+        let nonce = Nonce::assume_unique_for_key(*nonce);
+        let len = key.open_in_place(nonce, Aad::from(context), &mut text).map_err(|_| OpenError)?.len();
+        text.truncate(len);
+        Ok(text)
+    }
+}
+
+/// The id of the key that a sealed text was sealed with, and what follows it.
+#[must_use]
+pub fn split(sealed: &[u8]) -> Option<(SubjectKeyId, &[u8])> {
+    let (id, rest) = sealed.split_first_chunk::<{ SubjectKeyId::LEN }>()?;
+    (rest.len() >= NONCE_LEN + TAG_LEN).then(|| (SubjectKeyId::from_bytes(*id), rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn key(byte: u8) -> SubjectKey {
+        SubjectKey::new(SubjectKeyId::from_bytes([byte; 16]), Secret::new(Zeroizing::new([byte; SECRET_LEN])))
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_sealed_opens_in_its_place_alone(
+            text in vec(any::<u8>(), 0..300),
+            context in vec(any::<u8>(), 0..100),
+            other in vec(any::<u8>(), 0..100),
+        ) {
+            let mut sealed = Vec::new();
+            key(1).seal(&context, &text, &mut sealed).unwrap();
+            prop_assert_eq!(sealed.len(), text.len() + OVERHEAD);
+            let (id, rest) = split(&sealed).unwrap();
+            prop_assert_eq!(id, key(1).id());
+            prop_assert_eq!(key(1).open(&context, rest).unwrap(), text);
+            prop_assert_eq!(key(2).open(&context, rest), Err(OpenError));
+            if other != context {
+                prop_assert_eq!(key(1).open(&other, rest), Err(OpenError));
+            }
+        }
+
+        #[test]
+        fn one_changed_bit_is_noticed(
+            text in vec(any::<u8>(), 0..64),
+            at in any::<prop::sample::Index>(),
+            bit in 0..8_u32,
+        ) {
+            let mut sealed = Vec::new();
+            key(1).seal(b"place", &text, &mut sealed).unwrap();
+            let (_, rest) = split(&sealed).unwrap();
+            let mut changed = rest.to_vec();
+            changed[at.index(rest.len())] ^= 1 << bit;
+            prop_assert_eq!(key(1).open(b"place", &changed), Err(OpenError));
+        }
+    }
+
+    #[test]
+    fn the_same_text_is_never_sealed_the_same_way_twice() {
+        let seal = || {
+            let mut sealed = Vec::new();
+            key(1).seal(b"place", b"Ada Lovelace", &mut sealed).unwrap();
+            sealed
+        };
+        let (one, two) = (seal(), seal());
+        assert_ne!(one[16..28], two[16..28], "the nonce");
+        assert_ne!(one[28..40], two[28..40], "the ciphertext");
+        assert!(!one.windows(3).any(|bytes| bytes == b"Ada"));
+    }
+
+    #[test]
+    fn too_short_a_text_is_none() {
+        assert_eq!(split(&[0; OVERHEAD - 1]), None);
+        assert!(split(&[0; OVERHEAD]).is_some());
+        assert_eq!(key(1).open(b"", &[0; 5]), Err(OpenError));
+    }
+}

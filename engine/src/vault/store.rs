@@ -1,0 +1,283 @@
+//! The vault's file, `vault.redb`. No other module names redb's types for it (docs/format.md).
+
+use std::fmt::Display;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::Error;
+use super::seal::{SECRET_LEN, Secret};
+use super::subject::SubjectKeyId;
+use crate::id::OrganizationId;
+use crate::log::redb::overlay::Overlay;
+
+/// The number of this layout of tables.
+const FORMAT: u32 = 1;
+/// Id of a key to its row.
+const KEYS: TableDefinition<'_, &[u8; SubjectKeyId::LEN], &[u8]> = TableDefinition::new("keys");
+/// What there is once.
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+const META_FORMAT: &str = "format";
+const META_TAG_KEY: &str = "tag_key";
+/// Little is read from the file: it is read once, when it is opened.
+const CACHE_LEN: usize = 1024 * 1024;
+/// Written over a file's bytes at a time.
+static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
+
+/// Stands for a user without naming them: HMAC-SHA-256 of the user's id with a key of the vault's own, cut to half.
+pub(super) type UserTag = [u8; 16];
+
+/// Whose key a row is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Holder {
+    pub(super) organization_id: Option<OrganizationId>,
+    pub(super) user: Option<UserTag>,
+}
+
+/// A key with what its row says.
+#[derive(Clone)]
+pub(super) struct Row {
+    pub(super) id: SubjectKeyId,
+    pub(super) holder: Holder,
+    pub(super) secret: Secret,
+}
+
+/// All that the file holds.
+pub(super) struct Stored {
+    pub(super) tag_key: Zeroizing<[u8; SECRET_LEN]>,
+    pub(super) rows: Vec<Row>,
+}
+
+/// The file, open for writing.
+pub(super) struct Store {
+    path: PathBuf,
+    /// Empty only while the file is being replaced.
+    database: Option<Database>,
+}
+
+impl Store {
+    /// Opens the file, or makes it with this key for tags if it is not there.
+    pub(super) fn open(path: &Path, new_tag_key: &[u8; SECRET_LEN]) -> Result<(Self, Stored), Error> {
+        let unfinished = unfinished(path);
+        // What a crash left of a file that was to take this one's place: it never did.
+        match fs::remove_file(&unfinished) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(open_error(path, &in_words(&error)));
+            }
+            _ => {}
+        }
+        if !path.exists() {
+            write_file(&unfinished, new_tag_key, &[]).map_err(|error| open_error(path, &error))?;
+            take_place(&unfinished, path).map_err(|error| open_error(path, &in_words(&error)))?;
+        }
+        let database = open_database(path, || builder().open(path))?;
+        let stored = read(path, &database)?;
+        Ok((Self { path: path.to_path_buf(), database: Some(database) }, stored))
+    }
+
+    /// Reads a file that nobody has open for writing, without ever writing to it.
+    pub(super) fn read_only(path: &Path) -> Result<Stored, Error> {
+        let file = File::open(path).map_err(|error| open_error(path, &in_words(&error)))?;
+        let database = open_database(path, || builder().create_with_backend(Overlay::new(file)?))?;
+        read(path, &database)
+    }
+
+    /// Closes the file, and says where it is.
+    pub(super) fn close(&mut self) -> PathBuf {
+        self.database = None;
+        self.path.clone()
+    }
+
+    /// Adds keys; they are durable when this returns.
+    pub(super) fn add(&self, rows: &[Row]) -> Result<(), Error> {
+        let add = || -> Result<(), redb::Error> {
+            let database = self.database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+            let mut transaction = database.begin_write()?;
+            transaction.set_two_phase_commit(true);
+            transaction.set_quick_repair(true);
+            {
+                let mut table = transaction.open_table(KEYS)?;
+                for row in rows {
+                    table.insert(row.id.as_bytes(), row_bytes(row).as_slice())?;
+                }
+            }
+            transaction.commit()?;
+            Ok(())
+        };
+        add().map_err(|error| unavailable(&self.path, error))
+    }
+
+    /// Puts a new file with these keys alone in the place of the present one, whose bytes are overwritten: a table's row
+    /// that is removed stays in the file's free pages.
+    pub(super) fn replace(&mut self, tag_key: &[u8; SECRET_LEN], rows: &[Row]) -> Result<(), Error> {
+        let unfinished = unfinished(&self.path);
+        let written = write_file(&unfinished, tag_key, rows);
+        if let Err(error) = written {
+            // What failed is told; that something is left behind as well would hide it.
+            let _ = fs::remove_file(&unfinished);
+            return Err(unavailable(&self.path, error));
+        }
+        let failed = |error: io::Error| unavailable(&self.path, error);
+        let old = OpenOptions::new().write(true).open(&self.path).map_err(failed)?;
+        self.database = None;
+        take_place(&unfinished, &self.path).map_err(failed)?;
+        overwrite(old).map_err(failed)?;
+        self.database = Some(open_database(&self.path, || builder().open(&self.path))?);
+        Ok(())
+    }
+}
+
+/// Where a file is written that is to take this one's place.
+fn unfinished(path: &Path) -> PathBuf {
+    path.with_extension("redb.new")
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder.set_cache_size(CACHE_LEN);
+    builder
+}
+
+/// Writes a whole file, readable by its owner alone.
+fn write_file(path: &Path, tag_key: &[u8; SECRET_LEN], rows: &[Row]) -> Result<(), redb::Error> {
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let synced = file.try_clone()?;
+    let database = builder().create_file(file)?;
+    let transaction = database.begin_write()?;
+    {
+        let mut meta = transaction.open_table(META)?;
+        meta.insert(META_FORMAT, FORMAT.to_be_bytes().as_slice())?;
+        meta.insert(META_TAG_KEY, tag_key.as_slice())?;
+        let mut table = transaction.open_table(KEYS)?;
+        for row in rows {
+            table.insert(row.id.as_bytes(), row_bytes(row).as_slice())?;
+        }
+    }
+    transaction.commit()?;
+    drop(database);
+    synced.sync_all()?;
+    Ok(())
+}
+
+fn take_place(unfinished: &Path, path: &Path) -> io::Result<()> {
+    fs::rename(unfinished, path)?;
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// Writes zeros over a file that has no name any more.
+fn overwrite(mut file: File) -> io::Result<()> {
+    let mut left = file.metadata()?.len();
+    while left > 0 {
+        let len = usize::try_from(left).unwrap_or(ZEROS.len()).min(ZEROS.len());
+        file.write_all(ZEROS.get(..len).unwrap_or(&ZEROS))?;
+        left -= len as u64;
+    }
+    file.sync_data()
+}
+
+/// Secret 32, whether a user's 1, tag of the user 16 (zeros if none), id of the organization as text.
+fn row_bytes(row: &Row) -> Zeroizing<Vec<u8>> {
+    let organization_id = row.holder.organization_id.as_ref().map_or("", OrganizationId::as_str);
+    let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_LEN + 17 + organization_id.len()));
+    bytes.extend(row.secret.bytes());
+    bytes.push(u8::from(row.holder.user.is_some()));
+    bytes.extend(row.holder.user.unwrap_or_default());
+    bytes.extend(organization_id.as_bytes());
+    bytes
+}
+
+fn read_row(id: [u8; SubjectKeyId::LEN], row: &[u8]) -> Option<Row> {
+    let (secret, rest) = row.split_first_chunk::<SECRET_LEN>()?;
+    let (is_user, rest) = rest.split_first_chunk::<1>()?;
+    let (tag, organization_id) = rest.split_first_chunk::<16>()?;
+    let organization_id = match std::str::from_utf8(organization_id).ok()? {
+        "" => None,
+        id => Some(id.parse().ok()?),
+    };
+    let holder = Holder { organization_id, user: (*is_user == [1]).then_some(*tag) };
+    let id = SubjectKeyId::from_bytes(id);
+    Some(Row { id, holder, secret: Secret::new(Zeroizing::new(*secret)) })
+}
+
+fn read(path: &Path, database: &Database) -> Result<Stored, Error> {
+    let damaged = |reason: &dyn Display| {
+        Error::Open(one_line(format!(
+            "{}: damaged: {reason}; put a copy of it back, or move it away: what it sealed reads as erased then",
+            path.display()
+        )))
+    };
+    let read = || -> Result<_, redb::Error> {
+        let transaction = database.begin_read()?;
+        let meta = transaction.open_table(META)?;
+        let format = meta.get(META_FORMAT)?.map(|row| row.value().to_vec());
+        let tag_key = meta.get(META_TAG_KEY)?.map(|row| row.value().to_vec());
+        let keys = transaction.open_table(KEYS)?;
+        let mut rows: Vec<Option<Row>> = Vec::new();
+        for row in keys.iter()? {
+            let (id, row) = row?;
+            rows.push(read_row(*id.value(), row.value()));
+        }
+        Ok((format, tag_key, rows))
+    };
+    let (format, mut tag_key, rows) = read().map_err(|error| damaged(&error))?;
+    let format = format.and_then(|row| row.try_into().ok()).map(u32::from_be_bytes);
+    if format.is_some_and(|format| format > FORMAT) {
+        let path = path.display();
+        return Err(Error::Open(format!("{path}: written by a newer version; use that version")));
+    }
+    let known = tag_key.as_deref().and_then(|key| <[u8; SECRET_LEN]>::try_from(key).ok());
+    tag_key.zeroize();
+    let tag_key = known.filter(|_| format == Some(FORMAT)).ok_or_else(|| damaged(&"it is no vault"))?;
+    let rows = rows.into_iter().collect::<Option<_>>().ok_or_else(|| damaged(&"a row is none"))?;
+    Ok(Stored { tag_key: Zeroizing::new(tag_key), rows })
+}
+
+fn open_database<D>(path: &Path, open: impl FnOnce() -> Result<D, DatabaseError>) -> Result<D, Error> {
+    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(open));
+    let opened = opened.map_err(|_| open_error(path, &"damaged; put a copy of it back"))?;
+    opened.map_err(|error| match error {
+        DatabaseError::DatabaseAlreadyOpen => {
+            open_error(path, &"in use by another process; stop that one first")
+        }
+        DatabaseError::Storage(StorageError::Io(error)) => open_error(path, &in_words(&error)),
+        DatabaseError::Storage(StorageError::Corrupted(reason)) => {
+            open_error(path, &format!("damaged: {reason}; put a copy of it back"))
+        }
+        error => open_error(path, &format!("{error}; put a copy of it back")),
+    })
+}
+
+fn in_words(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => format!(
+            "cannot be opened ({error}); give this user the right to read and write it and its directory"
+        ),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
+            "not a vault; put a copy of it back".into()
+        }
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+            "no space left on its disk; make some".into()
+        }
+        _ => format!("{error}; see to the disk, then start again"),
+    }
+}
+
+fn open_error(path: &Path, error: &dyn Display) -> Error {
+    Error::Open(one_line(format!("{}: {error}", path.display())))
+}
+
+fn unavailable(path: &Path, error: impl Display) -> Error {
+    Error::Unavailable(one_line(format!("{}: {error}", path.display())))
+}
+
+fn one_line(text: String) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}

@@ -1,0 +1,183 @@
+//! Subjects have one key each, keys survive the process, and destroyed ones are nowhere any more.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tempfile::TempDir;
+
+use super::*;
+use crate::text::UserId;
+
+fn user(organization: &str, user: &str) -> Subject {
+    Subject::User(organization.parse().unwrap(), UserId::new(user).unwrap())
+}
+
+fn organization(id: &str) -> Subject {
+    Subject::Organization(id.parse().unwrap())
+}
+
+fn id_of(vault: &Vault, subject: &Subject) -> SubjectKeyId {
+    vault.keys_for([subject]).unwrap().remove(0).id()
+}
+
+/// The bytes of a key, to look for.
+fn secret_of(vault: &Vault, subject: &Subject) -> [u8; SECRET_LEN] {
+    let id = id_of(vault, subject);
+    *vault.contents().keys.get(&id).unwrap().secret.bytes()
+}
+
+fn erase(vault: &Vault, subject: &Subject) -> usize {
+    vault.withhold(&vault.keys_of(subject));
+    vault.destroy_withheld().unwrap()
+}
+
+fn holds(path: &Path, bytes: &[u8]) -> bool {
+    fs::read(path).unwrap().windows(bytes.len()).any(|window| window == bytes)
+}
+
+fn file(directory: &TempDir) -> std::path::PathBuf {
+    directory.path().join(FILE_NAME)
+}
+
+#[test]
+fn every_subject_has_one_key() {
+    let vault = Vault::in_memory().unwrap();
+    let subjects = [
+        Subject::Installation,
+        organization("acme"),
+        user("acme", "ada"),
+        user("acme", "bob"),
+        organization("other"),
+        user("other", "ada"),
+    ];
+    let keys = vault.keys_for(subjects.iter().chain(&subjects)).unwrap();
+    let ids: Vec<_> = keys.iter().map(SubjectKey::id).collect();
+    let (first, again) = ids.split_at(subjects.len());
+    assert_eq!(first, again);
+    let mut different = first.to_vec();
+    different.sort_unstable();
+    different.dedup();
+    assert_eq!(different.len(), subjects.len());
+    assert_eq!(vault.len(), subjects.len());
+    for (subject, id) in subjects.iter().zip(first) {
+        assert_eq!(id_of(&vault, subject), *id);
+    }
+}
+
+#[test]
+fn an_organization_is_erased_with_its_users_and_a_user_alone() {
+    let vault = Vault::in_memory().unwrap();
+    let subjects = [organization("acme"), user("acme", "ada"), user("acme", "bob"), user("other", "ada")];
+    let ids: Vec<_> = vault.keys_for(&subjects).unwrap().iter().map(SubjectKey::id).collect();
+    assert_eq!(vault.keys_of(&subjects[1]), [ids[1]]);
+    assert_eq!(vault.keys_of(&subjects[0]).len(), 3);
+    assert_eq!(vault.keys_of(&Subject::Installation), []);
+    assert_eq!(vault.keys_of(&user("acme", "nobody")), []);
+
+    assert_eq!(erase(&vault, &subjects[1]), 1);
+    assert!(vault.key(ids[1]).is_none());
+    assert!([0, 2, 3].iter().all(|index| vault.key(ids[*index]).is_some()));
+    assert_ne!(id_of(&vault, &subjects[1]), ids[1], "who comes back is another subject");
+
+    assert_eq!(erase(&vault, &subjects[0]), 3);
+    assert_eq!(vault.len(), 1);
+    assert!(vault.key(ids[3]).is_some());
+    assert_eq!(erase(&vault, &subjects[0]), 0);
+}
+
+#[test]
+fn what_is_withheld_can_be_released() {
+    let vault = Vault::in_memory().unwrap();
+    let id = id_of(&vault, &organization("acme"));
+    vault.withhold(&[id]);
+    assert!(vault.key(id).is_none());
+    assert_eq!(vault.keys_of(&organization("acme")), []);
+    vault.release();
+    assert!(vault.key(id).is_some());
+    assert_eq!(id_of(&vault, &organization("acme")), id);
+    assert_eq!(vault.destroy_withheld().unwrap(), 0);
+}
+
+#[test]
+fn keys_survive_the_process_and_destroyed_ones_are_in_no_file() {
+    let directory = TempDir::new().unwrap();
+    let path = file(&directory);
+    let (ada, bob) = (user("acme", "ada-the-first"), user("acme", "bob"));
+    let (secret_of_ada, secret_of_bob, ids) = {
+        let vault = Vault::open(&path).unwrap();
+        vault.keys_for([&ada]).unwrap();
+        vault.keys_for([&bob, &ada]).unwrap();
+        (secret_of(&vault, &ada), secret_of(&vault, &bob), [id_of(&vault, &ada), id_of(&vault, &bob)])
+    };
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    assert!(holds(&path, &secret_of_ada) && holds(&path, &secret_of_bob));
+    assert!(!holds(&path, b"ada-the-first"), "users are not named");
+
+    let vault = Vault::open(&path).unwrap();
+    assert!(matches!(Vault::open(&path), Err(Error::Open(text)) if text.contains("in use")));
+    assert_eq!([id_of(&vault, &ada), id_of(&vault, &bob)], ids);
+    let old = fs::File::open(&path).unwrap();
+    assert_eq!(erase(&vault, &ada), 1);
+    assert!(!holds(&path, &secret_of_ada) && holds(&path, &secret_of_bob));
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    // Also where the file was before: its blocks are zeros.
+    let mut bytes = Vec::new();
+    std::io::Read::read_to_end(&mut { old }, &mut bytes).unwrap();
+    assert!(!bytes.is_empty() && bytes.iter().all(|byte| *byte == 0));
+    // It goes on being written to.
+    let again = id_of(&vault, &ada);
+    assert_ne!(again, ids[0]);
+    drop(vault);
+    let vault = Vault::open(&path).unwrap();
+    assert_eq!([id_of(&vault, &ada), id_of(&vault, &bob)], [again, ids[1]]);
+    assert!(vault.key(ids[0]).is_none());
+    let names = fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name());
+    assert_eq!(names.collect::<Vec<_>>(), [FILE_NAME]);
+}
+
+#[test]
+fn what_a_crash_left_of_a_new_file_is_no_harm() {
+    let directory = TempDir::new().unwrap();
+    let path = file(&directory);
+    let id = id_of(&Vault::open(&path).unwrap(), &organization("acme"));
+    fs::write(path.with_extension("redb.new"), b"half a file").unwrap();
+    let vault = Vault::open(&path).unwrap();
+    assert_eq!(id_of(&vault, &organization("acme")), id);
+    assert!(!path.with_extension("redb.new").exists());
+}
+
+#[test]
+fn a_vault_is_read_without_being_written() {
+    let directory = TempDir::new().unwrap();
+    let path = file(&directory);
+    let nothing = Vault::open_read_only(&path).unwrap();
+    assert!(nothing.is_empty() && !path.exists());
+    let id = id_of(&Vault::open(&path).unwrap(), &organization("acme"));
+    let before = fs::read(&path).unwrap();
+    let vault = Vault::open_read_only(&path).unwrap();
+    assert!(vault.key(id).is_some());
+    assert_eq!(id_of(&vault, &organization("acme")), id);
+    assert!(matches!(vault.keys_for([&organization("new")]), Err(Error::NoNewKey(_))));
+    assert_eq!(fs::read(&path).unwrap(), before);
+}
+
+#[test]
+fn a_file_that_is_no_vault_is_refused_in_words() {
+    let directory = TempDir::new().unwrap();
+    let path = file(&directory);
+    fs::write(&path, "no vault at all, but text that is longer than a header is").unwrap();
+    let Err(Error::Open(text)) = Vault::open(&path) else { panic!("not refused") };
+    assert!(text.starts_with(&path.display().to_string()) && !text.contains('\n'), "{text}");
+    assert!(Vault::open_read_only(&path).is_err());
+}
+
+#[test]
+fn recovering_goes_by_the_file() {
+    let directory = TempDir::new().unwrap();
+    let vault = Vault::open(&file(&directory)).unwrap();
+    let id = id_of(&vault, &organization("acme"));
+    vault.withhold(&[id]);
+    vault.recover().unwrap();
+    assert_eq!(id_of(&vault, &organization("acme")), id);
+}

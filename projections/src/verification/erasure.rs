@@ -1,0 +1,78 @@
+//! Forgetting the personal text of a subject that was erased. The log has only which keys were destroyed; whose they were
+//! the ledger tells. What is left here is what a replay of the log without those keys makes.
+
+use std::sync::Arc;
+
+use keyledger_engine::id::OrganizationId;
+use keyledger_engine::text::UserId;
+use keyledger_engine::vault::Subject;
+
+use super::VerificationIndex;
+use super::token_map::Token;
+use super::writer_state::WriterState;
+
+impl VerificationIndex {
+    /// Forgets the personal text of a subject. Whether its keys are valid stays what it is; its portal sessions end, as
+    /// nobody can tell any more whose they are. Records wait meanwhile, verification does not.
+    pub fn erase(&self, subject: &Subject) {
+        let (organization_id, user_id) = match subject {
+            Subject::Installation => return,
+            Subject::Organization(organization_id) => (organization_id, None),
+            Subject::User(organization_id, user_id) => (organization_id, Some(user_id)),
+        };
+        let mut writer = self.writer();
+        let groups = writer.groups.iter().filter(|group| group.id == *organization_id);
+        for group in groups.map(|group| group.number).collect::<Vec<_>>() {
+            self.erase_keys(&mut writer, group, user_id);
+        }
+        self.portal_sessions.erase(&mut writer, organization_id, user_id);
+        if user_id.is_none() {
+            self.erase_organization(&mut writer, organization_id);
+        }
+        self.end_authentication_epoch();
+    }
+
+    fn erase_keys(&self, writer: &mut WriterState, group: u32, user_id: Option<&UserId>) {
+        let guard = self.tokens.guard();
+        for digest in writer.digests_of(group) {
+            let Some(before) = self.tokens.get(&digest, &guard).map(Token::key) else { continue };
+            let is_concerned = match user_id {
+                Some(user_id) => before.user_id() == Some(user_id),
+                None => before.text().is_some(),
+            };
+            if !is_concerned {
+                continue;
+            }
+            let mut after = before.clone();
+            after.edit_text(|text| *text = Default::default());
+            writer.remove_from_user(before);
+            let previous = writer.previous_tokens.get(&after.key_id()).map_or(&[][..], Vec::as_slice);
+            self.put_key(after, &digest, previous);
+        }
+    }
+
+    /// What has a name and is of the organization itself.
+    fn erase_organization(&self, writer: &mut WriterState, id: &OrganizationId) {
+        if let Some(organization) = self.organizations.get(id) {
+            let mut organization = Arc::unwrap_or_clone(organization);
+            organization.name = None;
+            self.organizations.insert(id.clone(), organization);
+        }
+        for root_key in self.root_keys.page(None, usize::MAX) {
+            if root_key.organization_id.as_ref() == Some(id) {
+                let mut root_key = Arc::unwrap_or_clone(root_key);
+                root_key.name = None;
+                // Its organization has a group already, so that no new one can be one too many.
+                let _ = self.put_root_token(writer, &root_key);
+                self.root_keys.insert(root_key.id, root_key);
+            }
+        }
+        for application in self.applications.page(None, usize::MAX) {
+            if application.organization_id.as_ref() == Some(id) {
+                let mut application = Arc::unwrap_or_clone(application);
+                application.name = None;
+                self.applications.insert(application.id, application);
+            }
+        }
+    }
+}
