@@ -30,7 +30,7 @@ pub enum Access {
 use Access::{Everybody, Needs, NeedsUnbound, PortalSession};
 use Permission::{
     Admin, ApisRead, ApisWrite, ApplicationsWrite, EventsRead, KeysCreate, KeysDelete, KeysRead, KeysRevoke,
-    KeysUpdate, KeysVerify, OrganizationsRead, OrganizationsWrite, PortalWrite,
+    KeysUpdate, KeysVerify, OrganizationsRead, OrganizationsWrite, PortalWrite, WebhooksWrite,
 };
 
 /// Every call: its method, its path as the document has it, and who may make it.
@@ -58,6 +58,17 @@ pub const CALLS: &[(&str, &str, Access)] = &[
     ("DELETE", "/v1/forward-auth", Everybody),
     ("OPTIONS", "/v1/forward-auth", Everybody),
     ("GET", "/v1/events", Needs(&[EventsRead])),
+    ("POST", "/v1/webhooks", Needs(&[WebhooksWrite, EventsRead])),
+    ("GET", "/v1/webhooks", Needs(&[EventsRead])),
+    ("GET", "/v1/webhooks/{id}", Needs(&[EventsRead])),
+    ("PATCH", "/v1/webhooks/{id}", Needs(&[WebhooksWrite, EventsRead])),
+    ("DELETE", "/v1/webhooks/{id}", Needs(&[WebhooksWrite, EventsRead])),
+    ("POST", "/v1/webhooks/{id}/rotate-secret", Needs(&[WebhooksWrite, EventsRead])),
+    ("POST", "/v1/webhooks/{id}/test", Needs(&[WebhooksWrite, EventsRead])),
+    ("GET", "/v1/webhooks/{id}/pending", Needs(&[EventsRead])),
+    ("GET", "/v1/webhooks/{id}/dead-letters", Needs(&[EventsRead])),
+    ("POST", "/v1/webhooks/{id}/dead-letters/{letter}/redeliver", Needs(&[WebhooksWrite, EventsRead])),
+    ("POST", "/v1/webhooks/{id}/redeliver", Needs(&[WebhooksWrite, EventsRead])),
     ("POST", "/v1/organizations", NeedsUnbound(&[OrganizationsWrite])),
     ("GET", "/v1/organizations", Needs(&[OrganizationsRead])),
     ("GET", "/v1/organizations/{id}", Needs(&[OrganizationsRead])),

@@ -36,6 +36,7 @@ use crate::service::Service;
         (name = "Keys", description = "Issue, list and change keys"),
         (name = "Verification", description = "Is this token good?"),
         (name = "Events", description = "Who did what, when"),
+        (name = "Webhooks", description = "Events pushed to receivers outside: Standard Webhooks 1.0"),
         (name = "Organizations", description = "The tenants that own keys"),
         (name = "APIs", description = "Resource servers whose scopes keys may carry"),
         (name = "Root keys", description = "Credentials of those who manage or check keys"),
@@ -60,6 +61,8 @@ pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .merge(routes::forward_auth::router())
         .merge(routes::usage::router())
         .merge(routes::events::router())
+        .merge(routes::webhooks::router())
+        .merge(routes::webhook_deliveries::router())
         .merge(routes::organizations::router())
         .merge(routes::clients::router())
         .merge(routes::policies::router())

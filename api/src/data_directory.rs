@@ -1,4 +1,5 @@
-//! The directory that holds everything: the log, the projections made from it, and usage, which no log holds.
+//! The directory that holds everything: the log, the projections made from it, and what no log holds: usage, and what was
+//! delivered to webhooks.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -84,6 +85,18 @@ impl DataDirectory {
     #[must_use]
     pub fn usage(&self) -> PathBuf {
         self.0.join("usage.redb")
+    }
+
+    /// The file of what webhooks are still to be told of.
+    #[must_use]
+    pub fn deliveries(&self) -> PathBuf {
+        self.0.join("webhooks.redb")
+    }
+
+    /// The file of the key that webhooks' secrets are made from.
+    #[must_use]
+    pub fn webhook_key(&self) -> PathBuf {
+        self.0.join("webhook-key")
     }
 
     /// The directory of the projections' files.

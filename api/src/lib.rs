@@ -13,6 +13,7 @@
 //! * [`caller`], [`body`], [`query`], [`precondition`], [`idempotency`], [`issuing`]: what calls share.
 //! * [`problem`]: every error's status and code.
 //! * [`log_signer`]: signs what the log was, for others to check.
+//! * [`webhooks`]: pushes events to receivers outside.
 //! * [`housekeeper`]: what Keyledger does without being asked.
 
 pub mod access;
@@ -28,6 +29,7 @@ pub mod console;
 pub mod console_session;
 pub mod credential;
 pub mod data_directory;
+pub mod duration;
 pub mod event_stream;
 pub mod fast_path;
 pub mod housekeeper;
@@ -52,6 +54,7 @@ pub mod session_cookie;
 pub mod signing_keys;
 pub mod tls;
 pub mod view;
+pub mod webhooks;
 
 /// The OpenAPI document as text, as it is served and as docs/openapi.json has it.
 ///

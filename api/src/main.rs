@@ -15,7 +15,8 @@ use keyledger_api::origin::{ForwardedHeader, TrustedProxies};
 use keyledger_api::service::{Options, Service};
 use keyledger_api::tls::{Tls, TlsFiles};
 use keyledger_api::{
-    access, access_token, app, housekeeper, log_signer, oidc, reference_document, server, signing_keys,
+    access, access_token, app, duration, housekeeper, log_signer, oidc, reference_document, server,
+    signing_keys, webhooks,
 };
 use keyledger_engine::id::OrganizationId;
 use keyledger_engine::root_key::Permission;
@@ -100,6 +101,8 @@ struct Serve {
     forwarded_header: ForwardedHeader,
     #[command(flatten)]
     openid_provider: OpenIdProvider,
+    #[command(flatten)]
+    webhooks: Webhooks,
     /// Other services whose calls are answered too, with commas between them.
     #[arg(long, env = "KEYLEDGER_COMPAT", value_enum, value_delimiter = ',', value_name = "SERVICE")]
     compat: Vec<Compat>,
@@ -131,6 +134,47 @@ struct OpenIdProvider {
         default_value = "organization_id"
     )]
     oidc_organization_claim: String,
+}
+
+/// How webhooks are served.
+#[derive(Args)]
+struct Webhooks {
+    /// Lets webhooks be told without TLS, at http:// addresses.
+    #[arg(long, env = "KEYLEDGER_WEBHOOK_ALLOW_HTTP")]
+    webhook_allow_http: bool,
+    /// A network that is not of the internet, such as 10.1.0.0/16, where webhooks may be nevertheless; may be given more than
+    /// once.
+    #[arg(
+        long = "webhook-allow-network",
+        env = "KEYLEDGER_WEBHOOK_ALLOW_NETWORK",
+        value_name = "CIDR",
+        value_delimiter = ','
+    )]
+    webhook_allow_networks: Vec<IpNet>,
+    /// How long to wait after each attempt to deliver a message that failed; past the last one it is given up.
+    #[arg(long, env = "KEYLEDGER_WEBHOOK_RETRIES", value_name = "SPANS", value_delimiter = ',',
+        value_parser = duration::parse, default_value = "5s,5m,30m,2h,5h,10h,14h,20h,24h")]
+    webhook_retries: Vec<std::time::Duration>,
+    /// A webhook to which nothing could be delivered for so long is disabled.
+    #[arg(long, env = "KEYLEDGER_WEBHOOK_DISABLE_AFTER", value_name = "SPAN", value_parser = duration::parse,
+        default_value = "5d")]
+    webhook_disable_after: std::time::Duration,
+    /// How long before their end webhooks are told of keys.
+    #[arg(long, env = "KEYLEDGER_EXPIRY_NOTICES", value_name = "SPANS", value_delimiter = ',',
+        value_parser = duration::parse, default_value = "30d,7d,1d")]
+    expiry_notices: Vec<std::time::Duration>,
+}
+
+impl Webhooks {
+    fn options(self) -> webhooks::Options {
+        webhooks::Options {
+            allow_http: self.webhook_allow_http,
+            allowed_networks: self.webhook_allow_networks,
+            retry_delays: self.webhook_retries,
+            disable_after: self.webhook_disable_after,
+            expiry_notices: self.expiry_notices,
+        }
+    }
 }
 
 impl OpenIdProvider {
@@ -199,6 +243,7 @@ impl Data {
             access_tokens,
             trusted_proxies: TrustedProxies::default(),
             openid_provider: None,
+            webhooks: webhooks::Options::default(),
         }
     }
 }
@@ -259,7 +304,8 @@ fn run_service(serve: Serve) -> Outcome {
     };
     let trusted_proxies = TrustedProxies { networks: serve.trusted_proxies, header: serve.forwarded_header };
     let openid_provider = serve.openid_provider.options();
-    let options = Options { trusted_proxies, openid_provider, ..serve.data.options(access_tokens) };
+    let webhooks = serve.webhooks.options();
+    let options = Options { trusted_proxies, openid_provider, webhooks, ..serve.data.options(access_tokens) };
     let (service, threads) = Service::start(&options)?;
     let token = service.ensure_root_key(bootstrap.as_ref().map(|token| token.as_str()))?;
     drop(bootstrap);
@@ -275,6 +321,7 @@ fn run_service(serve: Serve) -> Outcome {
     out.flush()?;
 
     let router = app::router(Arc::clone(&service), &serve.compat)?;
+    let dispatcher = webhooks::dispatcher::start(Arc::clone(&service))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
     let serving = runtime.block_on(async {
         let reloading = tokio::spawn(reload_on_signal(Arc::clone(&service), tls.clone()));
@@ -290,6 +337,9 @@ fn run_service(serve: Serve) -> Outcome {
         let _ = tokio::join!(housekeeping, signing);
         served
     });
+    // Told already, unless serving has failed.
+    service.stop();
+    let _ = dispatcher.join();
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     threads.stop(&service)?;
     tracing::info!("stopped");

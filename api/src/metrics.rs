@@ -193,6 +193,23 @@ impl Collector for ServiceCollector {
             statuses.iter().map(|status| (status.name, status.rebuilds.1)),
         )?;
 
+        let webhooks = &service.webhooks.counters;
+        let attempts = [
+            ("delivered", load(&webhooks.delivered)),
+            ("failed", load(&webhooks.failed)),
+            ("given_up", load(&webhooks.given_up)),
+        ];
+        counters(encoder, "webhook_deliveries", "Attempts to deliver to webhooks", "outcome", attempts)?;
+        let waiting = service.webhooks.totals(&service.index, service.ledger.head());
+        gauge(encoder, "webhook_pending", "Messages that wait for webhooks", waiting.pending)?;
+        gauge(encoder, "webhook_dead_letters", "Messages that were given up", waiting.dead_letters)?;
+        gauge(
+            encoder,
+            "webhook_lag_events",
+            "Events that the last of the enabled webhooks is behind the log",
+            waiting.lag,
+        )?;
+
         let keys = service.index.key_counts();
         let keys = [
             ("active", keys.active),

@@ -112,6 +112,11 @@ codes! {
         "No application that the caller may see has this id.";
     PortalSessionNotFound "portal_session_not_found" NOT_FOUND "No such portal session",
         "No portal session that the caller may see has this id.";
+    WebhookNotFound "webhook_not_found" NOT_FOUND "No such webhook",
+        "No webhook that the caller may see has this id.";
+    DeadLetterNotFound "dead_letter_not_found" NOT_FOUND "No such dead letter",
+        "The webhook has no dead letter with this id; it may have been delivered again already. \
+        /v1/webhooks/{id}/dead-letters lists them.";
     PortalLinkInvalid "portal_link_invalid" NOT_FOUND "No such link",
         "Nobody minted the link, it was followed before, or its time is over. Ask for a new one.";
     EventNotFound "event_not_found" NOT_FOUND "No such event",
@@ -141,6 +146,12 @@ codes! {
         "Repeat the call: ids are drawn anew for each.";
     PortalSessionExists "portal_session_exists" CONFLICT "The portal session exists already",
         "Repeat the call: ids are drawn anew for each.";
+    WebhookExists "webhook_exists" CONFLICT "The webhook exists already",
+        "Repeat the call: ids are drawn anew for each.";
+    TooManyWebhooks "too_many_webhooks" CONFLICT "There are too many webhooks",
+        "An organization may have 50 webhooks, and the service 1,000. Delete one that is not needed.";
+    WebhookDisabled "webhook_disabled" CONFLICT "The webhook is disabled",
+        "Nothing is delivered to it. Enable it first: PATCH it with `enabled: true`.";
     IdempotencyKeyInUse "idempotency_key_in_use" CONFLICT "The first request with this key is still running",
         "Wait for its answer, or repeat this one later.";
     RebuildRunning "rebuild_running" CONFLICT "The projection is being made anew already",
@@ -151,6 +162,7 @@ codes! {
     OrganizationDeleted "organization_deleted" GONE "The organization was deleted", "Deletion is final.";
     ApiDeleted "api_deleted" GONE "The API was deleted", "Deletion is final.";
     ApplicationDeleted "application_deleted" GONE "The application was deleted", "Deletion is final.";
+    WebhookDeleted "webhook_deleted" GONE "The webhook was deleted", "Deletion is final.";
     PortalSessionEnded "portal_session_ended" GONE "The portal session has ended",
         "It was ended, or its time came. Mint a new link.";
     VersionConflict "version_conflict" PRECONDITION_FAILED "Changed meanwhile",
@@ -299,6 +311,9 @@ impl Problem {
             Rejection::ApplicationUnknown => Code::ApplicationNotFound,
             Rejection::ApplicationExists => Code::ApplicationExists,
             Rejection::ApplicationDeleted => Code::ApplicationDeleted,
+            Rejection::WebhookUnknown => Code::WebhookNotFound,
+            Rejection::WebhookExists => Code::WebhookExists,
+            Rejection::WebhookDeleted => Code::WebhookDeleted,
             Rejection::PortalSessionUnknown => Code::PortalSessionNotFound,
             Rejection::PortalSessionExists => Code::PortalSessionExists,
             Rejection::PortalSessionEnded => Code::PortalSessionEnded,

@@ -35,6 +35,7 @@ use crate::origin::TrustedProxies;
 use crate::problem::{Code, Problem};
 use crate::session_cookie::SessionCookie;
 use crate::signing_keys::{self, SigningKeys};
+use crate::webhooks::{self, Webhooks};
 
 /// Calls that read files at a time; one more is refused.
 const READERS_MAX: usize = 256;
@@ -58,6 +59,8 @@ pub struct Options {
     pub trusted_proxies: TrustedProxies,
     /// The OpenID provider whose users may call, if one.
     pub openid_provider: Option<oidc::Options>,
+    /// How webhooks are served.
+    pub webhooks: webhooks::Options,
 }
 
 /// Why the service cannot start; one line that says what to do.
@@ -93,6 +96,9 @@ pub enum StartError {
     /// The file of usage.
     #[error(transparent)]
     Usage(#[from] usage::Error),
+    /// What webhooks need.
+    #[error(transparent)]
+    Webhooks(#[from] webhooks::Error),
     /// The operating system has no thread left.
     #[error("the operating system gives no thread: {0}; raise its limit")]
     Thread(#[from] std::io::Error),
@@ -129,6 +135,8 @@ pub struct Service {
     pub key_list: KeyList,
     /// How often keys are verified.
     pub usage: Arc<Usage>,
+    /// Pushes events to receivers outside.
+    pub webhooks: Webhooks,
     /// Finds events.
     pub audit_trail: AuditTrail,
     /// How far the key list is.
@@ -214,6 +222,7 @@ impl Service {
         let seed: [u8; 32] = seed()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (usage, usage_thread) = Usage::open(&data.usage(), clock.now(), || index.living_keys())?;
+        let webhooks = Webhooks::open(&data, &options.webhooks, reader.as_ref(), &index)?;
         let observers: Vec<Box<dyn Observer>> = vec![
             Box::new(VerificationObserver(Arc::clone(&index))),
             Box::new(UsageObserver(Arc::clone(&usage))),
@@ -242,6 +251,7 @@ impl Service {
             console_sessions: ConsoleSessions::default(),
             trusted_proxies: options.trusted_proxies.clone(),
             openid_provider,
+            webhooks,
             audit_trail,
             key_list_handle,
             audit_trail_handle,

@@ -9,6 +9,8 @@ use keyledger_engine::portfolio::ClientLink;
 use keyledger_engine::root_key::RootKey;
 use keyledger_engine::text::Scope;
 use keyledger_engine::time::Timestamp;
+use keyledger_engine::webhook::Webhook;
+use keyledger_projections::deliveries::Queue;
 use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -336,6 +338,83 @@ impl ApplicationView {
             created_by: application.created_by.to_string(),
             deleted_at: application.deleted_at,
             version: application.version.get(),
+        }
+    }
+}
+
+/// A webhook as it is shown; never with its secret.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Webhook)]
+pub struct WebhookView {
+    /// `wh_<ULID>`.
+    id: String,
+    /// The organization whose events it is told of; all events if `null`.
+    organization_id: Option<String>,
+    /// Where messages go.
+    #[schema(example = "https://example.com/keyledger")]
+    url: String,
+    /// What it is told of; everything if empty.
+    #[schema(example = json!(["KeyRevoked", "KeyExpiringSoon"]))]
+    event_types: Vec<String>,
+    /// `enabled`, `disabled` or `deleted`.
+    #[schema(example = "enabled")]
+    status: &'static str,
+    /// Why it is disabled: `requested`; `gone`, the receiver answered 410; `failing`, nothing could be delivered for days.
+    disabled_reason: Option<&'static str>,
+    /// Up to which position events have been taken from the log for it.
+    position: Option<u64>,
+    /// How many messages wait or are being sent.
+    pending: usize,
+    /// How many messages were given up.
+    dead_letters: usize,
+    /// Since when no message has arrived, if the last attempt failed.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    failing_since: Option<Timestamp>,
+    /// Until when an earlier secret signs beside the present one.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    previous_secret_valid_until: Option<Timestamp>,
+    /// When it was registered.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// The id of who registered it.
+    created_by: String,
+    /// When it was deleted.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    deleted_at: Option<Timestamp>,
+    /// How many events it has; the `ETag`.
+    version: u32,
+}
+
+impl WebhookView {
+    /// The webhook, and how far its deliveries are, if there are any yet.
+    #[must_use]
+    pub fn of(webhook: &Webhook, queue: Option<&Queue>, now: Timestamp) -> Self {
+        let status = match (webhook.deleted_at, webhook.disabled) {
+            (Some(_), _) => "deleted",
+            (None, Some(_)) => "disabled",
+            (None, None) => "enabled",
+        };
+        Self {
+            id: webhook.id.to_string(),
+            organization_id: webhook.organization_id.as_ref().map(ToString::to_string),
+            url: webhook.url.as_str().into(),
+            event_types: webhook.event_types.iter().map(|it| it.as_str().into()).collect(),
+            status,
+            disabled_reason: webhook.disabled.map(|reason| reason.as_str()),
+            position: queue.map(|queue| queue.cursor().get()),
+            pending: queue.map_or(0, Queue::len),
+            dead_letters: queue.map_or(0, Queue::letter_count),
+            failing_since: queue.and_then(Queue::failing_since),
+            previous_secret_valid_until: webhook
+                .previous_secrets
+                .iter()
+                .map(|previous| previous.valid_until)
+                .max()
+                .filter(|end| now < *end),
+            created_at: webhook.created_at,
+            created_by: webhook.created_by.to_string(),
+            deleted_at: webhook.deleted_at,
+            version: webhook.version.get(),
         }
     }
 }

@@ -23,6 +23,9 @@ use crate::portal_session::{
 };
 use crate::portfolio::{ClientLinked, ClientUnlinked};
 use crate::root_key::{RootKeyCreated, RootKeyCreatedPersonal};
+use crate::webhook::{
+    WebhookDisabled, WebhookEventTypesChanged, WebhookRegistered, WebhookSecretRotated, WebhookUrlChanged,
+};
 
 /// Declares the events: name, present schema number, type of the facts, type of the personal part.
 macro_rules! events {
@@ -182,6 +185,20 @@ events! {
     PortalSessionEnded, schema 1, facts PortalSessionEnded, personal ();
     /// The keys that personal text is sealed with were destroyed, and the text with them.
     PersonalDataErased, schema 1, facts PersonalDataErased, personal ();
+    /// A webhook was registered.
+    WebhookRegistered, schema 1, facts WebhookRegistered, personal ();
+    /// A webhook's messages go elsewhere.
+    WebhookUrlChanged, schema 1, facts WebhookUrlChanged, personal ();
+    /// A webhook is told of other things than before.
+    WebhookEventTypesChanged, schema 1, facts WebhookEventTypesChanged, personal ();
+    /// A webhook got a new secret.
+    WebhookSecretRotated, schema 1, facts WebhookSecretRotated, personal ();
+    /// Nothing is delivered to a webhook any more.
+    WebhookDisabled, schema 1, facts WebhookDisabled, personal ();
+    /// Messages are delivered to a webhook again.
+    WebhookEnabled, schema 1, facts (), personal ();
+    /// A webhook was deleted, for good.
+    WebhookDeleted, schema 1, facts (), personal ();
 }
 
 /// Takes the two parts of an event, one after the other.

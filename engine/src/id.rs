@@ -132,6 +132,9 @@ ulid_id!(
     /// An erasure of personal text.
     ErasureId, "era_");
 ulid_id!(
+    /// A webhook: an address outside that is told of events.
+    WebhookId, "wh_");
+ulid_id!(
     /// An event in the log.
     EventId, "evt_");
 

@@ -1,8 +1,8 @@
 //! Keyledger's engine: what can happen to keys, organizations, APIs and root keys, who may not do what, and the log
 //! that keeps all of it.
 //!
-//! * [`key`], [`organization`], [`portfolio`], [`api`], [`root_key`], [`application`], [`portal_session`]: state, commands,
-//!   rules. Pure: the clock, randomness and ids come in as values.
+//! * [`key`], [`organization`], [`portfolio`], [`api`], [`root_key`], [`application`], [`portal_session`],
+//!   [`webhook`]: state, commands, rules. Pure: the clock, randomness and ids come in as values.
 //! * [`role`]: what people may do.
 //! * [`token`]: the secret string, its checksum and its digest.
 //! * [`record`]: an event with its place and actor, and its bytes (docs/format.md).
@@ -38,4 +38,5 @@ pub mod time;
 pub mod token;
 pub mod transparency;
 pub mod vault;
+pub mod webhook;
 mod wire;

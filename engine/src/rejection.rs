@@ -105,6 +105,15 @@ pub enum Rejection {
     /// The portal session was ended, or its time or its link's has come.
     #[error("the portal session has ended")]
     PortalSessionEnded,
+    /// No webhook has this id.
+    #[error("no webhook has this id")]
+    WebhookUnknown,
+    /// A webhook with this id exists; ids are drawn at random, so this is a repeated command.
+    #[error("a webhook with this id exists already")]
+    WebhookExists,
+    /// The webhook was deleted.
+    #[error("the webhook was deleted")]
+    WebhookDeleted,
     /// A link is followed once.
     #[error("the link was followed before; ask for a new one")]
     PortalLinkUsed,

@@ -31,7 +31,7 @@ impl Role {
     pub const fn permissions(self) -> &'static [Permission] {
         use Permission::{
             ApisRead, EventsRead, KeysCreate, KeysDelete, KeysRead, KeysRevoke, KeysUpdate,
-            OrganizationsRead, PortalWrite,
+            OrganizationsRead, PortalWrite, WebhooksWrite,
         };
         match self {
             Self::Owner => &[
@@ -44,6 +44,7 @@ impl Role {
                 ApisRead,
                 EventsRead,
                 PortalWrite,
+                WebhooksWrite,
             ],
             Self::Admin => &[
                 KeysCreate,

@@ -8,9 +8,11 @@
 //! * [`export`]: events as files that other programs read.
 //! * [`projection`], [`store`], [`replay`], [`rebuild`] and [`runner`]: what a stored projection is, its file, how it is
 //!   brought up to the log, how it is made anew, and what keeps it there.
-//! * [`usage`]: how often keys are verified. Not a projection: the log does not hold it.
+//! * [`usage`]: how often keys are verified; [`deliveries`]: what webhooks are still to be told of. Neither is a projection:
+//!   the log does not hold it.
 
 pub mod audit_trail;
+pub mod deliveries;
 pub mod export;
 mod front;
 pub mod key_list;

@@ -172,6 +172,7 @@ impl Request<'_> {
                 "/v1/keys"
                     | "/v1/root-keys"
                     | "/v1/applications"
+                    | "/v1/webhooks"
                     | "/v1/portal-sessions"
                     | "/portal/session"
                     | "/oauth2/token"

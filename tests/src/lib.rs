@@ -22,6 +22,7 @@ pub mod load;
 pub mod node;
 pub mod openid_provider;
 pub mod poll;
+pub mod receiver;
 pub mod seed;
 pub mod server;
 pub mod tls;

@@ -96,8 +96,9 @@ fn shown_on_page(body: &[u8]) -> Option<String> {
 
 fn shown_secret(body: &[u8]) -> Option<String> {
     let value: Value = serde_json::from_slice(body).ok()?;
-    let secret =
-        ["token", "client_secret", "access_token", "apiKeyToken"].iter().find_map(|name| value.get(*name));
+    let secret = ["token", "client_secret", "access_token", "apiKeyToken", "secret"]
+        .iter()
+        .find_map(|name| value.get(*name));
     // The secret of a link stands after the # of its address.
     let link = || value.get("url")?.as_str()?.split_once('#').map(|(_, secret)| secret);
     // As Kinde's calls show it.

@@ -23,3 +23,5 @@ pub mod transparency;
 pub mod usage;
 pub mod verification;
 pub mod verify;
+pub mod webhook_deliveries;
+pub mod webhooks;

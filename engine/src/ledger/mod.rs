@@ -20,7 +20,8 @@ use crate::api::{Api, ApiCommand};
 use crate::application::{Application, ApplicationCommand};
 use crate::erasure::{Erasure, ErasureCommand};
 use crate::id::{
-    ApiId, ApplicationId, ClientLinkId, ErasureId, EventId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
+    ApiId, ApplicationId, ClientLinkId, ErasureId, EventId, KeyId, OrganizationId, PortalSessionId,
+    RootKeyId, WebhookId,
 };
 use crate::key::{Environment, Key, KeyCommand};
 use crate::log::{self, CommandKey, EventLog, LogReader};
@@ -34,6 +35,7 @@ use crate::root_key::{RootKey, RootKeyCommand};
 use crate::text::UserId;
 use crate::time::{Clock, Timestamp};
 use crate::vault::Subject;
+use crate::webhook::{Webhook, WebhookCommand};
 
 /// At most this many commands wait; one more is refused with [`Error::Overloaded`].
 pub const QUEUE_LEN_MAX: usize = 4_096;
@@ -59,6 +61,8 @@ pub enum Command {
     PortalSession(PortalSessionId, PortalSessionCommand),
     /// For an erasure.
     Erasure(ErasureId, ErasureCommand),
+    /// For a webhook.
+    Webhook(WebhookId, WebhookCommand),
 }
 
 impl Command {
@@ -74,6 +78,7 @@ impl Command {
             Self::ClientLink(id, _) => StreamId::ClientLink(id.clone()),
             Self::PortalSession(id, _) => StreamId::PortalSession(*id),
             Self::Erasure(id, _) => StreamId::Erasure(*id),
+            Self::Webhook(id, _) => StreamId::Webhook(*id),
         }
     }
 }
@@ -122,6 +127,8 @@ pub enum Aggregate {
     PortalSession(PortalSession),
     /// An erasure.
     Erasure(Erasure),
+    /// A webhook.
+    Webhook(Webhook),
 }
 
 impl Aggregate {
@@ -156,6 +163,10 @@ impl Aggregate {
             (StreamId::Erasure(_), None) => Erasure::apply(None, record).map(Self::Erasure),
             (StreamId::Erasure(_), Some(Self::Erasure(erasure))) => {
                 Erasure::apply(Some(erasure), record).map(Self::Erasure)
+            }
+            (StreamId::Webhook(_), None) => Webhook::apply(None, record).map(Self::Webhook),
+            (StreamId::Webhook(_), Some(Self::Webhook(webhook))) => {
+                Webhook::apply(Some(webhook), record).map(Self::Webhook)
             }
             _ => None,
         }

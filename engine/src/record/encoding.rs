@@ -87,6 +87,7 @@ pub fn encode_with(record: &Record, key: Option<&SubjectKey>) -> Result<Vec<u8>,
         StreamId::ClientLink(id) => encoder.field(id)?,
         StreamId::PortalSession(id) => encoder.field(id)?,
         StreamId::Erasure(id) => encoder.field(id)?,
+        StreamId::Webhook(id) => encoder.field(id)?,
     }
     encoder.field(&record.version)?;
     encoder.field(record.event.event_type().as_str())?;
@@ -298,6 +299,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
             StreamKind::ClientLink => StreamId::ClientLink(field(&mut seq)?),
             StreamKind::PortalSession => StreamId::PortalSession(field(&mut seq)?),
             StreamKind::Erasure => StreamId::Erasure(field(&mut seq)?),
+            StreamKind::Webhook => StreamId::Webhook(field(&mut seq)?),
         };
         let version = field(&mut seq)?;
         let event_type: EventType = field(&mut seq)?;

@@ -4,6 +4,7 @@ use std::fmt;
 
 use crate::id::{
     ApiId, ApplicationId, ClientLinkId, ErasureId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
+    WebhookId,
 };
 
 /// The kind of aggregate. The numbers are stored (docs/format.md) and never change.
@@ -25,10 +26,12 @@ pub enum StreamKind {
     PortalSession,
     /// An erasure.
     Erasure,
+    /// A webhook.
+    Webhook,
 }
 
 impl StreamKind {
-    const TABLE: [(Self, u8, &'static str); 8] = [
+    const TABLE: [(Self, u8, &'static str); 9] = [
         (Self::Key, 1, "key"),
         (Self::Organization, 2, "organization"),
         (Self::Api, 3, "api"),
@@ -36,6 +39,7 @@ impl StreamKind {
         (Self::ClientLink, 5, "client_link"),
         (Self::Application, 6, "application"),
         (Self::PortalSession, 7, "portal_session"),
+        (Self::Webhook, 8, "webhook"),
         (Self::Erasure, 9, "erasure"),
     ];
 }
@@ -61,6 +65,8 @@ pub enum StreamId {
     PortalSession(PortalSessionId),
     /// An erasure.
     Erasure(ErasureId),
+    /// A webhook.
+    Webhook(WebhookId),
 }
 
 impl StreamId {
@@ -76,6 +82,7 @@ impl StreamId {
             Self::ClientLink(_) => StreamKind::ClientLink,
             Self::PortalSession(_) => StreamKind::PortalSession,
             Self::Erasure(_) => StreamKind::Erasure,
+            Self::Webhook(_) => StreamKind::Webhook,
         }
     }
 
@@ -102,6 +109,7 @@ impl StreamId {
             Self::ClientLink(id) => key.extend(id.to_string().as_bytes()),
             Self::PortalSession(id) => key.extend(id.to_u128().to_be_bytes()),
             Self::Erasure(id) => key.extend(id.to_u128().to_be_bytes()),
+            Self::Webhook(id) => key.extend(id.to_u128().to_be_bytes()),
         }
         key
     }
@@ -119,6 +127,7 @@ impl fmt::Display for StreamId {
             Self::ClientLink(id) => id.fmt(f),
             Self::PortalSession(id) => id.fmt(f),
             Self::Erasure(id) => id.fmt(f),
+            Self::Webhook(id) => id.fmt(f),
         }
     }
 }

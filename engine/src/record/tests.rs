@@ -15,7 +15,8 @@ use crate::application::{
 use crate::erasure::{ErasedSubject, PersonalDataErased};
 use crate::event::{Event, EventParts, EventType};
 use crate::id::{
-    ApiId, ApplicationId, ClientLinkId, ErasureId, EventId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
+    ApiId, ApplicationId, ClientLinkId, ErasureId, EventId, KeyId, OrganizationId, PortalSessionId,
+    RootKeyId, WebhookId,
 };
 use crate::key::{
     Environment, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
@@ -37,6 +38,10 @@ use crate::text::{Audience, Description, Metadata, Name, Note, Scope, UserId};
 use crate::time::Timestamp;
 use crate::token::{Digest, TokenHint, TokenPrefix};
 use crate::vault::{Subject, SubjectKeyId, Vault};
+use crate::webhook::{
+    DisableReason, MessageType, WebhookDisabled, WebhookEventTypesChanged, WebhookRegistered,
+    WebhookSecretRotated, WebhookUrl, WebhookUrlChanged,
+};
 
 /// Any value of a closed set.
 macro_rules! coded {
@@ -236,6 +241,29 @@ fn event(event_type: EventType) -> BoxedStrategy<Event> {
         EventType::PortalSessionEnded => coded!(EndReason)
             .prop_map(|reason| Event::PortalSessionEnded(PortalSessionEnded { reason }, ()))
             .boxed(),
+        EventType::WebhookRegistered => (url(), message_types())
+            .prop_map(|(url, event_types)| {
+                Event::WebhookRegistered(WebhookRegistered { url, event_types }, ())
+            })
+            .boxed(),
+        EventType::WebhookUrlChanged => {
+            url().prop_map(|url| Event::WebhookUrlChanged(WebhookUrlChanged { url }, ())).boxed()
+        }
+        EventType::WebhookEventTypesChanged => message_types()
+            .prop_map(|event_types| {
+                Event::WebhookEventTypesChanged(WebhookEventTypesChanged { event_types }, ())
+            })
+            .boxed(),
+        EventType::WebhookSecretRotated => (any::<u32>(), time())
+            .prop_map(|(generation, previous_valid_until)| {
+                Event::WebhookSecretRotated(WebhookSecretRotated { generation, previous_valid_until }, ())
+            })
+            .boxed(),
+        EventType::WebhookDisabled => coded!(DisableReason)
+            .prop_map(|reason| Event::WebhookDisabled(WebhookDisabled { reason }, ()))
+            .boxed(),
+        EventType::WebhookEnabled => Just(Event::WebhookEnabled((), ())).boxed(),
+        EventType::WebhookDeleted => Just(Event::WebhookDeleted((), ())).boxed(),
     }
 }
 
@@ -255,6 +283,15 @@ impl EventParts for Facts {
     }
 }
 
+fn url() -> impl Strategy<Value = WebhookUrl> {
+    "https?://[a-z]{1,9}(/[!-\"$-~]{0,20})?".prop_map(|text| text.parse().unwrap())
+}
+
+fn message_types() -> impl Strategy<Value = Vec<MessageType>> {
+    let names: Vec<&str> = MessageType::names().collect();
+    vec(proptest::sample::select(names).prop_map(|name| name.parse().unwrap()), 0..5)
+}
+
 fn stream() -> impl Strategy<Value = StreamId> {
     prop_oneof![
         any::<u128>().prop_map(|id| StreamId::Key(KeyId::from_u128(id))),
@@ -266,6 +303,7 @@ fn stream() -> impl Strategy<Value = StreamId> {
             .prop_map(|(partner_id, client_id)| StreamId::ClientLink(ClientLinkId { partner_id, client_id })),
         any::<u128>().prop_map(|id| StreamId::PortalSession(PortalSessionId::from_u128(id))),
         any::<u128>().prop_map(|id| StreamId::Erasure(ErasureId::from_u128(id))),
+        any::<u128>().prop_map(|id| StreamId::Webhook(WebhookId::from_u128(id))),
     ]
 }
 

@@ -42,10 +42,12 @@ pub enum Permission {
     ApplicationsWrite,
     /// Mint portal sessions.
     PortalWrite,
+    /// Register, change and delete webhooks.
+    WebhooksWrite,
 }
 
 impl Permission {
-    const TABLE: [(Self, u8, &'static str); 14] = [
+    const TABLE: [(Self, u8, &'static str); 15] = [
         (Self::Admin, 0, "admin"),
         (Self::KeysCreate, 1, "keys:create"),
         (Self::KeysRead, 2, "keys:read"),
@@ -60,6 +62,7 @@ impl Permission {
         (Self::EventsRead, 11, "events:read"),
         (Self::ApplicationsWrite, 12, "applications:write"),
         (Self::PortalWrite, 13, "portal:write"),
+        (Self::WebhooksWrite, 14, "webhooks:write"),
     ];
 
     /// Whether a caller with `held` may do what this permission allows.

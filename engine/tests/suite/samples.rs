@@ -10,7 +10,8 @@ use keyledger_engine::application::{
 use keyledger_engine::erasure::{ErasedSubject, PersonalDataErased};
 use keyledger_engine::event::{Event, EventType};
 use keyledger_engine::id::{
-    ApiId, ApplicationId, ClientLinkId, ErasureId, EventId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
+    ApiId, ApplicationId, ClientLinkId, ErasureId, EventId, KeyId, OrganizationId, PortalSessionId,
+    RootKeyId, WebhookId,
 };
 use keyledger_engine::key::{
     Environment, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
@@ -34,6 +35,10 @@ use keyledger_engine::text::{Audience, Description, Metadata, Name, Note, Scope,
 use keyledger_engine::time::Timestamp;
 use keyledger_engine::token::{Digest, TokenHint, TokenPrefix};
 use keyledger_engine::vault::{Subject, SubjectKeyId, Vault};
+use keyledger_engine::webhook::{
+    DisableReason, MessageType, WebhookDisabled, WebhookEventTypesChanged, WebhookRegistered,
+    WebhookSecretRotated, WebhookUrlChanged,
+};
 
 const ULID: u128 = 0x0199_0000_0000_0000_0000_0000_0000_0000;
 pub(crate) const TIME: Timestamp = Timestamp::from_millis(1_790_000_000_123);
@@ -45,6 +50,16 @@ fn scopes(full: bool) -> Vec<Scope> {
 
 fn hint(prefix: &str) -> TokenHint {
     TokenHint { start: format!("{prefix}_ab12").into(), last_four: "Zz09".into() }
+}
+
+fn message_types(full: bool) -> Vec<MessageType> {
+    let names: &[&str] = if full { &["KeyRevoked", "KeyExpiringSoon"] } else { &[] };
+    names.iter().map(|name| name.parse().unwrap()).collect()
+}
+
+/// Those that there were when the golden files were written.
+fn all_permissions() -> Vec<Permission> {
+    Permission::names().take(14).map(|name| name.parse().unwrap()).collect()
 }
 
 fn digest(first: u8) -> Digest {
@@ -164,21 +179,13 @@ pub(crate) fn event(event_type: EventType, full: bool) -> Event {
         EventType::ApiScopesChanged => Event::ApiScopesChanged(ApiScopesChanged { scopes: scopes(full) }, ()),
         EventType::ApiDeleted => Event::ApiDeleted((), ()),
         EventType::RootKeyCreated => {
-            let permissions = if full {
-                Permission::names().map(|name| name.parse().unwrap()).collect()
-            } else {
-                vec![Permission::Admin]
-            };
+            let permissions = if full { all_permissions() } else { vec![Permission::Admin] };
             let facts = RootKeyCreated { digest: digest(200), hint: hint("klroot"), permissions };
             Event::RootKeyCreated(facts, RootKeyCreatedPersonal { name })
         }
         EventType::RootKeyRevoked => Event::RootKeyRevoked((), ()),
         EventType::ApplicationCreated => {
-            let permissions = if full {
-                Permission::names().map(|name| name.parse().unwrap()).collect()
-            } else {
-                vec![Permission::KeysVerify]
-            };
+            let permissions = if full { all_permissions() } else { vec![Permission::KeysVerify] };
             let facts = ApplicationCreated { digest: digest(50), hint: hint("klsecret"), permissions };
             Event::ApplicationCreated(facts, ApplicationPersonal { name })
         }
@@ -215,6 +222,28 @@ pub(crate) fn event(event_type: EventType, full: bool) -> Event {
             let subject_keys = keys.into_iter().filter(|_| full).collect();
             Event::PersonalDataErased(PersonalDataErased { subject, subject_keys }, ())
         }
+        EventType::WebhookRegistered => {
+            let url = "https://example.com/hook?tenant=1".parse().unwrap();
+            Event::WebhookRegistered(WebhookRegistered { url, event_types: message_types(full) }, ())
+        }
+        EventType::WebhookUrlChanged => {
+            let url = if full { "https://example.com:8443/other" } else { "http://a" };
+            Event::WebhookUrlChanged(WebhookUrlChanged { url: url.parse().unwrap() }, ())
+        }
+        EventType::WebhookEventTypesChanged => {
+            Event::WebhookEventTypesChanged(WebhookEventTypesChanged { event_types: message_types(full) }, ())
+        }
+        EventType::WebhookSecretRotated => {
+            let previous_valid_until = TIME.saturating_add_millis(if full { 86_400_000 } else { 0 });
+            let generation = if full { 300 } else { 2 };
+            Event::WebhookSecretRotated(WebhookSecretRotated { generation, previous_valid_until }, ())
+        }
+        EventType::WebhookDisabled => {
+            let reason = if full { DisableReason::Failing } else { DisableReason::Requested };
+            Event::WebhookDisabled(WebhookDisabled { reason }, ())
+        }
+        EventType::WebhookEnabled => Event::WebhookEnabled((), ()),
+        EventType::WebhookDeleted => Event::WebhookDeleted((), ()),
     }
 }
 
@@ -235,6 +264,8 @@ fn stream(event_type: EventType) -> StreamId {
         StreamId::Erasure(ErasureId::from_u128(ULID + 7))
     } else if name.starts_with("Portal") {
         StreamId::PortalSession(PortalSessionId::from_u128(ULID + 6))
+    } else if name.starts_with("Webhook") {
+        StreamId::Webhook(WebhookId::from_u128(ULID + 7))
     } else {
         StreamId::RootKey(RootKeyId::from_u128(ULID + 4))
     }

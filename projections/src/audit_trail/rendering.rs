@@ -109,12 +109,24 @@ fn data(event: &Event) -> Value {
         Event::PersonalDataErased(facts, ()) => {
             json!({ "subject": facts.subject, "subject_keys": facts.subject_keys })
         }
+        Event::WebhookRegistered(facts, ()) => {
+            json!({ "url": facts.url, "event_types": facts.event_types })
+        }
+        Event::WebhookUrlChanged(facts, ()) => json!({ "url": facts.url }),
+        Event::WebhookEventTypesChanged(facts, ()) => json!({ "event_types": facts.event_types }),
+        Event::WebhookSecretRotated(facts, ()) => json!({
+            "generation": facts.generation,
+            "previous_valid_until": facts.previous_valid_until,
+        }),
+        Event::WebhookDisabled(facts, ()) => json!({ "reason": facts.reason }),
         Event::KeyReactivated((), ())
         | Event::KeyDeleted((), ())
         | Event::OrganizationDeleted((), ())
         | Event::ApiDeleted((), ())
         | Event::RootKeyRevoked((), ())
-        | Event::ApplicationDeleted((), ()) => json!({}),
+        | Event::ApplicationDeleted((), ())
+        | Event::WebhookEnabled((), ())
+        | Event::WebhookDeleted((), ()) => json!({}),
     }
 }
 

@@ -40,7 +40,8 @@ impl Activity {
             | EventType::RootKeyCreated
             | EventType::ApplicationCreated
             | EventType::PortalSessionCreated
-            | EventType::PersonalDataErased => Self::Create,
+            | EventType::PersonalDataErased
+            | EventType::WebhookRegistered => Self::Create,
             EventType::KeyRenamed
             | EventType::KeyDescriptionChanged
             | EventType::KeyMetadataChanged
@@ -55,15 +56,19 @@ impl Activity {
             | EventType::ApiScopesChanged
             | EventType::ApplicationRenamed
             | EventType::ApplicationPermissionsChanged
-            | EventType::ApplicationSecretRotated => Self::Update,
+            | EventType::ApplicationSecretRotated
+            | EventType::WebhookUrlChanged
+            | EventType::WebhookEventTypesChanged
+            | EventType::WebhookSecretRotated => Self::Update,
             EventType::KeyDeleted
             | EventType::OrganizationDeleted
             | EventType::ApiDeleted
-            | EventType::ApplicationDeleted => Self::Delete,
+            | EventType::ApplicationDeleted
+            | EventType::WebhookDeleted => Self::Delete,
             EventType::ClientLinked => Self::Enroll,
             EventType::ClientUnlinked => Self::Unenroll,
-            EventType::KeyReactivated => Self::Enable,
-            EventType::KeyRevoked | EventType::RootKeyRevoked => Self::Disable,
+            EventType::KeyReactivated | EventType::WebhookEnabled => Self::Enable,
+            EventType::KeyRevoked | EventType::RootKeyRevoked | EventType::WebhookDisabled => Self::Disable,
             EventType::PortalSessionStarted => Self::Activate,
             EventType::KeyExpired | EventType::PortalSessionEnded => Self::Deactivate,
         }
@@ -151,6 +156,7 @@ fn entity(record: &Record, data: Value) -> Value {
         StreamId::ClientLink(_) => (OTHER, "Client Link"),
         StreamId::PortalSession(_) => (OTHER, "Portal Session"),
         StreamId::Erasure(_) => (OTHER, "Erasure"),
+        StreamId::Webhook(_) => (OTHER, "Webhook"),
     };
     let organization =
         (type_id == ORGANIZATION).then(|| present(json!({ "uid": uid.clone(), "name": name.clone() })));

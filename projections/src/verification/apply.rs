@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use keyledger_engine::api::Api;
 use keyledger_engine::application::Application;
 use keyledger_engine::event::Event;
-use keyledger_engine::id::{ApiId, ApplicationId, ClientLinkId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::id::{ApiId, ApplicationId, ClientLinkId, KeyId, OrganizationId, RootKeyId, WebhookId};
 use keyledger_engine::key::{KeyCreated, KeyCreatedPersonal, KeyRotated, OwnerKind, PreviousToken};
 use keyledger_engine::organization::Organization;
 use keyledger_engine::portfolio::ClientLink;
@@ -14,6 +14,7 @@ use keyledger_engine::position::Position;
 use keyledger_engine::record::{Record, StreamId};
 use keyledger_engine::root_key::RootKey;
 use keyledger_engine::token::Digest;
+use keyledger_engine::webhook::Webhook;
 
 use super::token_map::{DigestKey, ReplacedToken, Token};
 use super::verified_key::{ApiRef, KeyText, VerifiedKey, VerifiedKeyParts};
@@ -72,6 +73,7 @@ impl VerificationIndex {
             StreamId::PortalSession(id) => self.portal_sessions.apply(&mut writer, *id, record),
             // What it takes away is taken away ahead of its record: see `erase`.
             StreamId::Erasure(_) => Ok(()),
+            StreamId::Webhook(id) => self.apply_to_webhook(*id, record),
         }
         .map_err(not_applicable)?;
         // After all that the record changes: whoever reads the new epoch finds nobody by what was before it.
@@ -160,6 +162,14 @@ impl VerificationIndex {
         let before = self.applications.get(&id).map(Arc::unwrap_or_clone);
         let after = Application::apply(before, record).ok_or_else(|| does_not_follow(record))?;
         self.applications.insert(id, after);
+        Ok(())
+    }
+
+    fn apply_to_webhook(&self, id: WebhookId, record: &Record) -> Result<(), Reason> {
+        let before = self.webhooks.get(&id).map(Arc::unwrap_or_clone);
+        let after = Webhook::apply(before, record).ok_or_else(|| does_not_follow(record))?;
+        self.webhooks.insert(id, after);
+        self.webhook_changes.send_modify(|count| *count += 1);
         Ok(())
     }
 

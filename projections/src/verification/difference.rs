@@ -34,6 +34,7 @@ impl VerificationIndex {
             .or_else(|| differing(&self.client_links, &other.client_links))
             .or_else(|| differing(&self.root_keys, &other.root_keys))
             .or_else(|| differing(&self.applications, &other.applications))
+            .or_else(|| differing(&self.webhooks, &other.webhooks))
             .or_else(|| differing(self.portal_sessions.directory(), other.portal_sessions.directory()))
             .or_else(|| differing_flag(writer, other_writer))
             .or_else(|| self.differing_root_token(other))

@@ -7,7 +7,7 @@
 //! and the API still are, and a partner's portfolio. So one event stops all keys of an organization, or of a client. An entry is never changed in place but replaced as a whole; what a reader
 //! sees is a key before an event or after it, never in between.
 //!
-//! The index also holds the directory of organizations, portfolios, APIs, root keys, applications and portal sessions, and knows
+//! The index also holds the directory of organizations, portfolios, APIs, root keys, applications, portal sessions and webhooks, and knows
 //! which commands Keyledger itself still owes: the expiry of keys whose time has come, and the deletion of keys whose organization or
 //! client is gone.
 //!
@@ -36,7 +36,9 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use keyledger_engine::api::Api;
 use keyledger_engine::application::Application;
-use keyledger_engine::id::{ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::id::{
+    ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, RootKeyId, WebhookId,
+};
 use keyledger_engine::ledger::UserOf;
 use keyledger_engine::organization::Organization;
 use keyledger_engine::portfolio::ClientLink;
@@ -44,6 +46,7 @@ use keyledger_engine::position::Position;
 use keyledger_engine::root_key::RootKey;
 use keyledger_engine::time::Timestamp;
 use keyledger_engine::token::{Digest, PresentedToken};
+use keyledger_engine::webhook::Webhook;
 use tokio::sync::watch;
 
 pub use apply::NotApplicable;
@@ -76,6 +79,9 @@ pub struct VerificationIndex {
     client_links: Directory<ClientLinkId, ClientLink>,
     root_keys: Directory<RootKeyId, RootKey>,
     applications: Directory<ApplicationId, Application>,
+    webhooks: Directory<WebhookId, Webhook>,
+    /// Raised after each change of a webhook.
+    webhook_changes: watch::Sender<u64>,
     portal_sessions: PortalSessions,
     positions: watch::Sender<Position>,
     poison: OnceLock<String>,
@@ -113,6 +119,8 @@ impl VerificationIndex {
             client_links: Directory::new(),
             root_keys: Directory::new(),
             applications: Directory::new(),
+            webhooks: Directory::new(),
+            webhook_changes: watch::Sender::new(0),
             portal_sessions: PortalSessions::new(),
             positions: watch::Sender::new(Position::START),
             poison: OnceLock::new(),
@@ -285,6 +293,24 @@ impl VerificationIndex {
         self.applications.get(&id)
     }
 
+    /// The webhook with this id, deleted or not.
+    #[must_use]
+    pub fn webhook(&self, id: WebhookId) -> Option<Arc<Webhook>> {
+        self.webhooks.get(&id)
+    }
+
+    /// At most `limit` webhooks after the id given, in the order of ids, deleted ones too.
+    #[must_use]
+    pub fn webhooks(&self, after: Option<&WebhookId>, limit: usize) -> Vec<Arc<Webhook>> {
+        self.webhooks.page(after, limit)
+    }
+
+    /// Changes with every change of a webhook.
+    #[must_use]
+    pub fn watch_webhooks(&self) -> watch::Receiver<u64> {
+        self.webhook_changes.subscribe()
+    }
+
     /// At most `limit` organizations after the id given, in the order of ids, deleted ones too.
     #[must_use]
     pub fn organizations(&self, after: Option<&OrganizationId>, limit: usize) -> Vec<Arc<Organization>> {
@@ -350,6 +376,18 @@ impl VerificationIndex {
     #[must_use]
     pub fn due_expiries(&self, now: Timestamp, limit: usize) -> Vec<KeyId> {
         self.writer().due_expiries(now, limit)
+    }
+
+    /// At most `limit` keys, in the order of their ends, whose end comes after that of the key given and not after
+    /// `through`, and is still to be recorded. Revoked keys are among them, deleted ones are not.
+    #[must_use]
+    pub fn expiries_between(
+        &self,
+        after: (Timestamp, KeyId),
+        through: Timestamp,
+        limit: usize,
+    ) -> Vec<(Timestamp, KeyId)> {
+        self.writer().expiries_between(after, through, limit)
     }
 
     /// At most `limit` keys that are not deleted although what they lived by has ended, each with the event that ended it:

@@ -33,6 +33,7 @@ use keyledger_engine::root_key::RootKey;
 use keyledger_engine::text::Scope;
 use keyledger_engine::time::Timestamp;
 use keyledger_engine::token::Digest;
+use keyledger_engine::webhook::Webhook;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -44,7 +45,7 @@ use super::writer_state::{KeyPlace, WriterState};
 
 const MAGIC: [u8; 8] = *b"KLVERIFY";
 /// Changes with anything below, and with the aggregates of the engine that are stored as they are.
-const VERSION: u32 = 6;
+const VERSION: u32 = 7;
 const HEADER_LEN: usize = 8 + 4 + 16 + 8 + 32;
 const HASH_LEN: usize = 32;
 const BUFFER_LEN: usize = 1 << 20;
@@ -92,6 +93,7 @@ struct Counts {
     apis: usize,
     root_keys: usize,
     applications: usize,
+    webhooks: usize,
     portal_sessions: usize,
     scope_lists: usize,
     keys: usize,
@@ -207,6 +209,7 @@ impl VerificationIndex {
         let apis = self.apis.page(None, usize::MAX);
         let root_keys = self.root_keys.page(None, usize::MAX);
         let applications = self.applications.page(None, usize::MAX);
+        let webhooks = self.webhooks.page(None, usize::MAX);
         let portal_sessions = self.portal_sessions.directory().page(None, usize::MAX);
         let guard = self.tokens.guard();
         let keys = || {
@@ -233,6 +236,7 @@ impl VerificationIndex {
                 apis: apis.len(),
                 root_keys: root_keys.len(),
                 applications: applications.len(),
+                webhooks: webhooks.len(),
                 portal_sessions: portal_sessions.len(),
                 scope_lists: scope_lists.len(),
                 keys: writer.keys.len(),
@@ -248,6 +252,7 @@ impl VerificationIndex {
         apis.iter().try_for_each(|api| put(out, api))?;
         root_keys.iter().try_for_each(|root_key| put(out, root_key))?;
         applications.iter().try_for_each(|application| put(out, application))?;
+        webhooks.iter().try_for_each(|webhook| put(out, webhook))?;
         portal_sessions.iter().try_for_each(|session| put(out, session))?;
         scope_lists.iter().try_for_each(|list| put(out, list))?;
         for key in keys() {
@@ -340,6 +345,10 @@ fn read_body<R: Read>(values: &mut Values<R>) -> Result<VerificationIndex, Snaps
     for _ in 0..counts.applications {
         let application: Application = values.next()?;
         index.applications.insert(application.id, application);
+    }
+    for _ in 0..counts.webhooks {
+        let webhook: Webhook = values.next()?;
+        index.webhooks.insert(webhook.id, webhook);
     }
     for _ in 0..counts.portal_sessions {
         index.portal_sessions.put(&mut writer, values.next::<PortalSession>()?);

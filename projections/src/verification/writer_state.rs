@@ -3,6 +3,7 @@
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::ops::Bound;
 use std::sync::Arc;
 
 use keyledger_engine::id::{ApiId, ClientLinkId, EventId, KeyId, OrganizationId, PortalSessionId};
@@ -325,6 +326,25 @@ impl WriterState {
 
     pub(super) fn next_expiry(&self) -> Option<Timestamp> {
         self.expiries.first().map(|(millis, _)| Timestamp::from_millis(*millis))
+    }
+
+    pub(super) fn expiries_between(
+        &self,
+        after: (Timestamp, KeyId),
+        through: Timestamp,
+        limit: usize,
+    ) -> Vec<(Timestamp, KeyId)> {
+        let after = (after.0.millis(), after.1.to_u128().to_be_bytes());
+        if after.0 > through.millis() {
+            return Vec::new();
+        }
+        self.expiries
+            .range((Bound::Excluded(after), Bound::Included((through.millis(), [u8::MAX; 16]))))
+            .take(limit)
+            .map(|(millis, key)| {
+                (Timestamp::from_millis(*millis), KeyId::from_u128(u128::from_be_bytes(*key)))
+            })
+            .collect()
     }
 
     pub(super) fn due_expiries(&self, now: Timestamp, limit: usize) -> Vec<KeyId> {

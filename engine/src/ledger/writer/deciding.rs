@@ -19,6 +19,7 @@ use crate::rejection::Rejection;
 use crate::root_key::{self, RootKeyCommand};
 use crate::time::Timestamp;
 use crate::vault::Subject;
+use crate::webhook::{self, WebhookCommand};
 
 impl State {
     pub(super) fn decide(
@@ -217,6 +218,24 @@ impl State {
                 let keys = self.vault.keys_of(&Subject::of(Some(organization_id), user_id.as_ref()));
                 erasure::decide(erasure, organization.as_ref(), &keys, command)
                     .map(|events| (events, Some(organization_id.clone())))
+            }
+            Command::Webhook(_, command) => {
+                let webhook = aggregate.and_then(|aggregate| match aggregate {
+                    Aggregate::Webhook(webhook) => Some(webhook),
+                    _ => None,
+                });
+                let organization_id = match (webhook, command) {
+                    (Some(webhook), _) => webhook.organization_id.clone(),
+                    (None, WebhookCommand::Register { organization_id, .. }) => organization_id.clone(),
+                    (None, _) => None,
+                };
+                if organization_id.clone().is_some_and(|id| changed.contains(&StreamId::Organization(id))) {
+                    return Ok(None);
+                }
+                let organization =
+                    organization_id.clone().map(|id| self.organization(id)).transpose()?.flatten();
+                webhook::decide(webhook, organization.as_ref(), command, now)
+                    .map(|events| (events, organization_id))
             }
         };
         Ok(Some(decided))

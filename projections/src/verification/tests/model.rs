@@ -162,7 +162,10 @@ impl Model {
                 replace(&mut self.root_keys, |it| it.id == *id, |it| RootKey::apply(it, record));
             }
             // The steps make none.
-            StreamId::Application(_) | StreamId::PortalSession(_) | StreamId::Erasure(_) => {}
+            StreamId::Application(_)
+            | StreamId::PortalSession(_)
+            | StreamId::Erasure(_)
+            | StreamId::Webhook(_) => {}
         }
     }
 
