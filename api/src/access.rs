@@ -46,6 +46,7 @@ pub const CALLS: &[(&str, &str, Access)] = &[
     ("GET", "/v1/keys/{id}/events", Needs(&[EventsRead])),
     ("GET", "/v1/keys/{id}/usage", Needs(&[KeysRead])),
     ("GET", "/v1/usage", NeedsUnbound(&[KeysRead])),
+    ("GET", "/v1/overview", Needs(&[KeysRead])),
     ("POST", "/v1/keys/find", Needs(&[KeysRead, EventsRead])),
     ("POST", "/v1/keys/self-revoke", Everybody),
     ("POST", "/v1/keys/verify", Needs(&[KeysVerify])),

@@ -60,6 +60,7 @@ pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .merge(routes::verification::router())
         .merge(routes::forward_auth::router())
         .merge(routes::usage::router())
+        .merge(routes::overview::router())
         .merge(routes::events::router())
         .merge(routes::webhooks::router())
         .merge(routes::webhook_deliveries::router())

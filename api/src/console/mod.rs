@@ -13,8 +13,10 @@
 pub mod actor_name;
 pub mod api_choice;
 pub mod asset;
+pub mod daily_chart;
 pub mod field_errors;
 pub mod frame;
+pub mod health;
 pub mod history;
 pub mod icon;
 pub mod key;
@@ -26,6 +28,7 @@ pub mod key_selection;
 pub mod marked;
 pub mod moment;
 pub mod navigation;
+pub mod overview;
 pub mod query_string;
 pub mod sign_in;
 pub mod submission;
@@ -86,6 +89,7 @@ pub fn router(service: Arc<Service>, calls: Router<Arc<Service>>) -> Router {
         .route("/console", get(home))
         .route("/console/sign-in", get(sign_in::page).post(sign_in::sign_in))
         .route("/console/sign-out", post(sign_in::sign_out))
+        .route("/console/overview", get(overview::show))
         .route("/console/keys", get(key_list::list).post(key_creation::create))
         .route("/console/keys/new", get(key_creation::form))
         .route("/console/keys/selection", post(key_selection::preview))

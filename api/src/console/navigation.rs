@@ -9,6 +9,8 @@ use super::visitor::Visitor;
 /// A page with a row of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Section {
+    /// Everything at a glance.
+    Overview,
     /// Keys.
     Keys,
     /// Test a key.
@@ -25,6 +27,13 @@ struct Entry {
 }
 
 const ENTRIES: &[Entry] = &[
+    Entry {
+        section: Section::Overview,
+        name: "Overview",
+        icon: Icon::CHART,
+        path: "/console/overview",
+        calls: &[(Method::GET, "/v1/overview")],
+    },
     Entry {
         section: Section::Keys,
         name: "Keys",

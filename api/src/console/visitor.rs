@@ -223,6 +223,29 @@ impl Call<'_> {
     /// # Errors
     /// What the call answers.
     pub async fn send<T: DeserializeOwned>(self) -> Result<Answer<T>, Problem> {
+        let response = succeeded(self.respond().await?)?;
+        let position = response.headers().get(POSITION).and_then(|value| value.to_str().ok()?.parse().ok());
+        Ok(Answer { body: read_json(response).await?, position })
+    }
+
+    /// Makes a call that tells how the service is doing, and answers 503 with the same body when it is not well.
+    ///
+    /// # Errors
+    /// What the call answers, if it is a problem.
+    pub async fn report<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        read_json(self.respond().await?).await
+    }
+
+    /// Makes a call that answers a text.
+    ///
+    /// # Errors
+    /// What the call answers.
+    pub async fn text(self) -> Result<String, Problem> {
+        let bytes = read(succeeded(self.respond().await?)?).await?;
+        String::from_utf8(bytes.into()).map_err(|error| Problem::internal(&error))
+    }
+
+    async fn respond(self) -> Result<Response, Problem> {
         let Self { visitor, method, path, headers, body } = self;
         let mut request = Request::builder()
             .method(method)
@@ -247,18 +270,25 @@ impl Call<'_> {
         if let Some(problem) = response.extensions_mut().remove::<Problem>() {
             return Err(problem);
         }
-        if !response.status().is_success() {
-            return Err(Problem::internal(&format!(
-                "a call of the console was answered {}",
-                response.status()
-            )));
-        }
-        let position = response.headers().get(POSITION).and_then(|value| value.to_str().ok()?.parse().ok());
-        let bytes =
-            response.into_body().collect().await.map_err(|error| Problem::internal(&error))?.to_bytes();
-        // What answers nothing answers `null`.
-        let text = if bytes.is_empty() { b"null".as_slice() } else { &bytes };
-        let body = serde_json::from_slice(text).map_err(|error| Problem::internal(&error))?;
-        Ok(Answer { body, position })
+        Ok(response)
     }
+}
+
+fn succeeded(response: Response) -> Result<Response, Problem> {
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    Err(Problem::internal(&format!("a call of the console was answered {}", response.status())))
+}
+
+async fn read(response: Response) -> Result<bytes::Bytes, Problem> {
+    let body = response.into_body().collect().await;
+    body.map(http_body_util::Collected::to_bytes).map_err(|error| Problem::internal(&error))
+}
+
+async fn read_json<T: DeserializeOwned>(response: Response) -> Result<T, Problem> {
+    let bytes = read(response).await?;
+    // What answers nothing answers `null`.
+    let text = if bytes.is_empty() { b"null".as_slice() } else { &bytes };
+    serde_json::from_slice(text).map_err(|error| Problem::internal(&error))
 }

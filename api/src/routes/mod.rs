@@ -11,6 +11,7 @@ pub mod key_list;
 pub mod keys;
 pub mod oauth;
 pub mod organizations;
+pub mod overview;
 pub mod policies;
 pub mod portal;
 pub mod portal_sessions;

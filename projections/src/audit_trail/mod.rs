@@ -5,6 +5,7 @@
 //! (<https://github.com/RoaringBitmap/RoaringFormatSpec>).
 
 mod as_of;
+mod frequency;
 mod postings;
 mod query;
 mod rendering;
@@ -12,8 +13,11 @@ mod term;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
+use keyledger_engine::event::EventType;
+use keyledger_engine::id::OrganizationId;
 use keyledger_engine::log::{LogId, LogReader};
 use keyledger_engine::record::Record;
+use keyledger_engine::time::Timestamp;
 
 use crate::front::Front;
 use crate::projection::{self, Projection};
@@ -21,6 +25,7 @@ use crate::store::{self, Changes, Snapshot};
 use postings::OpenBlocks;
 
 pub use as_of::{At, key_at};
+pub use frequency::Frequency;
 pub use query::{AuditPage, AuditQuery, first_not_before};
 pub use rendering::event_json;
 
@@ -61,6 +66,20 @@ impl AuditTrail {
     /// When the projection's rows or the log cannot be read.
     pub fn count(&self, query: &AuditQuery, max: usize) -> Result<usize, store::Error> {
         query::count(query, &self.rows()?, &*self.reader, max)
+    }
+
+    /// How many events of each of `types` there were between each two of `bounds`, which ascend: at the earlier one or
+    /// later, and before the later one. Of all organizations without one. May read from the disk.
+    ///
+    /// # Errors
+    /// When the projection's rows or the log cannot be read.
+    pub fn frequency(
+        &self,
+        organization_id: Option<&OrganizationId>,
+        types: &[EventType],
+        bounds: &[Timestamp],
+    ) -> Result<Frequency, store::Error> {
+        frequency::of(organization_id, types, bounds, &self.rows()?, &*self.reader)
     }
 
     fn rows(&self) -> Result<Snapshot, store::Error> {

@@ -5,6 +5,7 @@
 //! works on them without holding up the next change: whoever changes a chunk that a query still uses changes a copy.
 
 mod chunk;
+mod counts;
 mod cursor;
 mod fold;
 mod query;
@@ -28,6 +29,7 @@ use crate::usage::Usage;
 use chunk::{Chunk, Columns};
 use violations::Violations;
 
+pub use counts::KeyCounts;
 pub use query::{KeyPage, KeyQuery, KeySort, QueryError, TOTAL_MAX};
 
 /// Answers queries; cheap to clone.
@@ -84,6 +86,21 @@ impl KeyList {
             total_capped: found.total_capped,
             position: rows.checkpoint().position,
         })
+    }
+
+    /// How many of the keys that a query is about are in each state. Its own states do not matter, nor do its order, its
+    /// page, what it says of usage and of policies. It goes through some bytes of each key in memory, and reads no disk.
+    ///
+    /// # Errors
+    /// When the list is not ready.
+    pub fn count(&self, query: &KeyQuery) -> Result<KeyCounts, store::Error> {
+        let (chunks, position) = {
+            let shown = self.front.shown();
+            let shared = shown.read().unwrap_or_else(PoisonError::into_inner);
+            let rows = shared.rows.as_ref().ok_or(store::Error::NotReady)?;
+            (shared.chunks(query.organization_id.as_ref()), rows.checkpoint().position)
+        };
+        Ok(counts::count(query, &chunks, position))
     }
 
     /// A key, whatever its state. May read from the disk.

@@ -168,7 +168,8 @@ impl<'a> Search<'a> {
     }
 }
 
-struct Filter<'a> {
+/// Which rows match.
+pub(super) struct Filter<'a> {
     text: Option<Finder<'a>>,
     tokens: Vec<Finder<'a>>,
     statuses: [bool; 4],
@@ -185,7 +186,7 @@ struct Filter<'a> {
 
 impl<'a> Filter<'a> {
     /// The filter of a query; `None` when nothing can match.
-    fn of(
+    pub(super) fn of(
         query: &KeyQuery,
         last_verified: Option<&'a LastVerifications<'a>>,
         violations: Option<&'a Violations<'a>>,
@@ -250,7 +251,7 @@ impl<'a> Filter<'a> {
     }
 
     /// The rows of a chunk that match.
-    fn rows(&self, chunk: &Chunk) -> RowSet {
+    pub(super) fn rows(&self, chunk: &Chunk) -> RowSet {
         let (earliest, latest) = chunk.created_range;
         if latest <= self.created_after && self.created_after != i64::MIN || earliest >= self.created_before {
             return RowSet::EMPTY;

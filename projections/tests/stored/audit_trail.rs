@@ -1,6 +1,7 @@
 //! The audit trail against all events of the log.
 
 use keyledger_engine::event::EventType;
+use keyledger_engine::id::OrganizationId;
 use keyledger_engine::key::KeyStatus;
 use keyledger_engine::position::Position;
 use keyledger_engine::record::Record;
@@ -109,6 +110,41 @@ fn terms_are_found_across_blocks() {
         let page = trail.query(&query).unwrap();
         assert_eq!(page.records.iter().collect::<Vec<_>>(), expected);
     }
+}
+
+#[test]
+fn spans_of_time_are_counted_as_the_log_has_them() {
+    let history = History::with_events(44, 70_000);
+    let (trail, projection) = AuditTrail::new(history.reader());
+    let mut replay = Replay::in_memory(projection, history.reader()).unwrap();
+    replay.catch_up(Position::new(u64::MAX), 10_000, |_| {}).unwrap();
+    let all = history.reader().read(Position::START, usize::MAX).unwrap();
+    let first = all.first().unwrap().time.millis();
+    let length = (all.last().unwrap().time.millis() - first) / 10;
+    // From before the first event to after the last; one span is empty, and one bound is an event's very time.
+    let mut bounds: Vec<i64> = (-1..=11).map(|n| first + n * length).collect();
+    bounds.extend([first + 3 * length, all[40_000].time.millis()]);
+    bounds.sort_unstable();
+    let bounds: Vec<Timestamp> = bounds.into_iter().map(Timestamp::from_millis).collect();
+    let types = [EventType::KeyCreated, EventType::KeyRevoked, EventType::ApiRegistered];
+    for organization in [None, Some("acme"), Some("nobody")] {
+        let id: Option<OrganizationId> = organization.map(|id| id.parse().unwrap());
+        let frequency = trail.frequency(id.as_ref(), &types, &bounds).unwrap();
+        assert_eq!(frequency.position, history.reader().head().unwrap());
+        for (event_type, counts) in types.iter().zip(&frequency.counts) {
+            let expected = bounds.windows(2).map(|span| {
+                let counted = all.iter().filter(|record| {
+                    record.event.event_type() == *event_type
+                        && (span[0]..span[1]).contains(&record.time)
+                        && id.as_ref().is_none_or(|id| record.organization_id.as_ref() == Some(id))
+                });
+                counted.count() as u64
+            });
+            assert_eq!(*counts, expected.collect::<Vec<_>>(), "{event_type} of {organization:?}");
+        }
+    }
+    let none: &[Timestamp] = &[];
+    assert_eq!(trail.frequency(None, &types, none).unwrap().counts, vec![Vec::<u64>::new(); 3]);
 }
 
 #[test]

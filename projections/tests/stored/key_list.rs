@@ -416,3 +416,28 @@ fn totals_are_exact_up_to_ten_thousand() {
         }
     }
 }
+
+#[test]
+fn keys_are_counted_by_state() {
+    let listed = Listed::new(History::with_events(45, 6_000));
+    let user = UserId::new("user-3").unwrap();
+    for (organization, user_id) in [(None, None), (Some("acme"), None), (Some("acme"), Some(user))] {
+        for ahead in [0, 1_000_000, 10_000_000] {
+            let now = Timestamp::from_millis(listed.history.time + ahead);
+            let mut query = KeyQuery::new(now);
+            query.organization_id = organization.map(|id| id.parse().unwrap());
+            query.user_id = user_id.clone();
+            let counts = listed.list.count(&query).unwrap();
+            let of = |status| {
+                let query = KeyQuery { status: vec![status], ..query.clone() };
+                listed.history.keys.iter().filter(|key| matches(&query, key)).count() as u64
+            };
+            assert_eq!(
+                [counts.active, counts.revoked, counts.expired, counts.deleted],
+                [KeyStatus::Active, KeyStatus::Revoked, KeyStatus::Expired, KeyStatus::Deleted].map(of)
+            );
+            assert!(counts.active > 0 && counts.deleted > 0, "{counts:?}");
+            assert_eq!(counts.position, listed.history.reader().head().unwrap());
+        }
+    }
+}
