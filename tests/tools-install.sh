@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the tests (`test`) or the benchmarks (`bench`) drive from outside: real servers from Debian, and a
-# validator from PyPI in a virtual environment of its own, and OAuth libraries from npm. What is there already is left as it is.
+# Installs what the tests (`test`) or the benchmarks (`bench`) drive from outside: real servers and a browser from Debian, a
+# validator from PyPI in a virtual environment of its own, and OAuth libraries and what drives the browser from npm. What is there already is left as it is.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -45,6 +45,7 @@ test)
   need openssl openssl
   need node nodejs
   need npm npm
+  need chromium chromium
   need go golang-go
   [ -d /usr/share/gocode/src/golang.org/x/mod/sumdb/tlog ] || missing+=(golang-golang-x-mod-dev)
   python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)

@@ -38,6 +38,10 @@ fn signing_in_begins_a_session_of_its_own() {
         sign_in(&[("root_key", server.root_token()), ("to", "https://evil.example/")]).expect(303);
     assert_eq!(elsewhere.header("location"), Some("/console"));
 
+    // A link on another site's page: the browser keeps the cookie to itself until a page of ours sends it on.
+    let linked = outside.get("/console/keys").header("sec-fetch-site", "cross-site").expect(200);
+    assert_eq!(linked.header("refresh"), Some("0"));
+
     let browser = Browser::with_cookie(&client, answer.cookie().unwrap());
     assert_eq!(browser.get("/console/sign-in").location(303), "/console");
     // Signing in again ends the session before.
@@ -269,6 +273,9 @@ fn people_from_the_portal_see_what_their_role_allows() {
     assert!(page.contains("Secret project") && !page.contains("Create key") && !page.contains("/revoke"));
     for path in ["/console/keys".to_owned(), format!("/console/keys/{}/revoke", others.id)] {
         auditor.submit(&path, &[("environment", "preview")]).expect_page(403);
+    }
+    for path in ["/console/keys/new".to_owned(), format!("/console/keys/{}/edit", others.id)] {
+        auditor.get(&path).expect_page(403);
     }
     let admin = enter("admin");
     assert!(admin.get("/console/keys").expect_page(200).contains("Secret project"));

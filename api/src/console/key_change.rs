@@ -117,6 +117,7 @@ impl EditPage {
 
 /// Shows what can be edited.
 pub async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::PATCH, "/v1/keys/{id}")?;
     let key = load(&visitor, &id).await?;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let day = key.expires_at.map(|end| end.to_string().chars().take(10).collect::<String>());
@@ -214,6 +215,7 @@ struct Rotated {
 
 /// Asks how long the old token is to go on working.
 pub async fn rotate_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::POST, "/v1/keys/{id}/rotate")?;
     let key = load(&visitor, &id).await?;
     let request = RequestId::draw().as_str().into();
     let page =
@@ -256,6 +258,7 @@ page!(RevokePage);
 
 /// Asks why.
 pub async fn revoke_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::POST, "/v1/keys/{id}/revoke")?;
     let key = load(&visitor, &id).await?;
     let page = RevokePage { frame: frame(&visitor, "Revoke key", &key).await, now: visitor.now, key };
     Ok(page.answer(StatusCode::OK))
@@ -317,6 +320,7 @@ impl DeletePage {
 
 /// Asks for a confirmation in writing.
 pub async fn delete_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::DELETE, "/v1/keys/{id}")?;
     let key = load(&visitor, &id).await?;
     let page =
         DeletePage { frame: frame(&visitor, "Delete key", &key).await, key, errors: FieldErrors::default() };

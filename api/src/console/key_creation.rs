@@ -141,6 +141,11 @@ impl KeyCreationPage {
         self.form.texts(&format!("scopes:{api}")).any(|chosen| chosen == scope)
     }
 
+    /// Whether the organization is of a kind that has no keys.
+    fn has_no_keys(&self) -> bool {
+        self.organization.as_ref().is_some_and(|organization| organization.kind == "free")
+    }
+
     fn is_partner(&self) -> bool {
         self.organization.as_ref().is_none_or(|organization| organization.kind == "partner")
     }
@@ -167,6 +172,7 @@ async fn organization(visitor: &Visitor, id: &str) -> Result<Organization, Probl
 
 /// Shows the form.
 pub async fn form(visitor: Visitor) -> Result<Response, Problem> {
+    visitor.require(&Method::POST, "/v1/keys")?;
     let query = QueryString::of(&visitor.address);
     let form = Form::of(query.pairs().iter().filter(|(name, _)| FIELDS.contains(&name.as_str())).cloned());
     Ok(KeyCreationPage::new(&visitor, form, FieldErrors::default()).await?.answer(StatusCode::OK))

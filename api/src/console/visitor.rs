@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::extract::{FromRequestParts, OptionalFromRequestParts};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::response::{Html, IntoResponse, Redirect, Response};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::BodyExt;
@@ -33,6 +33,8 @@ use super::toast::Notice;
 pub const BY_SCRIPT: HeaderName = HeaderName::from_static("console-script");
 /// Where such a script is to go.
 pub const GO_TO: HeaderName = HeaderName::from_static("console-location");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const REFRESH: HeaderName = HeaderName::from_static("refresh");
 /// What says where a request came from; calls are made with the same.
 const HEADERS_PASSED_ON: [HeaderName; 4] = [
     header::USER_AGENT,
@@ -122,6 +124,16 @@ impl Visitor {
         Access::to(method, path).is_some_and(|access| access.admit(&self.principal).is_ok())
     }
 
+    /// Lets them on to the form of a call only if they may make the call.
+    ///
+    /// # Errors
+    /// `forbidden`, saying what they lack.
+    pub fn require(&self, method: &Method, path: &str) -> Result<(), Problem> {
+        Access::to(method, path)
+            .ok_or_else(|| Problem::internal(&format!("{method} {path} has no row in the table of calls")))?
+            .admit(&self.principal)
+    }
+
     /// Reads with a GET.
     ///
     /// # Errors
@@ -171,6 +183,14 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Visitor {
 }
 
 fn sign_in_first(parts: &Parts) -> Response {
+    // A browser that comes from another site's page does not send the cookie along. It does when this page sends it on.
+    let is_from_elsewhere =
+        parts.headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site" || site == "same-site");
+    if parts.method == Method::GET && is_from_elsewhere {
+        let refresh = [(REFRESH, HeaderValue::from_static("0"))];
+        let html = "<!doctype html><html lang=\"en\"><title>Keyledger</title><p>One moment.</p></html>";
+        return (refresh, Html(html)).into_response();
+    }
     let to = parts.uri.path_and_query().map_or("/console", |it| it.as_str());
     let path = match parts.method {
         Method::GET if to != "/console" => format!("/console/sign-in?to={}", encoded(to)),

@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Makes the pictures of docs/console.md from the real thing: builds the service, fills it with an example, and has a browser
+# take them.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+tests/tools-install.sh test
+cargo build --release --package keyledger-api --bin keyledger
+target=${CARGO_TARGET_DIR:-$PWD/target}
+data=$(mktemp -d)
+"$target/release/keyledger" serve --listen 127.0.0.1:7079 --data "$data" >"$data/output" &
+service=$!
+trap 'kill "$service"; rm -r "$data"' EXIT
+until curl -fs -o "$data/ready" http://127.0.0.1:7079/readyz; do kill -0 "$service"; done
+root=$(grep -o 'klroot_[0-9A-Za-z]*' "$data/output")
+ROOT_KEY=$root node tests/node/console/pictures.mjs http://127.0.0.1:7079 docs/pictures

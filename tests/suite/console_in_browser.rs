@@ -1,0 +1,138 @@
+//! The console as people have it: in Debian's Chromium, by each role, on every page that the navigation leads to, light and
+//! dark, wide and on a phone. axe-core looks at each, and pictures of them are left in tests/out/console.
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use keyledger_tests::console::Browser;
+use keyledger_tests::fixture::{api, code, events, key, organization, portal_link, text, types};
+use keyledger_tests::http::Client;
+use keyledger_tests::large_log::LargeLog;
+use keyledger_tests::server::{Options, Server};
+use keyledger_tests::{binaries, node, seed, token};
+use serde_json::{Value, json};
+
+/// The keys of the organization whose list is timed.
+const KEYS: usize = 100_000;
+/// What the server may take for the first page of such a list.
+const PAGE_TIME_MAX: Duration = Duration::from_millis(200);
+
+fn pictures(name: &str) -> PathBuf {
+    binaries::workspace().join("tests/out/console").join(name)
+}
+
+fn base(client: &Client) -> String {
+    format!("http://{}", client.address())
+}
+
+/// Takes the tokens that a flow saw: they must be nowhere in what the server writes.
+fn take_tokens(server: &Server, told: &Value) -> Vec<String> {
+    let tokens: Vec<String> = told["tokens"].as_array().unwrap().iter().map(text).collect();
+    tokens.iter().for_each(|token| server.transcript().issue(token));
+    tokens
+}
+
+#[test]
+fn an_operators_day() {
+    let server = Server::start();
+    let client = server.client();
+    let (org, other) = (organization(&client, "paid"), organization(&client, "paid"));
+    let _ = api(&client, &["read:users", "write:users"]);
+    let others: Vec<_> =
+        (0..3).map(|n| key(&client, &other, json!({ "name": format!("Key {n}") }))).collect();
+    let input = json!({ "base": base(&client), "root": server.root_token(), "organization": org, "other": other,
+        "out": pictures("operator") });
+    let told = node::run("console/operator.mjs", &input);
+    let tokens = take_tokens(&server, &told);
+    let trail = events(&client, &text(&told["key"]));
+    assert_eq!(
+        types(&trail),
+        ["KeyCreated", "KeyRenamed", "KeyRevoked", "KeyReactivated", "KeyRotated", "KeyDeleted"]
+    );
+    assert_eq!(trail[0]["data"]["name"], "Billing <b>service</b>");
+    assert_eq!(trail[0]["data"]["scopes"], json!(["read:users"]));
+    assert_eq!(trail[2]["data"], json!({ "reason": "superseded", "note": "Not needed" }));
+    for event in &trail {
+        assert_eq!(event["actor"]["kind"], "root_key");
+        assert!(text(&event["actor"]["user_agent"]).contains("Chrome"), "{event}");
+    }
+    assert_eq!(
+        tokens.iter().map(|token| code(&client, token)).collect::<Vec<_>>(),
+        ["NOT_FOUND", "NOT_FOUND"]
+    );
+    for key in &others {
+        assert_eq!(types(&events(&client, &key.id)), ["KeyCreated", "KeyRevoked"]);
+    }
+}
+
+#[test]
+fn everybody_who_was_sent_a_link() {
+    let server = Server::start();
+    let client = server.client();
+    let org = organization(&client, "paid");
+    let others = key(&client, &org, json!({ "name": "Somebody else", "user_id": "u2" }));
+    for role in ["owner", "admin", "member", "auditor"] {
+        let (session, link) = portal_link(&client, &org, role, json!({ "user_id": "u1" }));
+        let link = format!("{}/portal#{link}", base(&client));
+        let input = json!({ "base": base(&client), "link": link, "role": role, "others": others.id,
+            "out": pictures(role) });
+        let told = node::run("console/person.mjs", &input);
+        take_tokens(&server, &told);
+        assert_eq!(code(&client, &others.token), "VALID");
+        if role == "auditor" {
+            assert_eq!(told["key"], Value::Null);
+            continue;
+        }
+        let trail = events(&client, &text(&told["key"]));
+        assert_eq!(types(&trail), ["KeyCreated", "KeyRevoked"], "{role}");
+        assert_eq!(trail[0]["data"]["owner"]["kind"], if role == "member" { "user" } else { "organization" });
+        assert!(trail.iter().all(|event| event["actor"]["id"] == json!(session)), "{trail:?}");
+    }
+    assert_eq!(types(&events(&client, &others.id)), ["KeyCreated"]);
+}
+
+#[test]
+fn a_browser_without_scripts() {
+    let server = Server::start();
+    let client = server.client();
+    let org = organization(&client, "paid");
+    let input = json!({ "base": base(&client), "root": server.root_token(), "organization": org,
+        "out": pictures("plain") });
+    let told = node::run("console/plain.mjs", &input);
+    take_tokens(&server, &told);
+    let trail = events(&client, &text(&told["key"]));
+    assert_eq!(types(&trail), ["KeyCreated", "KeyRenamed", "KeyRevoked", "KeyDeleted"]);
+}
+
+#[test]
+fn a_hundred_thousand_keys_are_listed_at_once() {
+    let directory = tempfile::Builder::new().prefix("keyledger-test-").tempdir().unwrap();
+    let mut log = LargeLog::begin(&directory.path().join("data"), seed::rng("large lists"));
+    log.organization("large", "paid");
+    let _ = log.keys("large", None, KEYS);
+    log.finish();
+    let server = Server::start_in(directory, &token::root(), Options::default()).unwrap();
+    let client = server.client();
+    // The list follows the log; it is not the list's making that is timed.
+    let total =
+        || client.get("/v1/keys?organization_id=large&limit=1").expect(200).json()["total_capped"].clone();
+    keyledger_tests::poll::until("the list", Duration::from_secs(300), || {
+        (total() == json!(true)).then_some(())
+    });
+    let browser = Browser::sign_in(&client, server.root_token());
+    for path in
+        ["/console/keys?organization_id=large", "/console/keys?organization_id=large&q=live&sort=name"]
+    {
+        let mut times: Vec<_> = (0..9)
+            .map(|_| {
+                let began = Instant::now();
+                let page = browser.get(path).expect_page(200);
+                assert_eq!(page.matches("data-row").count(), 50);
+                began.elapsed()
+            })
+            .collect();
+        times.sort();
+        println!("{path}: {:?} (median of {})", times[4], times.len());
+        assert!(times[4] < PAGE_TIME_MAX, "{path}: {times:?}");
+    }
+}
