@@ -82,6 +82,7 @@ pub const CALLS: &[(&str, &str, Access)] = &[
     ("GET", "/v1/organizations/{partner}/clients", Needs(&[OrganizationsRead])),
     ("PUT", "/v1/organizations/{partner}/clients/{client}", Needs(&[OrganizationsWrite])),
     ("DELETE", "/v1/organizations/{partner}/clients/{client}", Needs(&[OrganizationsWrite])),
+    ("POST", "/v1/erasures", Needs(&[Admin])),
     ("POST", "/v1/apis", NeedsUnbound(&[ApisWrite])),
     ("GET", "/v1/apis", Needs(&[ApisRead])),
     ("GET", "/v1/apis/{id}", Needs(&[ApisRead])),

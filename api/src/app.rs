@@ -56,6 +56,7 @@ pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .merge(routes::keys::router())
         .merge(routes::key_list::router())
         .merge(routes::projections::router())
+        .merge(routes::erasures::router())
         .merge(routes::self_revocation::router())
         .merge(routes::verification::router())
         .merge(routes::forward_auth::router())

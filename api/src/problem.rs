@@ -152,6 +152,8 @@ codes! {
         "An organization may have 50 webhooks, and the service 1,000. Delete one that is not needed.";
     WebhookDisabled "webhook_disabled" CONFLICT "The webhook is disabled",
         "Nothing is delivered to it. Enable it first: PATCH it with `enabled: true`.";
+    ErasureExists "erasure_exists" CONFLICT "The erasure exists already",
+        "Repeat the call: ids are drawn anew for each.";
     IdempotencyKeyInUse "idempotency_key_in_use" CONFLICT "The first request with this key is still running",
         "Wait for its answer, or repeat this one later.";
     RebuildRunning "rebuild_running" CONFLICT "The projection is being made anew already",
@@ -314,6 +316,7 @@ impl Problem {
             Rejection::WebhookUnknown => Code::WebhookNotFound,
             Rejection::WebhookExists => Code::WebhookExists,
             Rejection::WebhookDeleted => Code::WebhookDeleted,
+            Rejection::ErasureExists => Code::ErasureExists,
             Rejection::PortalSessionUnknown => Code::PortalSessionNotFound,
             Rejection::PortalSessionExists => Code::PortalSessionExists,
             Rejection::PortalSessionEnded => Code::PortalSessionEnded,

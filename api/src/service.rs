@@ -149,6 +149,7 @@ pub struct Service {
     pub running: Running,
     /// What is counted.
     pub metrics: Metrics,
+    verification_snapshot: PathBuf,
     clock: Arc<dyn Clock>,
     readers: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
@@ -258,6 +259,7 @@ impl Service {
             log_signer,
             running: Running::default(),
             metrics: Metrics::default(),
+            verification_snapshot: data.verification_snapshot(),
             clock,
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             stopping: watch::Sender::new(false),
@@ -339,6 +341,23 @@ impl Service {
     ) -> Result<T, Problem> {
         let permit = Arc::clone(&self.readers).acquire_owned().await;
         run_blocking(permit.map_err(|error| Problem::internal(&error))?, work).await
+    }
+
+    /// Rids files of what an erasure in the log has made unreadable. When this returns, no answer and no file of the data
+    /// directory has it; what a crash leaves of that is done at the next start.
+    ///
+    /// # Errors
+    /// `internal` when a file cannot be removed or made anew, `overloaded`.
+    pub async fn forget_erased(self: &Arc<Self>) -> Result<(), Problem> {
+        let snapshot = self.verification_snapshot.clone();
+        let removed = self.blocking(move || remove_snapshot(&snapshot)).await?;
+        removed.map_err(|error| Problem::internal(&error))?;
+        let rebuilds = self.stored_projections().map(ProjectionHandle::rebuild);
+        for rebuilt in rebuilds {
+            let rebuilt = rebuilt.await.map_err(|error| Problem::internal(&error))?;
+            rebuilt.map_err(|error| Problem::internal(&error))?;
+        }
+        Ok(())
     }
 
     /// Reads again what may be changed beside the service while it runs.

@@ -2,6 +2,7 @@
 
 use keyledger_engine::api::Api;
 use keyledger_engine::application::Application;
+use keyledger_engine::erasure::Erasure;
 use keyledger_engine::key::Key;
 use keyledger_engine::organization::Organization;
 use keyledger_engine::portal_session::PortalSession;
@@ -469,6 +470,44 @@ impl PortalSessionView {
             expires_at: session.expires_at,
             ended_at: session.ended_at,
             version: session.version.get(),
+        }
+    }
+}
+
+/// An erasure as it is shown. It tells which organization it concerned, and never which user.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Erasure)]
+pub struct ErasureView {
+    /// `era_<ULID>`.
+    id: String,
+    /// The organization.
+    organization_id: String,
+    /// Whose text was erased: `user`, or `organization` with all its users.
+    #[schema(example = "user")]
+    subject: &'static str,
+    /// How many keys were destroyed; 0 when there was nothing to erase.
+    subject_keys: u64,
+    /// When.
+    #[schema(value_type = String, format = DateTime)]
+    erased_at: Timestamp,
+    /// The id of who asked for it.
+    created_by: String,
+    /// How many events it has; the `ETag`.
+    version: u32,
+}
+
+impl ErasureView {
+    /// The erasure.
+    #[must_use]
+    pub fn of(erasure: &Erasure) -> Self {
+        Self {
+            id: erasure.id.to_string(),
+            organization_id: erasure.organization_id.to_string(),
+            subject: erasure.subject.as_str(),
+            subject_keys: erasure.subject_keys,
+            erased_at: erasure.erased_at,
+            created_by: erasure.created_by.to_string(),
+            version: erasure.version.get(),
         }
     }
 }

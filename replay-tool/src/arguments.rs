@@ -82,6 +82,20 @@ pub(crate) enum Command {
         #[arg(long, value_name = "TIME|POSITION")]
         to: Option<String>,
     },
+    /// Erase personal text for good: of a user of an organization, or of a whole organization with its users.
+    ///
+    /// The keys that it is sealed with are destroyed, and the projections made anew. Keys go on being valid, proofs go on
+    /// holding. A running service does the same with POST /v1/erasures.
+    Erase {
+        #[command(flatten)]
+        options: Options,
+        /// The organization's id.
+        #[arg(long, value_name = "ID")]
+        organization: String,
+        /// One user of it, as the organization names them; all of the organization's text goes if left out.
+        #[arg(long, value_name = "ID")]
+        user: Option<String>,
+    },
     /// Count what the log holds: events by day and type, keys by state, organizations, checkpoints, bytes. Changes nothing.
     Stats {
         #[command(flatten)]
@@ -233,6 +247,7 @@ impl Command {
             Self::Diff { .. } => "diff",
             Self::Backup { .. } => "backup",
             Self::Restore { .. } => "restore",
+            Self::Erase { .. } => "erase",
             Self::Stats { .. } => "stats",
             Self::Show { .. } => "show",
             Self::Export { .. } => "export",
@@ -266,6 +281,7 @@ impl Command {
             Self::Verify { options, .. }
             | Self::Restore { options, .. }
             | Self::Proof { options, .. }
+            | Self::Erase { options, .. }
             | Self::Rebuild { options, .. }
             | Self::Diff { options }
             | Self::Stats { options }

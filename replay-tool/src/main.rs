@@ -3,6 +3,7 @@
 //! * [`verify`]: the log itself. [`diff`]: the projections against a fresh replay. [`rebuild`]: the projections anew.
 //! * [`proof`]: a file that proves one event, under the [`checkpoints`] that were signed.
 //! * [`backup`], from [`remote`] if the service runs, and [`restore`]: the log in one file, and back.
+//! * [`erase`]: personal text, for good.
 //! * [`stats`]: what there is, at a glance. [`show`]: one key, with [`timeline`] for its events in words.
 //! * [`export`]: events as files for other programs.
 //! * [`data_directory`], [`progress`], [`report`]: where the files are, how far the work has come, what came of it.
@@ -15,6 +16,7 @@ mod backup;
 mod checkpoints;
 mod data_directory;
 mod diff;
+mod erase;
 mod export;
 mod progress;
 mod proof;
@@ -93,6 +95,7 @@ fn run(command: &Command) -> Result<Report, Failure> {
         Command::Export { options, export } => export::run(options, export),
         Command::Backup { origin, file, with_keys, force } => backup::run(origin, file, *with_keys, *force),
         Command::Restore { options, file, to } => restore::run(options, file, to.as_deref()),
+        Command::Erase { options, organization, user } => erase::run(options, organization, user.as_deref()),
         Command::Stats { options } => stats::run(options),
         Command::Show { options, key, at } => show::run(options, key, at.as_deref()),
     }

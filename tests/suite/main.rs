@@ -17,6 +17,7 @@ mod console_in_browser;
 mod console_overview;
 mod crash;
 mod data_directory;
+mod erasure;
 mod expiry;
 mod expiry_notices;
 mod exports;

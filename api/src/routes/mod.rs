@@ -4,6 +4,7 @@ pub mod apis;
 pub mod applications;
 pub mod backup;
 pub mod clients;
+pub mod erasures;
 pub mod events;
 pub mod forward_auth;
 pub mod key_creation;
