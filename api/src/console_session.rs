@@ -1,17 +1,19 @@
-//! Sessions of people who signed in to the console with a root key. They are in memory only: a restart signs everybody out,
-//! and nothing of them is in the log, as the commands that they issue name the root key itself.
+//! Sessions of people who signed in to the console with a root key or at an OpenID provider. They are in memory only: a restart signs everybody out,
+//! and nothing of them is in the log, as the commands that they issue name the root key or the user.
 //!
 //! A session holds the root key's id, never its token, and looks the root key up at every use: what ends the root key ends
-//! its sessions at that moment.
+//! its sessions at that moment. What a user is to their organization was said when they signed in, and holds as long as the
+//! session.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
-use keyledger_engine::id::RootKeyId;
+use keyledger_engine::id::{OrganizationId, RootKeyId};
 use keyledger_engine::time::Timestamp;
 use keyledger_engine::token::{Digest, PresentedToken, SecretKind, Token};
 use keyledger_projections::verification::VerificationIndex;
 
+use crate::oidc::User;
 use crate::principal::Principal;
 
 /// A session that is not used for this long, in milliseconds, has ended.
@@ -27,8 +29,17 @@ const SESSIONS_MAX: usize = 10_000;
 #[derive(Default)]
 pub struct ConsoleSessions(Mutex<HashMap<Digest, Session>>);
 
+/// Whose a session is.
+#[derive(Debug, Clone)]
+pub enum Holder {
+    /// A root key.
+    RootKey(RootKeyId),
+    /// Somebody whom the OpenID provider vouched for.
+    User(Box<User>),
+}
+
 struct Session {
-    root_key_id: RootKeyId,
+    holder: Holder,
     started_at: Timestamp,
     used_at: Timestamp,
 }
@@ -41,8 +52,8 @@ impl Session {
 }
 
 impl ConsoleSessions {
-    /// Begins a session of a root key, under a secret that nobody had before.
-    pub fn start(&self, secret: &Token, root_key_id: RootKeyId, now: Timestamp) {
+    /// Begins a session under a secret that nobody had before.
+    pub fn start(&self, secret: &Token, holder: Holder, now: Timestamp) {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() >= SESSIONS_MAX {
             sessions.retain(|_, session| !session.is_over(now));
@@ -53,10 +64,10 @@ impl ConsoleSessions {
                 sessions.remove(&digest);
             }
         }
-        sessions.insert(secret.digest(), Session { root_key_id, started_at: now, used_at: now });
+        sessions.insert(secret.digest(), Session { holder, started_at: now, used_at: now });
     }
 
-    /// Who has a session's secret, if the session and its root key are still there.
+    /// Who has a session's secret, if the session is still there, and its root key.
     #[must_use]
     pub fn holder(&self, index: &VerificationIndex, secret: &str, now: Timestamp) -> Option<Principal> {
         let digest = digest(secret)?;
@@ -67,9 +78,19 @@ impl ConsoleSessions {
             return None;
         }
         session.used_at = now;
-        let root_key_id = session.root_key_id;
+        let holder = session.holder.clone();
         drop(sessions);
-        index.active_root_key(root_key_id).map(|root_key| Principal::of_root_key(&root_key))
+        match holder {
+            Holder::RootKey(id) => {
+                index.active_root_key(id).map(|root_key| Principal::of_root_key(&root_key))
+            }
+            Holder::User(user) => {
+                let is_active = |id: &OrganizationId| {
+                    index.organization(id).is_some_and(|organization| organization.deleted_at.is_none())
+                };
+                index.poisoned().is_none().then(|| Principal::of_user(&user, is_active))
+            }
+        }
     }
 
     /// Ends the session that has a secret, if there is one.
@@ -91,7 +112,9 @@ mod tests {
     #[test]
     fn a_session_ends_unused_and_in_the_end() {
         let session = |started_at, used_at| Session {
-            root_key_id: RootKeyId::generate(Timestamp::default(), &mut rand::rngs::SysRng).unwrap(),
+            holder: Holder::RootKey(
+                RootKeyId::generate(Timestamp::default(), &mut rand::rngs::SysRng).unwrap(),
+            ),
             started_at: Timestamp::from_millis(started_at),
             used_at: Timestamp::from_millis(used_at),
         };

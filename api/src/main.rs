@@ -134,6 +134,19 @@ struct OpenIdProvider {
         default_value = "organization_id"
     )]
     oidc_organization_claim: String,
+    /// The client identifier that the provider knows the console by, for people to sign in to it there. They come back to
+    /// /console/openid/callback.
+    #[arg(long, env = "KEYLEDGER_OIDC_CLIENT_ID", value_name = "ID", requires = "oidc_issuer")]
+    oidc_client_id: Option<String>,
+    /// The client's secret, unless it is a public client.
+    #[arg(
+        long,
+        env = "KEYLEDGER_OIDC_CLIENT_SECRET",
+        hide_env_values = true,
+        value_name = "SECRET",
+        requires = "oidc_client_id"
+    )]
+    oidc_client_secret: Option<String>,
 }
 
 /// How webhooks are served.
@@ -184,6 +197,9 @@ impl OpenIdProvider {
             audience: self.oidc_audience?,
             role_claim: self.oidc_role_claim,
             organization_claim: self.oidc_organization_claim,
+            client: self
+                .oidc_client_id
+                .map(|id| oidc::ConsoleClient { id, secret: self.oidc_client_secret.map(Zeroizing::new) }),
         })
     }
 }

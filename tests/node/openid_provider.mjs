@@ -1,6 +1,6 @@
 // A real OpenID provider on the loopback address. Reads a line of JSON with the audience and the people (clients that stand
 // for them, each with its claims), writes {"issuer"} when it listens; after every further line it has a new signing key, and
-// after "stop" it is gone.
+// after "stop" it is gone. A line {"redirect_uri"} makes the console a client that people sign in to with a browser.
 import { createServer } from 'node:http'
 import { createInterface } from 'node:readline'
 import { exportJWK, generateKeyPair } from 'jose'
@@ -9,6 +9,7 @@ import Provider from 'oidc-provider'
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
 const { audience, people } = JSON.parse((await lines.next()).value)
 let number = 0
+let redirectUri
 
 const provide = async (issuer) => {
   number += 1
@@ -17,7 +18,12 @@ const provide = async (issuer) => {
   return new Provider(issuer, {
     jwks: { keys: [key] },
     cookies: { keys: ['not a secret'] },
-    clients: people.map(({ id }) => ({
+    clients: [...(redirectUri ? [{
+      client_id: 'console',
+      client_secret: 'secret-of-the-console',
+      id_token_signed_response_alg: 'ES256',
+      redirect_uris: [redirectUri],
+    }] : []), ...people.map(({ id }) => ({
       client_id: id,
       client_secret: 'secret-of-the-test',
       id_token_signed_response_alg: 'ES256',
@@ -25,10 +31,15 @@ const provide = async (issuer) => {
       redirect_uris: [],
       response_types: [],
       token_endpoint_auth_method: 'client_secret_post',
-    })),
+    }))],
+    claims: { openid: ['sub', 'role', 'organization_id'] },
+    findAccount: (context, id) => ({
+      accountId: id,
+      claims: () => ({ sub: id, ...people.find((person) => person.id === id)?.claims }),
+    }),
     ttl: { ClientCredentials: (context, token) => people.find(({ id }) => id === token.clientId).seconds ?? 600 },
     features: {
-      devInteractions: { enabled: false },
+      devInteractions: { enabled: Boolean(redirectUri) },
       clientCredentials: { enabled: true },
       resourceIndicators: {
         enabled: true,
@@ -40,7 +51,7 @@ const provide = async (issuer) => {
         }),
       },
     },
-    extraTokenClaims: (context, token) => people.find(({ id }) => id === token.clientId).claims,
+    extraTokenClaims: (context, token) => people.find(({ id }) => id === token.clientId)?.claims,
   })
 }
 
@@ -52,6 +63,7 @@ answer = (await provide(issuer)).callback()
 console.log(JSON.stringify({ issuer, audience }))
 for await (const line of lines) {
   if (line === 'stop') break
+  if (line.startsWith('{')) redirectUri = JSON.parse(line).redirect_uri
   answer = (await provide(issuer)).callback()
   console.log(JSON.stringify({ number }))
 }

@@ -53,6 +53,16 @@ impl Provider {
         self.ask("rotate");
     }
 
+    /// Makes the console of a server a client of the provider.
+    ///
+    /// # Panics
+    /// When the provider does not answer.
+    pub fn know_console(&mut self, server: &Server) {
+        let address = server.client().address();
+        let uri = format!("http://{address}/console/openid/callback");
+        self.ask(&json!({ "redirect_uri": uri }).to_string());
+    }
+
     fn ask(&mut self, line: &str) -> Value {
         writeln!(self.stdin, "{line}").unwrap();
         let mut answer = String::new();
@@ -89,6 +99,14 @@ impl Drop for Provider {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What more a server is told whose console people sign in to at the provider.
+#[must_use]
+pub fn console_arguments() -> Vec<String> {
+    ["--oidc-client-id", "console", "--oidc-client-secret", "secret-of-the-console"]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 /// Somebody with claims.

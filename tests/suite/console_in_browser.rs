@@ -8,6 +8,7 @@ use keyledger_tests::console::Browser;
 use keyledger_tests::fixture::{api, code, events, key, organization, portal_link, text, types};
 use keyledger_tests::http::Client;
 use keyledger_tests::large_log::LargeLog;
+use keyledger_tests::openid_provider::{Provider, arguments, console_arguments, person};
 use keyledger_tests::server::{Options, Server};
 use keyledger_tests::{binaries, node, seed, token};
 use serde_json::{Value, json};
@@ -89,6 +90,46 @@ fn everybody_who_was_sent_a_link() {
         assert!(trail.iter().all(|event| event["actor"]["id"] == json!(session)), "{trail:?}");
     }
     assert_eq!(types(&events(&client, &others.id)), ["KeyCreated"]);
+}
+
+#[test]
+fn people_of_an_openid_provider() {
+    let people = json!([
+        person("olga", json!({ "role": "owner", "organization_id": "acme" })),
+        person("stray", json!({ "role": "owner", "organization_id": "elsewhere" })),
+    ]);
+    let mut provider = Provider::start(&people);
+    let mut arguments = arguments(&provider.issuer);
+    arguments.extend(console_arguments());
+    let server = Server::start_with(Options { arguments, ..Options::default() });
+    provider.know_console(&server);
+    let client = server.client();
+    client.post("/v1/organizations", &json!({ "id": "acme", "kind": "paid", "name": "Acme" })).expect(201);
+    let input = json!({ "base": base(&client), "issuer": provider.issuer, "out": pictures("openid") });
+    let told = node::run("console/openid.mjs", &input);
+    take_tokens(&server, &told);
+    let trail = events(&client, &text(&told["key"]));
+    assert_eq!((&trail[0]["actor"]["kind"], &trail[0]["actor"]["id"]), (&json!("user"), &json!("olga")));
+
+    // What others send somebody is no way in.
+    let outside = client.anonymous();
+    for query in ["", "?code=x", "?code=x&state=y", "?error=access_denied"] {
+        let answer =
+            outside.get(&format!("/console/openid/callback{query}")).header("cookie", "keyledger_openid=z");
+        assert!(answer.expect(401).text().contains("begin again"), "{query}");
+    }
+    let begun = outside.get("/console/openid").expect(303);
+    let way = begun.header("location").unwrap();
+    assert!(way.starts_with(&provider.issuer) && way.contains("code_challenge_method=S256"), "{way}");
+    let state = begun.cookie().unwrap().split_once('=').unwrap().1;
+    let stolen = format!("/console/openid/callback?code=x&state={state}");
+    outside.get(&stolen).expect(401);
+    let refused = outside.get(&stolen).header("cookie", begun.cookie().unwrap()).expect(401);
+    assert!(refused.text().contains("did not sign you in"), "a made-up code");
+    outside.get(&stolen).header("cookie", begun.cookie().unwrap()).expect(401);
+    // Without a client there is no such way in.
+    let plain = Server::start();
+    plain.client().anonymous().get("/console/openid").expect(404);
 }
 
 #[test]

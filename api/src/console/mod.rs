@@ -28,6 +28,7 @@ pub mod key_selection;
 pub mod marked;
 pub mod moment;
 pub mod navigation;
+pub mod openid_sign_in;
 pub mod overview;
 pub mod query_string;
 pub mod sign_in;
@@ -58,6 +59,8 @@ pub struct Console {
     service: Arc<Service>,
     /// The calls that pages are made of.
     calls: Router,
+    /// Who is at the OpenID provider just now, to sign in.
+    pending: openid_sign_in::Pending,
 }
 
 /// Nothing is loaded from elsewhere, nothing that stands in a page itself runs or styles, no frame shows a page, and no other
@@ -83,11 +86,13 @@ const HEADERS: [(HeaderName, HeaderValue); 6] = [
 /// The pages. `calls` is what the service answers to everybody.
 pub fn router(service: Arc<Service>, calls: Router<Arc<Service>>) -> Router {
     let calls = calls.with_state(Arc::clone(&service));
-    let console = Arc::new(Console { service, calls });
+    let console = Arc::new(Console { service, calls, pending: openid_sign_in::Pending::default() });
     Router::new()
         .route("/", get(|| async { Redirect::to("/console") }))
         .route("/console", get(home))
         .route("/console/sign-in", get(sign_in::page).post(sign_in::sign_in))
+        .route("/console/openid", get(openid_sign_in::start))
+        .route("/console/openid/callback", get(openid_sign_in::finish))
         .route("/console/sign-out", post(sign_in::sign_out))
         .route("/console/overview", get(overview::show))
         .route("/console/keys", get(key_list::list).post(key_creation::create))

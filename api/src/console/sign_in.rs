@@ -5,11 +5,12 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use http::{HeaderMap, Method, StatusCode, Uri, header};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use keyledger_engine::token::{SecretKind, Token};
 
-use crate::console_session::LIFETIME_SECONDS_MAX;
+use crate::console_session::{Holder, LIFETIME_SECONDS_MAX};
 use crate::problem::Problem;
+use crate::service::Service;
 use crate::session_cookie::check_same_origin;
 
 use super::Console;
@@ -27,14 +28,19 @@ struct SignInPage {
     frame: Frame,
     to: String,
     error: Option<&'static str>,
+    /// The name of the OpenID provider to sign in at, and the way there.
+    provider: Option<(String, String)>,
 }
 
 page!(SignInPage);
 
 impl SignInPage {
-    fn new(headers: &HeaderMap, to: &str, error: Option<&'static str>) -> Self {
+    fn new(service: &Service, headers: &HeaderMap, to: &str, error: Option<&'static str>) -> Self {
         let frame = Frame::plain("Sign in", Theme::of(headers));
-        Self { frame, to: safe_path(to).unwrap_or_default().into(), error }
+        let to = safe_path(to).unwrap_or_default();
+        let provider = service.openid_provider.as_ref().and_then(|provider| provider.signs_in());
+        let way = QueryString::default().with("to", Some(to)).after("/console/openid");
+        Self { frame, to: to.into(), error, provider: provider.map(|name| (name.into(), way)) }
     }
 }
 
@@ -46,12 +52,17 @@ pub fn safe_path(path: &str) -> Option<&str> {
 }
 
 /// The page to sign in on.
-pub async fn page(visitor: Option<Visitor>, headers: HeaderMap, uri: Uri) -> Response {
+pub async fn page(
+    State(console): State<Arc<Console>>,
+    visitor: Option<Visitor>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
     let query = QueryString::of(&uri.to_string());
     let to = query.get("to").and_then(safe_path).unwrap_or_default();
     match visitor {
         Some(_) => Redirect::to(if to.is_empty() { "/console" } else { to }).into_response(),
-        None => SignInPage::new(&headers, to, None).answer(StatusCode::OK),
+        None => SignInPage::new(&console.service, &headers, to, None).answer(StatusCode::OK),
     }
 }
 
@@ -65,20 +76,29 @@ pub async fn sign_in(State(console): State<Arc<Console>>, request: Request) -> R
     let service = &console.service;
     let Some(root_key) = service.index.authenticate_root_key(form.text("root_key").trim()) else {
         let error = "This is no root key, or it was revoked. Copy it again, all of it.";
-        let page = SignInPage::new(&parts.headers, form.text("to"), Some(error));
+        let page = SignInPage::new(service, &parts.headers, form.text("to"), Some(error));
         return Ok(page.answer(StatusCode::UNPROCESSABLE_ENTITY));
     };
-    if let Some(secret) = service.session_cookie.read(&parts.headers) {
+    let cookie = begin_session(service, &parts.headers, Holder::RootKey(root_key.id))?;
+    let mut response = Redirect::to(safe_path(form.text("to")).unwrap_or("/console")).into_response();
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+    Ok(response)
+}
+
+/// Begins a session, and tells the cookie that carries its secret. The secret is new, and the session that the browser had
+/// ends, so that nobody is in one that others know.
+///
+/// # Errors
+/// `internal`, should there be no randomness.
+pub fn begin_session(service: &Service, headers: &HeaderMap, holder: Holder) -> Result<HeaderValue, Problem> {
+    if let Some(secret) = service.session_cookie.read(headers) {
         service.console_sessions.end(secret);
     }
     let secret = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness())
         .map_err(|error| Problem::internal(&error))?;
-    service.console_sessions.start(&secret, root_key.id, service.now());
+    service.console_sessions.start(&secret, holder, service.now());
     let cookie = service.session_cookie.set(secret.expose(), LIFETIME_SECONDS_MAX);
-    let cookie = cookie.ok_or_else(|| Problem::internal(&"a cookie cannot be written"))?;
-    let mut response = Redirect::to(safe_path(form.text("to")).unwrap_or("/console")).into_response();
-    response.headers_mut().append(header::SET_COOKIE, cookie);
-    Ok(response)
+    cookie.ok_or_else(|| Problem::internal(&"a cookie cannot be written"))
 }
 
 /// Ends the session: its secret is worth nothing when this is answered.

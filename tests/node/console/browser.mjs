@@ -34,7 +34,9 @@ export const run = async (flow) => {
     await page.setViewport(WIDE)
     page.on('pageerror', (error) => errors.push(error.message))
     page.on('console', (message) => {
-      // What the policy refuses is told here too; answers that are no success are the flow's own business.
+      // What the policy refuses is told here too; answers that are no success are the flow's own business, and other sites'
+      // pages are their own.
+      if (!page.url().startsWith(given.base)) return
       if (message.type() === 'error' && !message.text().includes('the server responded')) errors.push(message.text())
     })
     try {
