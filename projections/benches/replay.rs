@@ -17,12 +17,17 @@ use keyledger_engine::position::Position;
 use keyledger_engine::text::{Name, UserId};
 use keyledger_engine::time::Timestamp;
 use keyledger_projections::audit_trail::{AuditQuery, AuditTrail};
-use keyledger_projections::key_list::{KeyList, KeyQuery, KeySort};
+use keyledger_projections::key_list::{KeyList, KeyListProjection, KeyQuery, KeySort};
 use keyledger_projections::projection::Projection;
+use keyledger_projections::rebuild::Rebuilds;
 use keyledger_projections::replay::{BULK_BATCH_LEN, Replay};
 use keyledger_projections::runner::{Status, start};
 
 use history::History;
+
+/// As in the programs that are measured here.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const END: Position = Position::new(u64::MAX);
 
@@ -37,6 +42,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     decoding(&*reader)?;
     replay("key list", KeyList::new().1, &reader)?;
     replay("audit trail", AuditTrail::new(Arc::clone(&reader)).1, &reader)?;
+    rebuilt(&reader)?;
     together(&reader)?;
     audit_queries(&history)?;
     drop(reader);
@@ -83,6 +89,18 @@ fn replay<P: Projection>(
     drop(replay);
     let file = std::fs::read_dir(directory.path())?.next().ok_or("no file")??;
     println!("{:24}{} MB", "  file", file.metadata()?.len() / 1_000_000);
+    Ok(())
+}
+
+/// As `replay-tool rebuild` does it.
+fn rebuilt(reader: &Arc<dyn LogReader>) -> Result<(), Box<dyn Error>> {
+    let directory = tempfile::tempdir()?;
+    let began = Instant::now();
+    let mut rebuilds = Rebuilds::new(directory.path(), Arc::clone(reader));
+    rebuilds.add(KeyListProjection::without_readers())?;
+    rebuilds.add(AuditTrail::new(Arc::clone(reader)).1)?;
+    let position = rebuilds.run(|_| {})?;
+    println!("{:24}{}", "rebuild of both", rate(position.get(), began.elapsed()));
     Ok(())
 }
 

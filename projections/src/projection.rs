@@ -68,7 +68,7 @@ pub trait Projection: Send + 'static {
     ///
     /// # Errors
     /// When a row cannot be encoded.
-    fn write(&mut self, changes: &mut Changes) -> Result<(), store::Error>;
+    fn write(&mut self, changes: &mut Changes<'_>) -> Result<(), store::Error>;
 
     /// Lets readers have the rows as they are after a commit.
     fn publish(&mut self, rows: Snapshot);

@@ -10,12 +10,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keyledger_engine::log::LogReader;
 use keyledger_engine::position::Position;
+use keyledger_engine::record::Record;
 
 use crate::projection::{self, Projection};
 use crate::store::{Error, Snapshot, Store, path_of};
 
 /// Records are read in slices of at most this many, so that a large batch does not hold all its records at once.
-const SLICE_LEN: usize = 2_048;
+pub(crate) const SLICE_LEN: usize = 2_048;
 
 /// A batch for taking in a long stretch of the log: the larger it is, the more often a row that changes again and again
 /// is written only once. At some hundred bytes for each record it is also what a rebuild needs of memory.
@@ -225,30 +226,48 @@ impl<P: Projection> Replay<P> {
             let slice_len = SLICE_LEN.min(records_max - taken.get());
             let records =
                 self.reader.read(after, slice_len).map_err(|e| (taken.get(), Failure::Other(e.into())))?;
-            let (projection, rows) = (&mut self.projection, &self.rows);
-            // A projection that panics is as good as one that refuses; the others and the service go on.
-            let applied = catch_unwind(AssertUnwindSafe(|| {
-                for record in &records {
-                    projection.apply(rows, record)?;
-                    taken.set(taken.get() + 1);
-                }
-                Ok(())
-            }));
-            let failure = match applied {
-                Ok(Ok(())) if records.len() < slice_len => break,
-                Ok(Ok(())) => continue,
-                Ok(Err(projection::Error::Poison(reason))) => Failure::Poison(reason),
-                Ok(Err(projection::Error::Store(error))) => Failure::Other(error),
-                Err(panic) => {
-                    Failure::Poison(format!("it made the projection panic: {}", panic_text(&*panic)))
-                }
-            };
-            return Err((taken.get(), failure));
+            self.apply_records(&records, &taken).map_err(|failure| (taken.get(), failure))?;
+            if records.len() < slice_len {
+                break;
+            }
         }
         Ok(taken.get())
     }
 
-    fn commit(&mut self, taken: usize, durable: bool) -> Result<(), Error> {
+    /// Applies records and counts them in `taken`.
+    fn apply_records(&mut self, records: &[Record], taken: &Cell<usize>) -> Result<(), Failure> {
+        let (projection, rows) = (&mut self.projection, &self.rows);
+        // A projection that panics is as good as one that refuses; the others and the service go on.
+        let applied = catch_unwind(AssertUnwindSafe(|| {
+            for record in records {
+                projection.apply(rows, record)?;
+                taken.set(taken.get() + 1);
+            }
+            Ok(())
+        }));
+        match applied {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(projection::Error::Poison(reason))) => Err(Failure::Poison(reason)),
+            Ok(Err(projection::Error::Store(error))) => Err(Failure::Other(error)),
+            Err(panic) => {
+                Err(Failure::Poison(format!("it made the projection panic: {}", panic_text(&*panic))))
+            }
+        }
+    }
+
+    /// Applies records that were read elsewhere, the next ones after `taken` that no commit has written yet. After an
+    /// error nothing of these is left.
+    pub(crate) fn apply_read(&mut self, records: &[Record], taken: usize) -> Result<(), Error> {
+        let taken = Cell::new(taken);
+        self.apply_records(records, &taken).map_err(|failure| {
+            let position = Position::new(self.position().get() + taken.get() as u64 + 1);
+            let error = self.fatal(position, failure);
+            self.projection.discard(&self.rows).err().unwrap_or(error)
+        })
+    }
+
+    /// Writes what was taken in since the last commit: this many records.
+    pub(crate) fn commit(&mut self, taken: usize, durable: bool) -> Result<(), Error> {
         if taken == 0 && !durable {
             return Ok(());
         }

@@ -14,7 +14,7 @@ use keyledger_engine::log::merkle::{self, Hash};
 use keyledger_engine::log::{self, LogId, LogReader};
 use keyledger_engine::position::Position;
 use redb::{
-    Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError,
+    Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError, Table,
     TableDefinition,
 };
 use sha2::{Digest, Sha256};
@@ -23,6 +23,9 @@ const ROWS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("rows"
 const CHECKPOINT: TableDefinition<'static, (), &[u8]> = TableDefinition::new("checkpoint");
 /// Pages kept in memory; redb's own choice of 1 GiB per file would be too much for several files.
 const CACHE_LEN: usize = 128 * 1024 * 1024;
+
+/// Rows are handed to the file when they have come to this many bytes.
+const CHANGES_LEN: usize = 1024 * 1024;
 
 /// What goes wrong with a stored projection.
 #[derive(Debug, thiserror::Error)]
@@ -154,30 +157,23 @@ fn leaf_at(reader: &dyn LogReader, position: Position) -> Result<Hash, log::Erro
     Ok(entries.first().map_or([0; 32], |entry| merkle::leaf_hash(entry)))
 }
 
-/// Rows to be written in one commit.
-#[derive(Debug, Default)]
-pub struct Changes {
+/// Rows to be written in one commit. They go to the file some at a time, so that they need not all be in memory.
+pub struct Changes<'a> {
+    rows: Rows,
+    write: &'a mut dyn FnMut(&Rows) -> Result<(), redb::Error>,
+    failed: Option<redb::Error>,
+}
+
+/// Rows, one after the other.
+#[derive(Default)]
+struct Rows {
     bytes: Vec<u8>,
     /// Where each row's key and value end in `bytes`.
     ends: Vec<(usize, usize)>,
 }
 
-impl Changes {
-    /// Adds a row, in place of the one with the same key if there is one. Rows must be added in the order of their
-    /// keys. The value is what `write` appends to the buffer.
-    pub fn put(&mut self, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
-        self.bytes.extend_from_slice(key);
-        let key_end = self.bytes.len();
-        write(&mut self.bytes);
-        self.ends.push((key_end, self.bytes.len()));
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.ends.clear();
-    }
-
-    fn rows(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+impl Rows {
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         let mut start = 0;
         self.ends.iter().map(move |(key_end, end)| {
             let row = (
@@ -187,6 +183,34 @@ impl Changes {
             start = *end;
             row
         })
+    }
+}
+
+impl Changes<'_> {
+    /// Adds a row, in place of the one with the same key if there is one. Rows must be added in the order of their
+    /// keys. The value is what `write` appends to the buffer.
+    pub fn put(&mut self, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
+        let Rows { bytes, ends } = &mut self.rows;
+        bytes.extend_from_slice(key);
+        let key_end = bytes.len();
+        write(bytes);
+        ends.push((key_end, bytes.len()));
+        if bytes.len() >= CHANGES_LEN {
+            self.flush();
+        }
+    }
+
+    fn flush(&mut self) {
+        if self.failed.is_none() {
+            self.failed = (self.write)(&self.rows).err();
+        }
+        self.rows.bytes.clear();
+        self.rows.ends.clear();
+    }
+
+    fn finish(mut self) -> Result<(), redb::Error> {
+        self.flush();
+        self.failed.map_or(Ok(()), Err)
     }
 }
 
@@ -281,7 +305,6 @@ pub(crate) struct Store {
     version: u32,
     /// See [`Checkpoint::erasure`].
     erasure: Position,
-    changes: Changes,
 }
 
 impl Store {
@@ -345,9 +368,7 @@ impl Store {
         }
         Ok(match checkpoint.mismatch(reader)? {
             Some(reason) => Err(reason),
-            None => {
-                Ok(Self { database, file: Arc::clone(file), version, erasure, changes: Changes::default() })
-            }
+            None => Ok(Self { database, file: Arc::clone(file), version, erasure }),
         })
     }
 
@@ -372,7 +393,7 @@ impl Store {
         reader: &dyn LogReader,
     ) -> Result<Self, Error> {
         let (database, erasure) = (Arc::new(database), newest_erasure(reader)?);
-        let mut store = Self { database, file, version, erasure, changes: Changes::default() };
+        let store = Self { database, file, version, erasure };
         let checkpoint = store.checkpoint_at(reader, Position::START)?;
         store.commit(&checkpoint, true, |_| Ok(()))?;
         Ok(store)
@@ -381,36 +402,38 @@ impl Store {
     /// Writes the rows that `collect` adds, and the checkpoint, in one commit. One that is not durable is lost if the
     /// process ends before the next durable one.
     pub(crate) fn commit(
-        &mut self,
+        &self,
         checkpoint: &Checkpoint,
         durable: bool,
-        collect: impl FnOnce(&mut Changes) -> Result<(), Error>,
+        collect: impl FnOnce(&mut Changes<'_>) -> Result<(), Error>,
     ) -> Result<(), Error> {
-        self.changes.clear();
-        collect(&mut self.changes)?;
-        self.write(checkpoint, durable)
-            .map_err(|error| Error::Unavailable { file: self.file.to_string(), reason: error.to_string() })
+        let mut collected = Ok(());
+        let written = self.write(checkpoint, durable, |changes| {
+            collected = collect(changes);
+            collected.is_ok()
+        });
+        collected?;
+        written.map_err(|error| Error::Unavailable { file: self.file.to_string(), reason: error.to_string() })
     }
 
-    fn write(&self, checkpoint: &Checkpoint, durable: bool) -> Result<(), redb::Error> {
+    /// Commits what `collect` adds if it says so.
+    fn write(
+        &self,
+        checkpoint: &Checkpoint,
+        durable: bool,
+        collect: impl FnOnce(&mut Changes<'_>) -> bool,
+    ) -> Result<(), redb::Error> {
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(if durable { Durability::Immediate } else { Durability::None })?;
         {
             let mut table = transaction.open_table(ROWS)?;
             let last = table.last()?.map(|(key, _)| key.value().to_vec()).unwrap_or_default();
-            let mut rows = self.changes.rows().peekable();
-            while let Some((key, value)) = rows.next_if(|(key, _)| *key <= last.as_slice()) {
-                table.insert(key, value)?;
+            let mut write = |rows: &Rows| write_rows(&mut table, &last, rows);
+            let mut changes = Changes { rows: Rows::default(), write: &mut write, failed: None };
+            if !collect(&mut changes) {
+                return Ok(());
             }
-            // What comes after the last key goes in as one run, which fills pages instead of splitting them.
-            let mut end = table.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
-            for (key, value) in rows {
-                end.insert_before(key, value).map_err(|error| match error {
-                    redb::CursorError::Storage(error) => redb::Error::from(error),
-                    error => redb::Error::Corrupted(error.to_string()),
-                })?;
-            }
-            end.close()?;
+            changes.finish()?;
             transaction.open_table(CHECKPOINT)?.insert((), checkpoint.to_bytes().as_slice())?;
         }
         transaction.commit()?;
@@ -422,6 +445,28 @@ impl Store {
         snapshot_of(&self.database, &self.file)
             .map_err(|reason| Error::Unavailable { file: self.file.to_string(), reason })
     }
+}
+
+/// Writes rows into a table whose last key was `last` when the first of them came.
+fn write_rows(
+    table: &mut Table<'_, &'static [u8], &'static [u8]>,
+    last: &[u8],
+    rows: &Rows,
+) -> Result<(), redb::Error> {
+    let mut rows = rows.iter().peekable();
+    while let Some((key, value)) = rows.next_if(|(key, _)| *key <= last) {
+        table.insert(key, value)?;
+    }
+    // What comes after the last key goes in as one run, which fills pages instead of splitting them.
+    let mut end = table.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
+    for (key, value) in rows {
+        end.insert_before(key, value).map_err(|error| match error {
+            redb::CursorError::Storage(error) => redb::Error::from(error),
+            error => redb::Error::Corrupted(error.to_string()),
+        })?;
+    }
+    end.close()?;
+    Ok(())
 }
 
 enum OpenFailure {

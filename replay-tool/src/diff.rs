@@ -11,7 +11,7 @@ use keyledger_engine::log::LogReader;
 use keyledger_engine::log::redb::RedbReader;
 use keyledger_engine::position::Position;
 use keyledger_projections::audit_trail::AuditTrail;
-use keyledger_projections::key_list::KeyList;
+use keyledger_projections::key_list::KeyListProjection;
 use keyledger_projections::projection::Projection;
 use keyledger_projections::replay::first_difference;
 use keyledger_projections::store::{self, Snapshot, path_of};
@@ -61,7 +61,7 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
     let reader = directory.open_log()?;
     let head = reader.head()?;
     let comparisons = [
-        compare(&directory, KeyList::new().1, &reader)?,
+        compare(&directory, KeyListProjection::without_readers(), &reader)?,
         compare(&directory, AuditTrail::new(reader.clone()).1, &reader)?,
         compare_verification(&directory, &reader)?,
     ];

@@ -3,16 +3,14 @@
 use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::Path;
-use std::sync::Arc;
 
 use keyledger_engine::log::LogReader;
-use keyledger_engine::log::redb::RedbReader;
-use keyledger_projections::audit_trail::AuditTrail;
-use keyledger_projections::key_list::KeyList;
+use keyledger_projections::audit_trail::{AuditTrail, AuditTrailProjection};
+use keyledger_projections::key_list::KeyListProjection;
 use keyledger_projections::projection::Projection;
-use keyledger_projections::rebuild;
+use keyledger_projections::rebuild::Rebuilds;
 use keyledger_projections::store::path_of;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::arguments::{Options, ProjectionName};
 use crate::data_directory::DataDirectory;
@@ -23,15 +21,25 @@ pub(crate) fn run(options: &Options, only: Option<ProjectionName>) -> Result<Rep
     let directory = DataDirectory::open(&options.data)?;
     // Open to the end: the service cannot start meanwhile.
     let reader = directory.open_log()?;
-    let mut lines = Vec::new();
-    let mut rebuilt = Vec::new();
+    let projections = directory.projections();
+    let mut rebuilds = Rebuilds::new(&projections, reader.clone());
     let asked = |name| only.is_none_or(|only| only == name);
+    let mut names = Vec::new();
     if asked(ProjectionName::KeyList) {
-        rebuilt.push(rebuild(&directory, KeyList::new().1, &reader, &mut lines)?);
+        rebuilds.add(KeyListProjection::without_readers())?;
+        names.push(KeyListProjection::NAME);
     }
     if asked(ProjectionName::AuditTrail) {
-        rebuilt.push(rebuild(&directory, AuditTrail::new(reader.clone()).1, &reader, &mut lines)?);
+        rebuilds.add(AuditTrail::new(reader.clone()).1)?;
+        names.push(AuditTrailProjection::NAME);
     }
+    let mut progress = Progress::start(format!("rebuild {}", names.join(", ")), reader.head()?);
+    let position = rebuilds.run(|position| progress.reached(position))?;
+    let pace = progress.finish(position);
+    let files: Vec<_> = names.iter().map(|name| path_of(&projections, name).display().to_string()).collect();
+    let made = |(name, file): (&&str, &String)| format!("{name}: {file} made anew");
+    let mut lines: Vec<_> = names.iter().zip(&files).map(made).collect();
+    lines.push(format!("from {} events in {pace}", grouped(position.get())));
     let snapshot = directory.verification_snapshot();
     let dropped = only.is_none() && delete(&snapshot)?;
     if dropped {
@@ -44,37 +52,17 @@ pub(crate) fn run(options: &Options, only: Option<ProjectionName>) -> Result<Rep
         "command": "rebuild",
         "ok": true,
         "head": reader.head()?.get(),
-        "projections": rebuilt,
-        "verification_snapshot_deleted": dropped,
-    });
-    Report::new(lines.join("\n"), &json, None)
-}
-
-fn rebuild<P: Projection>(
-    directory: &DataDirectory,
-    projection: P,
-    reader: &Arc<RedbReader>,
-    lines: &mut Vec<String>,
-) -> Result<Value, Failure> {
-    let mut progress = Progress::start(format!("rebuild {}", P::NAME), reader.head()?);
-    let reader: Arc<dyn LogReader> = reader.clone();
-    let projections = directory.projections();
-    let position = rebuild::rebuild(&projections, projection, reader, |position| progress.reached(position))?;
-    let pace = progress.finish(position);
-    let file = path_of(&projections, P::NAME);
-    lines.push(format!(
-        "{}: {} made anew from {} events in {pace}",
-        P::NAME,
-        file.display(),
-        grouped(position.get())
-    ));
-    Ok(json!({
-        "projection": P::NAME,
-        "file": file.display().to_string(),
         "position": position.get(),
         "seconds": pace.seconds(),
         "events_per_second": pace.events_per_second(),
-    }))
+        "projections": names.iter().zip(&files).map(|(name, file)| json!({
+            "projection": name,
+            "file": file,
+            "position": position.get(),
+        })).collect::<Vec<_>>(),
+        "verification_snapshot_deleted": dropped,
+    });
+    Report::new(lines.join("\n"), &json, None)
 }
 
 /// Deletes the file at `path` for good, and says whether it was there.

@@ -123,7 +123,7 @@ impl Projection for AuditTrailProjection {
         self.blocks.add(record).map_err(projection::Error::poison)
     }
 
-    fn write(&mut self, changes: &mut Changes) -> Result<(), store::Error> {
+    fn write(&mut self, changes: &mut Changes<'_>) -> Result<(), store::Error> {
         self.blocks.write(changes);
         Ok(())
     }

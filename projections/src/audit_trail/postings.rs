@@ -124,7 +124,7 @@ impl OpenBlocks {
     }
 
     /// Gives the rows that changed since the last commit.
-    pub(super) fn write(&self, changes: &mut Changes) {
+    pub(super) fn write(&self, changes: &mut Changes<'_>) {
         for block in self.filled.iter().chain([&self.open]) {
             let mut changed: Vec<_> = block.postings.iter().filter(|(_, posting)| posting.changed).collect();
             changed.sort_unstable_by_key(|(term, _)| *term);

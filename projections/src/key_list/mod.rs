@@ -8,6 +8,7 @@ mod chunk;
 mod counts;
 mod cursor;
 mod fold;
+mod id_map;
 mod query;
 mod row_set;
 mod search;
@@ -27,10 +28,14 @@ use crate::projection::{self, Projection};
 use crate::store::{self, Changes, Snapshot};
 use crate::usage::Usage;
 use chunk::{Chunk, Columns};
+use id_map::IdMap;
 use violations::Violations;
 
 pub use counts::KeyCounts;
 pub use query::{KeyPage, KeyQuery, KeySort, QueryError, TOTAL_MAX};
+
+/// Keys in a piece of those that changed.
+const PIECE_LEN: usize = 1_024;
 
 /// Answers queries; cheap to clone.
 #[derive(Clone)]
@@ -45,7 +50,11 @@ impl KeyList {
     pub fn new() -> (Self, KeyListProjection) {
         let shared = Arc::default();
         let front = Front::new(Arc::clone(&shared));
-        (Self { front: front.clone(), usage: None }, KeyListProjection::with(front, shared))
+        let readers = Readers { front: front.clone(), shared, columns: Columns::default() };
+        (
+            Self { front, usage: None },
+            KeyListProjection { readers: Some(readers), changed: Changed::default() },
+        )
     }
 
     /// The list with what tells when keys were last verified; without it, none ever was.
@@ -117,7 +126,7 @@ impl KeyList {
 struct Shared {
     organizations: Vec<Vec<Arc<Chunk>>>,
     organization_indexes: HashMap<OrganizationId, u32>,
-    places: HashMap<KeyId, Place>,
+    places: IdMap<Place>,
     rows: Option<Snapshot>,
 }
 
@@ -171,41 +180,70 @@ impl Shared {
 
 /// Fills a [`KeyList`]: a row for each key, by its id.
 pub struct KeyListProjection {
+    readers: Option<Readers>,
+    changed: Changed,
+}
+
+/// What readers see.
+struct Readers {
     front: Front<Shared>,
     shared: Arc<RwLock<Shared>>,
-    changed: Changed,
     columns: Columns,
 }
 
 impl KeyListProjection {
-    fn with(front: Front<Shared>, shared: Arc<RwLock<Shared>>) -> Self {
-        Self { front, shared, changed: Changed::default(), columns: Columns::default() }
+    /// One that makes the rows and nothing else, which takes less time: there is no list to read from it.
+    #[must_use]
+    pub fn without_readers() -> Self {
+        Self { readers: None, changed: Changed::default() }
     }
 }
 
-/// The keys that changed since the last commit, in the order in which they first did.
+/// The keys that changed since the last commit, in the order in which they first did. In pieces, as moving a large vector
+/// that grows would cost more than all that is done with its keys.
 #[derive(Default)]
 struct Changed {
-    keys: Vec<Option<Key>>,
-    indexes: HashMap<KeyId, usize>,
+    pieces: Vec<Vec<Option<Key>>>,
+    len: usize,
+    indexes: IdMap<usize>,
 }
 
 impl Changed {
     /// Takes a key out, if it is here, until [`Changed::put`] puts it back.
     fn take(&mut self, id: KeyId) -> Option<Key> {
-        self.keys.get_mut(*self.indexes.get(&id)?)?.take()
+        let index = *self.indexes.get(&id)?;
+        self.slot(index)?.take()
     }
 
     fn put(&mut self, key: Key) {
-        let index = *self.indexes.entry(key.id).or_insert(self.keys.len());
-        match self.keys.get_mut(index) {
-            Some(slot) => *slot = Some(key),
-            None => self.keys.push(Some(key)),
+        let index = *self.indexes.entry(key.id).or_insert(self.len);
+        if let Some(slot) = self.slot(index) {
+            *slot = Some(key);
+            return;
         }
+        match self.pieces.last_mut().filter(|piece| piece.len() < PIECE_LEN) {
+            Some(piece) => piece.push(Some(key)),
+            None => {
+                let mut piece = Vec::with_capacity(if self.len == 0 { 1 } else { PIECE_LEN });
+                piece.push(Some(key));
+                self.pieces.push(piece);
+            }
+        }
+        self.len += 1;
+    }
+
+    fn slot(&mut self, index: usize) -> Option<&mut Option<Key>> {
+        self.pieces.get_mut(index / PIECE_LEN)?.get_mut(index % PIECE_LEN)
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &Key> {
+        self.pieces.iter().flatten().flatten()
     }
 
     fn clear(&mut self) {
-        self.keys.clear();
+        self.pieces.truncate(1);
+        self.pieces.iter_mut().for_each(Vec::clear);
+        self.len = 0;
         self.indexes.clear();
     }
 }
@@ -215,14 +253,22 @@ impl Projection for KeyListProjection {
     const VERSION: u32 = 2;
 
     fn beside(&self) -> Self {
-        Self::with(self.front.clone(), Arc::default())
+        let readers = self.readers.as_ref().map(|readers| Readers {
+            front: readers.front.clone(),
+            shared: Arc::default(),
+            columns: Columns::default(),
+        });
+        Self { readers, changed: Changed::default() }
     }
 
     fn show(&self) {
-        self.front.show(&self.shared);
+        if let Some(readers) = &self.readers {
+            readers.front.show(&readers.shared);
+        }
     }
 
     fn load(&mut self, rows: Snapshot) -> Result<(), store::Error> {
+        let Some(readers) = &self.readers else { return Ok(()) };
         let (mut loaded, mut columns) = (Shared::default(), Columns::default());
         for row in rows.rows_from(&[])? {
             let (id, bytes) = row?;
@@ -234,7 +280,7 @@ impl Projection for KeyListProjection {
             loaded.put(&key, &columns);
         }
         loaded.rows = Some(rows);
-        *self.shared.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        *readers.shared.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         Ok(())
     }
 
@@ -260,10 +306,10 @@ impl Projection for KeyListProjection {
         Ok(())
     }
 
-    fn write(&mut self, changes: &mut Changes) -> Result<(), store::Error> {
-        let mut keys: Vec<&Key> = self.changed.keys.iter().flatten().collect();
-        keys.sort_unstable_by_key(|key| key.id);
-        for key in keys {
+    fn write(&mut self, changes: &mut Changes<'_>) -> Result<(), store::Error> {
+        let mut keys: Vec<(KeyId, &Key)> = self.changed.keys().map(|key| (key.id, key)).collect();
+        keys.sort_unstable_by_key(|(id, _)| *id);
+        for (_, key) in keys {
             let mut encoded = Ok(());
             changes.put(&row_key(key.id), |bytes| encoded = rmp_serde::encode::write(bytes, key));
             encoded.map_err(|error| store::Error::Unavailable {
@@ -275,13 +321,14 @@ impl Projection for KeyListProjection {
     }
 
     fn publish(&mut self, rows: Snapshot) {
-        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
-        for key in self.changed.keys.iter().flatten() {
-            self.columns.fill(key);
-            shared.put(key, &self.columns);
+        if let Some(Readers { shared, columns, .. }) = &mut self.readers {
+            let mut shared = shared.write().unwrap_or_else(PoisonError::into_inner);
+            for key in self.changed.keys() {
+                columns.fill(key);
+                shared.put(key, columns);
+            }
+            shared.rows = Some(rows);
         }
-        shared.rows = Some(rows);
-        drop(shared);
         self.changed.clear();
     }
 
@@ -291,7 +338,9 @@ impl Projection for KeyListProjection {
     }
 
     fn close(&mut self) {
-        self.shared.write().unwrap_or_else(PoisonError::into_inner).rows = None;
+        if let Some(readers) = &self.readers {
+            readers.shared.write().unwrap_or_else(PoisonError::into_inner).rows = None;
+        }
     }
 
     fn row_name(key: &[u8]) -> String {

@@ -1,0 +1,30 @@
+//! Maps by key id that take the id's own randomness for a hash.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use keyledger_engine::id::KeyId;
+
+/// A map by key id. Ids are drawn by the service from the operating system's randomness, so that nobody can choose them to
+/// collide.
+pub(super) type IdMap<V> = HashMap<KeyId, V, BuildHasherDefault<IdHasher>>;
+
+/// Takes the bits of an id as they are: the lower 80 of them are random.
+#[derive(Default)]
+pub(super) struct IdHasher(u64);
+
+impl Hasher for IdHasher {
+    fn write_u128(&mut self, bits: u128) {
+        self.0 = (bits ^ (bits >> 64)) as u64;
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
