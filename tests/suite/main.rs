@@ -13,6 +13,7 @@ mod bad_input;
 mod callers;
 mod connections;
 mod console;
+mod console_audit;
 mod console_in_browser;
 mod console_overview;
 mod crash;

@@ -26,6 +26,7 @@ assets! {
     "console.js" SCRIPT;
     "copy.js" SCRIPT;
     "dialog.js" SCRIPT;
+    "follow.js" SCRIPT;
     "live.js" SCRIPT;
     "popover.js" SCRIPT;
     "selection.js" SCRIPT;

@@ -5,6 +5,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::actor_name::{Actor, ActorNames};
+use super::event_sentence::{Known, Object, Sentence};
 use super::moment::Moment;
 use super::visitor::Visitor;
 
@@ -18,14 +19,27 @@ pub struct Event {
     /// What happened.
     #[serde(rename = "type")]
     pub event_type: String,
-    /// Its place among the events of its key.
+    /// Its place among the events of the object that it happened to.
     pub version: u32,
+    /// The object that it happened to.
+    pub stream: Stream,
+    /// The organization concerned.
+    pub organization_id: Option<String>,
     /// Who did it.
     pub actor: Actor,
     /// The request that carried the command.
     pub request_id: Option<String>,
     /// What there is to say of it.
     pub data: Value,
+}
+
+/// The object that an event happened to.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Stream {
+    /// What it is: `key`, `organization` and so on.
+    pub kind: String,
+    /// Its id.
+    pub id: String,
 }
 
 /// An event as it is told.
@@ -40,9 +54,9 @@ pub struct Entry {
     /// Who did it.
     pub actor: String,
     /// What they did.
-    pub sentence: String,
-    /// What was before and after.
-    pub change: Option<(String, String)>,
+    pub sentence: Sentence,
+    /// What was before, if it is known, and after.
+    pub change: Option<(Option<String>, String)>,
     /// What they wrote.
     pub note: Option<String>,
     /// When.
@@ -62,7 +76,7 @@ pub async fn tell(visitor: &Visitor, events: &[Event]) -> Vec<Entry> {
     let mut entries: Vec<Entry> = events
         .iter()
         .map(|event| {
-            let told = known.tell(event);
+            let told = known.tell(event, Object::It);
             Entry {
                 position: event.position,
                 version: event.version,
@@ -89,99 +103,6 @@ pub fn old_token_until(events: &[Event], now: Timestamp) -> Option<Moment> {
     (until > now).then(|| Moment::new(until, now))
 }
 
-struct Told {
-    tone: &'static str,
-    sentence: String,
-    change: Option<(String, String)>,
-}
-
-/// What is known of the key before an event.
-#[derive(Default)]
-struct Known {
-    name: String,
-    description: String,
-    metadata: String,
-    scopes: String,
-    end: String,
-}
-
-impl Known {
-    fn tell(&mut self, event: &Event) -> Told {
-        let data = &event.data;
-        let plain = |sentence: &str| Told { tone: "", sentence: sentence.into(), change: None };
-        let changed = |sentence: &str, before: &mut String, after: String| {
-            let before = std::mem::replace(before, after.clone());
-            Told { tone: "", sentence: sentence.into(), change: Some((before, after)) }
-        };
-        match event.event_type.as_str() {
-            "KeyCreated" => {
-                *self = Self {
-                    name: words(&data["name"]),
-                    description: words(&data["description"]),
-                    metadata: words(&data["metadata"]),
-                    scopes: words(&data["scopes"]),
-                    end: end(&data["expires_at"]),
-                };
-                let environment = words(&data["environment"]);
-                Told {
-                    tone: "good",
-                    ..plain(&format!("created it for {environment}; it ends: {}", self.end))
-                }
-            }
-            "KeyRenamed" => changed("renamed it", &mut self.name, words(&data["name"])),
-            "KeyDescriptionChanged" => {
-                changed("changed its description", &mut self.description, words(&data["description"]))
-            }
-            "KeyMetadataChanged" => {
-                changed("changed its metadata", &mut self.metadata, words(&data["metadata"]))
-            }
-            "KeyScopesChanged" => changed("changed its scopes", &mut self.scopes, words(&data["scopes"])),
-            "KeyExpiryChanged" => changed("changed when it ends", &mut self.end, end(&data["expires_at"])),
-            "KeyRevoked" => {
-                let reason = match data["reason"].as_str() {
-                    Some("key_compromise") => ": leaked",
-                    Some("superseded") => ": replaced",
-                    Some("affiliation_changed") => ": its owner moved on",
-                    Some("privilege_withdrawn") => ": its owner is no longer allowed",
-                    _ => "",
-                };
-                Told { tone: "bad", ..plain(&format!("revoked it{reason}")) }
-            }
-            "KeyReactivated" => Told { tone: "good", ..plain("reactivated it") },
-            "KeyRotated" => {
-                let until = &data["previous_valid_until"];
-                let token = format!("{}…{}", words(&data["start"]), words(&data["last_four"]));
-                let sentence = if until.is_null() {
-                    format!("gave it a new token, {token}; the one before stopped at once")
-                } else {
-                    format!("gave it a new token, {token}; the one before was accepted until {}", end(until))
-                };
-                plain(&sentence)
-            }
-            "KeyExpired" => Told { tone: "bad", ..plain("took note that its time had come") },
-            "KeyDeleted" => Told { tone: "bad", ..plain("deleted it") },
-            other => plain(other),
-        }
-    }
-}
-
-/// A value in words.
-fn words(value: &Value) -> String {
-    match value {
-        Value::Null => "nothing".into(),
-        Value::String(text) => text.clone(),
-        Value::Array(items) if items.is_empty() => "nothing".into(),
-        Value::Array(items) => items.iter().map(words).collect::<Vec<_>>().join(", "),
-        other => other.to_string(),
-    }
-}
-
-/// A time in words.
-fn end(value: &Value) -> String {
-    let time: Option<Timestamp> = value.as_str().and_then(|text| text.parse().ok());
-    time.map_or_else(|| "never".into(), |time| Moment::new(time, time).exact())
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -191,26 +112,10 @@ mod tests {
     fn event(event_type: &str, data: Value) -> Event {
         serde_json::from_value(json!({
             "position": 1, "time": "2026-11-12T14:03:07.112Z", "type": event_type, "version": 1,
+            "stream": { "kind": "key", "id": "key_x" }, "organization_id": null,
             "actor": { "kind": "root_key", "id": "rk_x", "ip": null, "user_agent": null }, "request_id": null, "data": data,
         }))
         .unwrap()
-    }
-
-    #[test]
-    fn changes_are_told_with_what_was_before() {
-        let mut known = Known::default();
-        let created =
-            json!({ "name": "prod", "environment": "production", "expires_at": null, "scopes": ["a:b"] });
-        assert_eq!(
-            known.tell(&event("KeyCreated", created)).sentence,
-            "created it for production; it ends: never"
-        );
-        let renamed = known.tell(&event("KeyRenamed", json!({ "name": "Production" })));
-        assert_eq!(renamed.change, Some(("prod".into(), "Production".into())));
-        let cleared = known.tell(&event("KeyRenamed", json!({ "name": null })));
-        assert_eq!(cleared.change, Some(("Production".into(), "nothing".into())));
-        let scopes = known.tell(&event("KeyScopesChanged", json!({ "scopes": [] })));
-        assert_eq!(scopes.change, Some(("a:b".into(), "nothing".into())));
     }
 
     #[test]

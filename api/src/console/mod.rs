@@ -13,7 +13,9 @@
 pub mod actor_name;
 pub mod api_choice;
 pub mod asset;
+pub mod audit_log;
 pub mod daily_chart;
+pub mod event_sentence;
 pub mod field_errors;
 pub mod frame;
 pub mod health;
@@ -94,6 +96,7 @@ pub fn router(service: Arc<Service>, calls: Router<Arc<Service>>) -> Router {
         .route("/console/openid", get(openid_sign_in::start))
         .route("/console/openid/callback", get(openid_sign_in::finish))
         .route("/console/sign-out", post(sign_in::sign_out))
+        .route("/console/audit", get(audit_log::show))
         .route("/console/overview", get(overview::show))
         .route("/console/keys", get(key_list::list).post(key_creation::create))
         .route("/console/keys/new", get(key_creation::form))

@@ -13,6 +13,8 @@ pub enum Section {
     Overview,
     /// Keys.
     Keys,
+    /// The audit log.
+    Audit,
     /// Test a key.
     Test,
 }
@@ -40,6 +42,13 @@ const ENTRIES: &[Entry] = &[
         icon: Icon::KEY,
         path: "/console/keys",
         calls: &[(Method::GET, "/v1/keys")],
+    },
+    Entry {
+        section: Section::Audit,
+        name: "Audit log",
+        icon: Icon::LOG,
+        path: "/console/audit",
+        calls: &[(Method::GET, "/v1/events")],
     },
     Entry {
         section: Section::Test,
