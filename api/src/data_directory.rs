@@ -96,7 +96,7 @@ impl DataDirectory {
     /// The file of the key that webhooks' secrets are made from.
     #[must_use]
     pub fn webhook_key(&self) -> PathBuf {
-        self.0.join("webhook-key")
+        self.0.join(keyledger_engine::webhook::KEY_FILE_NAME)
     }
 
     /// The directory of the projections' files.

@@ -65,7 +65,7 @@ pub(crate) enum Command {
         origin: Origin,
         /// The file to write; it must not be there.
         file: PathBuf,
-        /// Also the keys that sign checkpoints and access tokens, of a stopped service's directory.
+        /// Also the keys that sign checkpoints, access tokens and webhooks' messages, of a stopped service's directory.
         #[arg(long)]
         with_keys: bool,
         /// Write over the file if it is there.

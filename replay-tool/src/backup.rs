@@ -45,7 +45,7 @@ pub(crate) fn run(origin: &Origin, file: &Path, with_keys: bool, force: bool) ->
     let written = match (&origin.url, &origin.data) {
         (Some(_), _) if with_keys => {
             return Err(Failure::could_not_run(
-                "--with-keys: a running service does not give its keys away; leave it out, and keep a copy of log-key apart",
+                "--with-keys: a running service does not give its keys away; leave it out, and keep copies of log-key and webhook-key apart",
             ));
         }
         (Some(url), _) => {
@@ -95,8 +95,11 @@ impl Written {
             "remembered_commands": commands, "keys": files,
             "seconds": pace.seconds(), "events_per_second": pace.events_per_second(),
         });
-        let keys =
-            if files.is_empty() { "none; keep a copy of log-key apart".into() } else { files.join(", ") };
+        let keys = if files.is_empty() {
+            "none; keep copies of log-key and webhook-key apart".into()
+        } else {
+            files.join(", ")
+        };
         let text = format!(
             "{file}: backup of log {log_id}\npositions: {}\nroot hash: {root}\ncheckpoints: {}\nkeys: {keys}\n{} bytes, written and read back in {pace}",
             match header.head {

@@ -281,10 +281,14 @@ impl Restored {
                 grouped(head.get() - position.get())
             ));
         }
-        if !self.files.contains(&KeptFile::LogKey) {
+        let needed = [
+            (KeptFile::LogKey, "signs checkpoints"),
+            (KeptFile::WebhookKey, "webhooks' secrets are made from"),
+        ];
+        for (file, purpose) in needed.into_iter().filter(|(file, _)| !self.files.contains(file)) {
             lines.push(format!(
-                "the key that signs checkpoints is not in the backup: put it at {data}/{} before the service starts",
-                KeptFile::LogKey.name()
+                "the key that {purpose} is not in the backup: put it at {data}/{} before the service starts",
+                file.name()
             ));
         }
         Report::new(lines.join("\n"), &json, None)

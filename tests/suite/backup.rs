@@ -174,7 +174,7 @@ fn a_stopped_service_comes_back_byte_by_byte_with_its_keys() {
         .output();
     assert!(rotated.unwrap().status.success());
     let report = run(&["backup", "--data", path(&data), path(&file), "--with-keys"], None);
-    assert_eq!(report["keys"], json!(["log-key", "signing-keys.json"]));
+    assert_eq!(report["keys"], json!(["log-key", "signing-keys.json", "webhook-key"]));
     let verified = run(&["verify", "--data", path(&data)], None);
     assert_eq!((&report["head"], &report["root_hash"]), (&verified["head"], &verified["root_hash"]));
 
@@ -186,7 +186,7 @@ fn a_stopped_service_comes_back_byte_by_byte_with_its_keys() {
     assert_eq!(restored["root_hash"], verified["root_hash"]);
     assert_eq!(names(place.path()), ["data"]);
     assert_eq!(fs::metadata(&target).unwrap().permissions().mode() & 0o777, 0o700);
-    for name in ["log-key", "signing-keys.json", "checkpoints.ndjson"] {
+    for name in ["log-key", "signing-keys.json", "webhook-key", "checkpoints.ndjson"] {
         assert_eq!(fs::read(target.join(name)).unwrap(), fs::read(data.join(name)).unwrap(), "{name}");
         assert_eq!(fs::metadata(target.join(name)).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
     }

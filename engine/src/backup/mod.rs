@@ -119,11 +119,13 @@ pub enum KeptFile {
     LogKey,
     /// The keys that sign access tokens.
     SigningKeys,
+    /// The key that webhooks' secrets are made from.
+    WebhookKey,
 }
 
 impl KeptFile {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::LogKey, Self::SigningKeys];
+    pub const ALL: [Self; 3] = [Self::LogKey, Self::SigningKeys, Self::WebhookKey];
 
     /// Its name in a data directory.
     #[must_use]
@@ -131,6 +133,7 @@ impl KeptFile {
         match self {
             Self::LogKey => crate::transparency::KEY_FILE_NAME,
             Self::SigningKeys => "signing-keys.json",
+            Self::WebhookKey => crate::webhook::KEY_FILE_NAME,
         }
     }
 }

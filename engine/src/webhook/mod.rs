@@ -21,6 +21,9 @@ use crate::record::{Record, StreamId};
 use crate::rejection::Rejection;
 use crate::time::Timestamp;
 
+/// The file in a data directory that holds the key which webhooks' secrets are made from.
+pub const KEY_FILE_NAME: &str = "webhook-key";
+
 /// At most this many secrets before the present one sign beside it; of more the oldest end early.
 const PREVIOUS_SECRETS_MAX: usize = 4;
 
