@@ -222,6 +222,34 @@ fn a_follower_sees_every_event_once_also_when_it_comes_back() {
     assert_eq!(next_event(&mut stream).unwrap().1["type"], "KeyCreated");
 }
 
+#[test]
+fn a_follower_goes_on_exactly_where_a_crash_cut_it_off() {
+    let mut server = Server::start();
+    let (_, issued) = history(&server.client());
+    let mut stream = follow(&server.client(), "/v1/events?after=0", None);
+    let mut last = next_event(&mut stream).unwrap().0;
+    for round in 0..3 {
+        for n in 0..5 {
+            let body = json!({ "name": format!("{round}.{n}") });
+            let position = server.client().patch(&issued.path(""), &body).expect(200).position();
+            while n == 2 && last < position {
+                let id = next_event(&mut stream).unwrap().0;
+                assert_eq!(id, last + 1);
+                last = id;
+            }
+        }
+        server.kill();
+        server.start_again();
+        stream = follow(&server.client(), "/v1/events", Some(last));
+    }
+    let end = server.client().patch(&issued.path(""), &json!({ "name": "end" })).expect(200).position();
+    while last < end {
+        let id = next_event(&mut stream).unwrap().0;
+        assert_eq!(id, last + 1);
+        last = id;
+    }
+}
+
 /// Reads a stream to its end, which must come, and tells the last event's position.
 fn last_position(stream: &mut Stream) -> u64 {
     let began = Instant::now();
