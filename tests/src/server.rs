@@ -32,6 +32,8 @@ pub struct Options {
     pub core: Option<usize>,
     /// The certificate to trust when the arguments have the server use TLS.
     pub trusted: Option<PathBuf>,
+    /// More of its environment.
+    pub environment: Vec<(&'static str, String)>,
     /// Where to put the data, instead of the system's place for temporary files.
     pub place: Option<PathBuf>,
 }
@@ -164,6 +166,7 @@ impl Server {
             .arg("--data")
             .arg(self.data())
             .args(&self.options.arguments)
+            .envs(self.options.environment.iter().map(|(name, value)| (name, value)))
             .env("KEYLEDGER_BOOTSTRAP_ROOT_KEY", &self.root_token)
             .stdin(Stdio::null())
             .stdout(open(self.path().join(OUTPUT)))

@@ -7,6 +7,7 @@ use keyledger_tests::fixture::{events, key, organization, root_key, signed_in, t
 use keyledger_tests::poll;
 use keyledger_tests::receiver::{Answer, Receiver, arguments, webhook};
 use keyledger_tests::server::{Options, Server};
+use keyledger_tests::tls::Pair;
 use serde_json::{Value, json};
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -250,6 +251,30 @@ fn messages_go_only_where_they_may() {
     let tested = client.post(&unknown.path("/test"), &json!({})).expect(200).json();
     assert!(text(&tested["failure"]).contains("resolved"), "{tested}");
     assert_eq!(receiver.received().len(), 0);
+}
+
+/// The receiver is another service, which knows no such call: that it answers 404 says that it was reached.
+#[test]
+fn a_receiver_s_certificate_must_be_trusted() {
+    let directory = tempfile::tempdir().unwrap();
+    let pair = Pair::make(directory.path(), "receiver");
+    let certificate = pair.certificate.display().to_string();
+    let receiver = Server::start_with(Options {
+        arguments: pair.arguments(),
+        trusted: Some(pair.certificate.clone()),
+        ..Options::default()
+    });
+    let port = receiver.client().address().port();
+    let tested = |environment: Vec<(&'static str, String)>| {
+        let server =
+            Server::start_with(Options { arguments: arguments(&[]), environment, ..Options::default() });
+        let client = server.client();
+        let url = format!("https://127.0.0.1:{port}/nowhere");
+        let webhook = webhook(&client, &url, json!({ "event_types": ["KeyDeleted"] }));
+        text(&client.post(&webhook.path("/test"), &json!({})).expect(200).json()["failure"])
+    };
+    assert!(tested(vec![("SSL_CERT_FILE", certificate)]).contains("404"));
+    assert!(tested(Vec::new()).contains("certificate"), "of an authority that nobody knows");
 }
 
 #[test]

@@ -161,6 +161,7 @@ struct TestResult {
     responses(
         (status = 200, body = TestResult, description = "what became of it"),
         (status = 410, body = ProblemBody, description = "`webhook_deleted`"),
+        (status = 503, body = ProblemBody, description = "`overloaded`: too many tests at once"),
     ))]
 async fn test(
     State(service): State<Arc<Service>>,
@@ -170,6 +171,7 @@ async fn test(
 ) -> Result<Response, Problem> {
     let webhook = living(&service, &caller, &id)?;
     body.check()?;
+    let _permit = service.webhooks.tests.try_acquire().map_err(|_| Problem::of(Code::Overloaded))?;
     let now = service.now();
     let message_id =
         EventId::generate(now, &mut service.randomness()).map_err(|error| Problem::internal(&error))?;

@@ -62,12 +62,12 @@ struct CreateBody {
 
 /// A webhook with its secret.
 #[derive(Serialize, ToSchema)]
-struct WebhookWithSecret {
+struct WebhookWithSecret<'a> {
     /// The webhook.
     webhook: WebhookView,
     /// What its messages are signed with, this once: `whsec_` and base64. Left out when the call repeats an earlier one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    secret: Option<String>,
+    secret: Option<&'a str>,
 }
 
 fn url(service: &Service) -> impl FnOnce(&Value) -> Reading<WebhookUrl> + '_ {
@@ -150,7 +150,7 @@ fn with_secret(service: &Service, reply: Reply, outcome: &Outcome<Webhook>) -> R
     let secret = service.webhooks.keys.secret(webhook.id, webhook.generation).expose();
     let shown = WebhookWithSecret {
         webhook: view(service, webhook),
-        secret: (!outcome.replayed).then(|| secret.as_str().to_owned()),
+        secret: (!outcome.replayed).then_some(secret.as_str()),
     };
     reply.version(outcome.version).secret().replayed(outcome.replayed).json(&shown)
 }

@@ -9,11 +9,13 @@ use std::time::Duration;
 use keyledger_engine::actor::Actor;
 use keyledger_engine::id::WebhookId;
 use keyledger_engine::ledger::{self, Command, Request};
+use keyledger_engine::position::Position;
 use keyledger_engine::webhook::{DisableReason, Webhook, WebhookCommand};
 use keyledger_projections::audit_trail::AuditQuery;
 use keyledger_projections::deliveries::{Failure, Lane, Message};
 use rand::rngs::StdRng;
 use rand::{SeedableRng, rng};
+use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use super::content::{self, Unreadable};
@@ -31,6 +33,8 @@ const BATCH_LEN: usize = 256;
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// Sleep no longer than this: the machine's clock may be set.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
+/// The log is looked at again this often at most, however fast it grows.
+const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// What is on its way when the service stops gets this long to arrive.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 /// 410 Gone: the receiver wants no more messages.
@@ -110,12 +114,7 @@ impl Endpoint {
             let settled = tokio::select! {
                 settled = self.sending.join_next(), if !self.sending.is_empty() => settled,
                 () = std::future::ready(()), if more => None,
-                changed = head.changed() => {
-                    if changed.is_err() {
-                        tokio::time::sleep(RETRY_AFTER).await;
-                    }
-                    None
-                }
+                () = grown(&mut head) => None,
                 _ = changes.changed() => None,
                 _ = queued.changed() => None,
                 () = tokio::time::sleep(pause) => None,
@@ -250,6 +249,12 @@ impl Endpoint {
             });
         }
     }
+}
+
+/// Waits until the log has grown, and a moment more, in which it may grow further.
+async fn grown(head: &mut watch::Receiver<Position>) {
+    let pause = if head.changed().await.is_ok() { LOOK_INTERVAL } else { RETRY_AFTER };
+    tokio::time::sleep(pause).await;
 }
 
 async fn attempt(service: &Arc<Service>, webhook: &Webhook, message: &Message) -> Outcome {

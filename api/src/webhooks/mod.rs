@@ -45,6 +45,8 @@ pub const WEBHOOKS_MAX: usize = 1_000;
 pub const WEBHOOKS_OF_ORGANIZATION_MAX: usize = 50;
 /// Reads of the log at a time, for all webhooks together: callers' own come first.
 const READS_MAX: usize = 4;
+/// Tests that callers wait for at a time; one more is refused.
+const TESTS_MAX: usize = 16;
 
 /// How webhooks are served.
 #[derive(Debug, Clone)]
@@ -126,6 +128,8 @@ pub struct Webhooks {
     /// Raised when something was put into queues from outside.
     queued: watch::Sender<u64>,
     reads: Semaphore,
+    /// Permits for tests.
+    pub tests: Semaphore,
 }
 
 impl Webhooks {
@@ -159,6 +163,7 @@ impl Webhooks {
             options: options.clone(),
             queued: watch::Sender::new(0),
             reads: Semaphore::new(READS_MAX),
+            tests: Semaphore::new(TESTS_MAX),
         })
     }
 

@@ -120,11 +120,12 @@ fn failure_of(error: &(dyn Error + 'static)) -> Failure {
             Some(NameError::Unresolved(_)) => return Failure::Name,
             None => {}
         }
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if error.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if error.is::<rustls::Error>() {
             return Failure::Tls;
         }
-        cause = error.source();
+        // What an I/O error was made of is not its source, but itself.
+        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        cause = inner.map(|inner| inner as &(dyn Error + 'static)).or_else(|| error.source());
     }
     Failure::Connection
 }
