@@ -5,6 +5,7 @@
 
 mod audit_trail;
 mod determinism;
+mod erasure;
 mod exports;
 mod history;
 mod key_list;
