@@ -12,7 +12,8 @@ const watch = (sheet) => {
     window.onbeforeunload = null
   }
   window.onbeforeunload = (event) => event.preventDefault()
-  sheet.addEventListener('console:copied', leave)
+  // What stands beside the secret is none.
+  sheet.addEventListener('console:copied', (event) => event.target.dataset.copy !== 'beside' && leave())
   sheet.querySelector('input[data-select]').addEventListener('copy', leave)
   const stop = (event) => {
     if (mayLeave) return

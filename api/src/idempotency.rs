@@ -12,7 +12,8 @@ use sha2::{Digest, Sha256};
 use crate::caller::Caller;
 use crate::problem::{Code, Problem};
 
-const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+/// The header that names a call.
+pub const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const LEN_MAX: usize = 255;
 
 /// Marks an answer that was given before.

@@ -4,10 +4,12 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, Query};
 use http::request::Parts;
+use keyledger_engine::id::OrganizationId;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
 use crate::problem::Problem;
+use crate::query::QueryParameters;
 use crate::view::Page;
 
 /// Items of a page unless the call says otherwise.
@@ -27,6 +29,26 @@ pub struct PageQuery {
     limit: Option<String>,
     /// The `next_cursor` of the page before.
     cursor: Option<String>,
+}
+
+/// Which page of what can be bound to an organization. It describes the parameters; [`BoundPaging`] reads them.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+pub struct BoundPageQuery {
+    /// Only what is bound to this organization.
+    organization_id: Option<String>,
+    /// How many items: 1 to 200; 50 if left out.
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before; the organization must be the same.
+    cursor: Option<String>,
+}
+
+/// A page to be answered of what can be bound to an organization.
+pub struct BoundPaging {
+    /// The page.
+    pub paging: Paging,
+    organization_id: Option<OrganizationId>,
 }
 
 /// A page to be answered.
@@ -58,7 +80,36 @@ impl<S: Send + Sync> FromRequestParts<S> for Paging {
     }
 }
 
+impl<S: Send + Sync> FromRequestParts<S> for BoundPaging {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let mut parameters = QueryParameters::from_request_parts(parts, state).await?;
+        let organization_id = parameters.parsed("organization_id");
+        let paging = Paging::of(&mut parameters);
+        parameters.finish()?;
+        Ok(Self { paging, organization_id })
+    }
+}
+
+impl BoundPaging {
+    /// Whether the list is narrowed to an organization.
+    pub const fn is_narrowed(&self) -> bool {
+        self.organization_id.is_some()
+    }
+
+    /// Whether what is bound to an organization, or to none, is asked for.
+    pub fn has(&self, organization_id: Option<&OrganizationId>) -> bool {
+        self.organization_id.is_none() || self.organization_id.as_ref() == organization_id
+    }
+}
+
 impl Paging {
+    /// Takes which page is asked for out of the parameters of a call that has others beside.
+    pub fn of(parameters: &mut QueryParameters) -> Self {
+        Self { limit: parameters.limit(), cursor: parameters.text("cursor") }
+    }
+
     /// The id after which the page begins.
     ///
     /// # Errors

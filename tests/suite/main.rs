@@ -16,6 +16,7 @@ mod console;
 mod console_audit;
 mod console_in_browser;
 mod console_overview;
+mod console_operators;
 mod crash;
 mod data_directory;
 mod erasure;

@@ -147,3 +147,58 @@ fn apis_have_scopes_that_keys_may_carry() {
     assert_ne!(code(&client, &issued.token), "VALID");
     assert_eq!(client.delete(&path).send().status, 410);
 }
+
+#[test]
+fn organizations_are_found_by_id_and_name() {
+    let server = Server::start();
+    let client = server.client();
+    for (id, name) in [("acme", "Äpfel GmbH"), ("acme-eu", "Other"), ("zeta", "ACME again")] {
+        client.post("/v1/organizations", &json!({ "id": id, "name": name, "kind": "paid" })).expect(201);
+    }
+    let ids = |path: &str| {
+        let page = client.get(path).expect(200).json();
+        let ids: Vec<String> = page["data"].as_array().unwrap().iter().map(|it| text(&it["id"])).collect();
+        (ids.join(" "), page["total"].clone(), page["next_cursor"].clone())
+    };
+    assert_eq!(ids("/v1/organizations?q=aCmE"), ("acme acme-eu zeta".into(), json!(3), Value::Null));
+    assert_eq!(ids("/v1/organizations?q=%C3%A4PF"), ("acme".into(), json!(1), Value::Null));
+    assert_eq!(ids("/v1/organizations?q=acme&limit=2"), ("acme acme-eu".into(), json!(3), json!("acme-eu")));
+    assert_eq!(
+        ids("/v1/organizations?q=acme&limit=2&cursor=acme-eu"),
+        ("zeta".into(), json!(3), Value::Null)
+    );
+    let long = "x".repeat(201);
+    let refused = client.get(&format!("/v1/organizations?q={long}&limit=0&x=1")).expect(422).json();
+    assert_eq!(refused["errors"].as_array().unwrap().len(), 3, "{refused}");
+    let (_, token) = fixture::root_key(&client, &["organizations:read"], Some("acme"));
+    let bound = client.with_token(&token);
+    assert_eq!(bound.get("/v1/organizations?q=acme").expect(200).json()["total"], 1);
+    assert_eq!(bound.get("/v1/organizations?q=zeta").expect(200).json()["total"], 0);
+}
+
+#[test]
+fn lists_are_narrowed_to_what_is_bound_to_an_organization() {
+    let server = Server::start();
+    let client = server.client();
+    let (one, other) = (organization(&client, "paid"), organization(&client, "paid"));
+    for org in [&one, &other] {
+        let _ = fixture::application(&client, &["keys:read"], Some(org));
+        let _ = fixture::root_key(&client, &["admin"], Some(org));
+        let _ = fixture::portal_link(&client, org, "auditor", json!({}));
+    }
+    let _ = fixture::application(&client, &["keys:read"], None);
+    let (_, token) = fixture::root_key(&client, &["admin"], Some(&other));
+    let bound = client.with_token(&token);
+    for (path, all, of_other) in [("applications", 3, 1), ("root-keys", 4, 2), ("portal-sessions", 2, 1)] {
+        let list = |client: &keyledger_tests::http::Client, query: &str| {
+            client.get(&format!("/v1/{path}{query}")).expect(200).json()
+        };
+        assert_eq!(list(&client, "")["total"], all, "{path}");
+        let narrowed = list(&client, &format!("?organization_id={one}"));
+        assert_eq!(narrowed["total"], 1, "{path}");
+        assert_eq!(narrowed["data"][0]["organization_id"], json!(one));
+        assert_eq!(list(&bound, "")["total"], of_other, "{path}");
+        assert_eq!(list(&bound, &format!("?organization_id={one}"))["total"], 0, "{path}: of another");
+        client.get(&format!("/v1/{path}?organization_id=a%20b")).expect(422);
+    }
+}

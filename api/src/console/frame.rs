@@ -12,6 +12,7 @@ use crate::request_id::RequestId;
 use super::asset;
 use super::icon::Icon;
 use super::navigation::{self, Row, Section};
+use super::organization;
 use super::query_string::{QueryString, encoded};
 use super::theme::Theme;
 use super::toast::{Notice, Toast};
@@ -19,6 +20,9 @@ use super::visitor::Visitor;
 
 /// Organizations that the switcher offers; the page of organizations has all.
 const SWITCHER_LEN: usize = 12;
+
+/// The page of all organizations.
+const ORGANIZATIONS: &str = "/console/organizations";
 
 /// What a page has around it.
 pub struct Frame {
@@ -187,8 +191,13 @@ async fn switcher(visitor: &Visitor, chosen: Option<&str>) -> Option<Switcher> {
     };
     // A page about one object is left with its organization; lists are shown again for the other one.
     let path = visitor.address.split('?').next().unwrap_or_default();
-    let path = if path.split('/').count() == 3 { path } else { "/console/keys" };
-    let to = |id: Option<&str>| QueryString::default().with("organization_id", id).after(path);
+    let is_about_organizations = path.starts_with(ORGANIZATIONS);
+    let path = if path.split('/').count() == 3 || is_about_organizations { path } else { "/console/keys" };
+    let to = |id: Option<&str>| match id {
+        Some(id) if is_about_organizations => organization::path(id, ""),
+        None if is_about_organizations => ORGANIZATIONS.into(),
+        id => QueryString::default().with("organization_id", id).after(path),
+    };
     let active = page.data.into_iter().filter(|organization| organization.status == "active");
     let organizations = active.map(|it| {
         let path = to(Some(&it.id));

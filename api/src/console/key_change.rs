@@ -4,7 +4,7 @@
 use askama::Template;
 use axum::extract::Path;
 use axum::response::Response;
-use http::{HeaderName, Method, StatusCode, header};
+use http::{Method, StatusCode, header};
 use keyledger_engine::id::KeyId;
 use keyledger_engine::time::Timestamp;
 use serde::Deserialize;
@@ -15,19 +15,20 @@ use crate::request_id::RequestId;
 
 use super::api_choice::{Api, Apis};
 use super::field_errors::FieldErrors;
+use super::form_page;
 use super::frame::{Frame, Page, page};
 use super::icon::Icon;
 use super::key::Key;
 use super::key_creation::end_of_day;
 use super::navigation::Section;
 use super::query_string::encoded;
+use super::secret_page::Secret;
 use super::sign_in::safe_path;
 use super::submission::{Form, Submission};
 use super::toast::Notice;
-use super::token_page::{Token, TokenPage};
+use super::token_page;
 use super::visitor::Visitor;
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 const EDIT_FIELDS: [&str; 5] = ["name", "description", "scopes", "metadata", "expires_at"];
 /// Why a key is revoked: the word of the call, and what people choose.
 pub const REASONS: [(&str, &str, &str); 5] = [
@@ -210,7 +211,7 @@ page!(RotatePage);
 #[derive(Deserialize)]
 struct Rotated {
     key: Key,
-    token: Option<Token>,
+    token: Option<Secret>,
 }
 
 /// Asks how long the old token is to go on working.
@@ -231,8 +232,7 @@ pub async fn rotate(
     let seconds = form.text("overlap_seconds").parse::<u32>().unwrap_or(0);
     let call =
         visitor.call(Method::POST, call_path(&id, "/rotate")).json(&json!({ "overlap_seconds": seconds }));
-    let answer =
-        call.header(IDEMPOTENCY_KEY, form.filled("request").unwrap_or("none")).send::<Rotated>().await?;
+    let answer = call.named(&form).send::<Rotated>().await?;
     let overlap =
         OVERLAPS.iter().find(|(known, ..)| *known == seconds).map_or("a while", |(_, name, _)| *name);
     let note = match seconds {
@@ -243,7 +243,7 @@ pub async fn rotate(
         ),
     };
     let Rotated { key, token } = answer.body;
-    TokenPage::answer_rotated(&visitor, key, token, answer.position, note).await
+    Ok(token_page::show_rotated(&visitor, &key, token, answer.position, note).await)
 }
 
 #[derive(Template)]
@@ -299,17 +299,9 @@ struct DeletePage {
 
 page!(DeletePage);
 
-/// What has to be typed to delete a key: its name, or what of its token is shown if it has none.
+/// What has to be typed to delete a key: its name, or what of its token is shown.
 fn confirmation(key: &Key) -> String {
-    match &key.name {
-        // What cannot be seen or typed by everybody cannot be asked for.
-        Some(name) if name.chars().count() <= 60 && name.chars().all(is_typable) => name.clone(),
-        _ => key.last_four.clone(),
-    }
-}
-
-fn is_typable(character: char) -> bool {
-    character == ' ' || character.is_alphanumeric() || character.is_ascii_punctuation()
+    form_page::confirmation(key.name.as_deref(), &key.last_four)
 }
 
 impl DeletePage {

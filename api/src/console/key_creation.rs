@@ -2,7 +2,7 @@
 
 use askama::Template;
 use axum::response::Response;
-use http::{HeaderName, Method, StatusCode};
+use http::{Method, StatusCode};
 use keyledger_engine::key::ExpiryPreset;
 use keyledger_engine::time::Timestamp;
 use serde::Deserialize;
@@ -19,11 +19,11 @@ use super::key::Key;
 use super::moment::Moment;
 use super::navigation::Section;
 use super::query_string::{QueryString, encoded};
+use super::secret_page::Secret;
 use super::submission::{Form, Submission};
-use super::token_page::{Token, TokenPage};
+use super::token_page;
 use super::visitor::Visitor;
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// Organizations that are offered where none is chosen yet.
 const ORGANIZATIONS_MAX: usize = 200;
 /// The fields that the form shows errors beside.
@@ -72,7 +72,7 @@ impl Organization {
 #[derive(Deserialize)]
 struct Created {
     key: Key,
-    token: Option<Token>,
+    token: Option<Secret>,
 }
 
 #[derive(Template)]
@@ -188,8 +188,7 @@ pub async fn create(Submission { visitor, form }: Submission) -> Result<Response
         }
     };
     let call = visitor.call(Method::POST, "/v1/keys").json(&body);
-    let answer =
-        call.header(IDEMPOTENCY_KEY, form.filled("request").unwrap_or("none")).send::<Created>().await;
+    let answer = call.named(&form).send::<Created>().await;
     let (created, position) = match answer {
         Ok(answer) => (answer.body, answer.position),
         Err(problem) => {
@@ -198,7 +197,7 @@ pub async fn create(Submission { visitor, form }: Submission) -> Result<Response
             return Ok(page.answer(StatusCode::UNPROCESSABLE_ENTITY));
         }
     };
-    TokenPage::answer_created(&visitor, created.key, created.token, position).await
+    Ok(token_page::show_created(&visitor, &created.key, created.token, position).await)
 }
 
 /// The body of the call that a form stands for.

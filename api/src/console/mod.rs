@@ -7,16 +7,22 @@
 //! * [`visitor`]: who is signed in, and the calls that are made for them.
 //! * [`submission`]: a form that was sent, which only a page of this service can have done.
 //! * [`frame`]: what every page has around it; [`navigation`], [`toast`], [`theme`], [`asset`] are its parts.
-//! * [`moment`], [`icon`], [`marked`]: how times, signs and search results look.
+//! * [`moment`], [`icon`], [`badge`], [`marked`]: how times, signs, words with a shape and search results look.
+//! * [`list_page`] with its [`table`], [`form_page`] with its [`field`]s, [`secret_page`]: pages that many things share.
 //! * [`sign_in`], and a file for each page.
 
 pub mod actor_name;
 pub mod api_choice;
+pub mod api_list;
+pub mod application;
 pub mod asset;
 pub mod audit_log;
 pub mod daily_chart;
 pub mod event_sentence;
+pub mod badge;
+pub mod field;
 pub mod field_errors;
+pub mod form_page;
 pub mod frame;
 pub mod health;
 pub mod history;
@@ -27,14 +33,25 @@ pub mod key_creation;
 pub mod key_list;
 pub mod key_page;
 pub mod key_selection;
+pub mod list_page;
 pub mod marked;
 pub mod moment;
 pub mod navigation;
 pub mod openid_sign_in;
 pub mod overview;
+pub mod organization;
+pub mod organization_choice;
+pub mod organization_list;
+pub mod permission_choice;
+pub mod policy;
+pub mod portal_link;
+pub mod portfolio;
 pub mod query_string;
+pub mod root_key;
+pub mod secret_page;
 pub mod sign_in;
 pub mod submission;
+pub mod table;
 pub mod theme;
 pub mod toast;
 pub mod token_page;
@@ -109,6 +126,13 @@ pub fn router(service: Arc<Service>, calls: Router<Arc<Service>>) -> Router {
         .route("/console/keys/{id}/reactivate", post(key_change::reactivate))
         .route("/console/keys/{id}/delete", get(key_change::delete_form).post(key_change::delete))
         .route("/console/test", get(token_test::form).post(token_test::test))
+        .merge(organization_list::router())
+        .merge(portfolio::router())
+        .merge(policy::router())
+        .merge(portal_link::router())
+        .merge(api_list::router())
+        .merge(application::router())
+        .merge(root_key::router())
         .route("/console/theme", post(theme::choose))
         .route("/console/{*rest}", get(|| async { Problem::of(Code::NotFound) }))
         .layer(middleware::from_fn_with_state(Arc::clone(&console), around))

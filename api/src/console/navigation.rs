@@ -17,6 +17,16 @@ pub enum Section {
     Audit,
     /// Test a key.
     Test,
+    /// Organizations; the own one for those who are bound to it.
+    Organizations,
+    /// APIs.
+    Apis,
+    /// Applications.
+    Applications,
+    /// Root keys.
+    RootKeys,
+    /// Links to the portal.
+    PortalLinks,
 }
 
 /// A page's row: its name, its sign, its path, and the calls one of which somebody must be allowed to make to see it.
@@ -57,9 +67,49 @@ const ENTRIES: &[Entry] = &[
         path: "/console/test",
         calls: &[(Method::POST, "/v1/keys/verify"), (Method::POST, "/v1/keys/find")],
     },
+    Entry {
+        section: Section::Organizations,
+        name: "Organizations",
+        icon: Icon::BUILDING,
+        path: "/console/organizations",
+        calls: &[(Method::GET, "/v1/organizations")],
+    },
+    Entry {
+        section: Section::PortalLinks,
+        name: "Portal links",
+        icon: Icon::PEOPLE,
+        path: "/console/portal-links",
+        calls: &[(Method::GET, "/v1/portal-sessions")],
+    },
+    Entry {
+        section: Section::Apis,
+        name: "APIs",
+        icon: Icon::BOX,
+        path: "/console/apis",
+        calls: &[(Method::GET, "/v1/apis")],
+    },
+    Entry {
+        section: Section::Applications,
+        name: "Applications",
+        icon: Icon::WINDOW,
+        path: "/console/applications",
+        calls: &[(Method::GET, "/v1/applications")],
+    },
+    Entry {
+        section: Section::RootKeys,
+        name: "Root keys",
+        icon: Icon::SHIELD,
+        path: "/console/root-keys",
+        calls: &[(Method::GET, "/v1/root-keys")],
+    },
 ];
 
 impl Entry {
+    fn name_for(&self, visitor: &Visitor) -> &'static str {
+        let is_bound = visitor.principal.organization_id.is_some();
+        if is_bound && self.section == Section::Organizations { "Organization" } else { self.name }
+    }
+
     fn is_for(&self, visitor: &Visitor) -> bool {
         self.calls.iter().any(|(method, path)| visitor.may(method, path))
     }
@@ -80,7 +130,7 @@ pub struct Row {
 /// The rows that somebody sees. What is chosen stays chosen: the organization goes along.
 pub fn rows(visitor: &Visitor, current: Option<Section>, organization: Option<&str>) -> Vec<Row> {
     let row = |entry: &Entry| Row {
-        name: entry.name,
+        name: entry.name_for(visitor),
         icon: entry.icon,
         path: QueryString::default().with("organization_id", organization).after(entry.path),
         is_current: Some(entry.section) == current,

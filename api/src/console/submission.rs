@@ -10,9 +10,11 @@ use crate::body::read_body;
 use crate::problem::Problem;
 use crate::session_cookie::{check_csrf_token, check_same_origin};
 
+use super::sign_in::safe_path;
 use super::visitor::Visitor;
 
 /// The fields of a form, in order.
+#[derive(Default)]
 pub struct Form(Vec<(String, Zeroizing<String>)>);
 
 impl Form {
@@ -29,6 +31,18 @@ impl Form {
     /// A form with fields that are filled already.
     pub fn of(fields: impl Iterator<Item = (String, String)>) -> Self {
         Self(fields.map(|(name, value)| (name, Zeroizing::new(value))).collect())
+    }
+
+    /// The same with one more field.
+    #[must_use]
+    pub fn and(mut self, name: &str, value: impl Into<String>) -> Self {
+        self.0.push((name.into(), Zeroizing::new(value.into())));
+        self
+    }
+
+    /// The page that the form was opened on, to go back to.
+    pub fn return_path(&self) -> Option<String> {
+        safe_path(self.text("to")).map(ToOwned::to_owned)
     }
 
     /// A field's text; empty if it is not there.

@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::access::Access;
 use crate::caller::{Admitted, session_holder};
+use crate::idempotency;
 use crate::precondition::{MIN_POSITION, POSITION};
 use crate::principal::Principal;
 use crate::problem::Problem;
@@ -26,6 +27,7 @@ use crate::session_cookie::csrf_token;
 
 use super::Console;
 use super::query_string::encoded;
+use super::submission::Form;
 use super::theme::Theme;
 use super::toast::Notice;
 
@@ -236,6 +238,12 @@ impl Call<'_> {
             self.headers.insert(name, value);
         }
         self
+    }
+
+    /// The same under the name that a form carries, so that it takes place once, however often the form is sent.
+    pub fn named(self, form: &Form) -> Self {
+        let name = form.filled("request").unwrap_or("none");
+        self.header(idempotency::HEADER, name)
     }
 
     /// Makes the call.

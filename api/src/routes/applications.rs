@@ -22,7 +22,7 @@ use utoipa_axum::routes;
 use crate::body::{Checks, Field, Json, NoFields, Reading, parsed, set, text};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute, outcome};
-use crate::paging::{PageQuery, Paging};
+use crate::paging::{BoundPageQuery, BoundPaging};
 use crate::precondition::reach_min_position;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::PathId;
@@ -163,20 +163,22 @@ fn visible(service: &Service, caller: &Caller, id: &str) -> Result<Arc<Applicati
 }
 
 /// Lists applications in the order of their creation, deleted ones too.
-#[utoipa::path(get, path = "/v1/applications", operation_id = "listApplications", tag = "Applications", params(PageQuery),
+#[utoipa::path(get, path = "/v1/applications", operation_id = "listApplications", tag = "Applications", params(BoundPageQuery),
     responses((status = 200, body = Page<ApplicationView>, description = "a page of applications")))]
 async fn list(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    paging: Paging,
+    bound: BoundPaging,
 ) -> Result<Response, Problem> {
     reach_min_position(&headers, &service.index.watch()).await?;
     let position = service.index.position();
-    let after = paging.after::<ApplicationId>()?;
+    let after = bound.paging.after::<ApplicationId>()?;
     let mut all = service.index.applications(None, usize::MAX);
-    all.retain(|it| caller.sees_owned_by(it.organization_id.as_ref()));
-    let page = paging.page_of_all(all, after.as_ref(), |it| it.id, |it| ApplicationView::of(it));
+    all.retain(|it| {
+        caller.sees_owned_by(it.organization_id.as_ref()) && bound.has(it.organization_id.as_ref())
+    });
+    let page = bound.paging.page_of_all(all, after.as_ref(), |it| it.id, |it| ApplicationView::of(it));
     Reply::at(position).json(&page)
 }
 

@@ -11,20 +11,23 @@ use keyledger_engine::organization::{Organization, OrganizationCommand, Organiza
 use keyledger_engine::text::Name;
 use serde::Deserialize;
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::body::{Checks, Field, Json, parsed, text};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute, outcome};
-use crate::paging::{PageQuery, Paging};
+use crate::paging::Paging;
 use crate::precondition::reach_min_position;
 use crate::problem::{Code, Problem, ProblemBody};
-use crate::query::PathId;
+use crate::query::{PathId, QueryParameters};
 use crate::reply::Reply;
 use crate::service::Service;
 use crate::view::{OrganizationView, Page};
+
+/// The longest text that organizations can be searched for.
+const SEARCHED_CHARS_MAX: usize = 200;
 
 /// The calls about organizations.
 pub fn router() -> OpenApiRouter<Arc<Service>> {
@@ -107,28 +110,66 @@ fn visible(caller: &Caller, id: &str) -> Result<OrganizationId, Problem> {
     if caller.sees(&id) { Ok(id) } else { Err(not_found()) }
 }
 
+/// Which organizations. It describes the parameters; [`QueryParameters`] reads them.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+struct ListQuery {
+    /// Only those whose id or name holds this text, in whatever case; at most 200 characters.
+    #[param(max_length = 200)]
+    q: Option<String>,
+    /// How many organizations: 1 to 200; 50 if left out.
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before; `q` must be the same.
+    cursor: Option<String>,
+}
+
 /// Lists organizations in the order of their ids, deleted ones too.
-#[utoipa::path(get, path = "/v1/organizations", operation_id = "listOrganizations", tag = "Organizations", params(PageQuery),
+#[utoipa::path(get, path = "/v1/organizations", operation_id = "listOrganizations", tag = "Organizations", params(ListQuery),
     responses((status = 200, body = Page<OrganizationView>, description = "a page of organizations")))]
 async fn list(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    paging: Paging,
+    mut parameters: QueryParameters,
 ) -> Result<Response, Problem> {
+    let paging = Paging::of(&mut parameters);
+    let searched = parameters.text("q").map(|text| text.to_lowercase());
+    if searched.as_ref().is_some_and(|text| text.chars().count() > SEARCHED_CHARS_MAX) {
+        parameters.fail("q", format!("must have at most {SEARCHED_CHARS_MAX} characters"));
+    }
+    parameters.finish()?;
     reach_min_position(&headers, &service.index.watch()).await?;
     let position = service.index.position();
+    let is_found = |it: &Organization| searched.as_deref().is_none_or(|text| has_text(it, text));
     if let Some(id) = caller.bound_to() {
-        let data =
-            service.index.organization(id).iter().map(|it| OrganizationView::of(it)).collect::<Vec<_>>();
+        let own = service.index.organization(id).filter(|it| is_found(it));
+        let data = own.iter().map(|it| OrganizationView::of(it)).collect::<Vec<_>>();
         let total = data.len() as u64;
         return Reply::at(position).json(&Page { data, next_cursor: None, total, total_capped: false });
     }
     let after = paging.after::<OrganizationId>()?;
+    if let Some(text) = searched {
+        let shared = Arc::clone(&service);
+        let search = move || {
+            let mut all = shared.index.organizations(None, usize::MAX);
+            all.retain(|it| has_text(it, &text));
+            all
+        };
+        let all = service.blocking(search).await?;
+        let page = paging.page_of_all(all, after.as_ref(), |it| it.id.clone(), |it| OrganizationView::of(it));
+        return Reply::at(position).json(&page);
+    }
     let found = service.index.organizations(after.as_ref(), paging.limit + 1);
     let total = service.index.organization_count() as u64;
     let page = paging.page(found, total, |it| it.id.to_string(), |it| OrganizationView::of(it));
     Reply::at(position).json(&page)
+}
+
+/// Whether an organization's id or name holds a text that is in lower case.
+fn has_text(organization: &Organization, text: &str) -> bool {
+    let has = |own: &str| own.to_lowercase().contains(text);
+    has(organization.id.as_str()) || organization.name.as_ref().is_some_and(|name| has(name.as_str()))
 }
 
 /// Shows an organization, also a deleted one.

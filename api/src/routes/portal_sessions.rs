@@ -23,7 +23,7 @@ use utoipa_axum::routes;
 use crate::body::{Checks, Field, Json, number, parsed, text};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute, outcome};
-use crate::paging::{PageQuery, Paging};
+use crate::paging::{BoundPageQuery, BoundPaging};
 use crate::precondition::reach_min_position;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::PathId;
@@ -180,25 +180,26 @@ async fn load(service: &Arc<Service>, caller: &Caller, id: &str) -> Result<Porta
 }
 
 /// Lists the sessions, and the links that wait to be followed, that are good still, in the order of their creation.
-#[utoipa::path(get, path = "/v1/portal-sessions", operation_id = "listPortalSessions", tag = "Portal", params(PageQuery),
+#[utoipa::path(get, path = "/v1/portal-sessions", operation_id = "listPortalSessions", tag = "Portal", params(BoundPageQuery),
     responses((status = 200, body = Page<PortalSessionView>, description = "a page of sessions")))]
 async fn list(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    paging: Paging,
+    bound: BoundPaging,
 ) -> Result<Response, Problem> {
     reach_min_position(&headers, &service.index.watch()).await?;
     let (position, now) = (service.index.position(), service.now());
-    let after = paging.after::<PortalSessionId>()?;
+    let after = bound.paging.after::<PortalSessionId>()?;
     let mut all = service.index.portal_sessions(None, usize::MAX);
     all.retain(|it| {
         let is_good = matches!(it.status(now), PortalSessionStatus::Pending | PortalSessionStatus::Active);
         is_good
             && caller.sees(&it.organization_id)
+            && bound.has(Some(&it.organization_id))
             && service.index.organization(&it.organization_id).is_some_and(|it| it.deleted_at.is_none())
     });
-    let page = paging.page_of_all(all, after.as_ref(), |it| it.id, |it| PortalSessionView::of(it, now));
+    let page = bound.paging.page_of_all(all, after.as_ref(), |it| it.id, |it| PortalSessionView::of(it, now));
     Reply::at(position).json(&page)
 }
 

@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 use crate::body::{Checks, Field, Json, parsed, set, text};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute, outcome};
-use crate::paging::{PageQuery, Paging};
+use crate::paging::{BoundPageQuery, BoundPaging};
 use crate::precondition::reach_min_position;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::PathId;
@@ -144,25 +144,27 @@ fn visible(service: &Service, caller: &Caller, id: &str) -> Result<Arc<RootKey>,
 }
 
 /// Lists root keys in the order of their creation, revoked ones too.
-#[utoipa::path(get, path = "/v1/root-keys", operation_id = "listRootKeys", tag = "Root keys", params(PageQuery),
+#[utoipa::path(get, path = "/v1/root-keys", operation_id = "listRootKeys", tag = "Root keys", params(BoundPageQuery),
     responses((status = 200, body = Page<RootKeyView>, description = "a page of root keys")))]
 async fn list(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    paging: Paging,
+    bound: BoundPaging,
 ) -> Result<Response, Problem> {
     reach_min_position(&headers, &service.index.watch()).await?;
     let position = service.index.position();
-    let after = paging.after::<RootKeyId>()?;
-    let page = if caller.bound_to().is_none() {
-        let found = service.index.root_keys(after.as_ref(), paging.limit + 1);
+    let after = bound.paging.after::<RootKeyId>()?;
+    let page = if caller.bound_to().is_none() && !bound.is_narrowed() {
+        let found = service.index.root_keys(after.as_ref(), bound.paging.limit + 1);
         let total = service.index.root_key_count() as u64;
-        paging.page(found, total, |it| it.id.to_string(), |it| RootKeyView::of(it))
+        bound.paging.page(found, total, |it| it.id.to_string(), |it| RootKeyView::of(it))
     } else {
         let mut all = service.index.root_keys(None, usize::MAX);
-        all.retain(|it| caller.sees_owned_by(it.organization_id.as_ref()));
-        paging.page_of_all(all, after.as_ref(), |it| it.id, |it| RootKeyView::of(it))
+        all.retain(|it| {
+            caller.sees_owned_by(it.organization_id.as_ref()) && bound.has(it.organization_id.as_ref())
+        });
+        bound.paging.page_of_all(all, after.as_ref(), |it| it.id, |it| RootKeyView::of(it))
     };
     Reply::at(position).json(&page)
 }
