@@ -9,6 +9,7 @@ use keyledger_tests::fixture::{api, code, events, key, organization, portal_link
 use keyledger_tests::http::Client;
 use keyledger_tests::large_log::LargeLog;
 use keyledger_tests::openid_provider::{Provider, arguments, console_arguments, person};
+use keyledger_tests::receiver::{self, Receiver};
 use keyledger_tests::server::{Options, Server};
 use keyledger_tests::{binaries, node, seed, token};
 use serde_json::{Value, json};
@@ -64,6 +65,48 @@ fn an_operators_day() {
     for key in &others {
         assert_eq!(types(&events(&client, &key.id)), ["KeyCreated", "KeyRevoked"]);
     }
+}
+
+#[test]
+fn what_an_operator_looks_after_beside_keys() {
+    let arguments = receiver::arguments(&["--webhook-retries", "20ms"]);
+    let server = Server::start_with(Options { arguments, ..Options::default() });
+    let client = server.client();
+    let (partner, other) = (organization(&client, "partner"), organization(&client, "paid"));
+    let receiver = Receiver::answering(|_| 500.into());
+    let webhook = receiver::webhook(&client, &receiver.url(), json!({ "event_types": ["KeyCreated"] }));
+    let _ = key(&client, &other, json!({}));
+    keyledger_tests::poll::until("a dead letter", Duration::from_secs(20), || {
+        let shown = client.get(&webhook.path("")).expect(200).json();
+        (shown["dead_letters"] == 1).then_some(())
+    });
+    let input = json!({ "base": base(&client), "root": server.root_token(), "partner": partner, "client": other,
+        "webhook": webhook.id, "out": pictures("caretaker") });
+    let told = node::run("console/caretaker.mjs", &input);
+    let secrets: Vec<String> = told["secrets"].as_array().unwrap().iter().map(text).collect();
+    assert_eq!(secrets.len(), 4, "of an application, a root key, a person and a webhook");
+    let log = client.get("/v1/events?limit=200").expect(200).json();
+    let by_page = log["data"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|event| event["actor"]["user_agent"].as_str().is_some_and(|it| it.contains("Chrome")));
+    let by_page: Vec<_> = by_page.map(|event| text(&event["type"])).collect();
+    assert_eq!(
+        by_page,
+        [
+            "OrganizationCreated",
+            "PolicySet",
+            "ClientLinked",
+            "ClientUnlinked",
+            "ApiRegistered",
+            "ApplicationCreated",
+            "RootKeyCreated",
+            "RootKeyRevoked",
+            "PortalSessionCreated",
+            "WebhookRegistered"
+        ]
+    );
 }
 
 #[test]

@@ -1,13 +1,17 @@
 //! The console's pages for those who run the service and those who look after an organization: what each form leads to in
 //! the log, and who may send it.
 
+use std::time::Duration;
+
 use keyledger_tests::console::{Browser, between};
 use keyledger_tests::fixture::{
     Application, api, application, code, follow, key, listed, organization, portal_link, root_key, text,
     token_request, trail, types,
 };
 use keyledger_tests::http::Client;
-use keyledger_tests::server::Server;
+use keyledger_tests::poll;
+use keyledger_tests::receiver::{Receiver, arguments};
+use keyledger_tests::server::{Options, Server};
 use serde_json::{Value, json};
 
 /// A name that would be a script, if it were not escaped.
@@ -127,8 +131,10 @@ fn a_partners_portfolio_is_kept_by_forms() {
     // Refused at once; its own deletion follows in the log.
     let refused = code(&client, &made.token);
     assert!(["ORGANIZATION_INACTIVE", "NOT_FOUND"].contains(&refused.as_str()), "{refused}");
-    let all = client.get("/v1/events?type=ClientLinked&type=ClientUnlinked").expect(200).json();
-    assert_eq!(types(all["data"].as_array().unwrap()), ["ClientLinked", "ClientUnlinked"]);
+    let all = client.get("/v1/events?limit=200").expect(200).json();
+    let all = types(all["data"].as_array().unwrap());
+    let of_links: Vec<_> = all.into_iter().filter(|it| it.starts_with("Client")).collect();
+    assert_eq!(of_links, ["ClientLinked", "ClientUnlinked"]);
 }
 
 #[test]
@@ -170,7 +176,10 @@ fn policies_are_set_and_their_breaches_told() {
 
     let _ = listed(&client, &format!("/v1/keys?organization_id={org}"));
     let report = browser.get(&path("/violations")).expect_page(200);
-    assert!(report.contains(&made.id) && report.contains("scopes 0"), "{report}");
+    assert!(
+        report.contains(&made.id) && report.contains("Scope old:scope:") && report.contains("End:"),
+        "{report}"
+    );
     assert!(!report.contains("<script>alert"));
     let page = browser.submit_and_follow(&path("/policies/production/remove"), &[]);
     assert!(page.contains("Nothing is demanded of production keys"));
@@ -429,8 +438,18 @@ fn each_role_sees_and_does_what_the_table_says() {
             browser.get(&format!("/console/organizations/{org}/violations")).expect_page(200);
         }
         for path in owner_pages {
-            let expected = if role == "owner" || path.ends_with("new") { 200 } else { 403 };
+            let expected = if role == "owner" { 200 } else { 403 };
             browser.get(path).expect_page(expected);
+        }
+        for path in [
+            "/console/organizations/new",
+            "/console/apis/new",
+            "/console/applications/new",
+            "/console/root-keys/new",
+            &format!("/console/organizations/{org}/delete"),
+            &format!("/console/organizations/{org}/policies/preview"),
+        ] {
+            browser.get(path).expect_page(403);
         }
         for path in operator_pages {
             browser.get(path).expect_page(403);
@@ -463,4 +482,118 @@ fn each_role_sees_and_does_what_the_table_says() {
         event["actor"]["kind"] == "portal_session" && !text(&event["type"]).starts_with("PortalSession")
     });
     assert_eq!(by_people.count(), 0, "nobody changed anything");
+}
+
+#[test]
+fn a_webhook_is_registered_tested_and_looked_after_by_forms() {
+    let server = Server::start_with(Options {
+        arguments: arguments(&["--webhook-retries", "20ms"]),
+        ..Options::default()
+    });
+    let client = server.client();
+    let org = organization(&client, "paid");
+    let receiver = Receiver::start();
+    let url = receiver.url();
+    let browser = Browser::sign_in(&client, server.root_token());
+    assert!(browser.get("/console/webhooks").expect_page(200).contains("No webhooks yet"));
+    let form = browser.get(&format!("/console/webhooks/new?organization_id={org}")).expect_page(200);
+    let first = request(&form);
+    let fields = [
+        ("request", first.as_str()),
+        ("url", &url),
+        ("organization_id", &org),
+        ("event_types", "KeyCreated"),
+        ("event_types", "KeyRevoked"),
+    ];
+    let mut wrong = fields;
+    wrong[1].1 = "ftp://\"><b>";
+    let refused = browser.submit("/console/webhooks", &wrong).expect_page(422);
+    assert!(refused.contains("id=\"url-error\"") && !refused.contains("\"><b>"), "{refused}");
+    assert!(refused.contains("value=\"KeyRevoked\" checked"));
+    let page = browser.submit("/console/webhooks", &fields).expect_page(200);
+    let secret = between(&page, "id=\"token\" value=\"", "\"").to_owned();
+    assert!(browser.submit("/console/webhooks", &fields).expect_page(200).contains("was shown already"));
+    let id = text(&client.get("/v1/webhooks").expect(200).json()["data"][0]["id"]);
+    let path = |tail: &str| format!("/console/webhooks/{id}{tail}");
+    let list = browser.get("/console/webhooks").expect_page(200);
+    assert!(list.contains(&id) && list.contains("KeyRevoked") && !list.contains(&secret));
+
+    let page = browser.submit_and_follow(&path("/test"), &[]);
+    assert!(page.contains("The test message arrived."), "{page}");
+    assert!(receiver.wait_for(1, |it| it.message_type() == "WebhookTest")[0].is_signed_with(&secret));
+    receiver.answer_with(|_| 500.into());
+    assert!(browser.submit_and_follow(&path("/test"), &[]).contains("did not arrive"));
+
+    // What is given up is there to be delivered again.
+    let made = key(&client, &org, json!({}));
+    let page = poll::until("a dead letter", Duration::from_secs(20), || {
+        let page = browser.get(&path("")).expect_page(200);
+        page.contains("/dead-letters/").then_some(page)
+    });
+    assert!(page.contains("KeyCreated") && page.contains(&made.position.to_string()));
+    receiver.answer_with(|_| 204.into());
+    let letter = between(&page, "/dead-letters/", "/redeliver").to_owned();
+    let page = browser.submit_and_follow(&path(&format!("/dead-letters/{letter}/redeliver")), &[]);
+    assert!(page.contains("is being delivered again"));
+    let _ = receiver.wait_for(2, |it| it.key_id() == made.id);
+    let refused = browser.submit(&path("/redeliver"), &[("after", "soon")]).expect_page(422);
+    assert!(refused.contains("id=\"after-error\""));
+    let page = browser.submit_and_follow(&path("/redeliver"), &[("after", "0")]);
+    assert!(page.contains("are being delivered again"));
+    let _ = receiver.wait_for(3, |it| it.key_id() == made.id);
+
+    let form = browser.get(&path("/edit")).expect_page(200);
+    let version = between(&form, "name=\"version\" value=\"", "\"").to_owned();
+    assert!(form.contains("value=\"KeyCreated\" checked") && !form.contains("value=\"KeyDeleted\" checked"));
+    let edited = [("version", version.as_str()), ("url", &url), ("event_types", "KeyDeleted")];
+    assert!(browser.submit_and_follow(&path("/edit"), &edited).contains("Changes saved."));
+    assert!(
+        browser.submit_and_follow(&path("/enabled"), &[("enabled", "false")]).contains("It is disabled.")
+    );
+    assert!(browser.submit_and_follow(&path("/enabled"), &[("enabled", "true")]).contains("It is enabled,"));
+    let second = request(&browser.get(&path("/rotate")).expect_page(200));
+    let rotated = browser.submit(&path("/rotate"), &[("request", &second), ("overlap_seconds", "3600")]);
+    let rotated = rotated.expect_page(200);
+    assert!(rotated.contains("signs beside it until") && !rotated.contains(&secret));
+
+    // An auditor sees it and changes nothing; a member does not see it; who looks after another organization neither.
+    let enter = |org: &str, role: &str| {
+        let (_, link) = portal_link(&client, org, role, json!({ "user_id": "u1" }));
+        Browser::with_cookie(&client, &follow(&client, &link).0)
+    };
+    let auditor = enter(&org, "auditor");
+    let page = auditor.get(&path("")).expect_page(200);
+    assert!(page.contains(&id) && !page.contains("Send a test") && !page.contains("/delete"));
+    enter(&org, "member").get("/console/webhooks").expect_page(403);
+    let stranger = enter(&organization(&client, "paid"), "owner");
+    stranger.get(&path("")).expect_page(404);
+    for (tail, fields) in [
+        ("/test", vec![]),
+        ("/enabled", vec![("enabled", "false")]),
+        ("/rotate", vec![]),
+        ("/redeliver", vec![("after", "0")]),
+        ("/delete", vec![]),
+    ] {
+        auditor.submit(&path(tail), &fields).expect_page(if tail == "/delete" { 422 } else { 403 });
+        stranger.submit(&path(tail), &fields).expect_page(404);
+    }
+    let end = &id[id.len() - 6..];
+    auditor.submit(&path("/delete"), &[("confirmation", end)]).expect_page(403);
+    browser.submit(&path("/delete"), &[("confirmation", "x")]).expect_page(422);
+    assert!(
+        browser
+            .submit_and_follow(&path("/delete"), &[("confirmation", end)])
+            .contains("The webhook is deleted.")
+    );
+    assert_eq!(
+        types(&events(&client, &id)),
+        [
+            "WebhookRegistered",
+            "WebhookEventTypesChanged",
+            "WebhookDisabled",
+            "WebhookEnabled",
+            "WebhookSecretRotated",
+            "WebhookDeleted"
+        ]
+    );
 }

@@ -82,6 +82,7 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         columns: vec!["Name", "Audience", "Tokens begin with", "Scopes", "Status", "Registered"],
         create: may_register.then(|| ("Register API", format!("{PATH}/new"))),
         of: None,
+        above: None,
         empty: "Register a service here to give its keys scopes of their own, and to have its keys refused everywhere \
                 else. Keys work without one too.",
     };
@@ -137,8 +138,9 @@ async fn register_page(visitor: &Visitor, form: &Form, errors: &FieldErrors) -> 
     page.once(form).fields(fields, form, errors).show()
 }
 
-async fn register_form(visitor: Visitor) -> Response {
-    register_page(&visitor, &Form::default(), &FieldErrors::default()).await
+async fn register_form(visitor: Visitor) -> Result<Response, Problem> {
+    visitor.require(&Method::POST, "/v1/apis")?;
+    Ok(register_page(&visitor, &Form::default(), &FieldErrors::default()).await)
 }
 
 async fn register(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
@@ -168,6 +170,7 @@ async fn edit_page(visitor: &Visitor, api: &Api, form: &Form, errors: &FieldErro
 }
 
 async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::PATCH, "/v1/apis/{id}")?;
     let api = Api::read(&visitor, &id).await?;
     let form = Form::default()
         .and("name", api.name.clone())
@@ -205,6 +208,7 @@ async fn delete_page(visitor: &Visitor, api: &Api, form: &Form, errors: &FieldEr
 }
 
 async fn delete_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::DELETE, "/v1/apis/{id}")?;
     let api = Api::read(&visitor, &id).await?;
     Ok(delete_page(&visitor, &api, &Form::default(), &FieldErrors::default()).await)
 }

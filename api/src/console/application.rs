@@ -105,6 +105,7 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         columns,
         create: Some(("Create application", new.after("/console/applications/new"))),
         of: None,
+        above: None,
         empty: "An application is how a program of yours calls Keyledger without a root key: create one, and give the \
                 program its client id and secret.",
     };
@@ -152,10 +153,11 @@ async fn create_page(visitor: &Visitor, form: &Form, errors: &FieldErrors) -> Re
     page.once(form).fields(fields, form, errors).show()
 }
 
-async fn create_form(visitor: Visitor) -> Response {
+async fn create_form(visitor: Visitor) -> Result<Response, Problem> {
+    visitor.require(&Method::POST, "/v1/applications")?;
     let query = QueryString::of(&visitor.address);
     let form = Form::default().and("organization_id", query.get("organization_id").unwrap_or_default());
-    create_page(&visitor, &form, &FieldErrors::default()).await
+    Ok(create_page(&visitor, &form, &FieldErrors::default()).await)
 }
 
 async fn create(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
@@ -227,6 +229,7 @@ async fn edit_page(visitor: &Visitor, it: &Application, form: &Form, errors: &Fi
 }
 
 async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::PATCH, "/v1/applications/{id}")?;
     let it = Application::read(&visitor, &id).await?;
     let form = Form::default()
         .and("name", it.name.clone().unwrap_or_default())
@@ -252,6 +255,7 @@ async fn edit(Path(id): Path<String>, Submission { visitor, form }: Submission) 
 }
 
 async fn rotate_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::POST, "/v1/applications/{id}/rotate-secret")?;
     let it = Application::read(&visitor, &id).await?;
     let form = Form::default();
     let page = FormPage::new(
@@ -295,6 +299,7 @@ async fn delete_page(visitor: &Visitor, it: &Application, form: &Form, errors: &
 }
 
 async fn delete_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::DELETE, "/v1/applications/{id}")?;
     let it = Application::read(&visitor, &id).await?;
     Ok(delete_page(&visitor, &it, &Form::default(), &FieldErrors::default()).await)
 }

@@ -40,6 +40,8 @@ pub struct Listing {
     pub create: Option<(&'static str, String)>,
     /// The organization that the page is about, if it is about one alone.
     pub of: Option<String>,
+    /// The page above it, if it is no list of the navigation: its name and its path.
+    pub above: Option<(String, String)>,
     /// What there is to know while there is none.
     pub empty: &'static str,
 }

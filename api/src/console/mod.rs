@@ -17,9 +17,9 @@ pub mod api_list;
 pub mod application;
 pub mod asset;
 pub mod audit_log;
+pub mod badge;
 pub mod daily_chart;
 pub mod event_sentence;
-pub mod badge;
 pub mod field;
 pub mod field_errors;
 pub mod form_page;
@@ -38,10 +38,10 @@ pub mod marked;
 pub mod moment;
 pub mod navigation;
 pub mod openid_sign_in;
-pub mod overview;
 pub mod organization;
 pub mod organization_choice;
 pub mod organization_list;
+pub mod overview;
 pub mod permission_choice;
 pub mod policy;
 pub mod portal_link;
@@ -58,6 +58,7 @@ pub mod token_page;
 pub mod token_test;
 pub mod usage_chart;
 pub mod visitor;
+pub mod webhook;
 
 use std::sync::Arc;
 
@@ -133,6 +134,7 @@ pub fn router(service: Arc<Service>, calls: Router<Arc<Service>>) -> Router {
         .merge(api_list::router())
         .merge(application::router())
         .merge(root_key::router())
+        .merge(webhook::router())
         .route("/console/theme", post(theme::choose))
         .route("/console/{*rest}", get(|| async { Problem::of(Code::NotFound) }))
         .layer(middleware::from_fn_with_state(Arc::clone(&console), around))

@@ -27,6 +27,8 @@ pub enum Section {
     RootKeys,
     /// Links to the portal.
     PortalLinks,
+    /// Webhooks.
+    Webhooks,
 }
 
 /// A page's row: its name, its sign, its path, and the calls one of which somebody must be allowed to make to see it.
@@ -94,6 +96,13 @@ const ENTRIES: &[Entry] = &[
         icon: Icon::WINDOW,
         path: "/console/applications",
         calls: &[(Method::GET, "/v1/applications")],
+    },
+    Entry {
+        section: Section::Webhooks,
+        name: "Webhooks",
+        icon: Icon::PLUG,
+        path: "/console/webhooks",
+        calls: &[(Method::GET, "/v1/webhooks")],
     },
     Entry {
         section: Section::RootKeys,

@@ -111,6 +111,8 @@ struct OrganizationPage {
     /// Its clients, if it is a partner.
     clients: Option<Table>,
     more_clients: Option<String>,
+    /// Whether there is a list to go back to.
+    is_one_of_many: bool,
     may_edit: bool,
     may_delete: bool,
     may_set_policies: bool,
@@ -147,6 +149,7 @@ pub async fn show(visitor: Visitor, Path(id): Path<String>) -> Result<Response, 
         ],
         clients,
         more_clients,
+        is_one_of_many: visitor.principal.organization_id.is_none(),
         may_edit: may(Method::PATCH, ""),
         may_delete: may(Method::DELETE, ""),
         may_set_policies: may(Method::PUT, "/policies/{environment}"),

@@ -59,6 +59,7 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         columns: vec!["Name", "Kind", "Status", "Created"],
         create: create.then(|| ("Create organization", format!("{PATH}/new"))),
         of: None,
+        above: None,
         empty: "Every key belongs to an organization: a customer, a team, or yourself. Create one, then its first key.",
     };
     let now = visitor.now;
@@ -73,7 +74,7 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         let title = Cell::Title {
             text: it.label().into(),
             path: Some(it.path("")),
-            under: Some(it.id.clone()),
+            under: it.name.is_some().then(|| it.id.clone()),
             searched: searched.map(ToOwned::to_owned),
         };
         Row {
@@ -108,9 +109,10 @@ async fn create_page(visitor: &Visitor, form: &Form, errors: &FieldErrors) -> Re
     page.once(form).fields(fields, form, errors).show()
 }
 
-async fn create_form(visitor: Visitor) -> Response {
+async fn create_form(visitor: Visitor) -> Result<Response, Problem> {
+    visitor.require(&Method::POST, "/v1/organizations")?;
     let form = Form::of([("kind".to_owned(), "paid".to_owned())].into_iter());
-    create_page(&visitor, &form, &FieldErrors::default()).await
+    Ok(create_page(&visitor, &form, &FieldErrors::default()).await)
 }
 
 async fn create(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
@@ -156,6 +158,7 @@ async fn edit_page(
 }
 
 async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::PATCH, "/v1/organizations/{id}")?;
     let organization = Organization::read(&visitor, &id).await?;
     let form = Form::of(
         [
@@ -213,6 +216,7 @@ async fn delete_page(
 }
 
 async fn delete_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::DELETE, "/v1/organizations/{id}")?;
     let organization = Organization::read(&visitor, &id).await?;
     Ok(delete_page(&visitor, &organization, &Form::default(), &FieldErrors::default()).await)
 }

@@ -183,6 +183,7 @@ async fn form(
     visitor: Visitor,
     Path((id, environment)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
+    visitor.require(&Method::PUT, "/v1/organizations/{id}/policies/{environment}")?;
     let organization = Organization::read(&visitor, &id).await?;
     known(&environment)?;
     let policy = Policy::read(&visitor, &id, &environment).await?;
@@ -246,6 +247,7 @@ async fn remove_form(
     visitor: Visitor,
     Path((id, environment)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
+    visitor.require(&Method::DELETE, "/v1/organizations/{id}/policies/{environment}")?;
     let organization = Organization::read(&visitor, &id).await?;
     known(&environment)?;
     let tail = format!("/policies/{}/remove", encoded(&environment));
@@ -285,6 +287,25 @@ struct Breach {
     detail: String,
 }
 
+impl Breach {
+    /// What of a key breaks the policy.
+    fn sentence(&self, key: &Key) -> String {
+        let mut segments = self.pointer.trim_start_matches('/').split('/');
+        let scope = |index: Option<&str>| key.scopes.get(index?.parse::<usize>().ok()?);
+        let subject = match segments.next() {
+            Some("scopes") => match scope(segments.next()) {
+                Some(scope) => format!("Scope {scope}"),
+                None => "Scopes".into(),
+            },
+            Some("expires_at" | "expires_in") => "End".into(),
+            Some("name") => "Name".into(),
+            Some("user_id") => "User".into(),
+            _ => self.pointer.clone(),
+        };
+        format!("{subject}: {}", self.detail)
+    }
+}
+
 /// Shows the keys that break what is demanded.
 async fn violations(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
     let organization = Organization::read(&visitor, &id).await?;
@@ -300,29 +321,25 @@ async fn violations(visitor: Visitor, Path(id): Path<String>) -> Result<Response
         columns: vec!["Name", "Key", "Environment", "Status", "What breaks the policy"],
         create: None,
         of: Some(organization.id.clone()),
+        above: Some((organization.short_label(), organization.path(""))),
         empty: "All keys of this organization are as its policies demand, or nothing is demanded.",
     };
-    let row = |it: Violation, _: Option<&str>| {
-        let what = |breach: &Breach| {
-            format!("{} {}", breach.pointer.trim_start_matches('/').replace(['/', '_'], " "), breach.detail)
-        };
-        Row {
-            label: it.key.short_title(),
-            cells: vec![
-                Cell::Title {
-                    text: it.key.title().into(),
-                    path: Some(it.key.path("")),
-                    under: None,
-                    searched: None,
-                },
-                Cell::Code(it.key.masked()),
-                Cell::Text(Some(it.key.environment.clone())),
-                Cell::Status(it.key.status),
-                Cell::Lines(it.violations.iter().map(what).collect()),
-            ],
-            menu: Vec::new(),
-            is_over: false,
-        }
+    let row = |it: Violation, _: Option<&str>| Row {
+        label: it.key.short_title(),
+        cells: vec![
+            Cell::Title {
+                text: it.key.title().into(),
+                path: Some(it.key.path("")),
+                under: None,
+                searched: None,
+            },
+            Cell::Code(it.key.masked()),
+            Cell::Text(Some(it.key.environment.clone())),
+            Cell::Status(it.key.status),
+            Cell::Lines(it.violations.iter().map(|breach| breach.sentence(&it.key)).collect()),
+        ],
+        menu: Vec::new(),
+        is_over: false,
     };
     listing.answer(&visitor, row).await
 }

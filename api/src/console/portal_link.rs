@@ -114,6 +114,7 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
             .may(&Method::POST, "/v1/portal-sessions")
             .then(|| ("Invite", new.after("/console/portal-links/new"))),
         of: None,
+        above: None,
         empty: "Invite somebody to see this console for one organization: you get a link to send them, which works once. \
                 A member sees their own keys only.",
     };
@@ -169,14 +170,15 @@ async fn invite_page(visitor: &Visitor, form: &Form, errors: &FieldErrors) -> Re
     page.submit("Make link").once(form).fields(fields, form, errors).show()
 }
 
-async fn invite_form(visitor: Visitor) -> Response {
+async fn invite_form(visitor: Visitor) -> Result<Response, Problem> {
+    visitor.require(&Method::POST, "/v1/portal-sessions")?;
     let query = QueryString::of(&visitor.address);
     let form = Form::default()
         .and("organization_id", query.get("organization_id").unwrap_or_default())
         .and("role", "member")
         .and("link_seconds", "3600")
         .and("session_seconds", "28800");
-    invite_page(&visitor, &form, &FieldErrors::default()).await
+    Ok(invite_page(&visitor, &form, &FieldErrors::default()).await)
 }
 
 async fn invite(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
@@ -217,6 +219,7 @@ async fn invite(Submission { visitor, form }: Submission) -> Result<Response, Pr
 }
 
 async fn end_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::DELETE, "/v1/portal-sessions/{id}")?;
     let session = Session::read(&visitor, &id).await?;
     let (title, warning) = if session.is_pending() {
         ("Take the link back", "The link lets nobody in any more. You can make another.")

@@ -85,7 +85,7 @@ pub async fn table(
                 Cell::Title {
                     text: client.label().into(),
                     path: (!is_bound).then(|| path(&client.organization_id, "")),
-                    under: Some(client.organization_id.clone()),
+                    under: client.name.is_some().then(|| client.organization_id.clone()),
                     searched: None,
                 },
                 Cell::Time(Some(Moment::new(client.linked_at, visitor.now))),
@@ -120,6 +120,7 @@ async fn link_page(visitor: &Visitor, partner: &Organization, form: &Form, error
 }
 
 async fn link_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::PUT, "/v1/organizations/{partner}/clients/{client}")?;
     let partner = Organization::read(&visitor, &id).await?;
     Ok(link_page(&visitor, &partner, &Form::default(), &FieldErrors::default()).await)
 }
@@ -166,6 +167,7 @@ async fn unlink_form(
     visitor: Visitor,
     Path((id, client)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
+    visitor.require(&Method::DELETE, "/v1/organizations/{partner}/clients/{client}")?;
     let partner = Organization::read(&visitor, &id).await?;
     let warning = match key_count(&visitor, &id, &client).await {
         Some(0) => "The partner has no keys for this client alone. Its other keys no longer work for the client.".into(),

@@ -102,6 +102,7 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         columns,
         create: Some(("Create root key", new.after("/console/root-keys/new"))),
         of: None,
+        above: None,
         empty: "Nothing is bound to this organization. A root key that is bound to it sees no other.",
     };
     let own_id = visitor.principal.id.to_string();
@@ -145,10 +146,11 @@ async fn create_page(visitor: &Visitor, form: &Form, errors: &FieldErrors) -> Re
     page.text("Its token is shown once, on the next page.").once(form).fields(fields, form, errors).show()
 }
 
-async fn create_form(visitor: Visitor) -> Response {
+async fn create_form(visitor: Visitor) -> Result<Response, Problem> {
+    visitor.require(&Method::POST, "/v1/root-keys")?;
     let query = QueryString::of(&visitor.address);
     let form = Form::default().and("organization_id", query.get("organization_id").unwrap_or_default());
-    create_page(&visitor, &form, &FieldErrors::default()).await
+    Ok(create_page(&visitor, &form, &FieldErrors::default()).await)
 }
 
 async fn create(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
@@ -199,7 +201,7 @@ async fn revoke_page(visitor: &Visitor, it: &RootKey, form: &Form, errors: &Fiel
         it.path("/revoke"),
         PATH,
     );
-    let own = visitor.principal.id.to_string() == it.id;
+    let own = it.id == *visitor.principal.id;
     let warning = if own {
         "This cannot be undone. It is the root key that you are signed in with: you are signed out at once, and need \
          another to come back."
@@ -212,6 +214,7 @@ async fn revoke_page(visitor: &Visitor, it: &RootKey, form: &Form, errors: &Fiel
 }
 
 async fn revoke_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::DELETE, "/v1/root-keys/{id}")?;
     let it = RootKey::read(&visitor, &id).await?;
     Ok(revoke_page(&visitor, &it, &Form::default(), &FieldErrors::default()).await)
 }

@@ -72,22 +72,29 @@ pub struct MenuItem {
     path: String,
     is_dialog: bool,
     is_destructive: bool,
+    /// What the form carries, if it is one that needs no page of its own.
+    csrf_token: Option<String>,
 }
 
 impl MenuItem {
     /// What is done in a dialog.
     pub const fn dialog(label: &'static str, icon: Icon, path: String) -> Self {
-        Self { label, icon, path, is_dialog: true, is_destructive: false }
+        Self { label, icon, path, is_dialog: true, is_destructive: false, csrf_token: None }
     }
 
     /// What is done in a dialog and stops something.
     pub const fn destructive(label: &'static str, icon: Icon, path: String) -> Self {
-        Self { label, icon, path, is_dialog: true, is_destructive: true }
+        Self { label, icon, path, is_dialog: true, is_destructive: true, csrf_token: None }
+    }
+
+    /// What is done at once.
+    pub fn submit(label: &'static str, icon: Icon, path: String, csrf_token: &str) -> Self {
+        Self { csrf_token: Some(csrf_token.into()), ..Self::link(label, icon, path) }
     }
 
     /// Another page.
     pub const fn link(label: &'static str, icon: Icon, path: String) -> Self {
-        Self { label, icon, path, is_dialog: false, is_destructive: false }
+        Self { label, icon, path, is_dialog: false, is_destructive: false, csrf_token: None }
     }
 }
 

@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use crate::body::{Checks, Field, Json, Reading, boolean, number, parsed, set};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute, outcome};
-use crate::paging::{PageQuery, Paging};
+use crate::paging::{BoundPageQuery, BoundPaging};
 use crate::precondition::reach_min_position;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::PathId;
@@ -174,20 +174,22 @@ pub(super) fn visible(service: &Service, caller: &Caller, id: &str) -> Result<Ar
 }
 
 /// Lists webhooks in the order of their registration, deleted ones too.
-#[utoipa::path(get, path = "/v1/webhooks", operation_id = "listWebhooks", tag = "Webhooks", params(PageQuery),
+#[utoipa::path(get, path = "/v1/webhooks", operation_id = "listWebhooks", tag = "Webhooks", params(BoundPageQuery),
     responses((status = 200, body = Page<WebhookView>, description = "a page of webhooks")))]
 async fn list(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
-    paging: Paging,
+    bound: BoundPaging,
 ) -> Result<Response, Problem> {
     reach_min_position(&headers, &service.index.watch()).await?;
     let position = service.index.position();
-    let after = paging.after::<WebhookId>()?;
+    let after = bound.paging.after::<WebhookId>()?;
     let mut all = service.index.webhooks(None, usize::MAX);
-    all.retain(|it| caller.sees_owned_by(it.organization_id.as_ref()));
-    let page = paging.page_of_all(all, after.as_ref(), |it| it.id, |it| view(&service, it));
+    all.retain(|it| {
+        caller.sees_owned_by(it.organization_id.as_ref()) && bound.has(it.organization_id.as_ref())
+    });
+    let page = bound.paging.page_of_all(all, after.as_ref(), |it| it.id, |it| view(&service, it));
     Reply::at(position).json(&page)
 }
 
