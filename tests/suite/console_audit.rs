@@ -160,7 +160,7 @@ fn people_see_the_events_of_their_organization() {
     let client = server.client();
     let (org, other) = (organization(&client, "paid"), organization(&client, "paid"));
     let made = key(&client, &org, json!({ "name": "Ours" }));
-    key(&client, &other, json!({ "name": "Theirs" }));
+    let _ = key(&client, &other, json!({ "name": "Theirs" }));
     let enter = |role: &str| {
         let (_, link) = portal_link(&client, &org, role, json!({ "user_id": "ada" }));
         Browser::with_cookie(&client, &follow(&client, &link).0)
