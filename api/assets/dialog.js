@@ -7,7 +7,9 @@ let busy = false
 const open = async (url) => {
   if (busy) return
   busy = true
-  const opener = document.activeElement
+  const link = document.activeElement
+  // What is in a menu is gone when the menu has closed; then the menu's own button is where they came from.
+  const opener = link.closest('details.popover')?.querySelector('summary') ?? link
   try {
     const page = await ask(url)
     const sheet = page.querySelector('.sheet')

@@ -197,9 +197,10 @@ impl OpenIdProvider {
             audience: self.oidc_audience?,
             role_claim: self.oidc_role_claim,
             organization_claim: self.oidc_organization_claim,
-            client: self
-                .oidc_client_id
-                .map(|id| oidc::ConsoleClient { id, secret: self.oidc_client_secret.map(Zeroizing::new) }),
+            client: self.oidc_client_id.map(|id| oidc::code_flow::ConsoleClient {
+                id,
+                secret: self.oidc_client_secret.map(Zeroizing::new),
+            }),
         })
     }
 }
@@ -332,7 +333,7 @@ fn run_service(serve: Serve) -> Outcome {
     }
     writeln!(
         out,
-        "  Keyledger listens on {scheme}://{address} - the reference is at {scheme}://{address}/docs\n"
+        "  The console is at {scheme}://{address}/console, the reference at {scheme}://{address}/docs\n"
     )?;
     out.flush()?;
 

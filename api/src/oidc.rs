@@ -2,14 +2,14 @@
 //! tokens: the provider vouches for who somebody is, and two claims say in which organization they are and what they are
 //! there. The provider's keys are found by discovery, kept, and looked for again when a token names one that is not known.
 
+pub mod code_flow;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
-use http::{HeaderValue, Request, Uri, header};
+use http::{Request, Uri, header};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::HttpsConnector;
 use hyper_util::client::legacy::Client;
@@ -26,7 +26,6 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
-use zeroize::Zeroizing;
 
 /// Longer texts are no tokens of a provider.
 const TOKEN_LEN_MAX: usize = 8_192;
@@ -69,32 +68,7 @@ pub struct Options {
     /// The claim that says which organization.
     pub organization_claim: String,
     /// What Keyledger's console is to the provider, if people are to sign in to it there.
-    pub client: Option<ConsoleClient>,
-}
-
-/// The console as a client of the provider.
-#[derive(Clone)]
-pub struct ConsoleClient {
-    /// Its client identifier.
-    pub id: String,
-    /// Its secret; none for a public client, which PKCE protects alone.
-    pub secret: Option<Zeroizing<String>>,
-}
-
-impl std::fmt::Debug for ConsoleClient {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ConsoleClient").field("id", &self.id).finish_non_exhaustive()
-    }
-}
-
-/// A sign-in on its way: what the provider is to repeat, and what proves that the same browser comes back.
-pub struct Proofs {
-    /// Binds the answer to the browser (RFC 6749 §10.12).
-    pub state: String,
-    /// Binds the ID token to the request (OpenID Connect Core 1.0 §3.1.2.1).
-    pub nonce: String,
-    /// Binds the code to whoever asked for it (RFC 7636).
-    pub verifier: Zeroizing<String>,
+    pub client: Option<code_flow::ConsoleClient>,
 }
 
 /// Why a provider cannot be used, or does not answer; one line.
@@ -139,22 +113,6 @@ struct Metadata {
     jwks_uri: String,
     authorization_endpoint: Option<String>,
     token_endpoint: Option<String>,
-}
-
-/// What the provider gives for a code.
-#[derive(Deserialize)]
-struct Granted {
-    id_token: Zeroized,
-}
-
-#[derive(Deserialize)]
-#[serde(from = "String")]
-struct Zeroized(Zeroizing<String>);
-
-impl From<String> for Zeroized {
-    fn from(text: String) -> Self {
-        Self(Zeroizing::new(text))
-    }
 }
 
 #[derive(Deserialize)]
@@ -325,86 +283,6 @@ impl OpenIdProvider {
         Ok(metadata)
     }
 
-    /// The provider's name, if people can sign in to the console there.
-    #[must_use]
-    pub fn signs_in(&self) -> Option<&str> {
-        self.options.client.as_ref()?;
-        let (_, rest) = self.options.issuer.split_once("://")?;
-        rest.split('/').next()
-    }
-
-    /// Where a browser is to go to sign in, and come back from to `redirect_uri` with a code (RFC 6749 §4.1).
-    ///
-    /// # Errors
-    /// When the console is no client of the provider, or the provider does not answer.
-    pub async fn authorization_url(&self, proofs: &Proofs, redirect_uri: &str) -> Result<String, Error> {
-        let client = self.options.client.as_ref().ok_or_else(no_client)?;
-        let endpoint = self.metadata().await?.authorization_endpoint.ok_or_else(no_code)?;
-        check_address("authorization_endpoint", &endpoint)?;
-        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(proofs.verifier.as_bytes()));
-        let mut query = form_urlencoded::Serializer::new(String::new());
-        query
-            .append_pair("response_type", "code")
-            .append_pair("client_id", &client.id)
-            .append_pair("redirect_uri", redirect_uri)
-            .append_pair("scope", "openid")
-            .append_pair("state", &proofs.state)
-            .append_pair("nonce", &proofs.nonce)
-            .append_pair("code_challenge", &challenge)
-            .append_pair("code_challenge_method", "S256");
-        let joint = if endpoint.contains('?') { '&' } else { '?' };
-        Ok(format!("{endpoint}{joint}{}", query.finish()))
-    }
-
-    /// Trades the code that a browser brought for an ID token, and tells whom it is about.
-    ///
-    /// # Errors
-    /// When the provider gives no token, or one that is not its own, not for the console, or not of this sign-in.
-    pub async fn redeem(&self, code: &str, proofs: &Proofs, redirect_uri: &str) -> Result<User, Error> {
-        let client = self.options.client.as_ref().ok_or_else(no_client)?;
-        let endpoint = self.metadata().await?.token_endpoint.ok_or_else(no_code)?;
-        check_address("token_endpoint", &endpoint)?;
-        let mut fields = vec![
-            ("grant_type", "authorization_code"),
-            ("code", code),
-            ("redirect_uri", redirect_uri),
-            ("code_verifier", &proofs.verifier),
-        ];
-        let mut request = Request::post(&endpoint)
-            .header(header::ACCEPT, "application/json")
-            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
-        if let Some(secret) = &client.secret {
-            // RFC 6749 §2.3.1: both are encoded as a form is, before they are put together.
-            let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
-            let pair = Zeroizing::new(format!("{}:{}", encoded(&client.id), encoded(secret)));
-            let basic = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
-            let mut value = HeaderValue::from_str(&basic).map_err(|error| Error(error.to_string()))?;
-            value.set_sensitive(true);
-            request = request.header(header::AUTHORIZATION, value);
-        } else {
-            fields.push(("client_id", &client.id));
-        }
-        let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
-        let body = Full::new(Bytes::from(form));
-        let request = request.body(body).map_err(|error| Error(format!("{endpoint}: {error}")))?;
-        let granted: Granted = self.answer(&endpoint, request).await?;
-        let token = granted.id_token.0;
-        let foreign =
-            || Error("its ID token is not its own, not for this client, or not of this sign-in".into());
-        if !looks_like_token(&token) {
-            return Err(foreign());
-        }
-        self.learn_keys_for(&token).await;
-        let claims = {
-            let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-            self.check_claims(&keys, &token, &client.id).ok_or_else(foreign)?
-        };
-        if claims.others.get("nonce").and_then(Value::as_str) != Some(&proofs.nonce) {
-            return Err(foreign());
-        }
-        self.user_of(claims).ok_or_else(foreign)
-    }
-
     async fn fetch<T: DeserializeOwned>(&self, address: &str) -> Result<T, Error> {
         let request = Request::get(address)
             .header(header::ACCEPT, "application/json")
@@ -445,14 +323,6 @@ impl Keys {
         let fits = key.0.common.key_algorithm.is_none_or(|stated| stated == KeyAlgorithm::from(algorithm));
         (fits && key.1.family() == algorithm.family()).then_some(key)
     }
-}
-
-fn no_client() -> Error {
-    Error("the console is no client of the provider; name it with --oidc-client-id".into())
-}
-
-fn no_code() -> Error {
-    Error("the provider's metadata has no endpoints to sign in at".into())
 }
 
 /// Two dots between three parts, and no more than fits a header.

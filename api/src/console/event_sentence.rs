@@ -105,9 +105,9 @@ impl Known {
             "KeyCreated" => {
                 *self = Self {
                     version: event.version,
-                    name: Some(words(&data["name"])),
-                    description: Some(words(&data["description"])),
-                    metadata: Some(words(&data["metadata"])),
+                    name: Some(personal(data, "name")),
+                    description: Some(personal(data, "description")),
+                    metadata: Some(personal(data, "metadata")),
                     scopes: Some(words(&data["scopes"])),
                     end: Some(end(&data["expires_at"])),
                 };
@@ -115,14 +115,16 @@ impl Known {
                 whole("good", "created", format!(" for {environment}; it ends: {end}"))
             }
             "KeyRenamed" => {
-                let name = words(&data["name"]);
+                let name = personal(data, "name");
                 let change = Some((self.name.replace(name.clone()), name));
                 Told { change, ..whole("", "renamed", String::new()) }
             }
             "KeyDescriptionChanged" => {
-                part("changed", "description", &mut self.description, words(&data["description"]))
+                part("changed", "description", &mut self.description, personal(data, "description"))
             }
-            "KeyMetadataChanged" => part("changed", "metadata", &mut self.metadata, words(&data["metadata"])),
+            "KeyMetadataChanged" => {
+                part("changed", "metadata", &mut self.metadata, personal(data, "metadata"))
+            }
             "KeyScopesChanged" => part("changed", "scopes", &mut self.scopes, words(&data["scopes"])),
             "KeyExpiryChanged" => part("changed", "end", &mut self.end, end(&data["expires_at"])),
             "KeyRevoked" => {
@@ -153,6 +155,14 @@ impl Known {
     }
 }
 
+/// A personal text; it may have been erased.
+fn personal(data: &Value, name: &str) -> String {
+    match &data[name] {
+        Value::Null if data["erased"] == true => "text that was erased".into(),
+        value => words(value),
+    }
+}
+
 /// An event of something that is no key.
 fn of_other(event: &Event, object: Object<'_>) -> Told {
     let data = &event.data;
@@ -161,7 +171,7 @@ fn of_other(event: &Event, object: Object<'_>) -> Told {
         sentence: Sentence::new(head, object, tail),
         change: None,
     };
-    let renamed = || Told { change: Some((None, words(&data["name"]))), ..whole("renamed", String::new()) };
+    let renamed = || Told { change: Some((None, personal(data, "name"))), ..whole("renamed", String::new()) };
     let deleted = |tail: &str| Told { tone: "bad", ..whole("deleted", tail.into()) };
     let field = |name: &str| words(&data[name]);
     match event.event_type.as_str() {
@@ -283,6 +293,8 @@ mod tests {
         assert_eq!(change("KeyRenamed", json!({ "name": null })).1, some("Production", "nothing"));
         let scopes = change("KeyScopesChanged", json!({ "scopes": [] }));
         assert_eq!(scopes, ("changed its scopes".into(), some("a:b", "nothing")));
+        let erased = change("KeyDescriptionChanged", json!({ "description": null, "erased": true }));
+        assert_eq!(erased.1, some("nothing", "text that was erased"));
         // Of what is not known, nothing is said.
         let told = Known::default().tell(&event("KeyRenamed", json!({ "name": "x" })), Object::It);
         assert_eq!(told.change, Some((None, "x".into())));

@@ -11,7 +11,8 @@ use keyledger_engine::token::{SecretKind, Token};
 use zeroize::Zeroizing;
 
 use crate::console_session::{Holder, LIFETIME_SECONDS_MAX};
-use crate::oidc::{OpenIdProvider, Proofs};
+use crate::oidc::OpenIdProvider;
+use crate::oidc::code_flow::Proofs;
 use crate::principal::Principal;
 use crate::problem::{Code, Problem};
 use crate::service::Service;
