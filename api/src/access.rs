@@ -110,6 +110,8 @@ pub const CALLS: &[(&str, &str, Access)] = &[
     ("GET", "/.well-known/oauth-authorization-server", Everybody),
     ("GET", "/.well-known/jwks.json", Everybody),
     ("GET", "/v1/events/{position}/proof", Needs(&[EventsRead])),
+    ("GET", "/v1/log/verifications", Needs(&[EventsRead])),
+    ("POST", "/v1/log/verifications", NeedsUnbound(&[EventsRead])),
     ("GET", "/v1/backup", NeedsUnbound(&[Admin])),
     ("GET", "/v1/projections", NeedsUnbound(&[Admin])),
     ("GET", "/v1/projections/{name}", NeedsUnbound(&[Admin])),

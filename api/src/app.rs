@@ -75,6 +75,7 @@ pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .merge(routes::portal_sessions::router())
         .merge(routes::portal::router())
         .merge(routes::transparency::router())
+        .merge(routes::log_verifications::router())
         .merge(routes::backup::router())
         .merge(routes::status::router())
         .split_for_parts();

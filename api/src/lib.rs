@@ -36,6 +36,7 @@ pub mod housekeeper;
 pub mod idempotency;
 pub mod issuing;
 pub mod log_signer;
+pub mod log_verification;
 pub mod logging;
 pub mod metrics;
 pub mod oidc;

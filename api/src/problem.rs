@@ -158,6 +158,8 @@ codes! {
         "Wait for its answer, or repeat this one later.";
     RebuildRunning "rebuild_running" CONFLICT "The projection is being made anew already",
         "/v1/projections/{name} says how far it is. Repeat the call when it is done.";
+    LogVerificationRunning "log_verification_running" CONFLICT "The log is being verified already",
+        "GET /v1/log/verifications says how far it is. Repeat the call when it is done.";
     Contended "contended" CONFLICT "Changed again and again meanwhile", "Nothing was changed. Repeat the call.";
     KeyDeleted "key_deleted" GONE "The key was deleted",
         "Deletion is final. Its history stays at /v1/keys/{id}/events, and its state as of then at ?at=.";

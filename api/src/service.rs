@@ -29,6 +29,7 @@ use crate::console_session::ConsoleSessions;
 use crate::data_directory::{self, DataDirectory};
 use crate::idempotency::Running;
 use crate::log_signer::{self, LogSigner};
+use crate::log_verification::LogVerifications;
 use crate::metrics::Metrics;
 use crate::oidc::{self, OpenIdProvider};
 use crate::origin::TrustedProxies;
@@ -145,6 +146,8 @@ pub struct Service {
     pub audit_trail_handle: ProjectionHandle,
     /// Signs checkpoints of the log.
     pub log_signer: Arc<LogSigner>,
+    /// Verifications of the log.
+    pub log_verifications: LogVerifications,
     /// Commands with an idempotency key that run now.
     pub running: Running,
     /// What is counted.
@@ -217,7 +220,7 @@ impl Service {
             let file = data.vault();
             tracing::warn!(file = %file.display(), "it is missing: personal text that was sealed reads as erased");
         }
-        let reader = log.reader();
+        let (reader, redb_reader) = (log.reader(), log.redb_reader());
         let log_signer = Arc::new(LogSigner::open(&data, &options.log_signer, reader.log_id())?);
         let index = Arc::new(restore_index(&data, reader.as_ref())?);
         let seed: [u8; 32] = seed()?;
@@ -256,6 +259,11 @@ impl Service {
             audit_trail,
             key_list_handle,
             audit_trail_handle,
+            log_verifications: LogVerifications::new(
+                redb_reader,
+                data.checkpoints(),
+                log_signer.verifier().clone(),
+            ),
             log_signer,
             running: Running::default(),
             metrics: Metrics::default(),

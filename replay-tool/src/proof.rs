@@ -9,7 +9,7 @@ use keyledger_engine::transparency::tree;
 use serde_json::json;
 
 use crate::arguments::{CheckpointOptions, Options};
-use crate::checkpoints::{self, Checkpoints};
+use crate::checkpoints;
 use crate::data_directory::DataDirectory;
 use crate::report::{Failure, Report, grouped};
 
@@ -28,7 +28,7 @@ pub(crate) fn run(
             "{position}: the log has positions 1 to {head}; name one of them"
         )));
     };
-    let checkpoints = Checkpoints::read(&directory, checkpoint_options)?;
+    let checkpoints = checkpoints::read(&directory, checkpoint_options)?;
     let Some((checkpoint, note)) = checkpoints.newest(head).filter(|(it, _)| it.size >= position.get())
     else {
         return Err(Failure::could_not_run(format!(

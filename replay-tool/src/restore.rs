@@ -14,7 +14,7 @@ use keyledger_engine::time::Timestamp;
 use serde_json::json;
 
 use crate::arguments::{CheckpointOptions, Options};
-use crate::checkpoints::Checkpoints;
+use crate::checkpoints;
 use crate::data_directory::DataDirectory;
 use crate::progress::Progress;
 use crate::report::{Failure, Report, grouped, hex};
@@ -239,13 +239,14 @@ fn fill(place: &Place, file: &Path, input: File, until: Until) -> Result<Restore
 fn verify(directory: &DataDirectory, restored: &Restored) -> Result<String, Failure> {
     let reader = directory.open_log()?;
     let options = CheckpointOptions { checkpoint: None, log_key: None };
-    let checkpoints = Checkpoints::read(directory, &options)?;
+    let checkpoints = checkpoints::read(directory, &options)?;
     let mut progress = Progress::start("verify", restored.position);
     let verified =
         reader.verify_with_roots(&checkpoints.sizes(), |position, _| progress.reached(position))?;
     progress.finish(verified.head);
     let own = verified.finding.as_ref().map(|it| (it.position, it.reason.clone()));
-    match own.or_else(|| checkpoints.first_difference(&verified)) {
+    let difference = || checkpoints.first_difference(&verified).map(|it| (it.position(), it.to_string()));
+    match own.or_else(difference) {
         None if verified.head == restored.position => Ok(hex(&verified.root)),
         finding => {
             let (position, reason) = finding.unwrap_or((verified.head.next(), "the log is not whole".into()));

@@ -2,10 +2,11 @@
 
 use keyledger_engine::log::redb::{RedbReader, VerifyReport};
 use keyledger_engine::position::Position;
+use keyledger_engine::transparency::signed_checkpoints::SignedCheckpoints;
 use serde_json::json;
 
 use crate::arguments::{CheckpointOptions, Options};
-use crate::checkpoints::Checkpoints;
+use crate::checkpoints;
 use crate::data_directory::DataDirectory;
 use crate::progress::{Pace, Progress};
 use crate::report::{Failure, Report, grouped, hex};
@@ -13,7 +14,7 @@ use crate::report::{Failure, Report, grouped, hex};
 pub(crate) fn run(options: &Options, checkpoint_options: &CheckpointOptions) -> Result<Report, Failure> {
     let directory = DataDirectory::open(&options.data)?;
     let reader = directory.open_log()?;
-    let checkpoints = Checkpoints::read(&directory, checkpoint_options)?;
+    let checkpoints = checkpoints::read(&directory, checkpoint_options)?;
     let mut progress = Progress::start("verify", Position::START);
     let mut reached = Position::START;
     let verified = reader.verify_with_roots(&checkpoints.sizes(), |position, head| {
@@ -28,7 +29,7 @@ pub(crate) fn run(options: &Options, checkpoint_options: &CheckpointOptions) -> 
 fn report(
     reader: &RedbReader,
     verified: &VerifyReport,
-    checkpoints: &Checkpoints,
+    checkpoints: &SignedCheckpoints,
     pace: Pace,
 ) -> Result<Report, Failure> {
     let (file, head) = (reader.file(), verified.head);
@@ -36,7 +37,8 @@ fn report(
     let root = verified.finding.is_none().then(|| hex(&verified.root));
     let own = verified.finding.as_ref().map(|it| (it.position, it.reason.clone()));
     // What is found first in the log is closer to the damage than what a checkpoint tells, unless nothing is.
-    let finding = own.or_else(|| checkpoints.first_difference(verified));
+    let finding =
+        own.or_else(|| checkpoints.first_difference(verified).map(|it| (it.position(), it.to_string())));
     let finding = finding.as_ref();
     let signed = checkpoints.newest(head).map(|(checkpoint, _)| checkpoint.size);
     let json = json!({

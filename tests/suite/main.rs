@@ -30,6 +30,7 @@ mod kintsugi;
 mod large_organizations;
 mod lifecycle;
 mod list;
+mod log_verification;
 mod newcomer;
 mod oauth_clients;
 mod openapi;

@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use keyledger_tests::console::Browser;
 use keyledger_tests::fixture::{key, organization, root_key};
 use keyledger_tests::http::Client;
 use keyledger_tests::server::{Options, Server};
@@ -12,6 +13,8 @@ use keyledger_tests::{binaries, keys};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+
+use crate::log_verification;
 
 const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
 const TREE: TableDefinition<'_, (u8, u64), &[u8; 32]> = TableDefinition::new("tree");
@@ -314,18 +317,32 @@ fn root(leaves: &[[u8; 32]]) -> [u8; 32] {
     hash(&[&[1], &root(left), &root(right)])
 }
 
+/// Edits what is shown of a key's token: names are sealed.
 fn rename(entries: &mut [Vec<u8>]) {
-    let entry = entries.iter_mut().find(|it| it.windows(7).any(|it| it == b"key 100")).unwrap();
-    let at = entry.windows(7).position(|it| it == b"key 100").unwrap();
+    let hint = |entry: &Vec<u8>| entry.windows(3).position(|it| it == b"kl_");
+    let (entry, at) =
+        entries.iter_mut().filter_map(|entry| hint(entry).map(|at| (entry, at))).nth(99).unwrap();
     entry[at] = b'K';
 }
 
 #[test]
 fn an_edited_record_is_found_by_the_hashes() {
-    let server = stopped_server();
+    let mut server = stopped_server();
     forge(&server.data(), false, |entries| rename(entries));
     let (position, reason) = finding(&server.data());
     assert!(position <= 103 && reason.contains("do not have the hash"), "{position}: {reason}");
+    // So it is by a service that runs on it.
+    server.start_again();
+    let client = server.client();
+    client.post("/v1/log/verifications", &json!({})).expect(202);
+    let found = log_verification::finished(&client);
+    assert_eq!((&found["status"], &found["bad_position"]), (&json!("failed"), &json!(position)), "{found}");
+    assert_eq!((&found["reason"], &found["root"]), (&json!(reason), &Value::Null), "{found}");
+    let page = Browser::sign_in(&client, server.root_token()).get("/console/audit").expect_page(200);
+    assert!(
+        page.contains("The log is not what it should be.") && page.contains("do not have the hash"),
+        "{page}"
+    );
 }
 
 #[test]

@@ -29,6 +29,7 @@ assets! {
     "follow.js" SCRIPT;
     "live.js" SCRIPT;
     "popover.js" SCRIPT;
+    "refresh.js" SCRIPT;
     "selection.js" SCRIPT;
     "sheet.js" SCRIPT;
     "shortcuts.js" SCRIPT;

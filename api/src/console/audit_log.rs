@@ -22,6 +22,7 @@ use super::history::Event;
 use super::icon::Icon;
 use super::key::Key;
 use super::key_list::grouped;
+use super::log_check::{CheckState, LogCheck};
 use super::moment::Moment;
 use super::navigation::Section;
 use super::query_string::{QueryString, encoded};
@@ -115,6 +116,7 @@ struct AuditLogPage {
     of_all: bool,
     checkpoint: Option<Checkpoint>,
     checkpoint_problem: Option<String>,
+    check: LogCheck,
     public_url: String,
 }
 
@@ -191,6 +193,7 @@ pub async fn show(visitor: Visitor) -> Result<Response, Problem> {
         of_all: !bound && organization.is_none(),
         checkpoint_problem: checkpoint.as_ref().err().map(|problem| problem.detail.clone()),
         checkpoint: checkpoint.ok(),
+        check: LogCheck::read(&visitor).await?,
         public_url: visitor.service.access_tokens.issuer().into(),
         errors,
         query,

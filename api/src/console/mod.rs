@@ -34,6 +34,7 @@ pub mod key_list;
 pub mod key_page;
 pub mod key_selection;
 pub mod list_page;
+pub mod log_check;
 pub mod marked;
 pub mod moment;
 pub mod navigation;
@@ -115,6 +116,7 @@ pub fn router(service: Arc<Service>, calls: Router<Arc<Service>>) -> Router {
         .route("/console/openid/callback", get(openid_sign_in::finish))
         .route("/console/sign-out", post(sign_in::sign_out))
         .route("/console/audit", get(audit_log::show))
+        .route("/console/audit/verification", post(log_check::start))
         .route("/console/overview", get(overview::show))
         .route("/console/keys", get(key_list::list).post(key_creation::create))
         .route("/console/keys/new", get(key_creation::form))

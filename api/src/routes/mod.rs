@@ -10,6 +10,7 @@ pub mod forward_auth;
 pub mod key_creation;
 pub mod key_list;
 pub mod keys;
+pub mod log_verifications;
 pub mod oauth;
 pub mod organizations;
 pub mod overview;

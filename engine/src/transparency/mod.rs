@@ -3,7 +3,8 @@
 //!
 //! The formats are C2SP's: [tlog-tiles] for the tree and the entries ([`tile`]), [tlog-checkpoint] and [signed-note]
 //! for what is signed ([`checkpoint`], [`note`]), [tlog-proof] for the proof of one entry ([`proof`]). The hashes are
-//! RFC 6962's ([`tree`]). [`checkpoint_file`] keeps what was signed.
+//! RFC 6962's ([`tree`]). [`checkpoint_file`] keeps what was signed, and
+//! [`signed_checkpoints`] compares a log with it.
 //!
 //! [tlog-tiles]: https://c2sp.org/tlog-tiles
 //! [tlog-checkpoint]: https://c2sp.org/tlog-checkpoint
@@ -14,6 +15,7 @@ pub mod checkpoint;
 pub mod checkpoint_file;
 pub mod note;
 pub mod proof;
+pub mod signed_checkpoints;
 pub mod tile;
 pub mod tree;
 

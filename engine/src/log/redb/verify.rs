@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
+use std::ops::ControlFlow;
 
 use redb::{ReadableTable, StorageError};
 
@@ -75,6 +76,22 @@ impl RedbReader {
         sizes: &[u64],
         mut progress: impl FnMut(Position, Position),
     ) -> Result<VerifyReport, Error> {
+        self.verify_while(sizes, |position, head| {
+            progress(position, head);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// As [`verify_with_roots`](Self::verify_with_roots), as long as `progress` lets it go on. It is asked after every few
+    /// thousand rows, and may take its time.
+    ///
+    /// # Errors
+    /// As [`verify`](Self::verify), and [`Error::Unavailable`] when it was not to go on.
+    pub fn verify_while(
+        &self,
+        sizes: &[u64],
+        mut progress: impl FnMut(Position, Position) -> ControlFlow<()>,
+    ) -> Result<VerifyReport, Error> {
         let mut report = VerifyReport {
             log_id: self.shared.log_id,
             head: Position::START,
@@ -100,14 +117,18 @@ impl RedbReader {
         &self,
         records: &mut RecordChecks,
         head: &mut Position,
-        progress: &mut impl FnMut(Position, Position),
+        progress: &mut impl FnMut(Position, Position) -> ControlFlow<()>,
     ) -> Result<Option<Finding>, Error> {
+        let mut go_on = |position, head| match progress(position, head) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(()) => Err(self.shared.unavailable("the check was stopped")),
+        };
         let (stored_head, stored) = self.check_head()?;
         *head = stored_head;
         let mut finding = None;
         while finding.is_none() && records.position() < *head {
             finding = self.check_records(records, *head)?;
-            progress(records.position(), *head);
+            go_on(records.position(), *head)?;
         }
         if finding.is_none() {
             finding = first_difference(&records.frontier, &stored);
@@ -117,7 +138,7 @@ impl RedbReader {
             Position::new(finding.position.get().saturating_sub(1)).min(records.position())
         });
         if records.position() == sound {
-            finding = self.check_streams(records, sound)?.or(finding);
+            finding = self.check_streams(records, sound, || go_on(sound, *head))?.or(finding);
         }
         if finding.is_none() {
             finding = self.check_commands(*head)?;
@@ -194,7 +215,13 @@ impl RedbReader {
 
     /// Compares the index of streams with the records up to `head`, all of which `records` has seen. Comparing sums of
     /// keyed hashes takes one pass in the order of each table; only when they differ is it worth looking further.
-    fn check_streams(&self, records: &RecordChecks, head: Position) -> Result<Option<Finding>, Error> {
+    /// `go_on` is called now and then.
+    fn check_streams(
+        &self,
+        records: &RecordChecks,
+        head: Position,
+        mut go_on: impl FnMut() -> Result<(), Error>,
+    ) -> Result<Option<Finding>, Error> {
         let mut sum = StreamSum { hashers: records.streams.hashers.clone(), sums: [0; 2] };
         let mut last: Option<(Vec<u8>, u32)> = None;
         let mut row_before = (Vec::new(), 0_u32, 0_u64);
@@ -238,6 +265,8 @@ impl RedbReader {
             if last.is_none() {
                 break;
             }
+            drop(transaction);
+            go_on()?;
         }
         if sum.sums == records.streams.sums {
             Ok(finding)
