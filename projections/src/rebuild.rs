@@ -13,13 +13,15 @@ use keyledger_engine::position::Position;
 use keyledger_engine::record::Record;
 
 use crate::projection::Projection;
-use crate::replay::{BULK_BATCH_LEN, Replay, SLICE_LEN, make_directory, panic_text};
+use crate::replay::{BULK_BATCH_LEN, Replay, make_directory, panic_text};
 use crate::store::{Error, Snapshot, Store, path_of, unfinished_path_of};
 
 /// A batch where nothing else needs the memory: most keys are then written once.
 const TOGETHER_BATCH_LEN: usize = 4 * BULK_BATCH_LEN;
-/// Slices of records that wait for a projection that is slower than the reading.
-const BATCHES_MAX: usize = 8;
+/// Records that are read and handed on together: few enough for their memory to be used again while it is still at hand.
+const SLICE_LEN: usize = 256;
+/// Slices that wait for a projection that is slower than the reading.
+const SLICES_MAX: usize = 64;
 
 /// A projection that is being made anew.
 pub(crate) struct Rebuild<P: Projection> {
@@ -77,9 +79,9 @@ pub struct Rebuilds {
 }
 
 /// Takes in what it is sent, in order, and when no more comes, says how to put the new file in its place.
-type Work = Box<dyn FnOnce(Receiver<Batch>) -> Result<SwapIn, Error> + Send>;
+type Work = Box<dyn FnOnce(Receiver<Slice>) -> Result<SwapIn, Error> + Send>;
 type SwapIn = Box<dyn FnOnce() -> Result<(), Error> + Send>;
-type Batch = Arc<Vec<Record>>;
+type Slice = Arc<Vec<Record>>;
 
 impl Rebuilds {
     /// None yet.
@@ -102,11 +104,11 @@ impl Rebuilds {
         }
         let directory = self.directory.clone();
         let rebuild = Rebuild::begin(&directory, projection, Arc::clone(&self.reader), Arc::default())?;
-        self.works.push(Box::new(move |batches| {
+        self.works.push(Box::new(move |slices| {
             // Whatever ends this before the new file has its place, the unfinished one goes.
             let mut unfinished = Unfinished { rebuild: Some(rebuild), directory };
             if let Some(rebuild) = &mut unfinished.rebuild {
-                rebuild.take_in(batches)?;
+                rebuild.take_in(slices)?;
             }
             Ok(Box::new(move || match unfinished.rebuild.take() {
                 Some(rebuild) => rebuild.swap_in().map(drop),
@@ -131,9 +133,9 @@ impl Rebuilds {
             let threads: Vec<_> = works
                 .into_iter()
                 .map(|work| {
-                    let (sender, batches) = sync_channel(BATCHES_MAX);
+                    let (sender, slices) = sync_channel(SLICES_MAX);
                     senders.push(sender);
-                    scope.spawn(move || work(batches))
+                    scope.spawn(move || work(slices))
                 })
                 .collect();
             let mut read = || -> Result<(), Error> {
@@ -171,12 +173,12 @@ impl Rebuilds {
 }
 
 impl<P: Projection> Rebuild<P> {
-    /// Takes in batches until no more come.
-    fn take_in(&mut self, batches: Receiver<Batch>) -> Result<(), Error> {
+    /// Takes in slices until no more come.
+    fn take_in(&mut self, slices: Receiver<Slice>) -> Result<(), Error> {
         let mut taken = 0;
-        for batch in batches {
-            self.replay.apply_read(&batch, taken)?;
-            taken += batch.len();
+        for slice in slices {
+            self.replay.apply_read(&slice, taken)?;
+            taken += slice.len();
             if taken >= TOGETHER_BATCH_LEN {
                 self.replay.commit(taken, true)?;
                 taken = 0;

@@ -16,7 +16,7 @@ use crate::projection::{self, Projection};
 use crate::store::{Error, Snapshot, Store, path_of};
 
 /// Records are read in slices of at most this many, so that a large batch does not hold all its records at once.
-pub(crate) const SLICE_LEN: usize = 2_048;
+const SLICE_LEN: usize = 2_048;
 
 /// A batch for taking in a long stretch of the log: the larger it is, the more often a row that changes again and again
 /// is written only once. At some hundred bytes for each record it is also what a rebuild needs of memory.
