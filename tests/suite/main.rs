@@ -24,6 +24,7 @@ mod expiry;
 mod expiry_notices;
 mod exports;
 mod gateway;
+mod interruptions;
 mod introspection;
 mod kinde;
 mod kintsugi;

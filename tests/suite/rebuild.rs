@@ -71,10 +71,12 @@ fn an_administrator_has_a_projection_made_anew() {
     let mut server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
-    for n in 0..50 {
-        let _ = key(&client, &organization, json!({ "name": format!("key {n}") }));
-    }
-    let list = || client.get("/v1/keys?limit=200&sort=created_at").expect(200).json();
+    let issued = |n| key(&client, &organization, json!({ "name": format!("key {n}") }));
+    let last = (0..50).map(issued).fold(0, |last, key| key.position.max(last)).to_string();
+    let list = || {
+        let request = client.get("/v1/keys?limit=200&sort=created_at");
+        request.header("keyledger-min-position", &last).expect(200).json()
+    };
     let before = list();
     for name in PROJECTIONS {
         let old = inode(&server.data(), name);
@@ -86,6 +88,7 @@ fn an_administrator_has_a_projection_made_anew() {
         assert_ne!(inode(&server.data(), name), old, "the file is another one");
     }
     assert_eq!(files(&server.data()), only_projections());
+    assert_eq!(before["total"], 50);
     assert_eq!(list(), before);
     let all = client.get("/v1/projections").expect(200).json();
     let names: Vec<String> = all["data"].as_array().unwrap().iter().map(|it| text(&it["name"])).collect();
