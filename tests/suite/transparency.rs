@@ -325,10 +325,19 @@ fn rename(entries: &mut [Vec<u8>]) {
     entry[at] = b'K';
 }
 
+/// Takes the keys of sealed texts away: with them, an edit by somebody who cannot seal is noticed before any hash is looked
+/// at.
+fn take_vault_away(data: &Path) {
+    fs::remove_file(data.join("vault.redb")).unwrap();
+}
+
 #[test]
 fn an_edited_record_is_found_by_the_hashes() {
     let mut server = stopped_server();
     forge(&server.data(), false, |entries| rename(entries));
+    let (_, reason) = finding(&server.data());
+    assert!(reason.contains("does not open with its key"), "{reason}");
+    take_vault_away(&server.data());
     let (position, reason) = finding(&server.data());
     assert!(position <= 103 && reason.contains("do not have the hash"), "{position}: {reason}");
     // So it is by a service that runs on it.
@@ -350,6 +359,7 @@ fn an_edited_record_with_all_hashes_recomputed_is_found_by_the_checkpoint() {
     let server = stopped_server();
     let checkpoint = fs::read_to_string(server.data().join("checkpoints.ndjson")).unwrap();
     forge(&server.data(), true, |entries| rename(entries));
+    take_vault_away(&server.data());
     let (_, reason) = finding(&server.data());
     assert!(reason.contains("not those that a checkpoint was signed for"), "{reason}");
     // A forger who takes the checkpoints away too is found by whoever kept one.

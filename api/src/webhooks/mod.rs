@@ -2,11 +2,11 @@
 //!
 //! * [`dispatcher`]: a thread of its own, with a task for each webhook that is enabled; so nothing here delays a command or a
 //!   verification, and no receiver delays another.
-//! * [`endpoint`]: one webhook: reads on in the log, hands out what is due, and judges what became of it.
+//! * `endpoint`: one webhook: reads on in the log, hands out what is due, and judges what became of it.
 //! * [`content`]: what a message says, read when it is sent.
 //! * [`sender`] and [`address_guard`]: sends it, and only to where it may go.
 //! * [`secret`]: signs it. [`retry`]: when it is sent again.
-//! * [`expiry_notices`]: tells that keys will expire soon.
+//! * `expiry_notices`: tells that keys will expire soon.
 //!
 //! What waits, and for whom, is kept by [`keyledger_projections::deliveries`].
 

@@ -41,7 +41,7 @@ impl Changes {
     }
 }
 
-/// See the [module](self).
+/// See the module.
 #[derive(Debug)]
 pub struct Queue {
     cursor: Position,
