@@ -7,17 +7,22 @@
 //! done when somebody asks ([`ProjectionHandle::rebuild`]), when the file at the start is of another version, does not fit
 //! the log or is missing, and when it turns out to be damaged.
 
+mod handle;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use keyledger_engine::log::{self, LogReader};
 use keyledger_engine::position::Position;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 
+pub use self::handle::{ProjectionHandle, RebuildFailed, RebuildOutcome, RebuildProgress, Status};
+
+use self::handle::{Asker, Rebuilding, Shared};
 use crate::projection::Projection;
 use crate::rebuild::{Rebuild, remove_unfinished};
 use crate::replay::{BULK_BATCH_LEN, Replay, panic_text};
@@ -34,181 +39,6 @@ const SAVE_AFTER: Duration = Duration::from_secs(1);
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// How long to wait before a log that did not answer is asked again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
-
-/// How a projection is doing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Status {
-    /// It takes in records from before its start, or has fallen far behind.
-    CatchingUp {
-        /// How far it has come.
-        position: Position,
-        /// How far the log is.
-        head: Position,
-    },
-    /// It follows the log.
-    Live,
-    /// It cannot take in an event, and has stopped before it.
-    Poisoned {
-        /// The event's position.
-        position: Position,
-        /// Why it cannot.
-        reason: String,
-    },
-    /// It has stopped because its file or the log does not work; starting again may help.
-    Failed {
-        /// How far it has come.
-        position: Position,
-        /// What does not work.
-        reason: String,
-    },
-    /// It was told to stop.
-    Stopped {
-        /// How far it has come.
-        position: Position,
-    },
-}
-
-/// How the making of a projection anew is doing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RebuildProgress {
-    /// How far the new rows have come.
-    pub position: Position,
-    /// How far the log is.
-    pub head: Position,
-}
-
-/// Why a projection was not made anew; the present one goes on.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct RebuildFailed(String);
-
-/// Tells once whether a projection was made anew, and up to where.
-pub type RebuildOutcome = oneshot::Receiver<Result<Position, RebuildFailed>>;
-
-type Asker = oneshot::Sender<Result<Position, RebuildFailed>>;
-
-struct Shared {
-    name: &'static str,
-    /// What was last seen of the log's head.
-    head: watch::Sender<Position>,
-    /// Why it takes in no more records, if it does not.
-    end: Mutex<Option<Status>>,
-    /// Whether it has reached the head at some time. Readers see it from then on.
-    live: AtomicBool,
-    /// How far the rows are that readers do not see yet.
-    unseen: AtomicU64,
-    rebuilding: Rebuilding,
-}
-
-/// What is known of rebuilds by those who ask for them.
-#[derive(Default)]
-struct Rebuilding {
-    running: AtomicBool,
-    position: AtomicU64,
-    finished: AtomicU64,
-    failed: AtomicU64,
-    /// Those whose rebuild has not begun.
-    askers: Mutex<Vec<Asker>>,
-    asked: Notify,
-}
-
-impl Rebuilding {
-    fn askers(&self) -> MutexGuard<'_, Vec<Asker>> {
-        self.askers.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Tells how a running projection is doing; cheap to clone.
-#[derive(Clone)]
-pub struct ProjectionHandle {
-    shared: Arc<Shared>,
-    position: watch::Receiver<Position>,
-}
-
-impl ProjectionHandle {
-    /// The projection's name.
-    #[must_use]
-    pub fn name(&self) -> &'static str {
-        self.shared.name
-    }
-
-    /// The position of the last record that readers of the projection see.
-    #[must_use]
-    pub fn position(&self) -> Position {
-        *self.position.borrow()
-    }
-
-    /// Follows [`ProjectionHandle::position`]; closes when the projection ends.
-    #[must_use]
-    pub fn watch(&self) -> watch::Receiver<Position> {
-        self.position.clone()
-    }
-
-    /// How it is doing.
-    #[must_use]
-    pub fn status(&self) -> Status {
-        if let Some(end) = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner).clone() {
-            return end;
-        }
-        let (position, head) = (self.position(), *self.shared.head.borrow());
-        let lag = head.get().saturating_sub(position.get());
-        if !self.shared.live.load(Ordering::Relaxed) {
-            let rebuilt = self.shared.rebuilding.position.load(Ordering::Relaxed);
-            let unseen = self.shared.unseen.load(Ordering::Relaxed).max(rebuilt);
-            return Status::CatchingUp { position: Position::new(unseen), head };
-        }
-        if lag <= LAG_MAX { Status::Live } else { Status::CatchingUp { position, head } }
-    }
-
-    /// Whether readers see the projection; from then on always.
-    #[must_use]
-    pub fn is_ready(&self) -> bool {
-        self.shared.live.load(Ordering::Relaxed)
-    }
-
-    /// Has the projection made anew, from the log as it can be read from now on. The outcome comes when the new rows are
-    /// what readers see and the old file is gone. While a rebuild is running another one follows it; those who ask
-    /// meanwhile share that one.
-    #[must_use]
-    pub fn rebuild(&self) -> RebuildOutcome {
-        let (asker, outcome) = oneshot::channel();
-        self.shared.rebuilding.askers().push(asker);
-        self.shared.rebuilding.asked.notify_one();
-        outcome
-    }
-
-    /// The same if no rebuild is running or waiting.
-    #[must_use]
-    pub fn rebuild_if_idle(&self) -> Option<RebuildOutcome> {
-        let rebuilding = &self.shared.rebuilding;
-        let mut askers = rebuilding.askers();
-        if !askers.is_empty() || rebuilding.running.load(Ordering::Acquire) {
-            return None;
-        }
-        let (asker, outcome) = oneshot::channel();
-        askers.push(asker);
-        rebuilding.asked.notify_one();
-        Some(outcome)
-    }
-
-    /// How a rebuild is doing, if one is running or waiting.
-    #[must_use]
-    pub fn rebuild_progress(&self) -> Option<RebuildProgress> {
-        let rebuilding = &self.shared.rebuilding;
-        let asked = !rebuilding.askers().is_empty();
-        let running = rebuilding.running.load(Ordering::Acquire);
-        let position = if running { rebuilding.position.load(Ordering::Relaxed) } else { 0 };
-        (asked || running)
-            .then(|| RebuildProgress { position: Position::new(position), head: *self.shared.head.borrow() })
-    }
-
-    /// How many rebuilds have taken the place of older rows since the start, and how many did not.
-    #[must_use]
-    pub fn rebuild_counts(&self) -> (u64, u64) {
-        let Rebuilding { finished, failed, .. } = &self.shared.rebuilding;
-        (finished.load(Ordering::Relaxed), failed.load(Ordering::Relaxed))
-    }
-}
 
 /// The thread of a running projection. Dropping it ends the thread without saving what was taken in last, which costs
 /// nothing but the time to take it in again.
