@@ -18,7 +18,7 @@ impl Browser {
     #[must_use]
     pub fn sign_in(client: &Client, root_token: &str) -> Self {
         let client = client.anonymous();
-        let answer = client.request("POST", "/console/sign-in").form(&[("root_key", root_token)]).expect(303);
+        let answer = client.request("POST", "/console/sign-in").form(&[("secret", root_token)]).expect(303);
         let cookie = answer.cookie().expect("a session comes with a cookie").to_owned();
         Self::with_cookie(&client, &cookie)
     }

@@ -180,7 +180,9 @@ fn a_browser_without_scripts() {
     let server = Server::start();
     let client = server.client();
     let org = organization(&client, "paid");
-    let input = json!({ "base": base(&client), "root": server.root_token(), "organization": org,
+    let (_, link) = portal_link(&client, &org, "admin", json!({}));
+    let link = format!("{}/portal#{link}", base(&client));
+    let input = json!({ "base": base(&client), "root": server.root_token(), "organization": org, "link": link,
         "out": pictures("plain") });
     let told = node::run("console/plain.mjs", &input);
     take_tokens(&server, &told);

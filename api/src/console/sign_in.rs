@@ -1,4 +1,4 @@
-//! Signing in with a root key, and signing out.
+//! Signing in with a root key or with a portal link, and signing out.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use keyledger_engine::token::{SecretKind, Token};
 
 use crate::console_session::{Holder, LIFETIME_SECONDS_MAX};
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
+use crate::routes::portal;
 use crate::service::Service;
 use crate::session_cookie::check_same_origin;
 
@@ -66,23 +67,44 @@ pub async fn page(
     }
 }
 
-/// Begins a session of the root key whose token was sent. The token is not kept; the session has a new secret, whatever
-/// cookie the browser came with.
+/// Begins a session of the root key whose token was sent, or the one that a portal link is for. What was sent is not kept;
+/// the session has a new secret, whatever cookie the browser came with.
 pub async fn sign_in(State(console): State<Arc<Console>>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     // Nobody is signed in as somebody else by a page of another site.
     check_same_origin(&parts.headers)?;
     let form = Form::read(body).await?;
     let service = &console.service;
-    let Some(root_key) = service.index.authenticate_root_key(form.text("root_key").trim()) else {
-        let error = "This is no root key, or it was revoked. Copy it again, all of it.";
-        let page = SignInPage::new(service, &parts.headers, form.text("to"), Some(error));
-        return Ok(page.answer(StatusCode::UNPROCESSABLE_ENTITY));
+    let refused = |error| {
+        SignInPage::new(service, &parts.headers, form.text("to"), Some(error))
+            .answer(StatusCode::UNPROCESSABLE_ENTITY)
     };
-    let cookie = begin_session(service, &parts.headers, Holder::RootKey(root_key.id))?;
+    let sent = form.text("secret").trim();
+    let cookie = if let Some(link) = secret_of_link(sent) {
+        match portal::enter(service, &parts, link).await {
+            Ok(entered) => entered.cookie,
+            Err(problem) if problem.code == Code::PortalLinkInvalid => {
+                return Ok(refused(
+                    "This link was used before, its time is over, or it is not complete. Ask for a new one.",
+                ));
+            }
+            Err(problem) => return Err(problem),
+        }
+    } else {
+        let Some(root_key) = service.index.authenticate_root_key(sent) else {
+            return Ok(refused("This is no root key, or it was revoked. Copy it again, all of it."));
+        };
+        begin_session(service, &parts.headers, Holder::RootKey(root_key.id))?
+    };
     let mut response = Redirect::to(safe_path(form.text("to")).unwrap_or("/console")).into_response();
     response.headers_mut().append(header::SET_COOKIE, cookie);
     Ok(response)
+}
+
+/// The secret of a portal link that somebody pasted: the whole address, or what stands after its `#`. None if it is no link.
+fn secret_of_link(text: &str) -> Option<&str> {
+    let secret = text.rsplit_once('#').map_or(text, |(_, secret)| secret);
+    secret.strip_prefix(SecretKind::PortalLink.word())?.starts_with('_').then_some(secret)
 }
 
 /// Begins a session, and tells the cookie that carries its secret. The secret is new, and the session that the browser had
@@ -118,6 +140,16 @@ pub async fn sign_out(Submission { visitor, .. }: Submission) -> Result<Response
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_link_is_taken_whole_or_as_its_secret() {
+        for text in ["kllink_abc", "https://keys.example/portal#kllink_abc", "/portal#kllink_abc"] {
+            assert_eq!(secret_of_link(text), Some("kllink_abc"), "{text}");
+        }
+        for text in ["", "#", "kllink", "klroot_abc", "https://keys.example/portal", "x_kllink_abc"] {
+            assert_eq!(secret_of_link(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn only_addresses_of_the_console_are_gone_to() {

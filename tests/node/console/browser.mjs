@@ -110,7 +110,7 @@ export class Visit {
 
   async signIn(token, to = '') {
     await this.goto(`/console/sign-in${to && `?to=${encodeURIComponent(to)}`}`)
-    await this.page.type('#root_key', token)
+    await this.page.type('#secret', token)
     await this.to(() => this.page.click('.primary'))
   }
 

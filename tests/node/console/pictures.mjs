@@ -36,7 +36,7 @@ const scheme = (value) => page.emulateMediaFeatures([{ name: 'prefers-color-sche
 
 await scheme('light')
 await page.goto(`${base}/console/sign-in?to=${encodeURIComponent('/console/keys?organization_id=acme')}`)
-await page.type('#root_key', root)
+await page.type('#secret', root)
 await Promise.all([page.waitForNavigation(), page.click('.primary')])
 await picture('keys')
 await page.click('[data-create]')

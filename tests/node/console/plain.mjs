@@ -1,9 +1,18 @@
 // Without scripts: every form works, by clicks alone.
 import { assert, run } from './browser.mjs'
 
-run(async (visit, { root, organization }) => {
+run(async (visit, { root, organization, link }) => {
   const { page } = visit
   await page.setJavaScriptEnabled(false)
+  // A link, without what its page needs scripts for: pasted where it says.
+  await page.goto(link, { waitUntil: 'load' })
+  assert.equal(await page.$eval('#continue', (button) => button.hidden), true)
+  await visit.to(() => page.click('noscript a'))
+  await page.type('#secret', link)
+  await visit.to(() => page.click('.primary'))
+  assert.ok(!page.url().includes('kllink'))
+  assert.ok((await visit.text('.who')).includes('admin'))
+  await visit.to(() => page.click('.who button'))
   await visit.signIn(root, `/console/keys?organization_id=${organization}`)
   await visit.to(() => page.click('[data-create]'))
   assert.ok(visit.path().startsWith('/console/keys/new'))

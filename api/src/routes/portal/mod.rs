@@ -2,17 +2,18 @@
 //!
 //! A link is `<public URL>/portal#<secret>`. What stands after the `#` reaches no server and no log. The page shows a
 //! button, and only pressing it trades the secret for a session: what looks at links ahead of people, in mail or in chats,
-//! does not use them up.
+//! does not use them up. Without scripts people paste the link on the console's page to sign in, which does the same.
 
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use keyledger_engine::actor::ActorKind;
 use keyledger_engine::ledger::Command;
-use keyledger_engine::portal_session::{EndReason, PortalSessionCommand};
+use keyledger_engine::portal_session::{EndReason, PortalSession, PortalSessionCommand};
 use keyledger_engine::token::{SecretKind, Token};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -22,7 +23,7 @@ use utoipa_axum::routes;
 
 use crate::body::{Checks, Field, Json, text};
 use crate::caller::Caller;
-use crate::command::execute;
+use crate::command::{Outcome, execute};
 use crate::origin;
 use crate::principal::Principal;
 use crate::problem::{Code, Problem, ProblemBody};
@@ -100,30 +101,51 @@ async fn start(State(service): State<Arc<Service>>, request: Request) -> Result<
     let link = checks.required("link", &body.link, read);
     checks.unknown(&body.unknown);
     checks.finish()?;
+    let Entered { session, secret, cookie } =
+        enter(&service, &parts, link.as_deref().map_or("", String::as_str)).await?;
+    let shown = OwnSession {
+        portal_session: PortalSessionView::of(&session.object, session.time),
+        csrf_token: csrf_token(secret.expose()),
+    };
+    Reply::at(session.position).secret().header(header::SET_COOKIE, cookie).json(&shown)
+}
+
+/// A session that somebody has just entered.
+pub struct Entered {
+    session: Outcome<PortalSession>,
+    secret: Token,
+    /// What gives the browser the session's secret.
+    pub cookie: HeaderValue,
+}
+
+/// Trades a link's secret for a session, whose own secret is new. The session of the console that the browser had ends, so
+/// that nobody is in one that others know.
+///
+/// # Errors
+/// `portal_link_invalid`, and what a command may end in.
+pub async fn enter(service: &Arc<Service>, parts: &Parts, link: &str) -> Result<Entered, Problem> {
     let invalid = || Problem::of(Code::PortalLinkInvalid);
-    let found = link.and_then(|link| service.index.portal_link(&link, service.now())).ok_or_else(invalid)?;
+    let found = service.index.portal_link(link, service.now()).ok_or_else(invalid)?;
     let secret = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness())
         .map_err(|error| Problem::internal(&error))?;
     let caller = Caller {
         principal: Arc::new(Principal::of_portal_session(&found)),
-        actor: origin::actor(&service, &parts, ActorKind::PortalSession, &found.id.to_string()),
+        actor: origin::actor(service, parts, ActorKind::PortalSession, &found.id.to_string()),
         request_id: parts.extensions.get::<RequestId>().cloned().unwrap_or_default(),
     };
     let command = Command::PortalSession(found.id, PortalSessionCommand::Start { digest: secret.digest() });
-    let committed = execute(&service, &caller, &HeaderMap::new(), None, command).await;
-    let outcome = session_outcome(committed.map_err(|problem| match problem.code {
+    let committed = execute(service, &caller, &HeaderMap::new(), None, command).await;
+    let session = session_outcome(committed.map_err(|problem| match problem.code {
         // Somebody was faster with the same link, or it ended meanwhile.
         Code::PortalSessionEnded | Code::OrganizationDeleted => invalid(),
         _ => problem,
     })?)?;
-    let session = &outcome.object;
-    let cookie = service.session_cookie.set(secret.expose(), session.lifetime_seconds);
+    if let Some(before) = service.session_cookie.read(&parts.headers) {
+        service.console_sessions.end(before);
+    }
+    let cookie = service.session_cookie.set(secret.expose(), session.object.lifetime_seconds);
     let cookie = cookie.ok_or_else(|| Problem::internal(&"a cookie cannot be written"))?;
-    let shown = OwnSession {
-        portal_session: PortalSessionView::of(session, outcome.time),
-        csrf_token: csrf_token(secret.expose()),
-    };
-    Reply::at(outcome.position).secret().header(header::SET_COOKIE, cookie).json(&shown)
+    Ok(Entered { session, secret, cookie })
 }
 
 /// Shows one's own session, with the token that changes need.

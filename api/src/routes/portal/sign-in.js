@@ -10,7 +10,8 @@ const end = (text) => {
   button.hidden = true
 }
 
-if (!link) end('This link is not complete. Open it as it was given to you.')
+if (link) button.hidden = false
+else end('This link is not complete. Open it as it was given to you.')
 button.addEventListener('click', async () => {
   button.disabled = true
   try {
