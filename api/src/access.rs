@@ -25,9 +25,11 @@ pub enum Access {
     Needs(&'static [Permission]),
     /// Callers with all of these permissions who are not bound to one organization.
     NeedsUnbound(&'static [Permission]),
+    /// Callers with all of the first permissions; who sees their own keys only, also with all of the second.
+    NeedsOrOwn(&'static [Permission], &'static [Permission]),
 }
 
-use Access::{Everybody, Needs, NeedsUnbound, PortalSession};
+use Access::{Everybody, Needs, NeedsOrOwn, NeedsUnbound, PortalSession};
 use Permission::{
     Admin, ApisRead, ApisWrite, ApplicationsWrite, EventsRead, KeysCreate, KeysDelete, KeysRead, KeysRevoke,
     KeysUpdate, KeysVerify, OrganizationsRead, OrganizationsWrite, PortalWrite, WebhooksWrite,
@@ -43,7 +45,7 @@ pub const CALLS: &[(&str, &str, Access)] = &[
     ("POST", "/v1/keys/{id}/revoke", Needs(&[KeysRevoke])),
     ("POST", "/v1/keys/{id}/reactivate", Needs(&[KeysRevoke])),
     ("POST", "/v1/keys/{id}/rotate", Needs(&[KeysRevoke])),
-    ("GET", "/v1/keys/{id}/events", Needs(&[EventsRead])),
+    ("GET", "/v1/keys/{id}/events", NeedsOrOwn(&[EventsRead], &[KeysRead])),
     ("GET", "/v1/keys/{id}/usage", Needs(&[KeysRead])),
     ("GET", "/v1/usage", NeedsUnbound(&[KeysRead])),
     ("GET", "/v1/overview", Needs(&[KeysRead])),
@@ -138,12 +140,14 @@ impl Access {
         row.map(|row| row.2)
     }
 
-    /// The permissions that a caller needs.
+    /// The permissions that a caller needs, whoever's keys they see.
     #[must_use]
     pub const fn permissions(self) -> &'static [Permission] {
         match self {
             Self::Everybody | Self::PortalSession => &[],
-            Self::Needs(permissions) | Self::NeedsUnbound(permissions) => permissions,
+            Self::Needs(permissions) | Self::NeedsUnbound(permissions) | Self::NeedsOrOwn(permissions, _) => {
+                permissions
+            }
         }
     }
 
@@ -152,7 +156,11 @@ impl Access {
     /// # Errors
     /// `forbidden`, saying what the caller lacks.
     pub fn admit(self, principal: &Principal) -> Result<(), Problem> {
-        let lacking = self.permissions().iter().find(|permission| !principal.may(**permission));
+        let needed = match self {
+            Self::NeedsOrOwn(_, own) if principal.user_id.is_some() => own,
+            _ => self.permissions(),
+        };
+        let lacking = needed.iter().find(|permission| !principal.may(**permission));
         if let Some(permission) = lacking {
             let detail = format!("the caller lacks the permission {permission}");
             return Err(Problem::new(Code::Forbidden, detail));
@@ -169,13 +177,16 @@ impl Access {
         }
     }
 
-    /// Whether a role may make the call, in its own organization.
+    /// Whether a role may make the call in its own organization, in a word.
     #[must_use]
-    fn admits_role(self, role: Role) -> bool {
+    fn of_role(self, role: Role) -> &'static str {
+        let has = |permissions: &[Permission]| permissions.iter().all(|it| role.permissions().contains(it));
         match self {
-            Self::Everybody | Self::PortalSession => true,
-            Self::Needs(permissions) => permissions.iter().all(|it| role.permissions().contains(it)),
-            Self::NeedsUnbound(_) => false,
+            Self::Everybody | Self::PortalSession => "yes",
+            Self::Needs(permissions) if has(permissions) => "yes",
+            Self::NeedsOrOwn(_, own) if role.sees_own_keys_only() && has(own) => "own",
+            Self::NeedsOrOwn(permissions, _) if !role.sees_own_keys_only() && has(permissions) => "yes",
+            Self::Needs(_) | Self::NeedsUnbound(_) | Self::NeedsOrOwn(..) => "",
         }
     }
 }
@@ -191,6 +202,8 @@ pub fn document() -> String {
         organization, and then see no other. People have a role in one organization, from the portal session that they \
         were let in with or from a claim of their OpenID provider; who has no role in an organization that is there may do nothing. A `member` sees the keys of one user, their own; every \
         other key is as if it were not there. What a caller may not see is 404, what they may not do is 403.\n\n\
+        Of what happened to their own keys, members are told what was done, when and by whom, but not from which addresses \
+        others did it.\n\n\
         Whoever has `portal:write` lets people in with any role. Nobody gives an application a permission that they lack.\n\n\
         ## Roles\n\n| permission |",
     );
@@ -227,20 +240,24 @@ fn push_calls<'a>(text: &mut String, calls: impl Iterator<Item = &'a (&'a str, &
     for (method, path, access) in calls {
         let _ = write!(text, "\n| `{method} {path}` | {} |", needs(*access));
         for role in Role::ALL {
-            let _ = write!(text, " {} |", if access.admits_role(role) { "yes" } else { "" });
+            let _ = write!(text, " {} |", access.of_role(role));
         }
     }
     text.push('\n');
 }
 
 fn needs(access: Access) -> String {
-    let names: Vec<String> =
-        access.permissions().iter().map(|permission| format!("`{permission}`")).collect();
+    let names = |permissions: &[Permission]| {
+        permissions.iter().map(|permission| format!("`{permission}`")).collect::<Vec<_>>().join(", ")
+    };
     match access {
         Access::Everybody => "nothing".into(),
         Access::PortalSession => "a portal session".into(),
-        Access::Needs(_) => names.join(", "),
-        Access::NeedsUnbound(_) => format!("{}, unbound", names.join(", ")),
+        Access::Needs(permissions) => names(permissions),
+        Access::NeedsUnbound(permissions) => format!("{}, unbound", names(permissions)),
+        Access::NeedsOrOwn(permissions, own) => {
+            format!("{}; for own keys {}", names(permissions), names(own))
+        }
     }
 }
 

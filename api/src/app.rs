@@ -111,7 +111,9 @@ fn say_who_may(document: &mut utoipa::openapi::OpenApi) {
             let schemes: &[&str] = match access {
                 Access::Everybody => continue,
                 Access::PortalSession => &["portal_session"],
-                Access::Needs(_) | Access::NeedsUnbound(_) => &["bearer", "x_api_key", "portal_session"],
+                Access::Needs(_) | Access::NeedsUnbound(_) | Access::NeedsOrOwn(..) => {
+                    &["bearer", "x_api_key", "portal_session"]
+                }
             };
             let also = (path == "/oauth2/introspect").then_some("client");
             let schemes = schemes.iter().copied().chain(also);

@@ -79,8 +79,7 @@ impl Caller {
     /// Whether the caller may see a key.
     #[must_use]
     pub fn sees_key(&self, key: &Key) -> bool {
-        self.sees(&key.organization_id)
-            && self.own_keys_of().is_none_or(|user_id| key.user_id.as_ref() == Some(user_id))
+        self.principal.sees(&key.organization_id, key.user_id.as_ref())
     }
 
     /// The only user whose keys the caller may see, if there is such a one.
@@ -110,6 +109,12 @@ impl StandingCaller {
             credential.remove(name);
         }
         Self { credential, principal: Arc::clone(&caller.principal), epoch: None }
+    }
+
+    /// Who they are.
+    #[must_use]
+    pub fn principal(&self) -> &Principal {
+        &self.principal
     }
 
     /// Whether the credential is good still, and for the same.

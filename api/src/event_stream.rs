@@ -11,6 +11,8 @@ use keyledger_projections::{export, store};
 use tokio::sync::mpsc::Sender;
 
 use crate::caller::StandingCaller;
+use crate::origin::conceal;
+use crate::principal::Principal;
 use crate::problem::{Code, Problem};
 use crate::service::Service;
 
@@ -92,6 +94,7 @@ type Chunks = Sender<Result<Bytes, std::io::Error>>;
 /// Writes a file of what matches up to the position at which the call came.
 pub async fn write_file(
     service: Arc<Service>,
+    caller: Arc<Principal>,
     mut query: AuditQuery,
     limited: bool,
     format: export::Format,
@@ -106,10 +109,10 @@ pub async fn write_file(
     let head = service.audit_trail_handle.position();
     while left > 0 {
         query.limit = left.min(BATCH_LEN);
-        let (trail, asked) = (service.audit_trail.clone(), query.clone());
+        let (trail, asked, caller) = (service.audit_trail.clone(), query.clone(), Arc::clone(&caller));
         // Writing lines takes longer than finding their events: both keep off the threads that answer verifications.
         let batch = move || {
-            let mut page = trail.query(&asked)?;
+            let mut page = seen_by(&caller, trail.query(&asked)?);
             page.records.retain(|record| record.position <= head);
             let mut lines = Vec::new();
             format.write(trail.log_id(), &page.records, &mut lines);
@@ -154,7 +157,7 @@ pub async fn follow(
     }
     while !service.is_stopping() {
         progress.mark_unchanged();
-        let page = read(&service, &query).await;
+        let page = read(&service, caller.principal(), &query).await;
         if !caller.stands(&service) {
             return;
         }
@@ -186,13 +189,25 @@ pub async fn follow(
     }
 }
 
-/// Reads a page; waits for the disk elsewhere.
+/// Reads a page as a caller sees it; waits for the disk elsewhere.
 ///
 /// # Errors
 /// `internal`, `overloaded`, `projection_not_ready`.
-pub async fn read(service: &Arc<Service>, query: &AuditQuery) -> Result<AuditPage, Problem> {
+pub async fn read(
+    service: &Arc<Service>,
+    caller: &Principal,
+    query: &AuditQuery,
+) -> Result<AuditPage, Problem> {
     let (trail, query) = (service.audit_trail.clone(), query.clone());
-    service.blocking(move || trail.query(&query)).await?.map_err(Problem::from)
+    let page = service.blocking(move || trail.query(&query)).await?.map_err(Problem::from)?;
+    Ok(seen_by(caller, page))
+}
+
+/// A page without what a caller is not to know.
+#[must_use]
+pub fn seen_by(caller: &Principal, mut page: AuditPage) -> AuditPage {
+    page.records.iter_mut().for_each(|record| conceal(caller, record));
+    page
 }
 
 fn server_sent_events(records: &[Record]) -> Bytes {

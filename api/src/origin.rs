@@ -1,4 +1,5 @@
-//! Where a request came from: the address of whoever sent it, seen past the proxies that are trusted to tell.
+//! Where a request came from: the address of whoever sent it, seen past the proxies that are trusted to tell; and who is told
+//! of it later.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,7 +9,9 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, header};
 use ipnet::IpNet;
 use keyledger_engine::actor::{Actor, ActorKind};
+use keyledger_engine::record::Record;
 
+use crate::principal::Principal;
 use crate::service::Service;
 
 /// The header in which trusted proxies tell for whom they ask. One and not whichever is there: a proxy that writes the one
@@ -102,6 +105,15 @@ pub fn actor(service: &Service, parts: &Parts, kind: ActorKind, id: &str) -> Act
         id: id.into(),
         ip: address(service, parts),
         user_agent: user_agent.map(Actor::clip_user_agent),
+    }
+}
+
+/// Takes out of an event where its actor called from, if that is not for the caller to know: who sees their own keys only
+/// learns nothing of the addresses of others who had to do with them.
+pub fn conceal(caller: &Principal, record: &mut Record) {
+    let Actor { kind, id, ip, user_agent } = &mut record.actor;
+    if caller.user_id.is_some() && (*kind != caller.kind || *id != caller.id) {
+        (*ip, *user_agent) = (None, None);
     }
 }
 

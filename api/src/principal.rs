@@ -84,6 +84,13 @@ impl Principal {
         }
     }
 
+    /// Whether the caller may see what belongs to an organization and, in it, to a user or to nobody in particular.
+    #[must_use]
+    pub fn sees(&self, organization_id: &OrganizationId, user_id: Option<&UserId>) -> bool {
+        self.organization_id.as_ref().is_none_or(|bound| bound == organization_id)
+            && self.user_id.as_ref().is_none_or(|own| user_id == Some(own))
+    }
+
     /// Whether the caller may do what a permission allows.
     #[must_use]
     pub fn may(&self, permission: Permission) -> bool {

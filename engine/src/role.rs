@@ -30,7 +30,7 @@ impl Role {
     #[must_use]
     pub const fn permissions(self) -> &'static [Permission] {
         use Permission::{
-            ApisRead, EventsRead, KeysCreate, KeysDelete, KeysRead, KeysRevoke, KeysUpdate,
+            ApisRead, EventsRead, KeysCreate, KeysDelete, KeysRead, KeysRevoke, KeysUpdate, KeysVerify,
             OrganizationsRead, PortalWrite, WebhooksWrite,
         };
         match self {
@@ -40,6 +40,7 @@ impl Role {
                 KeysUpdate,
                 KeysRevoke,
                 KeysDelete,
+                KeysVerify,
                 OrganizationsRead,
                 ApisRead,
                 EventsRead,
@@ -52,11 +53,12 @@ impl Role {
                 KeysUpdate,
                 KeysRevoke,
                 KeysDelete,
+                KeysVerify,
                 OrganizationsRead,
                 ApisRead,
                 EventsRead,
             ],
-            Self::Member => &[KeysCreate, KeysRead, KeysUpdate, KeysRevoke, KeysDelete, ApisRead],
+            Self::Member => &[KeysCreate, KeysRead, KeysUpdate, KeysRevoke, KeysDelete, KeysVerify, ApisRead],
             Self::Auditor => &[KeysRead, OrganizationsRead, ApisRead, EventsRead],
         }
     }

@@ -1,9 +1,12 @@
 //! The console without scripts: signing in and out, what protects it, and what each form leads to in the log.
 
 use keyledger_tests::console::{Browser, between};
+use std::time::Duration;
+
 use keyledger_tests::fixture::{
-    api, code, events, follow, key, organization, portal_link, root_key, text, types,
+    api, code, events, follow, key, organization, portal_link, root_key, text, trail, types,
 };
+use keyledger_tests::poll;
 use keyledger_tests::server::Server;
 use serde_json::json;
 
@@ -19,13 +22,14 @@ fn signing_in_begins_a_session_of_its_own() {
 
     let sign_in = |fields: &[(&str, &str)]| outside.request("POST", "/console/sign-in").form(fields);
     for wrong in ["", "klroot_x", "kl_live_x"] {
-        let refused = sign_in(&[("root_key", wrong)]).expect(422);
+        let refused = sign_in(&[("secret", wrong)]).expect(422);
+        assert!(wrong.is_empty() || !refused.text().contains(wrong), "what was sent is not repeated");
         assert!(refused.text().contains("This is no root key") && refused.header("set-cookie").is_none());
     }
     // A cookie that somebody else put there does not become the session's.
     let planted = "keyledger_session=klsession_planted";
     let answer =
-        sign_in(&[("root_key", server.root_token()), ("to", "/console/keys?q=x")]).header("cookie", planted);
+        sign_in(&[("secret", server.root_token()), ("to", "/console/keys?q=x")]).header("cookie", planted);
     let answer = answer.expect(303);
     assert_eq!(answer.header("location"), Some("/console/keys?q=x"));
     let cookie = answer.header("set-cookie").unwrap().to_owned();
@@ -34,8 +38,7 @@ fn signing_in_begins_a_session_of_its_own() {
     }
     assert!(!cookie.contains("planted"));
     assert_eq!(outside.get("/console/keys").header("cookie", planted).expect(303).status, 303);
-    let elsewhere =
-        sign_in(&[("root_key", server.root_token()), ("to", "https://evil.example/")]).expect(303);
+    let elsewhere = sign_in(&[("secret", server.root_token()), ("to", "https://evil.example/")]).expect(303);
     assert_eq!(elsewhere.header("location"), Some("/console"));
 
     // A link on another site's page: the browser keeps the cookie to itself until a page of ours sends it on.
@@ -45,11 +48,71 @@ fn signing_in_begins_a_session_of_its_own() {
     let browser = Browser::with_cookie(&client, answer.cookie().unwrap());
     assert_eq!(browser.get("/console/sign-in").location(303), "/console");
     // Signing in again ends the session before.
-    let again = sign_in(&[("root_key", server.root_token())]).header("cookie", browser.cookie()).expect(303);
+    let again = sign_in(&[("secret", server.root_token())]).header("cookie", browser.cookie()).expect(303);
     assert_eq!(browser.get("/console/keys").location(303), "/console/sign-in?to=%2Fconsole%2Fkeys");
     let browser = Browser::with_cookie(&client, again.cookie().unwrap());
     assert_eq!(browser.submit("/console/sign-out", &[]).location(303), "/console/sign-in");
     assert_eq!(browser.get("/console/keys").location(303), "/console/sign-in?to=%2Fconsole%2Fkeys");
+}
+
+#[test]
+fn a_pasted_link_lets_one_person_in_once() {
+    let server = Server::start();
+    let client = server.client();
+    let org = organization(&client, "paid");
+    let outside = client.anonymous();
+    let sign_in = |secret: &str| outside.request("POST", "/console/sign-in").form(&[("secret", secret)]);
+    let refused = |secret: &str| {
+        let answer = sign_in(secret).expect(422);
+        assert!(answer.text().contains("This link was used before") && answer.header("set-cookie").is_none());
+        assert!(!answer.text().contains(secret), "what was sent is not repeated");
+    };
+    let address = |link: &str| format!("http://{}/portal#{link}", client.address());
+    let portal = outside.get("/portal").expect(200).text();
+    assert!(between(&portal, "<noscript>", "</noscript>").contains("href=\"/console/sign-in\""));
+
+    // Neither a look at the page nor an address with the secret in it, nor another site's page, uses the link up.
+    let (session, link) = portal_link(&client, &org, "member", json!({ "user_id": "u1" }));
+    let looked = outside.get(&format!("/console/sign-in?secret={link}")).expect(200);
+    assert!(!looked.text().contains(&link) && looked.header("set-cookie").is_none());
+    sign_in(&link).header("sec-fetch-site", "cross-site").expect(403);
+    sign_in(&link).header("origin", "https://evil.example").expect(403);
+    // Whoever was signed in before is not any more, and a cookie that somebody put there does not become the session's.
+    let before = Browser::sign_in(&client, server.root_token());
+    let answer = sign_in(&format!("  {}\n", address(&link))).header("cookie", before.cookie()).expect(303);
+    assert_eq!(answer.header("location"), Some("/console"));
+    let cookie = answer.header("set-cookie").unwrap().to_owned();
+    for attribute in ["HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=28800"] {
+        assert!(cookie.contains(attribute), "{attribute}");
+    }
+    assert_eq!(before.get("/console/keys").location(303), "/console/sign-in?to=%2Fconsole%2Fkeys");
+    let member = Browser::with_cookie(&client, answer.cookie().unwrap());
+    assert_ne!(member.cookie(), before.cookie());
+    assert!(member.get("/console/keys").expect_page(200).contains("Your keys"));
+    let trail = trail(&client, &session, &client.get("/v1/keys").expect(200));
+    assert_eq!(types(&trail), ["PortalSessionCreated", "PortalSessionStarted"]);
+    assert_eq!(trail[1]["actor"]["ip"], "127.0.0.1");
+
+    refused(&link);
+    refused(&address(&link));
+    refused("kllink_x");
+    let (taken_back, link) = portal_link(&client, &org, "owner", json!({}));
+    client.delete(&format!("/v1/portal-sessions/{taken_back}")).expect(204);
+    refused(&link);
+    let (late, link) = portal_link(&client, &org, "owner", json!({ "link_seconds": 1 }));
+    poll::until("the link to end", Duration::from_secs(10), || {
+        let shown = client.get(&format!("/v1/portal-sessions/{late}")).expect(200).json();
+        (shown["status"] == "expired").then_some(())
+    });
+    refused(&link);
+    // The secret alone will do, and leads where somebody wanted to go.
+    let (_, link) = portal_link(&client, &org, "auditor", json!({}));
+    let fields = [("secret", link.as_str()), ("to", "/console/audit")];
+    let planted = "keyledger_session=klsession_planted";
+    let entered =
+        outside.request("POST", "/console/sign-in").form(&fields).header("cookie", planted).expect(303);
+    assert_eq!(entered.header("location"), Some("/console/audit"));
+    assert!(!entered.header("set-cookie").unwrap().contains("planted"));
 }
 
 #[test]
@@ -125,7 +188,7 @@ fn forms_of_other_pages_are_refused() {
     assert_eq!(send(&good, &[("origin", "null")]), 403);
     assert_eq!(code(&client, &made.token), "VALID");
     let sign_in = outside.request("POST", "/console/sign-in").header("origin", "https://evil.example");
-    sign_in.form(&[("root_key", server.root_token())]).expect(403);
+    sign_in.form(&[("secret", server.root_token())]).expect(403);
     assert_eq!(send(&good, &[("sec-fetch-site", "same-origin")]), 303);
     assert_eq!(code(&client, &made.token), "REVOKED");
 }
@@ -267,6 +330,15 @@ fn people_from_the_portal_see_what_their_role_allows() {
     let found = client.post("/v1/keys/find", &json!({ "token": own })).expect(200).json();
     assert_eq!((&found["key"]["user_id"], &found["key"]["owner"]), (&json!("u1"), &json!("user")));
     assert_eq!(found["events"][0]["actor"]["kind"], "portal_session");
+    // They see what became of their own key, but are offered no proof, whose file holds all that the log does.
+    let id = text(&found["key"]["id"]);
+    client.post(&format!("/v1/keys/{id}/revoke"), &json!({ "reason": "superseded" })).expect(200);
+    let page = member.get(&format!("/console/keys/{id}")).expect_page(200);
+    assert!(
+        page.contains("revoked it: replaced") && page.contains("As it was") && !page.contains(">Proof<"),
+        "{page}"
+    );
+    assert_eq!(page.matches("from 127.0.0.1").count(), 1, "of the root key's address nothing is told");
 
     let auditor = enter("auditor");
     let page = auditor.get("/console/keys").expect_page(200);
@@ -368,9 +440,27 @@ fn a_token_is_tested_and_not_repeated() {
     let auditor = Browser::with_cookie(&client, &follow(&client, &link).0);
     assert!(test(&auditor, &[("token", &made.token)]).contains("The key was deleted"));
     assert!(test(&auditor, &[("token", "kl_live_x")]).contains("No such key"));
-    let (_, link) = portal_link(&client, &org, "member", json!({ "user_id": "u1" }));
-    let member = Browser::with_cookie(&client, &follow(&client, &link).0);
-    assert!(!member.get("/console/keys").expect_page(200).contains("/console/test"));
+    // An organization's own people are told what verification says; of keys that they may not see, that there is none.
+    let other = organization(&client, "paid");
+    let elsewhere = key(&client, &other, json!({ "name": "Of somebody else" }));
+    let ours = key(&client, &org, json!({ "name": "Ours", "user_id": "u1" }));
+    let colleague = key(&client, &org, json!({ "name": "A colleague's", "user_id": "u2" }));
+    for role in ["owner", "admin", "member"] {
+        let (_, link) = portal_link(&client, &org, role, json!({ "user_id": "u1" }));
+        let person = Browser::with_cookie(&client, &follow(&client, &link).0);
+        let good = test(&person, &[("token", &ours.token)]);
+        assert!(
+            good.contains("Accepted") && good.contains("<code>VALID</code>") && good.contains("Ours"),
+            "{role}"
+        );
+        let wrong = test(&person, &[("token", &ours.token), ("environment", "preview")]);
+        assert!(wrong.contains("<code>WRONG_ENVIRONMENT</code>"), "{role}");
+        let unseen = test(&person, &[("token", &elsewhere.token)]);
+        assert!(unseen.contains("<code>NOT_FOUND</code>") && !unseen.contains("Of somebody else"), "{role}");
+        let colleagues = test(&person, &[("token", &colleague.token)]);
+        assert_eq!(colleagues.contains("A colleague"), role != "member");
+        assert_eq!(colleagues.contains("<code>NOT_FOUND</code>"), role == "member");
+    }
 }
 
 #[test]

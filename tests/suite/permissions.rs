@@ -21,6 +21,8 @@ struct Call {
     method: String,
     path: String,
     needs: Vec<String>,
+    /// What it takes instead for somebody who sees their own keys only.
+    needs_for_own: Option<Vec<String>>,
     unbound: bool,
     kind: Kind,
     /// One of Keyledger's own, and not in the words of another service.
@@ -63,7 +65,11 @@ fn read_table() -> Table {
     for (row, is_own) in own.chain(rows(others_text).into_iter().map(|row| (row, false))) {
         let cells = cells(&row);
         let (method, path) = cells[0].trim_matches('`').split_once(' ').unwrap();
-        let needs: Vec<String> = cells[1].split('`').skip(1).step_by(2).map(str::to_owned).collect();
+        let named = |text: &str| text.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
+        let (needs, needs_for_own) = match cells[1].split_once("; for own keys ") {
+            Some((needs, for_own)) => (named(needs), Some(named(for_own))),
+            None => (named(cells[1]), None),
+        };
         let kind = match cells[1] {
             "nothing" => Kind::Everybody,
             "a portal session" => Kind::PortalSession,
@@ -71,7 +77,15 @@ fn read_table() -> Table {
         };
         assert_eq!(needs.is_empty(), kind != Kind::Permissions, "{row}");
         let unbound = cells[1].ends_with("unbound");
-        table.calls.push(Call { method: method.into(), path: path.into(), needs, unbound, kind, is_own });
+        table.calls.push(Call {
+            method: method.into(),
+            path: path.into(),
+            needs,
+            needs_for_own,
+            unbound,
+            kind,
+            is_own,
+        });
     }
     table
 }
@@ -83,6 +97,7 @@ struct Holder {
     permissions: Vec<String>,
     bound: bool,
     is_session: bool,
+    sees_own_only: bool,
 }
 
 impl Holder {
@@ -92,7 +107,8 @@ impl Holder {
             Kind::PortalSession => self.is_session,
             Kind::Permissions => {
                 let holds = |needed: &String| self.permissions.iter().any(|it| it == needed || it == "admin");
-                call.needs.iter().all(holds) && !(call.unbound && self.bound)
+                let needs = call.needs_for_own.as_ref().filter(|_| self.sees_own_only).unwrap_or(&call.needs);
+                needs.iter().all(holds) && !(call.unbound && self.bound)
             }
         }
     }
@@ -110,6 +126,7 @@ fn holders(server: &Server, provider: &Provider, table: &Table) -> Vec<Holder> {
             permissions: vec![permission.clone()],
             bound,
             is_session: false,
+            sees_own_only: false,
         };
         holders.push(holder("a root key", &root_key(client, &[permission], None).1, false));
         holders.push(holder("a bound root key", &root_key(client, &[permission], Some(org)).1, true));
@@ -123,6 +140,7 @@ fn holders(server: &Server, provider: &Provider, table: &Table) -> Vec<Holder> {
             permissions: permissions.clone(),
             bound: true,
             is_session: true,
+            sees_own_only: role == "member",
         });
         holders.push(Holder {
             name: format!("a user of role {role}"),
@@ -130,6 +148,7 @@ fn holders(server: &Server, provider: &Provider, table: &Table) -> Vec<Holder> {
             permissions: permissions.clone(),
             bound: true,
             is_session: false,
+            sees_own_only: role == "member",
         });
     }
     holders

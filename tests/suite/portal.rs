@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use keyledger_tests::fixture::{
     code, events, follow, issued, key, key_body, organization, portal_link, signed_in, text, trail, types,
+    verify,
 };
+use keyledger_tests::http::Client;
 use keyledger_tests::poll;
 use keyledger_tests::server::{Options, Server};
 use keyledger_tests::token;
@@ -275,6 +277,53 @@ fn each_role_does_what_it_is_for() {
         }
     }
     member.get("/v1/keys?user_id=u2").expect(404);
+    // Of their own keys members see what happened to them, and of where others called from nothing.
+    assert_eq!(
+        types(&events(&member, &made.id)),
+        ["KeyCreated", "KeyDeleted"],
+        "a deleted key's events are still its owner's to see"
+    );
+    let trail = events(&member, &mine.id);
+    assert_eq!(types(&trail), ["KeyCreated", "KeyRenamed", "KeyRotated"]);
+    let origins = |event: &Value| (event["actor"]["ip"].clone(), event["actor"]["user_agent"].clone());
+    assert_eq!(origins(&trail[0]), (Value::Null, Value::Null), "the root key's");
+    assert_eq!(origins(&trail[1]).0, "127.0.0.1", "their own");
+    assert_eq!(origins(&events(&client, &mine.id)[0]).0, "127.0.0.1");
+    for format in ["json", "cloudevents-batch", "ndjson", "csv", "cloudevents", "ocsf"] {
+        let file = |caller: &Client, actor: &Value| {
+            let path = mine.path(&format!("/events?format={format}&actor_id={}", actor.as_str().unwrap()));
+            caller.get(&path).expect(200).text()
+        };
+        let by_others = file(&member, &trail[0]["actor"]["id"]);
+        assert!(by_others.contains(&mine.id) && !by_others.contains("127.0.0.1"), "{format}: {by_others}");
+        assert!(file(&client, &trail[0]["actor"]["id"]).contains("127.0.0.1"), "{format}");
+        assert!(file(&member, &trail[1]["actor"]["id"]).contains("127.0.0.1"), "{format}");
+    }
+    for foreign in [&ours, &colleague, &theirs] {
+        assert_eq!(member.get(&foreign.path("/events")).expect(404).code(), "key_not_found");
+    }
+    for path in ["/v1/events", &format!("/v1/events?key_id={}", mine.id), "/v1/events/1/proof"] {
+        member.get(path).expect(403);
+    }
+    // A token of a key that they may not see is to them one that nobody has.
+    let answered = |caller: &Client, token: &str| {
+        let told = caller.request("POST", "/oauth2/introspect").form(&[("token", token)]).expect(200).json();
+        let batch = caller.post("/v1/keys/verify-batch", &json!({ "tokens": [token] })).expect(200).json();
+        let verdict = verify(caller, token);
+        assert_eq!(batch["data"][0]["code"], verdict["code"]);
+        assert_eq!(told["active"], verdict["valid"]);
+        (text(&verdict["code"]), verdict["key_id"].is_null())
+    };
+    let unknown = answered(&owner, &token::with_head("kl_live_", [9; 32]));
+    assert_eq!(unknown, ("NOT_FOUND".into(), true));
+    assert_eq!(answered(&owner, &ours.token), ("VALID".into(), false));
+    assert_eq!(answered(&owner, &colleague.token), ("VALID".into(), false));
+    assert_eq!(answered(&owner, &theirs.token), unknown);
+    let own = issued(&member.post("/v1/keys", &key_body(&org, json!({}))).expect(201));
+    assert_eq!(answered(&member, &own.token), ("VALID".into(), false));
+    for foreign in [&ours, &colleague, &theirs] {
+        assert_eq!(answered(&member, &foreign.token), unknown);
+    }
 
     let auditor = signed_in(&client, &org, "auditor");
     assert!(
@@ -293,6 +342,7 @@ fn each_role_does_what_it_is_for() {
     }
     auditor.post("/v1/keys", &key_body(&org, json!({}))).expect(403);
     auditor.delete(&mine.path("")).expect(403);
+    auditor.post("/v1/keys/verify", &json!({ "token": ours.token })).expect(403);
 
     let body = json!({ "organization_id": org, "role": "member" });
     assert!(client.post("/v1/portal-sessions", &body).expect(422).text().contains("/user_id"));

@@ -52,6 +52,8 @@ struct KeyPage {
     /// None for somebody who may not read events.
     history: Option<Vec<Entry>>,
     older_events: u64,
+    /// Whether they may have the proof of an event.
+    proves: bool,
     usage: Option<Usage>,
     chart: Option<Chart>,
     by_day: bool,
@@ -129,6 +131,7 @@ pub async fn show(visitor: Visitor, Path(id): Path<String>) -> Result<Response, 
             .as_ref()
             .map_or(0, |events| events.total.saturating_sub(events.data.len() as u64)),
         history: told,
+        proves: visitor.may(&Method::GET, "/v1/events/{position}/proof"),
         chart: usage.as_ref().map(|usage| Chart::of(usage, by_day, visitor.now)),
         usage,
         by_day,

@@ -205,7 +205,8 @@ async fn list(
     answer(&service, &caller, &headers, &uri, asked).await
 }
 
-/// Lists the events of one key, also of a deleted one; in the same forms as `/v1/events`.
+/// Lists the events of one key, also of a deleted one; in the same forms as `/v1/events`. Who sees their own keys only is
+/// told of those, and of where an actor called from only if that was themselves in the same session.
 #[utoipa::path(get, path = "/v1/keys/{id}/events", operation_id = "listKeyEvents", tag = "Events",
     params(("id" = String, Path, description = "its id"), KeyEventsQuery,
         ("Last-Event-ID" = Option<u64>, Header, description = "the last event received; takes the place of `after`"),
@@ -302,9 +303,10 @@ async fn answer(
     let Asked { query, limited, format } = asked;
     match format {
         Format::Json => {
-            let trail = service.audit_trail.clone();
+            let (trail, caller) = (service.audit_trail.clone(), Arc::clone(&caller.principal));
             let read = move || -> Result<_, store::Error> {
-                Ok((trail.query(&query)?, trail.count(&query, TOTAL_MAX + 1)?))
+                let page = event_stream::seen_by(&caller, trail.query(&query)?);
+                Ok((page, trail.count(&query, TOTAL_MAX + 1)?))
             };
             let (page, matching) = service.blocking(read).await??;
             let data: Vec<Value> = page.records.iter().map(event_json).collect();
@@ -314,7 +316,7 @@ async fn answer(
             Reply::at(page.position).json(&shown)
         }
         Format::CloudEventsBatch => {
-            let page = event_stream::read(service, &query).await?;
+            let page = event_stream::read(service, &caller.principal, &query).await?;
             let log_id = service.audit_trail.log_id();
             let batch: Vec<Value> = page.records.iter().map(|record| cloud_event(log_id, record)).collect();
             let mut response = Reply::at(page.position).json(&batch)?;
@@ -327,7 +329,14 @@ async fn answer(
         }
         Format::File(file) => {
             let (chunks, body) = tokio::sync::mpsc::channel(STREAM_CHUNKS_MAX);
-            tokio::spawn(event_stream::write_file(Arc::clone(service), query, limited, file, chunks));
+            tokio::spawn(event_stream::write_file(
+                Arc::clone(service),
+                Arc::clone(&caller.principal),
+                query,
+                limited,
+                file,
+                chunks,
+            ));
             Ok(streamed(service, format, body))
         }
         Format::ServerSentEvents => {

@@ -8,7 +8,6 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, HeaderValue, header};
-use keyledger_engine::id::OrganizationId;
 use keyledger_engine::key::Environment;
 use keyledger_engine::position::Position;
 use keyledger_engine::root_key::Permission;
@@ -179,12 +178,11 @@ impl<'a> VerdictBody<'a> {
     }
 }
 
-/// The verdict as a caller sees it who may see only `bound_to`, if anything: to them, a token of another organization is
-/// one that nobody has.
+/// The verdict as a caller sees it: to them, the token of a key that they may not see is one that nobody has.
 #[must_use]
-pub fn seen_by<'a>(verdict: Verdict<'a>, bound_to: Option<&OrganizationId>) -> Verdict<'a> {
-    match (verdict.key, bound_to) {
-        (Some(key), Some(bound)) if key.organization_id() != bound => {
+pub fn seen_by<'a>(verdict: Verdict<'a>, caller: &Principal) -> Verdict<'a> {
+    match verdict.key {
+        Some(key) if !caller.sees(key.organization_id(), key.user_id()) => {
             Verdict { code: Verified::NotFound, key: None, ..verdict }
         }
         _ => verdict,
@@ -322,7 +320,7 @@ fn judge(
 ) -> Result<Position, Problem> {
     with_question(asked, |question| {
         service.index.verify(token, question, occasion.now, |verdict| {
-            let verdict = seen_by(verdict, caller.organization_id.as_ref());
+            let verdict = seen_by(verdict, caller);
             service.verified(&verdict, occasion.now, occasion.from);
             serde_json::to_writer(json, &VerdictBody::of(&verdict))
                 .map_err(|error| Problem::internal(&error))?;
@@ -393,7 +391,7 @@ pub async fn verify_batch(
                 json.push(b',');
             }
             service.index.verify(token, question, now, |verdict| {
-                let verdict = seen_by(verdict, caller.bound_to());
+                let verdict = seen_by(verdict, &caller.principal);
                 service.verified(&verdict, now, from);
                 serde_json::to_writer(&mut json, &VerdictBody::of(&verdict))
                     .map_err(|error| Problem::internal(&error))

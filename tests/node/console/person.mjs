@@ -36,12 +36,19 @@ run(async (visit, { link, role, theirs, others }) => {
     await visit.to(() => visit.click('tbody .title'))
     told.key = visit.path().split('/').pop()
     await visit.look(`${role}-key`)
-    assert.equal((await page.$('.timeline')) !== null, role !== 'member')
+    await visit.says('.timeline', 'created it')
+    assert.equal(await page.$('.timeline a[download]') === null, role === 'member')
     await visit.open('.page-actions a[href$="/revoke"]')
     await visit.to(() => visit.click('dialog .danger'))
     await visit.says('.toast', 'is revoked')
     const answer = await visit.goto(`/console/keys/${others}`)
     assert.equal(answer.status(), role === 'member' ? 404 : 200)
+  }
+  if (role !== 'auditor') {
+    await visit.goto('/console/test')
+    await visit.fill('#token', told.tokens[0])
+    await visit.to(() => visit.click('.primary'))
+    await visit.says('[role=status] code', 'REVOKED')
   }
   // A request forged in their own session gets no further than the page does.
   const forged = await page.evaluate(async (key, own) => {

@@ -378,7 +378,7 @@ pub(super) async fn verify(
     let token = token.unwrap_or_default();
     let (is_valid, position, key) = service.index.verify(&token, &Question::default(), now, |verdict| {
         use keyledger_projections::verification::Code::{Revoked, Valid};
-        let verdict = seen_by(verdict, caller.bound_to());
+        let verdict = seen_by(verdict, &caller.principal);
         service.verified(&verdict, now, from);
         let key = verdict.key.map(|key| {
             let status = match verdict.code {

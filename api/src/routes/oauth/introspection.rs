@@ -6,7 +6,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, header};
-use keyledger_engine::id::{KeyId, OrganizationId};
+use keyledger_engine::id::KeyId;
 use keyledger_engine::root_key::Permission;
 use keyledger_engine::time::Timestamp;
 use keyledger_projections::usage::Address;
@@ -22,6 +22,7 @@ use crate::caller::{Caller, access_token_holder};
 use crate::origin;
 use crate::principal::Principal;
 use crate::problem::Problem;
+use crate::routes::verify::seen_by;
 use crate::service::Service;
 
 const PATH: &str = "/oauth2/introspect";
@@ -99,30 +100,25 @@ pub(super) async fn introspect(
 ) -> Result<Response, OAuthError> {
     let client =
         form.as_ref().map_or(Ok(None), |form| client::authenticate(&service, &parts.headers, form))?;
-    let bound_to = match client {
+    let principal = match client {
         Some(application) => {
             let permissions = &application.permissions;
             let principal =
                 Principal::of_application(&application, permissions, Timestamp::from_millis(i64::MAX));
             admit(&principal)?;
-            principal.organization_id
+            Arc::new(principal)
         }
-        None => caller?.principal.organization_id.clone(),
+        None => caller?.principal,
     };
     let form = form?;
     let token = form.get("token").ok_or(OAuthError::InvalidRequest("token is required"))?;
     let now = service.now();
-    let body = of_access_token(&service, token, bound_to.as_ref(), now).unwrap_or_else(|| {
+    let body = of_access_token(&service, token, &principal, now).unwrap_or_else(|| {
         service.index.verify(token, &Question::default(), now, |verdict| {
             let from = Address::of(origin::address(&service, &parts));
-            let is_seen = |it: &OrganizationId| bound_to.as_ref().is_none_or(|bound| bound == it);
-            match verdict.key {
-                Some(key) if !is_seen(key.organization_id()) => Introspection::default(),
-                _ => {
-                    service.verified(&verdict, now, from);
-                    of_key(&service, &verdict)
-                }
-            }
+            let verdict = seen_by(verdict, &principal);
+            service.verified(&verdict, now, from);
+            of_key(&service, &verdict)
         })
     });
     let mut response = Json(body).into_response();
@@ -162,15 +158,18 @@ fn issued_at(key_id: KeyId) -> i64 {
     i64::try_from(key_id.to_u128() >> 80).unwrap_or(0) / 1_000
 }
 
-/// Of an access token that is good; none for any other text.
+/// Of an access token that is good; none for any other text. Who sees one organization sees its applications only; who sees
+/// their own keys only, none.
 fn of_access_token(
     service: &Service,
     token: &str,
-    bound_to: Option<&OrganizationId>,
+    caller: &Principal,
     now: Timestamp,
 ) -> Option<Introspection> {
     let (application, claims) = access_token_holder(service, token, now)?;
-    if bound_to.is_some() && application.organization_id.as_ref() != bound_to {
+    let bound_to = caller.organization_id.as_ref();
+    let is_elsewhere = bound_to.is_some() && application.organization_id.as_ref() != bound_to;
+    if is_elsewhere || caller.user_id.is_some() {
         return Some(Introspection::default());
     }
     let allowed = Permission::in_both(&claims.scope, &application.permissions);
