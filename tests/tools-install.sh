@@ -73,10 +73,12 @@ if [ "$purpose" = test ] && ! cmp -s <(printf '%s\n' "${validators[@]}") "$tools
   printf '%s\n' "${validators[@]}" >"$tools/.installed"
 fi
 
-if [ "$purpose" = test ] && [ tests/auditor/main.go -nt "$tools/bin/auditor" ]; then
-  say "building the auditor of the log with Debian's Go"
-  GO111MODULE=off GOPATH=/usr/share/gocode GOCACHE="$PWD/$tools/go-cache" go build -o "$tools/bin/auditor" tests/auditor/main.go
-fi
+for tool in auditor witness; do
+  if [ "$purpose" = test ] && [ "tests/$tool/main.go" -nt "$tools/bin/$tool" ]; then
+    say "building the $tool of the log with Debian's Go"
+    GO111MODULE=off GOPATH=/usr/share/gocode GOCACHE="$PWD/$tools/go-cache" go build -o "$tools/bin/$tool" "tests/$tool/main.go"
+  fi
+done
 
 if [ "$purpose" = test ] && ! cmp -s tests/node/package-lock.json tests/node/node_modules/.installed; then
   say "installing the libraries of tests/node"

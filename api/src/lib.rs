@@ -12,7 +12,8 @@
 //! * [`compat`]: the calls of other key services, translated.
 //! * [`caller`], [`body`], [`query`], [`precondition`], [`idempotency`], [`issuing`]: what calls share.
 //! * [`problem`]: every error's status and code.
-//! * [`log_signer`]: signs what the log was, for others to check.
+//! * [`log_signer`] and [`witness`]: sign what the log was, for others to check, and have it cosigned by those who watch.
+//! * [`http_client`]: asks the services that the operator has named.
 //! * [`webhooks`]: pushes events to receivers outside.
 //! * [`housekeeper`]: what Keyledger does without being asked.
 
@@ -33,6 +34,7 @@ pub mod duration;
 pub mod event_stream;
 pub mod fast_path;
 pub mod housekeeper;
+pub mod http_client;
 pub mod idempotency;
 pub mod issuing;
 pub mod log_signer;
@@ -56,6 +58,7 @@ pub mod signing_keys;
 pub mod tls;
 pub mod view;
 pub mod webhooks;
+pub mod witness;
 
 /// The OpenAPI document as text, as it is served and as docs/openapi.json has it.
 ///

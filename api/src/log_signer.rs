@@ -13,7 +13,7 @@ use keyledger_engine::position::Position;
 use keyledger_engine::time::Timestamp;
 use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_engine::transparency::checkpoint_file::{CheckpointFile, SignedCheckpoint};
-use keyledger_engine::transparency::note::{InvalidKey, KeyName, Signer, Verifier};
+use keyledger_engine::transparency::note::{InvalidKey, KeyName, Note, Signer, Verifier};
 use keyledger_engine::transparency::tree;
 use rand::rngs::SysRng;
 use zeroize::Zeroizing;
@@ -63,6 +63,8 @@ struct State {
     last: Option<(Arc<str>, Checkpoint)>,
     signed: Instant,
     refusal: Option<Refusal>,
+    /// What a witness has seen that this log is not.
+    contradiction: Option<Refusal>,
 }
 
 impl LogSigner {
@@ -86,7 +88,13 @@ impl LogSigner {
             })?;
             Ok((last.checkpoint.into(), checkpoint))
         });
-        let state = State { file, last: last.transpose()?, signed: Instant::now(), refusal: None };
+        let state = State {
+            file,
+            last: last.transpose()?,
+            signed: Instant::now(),
+            refusal: None,
+            contradiction: None,
+        };
         Ok(Self { signer, checkpoints: path, state: Mutex::new(state) })
     }
 
@@ -131,6 +139,44 @@ impl LogSigner {
         signed
     }
 
+    /// What was signed last.
+    #[must_use]
+    pub fn last(&self) -> Option<(Arc<str>, Checkpoint)> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).last.clone()
+    }
+
+    /// Takes in what witnesses have added to a checkpoint: it is shown with their cosignatures from now on, if it still is
+    /// the newest. Blocks.
+    ///
+    /// # Errors
+    /// When it could not be written to the file; then it is shown as before.
+    pub fn cosigned(&self, checkpoint: &Checkpoint, note: &Note, now: Timestamp) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.last.as_ref().is_none_or(|(_, last)| last != checkpoint) {
+            return Ok(());
+        }
+        let note = note.to_string();
+        state.file.append(&SignedCheckpoint { time: now, checkpoint: note.clone() })?;
+        state.last = Some((note.into(), checkpoint.clone()));
+        Ok(())
+    }
+
+    /// Why nothing is signed any more, if a witness has seen another log under this one's name.
+    #[must_use]
+    pub fn contradiction(&self) -> Option<Refusal> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).contradiction.clone()
+    }
+
+    /// Has nothing signed any more, as a witness has seen another log under this one's name.
+    pub fn contradicted(&self, reason: String) -> Refusal {
+        tracing::error!(%reason, "no checkpoint is signed any more");
+        let refusal = Refusal::Inconsistent(reason);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.refusal = Some(refusal.clone());
+        state.contradiction = Some(refusal.clone());
+        refusal
+    }
+
     fn sign(
         &self,
         state: &mut State,
@@ -138,6 +184,9 @@ impl LogSigner {
         now: Timestamp,
     ) -> Result<(Arc<str>, Checkpoint), Refusal> {
         let unavailable = |error: &dyn std::fmt::Display| Refusal::Unavailable(error.to_string());
+        if let Some(refusal) = &state.contradiction {
+            return Err(refusal.clone());
+        }
         let frontier = log.frontier().map_err(|error| unavailable(&error))?;
         if let Some((note, last)) = &state.last {
             check_consistency(log, frontier.size(), last)?;
@@ -240,7 +289,7 @@ fn write_verifier(path: &Path, verifier: &Verifier) -> Result<(), Error> {
     })
 }
 
-/// Signs what nobody asks for: at the start, now and then, and when the service stops.
+/// Signs what nobody asks for, and has it cosigned: at the start, now and then, and when the service stops.
 pub async fn run(service: Arc<Service>) {
     // A refusal is noted in the service's log and shows in /readyz; there is nobody else to tell.
     let _ = service.checkpoint(true).await;

@@ -14,6 +14,7 @@ use keyledger_api::logging::{self, LogFormat};
 use keyledger_api::origin::{ForwardedHeader, TrustedProxies};
 use keyledger_api::service::{Options, Service};
 use keyledger_api::tls::{Tls, TlsFiles};
+use keyledger_api::witness::Witness;
 use keyledger_api::{
     access, access_token, app, duration, housekeeper, log_signer, oidc, reference_document, server,
     signing_keys, webhooks,
@@ -99,6 +100,10 @@ struct Serve {
     /// The header in which they tell it.
     #[arg(long, env = "KEYLEDGER_FORWARDED_HEADER", value_enum, default_value = "x-forwarded-for")]
     forwarded_header: ForwardedHeader,
+    /// Who cosigns the log's checkpoints, so that nobody can be shown another log: a witness's key and, after a space, the
+    /// address at which it takes checkpoints (C2SP tlog-witness). May be given more than once.
+    #[arg(long = "witness", env = "KEYLEDGER_WITNESS", value_name = "KEY URL", value_delimiter = ',')]
+    witnesses: Vec<Witness>,
     #[command(flatten)]
     openid_provider: OpenIdProvider,
     #[command(flatten)]
@@ -257,6 +262,7 @@ impl Data {
             data: self.data,
             log_cache_bytes,
             log_signer,
+            witnesses: Vec::new(),
             access_tokens,
             trusted_proxies: TrustedProxies::default(),
             openid_provider: None,
@@ -322,7 +328,14 @@ fn run_service(serve: Serve) -> Outcome {
     let trusted_proxies = TrustedProxies { networks: serve.trusted_proxies, header: serve.forwarded_header };
     let openid_provider = serve.openid_provider.options();
     let webhooks = serve.webhooks.options();
-    let options = Options { trusted_proxies, openid_provider, webhooks, ..serve.data.options(access_tokens) };
+    let witnesses = serve.witnesses;
+    let options = Options {
+        trusted_proxies,
+        openid_provider,
+        webhooks,
+        witnesses,
+        ..serve.data.options(access_tokens)
+    };
     let (service, threads) = Service::start(&options)?;
     let token = service.ensure_root_key(bootstrap.as_ref().map(|token| token.as_str()))?;
     drop(bootstrap);

@@ -150,6 +150,11 @@ impl Collector for ServiceCollector {
         counter(encoder, "log_append", "Time spent in appends", Some(&Unit::Seconds), seconds)?;
         gauge(encoder, "command_queue_length", "Commands that wait", service.ledger.queue_len() as u64)?;
         gauge(encoder, "log_position", "Position of the last event", service.ledger.head().get())?;
+        let refused = u64::from(service.log_signer.refusal().is_some());
+        gauge(encoder, "log_signing_refused", "1 while no checkpoint of the log is signed", refused)?;
+        let witnesses = service.witnesses.statuses();
+        let sizes = witnesses.iter().map(|it| (it.name.as_str(), it.cosigned.map_or(0, |(size, _)| size)));
+        gauges(encoder, "log_cosigned_size", "Events that each witness has vouched for", "witness", sizes)?;
 
         let statuses = service.projection_statuses();
         let positions = statuses.iter().map(|status| (status.name, status.position.get()));

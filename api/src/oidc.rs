@@ -10,11 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Uri, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::HttpsConnector;
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use http_body_util::Full;
 use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use keyledger_engine::id::OrganizationId;
@@ -26,6 +22,8 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
+
+use crate::http_client::HttpClient;
 
 /// Longer texts are no tokens of a provider.
 const TOKEN_LEN_MAX: usize = 8_192;
@@ -92,7 +90,7 @@ pub struct User {
 /// One provider.
 pub struct OpenIdProvider {
     options: Options,
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpClient,
     keys: RwLock<Keys>,
     /// Held while the provider is asked; when it was asked last.
     asked: tokio::sync::Mutex<Option<Instant>>,
@@ -135,15 +133,8 @@ impl OpenIdProvider {
     /// When the issuer's address cannot be used, or the machine trusts no certificate authority.
     pub fn new(options: Options) -> Result<Self, Error> {
         check_address("--oidc-issuer", &options.issuer)?;
-        let connector = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .map_err(|error| {
-                Error(format!("no certificate authority is trusted: {error}; install ca-certificates"))
-            })?
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let client = Client::builder(TokioExecutor::new()).build(connector);
+        let client =
+            HttpClient::new(ANSWER_LEN_MAX, ANSWER_TIME_MAX).map_err(|error| Error(error.to_string()))?;
         Ok(Self {
             options,
             client,
@@ -298,17 +289,11 @@ impl OpenIdProvider {
         request: Request<Full<Bytes>>,
     ) -> Result<T, Error> {
         let failed = |reason: &dyn std::fmt::Display| Error(format!("{address}: {reason}"));
-        let answering = async {
-            let response = self.client.request(request).await.map_err(|error| failed(&error))?;
-            if response.status() != http::StatusCode::OK {
-                return Err(failed(&response.status()));
-            }
-            let body = Limited::new(response.into_body(), ANSWER_LEN_MAX);
-            body.collect().await.map_err(|error| failed(&error))
-        };
-        let answer = tokio::time::timeout(ANSWER_TIME_MAX, answering).await;
-        let body = answer.map_err(|_| failed(&"no answer in time"))??.to_bytes();
-        serde_json::from_slice(&body).map_err(|error| failed(&error))
+        let answer = self.client.send(request).await.map_err(|error| failed(&error))?;
+        if answer.status() != http::StatusCode::OK {
+            return Err(failed(&answer.status()));
+        }
+        serde_json::from_slice(answer.body()).map_err(|error| failed(&error))
     }
 }
 

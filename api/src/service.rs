@@ -27,6 +27,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use crate::access_token::{self, AccessTokens};
 use crate::console_session::ConsoleSessions;
 use crate::data_directory::{self, DataDirectory};
+use crate::http_client;
 use crate::idempotency::Running;
 use crate::log_signer::{self, LogSigner};
 use crate::log_verification::LogVerifications;
@@ -37,6 +38,7 @@ use crate::problem::{Code, Problem};
 use crate::session_cookie::SessionCookie;
 use crate::signing_keys::{self, SigningKeys};
 use crate::webhooks::{self, Webhooks};
+use crate::witness::{Witness, Witnesses};
 
 /// Calls that read files at a time; one more is refused.
 const READERS_MAX: usize = 256;
@@ -54,6 +56,8 @@ pub struct Options {
     pub log_cache_bytes: usize,
     /// How checkpoints of the log are signed.
     pub log_signer: log_signer::Options,
+    /// Who cosigns them.
+    pub witnesses: Vec<Witness>,
     /// How access tokens are given.
     pub access_tokens: access_token::Options,
     /// Whom to believe about where a request came from.
@@ -80,6 +84,9 @@ pub enum StartError {
     /// The key that signs checkpoints, or what it signed.
     #[error(transparent)]
     LogSigner(#[from] log_signer::Error),
+    /// The witnesses.
+    #[error("witnesses: {0}")]
+    Witnesses(#[from] http_client::Error),
     /// The OpenID provider.
     #[error(transparent)]
     OpenIdProvider(#[from] oidc::Error),
@@ -146,6 +153,8 @@ pub struct Service {
     pub audit_trail_handle: ProjectionHandle,
     /// Signs checkpoints of the log.
     pub log_signer: Arc<LogSigner>,
+    /// Those who vouch that there is but one log.
+    pub witnesses: Witnesses,
     /// Verifications of the log.
     pub log_verifications: LogVerifications,
     /// Commands with an idempotency key that run now.
@@ -265,6 +274,7 @@ impl Service {
                 log_signer.verifier().clone(),
             ),
             log_signer,
+            witnesses: Witnesses::new(options.witnesses.clone())?,
             running: Running::default(),
             metrics: Metrics::default(),
             verification_snapshot: data.verification_snapshot(),
@@ -316,14 +326,16 @@ impl Service {
         self.blocking(move || read(reader.as_ref())).await?.map_err(Problem::from)
     }
 
-    /// The newest signed checkpoint of the log, and what it says; one over the whole log if `at_once`.
+    /// The newest signed checkpoint of the log, and what it says; one over the whole log if `at_once`. Where there are
+    /// witnesses it has their cosignatures, but for those that do not answer in time.
     ///
     /// # Errors
     /// `log_inconsistent` when nothing may be signed, `overloaded`, `internal`.
     pub async fn checkpoint(self: &Arc<Self>, at_once: bool) -> Result<(Arc<str>, Checkpoint), Problem> {
+        self.witnesses.compare_once(self).await?;
         let (signer, reader, now) = (Arc::clone(&self.log_signer), self.ledger.reader(), self.now());
-        let signed = self.blocking(move || signer.checkpoint(reader.as_ref(), now, at_once)).await?;
-        Ok(signed?)
+        let signed = self.blocking(move || signer.checkpoint(reader.as_ref(), now, at_once)).await??;
+        Ok(self.witnesses.cosign_last(self).await?.unwrap_or(signed))
     }
 
     /// Runs what may wait for a disk on a thread that may block.

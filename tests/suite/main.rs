@@ -52,3 +52,4 @@ mod usage;
 mod verification;
 mod webhook_failures;
 mod webhooks;
+mod witnesses;

@@ -20,13 +20,13 @@ const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries")
 const TREE: TableDefinition<'_, (u8, u64), &[u8; 32]> = TableDefinition::new("tree");
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
-fn tool(name: &str) -> Command {
+pub(crate) fn tool(name: &str) -> Command {
     let path = binaries::workspace().join("tests/tools/bin").join(name);
     assert!(path.exists(), "{} is missing: run tests/tools-install.sh test", path.display());
     Command::new(path)
 }
 
-fn text(output: &Output) -> String {
+pub(crate) fn text(output: &Output) -> String {
     String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
@@ -40,7 +40,7 @@ fn auditor(server: &Server, more: &[&str]) -> Output {
         .expect("the auditor can be started")
 }
 
-fn replay_tool(arguments: &[&str], data: &Path) -> Output {
+pub(crate) fn replay_tool(arguments: &[&str], data: &Path) -> Output {
     Command::new(binaries::path("replay-tool"))
         .args(arguments)
         .arg("--data")
@@ -59,15 +59,15 @@ fn finding(data: &Path) -> (u64, String) {
     (finding["position"].as_u64().unwrap(), finding["reason"].as_str().unwrap().to_owned())
 }
 
-fn checkpoint(client: &Client) -> String {
+pub(crate) fn checkpoint(client: &Client) -> String {
     client.get("/log/checkpoint").expect(200).text()
 }
 
-fn size_of(checkpoint: &str) -> u64 {
+pub(crate) fn size_of(checkpoint: &str) -> u64 {
     checkpoint.lines().nth(1).unwrap().parse().unwrap()
 }
 
-fn copy(from: &Path, to: &Path) {
+pub(crate) fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().flatten() {
         let target = to.join(entry.file_name());
@@ -260,7 +260,7 @@ fn yesterdays_backup_under_todays_checkpoint_is_found() {
 
 /// Rewrites entries as somebody would who knows all about the file: with their checksums, and if `hashes` with the whole
 /// tree.
-fn forge(data: &Path, hashes: bool, forge: impl FnOnce(&mut Vec<Vec<u8>>)) {
+pub(crate) fn forge(data: &Path, hashes: bool, forge: impl FnOnce(&mut Vec<Vec<u8>>)) {
     let database = Database::open(data.join("events.redb")).unwrap();
     let rows = |table: &redb::ReadOnlyTable<u64, &[u8]>| -> Vec<Vec<u8>> {
         table.iter().unwrap().map(|row| row.unwrap().1.value()[4..].to_vec()).collect()
@@ -318,7 +318,7 @@ fn root(leaves: &[[u8; 32]]) -> [u8; 32] {
 }
 
 /// Edits what is shown of a key's token: names are sealed.
-fn rename(entries: &mut [Vec<u8>]) {
+pub(crate) fn rename(entries: &mut [Vec<u8>]) {
     let hint = |entry: &Vec<u8>| entry.windows(3).position(|it| it == b"kl_");
     let (entry, at) =
         entries.iter_mut().filter_map(|entry| hint(entry).map(|at| (entry, at))).nth(99).unwrap();
@@ -327,7 +327,7 @@ fn rename(entries: &mut [Vec<u8>]) {
 
 /// Takes the keys of sealed texts away: with them, an edit by somebody who cannot seal is noticed before any hash is looked
 /// at.
-fn take_vault_away(data: &Path) {
+pub(crate) fn take_vault_away(data: &Path) {
     fs::remove_file(data.join("vault.redb")).unwrap();
 }
 

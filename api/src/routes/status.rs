@@ -5,6 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, StatusCode, header};
+use keyledger_engine::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -14,6 +15,7 @@ use crate::metrics;
 use crate::problem::Problem;
 use crate::routes::projections::ProjectionView;
 use crate::service::Service;
+use crate::witness::WitnessStatus;
 
 /// The calls about the service itself; they need no root key.
 pub fn router() -> OpenApiRouter<Arc<Service>> {
@@ -38,6 +40,29 @@ struct Readiness {
     projections: Vec<ProjectionView>,
     /// Why no checkpoint of the log is signed, if none is.
     signing_refused: Option<String>,
+    /// Those who cosign the log's checkpoints.
+    witnesses: Vec<WitnessView>,
+}
+
+/// How a witness does.
+#[derive(Serialize, ToSchema)]
+struct WitnessView {
+    /// Its name.
+    name: String,
+    /// How many events the last checkpoint covered that it cosigned since the service started.
+    size: Option<u64>,
+    /// When it did.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    cosigned_at: Option<Timestamp>,
+    /// Why the last attempt gave no cosignature.
+    problem: Option<String>,
+}
+
+impl WitnessView {
+    fn of(status: WitnessStatus) -> Self {
+        let (size, cosigned_at) = status.cosigned.unzip();
+        Self { name: status.name, size, cosigned_at, problem: status.problem }
+    }
 }
 
 /// Says whether the service has caught up with its log; 503 while it has not.
@@ -55,6 +80,7 @@ async fn readyz(State(service): State<Arc<Service>>) -> Response {
         position: service.ledger.head().get(),
         projections: projections.collect(),
         signing_refused: service.log_signer.refusal().map(|refusal| refusal.to_string()),
+        witnesses: service.witnesses.statuses().into_iter().map(WitnessView::of).collect(),
     };
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, axum::Json(body)).into_response()

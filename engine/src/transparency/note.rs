@@ -10,8 +10,12 @@ use rand::TryCryptoRng;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::time::Timestamp;
+
 /// The signature type of Ed25519.
 const ED25519_TYPE: u8 = 1;
+/// The signature type of a witness's Ed25519 with the time of the signature (C2SP tlog-cosignature).
+const COSIGNATURE_TYPE: u8 = 4;
 /// What a signing key's text begins with.
 const PRIVATE: &str = "PRIVATE+KEY+";
 /// A note with more signatures is not read.
@@ -76,7 +80,7 @@ impl Signer {
     fn from_seed(name: KeyName, seed: Zeroizing<[u8; 32]>) -> Result<Self, InvalidKey> {
         let pair = Ed25519KeyPair::from_seed_unchecked(seed.as_slice()).map_err(|_| InvalidKey)?;
         let public = pair.public_key().as_ref().try_into().map_err(|_| InvalidKey)?;
-        Ok(Self { verifier: Verifier::new(name.0, public), seed, pair })
+        Ok(Self { verifier: Verifier(PublicKey::new(name.0, public)), seed, pair })
     }
 
     /// Reads what [`Signer::expose`] wrote.
@@ -96,7 +100,7 @@ impl Signer {
         };
         let seed = Zeroizing::new(<[u8; 32]>::try_from(seed).map_err(|_| InvalidKey)?);
         let signer = Self::from_seed(name.parse().map_err(|_| InvalidKey)?, seed)?;
-        if signer.verifier.id_text() == id { Ok(signer) } else { Err(InvalidKey) }
+        if signer.verifier.0.id_text() == id { Ok(signer) } else { Err(InvalidKey) }
     }
 
     /// The key as text, for its file: `PRIVATE+KEY+<name>+<id>+<key>`, as Go's note package has it.
@@ -105,7 +109,8 @@ impl Signer {
         let mut key = Zeroizing::new(vec![ED25519_TYPE]);
         key.extend_from_slice(self.seed.as_slice());
         let key = Zeroizing::new(STANDARD.encode(&*key));
-        Zeroizing::new(format!("{PRIVATE}{}+{}+{}", self.verifier.name, self.verifier.id_text(), *key))
+        let PublicKey { name, .. } = &self.verifier.0;
+        Zeroizing::new(format!("{PRIVATE}{name}+{}+{}", self.verifier.0.id_text(), *key))
     }
 
     /// The key that checks what this one signs.
@@ -117,43 +122,105 @@ impl Signer {
 
 /// A key that checks signatures. Its text is `<name>+<id>+<key>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Verifier {
-    name: String,
-    id: KeyId,
-    public: [u8; 32],
-}
+pub struct Verifier(PublicKey<ED25519_TYPE>);
 
 impl Verifier {
-    fn new(name: String, public: [u8; 32]) -> Self {
-        let hash = Sha256::new()
-            .chain_update(&name)
-            .chain_update([b'\n', ED25519_TYPE])
-            .chain_update(public)
-            .finalize();
-        let mut id = [0; 4];
-        id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
-        Self { name, id, public }
-    }
-
     /// The key's name.
     #[must_use]
     pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    fn id_text(&self) -> String {
-        format!("{:08x}", u32::from_be_bytes(self.id))
+        &self.0.name
     }
 }
 
 impl fmt::Display for Verifier {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key: Vec<u8> = std::iter::once(ED25519_TYPE).chain(self.public).collect();
-        write!(f, "{}+{}+{}", self.name, self.id_text(), STANDARD.encode(key))
+        self.0.fmt(f)
     }
 }
 
 impl FromStr for Verifier {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        text.parse().map(Self)
+    }
+}
+
+/// A key that checks a witness's cosignatures (C2SP tlog-cosignature): that at some time, what was cosigned was the largest
+/// tree that the witness had seen of a log, and went on from all that it had seen before. Its text is `<name>+<id>+<key>`;
+/// only those for Ed25519 are read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WitnessKey(PublicKey<COSIGNATURE_TYPE>);
+
+impl WitnessKey {
+    /// The witness's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// The key's good cosignature of a checkpoint, and when it was given; the latest of several.
+    #[must_use]
+    pub fn cosignature(&self, note: &Note) -> Option<(Timestamp, Signature)> {
+        let good = note.signatures_of(&self.0).filter_map(|signature| {
+            let (seconds, bytes) = signature.bytes.split_first_chunk()?;
+            let seconds = u64::from_be_bytes(*seconds);
+            let text = format!("cosignature/v1\ntime {seconds}\n{}", note.text);
+            let time = i64::try_from(seconds).ok()?.checked_mul(1_000).map(Timestamp::from_millis)?;
+            self.0.verifies(text.as_bytes(), bytes).then(|| (time, signature.clone()))
+        });
+        good.max_by_key(|(time, _)| *time)
+    }
+}
+
+impl fmt::Display for WitnessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl FromStr for WitnessKey {
+    type Err = InvalidKey;
+
+    fn from_str(text: &str) -> Result<Self, InvalidKey> {
+        text.parse().map(Self)
+    }
+}
+
+/// An Ed25519 key with its name, for signatures of one type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PublicKey<const TYPE: u8> {
+    name: String,
+    id: KeyId,
+    public: [u8; 32],
+}
+
+impl<const TYPE: u8> PublicKey<TYPE> {
+    fn new(name: String, public: [u8; 32]) -> Self {
+        let hash =
+            Sha256::new().chain_update(&name).chain_update([b'\n', TYPE]).chain_update(public).finalize();
+        let mut id = [0; 4];
+        id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        Self { name, id, public }
+    }
+
+    fn id_text(&self) -> String {
+        format!("{:08x}", u32::from_be_bytes(self.id))
+    }
+
+    fn verifies(&self, message: &[u8], signature: &[u8]) -> bool {
+        UnparsedPublicKey::new(&ED25519, self.public).verify(message, signature).is_ok()
+    }
+}
+
+impl<const TYPE: u8> fmt::Display for PublicKey<TYPE> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key: Vec<u8> = std::iter::once(TYPE).chain(self.public).collect();
+        write!(f, "{}+{}+{}", self.name, self.id_text(), STANDARD.encode(key))
+    }
+}
+
+impl<const TYPE: u8> FromStr for PublicKey<TYPE> {
     type Err = InvalidKey;
 
     fn from_str(text: &str) -> Result<Self, InvalidKey> {
@@ -163,9 +230,9 @@ impl FromStr for Verifier {
         };
         let name: KeyName = name.parse().map_err(|_| InvalidKey)?;
         let key = STANDARD.decode(key).map_err(|_| InvalidKey)?;
-        let Some((&ED25519_TYPE, public)) = key.split_first() else { return Err(InvalidKey) };
-        let verifier = Self::new(name.0, public.try_into().map_err(|_| InvalidKey)?);
-        if verifier.id_text() == id { Ok(verifier) } else { Err(InvalidKey) }
+        let (kind, public) = key.split_first().ok_or(InvalidKey)?;
+        let key = Self::new(name.0, public.try_into().map_err(|_| InvalidKey)?);
+        if *kind == TYPE && key.id_text() == id { Ok(key) } else { Err(InvalidKey) }
     }
 }
 
@@ -176,8 +243,9 @@ pub struct Note {
     signatures: Vec<Signature>,
 }
 
+/// Somebody's signature of a note.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Signature {
+pub struct Signature {
     name: String,
     id: KeyId,
     bytes: Vec<u8>,
@@ -188,7 +256,7 @@ impl Note {
     #[must_use]
     pub fn sign(text: String, signer: &Signer) -> Self {
         let bytes = signer.pair.sign(text.as_bytes()).as_ref().to_vec();
-        let Verifier { name, id, .. } = &signer.verifier;
+        let PublicKey { name, id, .. } = &signer.verifier.0;
         let signature = Signature { name: name.clone(), id: *id, bytes };
         Self { text, signatures: vec![signature] }
     }
@@ -216,10 +284,18 @@ impl Note {
     /// Whether a key's signature is there, and no wrong one in its name.
     #[must_use]
     pub fn is_signed_by(&self, verifier: &Verifier) -> bool {
-        let key = UnparsedPublicKey::new(&ED25519, verifier.public);
-        let is_own = |it: &&Signature| it.name == verifier.name && it.id == verifier.id;
-        let mut own = self.signatures.iter().filter(is_own).peekable();
-        own.peek().is_some() && own.all(|it| key.verify(self.text.as_bytes(), &it.bytes).is_ok())
+        let mut own = self.signatures_of(&verifier.0).peekable();
+        own.peek().is_some() && own.all(|it| verifier.0.verifies(self.text.as_bytes(), &it.bytes))
+    }
+
+    /// Adds somebody's signature, in the place of one that the same key gave before.
+    pub fn add(&mut self, signature: Signature) {
+        self.signatures.retain(|it| it.name != signature.name || it.id != signature.id);
+        self.signatures.push(signature);
+    }
+
+    fn signatures_of<const TYPE: u8>(&self, key: &PublicKey<TYPE>) -> impl Iterator<Item = &Signature> {
+        self.signatures.iter().filter(|it| it.name == key.name && it.id == key.id)
     }
 }
 

@@ -2,13 +2,18 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use sha2::{Digest, Sha256};
 
 use super::checkpoint::{Checkpoint, Error as CheckpointError};
 use super::checkpoint_file::{self, CheckpointFile, SignedCheckpoint};
-use super::note::{KeyName, Note, Signer, Verifier};
+use super::note::{KeyName, Note, Signer, Verifier, WitnessKey};
 use super::proof::{Error as ProofError, InclusionProof};
+use super::submission;
 use super::tile::{Content, TILE_WIDTH, TilePath};
 use super::tree;
 use crate::log::contract::first_of;
@@ -269,4 +274,69 @@ fn the_file_keeps_checkpoints_and_drops_half_a_line() {
     assert_eq!(checkpoint_file::read(&path).unwrap(), [signed(1), signed(2), signed(3)]);
     std::fs::write(&path, b"nonsense\n").unwrap();
     assert!(CheckpointFile::open(&path).is_err() && checkpoint_file::read(&path).is_err());
+}
+
+/// What a witness with this seed answers when it cosigns a text at a time, and its key's text.
+fn cosign(name: &str, seed: u8, text: &str, seconds: u64) -> (String, String) {
+    let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
+    let key = [&[4], pair.public_key().as_ref()].concat();
+    let id = &Sha256::digest([name.as_bytes(), b"\n", &key].concat())[..4];
+    let signature = pair.sign(format!("cosignature/v1\ntime {seconds}\n{text}").as_bytes());
+    let line = STANDARD.encode([id, &seconds.to_be_bytes(), signature.as_ref()].concat());
+    let id: String = id.iter().map(|byte| format!("{byte:02x}")).collect();
+    (format!("\u{2014} {name} {line}\n"), format!("{name}+{id}+{}", STANDARD.encode(key)))
+}
+
+#[test]
+fn a_witness_is_believed_by_its_key_alone() {
+    let checkpoint = Checkpoint { origin: "log".into(), size: 3, root: [9; 32] };
+    let signed = checkpoint.sign(&signer("log"));
+    let (line, key) = cosign("witness.example", 5, &checkpoint.to_text(), 1_700_000_000);
+    let witness: WitnessKey = key.parse().unwrap();
+    assert_eq!((witness.to_string(), witness.name()), (key.clone(), "witness.example"));
+    assert!(key.parse::<Verifier>().is_err(), "it is no key of a log");
+    assert!(signer("log").verifier().to_string().parse::<WitnessKey>().is_err(), "nor the other way round");
+    let read = |line: &str| witness.cosignature(&Note::parse(&format!("{signed}{line}")).unwrap());
+    let (time, signature) = read(&line).unwrap();
+    assert_eq!(time, Timestamp::from_millis(1_700_000_000_000));
+    assert!(read("").is_none());
+
+    // In a note with others it is found again, and a newer one takes its place.
+    let mut note = Note::parse(&signed).unwrap();
+    note.add(signature);
+    let newer = cosign("witness.example", 5, &checkpoint.to_text(), 1_700_000_060).0;
+    let (newer_time, newer) = read(&format!("{line}{newer}")).unwrap();
+    assert_eq!(newer_time, Timestamp::from_millis(1_700_000_060_000));
+    note.add(newer);
+    let text = note.to_string();
+    assert_eq!(text.lines().count(), 6, "{text}");
+    assert_eq!(Checkpoint::open(&text, signer("log").verifier()).unwrap(), checkpoint);
+    assert_eq!(witness.cosignature(&Note::parse(&text).unwrap()).unwrap().0, newer_time);
+
+    // Another key, another name, another text, another time than was signed.
+    let other = Checkpoint { size: 4, ..checkpoint.clone() }.to_text();
+    assert!(read(&cosign("witness.example", 6, &checkpoint.to_text(), 1).0).is_none());
+    assert!(read(&cosign("witness.other", 5, &checkpoint.to_text(), 1).0).is_none());
+    assert!(read(&cosign("witness.example", 5, &other, 1).0).is_none());
+    let mut bytes = STANDARD.decode(line.trim_end().rsplit_once(' ').unwrap().1).unwrap();
+    bytes[11] ^= 1;
+    assert!(read(&format!("\u{2014} witness.example {}\n", STANDARD.encode(&bytes))).is_none());
+    assert!(read(&format!("\u{2014} witness.example {}\n", STANDARD.encode(&bytes[..7]))).is_none());
+}
+
+#[test]
+fn a_witness_is_sent_what_was_seen_before_and_how_the_log_goes_on() {
+    let log = log();
+    let body = |old, size| submission::body(log.as_ref(), old, size, "CHECKPOINT\n").unwrap();
+    assert_eq!(body(0, SIZE).unwrap(), "old 0\n\nCHECKPOINT\n");
+    assert_eq!(body(SIZE, SIZE).unwrap(), format!("old {SIZE}\n\nCHECKPOINT\n"));
+    assert_eq!(body(301, 300), None);
+    let text = body(300, SIZE).unwrap();
+    let lines: Vec<_> = text.lines().collect();
+    let [first, proof @ .., "", "CHECKPOINT"] = lines.as_slice() else { panic!("{text}") };
+    let hashes: Vec<Hash> =
+        proof.iter().map(|line| STANDARD.decode(line).unwrap().try_into().unwrap()).collect();
+    let roots = roots(log.as_ref());
+    assert_eq!(*first, "old 300");
+    assert!(is_consistent(300, SIZE, &roots[300], &roots[SIZE as usize], &hashes));
 }
