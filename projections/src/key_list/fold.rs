@@ -1,22 +1,23 @@
-//! Text as search compares it: case folding as Unicode defines it (The Unicode Standard, §3.13, full folding), so that
-//! "STRASSE" finds "Straße" and "ΟΔΟΣ" finds "οδος". Lower case alone would miss both.
+//! Text as search compares it: caseless as Unicode defines it (The Unicode Standard, §3.13, D145: full case folding, after
+//! canonically equivalent texts were made the same), so that "STRASSE" finds "Straße", "ΟΔΟΣ" finds "οδος", and an "é" finds
+//! itself whether it was typed as one character or as two. Lower case alone would miss all three.
 
 use unicase::UniCase;
+use unicode_normalization::UnicodeNormalization;
 
-/// Appends `text`, case-folded. Each character folds by itself, so that stretches of ASCII need no table.
+/// Appends `text` as it is compared. In the end characters are composed, so that "e" is not found in "é".
 pub(super) fn fold_into(text: &str, folded: &mut Vec<u8>) {
-    for stretch in text.as_bytes().chunk_by(|one, other| one.is_ascii() == other.is_ascii()) {
-        if stretch.is_ascii() {
-            let start = folded.len();
-            folded.extend_from_slice(stretch);
-            if let Some(added) = folded.get_mut(start..) {
-                added.make_ascii_lowercase();
-            }
-        } else if let Ok(stretch) = std::str::from_utf8(stretch) {
-            // All bytes of a character outside ASCII are outside ASCII themselves, so that none is cut in two.
-            folded.extend_from_slice(UniCase::unicode(stretch).to_folded_case().as_bytes());
+    if text.is_ascii() {
+        let start = folded.len();
+        folded.extend_from_slice(text.as_bytes());
+        if let Some(added) = folded.get_mut(start..) {
+            added.make_ascii_lowercase();
         }
+        return;
     }
+    let decomposed: String = text.nfd().collect();
+    let composed = UniCase::unicode(decomposed).to_folded_case().nfc().collect::<String>();
+    folded.extend_from_slice(composed.as_bytes());
 }
 
 #[cfg(test)]
@@ -37,9 +38,13 @@ mod tests {
             ("ΟΔΟΣ", "οδος"),
             ("Ünïcödé", "ÜNÏCÖDÉ"),
             ("КЛЮЧ", "ключ"),
+            ("Cafe\u{301}", "CAFÉ"),
+            ("\u{212B}ngstro\u{308}m", "Ångström"),
+            ("한국", "\u{1112}\u{1161}\u{11AB}\u{1100}\u{116E}\u{11A8}"),
         ] {
             assert_eq!(folded(one), folded(other), "{one}");
         }
         assert_ne!(folded("a"), folded("ä"));
+        assert!(!String::from_utf8(folded("café")).unwrap().contains('e'));
     }
 }
