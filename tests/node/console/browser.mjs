@@ -6,6 +6,7 @@ import puppeteer from 'puppeteer-core'
 
 const axe = readFileSync(createRequire(import.meta.url).resolve('axe-core/axe.min.js'), 'utf8')
 const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']
+const COLOUR_RULES = ['color-contrast', 'link-in-text-block']
 const WIDE = { width: 1280, height: 800 }
 const PHONE = { width: 390, height: 844 }
 /** No page needs longer for anything. */
@@ -27,21 +28,11 @@ export const run = async (flow) => {
   const errors = []
   let told
   try {
-    const context = browser.defaultBrowserContext()
-    await context.overridePermissions(given.base, ['clipboard-read', 'clipboard-write'])
-    const page = await browser.newPage()
-    page.setDefaultTimeout(LIMIT_MILLIS)
-    await page.setViewport(WIDE)
-    page.on('pageerror', (error) => errors.push(error.message))
-    page.on('console', (message) => {
-      // What the policy refuses is told here too; answers that are no success are the flow's own business, and other sites'
-      // pages are their own.
-      if (!page.url().startsWith(given.base)) return
-      if (message.type() === 'error' && !message.text().includes('the server responded')) errors.push(message.text())
-    })
+    const visit = await Visit.begin(browser, given, errors)
     try {
-      told = await flow(new Visit(page, given), given)
+      told = await flow(visit, given)
     } catch (error) {
+      const page = (await browser.pages()).at(-1)
       await page.screenshot({ path: `${given.out}/failed.png` }).catch(() => {})
       error.message += `\nat ${page.url()}`
       throw error
@@ -55,11 +46,26 @@ export const run = async (flow) => {
 
 /** What somebody does on the pages. */
 export class Visit {
-  constructor(page, given) {
-    this.page = page
-    this.base = given.base
-    this.out = given.out
-    this.looked = []
+  /** Begins with cookies of its own. What is built like something that was looked at in `seen` is not looked at again. */
+  static async begin(browser, given, errors, seen = new Set()) {
+    const context = await browser.createBrowserContext()
+    await context.overridePermissions(given.base, ['clipboard-read', 'clipboard-write'])
+    const page = await context.newPage()
+    page.setDefaultTimeout(LIMIT_MILLIS)
+    await page.setViewport(WIDE)
+    page.on('pageerror', (error) => errors.push(error.message))
+    page.on('console', (message) => {
+      // What the policy refuses is told here too; answers that are no success are the flow's own business, and other sites'
+      // pages are their own.
+      if (!page.url().startsWith(given.base)) return
+      if (message.type() === 'error' && !message.text().includes('the server responded')) errors.push(message.text())
+    })
+    return Object.assign(new Visit(), { browser, given, errors, page, seen, base: given.base, out: given.out, looked: [] })
+  }
+
+  /** The visit of somebody else, who has their own cookies. */
+  somebodyElse() {
+    return Visit.begin(this.browser, this.given, this.errors, this.seen)
   }
 
   goto(path) {
@@ -114,7 +120,8 @@ export class Visit {
     await this.to(() => this.page.click('.primary'))
   }
 
-  /** Looks at a page or a dialog as everybody may have it: light and dark, wide and on a phone. */
+  /** Looks at a page or a dialog as everybody may have it: light and dark, wide and on a phone. What was looked at already, with
+   * other words in it, is not looked at again. */
   async look(name) {
     for (const [scheme, view] of [['light', WIDE], ['dark', WIDE], ['light', PHONE]]) {
       const part = view === PHONE ? 'phone' : scheme
@@ -122,9 +129,12 @@ export class Visit {
         { name: 'prefers-color-scheme', value: scheme }, { name: 'prefers-reduced-motion', value: 'reduce' },
       ])
       await this.page.setViewport(view)
-      await this.page.screenshot({ path: `${this.out}/${name}-${part}.png`, fullPage: view === PHONE })
-      const violations = await this.violations()
-      assert.deepEqual(violations, [], `${name}, ${part}`)
+      if (await this.isNew(part)) {
+        await this.page.screenshot({ path: `${this.out}/${name}-${part}.png`, fullPage: view === PHONE })
+        // In the dark the same things have other colours, and nothing else is different.
+        const violations = await this.violations(scheme === 'dark' ? COLOUR_RULES : RULES)
+        assert.deepEqual(violations, [], `${name}, ${part}`)
+      }
       const overflow = await this.page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
       assert.ok(overflow <= 0, `${name}, ${part}: wider than the window by ${overflow}`)
     }
@@ -133,12 +143,64 @@ export class Visit {
     this.looked.push(name)
   }
 
-  async violations() {
+  /** Whether anything in the page is built in a way that was not looked at before: its frame, its content, or its dialog. */
+  async isNew(part) {
+    const built = await this.page.evaluate(() => {
+      const own = ['href', 'id', 'value', 'name', 'for', 'aria-label', 'aria-labelledby', 'aria-describedby', 'title', 'datetime', 'action',
+        'form', 'download', 'list', 'd', 'x', 'y', 'width', 'height', 'class']
+      const tell = (node) => {
+        if (node.nodeType === Node.TEXT_NODE) return node.textContent.trim() && '·'
+        if (node.nodeType !== Node.ELEMENT_NODE || node.localName === 'main' || node.localName === 'dialog') return ''
+        const tag = `${node.localName}.${[...node.classList].sort().join('.')}`
+        const attributes = [...node.attributes].map((it) => (own.includes(it.name) || it.name.startsWith('data-') ? `${it.name}${it.value && '='}` : `${it.name}=${it.value}`))
+        const parts = [...node.childNodes].map(tell).filter(Boolean)
+        // Rows that are alike are one.
+        return `<${tag} ${attributes.sort().join(' ')}>${parts.filter((it, index) => it !== parts[index - 1]).join('')}</>`
+      }
+      const parts = [document.body, document.querySelector('main'), ...document.querySelectorAll('dialog')].filter(Boolean)
+      return parts.map((it) => [...it.childNodes].map(tell).join(''))
+    })
+    const unseen = built.map((it) => `${part} ${it}`).filter((it) => !this.seen.has(it))
+    unseen.forEach((it) => this.seen.add(it))
+    return unseen.length > 0
+  }
+
+  async violations(rules) {
     if (!(await this.page.evaluate(() => 'axe' in window))) await this.page.evaluate(axe)
     return this.page.evaluate(async (rules) => {
       const { violations } = await window.axe.run(document, { runOnly: rules, resultTypes: ['violations'] })
       return violations.flatMap((it) => it.nodes.map((node) => `${it.id}: ${node.target.join(' ')}: ${node.failureSummary}`))
-    }, RULES)
+    }, rules)
+  }
+
+  /** Goes through a page with Tab, from its beginning to its end: what has the focus is in sight, is not hidden, and looks so. */
+  async tabThrough(name) {
+    const { page } = this
+    await page.evaluate(() => {
+      document.activeElement.blur()
+      scrollTo(0, 0)
+    })
+    const seen = new Set()
+    for (;;) {
+      await page.keyboard.press('Tab')
+      const found = await page.evaluate(() => {
+        const it = document.activeElement
+        if (it === document.body) return null
+        const { left, right, top, bottom } = it.getBoundingClientRect()
+        const shown = it.matches('input[type=checkbox], input[type=radio]') ? it.closest('label') ?? it : it
+        const [x, y] = [(left + right) / 2, (top + bottom) / 2]
+        const at = document.elementFromPoint(x, y)
+        const style = getComputedStyle(shown)
+        const words = `${it.tagName} ${it.getAttribute('aria-label') ?? it.textContent.trim().slice(0, 40)} ${it.getAttribute('href') ?? it.name ?? ''}`
+        return { words, path: [...document.querySelectorAll('*')].indexOf(it), hidden: !at || !(shown.contains(at) || at.contains(shown)),
+          bare: style.outlineStyle === 'none' && !shown.matches(':has(:focus-visible)') }
+      })
+      if (!found || seen.has(found.path)) break
+      seen.add(found.path)
+      assert.ok(!found.hidden, `${name}: the focus is hidden on ${found.words}`)
+      assert.ok(!found.bare, `${name}: the focus does not show on ${found.words}`)
+    }
+    assert.ok(seen.size > 10, `${name}: only ${seen.size} things have the focus`)
   }
 
   /** Looks at every page that the navigation leads to. */

@@ -1,7 +1,7 @@
-// Somebody who was sent a link: what they see and may do is what their role says.
+// People who were sent links: what they see and may do is what their role says.
 import { assert, run } from './browser.mjs'
 
-run(async (visit, { link, role, theirs, others }) => {
+const enter = async (visit, { role, link }, others) => {
   const { page } = visit
   await page.goto(link, { waitUntil: 'load' })
   assert.ok(!page.url().includes('#'), 'the secret is taken out of the address')
@@ -65,4 +65,10 @@ run(async (visit, { link, role, theirs, others }) => {
   await visit.to(() => visit.click('.who button'))
   assert.equal(visit.path(), '/console/sign-in')
   return { ...told, looked: visit.looked }
+}
+
+run(async (visit, { people, others }) => {
+  const told = []
+  for (const person of people) told.push(await enter(await visit.somebodyElse(), person, others))
+  return told
 })
