@@ -58,7 +58,16 @@ if (follower && 'EventSource' in window) {
     else if (stream) pause()
     else show().then(follow)
   })
-  // A page that is kept for going back to must not hold a connection.
+  // Browsers have few connections to a host: a page that nobody looks at holds none.
+  document.addEventListener('visibilitychange', () => {
+    if (!stream) return
+    stream.close()
+    if (document.hidden) return
+    // What has come since the list was shown comes again.
+    waiting = 0
+    follow()
+  })
+  // Nor does one that is kept for going back to.
   addEventListener('pagehide', () => stream?.close())
   addEventListener('pageshow', (event) => {
     if (event.persisted && stream) follow()

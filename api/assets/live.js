@@ -1,6 +1,6 @@
 // A form marked with data-live="part" shows what it finds while somebody types: the part of the page with that id is
 // exchanged, the field that is typed into stays as it is.
-import { announce, ask } from './sheet.js'
+import { announce, ask, say } from './sheet.js'
 
 const WAIT_MILLIS = 120
 
@@ -21,6 +21,7 @@ for (const form of document.querySelectorAll('form[data-live]')) {
     document.getElementById(form.dataset.live).replaceWith(document.adoptNode(part))
     history.replaceState(null, '', address)
     announce(part)
+    say(part.querySelector('.list-foot [role=status], .empty h2')?.textContent ?? '')
   }
   form.addEventListener('input', () => {
     clearTimeout(timer)

@@ -21,5 +21,11 @@ export const leave = (location) => {
   else window.location.assign(location)
 }
 
+/** Says something to those who hear the page. */
+export const say = (text) => {
+  const said = document.getElementById('said')
+  if (said) said.textContent = text.replace(/\s+/g, ' ').trim()
+}
+
 /** Announces that a part of the page was put there or exchanged. */
 export const announce = (part) => part.dispatchEvent(new CustomEvent('console:shown', { bubbles: true }))

@@ -79,7 +79,7 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         noun: ("API", "APIs"),
         search: None,
         by_organization: false,
-        columns: vec!["Name", "Audience", "Tokens begin with", "Scopes", "Status", "Registered"],
+        columns: vec!["Name", "Audience", "Token prefix", "Scopes", "Status", "Registered"],
         create: may_register.then(|| ("Register API", format!("{PATH}/new"))),
         of: None,
         above: None,

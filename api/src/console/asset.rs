@@ -25,14 +25,18 @@ assets! {
     "console.css" CSS;
     "console.js" SCRIPT;
     "copy.js" SCRIPT;
+    "countdown.js" SCRIPT;
     "dialog.js" SCRIPT;
     "follow.js" SCRIPT;
     "live.js" SCRIPT;
+    "news.js" SCRIPT;
+    "offers.js" SCRIPT;
     "popover.js" SCRIPT;
     "refresh.js" SCRIPT;
     "selection.js" SCRIPT;
     "sheet.js" SCRIPT;
     "shortcuts.js" SCRIPT;
+    "switcher.js" SCRIPT;
     "toast.js" SCRIPT;
     "token.js" SCRIPT;
     "icon.svg" "image/svg+xml";

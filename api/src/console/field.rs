@@ -25,8 +25,8 @@ pub struct Field {
 impl askama::filters::HtmlSafe for Field {}
 
 enum Control {
-    /// A line of text, with texts that are offered: each with what it means.
-    Line { placeholder: &'static str, is_mono: bool, offered: Vec<(String, String)> },
+    /// A line of text, with texts that may be offered.
+    Line { placeholder: &'static str, is_mono: bool, offers: Option<Offers> },
     /// A number from one on.
     Number,
     /// Several lines of text.
@@ -37,6 +37,14 @@ enum Control {
     AnyOf(Vec<Choice>),
     /// What has to be typed to confirm.
     Confirmation(String),
+}
+
+/// Texts that are offered while somebody types; any other can be typed too.
+struct Offers {
+    /// Some, each with what it means.
+    first: Vec<(String, String)>,
+    /// The call that finds others.
+    call: &'static str,
 }
 
 /// Something to choose.
@@ -71,17 +79,27 @@ impl Field {
 
     /// A line of text.
     pub fn line(name: &'static str, label: &'static str, placeholder: &'static str) -> Self {
-        Self::new(name, label, Control::Line { placeholder, is_mono: false, offered: Vec::new() })
+        Self::new(name, label, Control::Line { placeholder, is_mono: false, offers: None })
     }
 
     /// An id, an address or the like.
     pub fn code(name: &'static str, label: &'static str, placeholder: &'static str) -> Self {
-        Self::new(name, label, Control::Line { placeholder, is_mono: true, offered: Vec::new() })
+        Self::new(name, label, Control::Line { placeholder, is_mono: true, offers: None })
     }
 
-    /// The same with texts that are offered, each with what it means.
-    pub fn offering(name: &'static str, label: &'static str, offered: Vec<(String, String)>) -> Self {
-        Self::new(name, label, Control::Line { placeholder: "", is_mono: true, offered })
+    /// An id, with some that are offered, each with what it means, and a call that finds others by what is typed.
+    pub fn offering(
+        name: &'static str,
+        label: &'static str,
+        first: Vec<(String, String)>,
+        call: &'static str,
+    ) -> Self {
+        let placeholder = "Type a name or an id";
+        Self::new(
+            name,
+            label,
+            Control::Line { placeholder, is_mono: true, offers: Some(Offers { first, call }) },
+        )
     }
 
     /// A whole number from one on.

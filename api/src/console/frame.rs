@@ -65,6 +65,8 @@ pub struct Switcher {
     pub organizations: Vec<(String, String)>,
     /// The path that shows all of them together.
     pub all: String,
+    /// The path that shows one, with `%7Bid%7D` for its id.
+    pub one: String,
     /// Whether there are more.
     pub more: bool,
 }
@@ -207,6 +209,7 @@ async fn switcher(visitor: &Visitor, chosen: Option<&str>) -> Option<Switcher> {
         chosen,
         organizations: organizations.collect(),
         all: to(None),
+        one: to(Some("{id}")),
         more: page.next_cursor.is_some(),
     })
 }

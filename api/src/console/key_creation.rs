@@ -8,10 +8,11 @@ use keyledger_engine::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 use crate::request_id::RequestId;
 
 use super::api_choice::Apis;
+use super::field::Field;
 use super::field_errors::FieldErrors;
 use super::frame::{Frame, Page, page};
 use super::icon::Icon;
@@ -21,11 +22,9 @@ use super::navigation::Section;
 use super::query_string::{QueryString, encoded};
 use super::secret_page::Secret;
 use super::submission::{Form, Submission};
-use super::token_page;
 use super::visitor::Visitor;
+use super::{organization_choice, token_page};
 
-/// Organizations that are offered where none is chosen yet.
-const ORGANIZATIONS_MAX: usize = 200;
 /// The fields that the form shows errors beside.
 const FIELDS: [&str; 11] = [
     "organization_id",
@@ -49,18 +48,12 @@ const PRESETS: [(ExpiryPreset, &str, &str); 6] = [
     (ExpiryPreset::Never, "never", "Never"),
 ];
 
-#[derive(Deserialize)]
-struct Organizations {
-    data: Vec<Organization>,
-}
-
 /// An organization that a key can be for.
 #[derive(Deserialize)]
 struct Organization {
     id: String,
     name: Option<String>,
     kind: String,
-    status: String,
 }
 
 impl Organization {
@@ -83,8 +76,8 @@ struct KeyCreationPage {
     errors: FieldErrors,
     /// The organization it is for, if that is settled.
     organization: Option<Organization>,
-    /// Those to choose from, if it is not.
-    organizations: Vec<Organization>,
+    /// The field for it, if it is not.
+    organization_field: Option<Field>,
     /// Whether the key can only be somebody's own.
     own_only: bool,
     apis: Apis,
@@ -100,15 +93,22 @@ impl KeyCreationPage {
     async fn new(visitor: &Visitor, form: Form, errors: FieldErrors) -> Result<Self, Problem> {
         let bound = visitor.principal.organization_id.as_ref().map(ToString::to_string);
         let chosen = bound.or_else(|| form.filled("organization_id").map(ToOwned::to_owned));
-        let (organization, organizations) = match &chosen {
-            Some(id) => (Some(organization(visitor, id).await?), Vec::new()),
-            None => {
-                let page: Organizations =
-                    visitor.read(&format!("/v1/organizations?limit={ORGANIZATIONS_MAX}")).await?;
-                (None, page.data.into_iter().filter(|it| it.status == "active").collect())
-            }
+        let organization = match &chosen {
+            Some(id) => match organization(visitor, id).await {
+                Ok(organization) => Some(organization),
+                // It was typed, and there is none: they are asked again.
+                Err(problem) if problem.code == Code::OrganizationNotFound => None,
+                Err(problem) => return Err(problem),
+            },
+            None => None,
         };
-        let frame = Frame::of(visitor, "Create key", Some(Section::Keys), chosen.as_deref()).await;
+        let organization_field = match &organization {
+            Some(_) => None,
+            None => organization_choice::field(visitor, "organization_id", "Organization").await,
+        };
+        let organization_field = organization_field.map(|field| field.filled(&form, &errors));
+        let of = organization.as_ref().map(|organization| organization.id.clone());
+        let frame = Frame::of(visitor, "Create key", Some(Section::Keys), of.as_deref()).await;
         let date = |preset: ExpiryPreset| {
             let end = preset.expires_at(visitor.now);
             end.map_or_else(|| "no end".into(), |end| Moment::new(end, visitor.now).date())
@@ -117,14 +117,14 @@ impl KeyCreationPage {
             frame,
             errors,
             organization,
-            organizations,
+            organization_field,
             own_only: visitor.principal.user_id.is_some(),
             apis: Apis::read(visitor).await?,
             presets: PRESETS.iter().map(|(preset, word, name)| (*word, *name, date(*preset))).collect(),
             request: form
                 .filled("request")
                 .map_or_else(|| RequestId::draw().as_str().into(), ToOwned::to_owned),
-            back: QueryString::default().with("organization_id", chosen.as_deref()).after("/console/keys"),
+            back: QueryString::default().with("organization_id", of.as_deref()).after("/console/keys"),
             form,
         })
     }
@@ -167,7 +167,7 @@ async fn organization(visitor: &Visitor, id: &str) -> Result<Organization, Probl
     if visitor.may(&Method::GET, "/v1/organizations/{id}") {
         return visitor.read(&format!("/v1/organizations/{}", encoded(id))).await;
     }
-    Ok(Organization { id: id.into(), name: None, kind: String::new(), status: "active".into() })
+    Ok(Organization { id: id.into(), name: None, kind: String::new() })
 }
 
 /// Shows the form.

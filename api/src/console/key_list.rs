@@ -108,6 +108,12 @@ struct KeyListPage {
     cleared: String,
     next: Option<String>,
     first: Option<String>,
+    /// The call that counts what came since.
+    news: String,
+    /// The call that tells when something comes, for those who may be told.
+    stream: Option<String>,
+    /// Where what came stands first.
+    latest: String,
     public_url: String,
     example_organization: String,
 }
@@ -125,7 +131,9 @@ impl KeyListPage {
 pub async fn list(visitor: Visitor) -> Result<Response, Problem> {
     let query = QueryString::of(&visitor.address);
     let apis = Apis::read(&visitor).await?;
-    let page: KeyPage = visitor.read(&call(&query, visitor.now).after("/v1/keys")).await?;
+    let asked = call(&query, visitor.now);
+    let answer = visitor.call(Method::GET, asked.after("/v1/keys")).send::<KeyPage>().await?;
+    let (page, position) = (answer.body, answer.position.unwrap_or_default());
     let organization = query.get("organization_id").map(ToOwned::to_owned);
     let bound = visitor.principal.organization_id.as_ref().map(ToString::to_string);
     let kept = QueryString::default().with("organization_id", organization.as_deref());
@@ -148,6 +156,12 @@ pub async fn list(visitor: Visitor) -> Result<Response, Problem> {
         is_filtered: FILTERS.iter().any(|name| query.get(name).is_some()),
         cleared: kept.after(PATH),
         next: page.next_cursor.map(|cursor| query.with("cursor", Some(&cursor)).after(PATH)),
+        news: news(&asked, visitor.now),
+        stream: visitor.may(&Method::GET, "/v1/events").then(|| {
+            let stream = kept.with("format", Some("sse")).with("type", Some("KeyCreated"));
+            stream.with("after", Some(&position.to_string())).after("/v1/events")
+        }),
+        latest: query.with("cursor", None).with("sort", None).after(PATH),
         first: query.get("cursor").map(|_| query.with("cursor", None).after(PATH)),
         public_url: visitor.service.access_tokens.issuer().into(),
         example_organization: organization.or(bound).unwrap_or_else(|| "acme".into()),
@@ -176,6 +190,12 @@ fn call(query: &QueryString, now: Timestamp) -> QueryString {
         call = call.with("unused_since", Some(&now.saturating_add_millis(-days * DAY_MILLIS).to_string()));
     }
     call
+}
+
+/// The call that counts what matches a call for keys and came after `now`.
+fn news(call: &QueryString, now: Timestamp) -> String {
+    let call = call.with("cursor", None).with("sort", None).with("limit", Some("1"));
+    call.with("created_after", Some(&now.to_string())).after("/v1/keys")
 }
 
 fn chips(query: &QueryString, apis: &Apis, own_only: bool) -> Vec<Chip> {
@@ -291,6 +311,10 @@ mod tests {
         assert_eq!((soon.get("status"), soon.get("q"), soon.get("x")), (Some("active"), Some("a"), None));
         assert_eq!(asked("/console/keys?expiring=30&status=revoked").get("status"), Some("revoked"));
         assert_eq!(asked("/console/keys?unused=x").get("unused_since"), None);
+        assert_eq!(
+            news(&asked("/console/keys?status=active&cursor=c&sort=name"), now),
+            "/v1/keys?status=active&limit=1&created_after=2026-11-12T00%3A00%3A00.000Z"
+        );
     }
 
     #[test]

@@ -18,6 +18,7 @@ use super::key_change::call_path;
 use super::moment::Moment;
 use super::navigation::Section;
 use super::query_string::{QueryString, encoded};
+use super::tags::Tags;
 use super::usage_chart::{Chart, Usage};
 use super::visitor::Visitor;
 
@@ -47,6 +48,8 @@ struct KeyPage {
     shown: Key,
     as_of: Option<AsOf>,
     api_name: Option<String>,
+    /// Who created it, as well as it is known.
+    created_by: String,
     actions: Actions,
     old_token: Option<Moment>,
     /// None for somebody who may not read events.
@@ -120,16 +123,18 @@ pub async fn show(visitor: Visitor, Path(id): Path<String>) -> Result<Response, 
         Some(events) => Some(history::tell(&visitor, &events.data).await),
         None => None,
     };
+    let older_events =
+        events.as_ref().map_or(0, |events| events.total.saturating_sub(events.data.len() as u64));
+    let first = told.as_ref().and_then(|told| told.last()).filter(|_| older_events == 0);
     let page = KeyPage {
+        created_by: first.map_or_else(|| key.created_by.clone(), |first| first.actor.clone()),
         frame: Frame::of(&visitor, key.title(), Some(Section::Keys), Some(&key.organization_id)).await,
         now: visitor.now,
         as_of,
         api_name,
         actions: Actions::of(&visitor).on(&key),
         old_token: events.as_ref().and_then(|events| history::old_token_until(&events.data, visitor.now)),
-        older_events: events
-            .as_ref()
-            .map_or(0, |events| events.total.saturating_sub(events.data.len() as u64)),
+        older_events,
         history: told,
         proves: visitor.may(&Method::GET, "/v1/events/{position}/proof"),
         chart: usage.as_ref().map(|usage| Chart::of(usage, by_day, visitor.now)),

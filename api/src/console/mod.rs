@@ -7,7 +7,8 @@
 //! * [`visitor`]: who is signed in, and the calls that are made for them.
 //! * [`submission`]: a form that was sent, which only a page of this service can have done.
 //! * [`frame`]: what every page has around it; [`navigation`], [`toast`], [`theme`], [`asset`] are its parts.
-//! * [`moment`], [`icon`], [`badge`], [`marked`]: how times, signs, words with a shape and search results look.
+//! * [`moment`], [`icon`], [`badge`], [`marked`], [`tags`]: how times, signs, words with a shape, search results and many
+//!   words look.
 //! * [`list_page`] with its [`table`], [`form_page`] with its [`field`]s, [`secret_page`]: pages that many things share.
 //! * [`sign_in`], and a file for each page.
 
@@ -53,6 +54,7 @@ pub mod secret_page;
 pub mod sign_in;
 pub mod submission;
 pub mod table;
+pub mod tags;
 pub mod theme;
 pub mod toast;
 pub mod token_page;

@@ -31,6 +31,11 @@ impl Moment {
         self.at.to_datetime().format("%-d %b %Y").to_string()
     }
 
+    /// Milliseconds until it comes; 0 when it has come.
+    pub fn millis_left(&self) -> i64 {
+        self.at.millis().saturating_sub(self.now.millis()).max(0)
+    }
+
     /// Whether it lies ahead.
     pub fn is_ahead(&self) -> bool {
         self.at > self.now

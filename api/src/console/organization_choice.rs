@@ -9,15 +9,15 @@ use super::organization::Organization;
 use super::submission::Form;
 use super::visitor::Visitor;
 
-/// Organizations that are offered; others are named by their ids.
-const OFFERED_MAX: usize = 200;
+/// Organizations that are offered at once; others are found while somebody types, or named by their ids.
+const OFFERED_MAX: usize = 50;
 
 /// A field for an organization's id; none for somebody who is bound to one. Some organizations are offered.
 pub async fn field(visitor: &Visitor, name: &'static str, label: &'static str) -> Option<Field> {
     if visitor.principal.organization_id.is_some() {
         return None;
     }
-    Some(Field::offering(name, label, offered(visitor).await))
+    Some(Field::offering(name, label, offered(visitor).await, "/v1/organizations"))
 }
 
 /// Organizations that somebody sees, by id and name.

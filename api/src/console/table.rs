@@ -7,6 +7,7 @@ use super::icon::Icon;
 use super::key::Status;
 use super::marked::Marked;
 use super::moment::Moment;
+use super::tags::Tags;
 
 /// A table. A phone shows its rows as cards.
 #[derive(Template)]

@@ -1,5 +1,7 @@
 //! What one page has to say on the next: a few words, a way to undo, and how much of the log the next page must know.
 
+use std::borrow::Cow;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{HeaderMap, HeaderValue, header};
@@ -72,12 +74,20 @@ fn set(headers: &mut HeaderMap, cookie: &str) {
     }
 }
 
-/// A name as it stands in a few words.
+/// A name as it stands in a few words. One that may be written from right to left, or that turns the direction, keeps to
+/// itself: it stands between a first strong isolate and its end (Unicode TR 9).
 pub fn shortened(name: &str) -> String {
-    match name.char_indices().nth(NAME_CHARS_MAX) {
-        Some((end, _)) => format!("{}…", name.get(..end).unwrap_or_default()),
+    let short: Cow<'_, str> = match name.char_indices().nth(NAME_CHARS_MAX) {
+        Some((end, _)) => format!("{}…", name.get(..end).unwrap_or_default()).into(),
         None => name.into(),
-    }
+    };
+    if short.chars().any(turns) { format!("\u{2068}{short}\u{2069}") } else { short.into() }
+}
+
+/// Whether a character is of a script that is written from right to left, or a mark that turns the direction.
+fn turns(char: char) -> bool {
+    matches!(char, '\u{590}'..='\u{8ff}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}'
+        | '\u{fb1d}'..='\u{fdff}' | '\u{fe70}'..='\u{feff}' | '\u{10800}'..='\u{10fff}' | '\u{1e800}'..='\u{1efff}')
 }
 
 #[cfg(test)]
@@ -94,5 +104,7 @@ mod tests {
         sent.insert(header::COOKIE, set.split(';').next().unwrap().parse().unwrap());
         assert_eq!(Notice::read(&sent), Some(notice));
         assert_eq!(shortened(&"ä".repeat(61)).chars().count(), 61);
+        assert_eq!(shortened("\u{202e}gnp.exe"), "\u{2068}\u{202e}gnp.exe\u{2069}");
+        assert_eq!(shortened("مفتاح"), "\u{2068}مفتاح\u{2069}");
     }
 }

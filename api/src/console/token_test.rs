@@ -16,6 +16,7 @@ use super::key::{Key, Status};
 use super::navigation::Section;
 use super::query_string::QueryString;
 use super::submission::{Form, Submission};
+use super::tags::Tags;
 use super::visitor::Visitor;
 
 /// What verification says.

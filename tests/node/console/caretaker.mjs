@@ -23,7 +23,7 @@ run(async (visit, { root, partner, client, webhook }) => {
   }
   const save = () => visit.to(() => visit.click('dialog .actions button'))
   const refused = async (words) => {
-    await visit.click('dialog .actions button')
+    await visit.click('dialog .actions .primary')
     await visit.says('dialog .error', words)
   }
 
@@ -57,6 +57,27 @@ run(async (visit, { root, partner, client, webhook }) => {
   await page.keyboard.type('acm')
   await visit.says('tbody mark', 'Acm')
   await visit.look('organizations-found')
+
+  // Found while somebody types: in the choice of organizations, and where a form asks for one.
+  await visit.goto('/console/overview')
+  await visit.click('.switcher summary')
+  await page.waitForFunction(() => document.activeElement.matches('[data-switch]'))
+  await page.keyboard.type('acme')
+  await page.waitForFunction(() => document.querySelectorAll('.switcher li').length === 1)
+  await visit.look('switcher-found')
+  await visit.to(() => visit.click('.switcher li a'))
+  assert.equal(visit.path(), '/console/overview?organization_id=acme')
+  await visit.goto('/console/keys')
+  await visit.open('[data-create]')
+  await visit.fill('dialog #organization_id', 'Acme <')
+  await page.waitForFunction(() => document.querySelector('#organization_id').list.options[0]?.value === 'acme')
+  await visit.fill('dialog #organization_id', 'acme')
+  await visit.says('dialog [data-named]', 'Acme <b>Inc.</b>')
+  await visit.fill('dialog #organization_id', 'nobody')
+  await refused('no organization has this id')
+  await visit.look('key-create-without-organization')
+  await page.keyboard.press('Escape')
+  await visit.gone('dialog')
 
   await visit.goto(`/console/organizations/${partner}`)
   await visit.open('a[href$="/clients/new"]')

@@ -29,8 +29,17 @@ run(async (visit, { root, organization, other }) => {
   await page.keyboard.press('?')
   await visit.says('dialog[open]', 'Search')
   await visit.look('shortcuts')
+  // Whoever hits keys by chance can turn them off.
+  await visit.click('dialog [type=checkbox]')
   await page.keyboard.press('Escape')
   await visit.gone('dialog')
+  await page.keyboard.press('c')
+  await visit.click('[data-keyboard]')
+  await visit.says('dialog[open]', 'Single keys')
+  await visit.click('dialog [type=checkbox]')
+  await page.keyboard.press('Escape')
+  await visit.gone('dialog')
+  assert.ok(await page.evaluate(() => 'keyboard' in document.activeElement.dataset), 'the focus goes back to where it was')
   await visit.open('[data-create]')
   await page.keyboard.press('Escape')
   await visit.gone('dialog')
@@ -118,7 +127,15 @@ run(async (visit, { root, organization, other }) => {
   await visit.fill('dialog #note', 'Not needed')
   await visit.to(() => visit.click('dialog .danger'))
   await visit.says('.toast', '“Billing service” is revoked.')
+  await visit.says('#said', '“Billing service” is revoked.')
   await visit.look('keys-toast')
+  // It takes no click that is meant for what lies beside it, and menus open over it.
+  const covers = await page.evaluate(() => {
+    const { left, top, bottom } = document.querySelector('.toast').getBoundingClientRect()
+    const beside = document.elementFromPoint(left - 20, (top + bottom) / 2)
+    return Boolean(beside.closest('.toasts'))
+  })
+  assert.equal(covers, false)
   await visit.to(() => visit.click('.toast .button'))
   await visit.says('.toast', 'works again')
   await visit.says('tbody .badge', 'Active')
@@ -136,6 +153,9 @@ run(async (visit, { root, organization, other }) => {
   await visit.click('button[data-copy=token]')
   await visit.to(() => visit.click('[data-done]'))
   await visit.says('.callout', 'The token before the present one is accepted too')
+  await visit.says('[data-countdown]', 'it stops in 59 min')
+  const shown = await visit.text('[data-countdown]')
+  await page.waitForFunction((shown) => document.querySelector('[data-countdown]').textContent.replace(/\s+/g, ' ').trim() !== shown, {}, shown)
   for (const token of tokens) assert.ok(!(await visit.everything()).includes(token))
   await visit.says('.timeline', 'revoked it: replaced')
   await visit.says('.timeline', 'Billing <b>service</b>')
@@ -160,8 +180,32 @@ run(async (visit, { root, organization, other }) => {
   await visit.says('h1', 'Deleted')
   await visit.look('key-deleted')
 
-  // Several at once.
+  // Keys that arrive are told of, and the list stays as it is until they are asked for.
+  await visit.goto(`/console/keys?organization_id=${other}&sort=name`)
+  await visit.says('.list-foot', '3 keys')
+  const before = await page.$eval('table', (list) => [list.textContent, list.getBoundingClientRect().top])
+  for (const name of ['First newcomer', 'Second newcomer']) {
+    const body = JSON.stringify({ organization_id: other, environment: 'preview', name })
+    const headers = { authorization: `Bearer ${root}`, 'content-type': 'application/json' }
+    assert.equal((await fetch(`${visit.base}/v1/keys`, { method: 'POST', headers, body })).status, 201)
+  }
+  await visit.says('.news', 'new key')
+  assert.deepEqual(await page.$eval('table', (list) => [list.textContent, list.getBoundingClientRect().top]), before)
+  await visit.look('keys-news')
+  await visit.to(() => visit.click('.news a'))
+  await visit.says('tbody tr:first-child', 'Second newcomer')
+  assert.equal(await visit.text('.news'), '')
+
+  // Nothing that lies over the page hides what has the focus, and the focus is always to be seen.
+  await page.setViewport({ width: 320, height: 640 })
+  await visit.click('[data-row]')
+  await visit.tabThrough('phone')
+  await page.setViewport({ width: 1280, height: 800 })
   await visit.goto(`/console/keys?organization_id=${other}`)
+  await visit.tabThrough('wide')
+
+  // Several at once.
+  await visit.goto(`/console/keys?organization_id=${other}&environment=production`)
   await visit.says('.list-foot', '3 keys')
   await visit.click('[data-all]')
   await visit.says('.selection', '3 keys chosen')
