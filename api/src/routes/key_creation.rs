@@ -112,7 +112,7 @@ async fn create(
     headers: HeaderMap,
     Json { body, bytes }: Json<CreateBody>,
 ) -> Result<Response, Problem> {
-    let now = service.now();
+    let now = service.ledger.now();
     let mut checks = Checks::default();
     let organization_id = checks.required("organization_id", &body.organization_id, parsed::<OrganizationId>);
     let user_id = checks.optional("user_id", &body.user_id, text(UserId::new));

@@ -118,7 +118,7 @@ async fn create(
     if !caller.sees(&organization_id) {
         return Err(Problem::of(Code::OrganizationNotFound));
     }
-    let (now, mut randomness) = (service.now(), service.randomness());
+    let (now, mut randomness) = (service.ledger.now(), service.randomness());
     let id = PortalSessionId::generate(now, &mut randomness).map_err(|error| Problem::internal(&error))?;
     let secret = Token::generate_secret(SecretKind::PortalLink, &mut randomness)
         .map_err(|error| Problem::internal(&error))?;

@@ -9,7 +9,7 @@
 mod writer;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::thread;
 
 use rand::rngs::StdRng;
@@ -278,12 +278,31 @@ enum Message {
     Stop,
 }
 
+/// The time by which commands are decided: the clock's, but never before the last event's. When a clock is set back, what is
+/// to last for a while from an event on must not have ended before the event.
+struct LogClock {
+    clock: Arc<dyn Clock>,
+    /// In milliseconds; written by the writer alone.
+    last_event: AtomicI64,
+}
+
+impl LogClock {
+    fn now(&self) -> Timestamp {
+        self.clock.now().max(Timestamp::from_millis(self.last_event.load(Ordering::Acquire)))
+    }
+
+    fn appended(&self, last: &Record) {
+        self.last_event.store(last.time.millis(), Ordering::Release);
+    }
+}
+
 /// A handle to the writer; cheap to clone.
 #[derive(Clone)]
 pub struct Ledger {
     queue: mpsc::Sender<Message>,
     head: watch::Receiver<Position>,
     reader: Arc<dyn LogReader>,
+    clock: Arc<LogClock>,
     counters: Arc<Counters>,
 }
 
@@ -306,16 +325,23 @@ impl Ledger {
         ids: StdRng,
     ) -> Result<(Self, Writer), log::Error> {
         let reader = log.reader();
-        let (head_sender, head) = watch::channel(reader.head()?);
+        let head = reader.head()?;
+        let clock = Arc::new(LogClock { clock, last_event: AtomicI64::new(i64::MIN) });
+        let before_last = Position::new(head.get().saturating_sub(1));
+        if let Some(last) = reader.read(before_last, 1)?.last() {
+            clock.appended(last);
+        }
+        let (head_sender, head) = watch::channel(head);
         let (queue, receiver) = mpsc::channel(QUEUE_LEN_MAX);
         let counters = Arc::new(Counters::default());
-        let state = writer::State::new(log, observers, clock, ids, head_sender, Arc::clone(&counters));
+        let state =
+            writer::State::new(log, observers, Arc::clone(&clock), ids, head_sender, Arc::clone(&counters));
         let thread =
             thread::Builder::new()
                 .name("ledger-writer".into())
                 .spawn(move || state.run(receiver))
                 .map_err(|error| log::Error::Unavailable(format!("no thread for the writer: {error}")))?;
-        let ledger = Self { queue: queue.clone(), head, reader, counters };
+        let ledger = Self { queue: queue.clone(), head, reader, clock, counters };
         Ok((ledger, Writer { queue, thread }))
     }
 
@@ -342,6 +368,12 @@ impl Ledger {
             mpsc::error::TrySendError::Closed(_) => Error::Stopped,
         })?;
         Ok(answer)
+    }
+
+    /// The time by which a command would be decided now: the clock's, but never before the last event's.
+    #[must_use]
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
     }
 
     /// The position of the last record that the observers have seen.

@@ -12,13 +12,13 @@ use tokio::sync::{mpsc, watch};
 
 use self::deciding::is_looked_at;
 use super::{
-    Aggregate, Command, Committed, Counters, Error, GROUP_LEN_MAX, Message, Observer, Reply, Request, UserOf,
+    Aggregate, Command, Committed, Counters, Error, GROUP_LEN_MAX, LogClock, Message, Observer, Reply,
+    Request, UserOf,
 };
 use crate::erasure::ErasureCommand;
 use crate::log::{self, Append, AppendOutcome, EventLog, LogReader, RememberedCommand, StreamHead};
 use crate::position::Position;
 use crate::record::{Record, StreamId};
-use crate::time::Clock;
 use crate::vault::{Subject, Vault};
 
 /// A command is decided anew at most this often when other writers change its stream meanwhile.
@@ -66,7 +66,7 @@ pub(super) struct State {
     reader: Arc<dyn LogReader>,
     vault: Arc<Vault>,
     observers: Vec<Box<dyn Observer>>,
-    clock: Arc<dyn Clock>,
+    clock: Arc<LogClock>,
     ids: StdRng,
     head: watch::Sender<Position>,
     counters: Arc<Counters>,
@@ -98,7 +98,7 @@ impl State {
     pub(super) fn new(
         log: Box<dyn EventLog>,
         observers: Vec<Box<dyn Observer>>,
-        clock: Arc<dyn Clock>,
+        clock: Arc<LogClock>,
         ids: StdRng,
         head: watch::Sender<Position>,
         counters: Arc<Counters>,
@@ -288,6 +288,7 @@ impl State {
 
     fn publish(&mut self, records: &[Record]) {
         let Some(last) = records.last() else { return };
+        self.clock.appended(last);
         for observer in &mut self.observers {
             observer.committed(records);
         }

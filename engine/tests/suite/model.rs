@@ -30,6 +30,8 @@ use keyledger_engine::vault::Vault;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use crate::samples;
+
 const START: i64 = 1_790_000_000_000;
 
 /// A clock that stands still until the test moves it.
@@ -617,6 +619,31 @@ fn vault() -> Arc<Vault> {
 fn open_redb(directory: &tempfile::TempDir) -> RedbLog {
     let path: PathBuf = directory.path().join("events.redb");
     RedbLog::open(&path, RedbOptions::default(), vault(), &mut StdRng::seed_from_u64(7)).unwrap()
+}
+
+#[test]
+fn what_is_to_last_from_an_event_on_lasts_though_the_clock_was_set_back() {
+    let mut log = MemoryLog::new(LogId([1; 16]), Arc::new(Vault::in_memory().unwrap()));
+    log.append(vec![samples::issue(1, "one")]).unwrap();
+    let last = log.reader().read(Position::START, 1).unwrap()[0].time;
+    let run = start(Box::new(log), 1);
+    let set = |time: Timestamp| run.clock.0.store(time.millis(), Ordering::SeqCst);
+    set(last.saturating_add_millis(-3_600_000));
+    assert_eq!(run.ledger.now(), last, "also after a restart");
+
+    let paid = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
+    execute(&run, Command::Organization(organization_id(0), paid)).unwrap();
+    let created_at = last.saturating_add_millis(60_000);
+    set(created_at);
+    execute(&run, command_of(&new_key(0), created_at.millis(), 1)).unwrap();
+    set(created_at.saturating_add_millis(-40_000));
+    let rotate = KeyCommand::Rotate { digest: digest(2), hint: hint(), overlap_millis: 30_000 };
+    let committed = execute(&run, Command::Key(key_id(0), rotate)).unwrap();
+    let Aggregate::Key(key) = &committed.aggregate else { panic!("a rotation gives a key") };
+    assert_eq!(committed.time, created_at);
+    let [previous] = key.previous_tokens.as_slice() else { panic!("{:?}", key.previous_tokens) };
+    assert_eq!(previous.valid_until, created_at.saturating_add_millis(30_000));
+    run.writer.stop().unwrap();
 }
 
 #[test]
