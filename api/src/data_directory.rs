@@ -19,7 +19,7 @@ impl DataDirectory {
     /// Takes the directory at `path`, and makes it if only it itself is missing.
     ///
     /// # Errors
-    /// When it cannot be made, is no directory, or cannot be written to.
+    /// When it cannot be made, is no directory, cannot be written to, or its log has gone.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let shown = path.display();
         match std::fs::metadata(path) {
@@ -54,6 +54,15 @@ impl DataDirectory {
                     path.display()
                 )));
             }
+        }
+        let signed = std::fs::metadata(directory.checkpoints()).is_ok_and(|file| file.len() > 0);
+        if signed && !directory.log().exists() {
+            return Err(Error(format!(
+                "{}: missing, though {} says that a log was here; bring it back from where it is or from a backup, or \
+                 begin a new one in another directory",
+                directory.log().display(),
+                directory.checkpoints().display()
+            )));
         }
         Ok(directory)
     }

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use clap::error::ErrorKind;
 use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use keyledger_api::compat::Compat;
@@ -22,6 +23,7 @@ use keyledger_api::{
 use keyledger_engine::id::OrganizationId;
 use keyledger_engine::root_key::Permission;
 use keyledger_engine::time::{Clock, SystemClock};
+use keyledger_engine::token::Token;
 use keyledger_engine::transparency::note::KeyName;
 use tokio::net::TcpListener;
 use zeroize::Zeroizing;
@@ -283,9 +285,36 @@ fn public_url(text: &str) -> Result<String, String> {
     if is_origin { Ok(url.to_owned()) } else { Err(wrong()) }
 }
 
+/// What is wrong with a command line, and where to read what is right.
+fn in_one_line(error: &clap::Error) -> String {
+    let said = match error.kind() {
+        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
+            "a command is missing".to_owned()
+        }
+        _ => {
+            let text = error.to_string();
+            let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+            let said = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
+            said.collect::<Vec<_>>().join(" ")
+        }
+    };
+    let said = said.trim_start_matches("error: ");
+    format!("{said}; `keyledger --help` tells the commands, `keyledger <command> --help` what each takes")
+}
+
 fn main() -> ExitCode {
     logging::log_panics();
-    let done = match CommandLine::parse().command {
+    let command_line = match CommandLine::try_parse() {
+        Ok(command_line) => command_line,
+        Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
+            error.exit()
+        }
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "keyledger: {}", in_one_line(&error));
+            return ExitCode::from(COULD_NOT_RUN);
+        }
+    };
+    let done = match command_line.command {
         Command::Serve(serve) => run_service(*serve),
         Command::RootKey(RootKeyCommand::Create { data, permissions, organization }) => {
             create_root_key(data, permissions, organization)
@@ -298,7 +327,8 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("keyledger: {error}");
+            // Where nobody can be told, the exit code has to do.
+            let _ = writeln!(std::io::stderr(), "keyledger: {error}");
             ExitCode::from(COULD_NOT_RUN)
         }
     }
@@ -337,18 +367,15 @@ fn run_service(serve: Serve) -> Outcome {
         ..serve.data.options(access_tokens)
     };
     let (service, threads) = Service::start(&options)?;
-    let token = service.ensure_root_key(bootstrap.as_ref().map(|token| token.as_str()))?;
+    service.ensure_root_key(bootstrap.as_ref().map(|token| token.as_str()), |token| {
+        writeln!(std::io::stdout(), "\n  Root key, shown this once: {}\n", token.expose())
+    })?;
     drop(bootstrap);
-
-    let mut out = std::io::stdout();
-    if let Some(token) = token {
-        writeln!(out, "\n  Root key, shown this once: {}\n", token.expose())?;
-    }
-    writeln!(
-        out,
+    // Good to know, but no reason not to serve.
+    let _ = writeln!(
+        std::io::stdout(),
         "  The console is at {scheme}://{address}/console, the reference at {scheme}://{address}/docs\n"
-    )?;
-    out.flush()?;
+    );
 
     let router = app::router(Arc::clone(&service), &serve.compat)?;
     let dispatcher = webhooks::dispatcher::start(Arc::clone(&service))?;
@@ -425,18 +452,17 @@ fn create_root_key(
         );
     }
     let permissions = if permissions.is_empty() { vec![Permission::Admin] } else { permissions };
-    let created = service.new_root_key(permissions, organization, "Made on the command line");
+    let show = |token: &Token| writeln!(std::io::stdout(), "{}", token.expose());
+    let created = service.new_root_key(permissions, organization, "Made on the command line", show);
     threads.stop(&service)?;
-    let (root_key, token) = created?;
-    eprintln!("{} (its token is shown this once)", root_key.id);
-    println!("{}", token.expose());
+    let _ = writeln!(std::io::stderr(), "{} (its token is shown this once)", created?.id);
     Ok(())
 }
 
 fn rotate_signing_key(data: &std::path::Path) -> Outcome {
     let directory = DataDirectory::existing(data)?;
     signing_keys::rotate_now(&directory.signing_keys(), SystemClock.now())?;
-    eprintln!("a new key signs from now on; a running service reads it on SIGHUP");
+    let _ = writeln!(std::io::stderr(), "a new key signs from now on; a running service reads it on SIGHUP");
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! The service put together: the log with its writer, the projections, and what requests share.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -107,9 +108,12 @@ pub enum StartError {
     /// What webhooks need.
     #[error(transparent)]
     Webhooks(#[from] webhooks::Error),
+    /// Nobody would have seen the token.
+    #[error("standard output: {0}, so no root key was made; let it be written to, and start again")]
+    RootKeyNotShown(#[source] io::Error),
     /// The operating system has no thread left.
     #[error("the operating system gives no thread: {0}; raise its limit")]
-    Thread(#[from] std::io::Error),
+    Thread(#[from] io::Error),
     /// A command that the start itself issues.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
@@ -427,39 +431,45 @@ impl Service {
         [&self.key_list_handle, &self.audit_trail_handle]
     }
 
-    /// Makes sure that there is a root key. At the first start it takes the one given, or makes one, whose token comes
-    /// back to be shown once.
+    /// Makes sure that there is a root key. At the first start it takes the one given, or makes one, whose token it has
+    /// shown.
     ///
     /// # Errors
-    /// When the one given is no root key, or the log does not take it.
-    pub fn ensure_root_key(&self, given: Option<&str>) -> Result<Option<Token>, StartError> {
+    /// When the one given is no root key, the token could not be shown, or the log does not take it.
+    pub fn ensure_root_key(
+        &self,
+        given: Option<&str>,
+        show: impl FnOnce(&Token) -> io::Result<()>,
+    ) -> Result<(), StartError> {
         if self.index.root_key_count() > 0 {
-            return Ok(None);
+            return Ok(());
         }
         let permissions = vec![Permission::Admin];
         if let Some(given) = given {
             let presented = PresentedToken::parse_root(given).map_err(|_| StartError::BootstrapRootKey)?;
             let facts = RootKeyCreated { digest: presented.digest(), hint: presented.hint(), permissions };
-            self.create_root_key(facts, None, "Bootstrap root key")?;
-            return Ok(None);
+            return self.create_root_key(facts, None, "Bootstrap root key").map(drop);
         }
-        self.new_root_key(permissions, None, "First root key").map(|(_, token)| Some(token))
+        self.new_root_key(permissions, None, "First root key", show).map(drop)
     }
 
-    /// Makes a root key on behalf of whoever has the machine.
+    /// Makes a root key on behalf of whoever has the machine. Its token is shown before it is good for anything, so that
+    /// there is no key whose token nobody could see.
     ///
     /// # Errors
-    /// When the log does not take it.
+    /// When the token could not be shown, or the log does not take the key.
     pub fn new_root_key(
         &self,
         permissions: Vec<Permission>,
         organization_id: Option<OrganizationId>,
         name: &str,
-    ) -> Result<(RootKey, Token), StartError> {
+        show: impl FnOnce(&Token) -> io::Result<()>,
+    ) -> Result<RootKey, StartError> {
         let token =
             Token::generate_root(&mut SysRng).map_err(|error| StartError::Randomness(error.to_string()))?;
+        show(&token).map_err(StartError::RootKeyNotShown)?;
         let facts = RootKeyCreated { digest: token.digest(), hint: token.hint(), permissions };
-        Ok((self.create_root_key(facts, organization_id, name)?, token))
+        self.create_root_key(facts, organization_id, name)
     }
 
     fn create_root_key(

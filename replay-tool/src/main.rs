@@ -51,8 +51,7 @@ fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
-            print(&error.to_string());
-            return ExitCode::SUCCESS;
+            return print(&error.to_string()).map_or_else(not_said, |()| ExitCode::SUCCESS);
         }
         Err(error) => {
             complain(&arguments::in_one_line(&error));
@@ -69,9 +68,9 @@ fn main() -> ExitCode {
     });
     match result {
         Ok(report) => {
-            print(if json { &report.json } else { &report.text });
+            let printed = print(if json { &report.json } else { &report.text });
             match report.wrong {
-                None => ExitCode::SUCCESS,
+                None => printed.map_or_else(not_said, |()| ExitCode::SUCCESS),
                 Some(line) => {
                     complain(&line);
                     ExitCode::from(report::WRONG)
@@ -80,12 +79,19 @@ fn main() -> ExitCode {
         }
         Err(failure) => {
             if json {
-                print(&failure.to_json(arguments.command.name()));
+                // The line on standard error and the exit code say the same.
+                let _ = print(&failure.to_json(arguments.command.name()));
             }
             complain(&failure.line);
             ExitCode::from(failure.exit_code)
         }
     }
+}
+
+/// What was found could not be written where it was to be read.
+fn not_said(error: io::Error) -> ExitCode {
+    complain(&format!("standard output: {error}; what was found is not said, so run the command again"));
+    ExitCode::from(report::COULD_NOT_RUN)
 }
 
 fn run(command: &Command) -> Result<Report, Failure> {
@@ -106,11 +112,14 @@ fn run(command: &Command) -> Result<Report, Failure> {
 }
 
 /// A reader that has seen enough, such as `head`, is no error.
-fn print(text: &str) {
+fn print(text: &str) -> io::Result<()> {
     if text.is_empty() {
-        return;
+        return Ok(());
     }
-    let _ = writeln!(io::stdout().lock(), "{}", text.trim_end());
+    match writeln!(io::stdout().lock(), "{}", text.trim_end()) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        written => written,
+    }
 }
 
 fn complain(line: &str) {

@@ -422,3 +422,98 @@ fn without_a_bootstrap_key_the_first_start_prints_one_once() {
 fn printed_token(output: &str) -> Option<String> {
     output.split_whitespace().find(|word| word.starts_with("klroot_")).map(str::to_owned)
 }
+
+/// A command of a binary whose standard output can take nothing, as on a full disk.
+fn unheard(binary: &str, arguments: &[&str], data: &Path) -> Refusal {
+    let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let output = Command::new(binaries::path(binary))
+        .args(arguments)
+        .arg("--data")
+        .arg(data)
+        .env_remove("KEYLEDGER_BOOTSTRAP_ROOT_KEY")
+        .stdout(full)
+        .output()
+        .expect("the binary can be started");
+    Refusal { status: output.status, message: String::from_utf8_lossy(&output.stderr).into_owned() }
+}
+
+#[test]
+fn what_cannot_be_said_is_not_done_and_not_called_done() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let address = free_address().to_string();
+    let serve = ["serve", "--listen", &address];
+    let refusal = unheard("keyledger", &serve, &data);
+    assert_eq!(refusal.status.code(), Some(2));
+    assert!(refusal.message.contains("no root key was made"), "{}", refusal.message);
+    let create = ["root-key", "create", "--permission", "keys:verify"];
+    let refusal = unheard("keyledger", &create, &data);
+    assert_eq!(refusal.status.code(), Some(2));
+    refusal.check("no root key was made");
+    for arguments in [&["verify"][..], &["verify", "--json"], &["diff"], &["stats"], &["--help"]] {
+        let refusal = unheard("replay-tool", arguments, &data);
+        assert_eq!(refusal.status.code(), Some(2), "{arguments:?}: {}", refusal.message);
+        refusal.check("standard output");
+    }
+    // So the next start is the first one.
+    let server = Server::start_in(directory, &root_token(), Options::default()).unwrap();
+    let keys = server.client().get("/v1/root-keys").expect(200).json();
+    assert_eq!(keys["data"].as_array().unwrap().len(), 1, "{keys}");
+}
+
+#[test]
+fn a_service_whose_log_lines_cannot_be_written_goes_on() {
+    let directory = tempfile::tempdir().unwrap();
+    let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let (reader, broken) = std::io::pipe().unwrap();
+    drop(reader);
+    for (number, errors) in [std::process::Stdio::from(full()), broken.into()].into_iter().enumerate() {
+        let (address, root_token) = (free_address(), root_token());
+        let mut child = Command::new(binaries::path("keyledger"))
+            .args(["serve", "--listen", &address.to_string(), "--data"])
+            .arg(directory.path().join(number.to_string()))
+            .env("KEYLEDGER_BOOTSTRAP_ROOT_KEY", &root_token)
+            .env("RUST_LOG", "debug")
+            .stdout(full())
+            .stderr(errors)
+            .spawn()
+            .unwrap();
+        let client = Client::new(address, keyledger_tests::transcript::Transcript::default());
+        let client = client.with_token(&root_token);
+        poll::until("the server to be ready", std::time::Duration::from_secs(30), || {
+            client.get("/readyz").try_send().ok().filter(|it| it.status == 200)
+        });
+        let organization = organization(&client, "paid");
+        let issued = key(&client, &organization, json!({}));
+        let late = client.get("/v1/keys").header("keyledger-min-position", "99999").send();
+        assert_eq!(late.status, 503, "{}", late.text());
+        assert_eq!(fixture::code(&client, &issued.token), "VALID");
+        assert_eq!(child.try_wait().unwrap(), None, "it has ended");
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_log_that_has_gone_is_not_begun_anew() {
+    let (stopped, _) = Stopped::new();
+    let data = stopped.directory.path().join("data");
+    let log = data.join(LOG);
+    fs::rename(&log, data.join("elsewhere")).unwrap();
+    refused(&data).check("events.redb: missing");
+    assert!(!log.exists());
+    fs::rename(data.join("elsewhere"), &log).unwrap();
+    let server = Server::start_in(stopped.directory, &stopped.root_token, Options::default()).unwrap();
+    server.client().get("/v1/keys").expect(200);
+}
+
+#[test]
+fn a_command_line_that_is_wrong_is_answered_in_one_line() {
+    for arguments in [&["serve", "--listen", "x"][..], &[], &["serve", "--max-connections", "0"], &["verify"]]
+    {
+        let output = Command::new(binaries::path("keyledger")).args(arguments).output().unwrap();
+        let message = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        Refusal { status: output.status, message }.check("keyledger --help");
+    }
+}
