@@ -5,9 +5,10 @@
 //! is made anew on another thread, in a file beside its own ([`rebuild`](crate::rebuild)), while readers go on with the
 //! rows that are there; when it has caught up it takes their place, never at an earlier position than they were. That is
 //! done when somebody asks ([`ProjectionHandle::rebuild`]), when the file at the start is of another version, does not fit
-//! the log or is missing, and when it turns out to be damaged.
+//! the log or is missing, when it turns out to be damaged, and, until it succeeds, when the disk did not do what it should.
 
 mod handle;
+mod remake;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use tokio::sync::{oneshot, watch};
 pub use self::handle::{ProjectionHandle, RebuildFailed, RebuildOutcome, RebuildProgress, Status};
 
 use self::handle::{Asker, Rebuilding, Shared};
+use self::remake::Remake;
 use crate::projection::Projection;
 use crate::rebuild::{Rebuild, remove_unfinished};
 use crate::replay::{BULK_BATCH_LEN, Replay, panic_text};
@@ -99,6 +101,7 @@ pub fn start<P: Projection>(
         runtime,
         stop,
         build: None,
+        remake: None,
         unsaved_since: None,
     };
     runner.show_if_caught_up()?;
@@ -154,6 +157,7 @@ struct Runner<P: Projection> {
     runtime: tokio::runtime::Runtime,
     stop: oneshot::Receiver<()>,
     build: Option<Build<P>>,
+    remake: Option<Remake>,
     unsaved_since: Option<Instant>,
 }
 
@@ -179,6 +183,7 @@ impl<P: Projection> Runner<P> {
     fn run(&mut self) -> bool {
         loop {
             self.begin_if_asked();
+            self.begin_if_due();
             let wait = if self.halted() { SAVE_AFTER } else { self.follow() };
             match self.wait(wait) {
                 Wake::News => {}
@@ -219,6 +224,7 @@ impl<P: Projection> Runner<P> {
             }
             Err(error) => {
                 self.halt(Status::Failed { position: self.reached(), reason: error.to_string() });
+                self.remake = Some(Remake::first());
                 if matches!(error, Error::Damaged { .. }) && self.build.is_none() {
                     self.begin(Vec::new());
                 }
@@ -315,6 +321,13 @@ impl<P: Projection> Runner<P> {
         }
     }
 
+    /// Begins a rebuild where the last failure may have passed.
+    fn begin_if_due(&mut self) {
+        if self.build.is_none() && self.remake.as_ref().is_some_and(Remake::is_due) {
+            self.begin(Vec::new());
+        }
+    }
+
     fn begin_if_asked(&mut self) {
         if self.build.is_some() {
             return;
@@ -376,6 +389,7 @@ impl<P: Projection> Runner<P> {
                     before.retire();
                 }
                 *self.shared.end.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                self.remake = None;
                 self.unsaved_since = None;
                 tracing::info!(projection = P::NAME, %position, "the projection is made anew");
                 self.shared.rebuilding.finished.fetch_add(1, Ordering::Relaxed);
@@ -386,6 +400,13 @@ impl<P: Projection> Runner<P> {
             }
             Err(error) => {
                 let _ = remove_unfinished::<P>(&self.directory);
+                self.remake = match &error {
+                    Error::Poisoned { .. } => None,
+                    _ if self.replay.is_none() => {
+                        Some(self.remake.as_ref().map_or_else(Remake::first, Remake::next))
+                    }
+                    _ => self.remake.as_ref().map(Remake::next),
+                };
                 if self.replay.is_none() {
                     let reason = error.to_string();
                     self.halt(match error {

@@ -38,7 +38,7 @@ pub enum Error {
         file: String,
     },
     /// The file cannot be read or written.
-    #[error("{file}: {reason}")]
+    #[error("{file}: {reason}; check the disk, and the file's owner and permissions")]
     Unavailable {
         /// The file.
         file: String,

@@ -1,5 +1,7 @@
 //! Threads that keep projections caught up.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use keyledger_engine::event::Event;
@@ -131,6 +133,64 @@ fn a_panic_is_a_poison_event() {
     let Status::Poisoned { position, reason } = handle.status() else { unreachable!() };
     assert_eq!((position, handle.position()), (Position::new(77), Position::START));
     assert!(reason.contains("that event again"), "{reason}");
+    thread.stop();
+}
+
+/// A file on a disk that can be full.
+struct OnFullDisk(Arc<AtomicBool>);
+
+impl Projection for OnFullDisk {
+    const NAME: &'static str = "on-full-disk";
+    const VERSION: u32 = 1;
+
+    fn beside(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+    fn show(&self) {}
+    fn load(&mut self, _rows: Snapshot) -> Result<(), store::Error> {
+        Ok(())
+    }
+    fn apply(&mut self, _rows: &Snapshot, _record: &Record) -> Result<(), projection::Error> {
+        Ok(())
+    }
+    fn write(&mut self, _changes: &mut Changes) -> Result<(), store::Error> {
+        match self.0.load(Ordering::SeqCst) {
+            true => {
+                Err(store::Error::Unavailable { file: Self::NAME.into(), reason: "no space left".into() })
+            }
+            false => Ok(()),
+        }
+    }
+    fn publish(&mut self, _rows: Snapshot) {}
+    fn discard(&mut self, _rows: &Snapshot) -> Result<(), store::Error> {
+        Ok(())
+    }
+    fn close(&mut self) {}
+    fn row_name(_key: &[u8]) -> String {
+        String::new()
+    }
+}
+
+#[test]
+fn a_disk_that_was_full_for_a_while_stops_a_projection_for_that_while() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut history = History::with_events(22, 100);
+    let full = Arc::new(AtomicBool::new(false));
+    let projection = OnFullDisk(Arc::clone(&full));
+    let (handle, thread) = start(directory.path(), projection, history.reader(), None).unwrap();
+    reaches(&handle, history.reader().head().unwrap());
+    full.store(true, Ordering::SeqCst);
+    history.extend(10);
+    wait("it stops", || matches!(handle.status(), Status::Failed { .. }));
+    let Status::Failed { reason, .. } = handle.status() else { unreachable!() };
+    assert!(reason.contains("no space left"), "{reason}");
+    // Making it anew fails as well, as long as there is no room for that either.
+    wait("it is tried", || handle.rebuild_counts().1 > 0);
+    assert!(matches!(handle.status(), Status::Failed { .. }));
+    full.store(false, Ordering::SeqCst);
+    wait("it goes on", || handle.status() == Status::Live);
+    history.extend(10);
+    reaches(&handle, history.reader().head().unwrap());
     thread.stop();
 }
 
