@@ -7,6 +7,7 @@ use keyledger_engine::ledger;
 use keyledger_engine::log;
 use keyledger_engine::policy::Breach;
 use keyledger_engine::rejection::Rejection;
+use keyledger_engine::vault;
 use keyledger_projections::key_list::QueryError;
 use keyledger_projections::store;
 use serde::Serialize;
@@ -188,6 +189,9 @@ codes! {
         "Nothing was changed. Repeat the call after the seconds that Retry-After says.";
     OutcomeUnknown "outcome_unknown" SERVICE_UNAVAILABLE "Not known whether it took place",
         "Repeat the call with the same Idempotency-Key, or look at the object, to find out.";
+    LogUnavailable "log_unavailable" SERVICE_UNAVAILABLE "The log cannot be used now",
+        "Nothing was changed. The disk does not do what it should; the service's log says what. Repeat the call after the \
+        seconds that Retry-After says.";
     PositionNotReached "position_not_reached" SERVICE_UNAVAILABLE "Not there yet",
         "The service has not reached the position in Keyledger-Min-Position within two seconds. Repeat the call.";
     ProjectionNotReady "projection_not_ready" SERVICE_UNAVAILABLE "The list is being made from the log",
@@ -343,6 +347,7 @@ impl From<ledger::Error> for Problem {
                 Self::of(Code::OutcomeUnknown)
             }
             ledger::Error::Stopped => Self::of(Code::Stopping),
+            ledger::Error::Log(error) => error.into(),
             _ => Self::internal(&error),
         }
     }
@@ -378,9 +383,21 @@ impl From<QueryError> for Problem {
     }
 }
 
+impl From<&log::Error> for Problem {
+    fn from(error: &log::Error) -> Self {
+        match error {
+            log::Error::Unavailable(_) | log::Error::Vault(vault::Error::Unavailable(_)) => {
+                tracing::error!(%error, "the log could not be read or appended to");
+                Self::of(Code::LogUnavailable)
+            }
+            _ => Self::internal(error),
+        }
+    }
+}
+
 impl From<log::Error> for Problem {
     fn from(error: log::Error) -> Self {
-        Self::internal(&error)
+        (&error).into()
     }
 }
 
@@ -396,6 +413,7 @@ impl IntoResponse for Problem {
             }
             Code::Overloaded
             | Code::OutcomeUnknown
+            | Code::LogUnavailable
             | Code::PositionNotReached
             | Code::ProjectionNotReady
             | Code::VerificationUnavailable

@@ -316,7 +316,10 @@ impl State {
             let _ = reply.send(Err(if unknown {
                 Error::OutcomeUnknown(error.to_string())
             } else {
-                Error::Log(log::Error::Unavailable(error.to_string()))
+                Error::Log(log::Error::Unavailable(match error {
+                    log::Error::Unavailable(reason) => reason.clone(),
+                    other => other.to_string(),
+                }))
             }));
         }
         let head = self.log.recover()?;
