@@ -6,6 +6,8 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use percent_encoding::percent_decode_str;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
@@ -170,10 +172,16 @@ pub fn router(service: Arc<Service>, compat: &[Compat]) -> Result<Router, serde_
     Ok(router.layer(axum::middleware::from_fn(note_route)))
 }
 
-/// Tells the outermost layer which call it was: its log has the call's path, not the request's, which may hold a token
+/// Answers for the router where it speaks for itself, and tells the outermost layer which call it was: its log has the call's path, not the request's, which may hold a token
 /// that somebody put there by mistake.
 async fn note_route(route: Option<MatchedPath>, request: Request, next: Next) -> Response {
+    let is_text = percent_decode_str(request.uri().path()).decode_utf8().is_ok();
     let mut response = next.run(request).await;
+    // The router refuses to take parameters out of such a path, in words of its own.
+    let is_routers = || response.extensions().get::<Problem>().is_none();
+    if !is_text && response.status() == StatusCode::BAD_REQUEST && is_routers() {
+        response = Problem::of(Code::NotFound).into_response();
+    }
     if let Some(route) = route {
         response.extensions_mut().insert(route);
     }

@@ -2,7 +2,9 @@
 
 use std::fmt::Display;
 use std::str::FromStr;
+use std::time::Duration;
 
+use axum::body::HttpBody;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http::{HeaderMap, header};
@@ -11,10 +13,14 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use crate::json_text::read_object;
 use crate::problem::{Code, FieldError, Problem};
 
-/// No body is larger: 64 KiB.
+/// No body is larger, but that of a call that says otherwise: 64 KiB.
 pub const BODY_LEN_MAX: usize = 64 * 1024;
+/// A body must have come within this time. It is shorter than the time that the whole answer may take, so that a client
+/// that is slow is not told that the service is.
+const BODY_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// A member of a body: absent, or any JSON value.
 #[derive(Debug, Clone, Default)]
@@ -185,40 +191,24 @@ pub fn number(max: u64) -> impl FnOnce(&Value) -> Reading<u64> {
 }
 
 /// A JSON body with the bytes it came as. A body may be left out where every field may.
-pub struct Json<T> {
+pub struct Json<T, const LEN_MAX: usize = BODY_LEN_MAX> {
     /// The body read.
     pub body: T,
     /// The bytes, which an idempotency key is bound to.
     pub bytes: Bytes,
 }
 
-impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Json<T> {
+impl<T: DeserializeOwned, S: Send + Sync, const LEN_MAX: usize> FromRequest<S> for Json<T, LEN_MAX> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
         let (parts, body) = request.into_parts();
-        let bytes = read_body(body).await?;
+        let bytes = read_body_up_to(body, LEN_MAX).await?;
         if !bytes.is_empty() {
             check_media_type(&parts.headers)?;
         }
-        let text = if bytes.is_empty() { b"{}".as_slice() } else { &bytes };
-        let value: Value = serde_json::from_slice(text).map_err(|error| malformed(&error))?;
-        if !value.is_object() {
-            return Err(Problem::field("", "must be a JSON object"));
-        }
-        let body = serde_json::from_value(value).map_err(|error| malformed(&error))?;
-        Ok(Self { body, bytes })
+        Ok(Self { body: read_object(&bytes)?, bytes })
     }
-}
-
-/// The problem of a body that is not JSON. The parser's text names the place, never the content.
-#[must_use]
-pub fn malformed(error: &serde_json::Error) -> Problem {
-    let (line, column) = (error.line(), error.column());
-    Problem::new(
-        Code::MalformedRequest,
-        format!("the body is not valid JSON at line {line}, column {column}"),
-    )
 }
 
 /// A body without fields.
@@ -260,18 +250,45 @@ pub fn is_json(media_type: &[u8]) -> bool {
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
+/// The bytes of a body whose call reads them itself.
+pub struct BodyBytes(pub Bytes);
+
+impl<S: Send + Sync> FromRequest<S> for BodyBytes {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        read_body(request.into_body()).await.map(Self)
+    }
+}
+
 /// Reads a body of at most [`BODY_LEN_MAX`].
 ///
 /// # Errors
-/// `body_too_large`, or `malformed_request` when it breaks off.
+/// As [`read_body_up_to`].
 pub async fn read_body(body: axum::body::Body) -> Result<Bytes, Problem> {
-    axum::body::to_bytes(body, BODY_LEN_MAX).await.map_err(|error| {
-        let too_large = std::error::Error::source(&error)
+    read_body_up_to(body, BODY_LEN_MAX).await
+}
+
+/// Reads a body of at most `len_max` bytes.
+///
+/// # Errors
+/// `body_too_large`, `request_timeout`, or `malformed_request` when it breaks off.
+pub async fn read_body_up_to(body: axum::body::Body, len_max: usize) -> Result<Bytes, Problem> {
+    let too_large = || {
+        Problem::new(
+            Code::BodyTooLarge,
+            format!("the body of this call may have at most {} KiB", len_max / 1024),
+        )
+    };
+    // Known without asking for it: who waits for `100 Continue` is told not to send it.
+    if body.size_hint().lower() > len_max as u64 {
+        return Err(too_large());
+    }
+    let reading = tokio::time::timeout(BODY_TIME_MAX, axum::body::to_bytes(body, len_max));
+    let read = reading.await.map_err(|_| Problem::of(Code::RequestTimeout))?;
+    read.map_err(|error| {
+        let is_too_large = std::error::Error::source(&error)
             .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
-        if too_large {
-            Problem::of(Code::BodyTooLarge)
-        } else {
-            Problem::new(Code::MalformedRequest, "the body broke off")
-        }
+        if is_too_large { too_large() } else { Problem::new(Code::MalformedRequest, "the body broke off") }
     })
 }

@@ -10,7 +10,8 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath};
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, Request, StatusCode, header};
+use http::uri::Authority;
+use http::{HeaderValue, Request, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -102,10 +103,15 @@ impl Connection {
         let method = request.method().clone();
         request.extensions_mut().insert(ConnectInfo(self.peer));
         request.extensions_mut().insert(request_id.clone());
-        let answering = tower::ServiceExt::oneshot(self.router.clone(), request.map(Body::new));
-        let response = match tokio::time::timeout(REQUEST_TIME_MAX, answering).await {
-            Ok(Ok(response)) => response,
-            Err(_) => Problem::new(Code::Overloaded, "the answer took too long").into_response(),
+        let response = match check_host(&request) {
+            Err(problem) => problem.into_response(),
+            Ok(()) => {
+                let answering = tower::ServiceExt::oneshot(self.router.clone(), request.map(Body::new));
+                match tokio::time::timeout(REQUEST_TIME_MAX, answering).await {
+                    Ok(Ok(response)) => response,
+                    Err(_) => Problem::new(Code::Overloaded, "the answer took too long").into_response(),
+                }
+            }
         };
         let route = response.extensions().get::<MatchedPath>().cloned();
         let response = finish(&self.service, response, &request_id);
@@ -121,12 +127,30 @@ impl Connection {
     }
 }
 
+/// Refuses a request of HTTP/1.1 that does not say once, and in the right form, whom it is for (RFC 9112 §3.2).
+fn check_host<B>(request: &Request<B>) -> Result<(), Problem> {
+    let hosts: Vec<&HeaderValue> = request.headers().get_all(header::HOST).iter().collect();
+    let is_right = match hosts.as_slice() {
+        [] => request.version() < Version::HTTP_11,
+        [host] => is_host(host.as_bytes()),
+        _ => false,
+    };
+    let wrong = "a request of HTTP/1.1 must have one Host header, such as `Host: keys.example.com`";
+    if is_right { Ok(()) } else { Err(Problem::new(Code::MalformedRequest, wrong)) }
+}
+
+/// Whether a `Host` names a host, with or without a port, or nothing at all (RFC 9110 §7.2).
+fn is_host(value: &[u8]) -> bool {
+    value.is_empty() || !value.contains(&b'@') && Authority::try_from(value).is_ok()
+}
+
 /// Completes an answer: the request's id, and the body of a problem.
 fn finish(service: &Service, mut response: Response, request_id: &RequestId) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         if problem.code == Code::Overloaded {
             service.metrics.overloaded.fetch_add(1, Ordering::Relaxed);
         }
+        let problem_code = problem.code;
         *response.body_mut() =
             Body::from(serde_json::to_vec(&problem.body(request_id.as_str())).unwrap_or_default());
         let headers = response.headers_mut();
@@ -134,6 +158,10 @@ fn finish(service: &Service, mut response: Response, request_id: &RequestId) -> 
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if matches!(problem_code, Code::BodyTooLarge | Code::RequestTimeout) {
+            // What is left of the body would be taken for the next request.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
     } else if response.status() == StatusCode::METHOD_NOT_ALLOWED {
         let allow = response.headers().get(header::ALLOW).cloned();
         let mut refused = Problem::of(Code::MethodNotAllowed).into_response();

@@ -31,6 +31,8 @@ const START: &[u8] = b"POST /v1/keys/verify HTTP/1.1\r\n";
 const REQUEST_LEN_MAX: usize = 8 * 1024;
 /// A request with more headers is left to the HTTP library.
 const HEADERS_MAX: usize = 32;
+/// A request that pauses for longer is left to the HTTP library, where somebody looks at the time.
+const REST_TIME_MAX: Duration = Duration::from_secs(1);
 /// Room for an answer; it grows for keys with much metadata.
 const ANSWER_LEN: usize = 1024;
 
@@ -77,16 +79,24 @@ where
         unread.reserve(REQUEST_LEN_MAX - unread.len());
         tokio::select! {
             biased;
-            read = stream.read_buf(&mut unread) => match read? {
-                0 if unread.is_empty() => return Ok(Next::Closed),
-                0 => return Ok(Next::HandOver(unread)),
-                _ => {}
+            read = read_more(stream, &mut unread) => match read? {
+                Some(0) if unread.is_empty() => return Ok(Next::Closed),
+                Some(0) | None => return Ok(Next::HandOver(unread)),
+                Some(_) => {}
             },
             () = &mut stop => {
                 return Ok(if unread.is_empty() { Next::Closed } else { Next::HandOver(unread) });
             }
         }
     }
+}
+
+/// Reads on; none when the rest of a request that has begun does not come soon.
+async fn read_more<S: AsyncRead + Unpin>(stream: &mut S, unread: &mut BytesMut) -> io::Result<Option<usize>> {
+    if unread.is_empty() {
+        return stream.read_buf(unread).await.map(Some);
+    }
+    tokio::time::timeout(REST_TIME_MAX, stream.read_buf(unread)).await.ok().transpose()
 }
 
 /// What became of the bytes read so far.
@@ -200,11 +210,13 @@ impl<'a> Head<'a> {
     /// None when a header is missing, there twice, or one that changes how a request is read or answered.
     fn of(headers: &[httparse::Header<'a>]) -> Option<Self> {
         let (mut credential, mut request_id, mut body_len, mut is_json_body) = (None, None, None, false);
+        let mut host = None;
         let mut close = false;
         for httparse::Header { name, value } in headers {
             let is = |known: &str| name.eq_ignore_ascii_case(known);
             // By length first: nearly all comparisons end there.
             match name.len() {
+                4 if is("host") => set_once(&mut host, is_plain_host(value).then_some(())?)?,
                 6 if is("expect") => return None,
                 7 if is("upgrade") || is("trailer") => return None,
                 9 if is("x-api-key") => set_once(&mut credential, (API_KEY_HEADER, *value))?,
@@ -220,11 +232,16 @@ impl<'a> Head<'a> {
                 _ => {}
             }
         }
-        if !is_json_body {
+        if !is_json_body || host.is_none() {
             return None;
         }
         Some(Self { credential: credential?, request_id, body_len: body_len?, close })
     }
+}
+
+/// Whether a `Host` is without doubt a name or an address.
+fn is_plain_host(value: &[u8]) -> bool {
+    !value.is_empty() && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]".contains(byte))
 }
 
 fn set_once<T>(place: &mut Option<T>, value: T) -> Option<()> {

@@ -2,6 +2,7 @@
 //!
 //! * [`service`]: everything put together, from a data directory.
 //! * [`server`] and [`connection`]: connections, their bounds, and the outermost layer of every answer.
+//! * [`activity`] and [`refusal`]: what passes over a connection, and what the HTTP library refuses there by itself.
 //! * [`tls`]: the certificate, and the handshake that comes first.
 //! * [`fast_path`]: the plain verification, answered ahead of all that.
 //! * [`app`] and [`routes`]: the calls.
@@ -10,7 +11,7 @@
 //!   they prove it.
 //! * [`console`] and [`console_session`]: the pages for people, made of the same calls.
 //! * [`compat`]: the calls of other key services, translated.
-//! * [`caller`], [`body`], [`query`], [`precondition`], [`idempotency`], [`issuing`]: what calls share.
+//! * [`caller`], [`body`], [`json_text`], [`query`], [`precondition`], [`idempotency`], [`issuing`]: what calls share.
 //! * [`problem`]: every error's status and code.
 //! * [`log_signer`] and [`witness`]: sign what the log was, for others to check, and have it cosigned by those who watch.
 //! * [`http_client`]: asks the services that the operator has named.
@@ -37,6 +38,7 @@ pub mod housekeeper;
 pub mod http_client;
 pub mod idempotency;
 pub mod issuing;
+pub mod json_text;
 pub mod log_signer;
 pub mod log_verification;
 pub mod logging;
@@ -48,6 +50,7 @@ pub mod precondition;
 pub mod principal;
 pub mod problem;
 pub mod query;
+pub mod refusal;
 pub mod reply;
 pub mod request_id;
 pub mod routes;

@@ -14,6 +14,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::log_signer::Refusal;
+use crate::request_id::{self, RequestId};
 
 /// One field that fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -172,7 +173,9 @@ codes! {
         "It was ended, or its time came. Mint a new link.";
     VersionConflict "version_conflict" PRECONDITION_FAILED "Changed meanwhile",
         "The version in If-Match is not the present one. Read the object again and decide anew.";
-    BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE "The body is too large", "A body may have at most 64 KiB.";
+    RequestTimeout "request_timeout" REQUEST_TIMEOUT "The request did not come to its end",
+        "The body must be there within 20 seconds of the headers. Nothing was changed. Repeat the call.";
+    BodyTooLarge "body_too_large" PAYLOAD_TOO_LARGE "The body is too large", "A body may have at most 64 KiB, and that of /v1/keys/verify-batch 256 KiB.";
     UnsupportedMediaType "unsupported_media_type" UNSUPPORTED_MEDIA_TYPE "Not JSON",
         "Send the body as `Content-Type: application/json`.";
     InvalidRequest "invalid_request" UNPROCESSABLE_ENTITY "Some fields fail",
@@ -182,7 +185,7 @@ codes! {
     IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY "Another request was sent with this key",
         "An Idempotency-Key names one request, for 24 hours. Use a new one for another request.";
     HeadersTooLarge "headers_too_large" REQUEST_HEADER_FIELDS_TOO_LARGE "The headers are too large",
-        "All headers together may have at most 16 KiB.";
+        "There may be at most 100 headers, and all together, with the request's first line, may have at most 16 KiB.";
     Internal "internal" INTERNAL_SERVER_ERROR "The service failed",
         "This is a defect or a damaged disk. The service's log has the request's id with what happened.";
     Overloaded "overloaded" SERVICE_UNAVAILABLE "Too much at once",
@@ -440,5 +443,23 @@ impl Problem {
             request_id: request_id.into(),
             errors: self.errors,
         }
+    }
+
+    /// The whole answer as HTTP/1.1 sends it, for connections that the HTTP library has no part in. The connection ends
+    /// with it.
+    #[must_use]
+    pub fn to_http(self, request_id: &RequestId) -> Vec<u8> {
+        let status = self.code.status();
+        let retry_after = if status == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 1\r\n" } else { "" };
+        let body = serde_json::to_string(&self.body(request_id.as_str())).unwrap_or_default();
+        format!(
+            "HTTP/1.1 {status}\r\n{retry_after}connection: close\r\ncache-control: no-store\r\n\
+             content-type: application/problem+json\r\nx-content-type-options: nosniff\r\n{}: {}\r\n\
+             content-length: {}\r\n\r\n{body}",
+            request_id::HEADER,
+            request_id.as_str(),
+            body.len()
+        )
+        .into_bytes()
     }
 }

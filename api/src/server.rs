@@ -160,20 +160,13 @@ impl Drop for OpenConnection {
 
 /// Tells a connection that there is no room, without reading from it.
 async fn turn_away(mut stream: TcpStream) {
-    let request_id = RequestId::draw();
     let problem = Problem::new(
         Code::Overloaded,
         "too many connections are open; close some that are not in use, or try again in a second",
     );
-    let body = serde_json::to_string(&problem.body(request_id.as_str())).unwrap_or_default();
-    let answer = format!(
-        "HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\nconnection: close\r\ncache-control: no-store\r\n\
-         content-type: application/problem+json\r\nx-request-id: {}\r\ncontent-length: {}\r\n\r\n{body}",
-        request_id.as_str(),
-        body.len()
-    );
+    let answer = problem.to_http(&RequestId::draw());
     let writing = async {
-        stream.write_all(answer.as_bytes()).await?;
+        stream.write_all(&answer).await?;
         stream.shutdown().await
     };
     let _ = tokio::time::timeout(Duration::from_secs(1), writing).await;

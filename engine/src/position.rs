@@ -27,10 +27,10 @@ impl Position {
         self.0
     }
 
-    /// The position after this one.
+    /// The position after this one; the greatest there can be has none after it and stays as it is.
     #[must_use]
     pub const fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 
     /// The entry index in the Merkle tree (RFC 6962), which counts from 0; `None` before the first event.

@@ -85,14 +85,20 @@ pub struct Metadata(Box<str>);
 impl Metadata {
     /// The most bytes its compact JSON may have: 16 KiB.
     pub const LEN_MAX: usize = 16 * 1024;
+    /// The most values it may have inside one another, itself among them. Readers of JSON bound this, many at 128, and
+    /// answers and exports put it some levels down.
+    pub const DEPTH_MAX: usize = 64;
 
     /// Checks and takes a JSON value.
     ///
     /// # Errors
-    /// When it is no object or its compact form is over [`Metadata::LEN_MAX`].
+    /// When it is no object, or over [`Metadata::DEPTH_MAX`], or its compact form is over [`Metadata::LEN_MAX`].
     pub fn new(value: &serde_json::Value) -> Result<Self, InvalidText> {
         if !value.is_object() {
             return Err(InvalidText::new("must be a JSON object"));
+        }
+        if depth(value) > Self::DEPTH_MAX {
+            return Err(InvalidText::new("must be nested at most 64 deep"));
         }
         let text = value.to_string();
         if text.len() > Self::LEN_MAX {
@@ -105,6 +111,16 @@ impl Metadata {
     #[must_use]
     pub fn as_json(&self) -> &str {
         &self.0
+    }
+}
+
+/// How many arrays and objects a value has inside one another, itself among them.
+fn depth(value: &serde_json::Value) -> usize {
+    use serde_json::Value::{Array, Object};
+    match value {
+        Array(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Object(members) => 1 + members.values().map(depth).max().unwrap_or(0),
+        _ => 0,
     }
 }
 
@@ -174,6 +190,10 @@ mod tests {
         assert_eq!(Metadata::new(&fits).unwrap().as_json().len(), Metadata::LEN_MAX);
         assert!(Metadata::new(&over).is_err());
         assert!(Metadata::new(&serde_json::json!([])).is_err());
+        let nested =
+            |depth| (1..depth).fold(serde_json::json!({}), |inner, _| serde_json::json!({ "k": inner }));
+        assert!(Metadata::new(&nested(Metadata::DEPTH_MAX)).is_ok());
+        assert!(Metadata::new(&nested(Metadata::DEPTH_MAX + 1)).is_err());
     }
 
     #[test]

@@ -10,16 +10,38 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
-/// A text that is not an RFC 3339 time between the years 0 and 9999.
+/// 0000-01-01T00:00:00.000Z, the first instant that RFC 3339 can write.
+const FIRST_MILLIS: i64 = -62_167_219_200_000;
+/// 9999-12-31T23:59:59.999Z, the last instant that RFC 3339 can write.
+const LAST_MILLIS: i64 = 253_402_300_799_999;
+
+/// A text that names no instant of the years 0 to 9999 in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("must be an RFC 3339 time, such as 2026-11-21T09:30:00.000Z")]
-pub struct InvalidTimestamp;
+pub enum InvalidTimestamp {
+    /// It is not in the form of RFC 3339.
+    #[error("must be an RFC 3339 time, such as 2026-11-21T09:30:00.000Z")]
+    Malformed,
+    /// It is, but its offset leads out of the years that RFC 3339 can write.
+    #[error("must lie between 0000-01-01T00:00:00.000Z and 9999-12-31T23:59:59.999Z in UTC")]
+    OutOfRange,
+}
 
 impl Timestamp {
     /// The instant this many milliseconds after 1970-01-01T00:00:00Z.
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
+    }
+
+    /// The same, if RFC 3339 can write the instant: what comes from outside must be answered again.
+    ///
+    /// # Errors
+    /// [`InvalidTimestamp::OutOfRange`].
+    pub const fn writable(millis: i64) -> Result<Self, InvalidTimestamp> {
+        match millis {
+            FIRST_MILLIS..=LAST_MILLIS => Ok(Self(millis)),
+            _ => Err(InvalidTimestamp::OutOfRange),
+        }
     }
 
     /// Milliseconds since 1970-01-01T00:00:00Z.
@@ -34,14 +56,11 @@ impl Timestamp {
         Self(self.0.saturating_add(millis))
     }
 
-    /// As a calendar's date and time; instants past the calendar's ends become its ends.
+    /// As a calendar's date and time; instants that RFC 3339 cannot write become the nearest that it can.
     #[must_use]
     pub fn to_datetime(self) -> DateTime<Utc> {
-        DateTime::from_timestamp_millis(self.0).unwrap_or(if self.0 < 0 {
-            DateTime::<Utc>::MIN_UTC
-        } else {
-            DateTime::<Utc>::MAX_UTC
-        })
+        let millis = self.0.clamp(FIRST_MILLIS, LAST_MILLIS);
+        DateTime::from_timestamp_millis(millis).unwrap_or(DateTime::UNIX_EPOCH)
     }
 }
 
@@ -62,8 +81,8 @@ impl FromStr for Timestamp {
     type Err = InvalidTimestamp;
 
     fn from_str(text: &str) -> Result<Self, InvalidTimestamp> {
-        let time = DateTime::parse_from_rfc3339(text).map_err(|_| InvalidTimestamp)?;
-        Ok(time.with_timezone(&Utc).into())
+        let time = DateTime::parse_from_rfc3339(text).map_err(|_| InvalidTimestamp::Malformed)?;
+        Self::writable(time.timestamp_millis())
     }
 }
 
@@ -114,5 +133,25 @@ mod tests {
         assert_eq!(time.to_string(), "2026-11-21T09:30:00.500Z");
         assert!("2026-11-21".parse::<Timestamp>().is_err());
         assert!("2026-02-30T00:00:00Z".parse::<Timestamp>().is_err());
+    }
+
+    #[test]
+    fn a_time_is_read_only_if_it_can_be_written() {
+        for text in ["0000-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z"] {
+            assert_eq!(text.parse::<Timestamp>().unwrap().to_string(), text);
+        }
+        for text in
+            ["9999-12-31T23:59:59-12:00", "9999-12-31T23:59:59.999-00:01", "0000-01-01T00:00:00+00:01"]
+        {
+            assert_eq!(text.parse::<Timestamp>(), Err(InvalidTimestamp::OutOfRange), "{text}");
+        }
+        for (millis, nearest) in [
+            (i64::MAX, "9999-12-31T23:59:59.999Z"),
+            (LAST_MILLIS + 1, "9999-12-31T23:59:59.999Z"),
+            (FIRST_MILLIS - 1, "0000-01-01T00:00:00.000Z"),
+            (i64::MIN, "0000-01-01T00:00:00.000Z"),
+        ] {
+            assert_eq!(Timestamp::from_millis(millis).to_string(), nearest);
+        }
     }
 }

@@ -4,7 +4,6 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::body::Bytes;
 use axum::extract::{FromRequestParts, Query, State};
 use axum::middleware;
 use axum::response::{IntoResponse, Response};
@@ -23,10 +22,11 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use crate::access::Access;
-use crate::body::{Checks, Field, malformed, parsed};
+use crate::body::{BodyBytes, Checks, Field, parsed};
 use crate::caller::Caller;
 use crate::command::execute;
 use crate::issuing::{NewKey, issue};
+use crate::json_text::read_object;
 use crate::precondition::reach;
 use crate::problem::{Code, FieldError, Problem};
 use crate::query::PathId;
@@ -99,7 +99,7 @@ async fn create_partner_key(
     caller: Caller,
     Tenant(organization_id): Tenant,
     headers: http::HeaderMap,
-    body: Bytes,
+    BodyBytes(body): BodyBytes,
 ) -> Result<Response, Problem> {
     create(&service, &caller, &headers, "POST /v2/partner/api_keys", organization_id, &body, |client_id| {
         client_id.map_or_else(Owner::partner, Owner::client)
@@ -112,7 +112,7 @@ async fn create_organization_key(
     caller: Caller,
     Tenant(organization_id): Tenant,
     headers: http::HeaderMap,
-    body: Bytes,
+    BodyBytes(body): BodyBytes,
 ) -> Result<Response, Problem> {
     let owner = |_| Owner::in_organization(false);
     create(&service, &caller, &headers, "POST /v1/organizations/api_keys", organization_id, &body, owner)
@@ -128,8 +128,7 @@ async fn create(
     bytes: &[u8],
     owner: impl FnOnce(Option<OrganizationId>) -> Owner,
 ) -> Result<Response, Problem> {
-    let text = if bytes.is_empty() { b"{}" } else { bytes };
-    let body: CreateBody = serde_json::from_slice(text).map_err(|error| malformed(&error))?;
+    let body: CreateBody = read_object(bytes)?;
     let mut checks = Checks::default();
     let client_id = checks.optional("clientOrganizationId", &body.client_organization_id, parsed);
     let expires_at = checks.optional("expiresAtSeconds", &body.expires_at_seconds, seconds);
@@ -160,9 +159,10 @@ async fn create(
 
 /// Reads seconds since 1970.
 fn seconds(value: &Value) -> crate::body::Reading<Timestamp> {
-    let millis = value.as_i64().and_then(|seconds| seconds.checked_mul(1_000));
-    let time = millis.map(Timestamp::from_millis);
-    time.ok_or_else(|| vec![(String::new(), "must be a whole number of seconds since 1970".into())])
+    let wrong = |detail: String| vec![(String::new(), detail)];
+    let seconds =
+        value.as_i64().ok_or_else(|| wrong("must be a whole number of seconds since 1970".into()))?;
+    Timestamp::writable(seconds.saturating_mul(1_000)).map_err(|error| wrong(error.to_string()))
 }
 
 /// A key as the list shows it.

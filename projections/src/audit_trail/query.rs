@@ -161,8 +161,8 @@ fn find_positions(
     let position = if terms.is_empty() { reader.head()? } else { rows.checkpoint().position };
     let range = Range {
         first: match query.from {
-            None => query.after.get() + 1,
-            Some(from) => first_not_before(reader, position, from)?.max(query.after.get() + 1),
+            None => query.after.next().get(),
+            Some(from) => first_not_before(reader, position, from)?.max(query.after.next().get()),
         },
         last: match query.to {
             None => position.get(),

@@ -1,0 +1,116 @@
+//! JSON as requests bring it: read without loss, or refused with what is wrong with it.
+
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use crate::problem::{Code, Problem};
+
+/// Reads an object; nothing at all counts as one without members.
+///
+/// # Errors
+/// `malformed_request` when it is not JSON; `invalid_request` when it is something else than an object, or holds a number
+/// or a depth that would not be kept as it is.
+pub fn read_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
+    let text = if text.is_empty() { b"{}" } else { text };
+    let value: Value = serde_json::from_slice(text).map_err(|error| refused(&error))?;
+    // What is derived for a struct would take an array of its members too.
+    if !value.is_object() {
+        return Err(Problem::field("", "must be a JSON object"));
+    }
+    if let Some(offset) = lossy_integer(text) {
+        let (line, column) = place(text, offset);
+        return Err(Problem::field(
+            "",
+            format!(
+                "the whole number at line {line}, column {column} needs more than 64 bits; send it as a string"
+            ),
+        ));
+    }
+    serde_json::from_value(value).map_err(|error| refused(&error))
+}
+
+/// The problem of a text that cannot be read. The parser's own words name the place, and never the content.
+fn refused(error: &serde_json::Error) -> Problem {
+    let (words, line, column) = (error.to_string(), error.line(), error.column());
+    if words.starts_with("recursion limit exceeded") {
+        return Problem::field("", "must be nested at most 127 deep");
+    }
+    if words.starts_with("number out of range") {
+        let detail = format!("the number at line {line}, column {column} is past what a double can hold");
+        return Problem::field("", detail);
+    }
+    Problem::new(
+        Code::MalformedRequest,
+        format!("the body is not valid JSON at line {line}, column {column}"),
+    )
+}
+
+/// Where the first whole number stands that 64 bits do not hold, so that the parser has made it a fraction. `text` is JSON.
+fn lossy_integer(text: &[u8]) -> Option<usize> {
+    let (mut at, mut in_string) = (0, false);
+    while let Some(byte) = text.get(at) {
+        match byte {
+            b'\\' if in_string => at += 1,
+            b'"' => in_string = !in_string,
+            b'-' | b'0'..=b'9' if !in_string => {
+                let rest = text.get(at..).unwrap_or_default();
+                let len = rest.iter().position(|it| !b"+-.0123456789Ee".contains(it)).unwrap_or(rest.len());
+                let number =
+                    rest.get(..len).and_then(|number| std::str::from_utf8(number).ok()).unwrap_or("");
+                let is_whole = !number.contains(['.', 'e', 'E']);
+                if is_whole && number.parse::<u64>().is_err() && number.parse::<i64>().is_err() {
+                    return Some(at);
+                }
+                at += len;
+                continue;
+            }
+            _ => {}
+        }
+        at += 1;
+    }
+    None
+}
+
+/// The line and the column of a byte, from 1.
+fn place(text: &[u8], offset: usize) -> (usize, usize) {
+    let before = text.get(..offset).unwrap_or_default();
+    let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    (before.iter().filter(|byte| **byte == b'\n').count() + 1, offset - line_start + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(text: &str, expected: &str) {
+        let problem = read_object::<Value>(text.as_bytes()).unwrap_err();
+        assert_eq!(problem.code, Code::InvalidRequest, "{text:.50}");
+        assert_eq!(problem.errors.first().unwrap().detail, expected, "{text:.50}");
+    }
+
+    #[test]
+    fn what_would_not_be_kept_as_it_is_is_refused() {
+        for text in [
+            r#"{"a":18446744073709551615,"b":-9223372036854775808,"c":0,"d":-0,"e":1.5,"f":1e300}"#,
+            r#"{"a":"18446744073709551616 \" 18446744073709551616"}"#,
+            "",
+        ] {
+            assert!(read_object::<Value>(text.as_bytes()).is_ok(), "{text}");
+        }
+        check(
+            "{\"a\":1,\n \"b\": [18446744073709551616]}",
+            "the whole number at line 2, column 8 needs more than 64 bits; send it as a string",
+        );
+        check(
+            "{\"\\\\\":-9223372036854775809}",
+            "the whole number at line 1, column 7 needs more than 64 bits; send it as a string",
+        );
+        check("{\"a\":1E400}", "the number at line 1, column 10 is past what a double can hold");
+        check(
+            &format!("{{\"a\":{}{}}}", "[".repeat(127), "]".repeat(127)),
+            "must be nested at most 127 deep",
+        );
+        check("[1]", "must be a JSON object");
+    }
+}
