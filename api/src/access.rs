@@ -47,7 +47,7 @@ pub const CALLS: &[(&str, &str, Access)] = &[
     ("POST", "/v1/keys/{id}/rotate", Needs(&[KeysRevoke])),
     ("GET", "/v1/keys/{id}/events", NeedsOrOwn(&[EventsRead], &[KeysRead])),
     ("GET", "/v1/keys/{id}/usage", Needs(&[KeysRead])),
-    ("GET", "/v1/usage", NeedsUnbound(&[KeysRead])),
+    ("GET", "/v1/usage", Needs(&[KeysRead])),
     ("GET", "/v1/overview", Needs(&[KeysRead])),
     ("POST", "/v1/keys/find", Needs(&[KeysRead, EventsRead])),
     ("POST", "/v1/keys/self-revoke", Everybody),

@@ -382,7 +382,8 @@ fn a_keys_page_tells_its_life() {
         "The token before the present one is accepted too; it stops",
         "(root key)</bdi></strong> created it for production; it ends: never",
         "from 127.0.0.1",
-        "1 verifications in the last 24 hours: 1 good, 0 refused",
+        "1 verification in the last 24 hours: 1 good, 0 refused",
+        "<th scope=\"col\" class=\"number\">Good</th>",
         "&#34;tier&#34;: 2",
     ] {
         assert!(page.contains(told), "{told}\n{page}");

@@ -217,6 +217,9 @@ fn a_hundred_thousand_keys_are_listed_at_once() {
         (total() == json!(true)).then_some(())
     });
     let browser = Browser::sign_in(&client, server.root_token());
+    let overview = browser.get("/console/overview?organization_id=large").expect_page(200);
+    assert!(overview.contains("more than 1,000 keys here, too many to sum up"), "{overview}");
+    assert_eq!(client.get("/v1/usage?organization_id=large").expect(422).code(), "invalid_request");
     for (path, rows) in [
         ("/console/keys?organization_id=large", 50),
         ("/console/keys?organization_id=large&q=live&sort=name", 50),

@@ -97,10 +97,15 @@ fn the_page_tells_what_the_calls_tell() {
         "in 14 days",
         "<span>Verification</span>",
         "Its newest checkpoint is over",
-        "Unknown or deleted <code>NOT_FOUND</code>",
+        "Good <code>VALID</code>",
     ] {
         assert!(page.contains(expected), "{expected}: {page}");
     }
+    let all = browser.get("/console/overview").expect_page(200);
+    assert!(
+        all.contains("Unknown or deleted <code>NOT_FOUND</code>") && !page.contains("NOT_FOUND"),
+        "{all}"
+    );
     let list = format!("/console/keys?organization_id={org}&#38;status=revoked");
     assert!(page.contains(&list) || page.contains(&list.replace("&#38;", "&amp;")), "{page}");
     assert!(page.contains(&ending.id) && !page.contains("<img src=x"));
@@ -119,4 +124,10 @@ fn the_page_tells_what_the_calls_tell() {
     let auditor = enter("auditor").get("/console/overview").expect_page(200);
     assert!(auditor.contains("<strong>4</strong>Active") && auditor.contains("Created and revoked"));
     assert!(!auditor.contains("NOT_FOUND") && !auditor.contains("Create key"), "of all organizations");
+    // What was verified of the organization's own keys, and of a member's own, which nobody has verified.
+    assert!(
+        auditor.contains("Good <code>VALID</code>") && auditor.contains("of keys not deleted"),
+        "{auditor}"
+    );
+    assert!(member.contains("No token was verified in this time"), "{member}");
 }

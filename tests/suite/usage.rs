@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use keyledger_tests::fixture::{self, key, organization, root_key, text};
+use keyledger_tests::fixture::{self, follow, key, organization, portal_link, root_key, signed_in, text};
 use keyledger_tests::http::{Client, Connection};
 use keyledger_tests::server::{Options, Server};
 use keyledger_tests::token;
@@ -104,6 +104,32 @@ fn every_verification_counts_for_its_key_and_outcome() {
     assert_eq!((&all["outcomes"]["MALFORMED"], &all["outcomes"]["NOT_FOUND"]), (&json!(2), &json!(1)));
     assert_eq!(all["outcomes"]["VALID"], 6);
 
+    // Those of one organization, or of one's own keys: what each of them has, added up.
+    let acmes = client.get(&format!("/v1/usage?organization_id={acme}")).expect(200).json();
+    let useds = usage(&client, &used.id, "");
+    assert_eq!((&acmes["key_id"], &acmes["organization_id"]), (&Value::Null, &json!(acme)));
+    for part in ["total", "outcomes", "data", "last_verified_at", "last_verified_ip"] {
+        assert_eq!(acmes[part], useds[part], "{part}");
+    }
+    let others = key(&client, &acme, json!({ "user_id": "u2" }));
+    assert_eq!(fixture::code(&client, &others.token), "VALID");
+    let (_, link) = portal_link(&client, &acme, "owner", json!({}));
+    let (cookie, csrf_token) = follow(&client, &link);
+    let owner = client.with_session(&cookie, &csrf_token);
+    let owners = owner
+        .get("/v1/usage")
+        .header("keyledger-min-position", &others.position.to_string())
+        .expect(200)
+        .json();
+    assert_eq!((&owners["total"], &owners["outcomes"]["VALID"]), (&json!(13), &json!(7)));
+    assert_eq!(
+        owners["data"].as_array().unwrap().iter().map(|it| it["total"].as_u64().unwrap()).sum::<u64>(),
+        13
+    );
+    let member = signed_in(&client, &acme, "member");
+    assert_eq!(member.get("/v1/usage").expect(200).json()["total"], 12, "of u1's keys");
+    assert_eq!(client.get("/v1/usage?organization_id=nobody").expect(200).json()["total"], 0);
+
     // The key's own views have its last verification; the key as of another time has none.
     let listed = client.get(&format!("/v1/keys?organization_id={acme}")).expect(200).json();
     for row in listed["data"].as_array().unwrap() {
@@ -116,7 +142,7 @@ fn every_verification_counts_for_its_key_and_outcome() {
     let then = client.get(&used.path(&format!("?at={}", shown(now())))).expect(200).json();
     assert_eq!(then["last_verified_at"], Value::Null);
 
-    // Strangers see nothing, and the whole is for those who see everything.
+    // Strangers see nothing.
     let other = organization(&client, "paid");
     let (_, bound) = root_key(&client, &["admin"], Some(&other));
     let bound = client.with_token(&bound);
@@ -124,7 +150,10 @@ fn every_verification_counts_for_its_key_and_outcome() {
     let before = total(&client, &used.id);
     assert_eq!(fixture::code(&bound, &used.token), "NOT_FOUND");
     assert_eq!(total(&client, &used.id), before, "a stranger's question says nothing of the key");
-    assert_eq!(bound.get("/v1/usage").expect(403).code(), "forbidden");
+    let nothing = bound.get("/v1/usage").expect(200).json();
+    assert_eq!((&nothing["total"], &nothing["organization_id"]), (&json!(0), &json!(other)));
+    let elsewhere = bound.get(&format!("/v1/usage?organization_id={acme}"));
+    assert_eq!(elsewhere.expect(404).code(), "organization_not_found");
     let (_, verifier) = root_key(&client, &["keys:verify"], None);
     assert_eq!(client.with_token(&verifier).get(&used.path("/usage")).expect(403).code(), "forbidden");
     client.anonymous().get(&used.path("/usage")).expect(401);

@@ -43,6 +43,7 @@ pub mod openid_sign_in;
 pub mod organization;
 pub mod organization_choice;
 pub mod organization_list;
+pub mod outcome;
 pub mod overview;
 pub mod permission_choice;
 pub mod policy;

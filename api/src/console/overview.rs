@@ -9,7 +9,7 @@ use http::{Method, StatusCode};
 use keyledger_engine::time::Timestamp;
 use serde::Deserialize;
 
-use crate::problem::Problem;
+use crate::problem::{Code, Problem};
 
 use super::daily_chart::{BAR, DailyChart, Day};
 use super::frame::{Frame, Page, page};
@@ -18,6 +18,7 @@ use super::icon::Icon;
 use super::key::Key;
 use super::key_list::grouped;
 use super::navigation::Section;
+use super::outcome::in_words;
 use super::query_string::QueryString;
 use super::visitor::Visitor;
 
@@ -92,7 +93,7 @@ struct OverviewPage {
     own_only: bool,
     of_all: bool,
     chart: Option<DailyChart>,
-    /// None for those who may not see what concerns more than their organization.
+    /// None where there are too many keys to sum up.
     outcomes: Option<Vec<Outcome>>,
     verifications: String,
     ending: Vec<Key>,
@@ -121,7 +122,7 @@ pub async fn show(visitor: Visitor) -> Result<Response, Problem> {
         visitor.read::<Overview>(&overview_path),
         visitor.read::<KeyPage>(&ending),
         visitor.read::<KeyPage>(&unused),
-        usage(&visitor),
+        usage(&visitor, &kept),
         Health::read(&visitor),
         Checkpoint::read(&visitor),
     );
@@ -165,12 +166,14 @@ pub async fn show(visitor: Visitor) -> Result<Response, Problem> {
     Ok(shown.answer(StatusCode::OK))
 }
 
-/// What was verified in the last days, by outcome, for those who may see it.
-async fn usage(visitor: &Visitor) -> Result<Option<BTreeMap<String, u64>>, Problem> {
-    if !visitor.may(&Method::GET, "/v1/usage") {
-        return Ok(None);
-    }
-    let usage: Usage = visitor.read("/v1/usage?granularity=day").await?;
+/// What was verified in the last days, by outcome; none where there are too many keys to sum up.
+async fn usage(visitor: &Visitor, of: &QueryString) -> Result<Option<BTreeMap<String, u64>>, Problem> {
+    let path = of.with("granularity", Some("day")).after("/v1/usage");
+    let usage = match visitor.read::<Usage>(&path).await {
+        Ok(usage) => usage,
+        Err(problem) if problem.code == Code::InvalidRequest => return Ok(None),
+        Err(problem) => return Err(problem),
+    };
     let mut sums = BTreeMap::new();
     for (code, count) in usage.data.into_iter().flat_map(|part| part.outcomes) {
         *sums.entry(code).or_insert(0) += count;
@@ -191,26 +194,6 @@ fn outcomes(sums: BTreeMap<String, u64>) -> Vec<Outcome> {
         code,
     };
     sums.into_iter().map(outcome).collect()
-}
-
-/// What verification's codes mean.
-fn in_words(code: &str) -> &'static str {
-    match code {
-        "VALID" => "Good",
-        "MALFORMED" => "Not a token",
-        "NOT_FOUND" => "Unknown or deleted",
-        "ORGANIZATION_INACTIVE" => "Organization deleted",
-        "REVOKED" => "Revoked",
-        "EXPIRED" => "Expired",
-        "WRONG_ENVIRONMENT" => "For the other environment",
-        "WRONG_ORGANIZATION" => "Of another organization",
-        "WRONG_API" => "For another API",
-        "INSUFFICIENT_SCOPE" => "Lacks a scope",
-        "IP_NOT_ALLOWED" => "From an address that is not allowed",
-        "RATE_LIMITED" => "Too many at a time",
-        "CREDITS_EXHAUSTED" => "Used up",
-        _ => "Refused",
-    }
 }
 
 #[cfg(test)]

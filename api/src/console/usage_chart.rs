@@ -6,6 +6,7 @@ use keyledger_engine::time::Timestamp;
 use serde::Deserialize;
 
 use super::key_list::grouped;
+use super::outcome::in_words;
 
 const HOUR_MILLIS: i64 = 60 * 60 * 1_000;
 /// The drawing's own measures.
@@ -52,9 +53,22 @@ pub struct Bar {
     pub label: Option<String>,
 }
 
+/// What verification answered in an hour or a day.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Which.
+    pub time: String,
+    /// How often each of the chart's outcomes came.
+    pub counts: Vec<String>,
+}
+
 /// A chart.
 #[derive(Debug)]
 pub struct Chart {
+    /// The outcomes that came, the good one first, in words.
+    pub outcomes: Vec<&'static str>,
+    /// How often they came, the latest first, when anything did.
+    pub rows: Vec<Row>,
     /// The bars.
     pub bars: Vec<Bar>,
     /// The number that the top stands for.
@@ -73,6 +87,22 @@ impl Chart {
         let last = now.millis() - now.millis().rem_euclid(unit);
         let top = usage.data.iter().map(|part| part.total).max().unwrap_or(0).max(1);
         let slot = (WIDTH - LEFT) / count;
+        let time_of = |start: i64| {
+            let at = Timestamp::from_millis(start).to_datetime();
+            at.format(if by_day { "%-d %b" } else { "%-d %b, %H:00 UTC" }).to_string()
+        };
+        let came = usage.data.iter().flat_map(|part| part.outcomes.iter());
+        let mut codes: Vec<&str> =
+            came.filter(|(_, count)| **count > 0).map(|(code, _)| code.as_str()).collect();
+        codes.sort_unstable_by_key(|code| (*code != "VALID", *code));
+        codes.dedup();
+        let row = |part: &Part| Row {
+            time: time_of(part.start.millis()),
+            counts: codes
+                .iter()
+                .map(|code| grouped(part.outcomes.get(*code).copied().unwrap_or(0)))
+                .collect(),
+        };
         let bar = |index: u64| {
             let ago = i64::try_from(count - 1 - index).unwrap_or(0);
             let start = last - ago * unit;
@@ -80,7 +110,7 @@ impl Chart {
             let total = part.map_or(0, |part| part.total);
             let good = part.and_then(|part| part.outcomes.get("VALID")).copied().unwrap_or(0);
             let at = Timestamp::from_millis(start).to_datetime();
-            let time = at.format(if by_day { "%-d %b" } else { "%-d %b, %H:00 UTC" }).to_string();
+            let time = time_of(start);
             let height = |count: u64| (count * HEIGHT).div_ceil(top).min(HEIGHT);
             let (all, good_height) = (height(total), height(good));
             Bar {
@@ -98,12 +128,15 @@ impl Chart {
         let good: u64 = usage.data.iter().filter_map(|part| part.outcomes.get("VALID")).sum();
         let span = if by_day { "30 days" } else { "24 hours" };
         Self {
+            outcomes: codes.iter().map(|code| in_words(code)).collect(),
+            rows: usage.data.iter().rev().map(row).collect(),
             bars: (0..count).map(bar).collect(),
             top: grouped(top),
             is_empty: sum == 0,
             summary: format!(
-                "{} verifications in the last {span}: {} good, {} refused",
+                "{} {} in the last {span}: {} good, {} refused",
                 grouped(sum),
+                if sum == 1 { "verification" } else { "verifications" },
                 grouped(good),
                 grouped(sum - good)
             ),
@@ -132,5 +165,8 @@ mod tests {
         assert_eq!((last.refused, last.good), ((0, 35), (35, 105)));
         assert_eq!(last.title, "12 Nov, 15:00 UTC: 3 good, 1 refused");
         assert_eq!(chart.bars[0].good, (140, 0));
+        assert_eq!(chart.outcomes, ["Good", "Revoked"]);
+        let row = Row { time: "12 Nov, 15:00 UTC".into(), counts: vec!["3".into(), "1".into()] };
+        assert_eq!(chart.rows, [row]);
     }
 }

@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::Response;
-use keyledger_engine::id::KeyId;
+use http::HeaderMap;
+use keyledger_engine::id::{KeyId, OrganizationId};
 use keyledger_engine::time::Timestamp;
+use keyledger_projections::key_list::{KeyQuery, QueryError};
 use keyledger_projections::usage::{Counts, DAYS_KEPT, Granularity, HOURS_KEPT, Report};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
@@ -15,12 +17,16 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::caller::Caller;
+use crate::precondition::reach_min_position;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::{PathId, QueryParameters};
 use crate::reply::Reply;
+use crate::routes::key_list::narrow;
 use crate::routes::keys::load_any;
 use crate::service::Service;
 
+/// The keys of an organization, or of a user, whose usage is summed up; of more each is asked for by itself.
+const KEYS_MAX: usize = 1_000;
 /// The most hours that one answer may span: those of a month.
 const HOURS_MAX: i64 = 31 * 24;
 
@@ -42,13 +48,25 @@ struct UsageQuery {
     granularity: Option<String>,
 }
 
+/// Whose usage. It describes the parameter; [`QueryParameters`] reads it.
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[allow(dead_code)]
+struct WhoseUsage {
+    /// Of the keys of this organization.
+    organization_id: Option<String>,
+}
+
 /// How often a key was verified, or all keys were.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Usage)]
 struct UsageView {
-    /// The key; `null` for all verifications together.
+    /// The key; `null` for several together.
     #[schema(value_type = Option<String>)]
     key_id: Option<KeyId>,
+    /// The organization whose keys are told of together; `null` for a key, and for all verifications.
+    #[schema(value_type = Option<String>)]
+    organization_id: Option<OrganizationId>,
     /// When it was last verified, with whatever outcome.
     #[schema(value_type = Option<String>, format = DateTime)]
     last_verified_at: Option<Timestamp>,
@@ -98,32 +116,78 @@ async fn of_key(
     if key.deleted_at.is_some() {
         return Err(Problem::of(Code::KeyDeleted));
     }
-    answer(&service, Some(key.id), asked).await
+    answer(&service, Whose::Key(key.id), asked).await
 }
 
-/// How often any key was verified, and how many tokens were refused that are no key's.
-#[utoipa::path(get, path = "/v1/usage", operation_id = "getUsage", tag = "Keys", params(UsageQuery),
+/// How often any key was verified, and how many tokens were refused that are no key's. With `organization_id`, and to callers
+/// who see one organization or their own keys only: how often those keys were verified, of those that are not deleted, and
+/// that are 1,000 at most.
+#[utoipa::path(get, path = "/v1/usage", operation_id = "getUsage", tag = "Keys", 
+    params(WhoseUsage, UsageQuery,
+        ("Keyledger-Min-Position" = Option<u64>, Header, description = "the position to rest on, at least")),
     responses(
-        (status = 200, body = UsageView, description = "the usage of all keys together, with `MALFORMED` and `NOT_FOUND`"),
-        (status = 403, body = ProblemBody, description = "`forbidden`, also for callers who see one organization only"),
-        (status = 422, body = ProblemBody, description = "`invalid_request`"),
+        (status = 200, body = UsageView, description = "the usage of the keys together; of all, with `MALFORMED` and `NOT_FOUND`"),
+        (status = 404, body = ProblemBody, description = "`organization_not_found`: the caller is bound to another one"),
+        (status = 422, body = ProblemBody, description = "`invalid_request`, also when there are too many keys to sum up"),
+        (status = 503, body = ProblemBody, description = "`projection_not_ready`"),
     ))]
 async fn of_all(
     State(service): State<Arc<Service>>,
-    _caller: Caller,
-    parameters: QueryParameters,
+    caller: Caller,
+    headers: HeaderMap,
+    mut parameters: QueryParameters,
 ) -> Result<Response, Problem> {
+    let mut keys = KeyQuery::new(service.now());
+    keys.organization_id = parameters.parsed("organization_id");
     let asked = Asked::read(parameters, service.now())?;
-    answer(&service, None, asked).await
+    narrow(&caller, &mut keys)?;
+    let whose = match keys.organization_id.clone() {
+        Some(organization_id) => {
+            reach_min_position(&headers, &service.key_list_handle.watch()).await?;
+            keys.limit = KEYS_MAX;
+            let list = service.key_list.clone();
+            let read = move || -> Result<_, QueryError> {
+                let counts = list.count(&keys)?;
+                let is_small = counts.active + counts.revoked + counts.expired <= KEYS_MAX as u64;
+                Ok(if is_small { Some(list.query(&keys)?) } else { None })
+            };
+            let found = service.blocking(read).await??;
+            let Some(found) = found.filter(|found| found.next_cursor.is_none()) else {
+                let detail =
+                    "has more than 1,000 keys, whose usage is not summed up; ask for that of each key";
+                return Err(Problem::field("?organization_id", detail));
+            };
+            Whose::Keys(organization_id, found.keys.iter().map(|key| key.id).collect())
+        }
+        None => Whose::Everybody,
+    };
+    answer(&service, whose, asked).await
 }
 
-async fn answer(service: &Arc<Service>, key_id: Option<KeyId>, asked: Asked) -> Result<Response, Problem> {
+/// Whose usage is told.
+enum Whose {
+    /// A key's.
+    Key(KeyId),
+    /// That of an organization's keys, or of some of them.
+    Keys(OrganizationId, Vec<KeyId>),
+    /// That of all keys, and of tokens that are no key's.
+    Everybody,
+}
+
+async fn answer(service: &Arc<Service>, whose: Whose, asked: Asked) -> Result<Response, Problem> {
     let usage = Arc::clone(&service.usage);
     let now = service.now();
-    let report =
-        service.blocking(move || usage.report(key_id, asked.from, asked.to, asked.granularity, now)).await?;
-    let report = report.map_err(|error| Problem::internal(&error))?;
-    Reply::at(service.index.position()).json(&UsageView::of(key_id, &report, asked.granularity))
+    let Asked { from, to, granularity } = asked;
+    let read = move || {
+        let report = match &whose {
+            Whose::Key(id) => usage.report(Some(*id), from, to, granularity, now),
+            Whose::Keys(_, ids) => usage.report_of(ids, from, to, granularity, now),
+            Whose::Everybody => usage.report(None, from, to, granularity, now),
+        };
+        report.map(|report| (whose, report))
+    };
+    let (whose, report) = service.blocking(read).await?.map_err(|error| Problem::internal(&error))?;
+    Reply::at(service.index.position()).json(&UsageView::of(whose, &report, granularity))
 }
 
 #[derive(Clone, Copy)]
@@ -175,7 +239,12 @@ impl Asked {
 }
 
 impl UsageView {
-    fn of(key_id: Option<KeyId>, report: &Report, granularity: Granularity) -> Self {
+    fn of(whose: Whose, report: &Report, granularity: Granularity) -> Self {
+        let (key_id, organization_id) = match whose {
+            Whose::Key(id) => (Some(id), None),
+            Whose::Keys(organization_id, _) => (None, Some(organization_id)),
+            Whose::Everybody => (None, None),
+        };
         let part = |(start, counts): &(Timestamp, Counts)| UsagePart {
             start: *start,
             total: counts.total(),
@@ -183,6 +252,7 @@ impl UsageView {
         };
         Self {
             key_id,
+            organization_id,
             last_verified_at: report.last_at,
             last_verified_ip: report.last_from.ip(),
             total: report.total.total(),

@@ -246,8 +246,45 @@ impl Usage {
         granularity: Granularity,
         now: Timestamp,
     ) -> Result<Report, Error> {
-        let id = id.unwrap_or(EVERYTHING);
         self.gather(now);
+        self.gathered(id.unwrap_or(EVERYTHING), from, to, granularity)
+    }
+
+    /// What is known of some keys together, in the parts that [`report`](Self::report) has. Reads from the disk for each.
+    ///
+    /// # Errors
+    /// When the rows cannot be read.
+    pub fn report_of(
+        &self,
+        ids: &[KeyId],
+        from: Timestamp,
+        to: Timestamp,
+        granularity: Granularity,
+        now: Timestamp,
+    ) -> Result<Report, Error> {
+        self.gather(now);
+        let mut sum = Report::default();
+        let mut parts: BTreeMap<Timestamp, Counts> = BTreeMap::new();
+        for id in ids {
+            let report = self.gathered(*id, from, to, granularity)?;
+            sum.total.merge(&report.total);
+            if report.last_at > sum.last_at {
+                (sum.last_at, sum.last_from) = (report.last_at, report.last_from);
+            }
+            for (start, counts) in &report.parts {
+                parts.entry(*start).or_default().merge(counts);
+            }
+        }
+        Ok(Report { parts: parts.into_iter().collect(), ..sum })
+    }
+
+    fn gathered(
+        &self,
+        id: KeyId,
+        from: Timestamp,
+        to: Timestamp,
+        granularity: Granularity,
+    ) -> Result<Report, Error> {
         let (report, pending, rows) = self.total(id)?;
         let first = hour_of(from);
         let end = hour_of(to.saturating_add_millis(MILLIS_PER_HOUR - 1));
