@@ -24,6 +24,7 @@ run(async (visit, { root, organization, other }) => {
   await visit.has('dialog[open] #name')
   await page.waitForFunction(() => document.activeElement.id === 'name')
   await visit.look('create')
+  await visit.tabThrough('create')
   await page.keyboard.press('Escape')
   await visit.gone('dialog')
   await page.keyboard.press('?')
