@@ -228,9 +228,16 @@ impl fmt::Display for EventType {
     }
 }
 
+impl std::str::FromStr for EventType {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        Self::from_name(name).ok_or_else(|| format!("unknown event type {name}"))
+    }
+}
+
 impl<'de> Deserialize<'de> for EventType {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let name = <std::borrow::Cow<'_, str>>::deserialize(deserializer)?;
-        Self::from_name(&name).ok_or_else(|| serde::de::Error::custom(format!("unknown event type {name}")))
+        crate::wire::parse_text(deserializer)
     }
 }

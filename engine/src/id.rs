@@ -196,7 +196,7 @@ impl fmt::Debug for OrganizationId {
 
 impl<'de> Deserialize<'de> for OrganizationId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        crate::wire::parse_text(deserializer)
     }
 }
 
@@ -239,7 +239,7 @@ impl Serialize for ClientLinkId {
 
 impl<'de> Deserialize<'de> for ClientLinkId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        crate::wire::parse_text(deserializer)
     }
 }
 

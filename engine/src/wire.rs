@@ -1,7 +1,10 @@
-//! Small helpers for the binary encoding: fixed-length byte strings.
+//! Small helpers for the binary encoding: fixed-length byte strings, and texts that are more than texts.
 
-use std::fmt;
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
+use std::str::FromStr;
 
+use serde::Deserializer;
 use serde::de::{Error, SeqAccess, Visitor};
 
 /// Visits exactly `N` bytes.
@@ -24,5 +27,28 @@ impl<'de, const N: usize> Visitor<'de> for FixedBytes<N> {
             *byte = seq.next_element()?.ok_or_else(|| A::Error::invalid_length(index, &self))?;
         }
         Ok(bytes)
+    }
+}
+
+/// Reads a text and parses it where it stands, without a copy in between.
+pub(crate) fn parse_text<'de, T, D>(deserializer: D) -> Result<T, D::Error>
+where
+    T: FromStr<Err: Display>,
+    D: Deserializer<'de>,
+{
+    deserializer.deserialize_str(ParsedText(PhantomData))
+}
+
+struct ParsedText<T>(PhantomData<T>);
+
+impl<T: FromStr<Err: Display>> Visitor<'_> for ParsedText<T> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<T, E> {
+        text.parse().map_err(E::custom)
     }
 }

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer as _, Serialize};
@@ -191,7 +192,7 @@ pub fn decode_with(entry: &[u8], vault: Option<&Vault>) -> Result<Record, Error>
         return Err(Error::Malformed("bytes after the record's end".into()));
     }
     let Envelope { mut record_parts, draft, personal } = envelope;
-    let mut origin = ActorOrigin::default();
+    let mut origin = Origin::default();
     let part = open_personal(entry, personal, vault)?;
     let state = if part.is_some() { Personal::Readable } else { Personal::Erased };
     let mut reader = PersonalReader { part: part.as_deref(), older: None, origin: &mut origin };
@@ -205,11 +206,7 @@ pub fn decode_with(entry: &[u8], vault: Option<&Vault>) -> Result<Record, Error>
         }
     };
     let event = draft.complete(reader)?;
-    record_parts.actor.ip = match origin.ip.as_deref().map(str::parse) {
-        None => None,
-        Some(Ok(ip)) => Some(ip),
-        Some(Err(_)) => return Err(Error::Malformed("the actor's address is no IP address".into())),
-    };
+    record_parts.actor.ip = origin.ip;
     record_parts.actor.user_agent = origin.user_agent;
     let RecordParts { position, id, time, stream, version, organization_id, actor, request_id, causation } =
         record_parts;
@@ -336,7 +333,21 @@ struct PersonalReader<'a> {
     part: Option<&'a [u8]>,
     /// The kind and schema of the event, when the schema is not the present one.
     older: Option<(EventType, u16)>,
-    origin: &'a mut ActorOrigin,
+    origin: &'a mut Origin,
+}
+
+/// An [`ActorOrigin`] as it is read.
+#[derive(Default, Deserialize)]
+struct Origin {
+    #[serde(deserialize_with = "ip_address")]
+    ip: Option<IpAddr>,
+    user_agent: Option<Box<str>>,
+}
+
+fn ip_address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
+    let parse =
+        |text: &str| text.parse().map_err(|_| D::Error::custom("the actor's address is no IP address"));
+    Option::<&str>::deserialize(deserializer)?.map(parse).transpose()
 }
 
 impl PersonalPart for PersonalReader<'_> {

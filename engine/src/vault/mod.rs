@@ -25,6 +25,7 @@ pub use subject::{Subject, SubjectKeyId};
 
 use seal::{SECRET_LEN, Secret};
 use store::{Holder, Row, Store, Stored, UserTag};
+use subject::SubjectKeyMap;
 
 use crate::id::OrganizationId;
 
@@ -64,7 +65,7 @@ struct Contents {
     tag_key: Zeroizing<[u8; SECRET_LEN]>,
     user_tags: hmac::Key,
     holders: HashMap<Option<OrganizationId>, HashMap<Option<UserTag>, SubjectKeyId>>,
-    keys: HashMap<SubjectKeyId, Row>,
+    keys: SubjectKeyMap<Row>,
     /// Keys that nobody is given any more, and that are in the file still.
     withheld: HashMap<SubjectKeyId, Row>,
 }
@@ -76,7 +77,7 @@ impl Contents {
             tag_key: stored.tag_key,
             user_tags,
             holders: HashMap::new(),
-            keys: HashMap::new(),
+            keys: SubjectKeyMap::default(),
             withheld: HashMap::new(),
         };
         for row in stored.rows {

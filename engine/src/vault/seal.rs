@@ -1,6 +1,7 @@
 //! Sealing a personal part with the key of its subject: AES-256-GCM (NIST SP 800-38D) with a nonce drawn for each.
 
-use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use zeroize::Zeroizing;
@@ -14,21 +15,55 @@ pub const OVERHEAD: usize = SubjectKeyId::LEN + NONCE_LEN + TAG_LEN;
 
 const TAG_LEN: usize = 16;
 
+/// Expanding a key takes longer than opening a text with it. So many stay expanded once they were used, at less than a
+/// kilobyte each; beyond that a key is expanded for each text.
+const EXPANDED_MAX: usize = 16_384;
+static EXPANDED: AtomicUsize = AtomicUsize::new(0);
+
 /// The bytes of a key, wiped when nobody has them any more.
 #[derive(Clone)]
-pub(super) struct Secret(Arc<Zeroizing<[u8; SECRET_LEN]>>);
+pub(super) struct Secret(Arc<SecretInner>);
+
+struct SecretInner {
+    bytes: Zeroizing<[u8; SECRET_LEN]>,
+    expanded: OnceLock<Expanded>,
+}
+
+/// A key ready for use, one of those that stay so.
+struct Expanded(RandomizedNonceKey);
+
+impl Expanded {
+    fn new(key: RandomizedNonceKey) -> Self {
+        EXPANDED.fetch_add(1, Ordering::Relaxed);
+        Self(key)
+    }
+}
+
+impl Drop for Expanded {
+    fn drop(&mut self) {
+        EXPANDED.fetch_sub(1, Ordering::Relaxed);
+    }
+}
 
 impl Secret {
     pub(super) fn new(bytes: Zeroizing<[u8; SECRET_LEN]>) -> Self {
-        Self(Arc::new(bytes))
+        Self(Arc::new(SecretInner { bytes, expanded: OnceLock::new() }))
     }
 
     pub(super) fn bytes(&self) -> &[u8; SECRET_LEN] {
-        &self.0
+        &self.0.bytes
     }
 
-    fn key(&self) -> Result<RandomizedNonceKey, SealError> {
-        RandomizedNonceKey::new(&AES_256_GCM, self.0.as_slice()).map_err(|_| SealError)
+    fn with_key<T>(&self, work: impl FnOnce(&RandomizedNonceKey) -> T) -> Result<T, SealError> {
+        if let Some(Expanded(key)) = self.0.expanded.get() {
+            return Ok(work(key));
+        }
+        let key = RandomizedNonceKey::new(&AES_256_GCM, self.0.bytes.as_slice()).map_err(|_| SealError)?;
+        if EXPANDED.load(Ordering::Relaxed) >= EXPANDED_MAX {
+            return Ok(work(&key));
+        }
+        let expanded = Expanded::new(key);
+        Ok(work(&self.0.expanded.get_or_init(move || expanded).0))
     }
 }
 
@@ -67,7 +102,9 @@ impl SubjectKey {
     /// [`SealError`].
     pub fn seal(&self, context: &[u8], text: &[u8], sealed: &mut Vec<u8>) -> Result<(), SealError> {
         let mut ciphertext = text.to_vec();
-        let sealing = self.secret.key()?.seal_in_place_separate_tag(Aad::from(context), &mut ciphertext);
+        let sealing = self
+            .secret
+            .with_key(|key| key.seal_in_place_separate_tag(Aad::from(context), &mut ciphertext))?;
         let (nonce, tag) = sealing.map_err(|_| SealError)?;
         sealed.reserve(OVERHEAD + ciphertext.len());
         sealed.extend(self.id.as_bytes());
@@ -84,9 +121,11 @@ impl SubjectKey {
     pub fn open(&self, context: &[u8], sealed: &[u8]) -> Result<Vec<u8>, OpenError> {
         let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE_LEN>().ok_or(OpenError)?;
         let mut text = ciphertext.to_vec();
-        let key = self.secret.key().map_err(|_| OpenError)?;
         let nonce = Nonce::assume_unique_for_key(*nonce);
-        let len = key.open_in_place(nonce, Aad::from(context), &mut text).map_err(|_| OpenError)?.len();
+        let opened = self
+            .secret
+            .with_key(|key| key.open_in_place(nonce, Aad::from(context), &mut text).map(|text| text.len()));
+        let len = opened.map_err(|_| OpenError)?.map_err(|_| OpenError)?;
         text.truncate(len);
         Ok(text)
     }
@@ -142,6 +181,21 @@ mod tests {
             changed[at.index(rest.len())] ^= 1 << bit;
             prop_assert_eq!(key(1).open(b"place", &changed), Err(OpenError));
         }
+    }
+
+    #[test]
+    fn a_key_works_the_same_when_no_more_stay_expanded() {
+        let keys: Vec<_> = (0..EXPANDED_MAX + 10).map(|_| key(1)).collect();
+        let mut sealed = Vec::new();
+        key(1).seal(b"place", b"Ada", &mut sealed).unwrap();
+        let (_, rest) = split(&sealed).unwrap();
+        for key in keys.iter().chain(&keys) {
+            assert_eq!(key.open(b"place", rest).unwrap(), b"Ada");
+        }
+        assert!(keys.last().is_some_and(|key| key.secret.0.expanded.get().is_none()));
+        let expanded = EXPANDED.load(Ordering::Relaxed);
+        drop(keys);
+        assert!(EXPANDED.load(Ordering::Relaxed) <= expanded - EXPANDED_MAX + 10);
     }
 
     #[test]

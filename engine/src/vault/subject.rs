@@ -1,6 +1,8 @@
 //! Whose personal text a record holds, and the name of the key that seals it.
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -74,6 +76,24 @@ impl fmt::Display for SubjectKeyId {
 impl fmt::Debug for SubjectKeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
+    }
+}
+
+/// A map by these ids that takes their own randomness for a hash: nobody can choose those that are in it.
+pub(super) type SubjectKeyMap<V> = HashMap<SubjectKeyId, V, BuildHasherDefault<SubjectKeyHasher>>;
+
+#[derive(Default)]
+pub(super) struct SubjectKeyHasher(u64);
+
+impl Hasher for SubjectKeyHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for word in bytes.as_chunks().0 {
+            self.0 ^= u64::from_le_bytes(*word);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
     }
 }
 

@@ -20,6 +20,9 @@ use crate::position::{Position, Version};
 use crate::record::{self, Record, StreamId, StreamKind};
 use crate::vault::Vault;
 
+/// Room for so many records is made before they are read, if as many are asked for: growing it moves what is there.
+const RECORDS_EXPECTED_MAX: usize = 512;
+
 /// The reading end of a log on redb. Every call reads the log as it stands then: it keeps nothing open in between, for
 /// what an open read transaction sees cannot be freed.
 pub struct RedbReader {
@@ -175,7 +178,7 @@ impl LogReader for RedbReader {
     }
 
     fn read(&self, after: Position, records_max: usize) -> Result<Vec<Record>, Error> {
-        let mut records = Vec::new();
+        let mut records = Vec::with_capacity(records_max.min(RECORDS_EXPECTED_MAX));
         self.scan(after, records_max, |position, entry| {
             records.push(self.decode(position, entry)?);
             Ok(())
