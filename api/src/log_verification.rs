@@ -133,7 +133,7 @@ impl LogVerifications {
             Err(error) => return Outcome::Failed(format!("{}: {error}", self.checkpoints.display())),
         };
         let mut worked_since = Instant::now();
-        let verified = self.reader.verify_while(&checkpoints.sizes(), |position, head| {
+        let verified = self.reader.verify_while(&checkpoints.sizes(), 1, |position, head| {
             self.change(|latest| (latest.position, latest.head) = (position, head));
             thread::sleep((worked_since.elapsed() * REST).min(REST_MAX));
             worked_since = Instant::now();

@@ -1,6 +1,6 @@
 //! The Merkle tree over the log's entries, as RFC 6962 §2.1 (and C2SP tlog-tiles) define it.
 
-use sha2::{Digest, Sha256};
+use aws_lc_rs::digest::{self, SHA256};
 
 /// A SHA-256 hash of a leaf or a node.
 pub type Hash = [u8; 32];
@@ -8,22 +8,42 @@ pub type Hash = [u8; 32];
 /// A tile covers this many levels of the tree; hashes at its multiples are stored.
 pub const TILE_HEIGHT: u8 = 8;
 
+/// Entries up to this many bytes, nearly all, are hashed without asking for memory.
+const ENTRY_LEN_HERE: usize = 1_023;
+
+/// All at once: a hash of parts costs more than putting them together first.
+fn sha256(bytes: &[u8]) -> Hash {
+    digest::digest(&SHA256, bytes).as_ref().try_into().unwrap_or_default()
+}
+
 /// The hash of an entry as a leaf: `SHA-256(0x00 || entry)`.
 #[must_use]
 pub fn leaf_hash(entry: &[u8]) -> Hash {
-    Sha256::new().chain_update([0]).chain_update(entry).finalize().into()
+    let mut leaf = [0; 1 + ENTRY_LEN_HERE];
+    match leaf.get_mut(1..=entry.len()) {
+        Some(copy) => {
+            copy.copy_from_slice(entry);
+            sha256(leaf.get(..=entry.len()).unwrap_or_default())
+        }
+        None => sha256(&[&[0], entry].concat()),
+    }
 }
 
 /// The hash of a node over its children: `SHA-256(0x01 || left || right)`.
 #[must_use]
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
-    Sha256::new().chain_update([1]).chain_update(left).chain_update(right).finalize().into()
+    let mut node = [1; 65];
+    let (_, children) = node.split_at_mut(1);
+    let (first, second) = children.split_at_mut(32);
+    first.copy_from_slice(left);
+    second.copy_from_slice(right);
+    sha256(&node)
 }
 
 /// The root of the empty tree: SHA-256 of nothing.
 #[must_use]
 pub fn empty_root() -> Hash {
-    Sha256::digest([]).into()
+    sha256(&[])
 }
 
 /// The right edge of a tree: the roots of the perfect subtrees that make it up, largest first. It is all that is needed
@@ -49,8 +69,24 @@ impl Frontier {
 
     /// Adds a leaf. `completed(level, index, hash)` is told of every perfect subtree that it completes: `level` counts
     /// from 0 for the leaf itself, `index` from 0 at the left.
-    pub fn append(&mut self, leaf: Hash, mut completed: impl FnMut(u8, u64, &Hash)) {
-        let (mut hash, mut index, mut level) = (leaf, self.size, 0);
+    pub fn append(&mut self, leaf: Hash, completed: impl FnMut(u8, u64, &Hash)) {
+        self.append_subtree(0, leaf, completed);
+    }
+
+    /// Adds the leaves of `next`, the right edge of a tree of their own. The number of leaves here must be a multiple of the
+    /// largest power of two in the number of those. `completed` is told of every perfect subtree that they complete and
+    /// that is none of the roots of `next` or inside one, and of those roots.
+    pub(crate) fn extend(&mut self, next: &Self, mut completed: impl FnMut(u8, u64, &Hash)) {
+        let levels = (0..64).rev().filter(|level| next.size >> level & 1 == 1);
+        for (level, root) in levels.zip(&next.roots) {
+            self.append_subtree(level, *root, &mut completed);
+        }
+    }
+
+    /// Adds a perfect subtree with 2 to the power of `level` leaves, of which the number of leaves here is a multiple.
+    fn append_subtree(&mut self, level: u8, root: Hash, mut completed: impl FnMut(u8, u64, &Hash)) {
+        let leaves = 1 << level;
+        let (mut hash, mut index, mut level) = (root, self.size >> level, level);
         completed(level, index, &hash);
         while index & 1 == 1 {
             let Some(left) = self.roots.pop() else { break };
@@ -60,7 +96,7 @@ impl Frontier {
             completed(level, index, &hash);
         }
         self.roots.push(hash);
-        self.size += 1;
+        self.size += leaves;
     }
 
     /// The root of the tree.
@@ -125,6 +161,28 @@ mod tests {
         }
         assert_eq!(Frontier::from_bytes(&[0; 7]), None);
         assert_eq!(Frontier::from_bytes(&[0; 40]), None);
+    }
+
+    #[test]
+    fn a_frontier_is_the_same_leaf_by_leaf_and_stretch_by_stretch() {
+        let leaves: Vec<Hash> = (0_u32..600).map(|n| leaf_hash(&n.to_be_bytes())).collect();
+        for stretch_len in [1, 2, 16, 64, 256, 1_024] {
+            let (mut single, mut stretched) = (Frontier::default(), Frontier::default());
+            let (mut singly, mut by_stretch) = (Vec::new(), Vec::new());
+            for stretch in leaves.chunks(stretch_len) {
+                let mut next = Frontier::default();
+                for leaf in stretch {
+                    next.append(*leaf, |_, _, _| {});
+                    single.append(*leaf, |level, index, hash| singly.push((level, index, *hash)));
+                }
+                stretched.extend(&next, |level, index, hash| by_stretch.push((level, index, *hash)));
+                assert_eq!(stretched, single, "stretches of {stretch_len}");
+            }
+            let height = stretch_len.trailing_zeros() as u8;
+            singly.retain(|(level, ..)| *level > height);
+            by_stretch.retain(|(level, ..)| *level > height);
+            assert_eq!(by_stretch, singly, "stretches of {stretch_len}");
+        }
     }
 
     #[test]

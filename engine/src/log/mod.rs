@@ -46,6 +46,7 @@ pub mod contract;
 pub mod memory;
 pub mod merkle;
 pub mod redb;
+pub mod slices;
 
 /// How long a log remembers a command's id: 24 hours.
 pub const COMMAND_MEMORY_MILLIS: i64 = 24 * 60 * 60 * 1_000;

@@ -1,8 +1,8 @@
 //! Reading everything again.
 
-use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::ops::ControlFlow;
+use std::thread;
 
 use redb::{ReadableTable, StorageError};
 
@@ -10,13 +10,16 @@ use super::database::guarded;
 use super::reader::RedbReader;
 use super::tables::{COMMANDS, ENTRIES, META, META_FRONTIER, STREAMS, TREE, read_command_row};
 use crate::log::merkle::{Frontier, Hash, TILE_HEIGHT, leaf_hash};
+use crate::log::slices::Slices;
 use crate::log::{Error, LogId};
 use crate::position::Position;
 use crate::record::Record;
 use crate::time::Timestamp;
 
-/// How many rows one read transaction goes through.
-const BATCH: usize = 4_096;
+/// How many rows one read transaction goes through, as a power of two: the records of a slice are the leaves of a perfect
+/// subtree.
+const SLICE_HEIGHT: u8 = 12;
+const SLICE_LEN: usize = 1 << SLICE_HEIGHT;
 
 /// What reading a whole log again has shown.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,20 +79,21 @@ impl RedbReader {
         sizes: &[u64],
         mut progress: impl FnMut(Position, Position),
     ) -> Result<VerifyReport, Error> {
-        self.verify_while(sizes, |position, head| {
+        self.verify_while(sizes, Slices::all_processors(), |position, head| {
             progress(position, head);
             ControlFlow::Continue(())
         })
     }
 
-    /// As [`verify_with_roots`](Self::verify_with_roots), as long as `progress` lets it go on. It is asked after every few
-    /// thousand rows, and may take its time.
+    /// As [`verify_with_roots`](Self::verify_with_roots), with so many threads, as long as `progress` lets it go on. It is
+    /// asked after every few thousand rows, and may take its time; with one thread, nothing else is done meanwhile.
     ///
     /// # Errors
     /// As [`verify`](Self::verify), and [`Error::Unavailable`] when it was not to go on.
     pub fn verify_while(
         &self,
         sizes: &[u64],
+        threads: usize,
         mut progress: impl FnMut(Position, Position) -> ControlFlow<()>,
     ) -> Result<VerifyReport, Error> {
         let mut report = VerifyReport {
@@ -99,9 +103,12 @@ impl RedbReader {
             roots: Vec::new(),
             finding: None,
         };
-        let mut records = RecordChecks { wanted: sizes.iter().copied().collect(), ..RecordChecks::default() };
-        records.note_root();
-        let checked = guarded(|| self.check_all(&mut records, &mut report.head, &mut progress));
+        let mut records = RecordChecks::default();
+        if sizes.contains(&0) {
+            records.roots.push((0, report.root));
+        }
+        let mut checks = Checks { sizes, threads, records: &mut records, head: &mut report.head };
+        let checked = guarded(|| self.check_all(&mut checks, &mut progress));
         let finding = match checked {
             Ok(Ok(finding)) => finding,
             Ok(Err(error)) => Some(finding_of(error)?),
@@ -115,33 +122,41 @@ impl RedbReader {
 
     fn check_all(
         &self,
-        records: &mut RecordChecks,
-        head: &mut Position,
+        checks: &mut Checks<'_>,
         progress: &mut impl FnMut(Position, Position) -> ControlFlow<()>,
     ) -> Result<Option<Finding>, Error> {
         let mut go_on = |position, head| match progress(position, head) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(()) => Err(self.shared.unavailable("the check was stopped")),
         };
-        let (stored_head, stored) = self.check_head()?;
-        *head = stored_head;
-        let mut finding = None;
-        while finding.is_none() && records.position() < *head {
-            finding = self.check_records(records, *head)?;
-            go_on(records.position(), *head)?;
-        }
+        let (head, stored) = self.check_head()?;
+        *checks.head = head;
+        let hashers = checks.records.streams.hashers.clone();
+        // Besides the records where there is more than one thread: it is no work that could be divided.
+        let (found, streams) = thread::scope(|scope| {
+            let beside = (checks.threads > 1)
+                .then(|| scope.spawn(|| guarded(|| self.sum_streams(&hashers, head, || Ok(())))));
+            let found = self.check_records(checks, head, &mut go_on);
+            (found, beside.and_then(|beside| beside.join().ok()))
+        });
+        let mut finding = found?;
+        let records = &*checks.records;
         if finding.is_none() {
             finding = first_difference(&records.frontier, &stored);
         }
         // The index of streams may be wrong before what was found so far.
-        let sound = finding.as_ref().map_or(*head, |finding| {
+        let sound = finding.as_ref().map_or(head, |finding| {
             Position::new(finding.position.get().saturating_sub(1)).min(records.position())
         });
         if records.position() == sound {
-            finding = self.check_streams(records, sound, || go_on(sound, *head))?.or(finding);
+            let streams = match streams {
+                Some(Ok(streams)) if sound == head => streams?,
+                _ => self.sum_streams(&hashers, sound, || go_on(sound, head))?,
+            };
+            finding = self.check_streams(records, sound, streams)?.or(finding);
         }
         if finding.is_none() {
-            finding = self.check_commands(*head)?;
+            finding = self.check_commands(head)?;
         }
         Ok(finding)
     }
@@ -177,52 +192,111 @@ impl RedbReader {
         Ok((Position::new(head), frontier))
     }
 
-    /// Goes through one batch of records, and through the hashes of the tiles that it completes.
-    fn check_records(&self, records: &mut RecordChecks, head: Position) -> Result<Option<Finding>, Error> {
-        let after = records.position();
-        let left = usize::try_from(head.get() - after.get()).unwrap_or(usize::MAX);
-        let mut completed = Vec::new();
-        let scanned = self.scan(after, left.min(BATCH), |position, entry| {
-            let record = self.decode(position, entry)?;
-            records.check(&record).map_err(|reason| self.shared.damaged(position, reason))?;
-            records.frontier.append(leaf_hash(entry), |level, index, hash| {
-                if level > 0 && level % TILE_HEIGHT == 0 {
-                    completed.push((level, index, *hash));
+    /// Goes through the records, slice by slice, and stops at the first finding.
+    fn check_records(
+        &self,
+        checks: &mut Checks<'_>,
+        head: Position,
+        go_on: &mut impl FnMut(Position, Position) -> Result<(), Error>,
+    ) -> Result<Option<Finding>, Error> {
+        let Checks { sizes, threads, records, .. } = checks;
+        let (sizes, hashers) = (*sizes, records.streams.hashers.clone());
+        let slices = Slices { after: Position::START, until: head, len: SLICE_LEN, threads: *threads };
+        let mut found = Ok(None);
+        let worker = || |after, len| self.check_slice(SliceChecks::new(after, hashers.clone()), len, sizes);
+        slices.run(worker, |slice| {
+            let finding = slice.and_then(|slice| self.take_slice(records, slice));
+            found = finding.and_then(|finding| go_on(records.position(), head).map(|()| finding));
+            if matches!(found, Ok(None)) { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        });
+        found
+    }
+
+    /// Goes through `len` records, and through the hashes of the tiles that they complete.
+    fn check_slice(&self, mut slice: SliceChecks, len: usize, sizes: &[u64]) -> Result<SliceChecks, Error> {
+        let checked = guarded(|| -> Result<(), Error> {
+            let after = slice.after;
+            let mut completed = Vec::new();
+            let scanned = self.scan(after, len, |position, entry| {
+                let record = self.decode(position, entry)?;
+                slice.check(&record).map_err(|reason| self.shared.damaged(position, reason))?;
+                slice.frontier.append(leaf_hash(entry), |level, index, hash| {
+                    if is_stored(level) {
+                        completed.push((level, (after.get() >> level) + index, *hash));
+                    }
+                });
+                if sizes.binary_search(&position.get()).is_ok() {
+                    slice.sizes.push(slice.frontier.clone());
                 }
+                Ok(())
             });
-            records.note_root();
+            slice.finding = scanned.err().map(finding_of).transpose()?;
+            if slice.finding.is_none() && slice.frontier.size() < len as u64 {
+                slice.finding = Some(Finding::new(slice.position().next(), "no record"));
+            }
+            slice.finding = self.check_tree(&completed)?.or(slice.finding.take());
             Ok(())
         });
-        let mut finding = scanned.err().map(finding_of).transpose()?;
-        if finding.is_none() && records.position() == after {
-            finding = Some(Finding::new(after.next(), "no record"));
+        match checked {
+            Ok(checked) => checked?,
+            Err(panic) => slice.finding = Some(Finding::new(slice.position().next(), panic)),
         }
+        Ok(slice)
+    }
+
+    /// Adds what a slice has shown to what those before it have.
+    fn take_slice(&self, records: &mut RecordChecks, slice: SliceChecks) -> Result<Option<Finding>, Error> {
+        if let (Some(before), Some((first, _))) = (records.time, slice.times)
+            && first < before
+        {
+            return Ok(Some(Finding::new(slice.after.next(), too_early(first, before))));
+        }
+        records.time = slice.times.map(|(_, last)| last).or(records.time);
+        for part in &slice.sizes {
+            let mut frontier = records.frontier.clone();
+            frontier.extend(part, |_, _, _| {});
+            records.roots.push((frontier.size(), frontier.root()));
+        }
+        let mut completed = Vec::new();
+        records.frontier.extend(&slice.frontier, |level, index, hash| {
+            if level > SLICE_HEIGHT && is_stored(level) {
+                completed.push((level, index, *hash));
+            }
+        });
+        records.streams.add_sums(slice.streams.sums);
+        Ok(self.check_tree(&completed)?.or(slice.finding))
+    }
+
+    /// Compares hashes of perfect subtrees with those that are stored.
+    fn check_tree(&self, completed: &[(u8, u64, Hash)]) -> Result<Option<Finding>, Error> {
+        let Some((level, index, _)) = completed.first() else { return Ok(None) };
+        let first = Position::new(index << level).next();
         let transaction = self.shared.begin_read()?;
         let tree = transaction.open_table(TREE);
-        let tree = tree.map_err(|error| self.shared.table_error(after.next(), error))?;
+        let tree = tree.map_err(|error| self.shared.table_error(first, error))?;
         for (level, index, hash) in completed {
             let first = Position::new(index << level).next();
-            let stored = tree.get((level, index)).map_err(|error| self.shared.read_error(first, error))?;
-            if stored.is_none_or(|stored| *stored.value() != hash) {
+            let stored = tree.get((*level, *index)).map_err(|error| self.shared.read_error(first, error))?;
+            if stored.is_none_or(|stored| stored.value() != hash) {
                 let last = (index + 1) << level;
                 let reason =
                     format!("the entries {first} to {last} do not have the hash that is stored for them");
                 return Ok(Some(Finding::new(first, reason)));
             }
         }
-        Ok(finding)
+        Ok(None)
     }
 
-    /// Compares the index of streams with the records up to `head`, all of which `records` has seen. Comparing sums of
-    /// keyed hashes takes one pass in the order of each table; only when they differ is it worth looking further.
-    /// `go_on` is called now and then.
-    fn check_streams(
+    /// Sums up the index of streams up to `head`, and notes the first of its rows that does not follow the one before.
+    /// Comparing sums of keyed hashes takes one pass in the order of each table; only when they differ is it worth looking
+    /// further. `go_on` is called now and then.
+    fn sum_streams(
         &self,
-        records: &RecordChecks,
+        hashers: &[RandomState; 2],
         head: Position,
         mut go_on: impl FnMut() -> Result<(), Error>,
-    ) -> Result<Option<Finding>, Error> {
-        let mut sum = StreamSum { hashers: records.streams.hashers.clone(), sums: [0; 2] };
+    ) -> Result<([u64; 2], Option<Finding>), Error> {
+        let mut sum = StreamSum { hashers: hashers.clone(), sums: [0; 2] };
         let mut last: Option<(Vec<u8>, u32)> = None;
         let mut row_before = (Vec::new(), 0_u32, 0_u64);
         let mut finding: Option<Finding> = None;
@@ -238,7 +312,7 @@ impl RedbReader {
             let mut rows = 0;
             let mut next = None;
             let range = streams.range::<(&[u8], u32)>((start, std::ops::Bound::Unbounded)).map_err(failed)?;
-            for row in range.take(BATCH) {
+            for row in range.take(SLICE_LEN) {
                 let (place, position) = row.map_err(failed)?;
                 let ((key, version), position) = (place.value(), position.value());
                 if position <= head.get() {
@@ -257,7 +331,7 @@ impl RedbReader {
                     (*version_before, *position_before) = (version, position);
                 }
                 rows += 1;
-                if rows == BATCH {
+                if rows == SLICE_LEN {
                     next = Some((key.to_vec(), version));
                 }
             }
@@ -268,11 +342,18 @@ impl RedbReader {
             drop(transaction);
             go_on()?;
         }
-        if sum.sums == records.streams.sums {
-            Ok(finding)
-        } else {
-            self.find_stream_difference(head).map(Some)
-        }
+        Ok((sum.sums, finding))
+    }
+
+    /// Compares the index of streams, as it was summed up to `head`, with the records up to there, all of which `records`
+    /// has seen.
+    fn check_streams(
+        &self,
+        records: &RecordChecks,
+        head: Position,
+        (sums, finding): ([u64; 2], Option<Finding>),
+    ) -> Result<Option<Finding>, Error> {
+        if sums == records.streams.sums { Ok(finding) } else { self.find_stream_difference(head).map(Some) }
     }
 
     fn find_stream_difference(&self, head: Position) -> Result<Finding, Error> {
@@ -283,7 +364,7 @@ impl RedbReader {
         let mut after = Position::START;
         while found.is_none() && after < head {
             let left = usize::try_from(head.get() - after.get()).unwrap_or(usize::MAX);
-            self.scan(after, left.min(BATCH), |position, entry| {
+            self.scan(after, left.min(SLICE_LEN), |position, entry| {
                 let record = self.decode(position, entry)?;
                 let place = (&*record.stream.to_index_key(), record.version.get());
                 let row = streams.get(place).map_err(|error| self.shared.read_error(position, error))?;
@@ -354,39 +435,79 @@ fn first_difference(computed: &Frontier, stored: &Frontier) -> Option<Finding> {
     None
 }
 
+/// Whether the hashes of subtrees of this level are stored.
+const fn is_stored(level: u8) -> bool {
+    level > 0 && level.is_multiple_of(TILE_HEIGHT)
+}
+
+fn too_early(time: Timestamp, before: Timestamp) -> String {
+    format!("its time {time} is before that of the record before, {before}")
+}
+
+/// What is checked, and how.
+struct Checks<'a> {
+    /// Sizes of the tree whose roots are wanted, ascending.
+    sizes: &'a [u64],
+    threads: usize,
+    records: &'a mut RecordChecks,
+    head: &'a mut Position,
+}
+
 /// What the records say, in the order of positions.
 #[derive(Default)]
 struct RecordChecks {
     frontier: Frontier,
     time: Option<Timestamp>,
     streams: StreamSum,
-    /// Sizes of the tree whose roots are still to come.
-    wanted: VecDeque<u64>,
     roots: Vec<(u64, Hash)>,
 }
 
 impl RecordChecks {
-    /// Notes the root of the tree, if it is one that is wanted.
-    fn note_root(&mut self) {
-        while self.wanted.front() == Some(&self.frontier.size()) {
-            self.wanted.pop_front();
-            self.roots.push((self.frontier.size(), self.frontier.root()));
+    /// The last position that was checked.
+    fn position(&self) -> Position {
+        Position::new(self.frontier.size())
+    }
+}
+
+/// What the records of a slice say by themselves.
+struct SliceChecks {
+    after: Position,
+    /// Over the entries of the slice.
+    frontier: Frontier,
+    /// Of the first record and of the last one.
+    times: Option<(Timestamp, Timestamp)>,
+    streams: StreamSum,
+    /// As `frontier` was at the sizes of the tree that are wanted.
+    sizes: Vec<Frontier>,
+    finding: Option<Finding>,
+}
+
+impl SliceChecks {
+    fn new(after: Position, hashers: [RandomState; 2]) -> Self {
+        Self {
+            after,
+            frontier: Frontier::default(),
+            times: None,
+            streams: StreamSum { hashers, sums: [0; 2] },
+            sizes: Vec::new(),
+            finding: None,
         }
     }
 
     /// The last position that was checked.
     fn position(&self) -> Position {
-        Position::new(self.frontier.size())
+        Position::new(self.after.get() + self.frontier.size())
     }
 
     fn check(&mut self, record: &Record) -> Result<(), String> {
-        if let Some(time) = self.time.filter(|time| record.time < *time) {
-            return Err(format!("its time {} is before that of the record before, {time}", record.time));
+        let (first, before) = self.times.unwrap_or((record.time, record.time));
+        if record.time < before {
+            return Err(too_early(record.time, before));
         }
+        self.times = Some((first, record.time));
         if record.version.get() == 0 {
             return Err("its version is 0".into());
         }
-        self.time = Some(record.time);
         self.streams.add(&record.stream.to_index_key(), record.version.get(), record.position.get());
         Ok(())
     }
@@ -403,6 +524,12 @@ impl StreamSum {
     fn add(&mut self, key: &[u8], version: u32, position: u64) {
         for (sum, hasher) in self.sums.iter_mut().zip(&self.hashers) {
             *sum = sum.wrapping_add(hasher.hash_one((key, version, position)));
+        }
+    }
+
+    fn add_sums(&mut self, sums: [u64; 2]) {
+        for (sum, other) in self.sums.iter_mut().zip(sums) {
+            *sum = sum.wrapping_add(other);
         }
     }
 }
