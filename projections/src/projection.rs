@@ -70,6 +70,22 @@ pub trait Projection: Send + 'static {
     /// When a row cannot be encoded.
     fn write(&mut self, changes: &mut Changes<'_>) -> Result<(), store::Error>;
 
+    /// Whether there are rows to be written before a long batch ends, so that not all of them are in memory then: those that
+    /// hardly change any more in it, or, when there is `no_more` to come in it, many of any kind.
+    fn has_settled(&self, _no_more: bool) -> bool {
+        false
+    }
+
+    /// Gives some of those rows, in the order of their keys, and forgets them: whatever happens to them after this is applied
+    /// to rows that were read. Rows so written are not of any position of the log before the batch ends, so this is for files
+    /// that are thrown away when it does not come to its end.
+    ///
+    /// # Errors
+    /// As [`write`](Projection::write).
+    fn write_settled(&mut self, _no_more: bool, _changes: &mut Changes<'_>) -> Result<(), store::Error> {
+        Ok(())
+    }
+
     /// Lets readers have the rows as they are after a commit.
     fn publish(&mut self, rows: Snapshot);
 

@@ -1,27 +1,32 @@
 //! Makes a projection's file anew beside the present one, and puts it in its place when it is complete. Whatever ends the
 //! process in between, the present file is whole, or the new one is.
 
+use std::collections::VecDeque;
 use std::fs::{self, File};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::thread;
+use std::time::Duration;
 
-use keyledger_engine::log::LogReader;
+use keyledger_engine::log::slices::Slices;
+use keyledger_engine::log::{self, LogReader};
 use keyledger_engine::position::Position;
 use keyledger_engine::record::Record;
 
 use crate::projection::Projection;
-use crate::replay::{BULK_BATCH_LEN, Replay, make_directory, panic_text};
-use crate::store::{Error, Snapshot, Store, path_of, unfinished_path_of};
+use crate::replay::{Replay, make_directory, panic_text};
+use crate::store::{CACHE_LEN, Error, Snapshot, Store, WRITING_CACHE_LEN, path_of, unfinished_path_of};
 
-/// A batch where nothing else needs the memory: most keys are then written once.
-const TOGETHER_BATCH_LEN: usize = 4 * BULK_BATCH_LEN;
 /// Records that are read and handed on together: few enough for their memory to be used again while it is still at hand.
 const SLICE_LEN: usize = 256;
 /// Slices that wait for a projection that is slower than the reading.
 const SLICES_MAX: usize = 64;
+
+/// How often the disk is given what there is to write.
+const WRITE_OUT_INTERVAL: Duration = Duration::from_millis(200);
 
 /// A projection that is being made anew.
 pub(crate) struct Rebuild<P: Projection> {
@@ -38,16 +43,61 @@ impl<P: Projection> Rebuild<P> {
         reader: Arc<dyn LogReader>,
         interrupted: Arc<AtomicBool>,
     ) -> Result<Self, Error> {
+        Self::begin_with(directory, projection, reader, interrupted, CACHE_LEN)
+    }
+
+    fn begin_with(
+        directory: &Path,
+        projection: P,
+        reader: Arc<dyn LogReader>,
+        interrupted: Arc<AtomicBool>,
+        cache_len: usize,
+    ) -> Result<Self, Error> {
         make_directory(directory)?;
         remove_unfinished::<P>(directory)?;
-        let mut replay = Replay::create(&unfinished_path_of(directory, P::NAME), projection, reader)?;
+        let mut replay =
+            Replay::create(&unfinished_path_of(directory, P::NAME), projection, reader, cache_len)?;
         replay.interrupt_by(interrupted);
         Ok(Self { replay, directory: directory.to_path_buf() })
     }
 
-    /// Takes in the log up to its head as it is now.
-    pub(crate) fn catch_up(&mut self, progress: impl FnMut(Position)) -> Result<Position, Error> {
-        self.replay.catch_up(Position::new(u64::MAX), BULK_BATCH_LEN, progress)
+    /// Takes in the log of `reader` up to its head as it is now, on this thread alone: others are for callers. When the
+    /// log cannot be read, what came before that is taken in.
+    pub(crate) fn catch_up(
+        &mut self,
+        reader: &dyn LogReader,
+        mut progress: impl FnMut(Position),
+    ) -> Result<Position, Error> {
+        let (after, until) = (self.replay.position(), reader.head()?);
+        let (mut taken, mut outcome) = (0, Ok(()));
+        Slices { after, until, len: SLICE_LEN, threads: 1 }.run(
+            || |after, len| reader.read(after, len),
+            |slice| {
+                outcome = if self.replay.is_interrupted() {
+                    Err(Error::Interrupted)
+                } else {
+                    slice.map_err(Error::from).and_then(|slice| self.take_slice(&slice, &mut taken))
+                };
+                progress(Position::new(after.get() + taken as u64));
+                if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            },
+        );
+        if matches!(outcome, Ok(()) | Err(Error::Log(_))) {
+            self.end_batch(taken)?;
+        }
+        outcome.map(|()| self.replay.position())
+    }
+
+    fn end_batch(&mut self, taken: usize) -> Result<(), Error> {
+        self.replay.write_settled(true)?;
+        self.replay.commit(taken, true)
+    }
+
+    /// Applies the next records after `taken` others that no commit has written, and counts them.
+    fn take_slice(&mut self, slice: &[Record], taken: &mut usize) -> Result<(), Error> {
+        self.replay.apply_read(slice, *taken)?;
+        *taken += slice.len();
+        self.replay.write_settled(false)
     }
 
     /// Puts the new file in the place of the present one, which is gone then.
@@ -76,6 +126,8 @@ pub struct Rebuilds {
     directory: PathBuf,
     reader: Arc<dyn LogReader>,
     works: Vec<Work>,
+    /// That are being filled.
+    files: Vec<PathBuf>,
 }
 
 /// Takes in what it is sent, in order, and when no more comes, says how to put the new file in its place.
@@ -87,7 +139,7 @@ impl Rebuilds {
     /// None yet.
     #[must_use]
     pub fn new(directory: &Path, reader: Arc<dyn LogReader>) -> Self {
-        Self { directory: directory.to_path_buf(), reader, works: Vec::new() }
+        Self { directory: directory.to_path_buf(), reader, works: Vec::new(), files: Vec::new() }
     }
 
     /// Adds one.
@@ -103,7 +155,9 @@ impl Rebuilds {
             }
         }
         let directory = self.directory.clone();
-        let rebuild = Rebuild::begin(&directory, projection, Arc::clone(&self.reader), Arc::default())?;
+        let reader = Arc::clone(&self.reader);
+        let rebuild = Rebuild::begin_with(&directory, projection, reader, Arc::default(), WRITING_CACHE_LEN)?;
+        self.files.push(unfinished_path_of(&directory, P::NAME));
         self.works.push(Box::new(move |slices| {
             // Whatever ends this before the new file has its place, the unfinished one goes.
             let mut unfinished = Unfinished { rebuild: Some(rebuild), directory };
@@ -125,7 +179,7 @@ impl Rebuilds {
     /// [`Error::Poisoned`] when one refuses a record, others when file or log do not work; the present files are untouched
     /// then.
     pub fn run(self, mut progress: impl FnMut(Position)) -> Result<Position, Error> {
-        let Self { reader, works, .. } = self;
+        let Self { reader, works, files, .. } = self;
         let head = reader.head()?;
         let mut position = Position::START;
         let (outcomes, read) = thread::scope(|scope| {
@@ -138,23 +192,49 @@ impl Rebuilds {
                     scope.spawn(move || work(slices))
                 })
                 .collect();
-            let mut read = || -> Result<(), Error> {
-                while position < head {
-                    let left = usize::try_from(head.get() - position.get()).unwrap_or(usize::MAX);
-                    let records = Arc::new(reader.read(position, SLICE_LEN.min(left))?);
-                    let Some(last) = records.last() else { break };
-                    position = last.position;
-                    // Who takes no more has failed, and says why in the end.
-                    if senders.iter().any(|sender| sender.send(Arc::clone(&records)).is_err()) {
-                        break;
-                    }
-                    progress(position);
-                }
-                Ok(())
+            let slices = Slices {
+                after: Position::START,
+                until: head,
+                len: SLICE_LEN,
+                threads: Slices::all_processors(),
             };
-            let read = read();
+            let (ended, end) = sync_channel::<()>(0);
+            scope.spawn(move || write_out(&files, &end));
+            let mut read: Result<(), log::Error> = Ok(());
+            let reader = &*reader;
+            let worker = || {
+                // Memory is given back by the thread that asked for it, which can use it again at once.
+                let mut read = VecDeque::<Slice>::new();
+                move |after, len| {
+                    while read.pop_front_if(|slice| Arc::strong_count(slice) == 1).is_some() {}
+                    let slice = Arc::new(reader.read(after, len)?);
+                    read.push_back(Arc::clone(&slice));
+                    Ok(slice)
+                }
+            };
+            slices.run(worker, |slice| {
+                let slice = match slice {
+                    Ok(slice) => slice,
+                    Err(error) => {
+                        read = Err(error);
+                        return ControlFlow::Break(());
+                    }
+                };
+                // A log that ends before its head is taken as far as it goes.
+                let whole = slice.len() == SLICE_LEN;
+                if let Some(last) = slice.last() {
+                    position = last.position;
+                }
+                // Who takes no more has failed, and says why in the end.
+                if senders.iter().any(|sender| sender.send(Arc::clone(&slice)).is_err()) {
+                    return ControlFlow::Break(());
+                }
+                progress(position);
+                if whole { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            });
             drop(senders);
             let outcomes: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
+            drop(ended);
             (outcomes, read)
         });
         let mut swaps = Vec::new();
@@ -177,14 +257,20 @@ impl<P: Projection> Rebuild<P> {
     fn take_in(&mut self, slices: Receiver<Slice>) -> Result<(), Error> {
         let mut taken = 0;
         for slice in slices {
-            self.replay.apply_read(&slice, taken)?;
-            taken += slice.len();
-            if taken >= TOGETHER_BATCH_LEN {
-                self.replay.commit(taken, true)?;
-                taken = 0;
-            }
+            self.take_slice(&slice, &mut taken)?;
         }
-        self.replay.commit(taken, true)
+        self.end_batch(taken)
+    }
+}
+
+/// Has the disk write what the files have, now and then until the `end`: it would have all to do at the last commit otherwise,
+/// and nothing before that.
+fn write_out(files: &[PathBuf], end: &Receiver<()>) {
+    while let Err(RecvTimeoutError::Timeout) = end.recv_timeout(WRITE_OUT_INTERVAL) {
+        for file in files {
+            // Whoever fills the file is told of the same error.
+            let _ = File::open(file).and_then(|file| file.sync_data());
+        }
     }
 }
 

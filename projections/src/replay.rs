@@ -13,7 +13,7 @@ use keyledger_engine::position::Position;
 use keyledger_engine::record::Record;
 
 use crate::projection::{self, Projection};
-use crate::store::{Error, Snapshot, Store, path_of};
+use crate::store::{CACHE_LEN, Error, Snapshot, Store, path_of};
 
 /// Records are read in slices of at most this many, so that a large batch does not hold all its records at once.
 const SLICE_LEN: usize = 2_048;
@@ -46,7 +46,7 @@ impl<P: Projection> Replay<P> {
             Err(projection) => {
                 let path = path_of(directory, P::NAME);
                 Store::delete(&path)?;
-                Self::start(Store::create(&path, P::VERSION, &*reader)?, projection, reader)
+                Self::start(Store::create(&path, P::VERSION, &*reader, CACHE_LEN)?, projection, reader)
             }
         }
     }
@@ -91,8 +91,13 @@ impl<P: Projection> Replay<P> {
     }
 
     /// Starts from nothing, in a file that must not be there yet.
-    pub(crate) fn create(path: &Path, projection: P, reader: Arc<dyn LogReader>) -> Result<Self, Error> {
-        Self::start(Store::create(path, P::VERSION, &*reader)?, projection, reader)
+    pub(crate) fn create(
+        path: &Path,
+        projection: P,
+        reader: Arc<dyn LogReader>,
+        cache_len: usize,
+    ) -> Result<Self, Error> {
+        Self::start(Store::create(path, P::VERSION, &*reader, cache_len)?, projection, reader)
     }
 
     /// Starts from nothing, with rows that live in memory only.
@@ -132,6 +137,11 @@ impl<P: Projection> Replay<P> {
     /// Has [`Replay::step`] end with [`Error::Interrupted`] as soon as `interrupted` says so.
     pub(crate) fn interrupt_by(&mut self, interrupted: Arc<AtomicBool>) {
         self.interrupted = interrupted;
+    }
+
+    /// Whether it was told to end.
+    pub(crate) fn is_interrupted(&self) -> bool {
+        self.interrupted.load(Ordering::Relaxed)
     }
 
     /// The position of the last record taken in.
@@ -219,7 +229,7 @@ impl<P: Projection> Replay<P> {
     fn apply(&mut self, records_max: usize) -> Result<usize, (usize, Failure)> {
         let taken = Cell::new(0);
         while taken.get() < records_max {
-            if self.interrupted.load(Ordering::Relaxed) {
+            if self.is_interrupted() {
                 return Err((taken.get(), Failure::Other(Error::Interrupted)));
             }
             let after = Position::new(self.position().get() + taken.get() as u64);
@@ -264,6 +274,18 @@ impl<P: Projection> Replay<P> {
             let error = self.fatal(position, failure);
             self.projection.discard(&self.rows).err().unwrap_or(error)
         })
+    }
+
+    /// Writes rows that hardly change any more, or all but a few if there is `no_more` to come in the batch, so that neither
+    /// memory nor the last commit has all of them. Of the position they say what was so before the batch: a file whose batch
+    /// is cut off is of no use.
+    pub(crate) fn write_settled(&mut self, no_more: bool) -> Result<(), Error> {
+        while self.projection.has_settled(no_more) {
+            let (checkpoint, projection) = (*self.rows.checkpoint(), &mut self.projection);
+            self.store.commit(&checkpoint, false, |changes| projection.write_settled(no_more, changes))?;
+            self.rows = self.store.snapshot()?;
+        }
+        Ok(())
     }
 
     /// Writes what was taken in since the last commit: this many records.

@@ -375,7 +375,7 @@ impl<P: Projection> Runner<P> {
         let _ = thread.join();
         let swapped = built.and_then(|mut rebuild| {
             // Few are left; readers must not go back behind what they saw.
-            rebuild.catch_up(|_| {})?;
+            rebuild.catch_up(&*self.reader, |_| {})?;
             rebuild.swap_in()
         });
         match swapped {
@@ -467,7 +467,7 @@ fn build<P: Projection>(
     let mut rebuild = Rebuild::begin(directory, projection, Arc::clone(&reader), interrupted)?;
     loop {
         let progress = |at: Position| shared.rebuilding.position.store(at.get(), Ordering::Relaxed);
-        let position = match rebuild.catch_up(progress) {
+        let position = match rebuild.catch_up(&*reader, progress) {
             Ok(position) => position,
             Err(Error::Log(log::Error::Unavailable(_))) if !interruption.load(Ordering::Relaxed) => {
                 thread::sleep(RETRY_INTERVAL);

@@ -22,10 +22,12 @@ use sha2::{Digest, Sha256};
 const ROWS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("rows");
 const CHECKPOINT: TableDefinition<'static, (), &[u8]> = TableDefinition::new("checkpoint");
 /// Pages kept in memory; redb's own choice of 1 GiB per file would be too much for several files.
-const CACHE_LEN: usize = 128 * 1024 * 1024;
+pub(crate) const CACHE_LEN: usize = 128 * 1024 * 1024;
+/// Pages kept in memory where nobody reads and rows are added at the end: no more than a processor's caches may have.
+pub(crate) const WRITING_CACHE_LEN: usize = 16 * 1024 * 1024;
 
 /// Rows are handed to the file when they have come to this many bytes.
-const CHANGES_LEN: usize = 1024 * 1024;
+const CHANGES_LEN: usize = 128 * 1024;
 
 /// What goes wrong with a stored projection.
 #[derive(Debug, thiserror::Error)]
@@ -308,10 +310,15 @@ pub(crate) struct Store {
 }
 
 impl Store {
-    /// Makes a file with no rows. None may be there.
-    pub(crate) fn create(path: &Path, version: u32, reader: &dyn LogReader) -> Result<Self, Error> {
+    /// Makes a file with no rows, of which so many bytes are kept in memory. None may be there.
+    pub(crate) fn create(
+        path: &Path,
+        version: u32,
+        reader: &dyn LogReader,
+        cache_len: usize,
+    ) -> Result<Self, Error> {
         let file = file_name(path);
-        let create = || Database::builder().set_cache_size(CACHE_LEN).create(path);
+        let create = || Database::builder().set_cache_size(cache_len).create(path);
         let database = create().map_err(|error| OpenFailure::of(error).into_error(&file))?;
         Self::initialize(database, file, version, reader)
     }

@@ -1,33 +1,41 @@
-//! Makes a large log to measure with: `cargo run --release --example large_log -- DIR EVENTS`.
+//! Makes a large log to measure with: `cargo run --release --example large_log -- DIR EVENTS [clear]`.
 //!
-//! A thousand organizations; of ten events after that, six create a key and four rename, revoke, reactivate or rotate
-//! one of the last hundred thousand.
+//! A thousand organizations with twenty users each. Of ten events after that, six create a key, in either environment, of the
+//! organization or of one of its users, some with scopes of an API, with metadata, or with an end; and four rename, revoke,
+//! reactivate or rotate one of the last hundred thousand. Personal parts are sealed, as the service does, unless they are to
+//! be in clear.
 
 use std::collections::VecDeque;
 use std::error::Error;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keyledger_engine::actor::{Actor, ActorKind};
+use keyledger_engine::api::ApiRegistered;
+use keyledger_engine::backup::reader::Entry;
 use keyledger_engine::event::Event;
-use keyledger_engine::id::{EventId, KeyId, OrganizationId};
+use keyledger_engine::id::{ApiId, EventId, KeyId, OrganizationId};
 use keyledger_engine::key::{
     Environment, KeyCreated, KeyCreatedPersonal, KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal,
     KeyRotated, Owner, RevocationReason,
 };
-use keyledger_engine::log::redb::{FILE_NAME, RedbLog, RedbOptions};
-use keyledger_engine::log::{Append, AppendOutcome, EventLog, StreamHead};
+use keyledger_engine::log::redb::{FILE_NAME, RedbImport, RedbLog, RedbOptions, RedbReader};
+use keyledger_engine::log::{Append, AppendOutcome, EventLog, LogReader, StreamHead};
 use keyledger_engine::organization::{OrganizationCreated, OrganizationKind, OrganizationPersonal};
-use keyledger_engine::record::StreamId;
-use keyledger_engine::text::{Description, Name};
+use keyledger_engine::position::Position;
+use keyledger_engine::record::{self, StreamId};
+use keyledger_engine::text::{Audience, Description, Metadata, Name, Scope, UserId};
 use keyledger_engine::time::Timestamp;
-use keyledger_engine::token::{Digest, TokenHint};
+use keyledger_engine::token::{Digest, TokenHint, TokenPrefix};
 use keyledger_engine::vault::{self, Subject, Vault};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
+use serde_json::json;
 
 const ORGANIZATIONS: u64 = 1_000;
 const KEYS_CHANGED: usize = 100_000;
+const API: ApiId = ApiId::from_u128(0x0193_5f00_0000_0000_0000_0000_0000_0007);
+const SCOPES: [&str; 3] = ["read:invoices", "write:invoices", "read:users"];
 const GROUP_LEN: usize = 1_024;
 const START: i64 = 1_790_000_000_000;
 
@@ -35,6 +43,7 @@ const START: i64 = 1_790_000_000_000;
 struct Key {
     stream: StreamId,
     organization_id: OrganizationId,
+    user_id: Option<UserId>,
     head: StreamHead,
     changes: u32,
 }
@@ -54,6 +63,7 @@ impl Generator {
         &mut self,
         stream: StreamId,
         organization_id: OrganizationId,
+        user_id: Option<&UserId>,
         expected: StreamHead,
         event: Event,
     ) -> Result<Append, Box<dyn Error>> {
@@ -69,7 +79,7 @@ impl Generator {
             stream,
             expected,
             time,
-            subject: Subject::Organization(organization_id.clone()),
+            subject: Subject::of(Some(&organization_id), user_id),
             organization_id: Some(organization_id),
             actor,
             request_id: Some(format!("req_{:026}", self.number).into()),
@@ -89,24 +99,48 @@ impl Generator {
             let event =
                 Event::OrganizationCreated(OrganizationCreated { kind: OrganizationKind::Paid }, personal);
             let stream = StreamId::Organization(id.clone());
-            return Ok((self.append(stream, id, StreamHead::ABSENT, event)?, None));
+            return Ok((self.append(stream, id, None, StreamHead::ABSENT, event)?, None));
+        }
+        if self.number == ORGANIZATIONS + 1 {
+            let event = Event::ApiRegistered(
+                ApiRegistered {
+                    name: Name::new("Invoices")?,
+                    audience: Audience::new("https://invoices.example")?,
+                    token_prefix: TokenPrefix::default(),
+                    scopes: SCOPES.iter().map(|scope| Scope::new(scope)).collect::<Result<_, _>>()?,
+                },
+                (),
+            );
+            let id = format!("org_{:026}", 1).parse()?;
+            let append = self.append(StreamId::Api(API), id, None, StreamHead::ABSENT, event)?;
+            return Ok((Append { organization_id: None, subject: Subject::Installation, ..append }, None));
         }
         let changed = if self.rng.random_ratio(4, 10) { self.keys.pop_front() } else { None };
         let mut key = match changed {
             Some(key) => key,
             None => {
                 let organization: u64 = self.rng.random_range(1..=ORGANIZATIONS);
+                let user_id = match self.rng.random_ratio(1, 3) {
+                    true => Some(UserId::new(&format!("user-{}", self.rng.random_range(0..20_u32)))?),
+                    false => None,
+                };
                 Key {
                     stream: StreamId::Key(KeyId::generate(self.time(), &mut self.rng)?),
                     organization_id: format!("org_{organization:026}").parse()?,
+                    user_id,
                     head: StreamHead::ABSENT,
                     changes: 0,
                 }
             }
         };
-        let event = if key.head == StreamHead::ABSENT { self.created()? } else { self.changed(key.changes)? };
+        let event = match key.head {
+            StreamHead::ABSENT => self.created(key.user_id.clone())?,
+            _ => self.changed(key.changes)?,
+        };
         key.changes += 1;
-        let append = self.append(key.stream.clone(), key.organization_id.clone(), key.head, event)?;
+        let organization_id = key.organization_id.clone();
+        let append =
+            self.append(key.stream.clone(), organization_id, key.user_id.as_ref(), key.head, event)?;
         Ok((append, Some(key)))
     }
 
@@ -118,22 +152,31 @@ impl Generator {
         (Digest::from_bytes(self.rng.random()), hint)
     }
 
-    fn created(&mut self) -> Result<Event, Box<dyn Error>> {
+    fn created(&mut self, user_id: Option<UserId>) -> Result<Event, Box<dyn Error>> {
         let (digest, hint) = self.token();
+        let scoped = self.rng.random_ratio(1, 3);
+        let scopes = SCOPES.iter().filter(|_| scoped);
         let facts = KeyCreated {
             digest,
             hint,
-            environment: Environment::Production,
-            owner: Owner::in_organization(false),
-            api_id: None,
-            scopes: Vec::new(),
-            expires_at: None,
+            environment: match self.rng.random_ratio(2, 3) {
+                true => Environment::Production,
+                false => Environment::Preview,
+            },
+            owner: Owner::in_organization(user_id.is_some()),
+            api_id: scoped.then_some(API),
+            scopes: scopes.map(|scope| Scope::new(scope)).collect::<Result<_, _>>()?,
+            expires_at: self
+                .rng
+                .random_ratio(1, 4)
+                .then(|| Timestamp::from_millis(self.time().millis() + 31_536_000_000)),
         };
+        let metadata = json!({ "team": "billing", "ticket": self.number });
         let personal = KeyCreatedPersonal {
-            user_id: None,
+            user_id,
             name: Some(Name::new(&format!("Integration {} of the billing team", self.number))?),
             description: Some(Description::new("Reads invoices every night")?),
-            metadata: None,
+            metadata: self.rng.random_ratio(1, 4).then(|| Metadata::new(&metadata)).transpose()?,
         };
         Ok(Event::KeyCreated(facts, personal))
     }
@@ -159,11 +202,31 @@ impl Generator {
     }
 }
 
+/// Writes the log in `directory` again, with its personal parts in clear.
+fn bring_to_clear(directory: &Path) -> Result<(), Box<dyn Error>> {
+    let vault = Vault::open_read_only(&directory.join(vault::FILE_NAME))?;
+    let path = directory.join(FILE_NAME);
+    let reader = RedbReader::open_read_only(&path, RedbOptions::default(), Arc::new(vault))?;
+    let in_clear = directory.join("clear.redb");
+    let mut import = RedbImport::create(&in_clear, RedbOptions::default(), reader.log_id())?;
+    let (mut position, head) = (Position::START, reader.head()?);
+    while position < head {
+        let records = reader.read(position, GROUP_LEN)?;
+        position = records.last().map_or(head, |record| record.position);
+        let entry = |record| Ok(Entry { bytes: record::encode(&record)?, record });
+        import.append(&records.into_iter().map(entry).collect::<Result<Vec<_>, record::Error>>()?)?;
+    }
+    import.finish()?;
+    drop(reader);
+    Ok(std::fs::rename(in_clear, path)?)
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
     let usage = "name a directory and a number of events";
     let directory = PathBuf::from(arguments.next().ok_or(usage)?);
     let events: u64 = arguments.next().ok_or(usage)?.parse()?;
+    let clear = arguments.next().is_some_and(|argument| argument == "clear");
     std::fs::create_dir_all(&directory)?;
     let mut rng = StdRng::seed_from_u64(1);
     let vault = Arc::new(Vault::open(&directory.join(vault::FILE_NAME))?);
@@ -183,5 +246,6 @@ fn main() -> Result<(), Box<dyn Error>> {
             generator.keys.pop_front();
         }
     }
-    Ok(())
+    drop(log);
+    if clear { bring_to_clear(&directory) } else { Ok(()) }
 }

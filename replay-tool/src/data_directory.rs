@@ -13,6 +13,9 @@ use keyledger_engine::vault::{self, Vault};
 
 use crate::report::Failure;
 
+/// Commands go through the log from one end to the other; what they have read they hardly need again.
+const LOG_OPTIONS: RedbOptions = RedbOptions { cache_bytes: 16 * 1024 * 1024 };
+
 /// The directory that holds the log, and the projections made from it.
 pub(crate) struct DataDirectory(PathBuf);
 
@@ -88,6 +91,6 @@ impl DataDirectory {
         }
         drop(file);
         let vault = Vault::open_read_only(&self.vault()).map_err(log::Error::from)?;
-        Ok(Arc::new(RedbReader::open_read_only(&path, RedbOptions::default(), Arc::new(vault))?))
+        Ok(Arc::new(RedbReader::open_read_only(&path, LOG_OPTIONS, Arc::new(vault))?))
     }
 }

@@ -6,7 +6,7 @@ use crate::event::Event;
 use crate::id::{ApiId, KeyId, OrganizationId};
 use crate::key::{Environment, Owner};
 use crate::position::{Position, Version};
-use crate::record::Record;
+use crate::record::{Record, StreamId};
 use crate::text::{Description, Metadata, Name, Scope, UserId};
 use crate::time::Timestamp;
 use crate::token::{Digest, TokenHint};
@@ -110,31 +110,41 @@ impl Key {
     /// record does not fit: a stream that does not begin with `KeyCreated`, or another aggregate's event.
     #[must_use]
     pub fn apply(key: Option<Self>, record: &Record) -> Option<Self> {
-        let crate::record::StreamId::Key(id) = record.stream else { return None };
-        let Some(mut key) = key else { return Self::created(id, record) };
-        match &record.event {
-            Event::KeyRenamed((), personal) => key.name.clone_from(&personal.name),
-            Event::KeyDescriptionChanged((), personal) => key.description.clone_from(&personal.description),
-            Event::KeyMetadataChanged((), personal) => key.metadata.clone_from(&personal.metadata),
-            Event::KeyScopesChanged(facts, ()) => key.scopes.clone_from(&facts.scopes),
-            Event::KeyExpiryChanged(facts, ()) => key.expires_at = facts.expires_at,
-            Event::KeyRevoked(_, _) => key.revoked_at = Some(record.time),
-            Event::KeyReactivated((), ()) => key.revoked_at = None,
-            Event::KeyRotated(facts, ()) => {
-                key.previous_tokens =
-                    facts.previous_tokens_after(&key.previous_tokens, key.digest, record.time);
-                key.digest = facts.digest;
-                key.hint = facts.hint.clone();
-            }
-            Event::KeyExpired(_, ()) => key.expiry_recorded = true,
-            Event::KeyDeleted((), ()) => key.deleted_at = Some(record.time),
-            _ => return None,
-        }
-        key.version = record.version;
-        Some(key)
+        let Some(mut key) = key else { return Self::created(record) };
+        key.change(record).then_some(key)
     }
 
-    fn created(id: KeyId, record: &Record) -> Option<Self> {
+    /// Brings the key to what it is after `record`, which must be of its stream. Says `false`, and leaves it as it is, when
+    /// the record does not fit: it begins a stream, or is another aggregate's.
+    #[must_use]
+    pub fn change(&mut self, record: &Record) -> bool {
+        if !matches!(record.stream, StreamId::Key(_)) {
+            return false;
+        }
+        match &record.event {
+            Event::KeyRenamed((), personal) => self.name.clone_from(&personal.name),
+            Event::KeyDescriptionChanged((), personal) => self.description.clone_from(&personal.description),
+            Event::KeyMetadataChanged((), personal) => self.metadata.clone_from(&personal.metadata),
+            Event::KeyScopesChanged(facts, ()) => self.scopes.clone_from(&facts.scopes),
+            Event::KeyExpiryChanged(facts, ()) => self.expires_at = facts.expires_at,
+            Event::KeyRevoked(_, _) => self.revoked_at = Some(record.time),
+            Event::KeyReactivated((), ()) => self.revoked_at = None,
+            Event::KeyRotated(facts, ()) => {
+                self.previous_tokens =
+                    facts.previous_tokens_after(&self.previous_tokens, self.digest, record.time);
+                self.digest = facts.digest;
+                self.hint = facts.hint.clone();
+            }
+            Event::KeyExpired(_, ()) => self.expiry_recorded = true,
+            Event::KeyDeleted((), ()) => self.deleted_at = Some(record.time),
+            _ => return false,
+        }
+        self.version = record.version;
+        true
+    }
+
+    fn created(record: &Record) -> Option<Self> {
+        let StreamId::Key(id) = record.stream else { return None };
         let Event::KeyCreated(facts, personal) = &record.event else { return None };
         Some(Self {
             id,

@@ -128,6 +128,15 @@ impl Projection for AuditTrailProjection {
         Ok(())
     }
 
+    fn has_settled(&self, _no_more: bool) -> bool {
+        self.blocks.filled_len() > 0
+    }
+
+    fn write_settled(&mut self, _no_more: bool, changes: &mut Changes<'_>) -> Result<(), store::Error> {
+        self.blocks.write_filled(changes);
+        Ok(())
+    }
+
     fn publish(&mut self, rows: Snapshot) {
         self.blocks.committed();
         self.put(Some(rows));

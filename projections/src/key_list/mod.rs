@@ -4,6 +4,7 @@
 //! column by column and chunk by chunk for each organization. A query takes the chunks as they are, by reference, and
 //! works on them without holding up the next change: whoever changes a chunk that a query still uses changes a copy.
 
+mod changed;
 mod chunk;
 mod counts;
 mod cursor;
@@ -27,15 +28,13 @@ use crate::front::Front;
 use crate::projection::{self, Projection};
 use crate::store::{self, Changes, Snapshot};
 use crate::usage::Usage;
+use changed::Changed;
 use chunk::{Chunk, Columns};
 use id_map::IdMap;
 use violations::Violations;
 
 pub use counts::KeyCounts;
 pub use query::{KeyPage, KeyQuery, KeySort, QueryError, TOTAL_MAX};
-
-/// Keys in a piece of those that changed.
-const PIECE_LEN: usize = 1_024;
 
 /// Answers queries; cheap to clone.
 #[derive(Clone)]
@@ -51,10 +50,7 @@ impl KeyList {
         let shared = Arc::default();
         let front = Front::new(Arc::clone(&shared));
         let readers = Readers { front: front.clone(), shared, columns: Columns::default() };
-        (
-            Self { front, usage: None },
-            KeyListProjection { readers: Some(readers), changed: Changed::default() },
-        )
+        (Self { front, usage: None }, KeyListProjection::for_readers(Some(readers)))
     }
 
     /// The list with what tells when keys were last verified; without it, none ever was.
@@ -191,60 +187,37 @@ struct Readers {
     columns: Columns,
 }
 
+impl Readers {
+    /// Brings the columns to what these keys are, together with the rows if they are given.
+    fn put<'a>(&mut self, keys: impl Iterator<Item = &'a Key>, rows: Option<Snapshot>) {
+        let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
+        for key in keys {
+            self.columns.fill(key);
+            shared.put(key, &self.columns);
+        }
+        if rows.is_some() {
+            shared.rows = rows;
+        }
+    }
+}
+
 impl KeyListProjection {
     /// One that makes the rows and nothing else, which takes less time: there is no list to read from it.
     #[must_use]
     pub fn without_readers() -> Self {
-        Self { readers: None, changed: Changed::default() }
-    }
-}
-
-/// The keys that changed since the last commit, in the order in which they first did. In pieces, as moving a large vector
-/// that grows would cost more than all that is done with its keys.
-#[derive(Default)]
-struct Changed {
-    pieces: Vec<Vec<Option<Key>>>,
-    len: usize,
-    indexes: IdMap<usize>,
-}
-
-impl Changed {
-    /// Takes a key out, if it is here, until [`Changed::put`] puts it back.
-    fn take(&mut self, id: KeyId) -> Option<Key> {
-        let index = *self.indexes.get(&id)?;
-        self.slot(index)?.take()
+        Self::for_readers(None)
     }
 
-    fn put(&mut self, key: Key) {
-        let index = *self.indexes.entry(key.id).or_insert(self.len);
-        if let Some(slot) = self.slot(index) {
-            *slot = Some(key);
-            return;
-        }
-        match self.pieces.last_mut().filter(|piece| piece.len() < PIECE_LEN) {
-            Some(piece) => piece.push(Some(key)),
-            None => {
-                let mut piece = Vec::with_capacity(if self.len == 0 { 1 } else { PIECE_LEN });
-                piece.push(Some(key));
-                self.pieces.push(piece);
-            }
-        }
-        self.len += 1;
+    /// Keeps this many keys in memory in a long batch, at least, those that came last: most keys that change again should be
+    /// among them. Without being told, 131,072.
+    #[must_use]
+    pub fn keeping(mut self, keys: usize) -> Self {
+        self.changed = Changed::keeping(keys);
+        self
     }
 
-    fn slot(&mut self, index: usize) -> Option<&mut Option<Key>> {
-        self.pieces.get_mut(index / PIECE_LEN)?.get_mut(index % PIECE_LEN)
-    }
-
-    fn keys(&self) -> impl Iterator<Item = &Key> {
-        self.pieces.iter().flatten().flatten()
-    }
-
-    fn clear(&mut self) {
-        self.pieces.truncate(1);
-        self.pieces.iter_mut().for_each(Vec::clear);
-        self.len = 0;
-        self.indexes.clear();
+    fn for_readers(readers: Option<Readers>) -> Self {
+        Self { readers, changed: Changed::default() }
     }
 }
 
@@ -258,7 +231,7 @@ impl Projection for KeyListProjection {
             shared: Arc::default(),
             columns: Columns::default(),
         });
-        Self { readers, changed: Changed::default() }
+        Self { readers, changed: self.changed.beside() }
     }
 
     fn show(&self) {
@@ -286,48 +259,52 @@ impl Projection for KeyListProjection {
 
     fn apply(&mut self, rows: &Snapshot, record: &Record) -> Result<(), projection::Error> {
         let StreamId::Key(id) = record.stream else { return Ok(()) };
-        let key = match self.changed.take(id) {
-            Some(key) => Some(key),
-            // The first event of a stream has no row before it; looking for one would cost most of the replay's time.
-            None if record.version == Version::NONE.next() => None,
-            None => read_key(rows, id)?,
+        let out_of_turn =
+            || projection::Error::poison(format!("{id}: version {} is out of turn", record.version));
+        let does_not_fit = || {
+            let event_type = record.event.event_type();
+            projection::Error::poison(format!("{id}: {event_type} does not fit its state"))
+        };
+        if let Some(key) = self.changed.get_mut(id) {
+            if key.version.next() != record.version {
+                return Err(out_of_turn());
+            }
+            return if key.change(record) { Ok(()) } else { Err(does_not_fit()) };
+        }
+        // The first event of a stream has no row before it; looking for one would cost most of the replay's time.
+        let key = if record.version == Version::NONE.next() {
+            None
+        } else {
+            let key = read_key(rows, id)?;
+            self.changed.note_return();
+            key
         };
         if key.as_ref().map_or(Version::NONE, |key| key.version).next() != record.version {
-            return Err(projection::Error::poison(format!(
-                "{id}: version {} is out of turn",
-                record.version
-            )));
+            return Err(out_of_turn());
         }
-        let Some(key) = Key::apply(key, record) else {
-            let event_type = record.event.event_type();
-            return Err(projection::Error::poison(format!("{id}: {event_type} does not fit its state")));
-        };
-        self.changed.put(key);
+        self.changed.add(Key::apply(key, record).ok_or_else(does_not_fit)?);
         Ok(())
     }
 
     fn write(&mut self, changes: &mut Changes<'_>) -> Result<(), store::Error> {
-        let mut keys: Vec<(KeyId, &Key)> = self.changed.keys().map(|key| (key.id, key)).collect();
-        keys.sort_unstable_by_key(|(id, _)| *id);
-        for (_, key) in keys {
-            let mut encoded = Ok(());
-            changes.put(&row_key(key.id), |bytes| encoded = rmp_serde::encode::write(bytes, key));
-            encoded.map_err(|error| store::Error::Unavailable {
-                file: Self::NAME.into(),
-                reason: format!("{} cannot be encoded: {error}", key.id),
-            })?;
+        write_keys(self.changed.keys(), changes)
+    }
+
+    fn has_settled(&self, no_more: bool) -> bool {
+        self.changed.has_settled(no_more)
+    }
+
+    fn write_settled(&mut self, no_more: bool, changes: &mut Changes<'_>) -> Result<(), store::Error> {
+        let settled = self.changed.take_settled(no_more);
+        if let Some(readers) = &mut self.readers {
+            readers.put(settled.iter(), None);
         }
-        Ok(())
+        write_keys(settled.iter(), changes)
     }
 
     fn publish(&mut self, rows: Snapshot) {
-        if let Some(Readers { shared, columns, .. }) = &mut self.readers {
-            let mut shared = shared.write().unwrap_or_else(PoisonError::into_inner);
-            for key in self.changed.keys() {
-                columns.fill(key);
-                shared.put(key, columns);
-            }
-            shared.rows = Some(rows);
+        if let Some(readers) = &mut self.readers {
+            readers.put(self.changed.keys(), Some(rows));
         }
         self.changed.clear();
     }
@@ -349,6 +326,23 @@ impl Projection for KeyListProjection {
             Err(_) => "a row that is no key's".into(),
         }
     }
+}
+
+fn write_keys<'a>(
+    keys: impl Iterator<Item = &'a Key>,
+    changes: &mut Changes<'_>,
+) -> Result<(), store::Error> {
+    let mut keys: Vec<(KeyId, &Key)> = keys.map(|key| (key.id, key)).collect();
+    keys.sort_unstable_by_key(|(id, _)| *id);
+    for (id, key) in keys {
+        let mut encoded = Ok(());
+        changes.put(&row_key(id), |bytes| encoded = rmp_serde::encode::write(bytes, key));
+        encoded.map_err(|error| store::Error::Unavailable {
+            file: KeyListProjection::NAME.into(),
+            reason: format!("{id} cannot be encoded: {error}"),
+        })?;
+    }
+    Ok(())
 }
 
 fn row_key(id: KeyId) -> [u8; 16] {

@@ -215,6 +215,28 @@ fn a_rebuild_takes_the_place_of_the_file_when_it_is_done() {
 }
 
 #[test]
+fn rows_written_before_the_end_of_a_rebuild_are_those_of_its_end() {
+    let mut history = History::with_events(10, 30_000);
+    // Keys of any age change up to here, and from here on none does but the latest.
+    for _ in 0..20_000 {
+        history.time += 1;
+        let index = history.add_key();
+        history.change(index);
+    }
+    let expected = fresh(key_list(), &history, 512);
+    for keys in [1, 1_000, 2_500, usize::MAX] {
+        let directory = tempfile::tempdir().unwrap();
+        let projection = KeyListProjection::without_readers().keeping(keys);
+        let position = rebuild(directory.path(), projection, history.reader(), |_| {}).unwrap();
+        assert_eq!(position, history.reader().head().unwrap());
+        let rows = Snapshot::open(&path_of(directory.path(), KeyListProjection::NAME)).unwrap();
+        let difference = first_difference::<KeyListProjection>(&rows, expected.rows()).unwrap();
+        assert_eq!(difference, None, "with {keys} keys in memory");
+        assert_eq!(rows.checkpoint(), expected.rows().checkpoint());
+    }
+}
+
+#[test]
 fn the_first_row_that_differs_is_named() {
     let mut history = History::with_events(9, 300);
     let one = fresh(key_list(), &history, 512);

@@ -249,6 +249,33 @@ fn pages_positions_and_readings_hold_across_rebuilds_under_load() {
     assert_as_fresh(running.stop().path(), &history);
 }
 
+#[test]
+fn a_list_is_whole_though_few_keys_are_in_memory_while_it_is_made() {
+    let mut history = History::with_events(36, 9_000);
+    for _ in 0..20_000 {
+        history.time += 1;
+        history.add_key();
+    }
+    let (list, projection) = KeyList::new();
+    let directory = tempfile::tempdir().unwrap();
+    let running = Running::start_in(directory, list, projection.keeping(1_000), history.reader());
+    reaches(&running.handle, history.reader().head().unwrap());
+    let mut query = KeyQuery { sort: KeySort::CreatedAsc, limit: 200, ..KeyQuery::new(history.now()) };
+    let mut listed = Vec::new();
+    loop {
+        let page = running.list.query(&query).unwrap();
+        listed.extend(page.keys);
+        query.cursor = page.next_cursor;
+        if query.cursor.is_none() {
+            break;
+        }
+    }
+    let mut expected: Vec<_> = history.keys.iter().filter(|key| key.deleted_at.is_none()).cloned().collect();
+    expected.sort_by_key(|key| (key.created_at, key.id));
+    assert!(listed == expected, "{} keys, {} expected", listed.len(), expected.len());
+    assert_as_fresh(running.stop().path(), &history);
+}
+
 fn history_now() -> keyledger_engine::time::Timestamp {
     keyledger_engine::time::Timestamp::from_millis(0)
 }
