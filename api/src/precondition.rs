@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use keyledger_engine::position::{Position, Version};
+use keyledger_projections::runner::ProjectionHandle;
 use tokio::sync::watch;
 
 use crate::problem::{Code, Problem};
@@ -62,18 +63,41 @@ pub async fn reach_min_position(
     }
 }
 
-/// Waits until what `progress` follows has reached a position.
+/// Waits until readers of a projection see the position that the request names.
+///
+/// # Errors
+/// As [`reach_min_position`].
+pub async fn reach_min_position_in(
+    headers: &HeaderMap,
+    projection: &ProjectionHandle,
+) -> Result<(), Problem> {
+    match min_position(headers)? {
+        Some(position) => reach_in(position, projection).await,
+        None => Ok(()),
+    }
+}
+
+/// Waits until readers of a projection see a position.
 ///
 /// # Errors
 /// `position_not_reached` after two seconds.
-pub async fn reach(position: Position, progress: &watch::Receiver<Position>) -> Result<(), Problem> {
+pub async fn reach_in(position: Position, projection: &ProjectionHandle) -> Result<(), Problem> {
+    in_time(position, projection.reach(position)).await
+}
+
+/// Waits until what `progress` follows has reached a position.
+async fn reach(position: Position, progress: &watch::Receiver<Position>) -> Result<(), Problem> {
     if *progress.borrow() >= position {
         return Ok(());
     }
     let mut progress = progress.clone();
-    let reached = tokio::time::timeout(WAIT_MAX, progress.wait_for(|reached| *reached >= position)).await;
-    match reached {
-        Ok(Ok(_)) => Ok(()),
+    let reaching = async { progress.wait_for(|reached| *reached >= position).await.is_ok() };
+    in_time(position, reaching).await
+}
+
+async fn in_time(position: Position, reaching: impl Future<Output = bool>) -> Result<(), Problem> {
+    match tokio::time::timeout(WAIT_MAX, reaching).await {
+        Ok(true) => Ok(()),
         _ => Err(Problem::new(
             Code::PositionNotReached,
             format!("position {position} was not reached within two seconds"),

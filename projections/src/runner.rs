@@ -6,6 +6,9 @@
 //! rows that are there; when it has caught up it takes their place, never at an earlier position than they were. That is
 //! done when somebody asks ([`ProjectionHandle::rebuild`]), when the file at the start is of another version, does not fit
 //! the log or is missing, when it turns out to be damaged, and, until it succeeds, when the disk did not do what it should.
+//!
+//! Records are taken in as they come. When very many do, they gather for a moment between two commits, as a few large ones
+//! cost much less than many small ones; a reader who waits ([`ProjectionHandle::reach`]) ends the moment.
 
 mod handle;
 mod remake;
@@ -23,7 +26,7 @@ use tokio::sync::{oneshot, watch};
 
 pub use self::handle::{ProjectionHandle, RebuildFailed, RebuildOutcome, RebuildProgress, Status};
 
-use self::handle::{Asker, Rebuilding, Shared};
+use self::handle::{Asker, Rebuilding, Shared, Waiting};
 use self::remake::Remake;
 use crate::projection::Projection;
 use crate::rebuild::{Rebuild, remove_unfinished};
@@ -32,6 +35,13 @@ use crate::store::Error;
 
 /// At most this many records share a commit while the projection is near the head, so that readers see them soon.
 const LIVE_BATCH_LEN: usize = 512;
+/// Records that come in larger numbers gather before the next commit.
+const FEW_RECORDS: usize = 16;
+/// A commit begins this long after the one before began, for each record that that one took in, and no longer than
+/// [`COMMIT_INTERVAL_MAX`]: the interval grows as long as records come faster than this.
+const COMMIT_INTERVAL_PER_RECORD: Duration = Duration::from_micros(250);
+/// Commits begin at most this far apart when there are records to take in.
+pub const COMMIT_INTERVAL_MAX: Duration = Duration::from_millis(20);
 /// A projection further behind than this takes large batches, and is said to be catching up.
 const LAG_MAX: u64 = 8_192;
 /// After this many records, or this long, what was taken in is made durable. Losing it costs only time.
@@ -88,6 +98,7 @@ pub fn start<P: Projection>(
         live: AtomicBool::new(false),
         unseen: AtomicU64::new(0),
         rebuilding: Rebuilding::default(),
+        waiting: Waiting::default(),
     });
     let (position_sender, position) = watch::channel(Position::START);
     let mut runner = Runner {
@@ -169,6 +180,14 @@ struct Build<P: Projection> {
     askers: Vec<Asker>,
 }
 
+/// What a runner waits for when it has taken in what there was.
+enum Pause {
+    /// News, or the time to save.
+    Idle(Duration),
+    /// More records to gather, or somebody who waits for those that are there.
+    Gathering(Duration),
+}
+
 /// Why the runner woke up.
 enum Wake<P: Projection> {
     News,
@@ -184,8 +203,8 @@ impl<P: Projection> Runner<P> {
         loop {
             self.begin_if_asked();
             self.begin_if_due();
-            let wait = if self.halted() { SAVE_AFTER } else { self.follow() };
-            match self.wait(wait) {
+            let pause = if self.halted() { Pause::Idle(SAVE_AFTER) } else { self.follow() };
+            match self.wait(pause) {
                 Wake::News => {}
                 Wake::Built(built) => self.finish(built),
                 Wake::Stop => return true,
@@ -208,19 +227,25 @@ impl<P: Projection> Runner<P> {
         *self.shared.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
     }
 
-    /// Takes in what there is, and says how long to wait for more.
-    fn follow(&mut self) -> Duration {
+    /// Takes in what there is, and says how to wait for more.
+    fn follow(&mut self) -> Pause {
+        let begun = Instant::now();
         match self.advance() {
-            Ok(0) => self.idle_wait(),
-            Ok(_) => Duration::ZERO,
+            Ok(0) => Pause::Idle(self.idle_wait()),
+            Ok(taken @ FEW_RECORDS..LIVE_BATCH_LEN) => {
+                let interval = COMMIT_INTERVAL_PER_RECORD * u32::try_from(taken).unwrap_or(u32::MAX);
+                Pause::Gathering(interval.min(COMMIT_INTERVAL_MAX).saturating_sub(begun.elapsed()))
+            }
+            // Few: whoever writes and then reads, one after the other, does not meet an interval. Or more than fit a commit.
+            Ok(_) => Pause::Gathering(Duration::ZERO),
             Err(Error::Log(error @ log::Error::Unavailable(_))) => {
                 tracing::warn!(projection = P::NAME, %error, "the log does not answer; trying again");
-                RETRY_INTERVAL
+                Pause::Idle(RETRY_INTERVAL)
             }
             Err(Error::Poisoned { position, reason, .. }) => {
                 self.tell_position();
                 self.halt(Status::Poisoned { position, reason });
-                SAVE_AFTER
+                Pause::Idle(SAVE_AFTER)
             }
             Err(error) => {
                 self.halt(Status::Failed { position: self.reached(), reason: error.to_string() });
@@ -228,7 +253,7 @@ impl<P: Projection> Runner<P> {
                 if matches!(error, Error::Damaged { .. }) && self.build.is_none() {
                     self.begin(Vec::new());
                 }
-                SAVE_AFTER
+                Pause::Idle(SAVE_AFTER)
             }
         }
     }
@@ -289,8 +314,12 @@ impl<P: Projection> Runner<P> {
         }
     }
 
-    /// Waits for news, but no longer than `longest`.
-    fn wait(&mut self, longest: Duration) -> Wake<P> {
+    /// Waits as `pause` says, or until something else is to be done.
+    fn wait(&mut self, pause: Pause) -> Wake<P> {
+        let (longest, gathering) = match pause {
+            Pause::Idle(longest) => (longest, false),
+            Pause::Gathering(longest) => (longest, true),
+        };
         let (stop, news, build, shared) = (&mut self.stop, &mut self.news, &mut self.build, &self.shared);
         let wake = self.runtime.block_on(async {
             tokio::select! {
@@ -299,7 +328,8 @@ impl<P: Projection> Runner<P> {
                 built = built(build) => Wake::Built(built),
                 () = shared.rebuilding.asked.notified() => Wake::News,
                 () = tokio::time::sleep(longest), if longest.is_zero() => Wake::News,
-                open = changed(news) => {
+                () = shared.waiting.somebody(), if gathering => Wake::News,
+                open = changed(news), if !gathering => {
                     if !open {
                         *news = None;
                     }

@@ -74,6 +74,11 @@ impl Stopped {
             }
             tokens.push(issued.token);
         }
+        let verified = client.post("/v1/keys/verify-batch", &json!({ "tokens": &tokens[..1] })).expect(200);
+        let position = verified.header("keyledger-position").expect("a position").to_owned();
+        for call in ["/v1/keys", "/v1/events"] {
+            client.get(call).header("keyledger-min-position", &position).expect(200);
+        }
         let answers = answers(&client, &tokens).expect("an undamaged log can be read");
         assert_eq!(server.stop().code(), Some(0));
         (Self { directory: server.into_directory(), root_token, answers }, tokens)

@@ -27,7 +27,7 @@ use crate::caller::Caller;
 use crate::command::execute;
 use crate::issuing::{NewKey, issue};
 use crate::json_text::read_object;
-use crate::precondition::reach;
+use crate::precondition::reach_in;
 use crate::problem::{Code, FieldError, Problem};
 use crate::query::PathId;
 use crate::reply::Reply;
@@ -242,7 +242,7 @@ async fn list_partner_keys(
     let Query(query) = query.map_err(|error| Problem::field("?", error.body_text()))?;
     let (number, size) = query.read()?;
     // These clients know no positions: what was answered to them is what they must see.
-    reach(service.ledger.head(), &service.key_list_handle.watch()).await?;
+    reach_in(service.ledger.head(), &service.key_list_handle).await?;
     let mut query = KeyQuery::new(service.now());
     query.organization_id = Some(organization_id);
     query.owner = vec![OwnerKind::Partner, OwnerKind::Client];

@@ -24,7 +24,7 @@ use utoipa_axum::routes;
 use crate::body::{Checks, Field, Json, text};
 use crate::caller::{Caller, StandingCaller};
 use crate::event_stream::{self, Format};
-use crate::precondition::{POSITION, position_value, reach_min_position};
+use crate::precondition::{POSITION, position_value, reach_min_position, reach_min_position_in};
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::{PathId, QueryParameters};
 use crate::reply::Reply;
@@ -295,7 +295,7 @@ async fn answer(
     uri: &Uri,
     asked: Asked,
 ) -> Result<Response, Problem> {
-    reach_min_position(headers, &service.audit_trail_handle.watch()).await?;
+    reach_min_position_in(headers, &service.audit_trail_handle).await?;
     if !service.audit_trail_handle.is_ready() {
         // What has begun to be streamed can no longer say so.
         return Err(Problem::of(Code::ProjectionNotReady));

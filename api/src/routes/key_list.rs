@@ -17,7 +17,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::caller::Caller;
-use crate::precondition::reach_min_position;
+use crate::precondition::reach_min_position_in;
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::QueryParameters;
 use crate::reply::Reply;
@@ -86,7 +86,7 @@ async fn list(
     parameters: QueryParameters,
 ) -> Result<Response, Problem> {
     let query = key_query(&service, &caller, parameters)?;
-    reach_min_position(&headers, &service.key_list_handle.watch()).await?;
+    reach_min_position_in(&headers, &service.key_list_handle).await?;
     let now = query.now;
     let list = service.key_list.clone();
     let usage = Arc::clone(&service.usage);

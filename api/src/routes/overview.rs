@@ -18,7 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::caller::Caller;
-use crate::precondition::reach_min_position;
+use crate::precondition::reach_min_position_in;
 use crate::problem::{Problem, ProblemBody};
 use crate::query::QueryParameters;
 use crate::reply::Reply;
@@ -113,9 +113,9 @@ async fn overview(
     parameters.finish()?;
     narrow(&caller, &mut query)?;
     let tells_days = caller.principal.may(Permission::EventsRead) && query.user_id.is_none();
-    reach_min_position(&headers, &service.key_list_handle.watch()).await?;
+    reach_min_position_in(&headers, &service.key_list_handle).await?;
     if tells_days {
-        reach_min_position(&headers, &service.audit_trail_handle.watch()).await?;
+        reach_min_position_in(&headers, &service.audit_trail_handle).await?;
     }
     let bounds = days_until(query.now, days.unwrap_or(DAYS));
     let (list, trail) = (service.key_list.clone(), service.audit_trail.clone());

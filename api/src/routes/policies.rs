@@ -21,7 +21,7 @@ use utoipa_axum::routes;
 use crate::body::{Checks, Field, Json, boolean, number, set};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute, outcome};
-use crate::precondition::reach_min_position;
+use crate::precondition::{reach_min_position, reach_min_position_in};
 use crate::problem::{Code, FieldError, Problem, ProblemBody};
 use crate::query::{PathId, QueryParameters};
 use crate::reply::Reply;
@@ -255,7 +255,7 @@ async fn violations(
     query.limit = parameters.limit();
     query.cursor = parameters.text("cursor");
     parameters.finish()?;
-    reach_min_position(&headers, &service.key_list_handle.watch()).await?;
+    reach_min_position_in(&headers, &service.key_list_handle).await?;
     let organization =
         service.index.organization(&id).ok_or_else(|| Problem::of(Code::OrganizationNotFound))?;
     query.organization_id = Some(id);

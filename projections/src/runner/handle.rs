@@ -1,6 +1,6 @@
 //! What others know of a running projection, and ask of it.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use keyledger_engine::position::Position;
@@ -72,6 +72,44 @@ pub(super) struct Shared {
     /// How far the rows are that readers do not see yet.
     pub(super) unseen: AtomicU64,
     pub(super) rebuilding: Rebuilding,
+    pub(super) waiting: Waiting,
+}
+
+/// Those who wait for the projection to come further.
+#[derive(Default)]
+pub(super) struct Waiting {
+    count: AtomicUsize,
+    came: Notify,
+}
+
+impl Waiting {
+    pub(super) fn is_empty(&self) -> bool {
+        self.count.load(Ordering::Acquire) == 0
+    }
+
+    /// Resolves when there is somebody; now and then also when they have gone again.
+    pub(super) async fn somebody(&self) {
+        if self.is_empty() {
+            self.came.notified().await;
+        }
+    }
+}
+
+/// Somebody who waits. As long as this is there, records are taken in as soon as they come.
+struct Waiter<'a>(&'a Waiting);
+
+impl<'a> Waiter<'a> {
+    fn of(waiting: &'a Waiting) -> Self {
+        waiting.count.fetch_add(1, Ordering::AcqRel);
+        waiting.came.notify_one();
+        Self(waiting)
+    }
+}
+
+impl Drop for Waiter<'_> {
+    fn drop(&mut self) {
+        self.0.count.fetch_sub(1, Ordering::AcqRel);
+    }
 }
 
 /// What is known of rebuilds by those who ask for them.
@@ -112,7 +150,18 @@ impl ProjectionHandle {
         *self.position.borrow()
     }
 
-    /// Follows [`ProjectionHandle::position`]; closes when the projection ends.
+    /// Waits until readers see the record at `position`. The projection knows that somebody waits, and does not let records
+    /// gather meanwhile. `false` when it ends before that.
+    pub async fn reach(&self, position: Position) -> bool {
+        if self.position() >= position {
+            return true;
+        }
+        let _waiter = Waiter::of(&self.shared.waiting);
+        self.watch().wait_for(|reached| *reached >= position).await.is_ok()
+    }
+
+    /// Follows [`ProjectionHandle::position`]; closes when the projection ends. Whoever follows is not waited for: see
+    /// [`ProjectionHandle::reach`].
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Position> {
         self.position.clone()

@@ -11,7 +11,7 @@ use keyledger_engine::record::{Record, StreamId};
 use keyledger_projections::audit_trail::AuditTrail;
 use keyledger_projections::key_list::{KeyList, KeyQuery, QueryError};
 use keyledger_projections::projection::{self, Projection};
-use keyledger_projections::runner::{ProjectionHandle, Status, start};
+use keyledger_projections::runner::{COMMIT_INTERVAL_MAX, ProjectionHandle, Status, start};
 use keyledger_projections::store::{self, Changes, Snapshot};
 use tokio::sync::watch;
 
@@ -91,6 +91,56 @@ fn a_poison_event_stops_its_projection_only() {
     let refused = list.query(&KeyQuery::new(history.now()));
     assert!(matches!(refused, Err(QueryError::Store(store::Error::NotReady))), "{refused:?}");
     keys_thread.stop();
+}
+
+#[test]
+fn many_records_gather_between_commits_unless_somebody_waits() {
+    const ROUNDS: u32 = 20;
+    // So many that the interval is as long as it gets.
+    const MANY: usize = 80;
+    let directory = tempfile::tempdir().unwrap();
+    let mut history = History::with_events(22, 100);
+    let news = watch::Sender::new(Position::START);
+    let (_, projection) = KeyList::new();
+    let (handle, thread) =
+        start(directory.path(), projection, history.reader(), Some(news.subscribe())).unwrap();
+    // Each round is a commit of its own.
+    let mut rounds = |count: usize, wait: &mut dyn FnMut(Position)| -> Vec<Duration> {
+        let round = |_| {
+            let begun = Instant::now();
+            history.extend(count);
+            let head = history.reader().head().unwrap();
+            news.send_replace(head);
+            wait(head);
+            begun.elapsed()
+        };
+        (0..ROUNDS).map(round).collect()
+    };
+    let all_gather = |rounds: &[Duration]| {
+        assert!(rounds.iter().sum::<Duration>() >= COMMIT_INTERVAL_MAX * (ROUNDS - 2), "{rounds:?}");
+    };
+    // However busy the machine is, one of them is not held up by others.
+    let none_gather = |rounds: &[Duration]| {
+        assert!(rounds.iter().any(|round| *round < COMMIT_INTERVAL_MAX), "{rounds:?}");
+    };
+
+    all_gather(&rounds(MANY, &mut |head| reaches(&handle, head)));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    none_gather(&rounds(MANY, &mut |head| assert!(runtime.block_on(handle.reach(head)))));
+    none_gather(&rounds(1, &mut |head| reaches(&handle, head)));
+
+    // Who has given up waiting hurries nobody.
+    let gave_up = runtime.block_on(async {
+        tokio::select! {
+            biased;
+            _ = handle.reach(Position::new(u64::MAX)) => false,
+            () = std::future::ready(()) => true,
+        }
+    });
+    assert!(gave_up);
+    all_gather(&rounds(MANY, &mut |head| reaches(&handle, head)));
+    thread.stop();
+    assert!(!runtime.block_on(handle.reach(Position::new(u64::MAX))), "it does not come any further");
 }
 
 /// Counts events, and panics at one.

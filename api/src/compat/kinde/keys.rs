@@ -21,7 +21,7 @@ use crate::body::{Checks, Field, Json, Reading, parsed, set, text};
 use crate::caller::Caller;
 use crate::command::execute;
 use crate::issuing::{NewKey, issue, rotate as rotate_key};
-use crate::precondition::reach;
+use crate::precondition::reach_in;
 use crate::problem::{Code, Problem};
 use crate::query::{PathId, QueryParameters};
 use crate::reply::Reply;
@@ -153,7 +153,7 @@ pub(super) async fn list(
     let after = parameters.text("starting_after");
     parameters.finish()?;
     // These clients know no positions: what was answered to them is what they must see.
-    reach(service.ledger.head(), &service.key_list_handle.watch()).await?;
+    reach_in(service.ledger.head(), &service.key_list_handle).await?;
     narrow(&caller, &mut query)?;
     if let Some(after) = after {
         let unknown = || Problem::field("?starting_after", "is no key of this list");
