@@ -33,6 +33,7 @@ pub mod record;
 pub mod rejection;
 pub mod role;
 pub mod root_key;
+pub mod sha256;
 pub mod text;
 pub mod time;
 pub mod token;

@@ -9,10 +9,10 @@ use std::fmt;
 
 use rand::TryCryptoRng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::key::Environment;
+use crate::sha256::sha256;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const SECRET_DIGITS: usize = 43;
@@ -202,7 +202,7 @@ impl Token {
     /// The token's digest.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        Digest(Sha256::digest(self.0.as_bytes()).into())
+        Digest(sha256(self.0.as_bytes()))
     }
 
     /// What of the token may be shown later.
@@ -227,14 +227,18 @@ fn push_base62_of_bytes(text: &mut Zeroizing<String>, bytes: &[u8; 32]) {
         *limb = chunk.iter().fold(0, |value, &byte| value << 8 | u32::from(byte));
     }
     let mut digits = Zeroizing::new([0_u8; SECRET_DIGITS]);
-    for digit in digits.iter_mut().rev() {
+    // Five digits at a time: a remainder of 62^5 and a limb still fit 64 bits.
+    for five in digits.rchunks_mut(5) {
         let mut remainder = 0_u64;
         for limb in limbs.iter_mut() {
             let value = remainder << 32 | u64::from(*limb);
-            *limb = (value / 62) as u32;
-            remainder = value % 62;
+            *limb = (value / 62_u64.pow(5)) as u32;
+            remainder = value % 62_u64.pow(5);
         }
-        *digit = base62_digit(remainder);
+        for digit in five.iter_mut().rev() {
+            *digit = base62_digit(remainder % 62);
+            remainder /= 62;
+        }
     }
     text.extend(digits.iter().map(|&digit| char::from(digit)));
 }
@@ -298,7 +302,7 @@ impl<'a> PresentedToken<'a> {
     /// The token's digest.
     #[must_use]
     pub fn digest(&self) -> Digest {
-        Digest(Sha256::digest(self.text.as_bytes()).into())
+        Digest(sha256(self.text.as_bytes()))
     }
 
     /// What of the token may be shown later.

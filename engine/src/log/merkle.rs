@@ -1,6 +1,6 @@
 //! The Merkle tree over the log's entries, as RFC 6962 §2.1 (and C2SP tlog-tiles) define it.
 
-use aws_lc_rs::digest::{self, SHA256};
+use crate::sha256::sha256;
 
 /// A SHA-256 hash of a leaf or a node.
 pub type Hash = [u8; 32];
@@ -10,11 +10,6 @@ pub const TILE_HEIGHT: u8 = 8;
 
 /// Entries up to this many bytes, nearly all, are hashed without asking for memory.
 const ENTRY_LEN_HERE: usize = 1_023;
-
-/// All at once: a hash of parts costs more than putting them together first.
-fn sha256(bytes: &[u8]) -> Hash {
-    digest::digest(&SHA256, bytes).as_ref().try_into().unwrap_or_default()
-}
 
 /// The hash of an entry as a leaf: `SHA-256(0x00 || entry)`.
 #[must_use]
