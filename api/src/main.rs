@@ -21,6 +21,7 @@ use keyledger_api::{
     signing_keys, webhooks,
 };
 use keyledger_engine::id::OrganizationId;
+use keyledger_engine::ledger::Ledger;
 use keyledger_engine::root_key::Permission;
 use keyledger_engine::time::{Clock, SystemClock};
 use keyledger_engine::token::Token;
@@ -386,7 +387,7 @@ fn run_service(serve: Serve) -> Outcome {
         let housekeeping = tokio::spawn(housekeeper::run(Arc::clone(&service)));
         let signing = tokio::spawn(log_signer::run(Arc::clone(&service)));
         let listener = TcpListener::from_std(listener)?;
-        let stop = stop_signal(service.ledger.watch_head());
+        let stop = stop_signal(service.ledger.clone());
         let served =
             server::serve(listener, serve.max_connections, tls, Arc::clone(&service), router, stop).await;
         reloading.abort();
@@ -419,7 +420,7 @@ async fn reload_on_signal(service: Arc<Service>, tls: Option<Arc<Tls>>) {
 }
 
 /// Resolves when the process is told to stop, or when the log is beyond recovery.
-async fn stop_signal(mut head: tokio::sync::watch::Receiver<keyledger_engine::position::Position>) {
+async fn stop_signal(ledger: Ledger) {
     use tokio::signal::unix::{SignalKind, signal};
     let terminated = async {
         match signal(SignalKind::terminate()) {
@@ -427,11 +428,10 @@ async fn stop_signal(mut head: tokio::sync::watch::Receiver<keyledger_engine::po
             Err(_) => std::future::pending().await,
         }
     };
-    let log_gone = async { while head.changed().await.is_ok() {} };
     tokio::select! {
         _ = terminated => tracing::info!("told to stop"),
         _ = tokio::signal::ctrl_c() => tracing::info!("told to stop"),
-        () = log_gone => tracing::error!("the event log does not work any more; stopping"),
+        () = ledger.ended() => tracing::error!("the event log does not work any more; stopping"),
     }
 }
 

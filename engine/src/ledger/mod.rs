@@ -388,6 +388,11 @@ impl Ledger {
         self.head.clone()
     }
 
+    /// Resolves when the writer has ended.
+    pub async fn ended(&self) {
+        self.queue.closed().await;
+    }
+
     /// The log's reading end.
     #[must_use]
     pub fn reader(&self) -> Arc<dyn LogReader> {

@@ -234,11 +234,13 @@ impl State {
         let nanos = u64::try_from(self.last_commit.as_nanos()).unwrap_or(u64::MAX);
         Counters::add(&self.counters.append_nanos, nanos);
         Counters::add(&self.counters.groups, 1);
+        let mut published = Vec::with_capacity(outcomes.len());
         for ((command, before), outcome) in appending.into_iter().zip(outcomes) {
             match outcome {
                 AppendOutcome::Appended { records, head } => {
                     self.forget_erased(&command.request.command);
                     answers.push((command.reply, self.appended(before, &records, head)));
+                    published.extend(records);
                 }
                 AppendOutcome::Conflict if command.attempts < ATTEMPTS_MAX => {
                     self.directory.clear();
@@ -252,6 +254,8 @@ impl State {
                 AppendOutcome::CommandReused => answers.push((command.reply, Err(Error::CommandReused))),
             }
         }
+        // The group at once: whoever follows the log is woken up once.
+        self.publish(&published);
         Ok(())
     }
 
@@ -265,14 +269,13 @@ impl State {
         self.directory.clear();
     }
 
-    /// Shows new records to the observers and says what the command led to.
+    /// Says what a command led to, and remembers it.
     fn appended(
         &mut self,
         before: Option<Aggregate>,
         records: &[Record],
         head: StreamHead,
     ) -> Result<Committed, Error> {
-        self.publish(records);
         let after = records.iter().try_fold(before, |aggregate, record| {
             Aggregate::apply(aggregate, record).map(Some).ok_or_else(|| does_not_fit(record.position))
         });
@@ -286,6 +289,7 @@ impl State {
         Ok(Committed { aggregate, position: last.position, time: last.time, replayed: false })
     }
 
+    /// Shows new records to the observers, then tells everybody of them.
     fn publish(&mut self, records: &[Record]) {
         let Some(last) = records.last() else { return };
         self.clock.appended(last);

@@ -48,11 +48,31 @@ impl VerificationIndex {
     /// # Errors
     /// When the record does not follow the one before, or what it changes is not there. The index is as it was before.
     pub fn apply(&self, record: &Record) -> Result<(), NotApplicable> {
+        self.apply_all(std::slice::from_ref(record))
+    }
+
+    /// Takes in records one after the other, each as [`apply`](Self::apply) does, and tells those who
+    /// [follow](Self::watch) once.
+    ///
+    /// # Errors
+    /// As [`apply`](Self::apply), of the first record that cannot be taken in; those before it are.
+    pub fn apply_all(&self, records: &[Record]) -> Result<(), NotApplicable> {
+        let Some(first) = records.first() else { return Ok(()) };
+        let mut writer = self.writer.lock().map_err(|_| NotApplicable {
+            position: first.position,
+            reason: "an earlier event was left half applied by a panic".into(),
+        })?;
+        let before = self.position();
+        let applied = records.iter().try_for_each(|record| self.apply_next(&mut writer, record));
+        let position = self.position();
+        if position > before {
+            self.positions.send_replace(position);
+        }
+        applied
+    }
+
+    fn apply_next(&self, writer: &mut WriterState, record: &Record) -> Result<(), NotApplicable> {
         let not_applicable = |reason: Reason| NotApplicable { position: record.position, reason };
-        let mut writer = self
-            .writer
-            .lock()
-            .map_err(|_| not_applicable("an earlier event was left half applied by a panic".into()))?;
         let position = self.position();
         if record.position <= position {
             return Ok(());
@@ -64,13 +84,13 @@ impl VerificationIndex {
             return Err(not_applicable(format!("the index has stopped: {reason}")));
         }
         match &record.stream {
-            StreamId::Key(id) => self.apply_to_key(&mut writer, *id, record),
-            StreamId::Organization(id) => self.apply_to_organization(&mut writer, id, record),
-            StreamId::Api(id) => self.apply_to_api(&mut writer, *id, record),
-            StreamId::RootKey(id) => self.apply_to_root_key(&mut writer, *id, record),
+            StreamId::Key(id) => self.apply_to_key(writer, *id, record),
+            StreamId::Organization(id) => self.apply_to_organization(writer, id, record),
+            StreamId::Api(id) => self.apply_to_api(writer, *id, record),
+            StreamId::RootKey(id) => self.apply_to_root_key(writer, *id, record),
             StreamId::Application(id) => self.apply_to_application(*id, record),
-            StreamId::ClientLink(id) => self.apply_to_client_link(&mut writer, id, record),
-            StreamId::PortalSession(id) => self.portal_sessions.apply(&mut writer, *id, record),
+            StreamId::ClientLink(id) => self.apply_to_client_link(writer, id, record),
+            StreamId::PortalSession(id) => self.portal_sessions.apply(writer, *id, record),
             // What it takes away is taken away ahead of its record: see `erase`.
             StreamId::Erasure(_) => Ok(()),
             StreamId::Webhook(id) => self.apply_to_webhook(*id, record),
@@ -81,7 +101,6 @@ impl VerificationIndex {
             self.end_authentication_epoch();
         }
         self.position.store(record.position.get(), Ordering::Release);
-        self.positions.send_replace(record.position);
         Ok(())
     }
 

@@ -15,18 +15,16 @@ pub struct VerificationObserver(pub Arc<VerificationIndex>);
 
 impl Observer for VerificationObserver {
     fn committed(&mut self, records: &[Record]) {
-        for record in records {
-            if self.0.poisoned().is_some() {
-                return;
-            }
-            if let Err(error) = self.0.apply(record) {
-                tracing::error!(
-                    position = error.position.get(),
-                    reason = %error.reason,
-                    "the verification index cannot take in a committed event; no token is accepted until a restart"
-                );
-                self.0.poison(&error);
-            }
+        if self.0.poisoned().is_some() {
+            return;
+        }
+        if let Err(error) = self.0.apply_all(records) {
+            tracing::error!(
+                position = error.position.get(),
+                reason = %error.reason,
+                "the verification index cannot take in a committed event; no token is accepted until a restart"
+            );
+            self.0.poison(&error);
         }
     }
 
