@@ -256,6 +256,7 @@ impl State {
         }
         // The group at once: whoever follows the log is woken up once.
         self.publish(&published);
+        self.log.told(published);
         Ok(())
     }
 

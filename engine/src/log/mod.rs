@@ -196,6 +196,10 @@ pub trait EventLog: Send {
     /// the group was appended.
     fn append(&mut self, group: Vec<Append>) -> Result<Vec<AppendOutcome>, Error>;
 
+    /// Takes back the records of a group that [`EventLog::append`] has told of, when their writer is done with them: readers
+    /// may be given them instead of what is stored, which says the same. A log may as well do nothing with them.
+    fn told(&mut self, _records: Vec<Record>) {}
+
     /// Finds out where the log stands after an error, and makes it ready for appends again.
     ///
     /// # Errors

@@ -7,7 +7,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use keyledger_engine::actor::Actor;
-use keyledger_engine::id::{ClientLinkId, KeyId, OrganizationId};
+use keyledger_engine::erasure::ErasureCommand;
+use keyledger_engine::id::{ClientLinkId, ErasureId, KeyId, OrganizationId};
 use keyledger_engine::key::{
     CreateKey, EditKey, Environment, Key, KeyCommand, KeyStatus, Owner, RevocationReason,
 };
@@ -21,7 +22,7 @@ use keyledger_engine::organization::{OrganizationCommand, OrganizationKind};
 use keyledger_engine::policy::{Breach, Policy};
 use keyledger_engine::portfolio::ClientLinkCommand;
 use keyledger_engine::position::{Position, Version};
-use keyledger_engine::record::{Record, StreamId};
+use keyledger_engine::record::{self, Personal, Record, StreamId};
 use keyledger_engine::rejection::Rejection;
 use keyledger_engine::text::{Name, UserId};
 use keyledger_engine::time::{Clock, Timestamp};
@@ -537,15 +538,16 @@ struct Run {
     writer: Writer,
     seen: Arc<Mutex<Vec<Record>>>,
     clock: Arc<TestClock>,
+    vault: Arc<Vault>,
 }
 
 fn start(log: Box<dyn EventLog>, seed: u64) -> Run {
     let seen = Arc::new(Mutex::new(Vec::new()));
     let clock = Arc::new(TestClock(AtomicI64::new(START)));
     let observers: Vec<Box<dyn Observer>> = vec![Box::new(Seen(Arc::clone(&seen)))];
-    let ids = StdRng::seed_from_u64(seed);
+    let (ids, vault) = (StdRng::seed_from_u64(seed), log.vault());
     let (ledger, writer) = Ledger::start(log, observers, Arc::clone(&clock) as Arc<dyn Clock>, ids).unwrap();
-    Run { ledger, writer, seen, clock }
+    Run { ledger, writer, seen, clock, vault }
 }
 
 fn execute(run: &Run, command: Command) -> Result<Committed, Error> {
@@ -596,6 +598,7 @@ fn check_log(run: &Run, model: &Model, now: i64, seed: u64) {
     let reader = run.ledger.reader();
     let records = reader.read(Position::START, usize::MAX).unwrap();
     assert_eq!(*run.seen.lock().unwrap(), records, "seed {seed}: observers see what the log holds");
+    assert_eq!(stored(run), records, "seed {seed}: the log gives back what it holds");
     let positions: Vec<u64> = records.iter().map(|record| record.position.get()).collect();
     assert_eq!(positions, (1..=model.events).collect::<Vec<_>>(), "seed {seed}");
     for (index, model) in &model.keys {
@@ -603,6 +606,12 @@ fn check_log(run: &Run, model: &Model, now: i64, seed: u64) {
         let Ok(Some(Aggregate::Key(key))) = Aggregate::fold(&stream.records) else { panic!("seed {seed}") };
         check_key(&key, model, now, &format!("seed {seed}, key {index}"));
     }
+}
+
+/// All records as their stored bytes say them.
+fn stored(run: &Run) -> Vec<Record> {
+    let entries = run.ledger.reader().read_entries(Position::START, usize::MAX).unwrap();
+    entries.iter().map(|entry| record::decode_with(entry, Some(&run.vault)).unwrap()).collect()
 }
 
 fn seeds(count: u64) -> Vec<u64> {
@@ -659,6 +668,31 @@ fn random_commands_agree_with_the_model_over_redb() {
         let directory = tempfile::tempdir().unwrap();
         history(Box::new(open_redb(&directory)), seed, 60);
     }
+}
+
+#[test]
+fn the_newest_records_do_not_outlive_an_erasure() {
+    let directory = tempfile::tempdir().unwrap();
+    let run = start(Box::new(open_redb(&directory)), 1);
+    let create = |name: &str| OrganizationCommand::Create {
+        name: Some(Name::new(name).unwrap()),
+        kind: OrganizationKind::Paid,
+    };
+    for (index, name) in ["to be erased", "to stay"].into_iter().enumerate() {
+        execute(&run, Command::Organization(organization_id(index), create(name))).unwrap();
+    }
+    let read = || {
+        let records = run.ledger.reader().read(Position::START, usize::MAX).unwrap();
+        assert_eq!(records, stored(&run));
+        records.iter().map(|record| record.personal).collect::<Vec<_>>()
+    };
+    assert_eq!(read(), [Personal::Readable; 2]);
+    let erase = ErasureCommand::Erase { organization_id: organization_id(0), user_id: None };
+    execute(&run, Command::Erasure(ErasureId::from_u128(1), erase)).unwrap();
+    assert_eq!(read()[..2], [Personal::Erased, Personal::Readable]);
+    execute(&run, Command::Organization(organization_id(2), create("another"))).unwrap();
+    assert_eq!(read()[..2], [Personal::Erased, Personal::Readable]);
+    run.writer.stop().unwrap();
 }
 
 /// Commands that wait together share a commit; each is still decided after the ones before it.

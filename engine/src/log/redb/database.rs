@@ -15,6 +15,7 @@ use redb::{
 
 use super::RedbOptions;
 use super::commands::{CommandIndex, CommandRows};
+use super::recent::RecentRecords;
 use super::tables::{
     COMMANDS, ENTRIES, FORMAT, META, META_FORMAT, META_FRONTIER, META_LOG_ID, STREAMS, TREE,
     read_command_row, read_entry_row,
@@ -32,6 +33,7 @@ pub(super) struct Shared {
     pub(super) file: String,
     pub(super) log_id: LogId,
     pub(super) commands: CommandIndex,
+    pub(super) recent: RecentRecords,
     /// Seals and opens personal parts.
     pub(super) vault: Arc<Vault>,
     /// Empty while the database is opened anew. Closing it ends the read transactions that are under way.

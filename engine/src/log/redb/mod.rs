@@ -3,7 +3,7 @@
 //! * `tables`: the tables of the file and the rows that have a form of their own (docs/format.md).
 //! * `database`: opening and creating the file, and what goes wrong with it, in words.
 //! * `overlay`: reading a file without ever writing to it.
-//! * `commands`: the commands that the log remembers.
+//! * `commands`: the commands that the log remembers. `recent`: the newest records, in memory.
 //! * `writer`: [`RedbLog`], `reader`: [`RedbReader`], `verify`: reading everything again, `import`: [`RedbImport`], a log made
 //!   from entries that another one wrote.
 
@@ -12,6 +12,7 @@ mod database;
 mod import;
 pub(crate) mod overlay;
 mod reader;
+mod recent;
 mod tables;
 mod verify;
 mod writer;

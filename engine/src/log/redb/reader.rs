@@ -10,6 +10,7 @@ use super::RedbOptions;
 use super::commands::CommandIndex;
 use super::database::{Shared, builder, guarded, open_database, read_contents};
 use super::overlay::Overlay;
+use super::recent::RecentRecords;
 use super::tables::{
     COMMANDS, ENTRIES, META, META_FRONTIER, STREAMS, TREE, read_command_row, read_entry_row,
 };
@@ -43,9 +44,9 @@ impl RedbReader {
         let (store, contents) = read_contents(&file, store)?;
         let commands = CommandIndex::default();
         commands.fill(&contents.commands, contents.time.unwrap_or_default());
+        let (log_id, recent) = (contents.log_id, RecentRecords::default());
         let store = RwLock::new(Some(store));
-        let reader =
-            Self { shared: Arc::new(Shared { file, log_id: contents.log_id, commands, vault, store }) };
+        let reader = Self { shared: Arc::new(Shared { file, log_id, commands, recent, vault, store }) };
         reader.withhold_erased_keys()?;
         Ok(reader)
     }
@@ -178,8 +179,16 @@ impl LogReader for RedbReader {
     }
 
     fn read(&self, after: Position, records_max: usize) -> Result<Vec<Record>, Error> {
-        let mut records = Vec::with_capacity(records_max.min(RECORDS_EXPECTED_MAX));
-        self.scan(after, records_max, |position, entry| {
+        let mut records = self.shared.recent.after(after, records_max);
+        let after = records.last().map_or(after, |record| record.position);
+        if records.len() == records_max {
+            return Ok(records);
+        }
+        if records.is_empty() {
+            records.reserve(records_max.min(RECORDS_EXPECTED_MAX));
+        }
+        // What is in the file need not be among the newest yet.
+        self.scan(after, records_max - records.len(), |position, entry| {
             records.push(self.decode(position, entry)?);
             Ok(())
         })?;

@@ -17,6 +17,7 @@ use super::database::{
     Contents, Shared, builder, close, create_file, damage, guarded, initialize, open_database, read_contents,
 };
 use super::reader::{RedbReader, head_of};
+use super::recent::RecentRecords;
 use super::tables::{
     COMMAND_ROW_LEN, COMMANDS, ENTRIES, META, META_FRONTIER, STREAMS, TREE, command_row, write_entry_row,
 };
@@ -103,7 +104,9 @@ impl RedbLog {
         let Contents { log_id, frontier, time, commands } = contents;
         let index = CommandIndex::default();
         index.fill(&commands, time.unwrap_or_default());
-        let shared = Shared { file, log_id, commands: index, vault, store: RwLock::new(Some(store)) };
+        let recent = RecentRecords::default();
+        let store = RwLock::new(Some(store));
+        let shared = Shared { file, log_id, commands: index, recent, vault, store };
         let log = Self { shared: Arc::new(shared), open, commands, frontier, time, suspended: None };
         log.finish_erasures()?;
         Ok(log)
@@ -131,6 +134,9 @@ impl RedbLog {
                 erases |= !keys.is_empty();
                 self.shared.vault.withhold(keys);
             }
+        }
+        if erases {
+            self.shared.recent.clear();
         }
         erases
     }
@@ -388,7 +394,14 @@ impl EventLog for RedbLog {
         }
     }
 
+    fn told(&mut self, records: Vec<Record>) {
+        if self.suspended.is_none() {
+            self.shared.recent.add(records);
+        }
+    }
+
     fn recover(&mut self) -> Result<Position, Error> {
+        self.shared.recent.clear();
         self.suspended = Some(format!("{}: not open", self.shared.file));
         // Dropped before the file is opened again: it is locked until then.
         close(self.shared.set_store(None));

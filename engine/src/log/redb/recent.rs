@@ -1,0 +1,139 @@
+//! The newest records as they were appended. Whoever follows the log is given them from here, rather than read, checked,
+//! opened and decoded anew for each.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use crate::position::Position;
+use crate::record::Record;
+
+/// At most this many records are kept, beside those of the newest group.
+const LEN_MAX: usize = 2_048;
+
+/// Records at positions without gaps, oldest first.
+#[derive(Debug, Default)]
+pub(super) struct RecentRecords(RwLock<Groups>);
+
+#[derive(Debug, Default)]
+struct Groups {
+    groups: VecDeque<Arc<[Record]>>,
+    len: usize,
+}
+
+impl RecentRecords {
+    /// Adds records that are durable. What does not go on from the records before replaces them.
+    pub(super) fn add(&self, records: Vec<Record>) {
+        let Some(first) = records.first().map(|record| record.position) else { return };
+        // Whoever still has a group that leaves drops it when they are done; it is let go of outside the lock.
+        let mut left = Vec::new();
+        let mut kept = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if kept.last().is_some_and(|last| last.next() != first) {
+            left.extend(kept.groups.drain(..));
+            kept.len = 0;
+        }
+        kept.len += records.len();
+        kept.groups.push_back(records.into());
+        while kept.len > LEN_MAX && kept.groups.len() > 1 {
+            let Some(oldest) = kept.groups.pop_front() else { break };
+            kept.len -= oldest.len();
+            left.push(oldest);
+        }
+        drop(kept);
+    }
+
+    /// Forgets all of them.
+    pub(super) fn clear(&self) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Groups::default();
+    }
+
+    /// The records after `after` that are kept, at most `records_max`; none when the first of those is not kept.
+    pub(super) fn after(&self, after: Position, records_max: usize) -> Vec<Record> {
+        let groups: Vec<Arc<[Record]>> = {
+            let kept = self.0.read().unwrap_or_else(PoisonError::into_inner);
+            if kept.first().is_none_or(|first| first > after.next()) {
+                return Vec::new();
+            }
+            let is_after =
+                |group: &&Arc<[Record]>| group.last().is_some_and(|record| record.position > after);
+            kept.groups.iter().filter(is_after).take(records_max).cloned().collect()
+        };
+        let records = groups.iter().flat_map(|group| group.iter());
+        records.filter(|record| record.position > after).take(records_max).cloned().collect()
+    }
+}
+
+impl Groups {
+    fn first(&self) -> Option<Position> {
+        self.groups.front()?.first().map(|record| record.position)
+    }
+
+    fn last(&self) -> Option<Position> {
+        self.groups.back()?.last().map(|record| record.position)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::actor::Actor;
+    use crate::event::Event;
+    use crate::id::{ApiId, EventId};
+    use crate::position::Version;
+    use crate::record::{Personal, StreamId};
+    use crate::time::Timestamp;
+
+    use super::*;
+
+    fn records(positions: std::ops::RangeInclusive<u64>) -> Vec<Record> {
+        let record = |position| Record {
+            position: Position::new(position),
+            id: EventId::from_u128(1),
+            time: Timestamp::from_millis(0),
+            stream: StreamId::Api(ApiId::from_u128(1)),
+            version: Version::NONE.next(),
+            organization_id: None,
+            actor: Actor::system(),
+            request_id: None,
+            causation: None,
+            event: Event::ApiDeleted((), ()),
+            personal: Personal::Readable,
+        };
+        positions.map(record).collect()
+    }
+
+    fn after(kept: &RecentRecords, after: u64, records_max: usize) -> Vec<u64> {
+        let records = kept.after(Position::new(after), records_max);
+        records.iter().map(|record| record.position.get()).collect()
+    }
+
+    #[test]
+    fn records_are_given_without_gaps() {
+        let kept = RecentRecords::default();
+        assert_eq!(after(&kept, 0, 10), [0; 0]);
+        kept.add(records(4..=6));
+        kept.add(records(7..=7));
+        assert_eq!(after(&kept, 2, 10), [0; 0], "3 is not here");
+        assert_eq!(after(&kept, 3, 10), [4, 5, 6, 7]);
+        assert_eq!(after(&kept, 4, 2), [5, 6]);
+        assert_eq!(after(&kept, 5, 10), [6, 7]);
+        assert_eq!(after(&kept, 7, 10), [0; 0]);
+        assert_eq!(after(&kept, 3, 0), [0; 0]);
+        kept.add(records(9..=10));
+        assert_eq!(after(&kept, 7, 10), [0; 0], "8 is not here");
+        assert_eq!(after(&kept, 8, 10), [9, 10]);
+        kept.clear();
+        assert_eq!(after(&kept, 8, 10), [0; 0]);
+    }
+
+    #[test]
+    fn no_more_are_kept_than_may_be() {
+        let kept = RecentRecords::default();
+        let group = 100;
+        for first in (0..50).map(|n| n * group + 1) {
+            kept.add(records(first..=first + group - 1));
+        }
+        let len = after(&kept, 3_000, usize::MAX).len();
+        assert!(len <= LEN_MAX && len > LEN_MAX - 2 * group as usize, "{len}");
+        kept.add(records(5_001..=8_000));
+        assert_eq!(after(&kept, 5_000, usize::MAX).len(), 3_000, "the newest group is kept whole");
+    }
+}
