@@ -216,14 +216,21 @@ impl FromRequestParts<Arc<Service>> for Caller {
             signed_in(service, &parts.method, &parts.headers)?
         };
         let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-        let access = Access::to(&parts.method, path).ok_or_else(|| {
-            Problem::internal(&format!("{} {path} has no row in the table of calls", parts.method))
-        })?;
-        access.admit(&principal)?;
+        admit(&principal, &parts.method, path)?;
         let actor = origin::actor(service, parts, principal.kind, &principal.id);
         let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
         Ok(Self { principal, actor, request_id })
     }
+}
+
+/// Makes sure that somebody may make a call.
+///
+/// # Errors
+/// `forbidden`; `internal` for a call without a row in [`access`](crate::access).
+pub fn admit(principal: &Principal, method: &Method, path: &str) -> Result<(), Problem> {
+    let access = Access::to(method, path)
+        .ok_or_else(|| Problem::internal(&format!("{method} {path} has no row in the table of calls")))?;
+    access.admit(principal)
 }
 
 /// Finds out who calls, and asks the OpenID provider for its keys where that may tell.

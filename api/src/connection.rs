@@ -11,14 +11,14 @@ use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath};
 use axum::response::{IntoResponse, Response};
 use http::uri::Authority;
-use http::{HeaderValue, Request, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::activity::{Activity, NotedStream};
-use crate::fast_path::{Next, answer_verifications};
+use crate::fast_path::{Next, answer_plain_requests};
 use crate::problem::{Code, Problem};
 use crate::request_id::{self, RequestId};
 use crate::server::Stop;
@@ -71,7 +71,7 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        match answer_verifications(&mut stream, &self.service, self.peer.ip(), stop.told()).await? {
+        match answer_plain_requests(&mut stream, &self.service, self.peer.ip(), stop.told()).await? {
             Next::Closed => return Ok(()),
             Next::HandOver(unread) => stream.put_back(unread),
         }
@@ -96,35 +96,49 @@ impl Connection {
         Ok(serving.await?)
     }
 
-    /// Answers one request: the outermost layer, which knows the request's id.
+    /// Answers one request by the router.
     async fn respond(&self, mut request: Request<Incoming>) -> Response {
-        let started = Instant::now();
         let request_id = RequestId::of(request.headers());
         let method = request.method().clone();
         request.extensions_mut().insert(ConnectInfo(self.peer));
         request.extensions_mut().insert(request_id.clone());
-        let response = match check_host(&request) {
-            Err(problem) => problem.into_response(),
-            Ok(()) => {
-                let answering = tower::ServiceExt::oneshot(self.router.clone(), request.map(Body::new));
-                match tokio::time::timeout(REQUEST_TIME_MAX, answering).await {
-                    Ok(Ok(response)) => response,
-                    Err(_) => Problem::new(Code::Overloaded, "the answer took too long").into_response(),
-                }
+        let refused = check_host(&request).err();
+        let router = self.router.clone();
+        let answering = async move {
+            match refused {
+                Some(problem) => Ok(problem.into_response()),
+                None => tower::ServiceExt::oneshot(router, request.map(Body::new)).await,
             }
         };
-        let route = response.extensions().get::<MatchedPath>().cloned();
-        let response = finish(&self.service, response, &request_id);
-        let (status, micros) = (response.status(), started.elapsed().as_micros());
-        let route = route.as_ref().map_or("none", MatchedPath::as_str);
-        // What changed is in the audit trail, with the request's id; a line for every request is for who asks for it.
-        if status.is_server_error() {
-            tracing::warn!(%method, route, status = status.as_u16(), request_id = request_id.as_str(), micros, "request");
-        } else {
-            tracing::debug!(%method, route, status = status.as_u16(), request_id = request_id.as_str(), micros, "request");
-        }
-        response
+        answered_in_time(&self.service, &method, None, &request_id, answering).await
     }
+}
+
+/// Waits for the answer to a request, but not for ever, and completes it: the outermost layer, which knows the request's id.
+/// `route` is the call's path, if the answer itself does not say it.
+pub async fn answered_in_time<E: IntoResponse>(
+    service: &Service,
+    method: &Method,
+    route: Option<&str>,
+    request_id: &RequestId,
+    answering: impl Future<Output = Result<Response, E>>,
+) -> Response {
+    let started = Instant::now();
+    let response = match tokio::time::timeout(REQUEST_TIME_MAX, answering).await {
+        Ok(answer) => answer.into_response(),
+        Err(_) => Problem::new(Code::Overloaded, "the answer took too long").into_response(),
+    };
+    let matched = response.extensions().get::<MatchedPath>().cloned();
+    let route = route.or(matched.as_ref().map(MatchedPath::as_str)).unwrap_or("none");
+    let response = finish(service, response, request_id);
+    let (status, micros) = (response.status(), started.elapsed().as_micros());
+    // What changed is in the audit trail, with the request's id; a line for every request is for who asks for it.
+    if status.is_server_error() {
+        tracing::warn!(%method, route, status = status.as_u16(), request_id = request_id.as_str(), micros, "request");
+    } else {
+        tracing::debug!(%method, route, status = status.as_u16(), request_id = request_id.as_str(), micros, "request");
+    }
+    response
 }
 
 /// Refuses a request of HTTP/1.1 that does not say once, and in the right form, whom it is for (RFC 9112 §3.2).

@@ -32,7 +32,7 @@ impl LastCredential {
         name: &HeaderName,
         value: &[u8],
         now: Timestamp,
-    ) -> Option<&Principal> {
+    ) -> Option<&Arc<Principal>> {
         let epoch = service.index.authentication_epoch();
         let is_same = |last: &Accepted| {
             last.epoch == epoch
@@ -47,6 +47,6 @@ impl LastCredential {
             let value = Zeroizing::new(value.to_vec());
             self.0 = Some(Accepted { name: name.clone(), value, principal, epoch });
         }
-        self.0.as_ref().map(|accepted| &*accepted.principal)
+        self.0.as_ref().map(|accepted| &accepted.principal)
     }
 }

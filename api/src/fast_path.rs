@@ -1,40 +1,46 @@
-//! The plain verification, answered straight from a connection's bytes.
+//! The plain verification and the plain creation of a key, answered straight from a connection's bytes.
 //!
-//! A customer's API asks for a verification with each of its own requests, always in the same few words. A request that
-//! is said in just those words - `POST /v1/keys/verify HTTP/1.1`, a JSON body of a known length, a credential that is
-//! good - is answered here: read, judged and written without a task, a header map or a body stream in between. Anything
-//! else, however little it differs, is left unread for the HTTP library, and so is every refusal; there is no rule here
-//! that does not stand elsewhere. Heads are taken apart by the parser that the HTTP library uses too, so that both see
-//! the same bounds between requests.
+//! A customer's API asks for a verification with each of its own requests, always in the same few words; and whoever
+//! issues many keys says the same again and again too. A request that is said in just those words - `POST /v1/keys/verify
+//! HTTP/1.1` or `POST /v1/keys HTTP/1.1`, a JSON body of a known length, a credential that is good - is answered here: read,
+//! carried out and written without a header map, a router or a body stream in between. Anything else, however little it
+//! differs, is left unread for the HTTP library; there is no rule here that does not stand elsewhere. Heads are taken apart
+//! by the parser that the HTTP library uses too, so that both see the same bounds between requests.
 
-use std::io::{self, Write};
+mod answer;
+mod head;
+
+use std::io;
 use std::net::IpAddr;
-use std::time::{Duration, SystemTime};
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use keyledger_engine::time::Timestamp;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use keyledger_projections::usage::Address;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
-use crate::body::is_json;
-use crate::caller::API_KEY_HEADER;
+use self::answer::Answer;
+use self::head::Head;
+use crate::caller::{Caller, admit};
+use crate::connection::answered_in_time;
 use crate::credential::LastCredential;
-use crate::precondition::POSITION;
-use crate::request_id::{self, RequestId};
+use crate::json_text::read_object;
+use crate::origin;
+use crate::request_id::RequestId;
+use crate::routes::key_creation::{self, CreateBody};
 use crate::routes::verify::{self, Occasion};
 use crate::service::Service;
 
-/// What a request must begin with to be answered here.
-const START: &[u8] = b"POST /v1/keys/verify HTTP/1.1\r\n";
 /// A request that is longer is left to the HTTP library.
 const REQUEST_LEN_MAX: usize = 8 * 1024;
 /// A request with more headers is left to the HTTP library.
 const HEADERS_MAX: usize = 32;
 /// A request that pauses for longer is left to the HTTP library, where somebody looks at the time.
 const REST_TIME_MAX: Duration = Duration::from_secs(1);
-/// Room for an answer; it grows for keys with much metadata.
-const ANSWER_LEN: usize = 1024;
+/// Room for a verdict; it grows for keys with much metadata.
+const VERDICT_LEN: usize = 1024;
 
 /// How a connection goes on.
 pub enum Next {
@@ -44,13 +50,13 @@ pub enum Next {
     HandOver(BytesMut),
 }
 
-/// Answers plain verifications, asked for by `peer`, until something else comes, the other side closes, or `stop` resolves.
+/// Answers plain requests, made by `peer`, until something else comes, the other side closes, or `stop` resolves.
 ///
 /// # Errors
 /// When the connection breaks.
-pub async fn answer_verifications<S>(
+pub async fn answer_plain_requests<S>(
     stream: &mut S,
-    service: &Service,
+    service: &Arc<Service>,
     peer: IpAddr,
     stop: impl Future<Output = ()>,
 ) -> io::Result<Next>
@@ -58,35 +64,40 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut stop = std::pin::pin!(stop);
-    let mut verifier = Verifier::new(service, peer);
+    let mut conversation = Conversation::new(service, peer);
     let mut unread = BytesMut::with_capacity(REQUEST_LEN_MAX);
     loop {
-        match verifier.answer(&unread) {
-            Answer::Ready { read_len, close } => {
-                stream.write_all(&verifier.answer).await?;
-                // TLS may hold some of it back otherwise.
-                stream.flush().await?;
-                unread.advance(read_len);
-                if close {
-                    stream.shutdown().await?;
-                    return Ok(Next::Closed);
+        let (read_len, close) = match conversation.read(&unread) {
+            Reading::Verified { read_len, close } => (read_len, close),
+            Reading::Creation { read_len, close, creation } => {
+                // In a box: connections that only verify need no room for it.
+                Box::pin(conversation.create(*creation, &unread, close)).await;
+                (read_len, close)
+            }
+            Reading::Incomplete if unread.len() < REQUEST_LEN_MAX => {
+                unread.reserve(REQUEST_LEN_MAX - unread.len());
+                tokio::select! {
+                    biased;
+                    read = read_more(stream, &mut unread) => match read? {
+                        Some(0) if unread.is_empty() => return Ok(Next::Closed),
+                        Some(0) | None => return Ok(Next::HandOver(unread)),
+                        Some(_) => {}
+                    },
+                    () = &mut stop => {
+                        return Ok(if unread.is_empty() { Next::Closed } else { Next::HandOver(unread) });
+                    }
                 }
                 continue;
             }
-            Answer::Incomplete if unread.len() < REQUEST_LEN_MAX => {}
-            Answer::Incomplete | Answer::Other => return Ok(Next::HandOver(unread)),
-        }
-        unread.reserve(REQUEST_LEN_MAX - unread.len());
-        tokio::select! {
-            biased;
-            read = read_more(stream, &mut unread) => match read? {
-                Some(0) if unread.is_empty() => return Ok(Next::Closed),
-                Some(0) | None => return Ok(Next::HandOver(unread)),
-                Some(_) => {}
-            },
-            () = &mut stop => {
-                return Ok(if unread.is_empty() { Next::Closed } else { Next::HandOver(unread) });
-            }
+            Reading::Incomplete | Reading::Other => return Ok(Next::HandOver(unread)),
+        };
+        stream.write_all(conversation.answer.bytes()).await?;
+        // TLS may hold some of it back otherwise.
+        stream.flush().await?;
+        unread.advance(read_len);
+        if close {
+            stream.shutdown().await?;
+            return Ok(Next::Closed);
         }
     }
 }
@@ -99,61 +110,103 @@ async fn read_more<S: AsyncRead + Unpin>(stream: &mut S, unread: &mut BytesMut) 
     tokio::time::timeout(REST_TIME_MAX, stream.read_buf(unread)).await.ok().transpose()
 }
 
-/// What became of the bytes read so far.
-enum Answer {
-    /// The first `read_len` of them are a request whose answer is ready.
-    Ready { read_len: usize, close: bool },
-    /// They may become a plain verification.
+/// What the bytes read so far are.
+enum Reading {
+    /// The first `read_len` of them are a verification, and its answer is ready.
+    Verified { read_len: usize, close: bool },
+    /// The first `read_len` of them ask for a key.
+    Creation { read_len: usize, close: bool, creation: Box<Creation> },
+    /// They may become a plain request.
     Incomplete,
     /// They will not.
     Other,
 }
 
+/// A key that is asked for by somebody who may.
+struct Creation {
+    caller: Caller,
+    body: CreateBody,
+    /// Where the body is among the bytes read.
+    body_at: Range<usize>,
+}
+
+/// The calls that are answered here.
+#[derive(Clone, Copy)]
+enum Call {
+    Verification,
+    Creation,
+}
+
+impl Call {
+    /// What a request for each begins with.
+    const STARTS: [(Self, &[u8]); 2] = [
+        (Self::Verification, b"POST /v1/keys/verify HTTP/1.1\r\n"),
+        (Self::Creation, b"POST /v1/keys HTTP/1.1\r\n"),
+    ];
+
+    /// The call that a request is for, and what follows its first line.
+    fn of(unread: &[u8]) -> Option<(Self, &[u8])> {
+        Self::STARTS.iter().find_map(|(call, start)| Some((*call, unread.strip_prefix(*start)?)))
+    }
+
+    /// Whether the bytes are the beginning of a first line.
+    fn may_begin(unread: &[u8]) -> bool {
+        Self::STARTS.iter().any(|(_, start)| start.starts_with(unread))
+    }
+}
+
 /// What the requests of one connection share.
-struct Verifier<'a> {
-    service: &'a Service,
+struct Conversation<'a> {
+    service: &'a Arc<Service>,
     peer: IpAddr,
     /// The other side tells for whom it asks, and is believed.
     is_proxy: bool,
     credential: LastCredential,
-    date: Date,
-    body: Vec<u8>,
-    answer: Vec<u8>,
+    verdict: Vec<u8>,
+    answer: Answer,
 }
 
-impl<'a> Verifier<'a> {
-    fn new(service: &'a Service, peer: IpAddr) -> Self {
+impl<'a> Conversation<'a> {
+    fn new(service: &'a Arc<Service>, peer: IpAddr) -> Self {
+        let peer = peer.to_canonical();
         Self {
             service,
             peer,
-            is_proxy: service.trusted_proxies.trusts(peer.to_canonical()),
+            is_proxy: service.trusted_proxies.trusts(peer),
             credential: LastCredential::default(),
-            date: Date::default(),
-            body: Vec::with_capacity(ANSWER_LEN),
-            answer: Vec::with_capacity(ANSWER_LEN),
+            verdict: Vec::with_capacity(VERDICT_LEN),
+            answer: Answer::default(),
         }
     }
 
-    fn answer(&mut self, unread: &[u8]) -> Answer {
-        let Some(after_start) = unread.strip_prefix(START) else {
-            return if START.starts_with(unread) { Answer::Incomplete } else { Answer::Other };
+    fn read(&mut self, unread: &[u8]) -> Reading {
+        let Some((call, after_start)) = Call::of(unread) else {
+            return if Call::may_begin(unread) { Reading::Incomplete } else { Reading::Other };
         };
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let (head_len, headers) = match httparse::parse_headers(after_start, &mut headers) {
             Ok(httparse::Status::Complete(head)) => head,
-            Ok(httparse::Status::Partial) => return Answer::Incomplete,
-            Err(_) => return Answer::Other,
+            Ok(httparse::Status::Partial) => return Reading::Incomplete,
+            Err(_) => return Reading::Other,
         };
-        let Some(head) = Head::of(headers) else { return Answer::Other };
-        let read_len = START.len() + head_len + head.body_len;
+        let Some(head) = Head::of(headers) else { return Reading::Other };
+        let body_at = unread.len() - after_start.len() + head_len;
+        let read_len = body_at + head.body_len;
         if read_len > REQUEST_LEN_MAX {
-            return Answer::Other;
+            return Reading::Other;
         }
-        let Some(body) = unread.get(START.len() + head_len..read_len) else { return Answer::Incomplete };
+        let Some(body) = unread.get(body_at..read_len) else { return Reading::Incomplete };
         let from = if self.is_proxy { self.client(headers) } else { self.peer };
-        match self.verify(&head, body, from) {
-            Some(()) => Answer::Ready { read_len, close: head.close },
-            None => Answer::Other,
+        let close = head.close;
+        match call {
+            Call::Verification => match self.verify(&head, body, from) {
+                Some(()) => Reading::Verified { read_len, close },
+                None => Reading::Other,
+            },
+            Call::Creation => match self.creation(&head, body, body_at..read_len, from) {
+                Some(creation) => Reading::Creation { read_len, close, creation: Box::new(creation) },
+                None => Reading::Other,
+            },
         }
     }
 
@@ -175,117 +228,52 @@ impl<'a> Verifier<'a> {
         let (name, value) = &head.credential;
         let now = self.service.now();
         let caller = self.credential.authenticate(self.service, name, value, now)?;
-        self.body.clear();
+        self.verdict.clear();
         let occasion = Occasion { now, from: Address::of(Some(from)) };
-        let position = verify::write_plain_verdict(self.service, caller, body, occasion, &mut self.body)?;
+        let position = verify::write_plain_verdict(self.service, caller, body, occasion, &mut self.verdict)?;
         self.service.metrics.answered(StatusCode::OK);
-        let answer = &mut self.answer;
-        answer.clear();
-        answer.extend_from_slice(
-            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\n",
-        );
-        // Writing to memory does not fail.
-        let _ = write!(answer, "{POSITION}: {position}\r\n{}: ", request_id::HEADER);
-        match head.request_id {
-            Some(request_id) => answer.extend_from_slice(request_id),
-            None => answer.extend_from_slice(RequestId::draw().as_bytes()),
-        }
-        let _ = write!(answer, "\r\ncontent-length: {}\r\ndate: ", self.body.len());
-        answer.extend_from_slice(self.date.at(now));
-        answer.extend_from_slice(if head.close { b"\r\nconnection: close\r\n\r\n" } else { b"\r\n\r\n" });
-        answer.extend_from_slice(&self.body);
+        let drawn;
+        let request_id = match head.request_id {
+            Some(request_id) => request_id,
+            None => {
+                drawn = RequestId::draw();
+                drawn.as_bytes()
+            }
+        };
+        self.answer.set_verdict(position, request_id, &self.verdict, now, head.close);
         Some(())
     }
-}
 
-/// What the head of a plain verification says.
-struct Head<'a> {
-    credential: (HeaderName, &'a [u8]),
-    request_id: Option<&'a [u8]>,
-    body_len: usize,
-    close: bool,
-}
-
-impl<'a> Head<'a> {
-    /// None when a header is missing, there twice, or one that changes how a request is read or answered.
-    fn of(headers: &[httparse::Header<'a>]) -> Option<Self> {
-        let (mut credential, mut request_id, mut body_len, mut is_json_body) = (None, None, None, false);
-        let mut host = None;
-        let mut close = false;
-        for httparse::Header { name, value } in headers {
-            let is = |known: &str| name.eq_ignore_ascii_case(known);
-            // By length first: nearly all comparisons end there.
-            match name.len() {
-                4 if is("host") => set_once(&mut host, is_plain_host(value).then_some(())?)?,
-                6 if is("expect") => return None,
-                7 if is("upgrade") || is("trailer") => return None,
-                9 if is("x-api-key") => set_once(&mut credential, (API_KEY_HEADER, *value))?,
-                10 if is("connection") => close = closes(value)?,
-                12 if is("content-type") => is_json_body = is_json(value),
-                12 if is("x-request-id") => {
-                    set_once(&mut request_id, RequestId::is_usable(value).then_some(*value)?)?;
-                }
-                13 if is("authorization") => set_once(&mut credential, (header::AUTHORIZATION, *value))?,
-                14 if is("content-length") => set_once(&mut body_len, length(value)?)?,
-                17 if is("transfer-encoding") => return None,
-                22 if is("keyledger-min-position") => return None,
-                _ => {}
-            }
-        }
-        if !is_json_body || host.is_none() {
+    /// What is to be created; none when the caller may not, or the request is said in other words.
+    fn creation(
+        &mut self,
+        head: &Head<'_>,
+        body: &[u8],
+        body_at: Range<usize>,
+        from: IpAddr,
+    ) -> Option<Creation> {
+        if head.is_conditional {
             return None;
         }
-        Some(Self { credential: credential?, request_id, body_len: body_len?, close })
+        let (name, value) = &head.credential;
+        let principal = self.credential.authenticate(self.service, name, value, self.service.now())?;
+        admit(principal, &Method::POST, key_creation::PATH).ok()?;
+        let body = read_object(body).ok()?;
+        let user_agent = head.user_agent.and_then(|value| HeaderValue::from_bytes(value).ok());
+        let actor = origin::actor_at(principal.kind, &principal.id, Some(from), user_agent.as_ref());
+        let caller = Caller { principal: Arc::clone(principal), actor, request_id: head.request_id() };
+        Some(Creation { caller, body, body_at })
     }
-}
 
-/// Whether a `Host` is without doubt a name or an address.
-fn is_plain_host(value: &[u8]) -> bool {
-    !value.is_empty() && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]".contains(byte))
-}
-
-fn set_once<T>(place: &mut Option<T>, value: T) -> Option<()> {
-    if place.is_some() {
-        return None;
-    }
-    *place = Some(value);
-    Some(())
-}
-
-/// Whether the other side wants the connection closed; none when it asks for something else (RFC 9110 §7.6.1).
-fn closes(value: &[u8]) -> Option<bool> {
-    if value.eq_ignore_ascii_case(b"keep-alive") {
-        Some(false)
-    } else if value.eq_ignore_ascii_case(b"close") {
-        Some(true)
-    } else {
-        None
-    }
-}
-
-/// A `Content-Length` of digits alone (RFC 9110 §8.6).
-fn length(value: &[u8]) -> Option<usize> {
-    if !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(value).ok()?.parse().ok()
-}
-
-/// The `Date` of an answer (RFC 9110 §6.6.1), made anew once a second.
-#[derive(Default)]
-struct Date {
-    second: Option<i64>,
-    text: String,
-}
-
-impl Date {
-    fn at(&mut self, now: Timestamp) -> &[u8] {
-        let second = now.millis().div_euclid(1_000);
-        if self.second != Some(second) {
-            let since_epoch = Duration::from_secs(second.try_into().unwrap_or(0));
-            self.text = httpdate::fmt_http_date(SystemTime::UNIX_EPOCH + since_epoch);
-            self.second = Some(second);
-        }
-        self.text.as_bytes()
+    /// Creates a key and writes the answer, whatever it is: what the ledger was asked for is not asked for again.
+    async fn create(&mut self, creation: Creation, unread: &[u8], close: bool) {
+        let Creation { caller, body, body_at } = creation;
+        // The headers that would matter are not there.
+        let headers = HeaderMap::new();
+        let bytes = unread.get(body_at).unwrap_or_default();
+        let creating = key_creation::answer(self.service, &caller, &headers, &body, bytes);
+        let (method, route) = (&Method::POST, Some(key_creation::PATH));
+        let response = answered_in_time(self.service, method, route, &caller.request_id, creating).await;
+        self.answer.set_response(response, self.service.now(), close).await;
     }
 }

@@ -4,7 +4,7 @@
 //! * [`server`] and [`connection`]: connections, their bounds, and the outermost layer of every answer.
 //! * [`activity`] and [`refusal`]: what passes over a connection, and what the HTTP library refuses there by itself.
 //! * [`tls`]: the certificate, and the handshake that comes first.
-//! * [`fast_path`]: the plain verification, answered ahead of all that.
+//! * [`fast_path`]: the plain verification and the plain creation of a key, answered ahead of all that.
 //! * [`app`] and [`routes`]: the calls.
 //! * [`access`]: who may make which call.
 //! * [`principal`], [`origin`], [`access_token`], [`signing_keys`], [`session_cookie`], [`oidc`]: who calls, from where, and how

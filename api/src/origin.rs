@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use axum::extract::ConnectInfo;
 use clap::ValueEnum;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use ipnet::IpNet;
 use keyledger_engine::actor::{Actor, ActorKind};
 use keyledger_engine::record::Record;
@@ -99,13 +99,14 @@ pub fn address(service: &Service, parts: &Parts) -> Option<IpAddr> {
 /// The actor of a request, as the log is to name them.
 #[must_use]
 pub fn actor(service: &Service, parts: &Parts, kind: ActorKind, id: &str) -> Actor {
-    let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-    Actor {
-        kind,
-        id: id.into(),
-        ip: address(service, parts),
-        user_agent: user_agent.map(Actor::clip_user_agent),
-    }
+    actor_at(kind, id, address(service, parts), parts.headers.get(header::USER_AGENT))
+}
+
+/// The actor of a request that came from an address, with its `User-Agent`.
+#[must_use]
+pub fn actor_at(kind: ActorKind, id: &str, ip: Option<IpAddr>, user_agent: Option<&HeaderValue>) -> Actor {
+    let user_agent = user_agent.and_then(|value| value.to_str().ok());
+    Actor { kind, id: id.into(), ip, user_agent: user_agent.map(Actor::clip_user_agent) }
 }
 
 /// Takes out of an event where its actor called from, if that is not for the caller to know: who sees their own keys only

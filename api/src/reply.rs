@@ -9,6 +9,9 @@ use crate::idempotency;
 use crate::precondition::{POSITION, etag, position_value};
 use crate::problem::Problem;
 
+/// Room for an object as JSON; it grows for larger ones, and for pages.
+const OBJECT_LEN: usize = 1024;
+
 /// An answer being put together.
 pub struct Reply {
     status: StatusCode,
@@ -69,9 +72,10 @@ impl Reply {
     /// # Errors
     /// `internal`, should the body not be expressible as JSON.
     pub fn json<T: Serialize>(self, body: &T) -> Result<Response, Problem> {
-        let body = serde_json::to_vec(body).map_err(|error| Problem::internal(&error))?;
+        let mut json = Vec::with_capacity(OBJECT_LEN);
+        serde_json::to_writer(&mut json, body).map_err(|error| Problem::internal(&error))?;
         let reply = self.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        Ok(reply.into_response(body.into_response()))
+        Ok(reply.into_response(json.into_response()))
     }
 
     /// Without a body: 204.

@@ -20,6 +20,11 @@ impl RequestId {
         headers.get(HEADER).filter(usable).map_or_else(Self::draw, |id| Self(id.clone()))
     }
 
+    /// The caller's, which must be [usable](Self::is_usable).
+    pub(crate) const fn given(id: HeaderValue) -> Self {
+        Self(id)
+    }
+
     /// Whether a caller's id is taken over.
     #[must_use]
     pub fn is_usable(id: &[u8]) -> bool {

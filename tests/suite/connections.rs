@@ -57,7 +57,7 @@ fn verification(client: &Client, token: &str) -> Vec<u8> {
     client.post("/v1/keys/verify", &json!({ "token": token })).encode("keep-alive")
 }
 
-/// The same verification in words that leave it to the HTTP library.
+/// The same request in words that leave it to the HTTP library.
 fn in_other_words(plain: &[u8]) -> Vec<Vec<u8>> {
     let plain = std::str::from_utf8(plain).unwrap();
     let (head, body) = plain.split_once("\r\n\r\n").unwrap();
@@ -69,7 +69,7 @@ fn in_other_words(plain: &[u8]) -> Vec<Vec<u8>> {
         body.len()
     );
     let words = [
-        plain.replacen("verify HTTP", "verify? HTTP", 1),
+        plain.replacen(" HTTP/1.1", "? HTTP/1.1", 1),
         plain.replacen("\r\n", "\r\nkeyledger-min-position: 0\r\n", 1),
         plain.replacen("\r\n", &format!("\r\nx-long: {}\r\n", "x".repeat(9_000)), 1),
         chunked,
@@ -104,6 +104,154 @@ fn a_verification_is_answered_the_same_in_any_words_and_pieces() {
         }
         let row = plain.repeat(40);
         assert_eq!(exchange(&client, &[&row]), vec![expected[0].clone(); 40], "forty in a row");
+    }
+}
+
+fn creation(client: &Client, body: &Value) -> String {
+    String::from_utf8(client.post("/v1/keys", body).encode("keep-alive")).unwrap()
+}
+
+/// A head and a body without what differs from answer to answer.
+type Common = (Vec<String>, Value);
+
+/// What answers to the creation of keys have in common, and the keys with their tokens.
+fn issued(answers: Vec<(Vec<String>, String)>) -> (Vec<Common>, Vec<(String, String)>) {
+    let own = ["location: /v1/keys/key_", "keyledger-position: "];
+    let one = |(mut lines, body): (Vec<String>, String)| {
+        assert!(own.iter().all(|name| lines.iter().any(|line| line.starts_with(name))), "{lines:?}");
+        lines.retain(|line| !own.iter().any(|name| line.starts_with(name)));
+        let mut body: Value = serde_json::from_str(&body).unwrap();
+        let made = (text(&body["key"]["id"]), text(&body["token"]));
+        body["token"] = Value::Null;
+        for drawn in ["id", "start", "last_four", "created_at", "expires_at"] {
+            body["key"][drawn] = Value::Null;
+        }
+        ((lines, body), made)
+    };
+    answers.into_iter().map(one).unzip()
+}
+
+#[test]
+fn a_key_is_issued_the_same_in_any_words_and_pieces() {
+    let server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    let asked = json!({ "organization_id": organization, "environment": "production", "user_id": "u \u{e9} \"1\"",
+        "name": "Gr\u{fc}\u{df}e", "scopes": ["read:users"], "metadata": { "a": [1, "b"] }, "expires_in": "one_year" });
+    let plain = creation(&client, &asked);
+    let plain = plain.replacen("\r\n", "\r\nuser-agent: issuer/1.0\r\nx-request-id: asked-for-it\r\n", 1);
+    let without_id = plain.replacen("x-request-id: asked-for-it\r\n", "", 1).into_bytes();
+    let plain = plain.into_bytes();
+    let mut keys = Vec::new();
+    let mut issue = |pieces: &[&[u8]]| {
+        let (common, made) = issued(exchange(&client, pieces));
+        keys.extend(made);
+        common
+    };
+
+    let expected = issue(&[&without_id]);
+    assert_eq!(expected.len(), 1);
+    assert!(expected[0].0.contains(&"HTTP/1.1 201 Created".to_owned()), "{expected:?}");
+    for other in in_other_words(&without_id) {
+        assert_eq!(issue(&[&other]), expected, "{}", String::from_utf8_lossy(&other));
+        let both = issue(&[&without_id, &other, &without_id]);
+        assert_eq!(both, [expected.clone(), expected.clone(), expected.clone()].concat());
+    }
+    let bytes: Vec<&[u8]> = without_id.chunks(1).collect();
+    assert_eq!(issue(&[&bytes.concat()[..60], &bytes.concat()[60..]]), expected, "in two");
+    assert_eq!(issue(&bytes), expected, "byte by byte");
+    assert_eq!(issue(&[&without_id.repeat(40)]), vec![expected[0].clone(); 40], "forty in a row");
+
+    // All of them are there, and the log says the same of who made them.
+    let verdicts = client
+        .post("/v1/keys/verify-batch", &json!({ "tokens": keys.iter().map(|it| &it.1).collect::<Vec<_>>() }));
+    let verdicts = verdicts.expect(200).json();
+    assert!(
+        verdicts["data"].as_array().unwrap().iter().all(|verdict| verdict["code"] == "VALID"),
+        "{verdicts}"
+    );
+    let (mut ids, mut actors): (Vec<&String>, Vec<Value>) =
+        (keys.iter().map(|it| &it.0).collect(), Vec::new());
+    for id in &ids {
+        let events = client.get(&format!("/v1/keys/{id}/events")).expect(200).json();
+        assert_eq!(events["data"].as_array().unwrap().len(), 1, "{events}");
+        assert_eq!(events["data"][0]["actor"]["user_agent"], "issuer/1.0");
+        actors.push(events["data"][0]["actor"].clone());
+    }
+    actors.dedup();
+    assert_eq!(actors.len(), 1, "{actors:?}");
+    ids.sort();
+    ids.dedup();
+    assert_eq!(ids.len(), keys.len(), "each is another key");
+
+    // The request's own id is taken over.
+    let mut socket = open(&client);
+    socket.write_all(&plain).unwrap();
+    let mut answer = [0; 4096];
+    let count = socket.read(&mut answer).unwrap();
+    assert!(String::from_utf8_lossy(&answer[..count]).contains("x-request-id: asked-for-it\r\n"));
+}
+
+#[test]
+fn an_idempotency_key_is_heeded_between_plain_creations() {
+    let server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    let plain = creation(&client, &json!({ "organization_id": organization, "environment": "preview" }));
+    let named = plain.replacen("\r\n", "\r\nidempotency-key: the-one\r\n", 1);
+    let answers =
+        exchange(&client, &[plain.as_bytes(), named.as_bytes(), named.as_bytes(), plain.as_bytes()]);
+    let id =
+        |(_, body): &(Vec<String>, String)| text(&serde_json::from_str::<Value>(body).unwrap()["key"]["id"]);
+    let ids: Vec<String> = answers.iter().map(id).collect();
+    assert_eq!(ids[1], ids[2]);
+    assert!(answers[2].0.contains(&"idempotent-replayed: true".to_owned()), "{answers:?}");
+    assert!(ids[0] != ids[1] && ids[0] != ids[3] && ids[1] != ids[3], "{ids:?}");
+}
+
+#[test]
+fn a_creation_is_refused_the_same_in_any_words() {
+    let server = Server::start();
+    let client = server.client();
+    let (paid, free) = (organization(&client, "paid"), organization(&client, "free"));
+    let (_, reader) = root_key(&client, &["keys:read"], None);
+    let body = |organization: &str| json!({ "organization_id": organization, "environment": "production" });
+    let good = creation(&client, &body(&paid));
+    let root = server.root_token();
+    let requests = [
+        (creation(&client, &body(&free)), "organization_kind_not_allowed"),
+        (creation(&client, &body("nobody")), "invalid_request"),
+        (creation(&client, &json!({ "environment": "moon", "color": 1 })), "invalid_request"),
+        (creation(&client, &json!([1])), "invalid_request"),
+        (good.replace(root, &reader), "forbidden"),
+        (good.replace(root, "klroot_nobody"), "unauthenticated"),
+        (good.replace("authorization:", "x-other:"), "unauthenticated"),
+        (good.replace("application/json", "text/plain"), "unsupported_media_type"),
+        (good.replace("{\"", "(\""), "malformed_request"),
+        (good.replace("POST", "PUTT"), "method_not_allowed"),
+    ];
+    let without_id = |answers: Vec<(Vec<String>, String)>| -> Vec<Common> {
+        let one = |(mut lines, body): (Vec<String>, String)| {
+            lines.retain(|line| !line.starts_with("keyledger-position"));
+            let mut body: Value = serde_json::from_str(&body).unwrap();
+            body["request_id"] = Value::Null;
+            (lines, body)
+        };
+        answers.into_iter().map(one).collect()
+    };
+    for (request, code) in &requests {
+        let plain = without_id(exchange(&client, &[request.as_bytes()]));
+        assert_eq!(plain.len(), 1);
+        assert_eq!(plain[0].1["code"], *code, "{request}");
+        for other in in_other_words(request.as_bytes()) {
+            let other_way = without_id(exchange(&client, &[&other]));
+            assert_eq!(other_way, plain, "{}", String::from_utf8_lossy(&other));
+        }
+        // The connection goes on after it.
+        let answers = exchange(&client, &[good.as_bytes(), request.as_bytes(), good.as_bytes()]);
+        let codes: Vec<bool> =
+            answers.iter().map(|it| it.0.contains(&"HTTP/1.1 201 Created".to_owned())).collect();
+        assert_eq!(codes, [true, false, true], "{answers:?}");
     }
 }
 

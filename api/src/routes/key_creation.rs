@@ -1,4 +1,5 @@
-//! Issuing a key: what the body must say, and whose the key is.
+//! Issuing a key: what the body must say, and whose the key is. The plain form of the call comes here ahead of the router
+//! ([`fast_path`](crate::fast_path)).
 
 use std::sync::Arc;
 
@@ -26,6 +27,9 @@ use crate::reply::Reply;
 use crate::service::Service;
 use crate::view::{KeyView, KeyWithToken};
 
+/// The call's path, in the table of calls too.
+pub const PATH: &str = "/v1/keys";
+
 /// The call that issues a key.
 pub fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(create))
@@ -34,7 +38,7 @@ pub fn router() -> OpenApiRouter<Arc<Service>> {
 /// A new key.
 #[derive(Deserialize, ToSchema, Default)]
 #[schema(as = CreateKey)]
-struct CreateBody {
+pub struct CreateBody {
     /// The organization it is to belong to.
     #[schema(value_type = String, required = true)]
     #[serde(default)]
@@ -112,11 +116,25 @@ async fn create(
     headers: HeaderMap,
     Json { body, bytes }: Json<CreateBody>,
 ) -> Result<Response, Problem> {
+    answer(&service, &caller, &headers, &body, &bytes).await
+}
+
+/// Issues a key for a caller who may make the call. `bytes` is the body as it came.
+///
+/// # Errors
+/// Whatever is wrong with the body, or refuses the command.
+pub async fn answer(
+    service: &Arc<Service>,
+    caller: &Caller,
+    headers: &HeaderMap,
+    body: &CreateBody,
+    bytes: &[u8],
+) -> Result<Response, Problem> {
     let now = service.ledger.now();
     let mut checks = Checks::default();
     let organization_id = checks.required("organization_id", &body.organization_id, parsed::<OrganizationId>);
     let user_id = checks.optional("user_id", &body.user_id, text(UserId::new));
-    let owner = read_owner(&mut checks, &body, user_id.is_some());
+    let owner = read_owner(&mut checks, body, user_id.is_some());
     let name = checks.optional("name", &body.name, text(Name::new));
     let description = checks.optional("description", &body.description, text(Description::new));
     let environment = checks.required("environment", &body.environment, parsed::<Environment>);
@@ -129,7 +147,7 @@ async fn create(
         checks.fail("/expires_at", "must not be given together with expires_in");
     }
     checks.unknown(&body.unknown);
-    check_known(&service, &caller, organization_id.as_ref(), api_id, scopes.as_deref(), &mut checks);
+    check_known(service, caller, organization_id.as_ref(), api_id, scopes.as_deref(), &mut checks);
     checks.finish()?;
     let (Some(organization_id), Some(environment)) = (organization_id, environment) else {
         return Err(Problem::of(Code::InvalidRequest));
@@ -137,7 +155,7 @@ async fn create(
     if !caller.sees(&organization_id) {
         return Err(Problem::of(Code::OrganizationNotFound));
     }
-    let (owner, user_id) = owner_for(&caller, owner, user_id)?;
+    let (owner, user_id) = owner_for(caller, owner, user_id)?;
     let new = NewKey {
         organization_id,
         api_id,
@@ -150,7 +168,7 @@ async fn create(
         scopes: scopes.unwrap_or_default(),
         expires_at: expires_at.or_else(|| preset.and_then(|preset| preset.expires_at(now))),
     };
-    let issued = issue(&service, &caller, &headers, ("POST /v1/keys", &bytes), new).await;
+    let issued = issue(service, caller, headers, ("POST /v1/keys", bytes), new).await;
     let (outcome, token) = issued.map_err(|problem| in_words_of(problem, preset.is_some()))?;
     let Outcome { object, version, position, time, replayed } = outcome;
     let shown = KeyWithToken { key: KeyView::of(&object, time), token: (!replayed).then(|| token.expose()) };
