@@ -12,6 +12,7 @@ use utoipa::OpenApi;
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa_axum::router::OpenApiRouter;
 
 use crate::access::{Access, CALLS};
@@ -84,6 +85,7 @@ pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
     without_wildcards(&mut document);
     one_operation_id_each(&mut document);
     say_who_may(&mut document);
+    say_what_fails(&mut document);
     let components = document.components.get_or_insert_default();
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
     components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
@@ -121,6 +123,55 @@ fn say_who_may(document: &mut utoipa::openapi::OpenApi) {
             let schemes = schemes.iter().copied().chain(also);
             let requirements = schemes.map(|scheme| SecurityRequirement::new(scheme, needed.clone()));
             operation.security = Some(requirements.collect());
+        }
+    }
+}
+
+/// Gives the problems of all calls the media type that they are served with, and names with each call those that its kind
+/// of call has, where the call itself says nothing of them.
+fn say_what_fails(document: &mut utoipa::openapi::OpenApi) {
+    const PROBLEM: &str = "application/problem+json";
+    let schema = || Ref::from_schema_name("Problem");
+    for (path, item) in &mut document.paths.paths {
+        let operations = [
+            ("GET", &mut item.get),
+            ("PUT", &mut item.put),
+            ("POST", &mut item.post),
+            ("DELETE", &mut item.delete),
+            ("PATCH", &mut item.patch),
+        ];
+        for (method, operation) in operations {
+            let Some(operation) = operation else { continue };
+            let takes_json = matches!(&operation.request_body,
+                Some(RefOr::T(body)) if body.content.contains_key("application/json"));
+            let row = CALLS.iter().find(|row| row.0 == method && row.1 == path);
+            let is_for_callers = row.is_some_and(|row| row.2 != Access::Everybody);
+            let implied = [
+                (
+                    is_for_callers || takes_json,
+                    "400",
+                    "`malformed_request`: a header, or the body, cannot be read",
+                ),
+                (is_for_callers, "401", "`unauthenticated`"),
+                (takes_json, "408", "`request_timeout`: the body did not come to its end"),
+                (takes_json, "413", "`body_too_large`"),
+                (takes_json, "415", "`unsupported_media_type`: the body is not said to be JSON"),
+            ];
+            let responses = &mut operation.responses.responses;
+            for (_, status, description) in implied.into_iter().filter(|it| it.0) {
+                responses.entry(status.into()).or_insert_with(|| {
+                    let content = ContentBuilder::new().schema(Some(schema())).build();
+                    ResponseBuilder::new().description(description).content(PROBLEM, content).build().into()
+                });
+            }
+            for response in responses.values_mut() {
+                let RefOr::T(response) = response else { continue };
+                let is_problem = matches!(response.content.get("application/json"),
+                    Some(RefOr::T(content)) if content.schema == Some(RefOr::Ref(schema())));
+                if is_problem && let Some(content) = response.content.shift_remove("application/json") {
+                    response.content.insert(PROBLEM.into(), content);
+                }
+            }
         }
     }
 }

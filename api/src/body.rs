@@ -8,6 +8,8 @@ use axum::body::HttpBody;
 use axum::extract::{FromRequest, Request};
 use bytes::Bytes;
 use http::{HeaderMap, header};
+use keyledger_engine::rejection::Rejection;
+use keyledger_engine::time::Timestamp;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
@@ -108,6 +110,14 @@ impl Checks {
                 }
                 None
             }
+        }
+    }
+
+    /// Names an end that is past together with whatever else fails. Alone it is left to the rules: the repetition of a call
+    /// that took place is answered as the call was.
+    pub fn not_past(&mut self, name: &str, end: Option<Timestamp>, now: Timestamp) {
+        if !self.0.is_empty() && end.is_some_and(|end| end <= now) {
+            self.fail(format!("/{name}"), Rejection::ExpiryNotInFuture.to_string());
         }
     }
 

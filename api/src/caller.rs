@@ -16,6 +16,7 @@ use keyledger_engine::time::Timestamp;
 use crate::access::Access;
 use crate::access_token::Claims;
 use crate::origin;
+use crate::precondition::reach_min_position;
 use crate::principal::Principal;
 use crate::problem::{Code, Problem};
 use crate::request_id::RequestId;
@@ -217,6 +218,8 @@ impl FromRequestParts<Arc<Service>> for Caller {
         };
         let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
         admit(&principal, &parts.method, path)?;
+        // Here once for all calls; those that read from projections wait for these besides.
+        reach_min_position(&parts.headers, &service.index.watch()).await?;
         let actor = origin::actor(service, parts, principal.kind, &principal.id);
         let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
         Ok(Self { principal, actor, request_id })

@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use http::HeaderMap;
-use keyledger_engine::ledger::{Aggregate, Command, Committed, Request};
+use keyledger_engine::ledger::{self, Aggregate, Command, Committed, Ledger, Request};
 use keyledger_engine::position::{Position, Version};
+use keyledger_engine::rejection::Rejection;
 use keyledger_engine::time::Timestamp;
 
 use crate::caller::Caller;
-use crate::precondition::expected_version;
+use crate::precondition::expected_versions;
 use crate::problem::Problem;
 use crate::service::Service;
 
@@ -42,23 +43,45 @@ pub async fn execute(
         Some((path, body)) => service.running.name(headers, caller, path, body)?,
         None => None,
     };
+    let versions = expected_versions(headers)?;
+    // No object ever has so many events: it stands for a tag that none has.
+    let first = versions.as_deref().map(|it| it.first().copied().unwrap_or(Version::new(u32::MAX)));
+    let others: Vec<Version> = versions.into_iter().flatten().skip(1).collect();
     let request = Request {
         command,
         actor: caller.actor.clone(),
         request_id: Some(caller.request_id.as_str().into()),
         causation: None,
         command_key: named.as_ref().map(|named| named.key),
-        expected_version: expected_version(headers)?,
+        expected_version: first,
     };
-    let Some(named) = named else { return Ok(service.ledger.execute(request).await?) };
+    let Some(named) = named else {
+        return Ok(execute_at_any(&service.ledger, request, others).await?);
+    };
     // A task of its own: a client that goes away must not take the name away while the command runs.
     let ledger = service.ledger.clone();
     let running = tokio::spawn(async move {
-        let committed = ledger.execute(request).await;
+        let committed = execute_at_any(&ledger, request, others).await;
         drop(named);
         committed
     });
     Ok(running.await.map_err(|error| Problem::internal(&error))??)
+}
+
+/// Carries out a command that is for one version of its object, or for one of `others`.
+async fn execute_at_any(
+    ledger: &Ledger,
+    mut request: Request,
+    others: Vec<Version>,
+) -> Result<Committed, ledger::Error> {
+    for version in others {
+        match ledger.execute(request.clone()).await {
+            Err(ledger::Error::Rejected(Rejection::VersionConflict { .. })) => {}
+            done => return done,
+        }
+        request.expected_version = Some(version);
+    }
+    ledger.execute(request).await
 }
 
 /// Takes the object that a call is about out of what a command led to.

@@ -55,27 +55,42 @@ impl Format {
         Self::TABLE.iter().find(|row| row.1 == name).map(|row| row.0)
     }
 
-    /// The format that `Accept` prefers; JSON without it. Of several, the first known one counts.
+    /// The format that `Accept` prefers (RFC 9110 §12.5.1); JSON without it. Of those it likes alike, the one named first.
     ///
     /// # Errors
     /// `not_acceptable`.
     pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
-        let Some(accept) = headers.get(header::ACCEPT) else { return Ok(Self::Json) };
-        let accept = accept.to_str().unwrap_or("");
-        for range in accept.split(',') {
-            let essence = range.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-            if matches!(essence.as_str(), "" | "*/*" | "application/*" | "application/problem+json") {
-                return Ok(Self::Json);
-            }
-            if essence == "text/*" {
-                return Ok(Self::File(export::Format::Csv));
-            }
-            if let Some((format, ..)) = Self::TABLE.iter().find(|row| row.2 == Some(essence.as_str())) {
-                return Ok(*format);
+        let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+        let ranges: Vec<Range> =
+            accepted.flat_map(|value| value.split(',')).filter_map(Range::read).collect();
+        if ranges.is_empty() {
+            return Ok(Self::Json);
+        }
+        let mut best: Option<(Self, u16, usize)> = None;
+        for format in Self::BY_ACCEPT {
+            let matching = ranges.iter().enumerate().filter(|(_, range)| range.precision(format) > 0);
+            // Of several ranges for one format, the most precise says how well it is liked.
+            let Some((place, range)) = matching.max_by_key(|(_, range)| range.precision(format)) else {
+                continue;
+            };
+            let is_better = best.is_none_or(|(_, quality, before)| {
+                range.quality > quality || range.quality == quality && place < before
+            });
+            if range.quality > 0 && is_better {
+                best = Some((format, range.quality, place));
             }
         }
-        Err(Problem::of(Code::NotAcceptable))
+        best.map(|(format, ..)| format).ok_or_else(|| Problem::of(Code::NotAcceptable))
     }
+
+    /// What `Accept` can name; where a range of types is named, the first of them stands for it.
+    const BY_ACCEPT: [Self; 5] = [
+        Self::Json,
+        Self::File(export::Format::Csv),
+        Self::File(export::Format::NdJson),
+        Self::CloudEventsBatch,
+        Self::ServerSentEvents,
+    ];
 
     /// The value of `Content-Type`.
     #[must_use]
@@ -85,6 +100,40 @@ impl Format {
             Self::CloudEventsBatch => "application/cloudevents-batch+json",
             Self::ServerSentEvents => "text/event-stream",
             Self::File(format) => format.media_type(),
+        }
+    }
+}
+
+/// A range of media types in `Accept`.
+struct Range {
+    essence: String,
+    /// In thousandths; 0 for what is not acceptable.
+    quality: u16,
+}
+
+impl Range {
+    fn read(text: &str) -> Option<Self> {
+        let mut parts = text.split(';').map(str::trim);
+        let essence = parts.next().filter(|it| !it.is_empty())?.to_ascii_lowercase();
+        let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+        let weight = weight.and_then(|weight| weight.parse::<f32>().ok()).unwrap_or(1.0);
+        // What is not a number from 0 to 1 counts as one of these.
+        Some(Self { essence, quality: (weight * 1_000.0) as u16 })
+    }
+
+    /// How precisely it names a format: not at all, among all others, among those of its kind, or by its name.
+    fn precision(&self, format: Format) -> u8 {
+        let media_type = format.media_type();
+        let media_type = media_type.split(';').next().unwrap_or_default();
+        let kind = media_type.split('/').next().unwrap_or_default();
+        match self.essence.as_str() {
+            essence if essence == media_type => 3,
+            "application/problem+json" if format == Format::Json => 3,
+            // A stream that does not end is for who asks for it by its name.
+            _ if format == Format::ServerSentEvents => 0,
+            "*/*" => 1,
+            essence if essence.strip_suffix("/*") == Some(kind) => 2,
+            _ => 0,
         }
     }
 }
@@ -141,21 +190,23 @@ pub async fn write_file(
     }
 }
 
-/// Writes what matches as server-sent events, and then whatever comes, until nobody listens, or the caller's credential
-/// has ended: nothing is sent that was read after that.
+/// Writes what matches as server-sent events, and then whatever comes, until nobody listens, as many as were asked for
+/// have been sent, or the caller's credential has ended: nothing is sent that was read after that.
 pub async fn follow(
     service: Arc<Service>,
     mut query: AuditQuery,
+    limited: bool,
     mut caller: StandingCaller,
     chunks: Chunks,
 ) {
     let mut progress = service.audit_trail_handle.watch();
-    query.limit = BATCH_LEN;
+    let mut left = if limited { query.limit } else { usize::MAX };
     // Sent at once, so that the caller knows that the stream has begun.
     if chunks.send(Ok(Bytes::from_static(b"retry: 1000\n\n"))).await.is_err() {
         return;
     }
-    while !service.is_stopping() {
+    while !service.is_stopping() && left > 0 {
+        query.limit = left.min(BATCH_LEN);
         progress.mark_unchanged();
         let page = read(&service, caller.principal(), &query).await;
         if !caller.stands(&service) {
@@ -165,12 +216,13 @@ pub async fn follow(
             Ok(page) => {
                 let more = page.next.is_some();
                 query.after = page.next.unwrap_or_else(|| page.position.max(query.after));
+                left -= page.records.len();
                 if !page.records.is_empty()
                     && chunks.send(Ok(server_sent_events(&page.records))).await.is_err()
                 {
                     return;
                 }
-                if more {
+                if more || left == 0 {
                     continue;
                 }
             }
@@ -237,6 +289,13 @@ mod tests {
         assert_eq!(of("text/csv"), Some(Format::File(export::Format::Csv)));
         assert_eq!(of("application/cloudevents-batch+json"), Some(Format::CloudEventsBatch));
         assert_eq!(of("image/png"), None);
+        assert_eq!(of("text/*"), Some(Format::File(export::Format::Csv)));
+        assert_eq!(of("text/csv;q=0"), None);
+        assert_eq!(of("text/csv;q=0, */*"), Some(Format::Json));
+        assert_eq!(of("application/json;q=0.1, text/csv;q=0.2"), Some(Format::File(export::Format::Csv)));
+        assert_eq!(of("application/json;q=0, */*;q=0.5"), Some(Format::File(export::Format::Csv)));
+        assert_eq!(of("text/csv, application/json"), Some(Format::File(export::Format::Csv)));
+        assert_eq!(of("text/*, text/event-stream;q=0.5"), Some(Format::File(export::Format::Csv)));
     }
 
     #[test]

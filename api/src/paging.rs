@@ -2,10 +2,10 @@
 
 use std::str::FromStr;
 
-use axum::extract::{FromRequestParts, Query};
+use axum::extract::FromRequestParts;
 use http::request::Parts;
 use keyledger_engine::id::OrganizationId;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::IntoParams;
 
 use crate::problem::Problem;
@@ -19,14 +19,13 @@ pub const LIMIT_MAX: usize = 200;
 /// Totals are exact up to here.
 const TOTAL_MAX: u64 = 10_000;
 
-/// Which page.
-#[derive(Deserialize, IntoParams)]
+/// Which page. It describes the parameters; [`Paging`] reads them.
+#[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
 pub struct PageQuery {
     /// How many items: 1 to 200; 50 if left out.
-    #[param(value_type = Option<u32>)]
-    limit: Option<String>,
+    limit: Option<u32>,
     /// The `next_cursor` of the page before.
     cursor: Option<String>,
 }
@@ -62,21 +61,21 @@ pub struct Paging {
 ///
 /// # Errors
 /// `invalid_request`.
-pub fn limit_of(text: Option<&str>) -> Result<usize, Problem> {
-    match text.map(str::parse) {
-        None => Ok(LIMIT_DEFAULT),
-        Some(Ok(limit)) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
-        Some(_) => Err(Problem::field("?limit", "must be a whole number from 1 to 200")),
+pub fn limit_of(text: &str) -> Result<usize, Problem> {
+    match text.parse() {
+        Ok(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
+        _ => Err(Problem::field("?limit", "must be a whole number from 1 to 200")),
     }
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for Paging {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Query(query) = Query::<PageQuery>::try_from_uri(&parts.uri)
-            .map_err(|error| Problem::field("?", error.body_text()))?;
-        Ok(Self { limit: limit_of(query.limit.as_deref())?, cursor: query.cursor })
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Ok(mut parameters) = QueryParameters::from_request_parts(parts, state).await;
+        let paging = Self::of(&mut parameters);
+        parameters.finish()?;
+        Ok(paging)
     }
 }
 
@@ -84,7 +83,7 @@ impl<S: Send + Sync> FromRequestParts<S> for BoundPaging {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let mut parameters = QueryParameters::from_request_parts(parts, state).await?;
+        let Ok(mut parameters) = QueryParameters::from_request_parts(parts, state).await;
         let organization_id = parameters.parsed("organization_id");
         let paging = Paging::of(&mut parameters);
         parameters.finish()?;
@@ -107,7 +106,7 @@ impl BoundPaging {
 impl Paging {
     /// Takes which page is asked for out of the parameters of a call that has others beside.
     pub fn of(parameters: &mut QueryParameters) -> Self {
-        Self { limit: parameters.limit(), cursor: parameters.text("cursor") }
+        Self { limit: parameters.limit(), cursor: parameters.text_or_empty("cursor") }
     }
 
     /// The id after which the page begins.
@@ -115,8 +114,18 @@ impl Paging {
     /// # Errors
     /// `invalid_request` for a cursor that no page gave.
     pub fn after<I: FromStr>(&self) -> Result<Option<I>, Problem> {
-        let bad = || Problem::field("?cursor", "is not a cursor of this list; start again without it");
-        self.cursor.as_deref().map(|cursor| cursor.parse().map_err(|_| bad())).transpose()
+        self.after_known(|_| true)
+    }
+
+    /// The same for ids that may have any form: `is_known` says whether a page can have given one.
+    ///
+    /// # Errors
+    /// `invalid_request` for a cursor that no page gave.
+    pub fn after_known<I: FromStr>(&self, is_known: impl FnOnce(&I) -> bool) -> Result<Option<I>, Problem> {
+        let Some(cursor) = self.cursor.as_deref() else { return Ok(None) };
+        let id = cursor.parse().ok().filter(is_known);
+        id.map(Some)
+            .ok_or_else(|| Problem::field("?cursor", "is not a cursor of this list; start again without it"))
     }
 
     /// The page out of the whole list, in the order of ids, after the id given.

@@ -16,20 +16,57 @@ pub const MIN_POSITION: HeaderName = HeaderName::from_static("keyledger-min-posi
 /// A request waits this long for its position.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// The version that `If-Match` asks for (RFC 9110 §13.1.1); `None` for any.
+/// `If-Match` may name this many versions.
+const TAGS_MAX: usize = 32;
+
+/// The versions that `If-Match` asks for, any of them (RFC 9110 §13.1.1); `None` for whatever version there is. Tags that
+/// no object has, weak ones among them, name no version.
 ///
 /// # Errors
 /// `malformed_request`.
-pub fn expected_version(headers: &HeaderMap) -> Result<Option<Version>, Problem> {
-    let Some(value) = headers.get(header::IF_MATCH) else { return Ok(None) };
-    let text = value.to_str().unwrap_or("").trim();
-    if text == "*" {
-        return Ok(None);
+pub fn expected_versions(headers: &HeaderMap) -> Result<Option<Vec<Version>>, Problem> {
+    let mut versions = Vec::new();
+    let (mut is_there, mut count) = (false, 0);
+    for value in headers.get_all(header::IF_MATCH) {
+        is_there = true;
+        let text = value.to_str().unwrap_or("").trim();
+        if text == "*" {
+            return Ok(None);
+        }
+        for tag in text.split(',').map(str::trim) {
+            count += 1;
+            let (is_weak, bare) = tag.strip_prefix("W/").map_or((false, tag), |rest| (true, rest));
+            let opaque = bare.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+            // A bare number is taken for a tag that lost its quotes.
+            let Some(opaque) = opaque.or_else(|| bare.parse::<u32>().ok().map(|_| bare)) else {
+                return Err(malformed_tag());
+            };
+            versions.extend(version_of(opaque).filter(|_| !is_weak));
+        }
     }
-    let bare = text.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(text);
-    bare.parse().map(|number| Some(Version::new(number))).map_err(|_| {
-        Problem::new(Code::MalformedRequest, "If-Match must be the ETag of the object, such as \"3\", or *")
-    })
+    if count > TAGS_MAX {
+        return Err(malformed_tag());
+    }
+    Ok(is_there.then_some(versions))
+}
+
+fn malformed_tag() -> Problem {
+    let detail = "If-Match must be the ETag of the object, such as \"3\", several with commas between, or *";
+    Problem::new(Code::MalformedRequest, detail)
+}
+
+/// The version whose tag has this between its quotes.
+fn version_of(opaque: &str) -> Option<Version> {
+    let version = Version::new(opaque.parse().ok()?);
+    (version.to_string() == opaque).then_some(version)
+}
+
+/// Whether `If-None-Match` says that the caller has this version already (RFC 9110 §13.1.2).
+#[must_use]
+pub fn is_known(headers: &HeaderMap, version: Version) -> bool {
+    let given = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let mut tags = given.flat_map(|value| value.split(',')).map(str::trim);
+    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == format!("\"{version}\""))
 }
 
 /// The version as an `ETag`.
@@ -109,4 +146,43 @@ async fn in_time(position: Position, reaching: impl Future<Output = bool>) -> Re
 #[must_use]
 pub fn position_value(position: Position) -> HeaderValue {
     HeaderValue::from(position.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(tags: &'static str, expected: Option<Option<&[u32]>>) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::IF_MATCH, HeaderValue::from_static(tags));
+        let expected =
+            expected.map(|it| it.map(|it| it.iter().copied().map(Version::new).collect::<Vec<_>>()));
+        assert_eq!(expected_versions(&headers).ok(), expected, "{tags}");
+    }
+
+    #[test]
+    fn if_match_names_versions() {
+        check("\"3\"", Some(Some(&[3])));
+        check("3", Some(Some(&[3])));
+        check("\"1\", \"3\",W/\"4\"", Some(Some(&[1, 3])));
+        check("*", Some(None));
+        check("\"013\"", Some(Some(&[])));
+        check("\"abc\"", Some(Some(&[])));
+        check("W/\"1\"", Some(Some(&[])));
+        for malformed in ["abc", "\"1", "", "-1", "\"1\",,"] {
+            check(malformed, None);
+        }
+    }
+
+    #[test]
+    fn if_none_match_compares_weakly() {
+        let known = |tags: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static(tags));
+            is_known(&headers, Version::new(3))
+        };
+        assert!(known("\"3\"") && known("W/\"3\"") && known("\"1\", \"3\"") && known("*"));
+        assert!(!known("\"13\"") && !known("3") && !known(""));
+    }
 }

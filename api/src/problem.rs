@@ -94,6 +94,9 @@ codes! {
     ClientNotInPortfolio "client_not_in_portfolio" FORBIDDEN "The client is not in the partner's portfolio",
         "A key can be made for a client only while it is in the partner's portfolio. Link it first: \
         PUT /v1/organizations/{partner}/clients/{client}.";
+    BadQuery "bad_query" FORBIDDEN "The gateway's question cannot be read",
+        "Nobody is let on by a question that is not understood. `errors` names the parameters of /v1/forward-auth that are \
+        wrong; correct them in the gateway's configuration.";
     CsrfFailed "csrf_failed" FORBIDDEN "Not from a page of this service",
         "A change that is made with a portal session carries the session's csrf_token, from GET /portal/session, as \
         `X-CSRF-Token`, and comes from a page of this service.";

@@ -1,13 +1,14 @@
 //! What a request's address says: the id in its path, and query parameters, checked one by one, so that an answer names
 //! every one that fails at once.
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::str::FromStr;
 
-use axum::extract::{FromRequestParts, Path, Query};
+use axum::extract::{FromRequestParts, Path};
 use http::request::Parts;
 
-use crate::paging::limit_of;
+use crate::paging::{LIMIT_DEFAULT, limit_of};
 use crate::problem::{Code, FieldError, Problem};
 
 /// The id in a request's path. Whether it has the form of an id is for the call to judge: what is no id names nothing.
@@ -31,11 +32,11 @@ pub struct QueryParameters {
 }
 
 impl<S: Send + Sync> FromRequestParts<S> for QueryParameters {
-    type Rejection = Problem;
+    type Rejection = Infallible;
 
-    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Problem> {
-        let Query(pairs) = Query::<Vec<(String, String)>>::try_from_uri(&parts.uri)
-            .map_err(|error| Problem::field("?", error.body_text()))?;
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let query = parts.uri.query().unwrap_or("");
+        let pairs = form_urlencoded::parse(query.as_bytes()).into_owned().collect();
         Ok(Self { pairs, errors: Vec::new() })
     }
 }
@@ -46,18 +47,29 @@ impl QueryParameters {
         self.errors.push(FieldError { pointer: format!("?{name}"), detail: detail.into() });
     }
 
-    /// Takes a parameter's text. An empty one counts as left out.
+    /// Takes a parameter's text. An empty one is refused: taken for one that was left out, it would have more answered
+    /// than was asked for.
     pub fn text(&mut self, name: &str) -> Option<String> {
-        let mut values = self.texts(name);
+        let text = self.once(name);
+        if text.as_ref().is_some_and(String::is_empty) {
+            self.fail(name, "must not be empty; leave it out instead");
+            return None;
+        }
+        text
+    }
+
+    /// Takes the text of a parameter that narrows nothing when it is empty, which then counts as left out.
+    pub fn text_or_empty(&mut self, name: &str) -> Option<String> {
+        self.once(name).filter(|text| !text.is_empty())
+    }
+
+    fn once(&mut self, name: &str) -> Option<String> {
+        let given = self.pairs.extract_if(.., |(given, _)| given == name);
+        let mut values: Vec<String> = given.map(|(_, value)| value).collect();
         if values.len() > 1 {
             self.fail(name, "must be given once");
         }
-        values.pop().filter(|value| !value.is_empty())
-    }
-
-    /// Takes a parameter that may be given more than once.
-    pub fn texts(&mut self, name: &str) -> Vec<String> {
-        self.pairs.extract_if(.., |(given, _)| given == name).map(|(_, value)| value).collect()
+        values.pop()
     }
 
     /// Takes a parameter and reads it with `parse`.
@@ -78,19 +90,24 @@ impl QueryParameters {
 
     /// Takes the size of a page.
     pub fn limit(&mut self) -> usize {
-        let texts = self.texts("limit");
-        self.limit_in(&texts)
+        self.limit_if_given().unwrap_or(LIMIT_DEFAULT)
     }
 
-    /// Reads the size of a page out of the texts of its parameter.
-    pub fn limit_in(&mut self, texts: &[String]) -> usize {
-        match limit_of(texts.last().map(String::as_str)) {
-            Ok(limit) => limit,
+    /// Takes the size of a page, if it is said.
+    pub fn limit_if_given(&mut self) -> Option<usize> {
+        let text = self.text("limit")?;
+        match limit_of(&text) {
+            Ok(limit) => Some(limit),
             Err(problem) => {
                 self.errors.extend(problem.errors);
-                1
+                None
             }
         }
+    }
+
+    /// Leaves out of account what nobody took: it was meant for somebody else.
+    pub fn forget_others(&mut self) {
+        self.pairs.clear();
     }
 
     /// Ends the checks; what nobody took is refused.

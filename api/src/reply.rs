@@ -78,6 +78,12 @@ impl Reply {
         Ok(reply.into_response(json.into_response()))
     }
 
+    /// Without a body, as the caller has it already: 304.
+    #[must_use]
+    pub fn not_modified(self) -> Response {
+        self.status(StatusCode::NOT_MODIFIED).into_response(().into_response())
+    }
+
     /// Without a body: 204.
     #[must_use]
     pub fn empty(self) -> Response {

@@ -223,6 +223,24 @@ fn a_follower_sees_every_event_once_also_when_it_comes_back() {
 }
 
 #[test]
+fn a_follower_is_told_as_many_events_as_it_asks_for() {
+    let server = Server::start();
+    let client = server.client();
+    let (_, issued) = history(&client);
+    let mut stream = follow(&client, "/v1/events?limit=2", None);
+    assert_eq!(next_event(&mut stream).map(|(id, _)| id), Some(1));
+    assert_eq!(next_event(&mut stream).map(|(id, _)| id), Some(2));
+    assert_eq!(stream.next_line(), None, "the stream ends");
+    // Also when the last of them is yet to come.
+    let head =
+        client.get("/v1/events?sort=-position&limit=1").expect(200).json()["data"][0]["position"].clone();
+    let mut stream = follow(&client, &format!("/v1/events?limit=1&after={head}"), None);
+    client.patch(&issued.path(""), &json!({ "name": "the last" })).expect(200);
+    assert!(next_event(&mut stream).is_some());
+    assert_eq!(stream.next_line(), None, "the stream ends");
+}
+
+#[test]
 fn a_follower_goes_on_exactly_where_a_crash_cut_it_off() {
     let mut server = Server::start();
     let (_, issued) = history(&server.client());

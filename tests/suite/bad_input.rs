@@ -113,6 +113,24 @@ fn fields_that_fail_when_issuing_a_key() {
         ),
         ("unknown lifetime", key_body(&organization, json!({ "expires_in": "two_years" })), &["/expires_in"]),
         (
+            "past expiry beside a bad name",
+            key_body(&organization, json!({ "name": "\n", "expires_at": "2001-01-01T00:00:00Z" })),
+            &["/name", "/expires_at"],
+        ),
+        (
+            "past expiry beside an unknown scope",
+            key_body(
+                &organization,
+                json!({ "api_id": api, "scopes": ["z"], "expires_at": "2001-01-01T00:00:00Z" }),
+            ),
+            &["/scopes/0", "/expires_at"],
+        ),
+        (
+            "past expiry beside an unknown organization",
+            key_body("org_01KAJX7Q5M3J6S2Y9W8V4T1R0P", json!({ "expires_at": "2001-01-01T00:00:00Z" })),
+            &["/organization_id", "/expires_at"],
+        ),
+        (
             "both expiries",
             key_body(
                 &organization,
@@ -186,6 +204,12 @@ fn fields_that_fail_elsewhere() {
         (
             "PATCH",
             issued.path(""),
+            json!({ "name": "\n", "expires_at": "2001-01-01T00:00:00Z", "scopes": ["b"] }),
+            &["/name", "/expires_at", "/scopes/0"],
+        ),
+        (
+            "PATCH",
+            issued.path(""),
             json!({ "metadata": 5, "description": [] }),
             &["/metadata", "/description"],
         ),
@@ -212,6 +236,11 @@ fn fields_that_fail_elsewhere() {
             &["/kind", "/name", "/x"],
         ),
         ("POST", "/v1/organizations".into(), json!({ "kind": "paid", "id": "no spaces!" }), &["/id"]),
+        // The path of another service's call is in this place.
+        ("POST", "/v1/organizations".into(), json!({ "kind": "paid", "id": "api_keys" }), &["/id"]),
+        ("POST", "/v1/webhooks".into(), json!({ "url": "https://example.com:0/" }), &["/url"]),
+        ("POST", "/v1/webhooks".into(), json!({ "url": "https://example.com:99999/" }), &["/url"]),
+        ("POST", "/v1/webhooks".into(), json!({ "url": "https://[fe80::1%25eth0]/" }), &["/url"]),
         ("POST", "/v1/organizations".into(), json!({ "kind": "paid", "id": "x".repeat(65) }), &["/id"]),
         ("PATCH", org_path, json!({ "kind": "rich", "name": 5 }), &["/kind", "/name"]),
         (
@@ -253,7 +282,7 @@ fn query_parameters_that_fail() {
     let issued = key(&client, &organization(&client, "paid"), json!({}));
     let cursor = {
         let _ = key(&client, &text(&issued.key["organization_id"]), json!({}));
-        text(&client.get("/v1/keys?limit=1&sort=name").expect(200).json()["next_cursor"])
+        text(&fixture::listed(&client, "/v1/keys?limit=1&sort=name")["next_cursor"])
     };
     let queries = [
         "/v1/keys?limit=0".to_owned(),
@@ -279,6 +308,19 @@ fn query_parameters_that_fail() {
         "/v1/events?to=x".into(),
         "/v1/events?type=KeyExploded".into(),
         "/v1/events?colour=red".into(),
+        "/v1/keys?limit=1&limit=2".into(),
+        "/v1/keys?status=active&status=revoked".into(),
+        "/v1/keys?user_id=".into(),
+        "/v1/keys?status=".into(),
+        "/v1/events?limit=1&limit=2".into(),
+        "/v1/events?actor_id=".into(),
+        "/v1/organizations?cursor=zzz".into(),
+        "/v1/organizations?limit=1&limit=1".into(),
+        format!("/v1/organizations/{}/clients?cursor=zzz", text(&issued.key["organization_id"])),
+        "/v1/apis?foo=1".into(),
+        issued.path("?at=1&at=2"),
+        issued.path("?at=1&x=1"),
+        issued.path("?at="),
         issued.path("?at=x"),
         issued.path("?at=-1"),
         issued.path("?at=99999999999999999999999"),
@@ -294,6 +336,12 @@ fn query_parameters_that_fail() {
         let pointers: Vec<&str> = pointers.iter().map(String::as_str).collect();
         check(path, &answer, 422, "invalid_request", &pointers);
     }
+    let clients = format!("/v1/organizations/{}/clients", text(&issued.key["organization_id"]));
+    for path in ["/v1/apis", "/v1/organizations", clients.as_str(), "/v1/keys", "/v1/events"] {
+        let answer = client.get(&format!("{path}?limit=0&foo=1")).send();
+        check(path, &answer, 422, "invalid_request", &["?limit", "?foo"]);
+    }
+    client.get("/v1/keys?cursor=&q=").expect(200);
     for path in
         ["/v1/keys/key_nonsense", "/v1/keys/x%00y", "/v1/keys/%ff", "/v1/keys/key_01KAJX7Q5M3J6S2Y9W8V4T1R0P"]
     {

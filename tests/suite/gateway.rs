@@ -142,10 +142,19 @@ fn nginx_lets_good_keys_through_and_refuses_the_rest() {
     assert_eq!(headers["x-keyledger-organization-id"], organization);
     assert_eq!(headers["x-keyledger-environment"], "production");
     assert_eq!(headers["x-keyledger-scopes"], "read:users write:users");
-    assert_eq!(headers["x-keyledger-user-id"], "%C3%BCnser user");
+    assert_eq!(headers["x-keyledger-user-id"], "%C3%BCnser%20user");
     assert!(!seen.to_string().contains(&good.token), "the upstream does not see the token");
     let by_key = outside.get("/").header("x-api-key", &good.token).expect(200).json();
     assert_eq!(by_key["headers"]["x-keyledger-key-id"], good.id);
+
+    // The longest that an answer can be.
+    let scope = |index: usize| format!("{index:0>128}");
+    let longest =
+        json!({ "user_id": "\u{1F511}".repeat(255), "scopes": (0..100).map(scope).collect::<Vec<_>>() });
+    let longest = key(&client, &organization, longest);
+    let seen = outside.with_token(&longest.token).get("/").expect(200).json();
+    assert_eq!(seen["headers"]["x-keyledger-scopes"].as_str().unwrap().len(), 100 * 129 - 1);
+    assert_eq!(seen["headers"]["x-keyledger-user-id"].as_str().unwrap().len(), 255 * 12);
 
     // Forged identities are replaced, also where there is nothing to replace them with.
     let plain = key(&client, &organization, json!({}));
@@ -239,6 +248,30 @@ fn any_method_and_path_is_judged_and_no_body_read() {
     check("api_id=api_01KAJX7Q5M3J6S2Y9W8V4T1R0P", 403, "WRONG_API");
     check("scope=b", 403, "INSUFFICIENT_SCOPE");
     check("scope=a%20b", 403, "INSUFFICIENT_SCOPE");
+    // A question that is not understood lets nobody on, and says what is wrong with it.
+    for (query, pointer) in [
+        ("scopes=b", "?scopes"),
+        ("scope=", "?scope"),
+        ("scope=a&scope=b", "?scope"),
+        ("environment=staging", "?environment"),
+        ("deny=401", "?deny"),
+        ("api_id=", "?api_id"),
+    ] {
+        let answer = gateway.with_token(&good.token).get(&format!("/v1/forward-auth?{query}")).expect(403);
+        assert_eq!(answer.header("x-keyledger-code"), Some("BAD_QUERY"), "{query}");
+        assert_eq!(answer.code(), "bad_query", "{query}");
+        assert_eq!(answer.json()["errors"][0]["pointer"], pointer, "{query}");
+    }
+    // Users are told apart also by what the ends of a header would lose.
+    let mut seen = Vec::new();
+    for user_id in [" lead", "lead", "lead ", "l%20ead", "l ead"] {
+        let token = key(&client, &organization, json!({ "user_id": user_id })).token;
+        let answer = gateway.with_token(&token).get("/v1/forward-auth").expect(200);
+        let shown = answer.header("x-keyledger-user-id").unwrap().to_owned();
+        assert!(!seen.contains(&shown), "{user_id:?}: {shown}");
+        seen.push(shown);
+    }
+    assert_eq!(seen, ["%20lead", "lead", "lead%20", "l%2520ead", "l%20ead"]);
     client.post(&good.path("/revoke"), &json!({})).expect(200);
     check("", 403, "REVOKED");
 }

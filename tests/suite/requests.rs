@@ -147,6 +147,25 @@ fn a_change_can_demand_the_version_it_was_decided_on() {
     client.patch(&path, &json!({ "name": "x" })).header("if-match", "\"9\"").expect(412);
     client.patch(&path, &json!({ "name": "x" })).header("if-match", "\"1\"").expect(200);
 
+    // Of several versions any will do; what no version is called never matches.
+    let listed = key(&client, &organization, json!({}));
+    let rename = |name: &str, tags: &str| {
+        client.patch(&listed.path(""), &json!({ "name": name })).header("if-match", tags).send().status
+    };
+    assert_eq!(rename("a", "\"7\", \"1\", \"9\""), 200);
+    for tags in ["W/\"2\"", "\"02\"", "\"abc\"", "\"1\", \"3\"", "\"4294967296\""] {
+        assert_eq!(rename("b", tags), 412, "{tags}");
+    }
+    assert_eq!(rename("c", "\"abc\", W/\"1\", \"2\""), 200);
+    for object in [listed.path(""), path.clone()] {
+        let etag = client.get(&object).expect(200).header("etag").unwrap().to_owned();
+        for tags in [etag.clone(), format!("W/{etag}, \"77\""), "*".into()] {
+            let same = client.get(&object).header("if-none-match", &tags).expect(304);
+            assert_eq!((same.header("etag"), same.body.len()), (Some(etag.as_str()), 0), "{tags}");
+        }
+        client.get(&object).header("if-none-match", "\"77\"").expect(200);
+    }
+
     // Of many that decided on the same version one is carried out.
     let contested = key(&client, &organization, json!({}));
     let done: usize = thread::scope(|scope| {
@@ -173,10 +192,29 @@ fn reads_wait_for_a_position_and_say_when_it_does_not_come() {
     let verify = json!({ "token": issued.token });
     let far = (issued.position + 1_000).to_string();
     let head = issued.position.to_string();
-    for path in [issued.path(""), "/v1/keys".into(), "/v1/events".into(), issued.path("/events")] {
-        client.get(&path).header("keyledger-min-position", &head).expect(200);
-        refused_in_two_seconds(client.get(&path).header("keyledger-min-position", &far));
-    }
+    let paths = [
+        issued.path(""),
+        "/v1/keys".into(),
+        "/v1/events".into(),
+        issued.path("/events"),
+        issued.path("/usage"),
+        "/v1/usage".into(),
+        "/v1/events/1/proof".into(),
+        "/v1/log/verifications".into(),
+        "/v1/projections".into(),
+        "/v1/overview".into(),
+    ];
+    thread::scope(|scope| {
+        for path in &paths {
+            let (client, head, far) = (&client, &head, &far);
+            scope.spawn(move || {
+                client.get(path).header("keyledger-min-position", head).expect(200);
+                refused_in_two_seconds(client.get(path).header("keyledger-min-position", far));
+            });
+        }
+    });
+    let introspect = client.request("POST", "/oauth2/introspect").form(&[("token", &issued.token)]);
+    refused_in_two_seconds(introspect.header("keyledger-min-position", &far));
     client.post("/v1/keys/verify", &verify).header("keyledger-min-position", &head).expect(200);
     refused_in_two_seconds(client.post("/v1/keys/verify", &verify).header("keyledger-min-position", &far));
 

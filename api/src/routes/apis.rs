@@ -20,7 +20,7 @@ use crate::body::{Checks, Field, Json, set, text};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute, outcome};
 use crate::paging::{PageQuery, Paging};
-use crate::precondition::reach_min_position;
+use crate::precondition::{is_known, reach_min_position};
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::PathId;
 use crate::reply::Reply;
@@ -141,6 +141,9 @@ async fn read(
     reach_min_position(&headers, &service.index.watch()).await?;
     let position = service.index.position();
     let api = service.index.api(parse_id(&id)?).ok_or_else(|| Problem::of(Code::ApiNotFound))?;
+    if is_known(&headers, api.version) {
+        return Ok(Reply::at(position).version(api.version).not_modified());
+    }
     Reply::at(position).version(api.version).json(&ApiView::of(&api))
 }
 

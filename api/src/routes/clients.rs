@@ -108,7 +108,7 @@ async fn list(
     paging: Paging,
 ) -> Result<Response, Problem> {
     let partner_id = visible(&caller, &partner)?;
-    let after = paging.after::<OrganizationId>()?;
+    let after = paging.after_known::<OrganizationId>(|id| service.index.organization(id).is_some())?;
     reach_min_position(&headers, &service.index.watch()).await?;
     let position = service.index.position();
     if service.index.organization(&partner_id).is_none() {

@@ -24,6 +24,7 @@ use utoipa_axum::routes;
 use crate::body::{Checks, Field, Json, text};
 use crate::caller::{Caller, StandingCaller};
 use crate::event_stream::{self, Format};
+use crate::paging::LIMIT_DEFAULT;
 use crate::precondition::{POSITION, position_value, reach_min_position, reach_min_position_in};
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::{PathId, QueryParameters};
@@ -64,7 +65,7 @@ struct EventsQuery {
     from: Option<String>,
     /// Earlier than this RFC 3339 time.
     to: Option<String>,
-    /// How many events: 1 to 200; 50 if left out. Files give all events if it is left out.
+    /// How many events: 1 to 200; 50 if left out. If it is left out, files give all events and a stream goes on.
     limit: Option<u32>,
     /// `position` for the first events first, `-position` for the latest first; `position` if left out.
     sort: Option<String>,
@@ -92,7 +93,7 @@ struct KeyEventsQuery {
     from: Option<String>,
     /// Earlier than this RFC 3339 time.
     to: Option<String>,
-    /// How many events: 1 to 200; 50 if left out. Files give all events if it is left out.
+    /// How many events: 1 to 200; 50 if left out. If it is left out, files give all events and a stream goes on.
     limit: Option<u32>,
     /// `position` for the first events first, `-position` for the latest first; `position` if left out.
     sort: Option<String>,
@@ -247,11 +248,12 @@ fn read_query(headers: &HeaderMap, mut parameters: QueryParameters) -> Result<As
     // A wrong name is refused below, with all else that is wrong.
     let format = named.map_or_else(|| Format::of(headers), Ok)?;
     let after = parameters.parsed::<Position>("after");
-    let cursor = parameters.read("cursor", |text| {
-        text.parse::<Position>().map_err(|_| "is not a cursor of this list; start again without it")
-    });
-    let limit_text = parameters.texts("limit");
-    let limited = !limit_text.is_empty();
+    let cursor = parameters.text_or_empty("cursor").map(|text| text.parse::<Position>());
+    if let Some(Err(_)) = cursor {
+        parameters.fail("cursor", "is not a cursor of this list; start again without it");
+    }
+    let cursor = cursor.and_then(Result::ok);
+    let limit = parameters.limit_if_given();
     let descending = parameters.read("sort", |text| match text {
         "position" => Ok(false),
         "-position" => Ok(true),
@@ -261,7 +263,7 @@ fn read_query(headers: &HeaderMap, mut parameters: QueryParameters) -> Result<As
     let mut query = AuditQuery {
         after: cursor.filter(|_| !descending).or(after).unwrap_or_default(),
         before: cursor.filter(|_| descending),
-        limit: parameters.limit_in(&limit_text),
+        limit: limit.unwrap_or(LIMIT_DEFAULT),
         descending,
         organization_id: None,
         key_id: None,
@@ -285,7 +287,7 @@ fn read_query(headers: &HeaderMap, mut parameters: QueryParameters) -> Result<As
             )
         })?;
     }
-    Ok(Asked { query, limited, format })
+    Ok(Asked { query, limited: limit.is_some(), format })
 }
 
 async fn answer(
@@ -342,7 +344,7 @@ async fn answer(
         Format::ServerSentEvents => {
             let (chunks, body) = tokio::sync::mpsc::channel(STREAM_CHUNKS_MAX);
             let caller = StandingCaller::new(caller, headers);
-            tokio::spawn(event_stream::follow(Arc::clone(service), query, caller, chunks));
+            tokio::spawn(event_stream::follow(Arc::clone(service), query, limited, caller, chunks));
             Ok(streamed(service, format, body))
         }
     }

@@ -7,13 +7,12 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum::extract::{ConnectInfo, Query, State};
+use axum::extract::{ConnectInfo, State};
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use keyledger_engine::key::Environment;
 use keyledger_projections::usage::Address;
 use keyledger_projections::verification::{Code as Verified, Question, VerifiedKey};
-use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -21,6 +20,7 @@ use utoipa_axum::routes;
 use crate::caller::presented_token;
 use crate::precondition::{POSITION, position_value, reach_min_position};
 use crate::problem::{Code, Problem};
+use crate::query::QueryParameters;
 use crate::service::Service;
 
 const CODE: HeaderName = HeaderName::from_static("x-keyledger-code");
@@ -37,13 +37,14 @@ pub fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new()
         .routes(routes!(forward_auth))
         .route("/v1/forward-auth/", axum::routing::any(forward_auth))
-        .route("/v1/forward-auth/{*rest}", axum::routing::any(forward_auth))
+        .route("/v1/forward-auth/{*rest}", axum::routing::any(forward_auth_below))
 }
 
-/// What the key must be good for.
-#[derive(Deserialize, IntoParams, Default)]
+/// What the key must be good for. It describes the parameters; [`Asked`] reads them.
+#[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-struct Asked {
+#[allow(dead_code)]
+struct AskedQuery {
     /// The environment that the key must be for.
     environment: Option<String>,
     /// The API that the key must be for.
@@ -57,9 +58,35 @@ struct Asked {
     deny: Option<String>,
 }
 
+/// What the key must be good for, as a gateway has asked it.
+struct Asked {
+    environment: Option<Environment>,
+    api_id: Option<String>,
+    organization_id: Option<String>,
+    scope: String,
+    /// Every refusal but 401 is to be a 403.
+    folds: bool,
+}
+
+impl Asked {
+    fn read(parameters: &mut QueryParameters) -> Self {
+        Self {
+            environment: parameters.parsed("environment"),
+            api_id: parameters.text("api_id"),
+            organization_id: parameters.text("organization_id"),
+            scope: parameters.text("scope").unwrap_or_default(),
+            folds: parameters
+                .read("deny", |text| if text == "403" { Ok(()) } else { Err("must be 403") })
+                .is_some(),
+        }
+    }
+}
+
 /// Says to a gateway whether to let a request on. Any method, any path below, and the body is not read; the token is
-/// the request's own, in `Authorization: Bearer` or `x-api-key`.
-#[utoipa::path(method(get, head, post, put, patch, delete, options), path = "/v1/forward-auth", operation_id = "forwardAuth", tag = "Verification", params(Asked), security(()),
+/// the request's own, in `Authorization: Bearer` or `x-api-key`. A question that cannot be read lets nobody on: it is
+/// answered 403 with the code `bad_query`. Below the path, where gateways put what they were asked for, other parameters
+/// than these are left to whom they are for.
+#[utoipa::path(method(get, head, post, put, patch, delete, options), path = "/v1/forward-auth", operation_id = "forwardAuth", tag = "Verification", params(AskedQuery), security(()),
     responses(
         (status = 200, description = "let it on",
             headers(
@@ -67,24 +94,54 @@ struct Asked {
                 ("X-Keyledger-Organization-Id" = String, description = "the organization it belongs to"),
                 ("X-Keyledger-Owner" = String, description = "`organization`, `user`, `partner` or `client`"),
                 ("X-Keyledger-Client-Organization-Id" = String, description = "the client that a partner's or client's key was asked for; empty for none"),
-                ("X-Keyledger-User-Id" = String, description = "percent-encoded; empty for none"),
+                ("X-Keyledger-User-Id" = String, description = "percent-encoded: blanks, `%`, and all but printable ASCII; empty for none"),
                 ("X-Keyledger-Environment" = String, description = "`preview` or `production`"),
                 ("X-Keyledger-Scopes" = String, description = "with spaces between them"),
             )),
         (status = 401, description = "no token, or one that is not valid at all; `X-Keyledger-Code` says why"),
-        (status = 403, description = "a valid key for something else; `X-Keyledger-Code` says why"),
+        (status = 403, description = "a valid key for something else, or a question that cannot be read; `X-Keyledger-Code` says why"),
     ))]
 async fn forward_auth(
     State(service): State<Arc<Service>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
     headers: HeaderMap,
-    query: Result<Query<Asked>, axum::extract::rejection::QueryRejection>,
+    mut parameters: QueryParameters,
 ) -> Response {
-    // A gateway may add its own client's query to ours; what cannot be read must not let anybody on.
-    let Ok(Query(asked)) = query else { return refusal("BAD_QUERY", StatusCode::FORBIDDEN) };
-    judge(&service, peer, &headers, &asked).await.unwrap_or_else(|problem| {
-        let fold = asked.deny.as_deref() == Some("403");
-        if fold { refusal(problem.code.as_str(), StatusCode::FORBIDDEN) } else { problem.into_response() }
+    let asked = Asked::read(&mut parameters);
+    answer(&service, peer, &headers, &asked, parameters).await
+}
+
+/// The same where the gateway has added the path and the query of the request that it asks about.
+async fn forward_auth_below(
+    State(service): State<Arc<Service>>,
+    ConnectInfo(peer): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    mut parameters: QueryParameters,
+) -> Response {
+    let asked = Asked::read(&mut parameters);
+    parameters.forget_others();
+    answer(&service, peer, &headers, &asked, parameters).await
+}
+
+async fn answer(
+    service: &Service,
+    peer: SocketAddr,
+    headers: &HeaderMap,
+    asked: &Asked,
+    parameters: QueryParameters,
+) -> Response {
+    if let Err(Problem { errors, detail, .. }) = parameters.finish() {
+        // 403 even where nobody asked for it: what cannot be read must not let anybody on, and nginx knows no other.
+        let mut response = Problem { code: Code::BadQuery, detail, errors }.into_response();
+        response.headers_mut().insert(CODE, HeaderValue::from_static("BAD_QUERY"));
+        return response;
+    }
+    judge(service, peer, headers, asked).await.unwrap_or_else(|problem| {
+        if asked.folds {
+            refusal(problem.code.as_str(), StatusCode::FORBIDDEN)
+        } else {
+            problem.into_response()
+        }
     })
 }
 
@@ -101,14 +158,9 @@ async fn judge(
     let Some(token) = presented_token(headers) else {
         return Ok(refusal("MISSING", StatusCode::UNAUTHORIZED));
     };
-    let environment = match asked.environment.as_deref().map(str::parse::<Environment>) {
-        None => None,
-        Some(Ok(environment)) => Some(environment),
-        Some(Err(_)) => return Ok(refusal(Verified::WrongEnvironment.as_str(), StatusCode::FORBIDDEN)),
-    };
-    let scopes: Vec<&str> = asked.scope.as_deref().unwrap_or("").split_ascii_whitespace().collect();
+    let scopes: Vec<&str> = asked.scope.split_ascii_whitespace().collect();
     let question = Question {
-        environment,
+        environment: asked.environment,
         organization_id: asked.organization_id.as_deref(),
         api_id: asked.api_id.as_deref(),
         scopes: &scopes,
@@ -171,9 +223,10 @@ fn admission(key: &VerifiedKey, client_id: Option<&str>) -> Response {
     response
 }
 
-/// A user's id may hold what a header may not; such characters, and the percent sign, are percent-encoded.
+/// A user's id may hold what a header may not, or would lose at its ends: such characters, blanks, and the percent sign are
+/// percent-encoded.
 fn encoded(text: &str) -> String {
-    const KEPT_OUT: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
+    const KEPT_OUT: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b' ').add(b'%');
     percent_encoding::utf8_percent_encode(text, KEPT_OUT).to_string()
 }
 

@@ -148,6 +148,7 @@ pub async fn answer(
     }
     checks.unknown(&body.unknown);
     check_known(service, caller, organization_id.as_ref(), api_id, scopes.as_deref(), &mut checks);
+    checks.not_past("expires_at", expires_at, now);
     checks.finish()?;
     let (Some(organization_id), Some(environment)) = (organization_id, environment) else {
         return Err(Problem::of(Code::InvalidRequest));

@@ -117,7 +117,7 @@ fn key_query(
     query.environment = parameters.parsed("environment");
     query.status = words(&mut parameters, "status");
     query.scope = parameters.text("scope");
-    query.text = parameters.text("q");
+    query.text = parameters.text_or_empty("q");
     if query.text.as_ref().is_some_and(|text| text.chars().count() > TEXT_CHARS_MAX) {
         parameters.fail("q", "must have at most 200 characters");
     }
@@ -127,7 +127,7 @@ fn key_query(
     query.unused_since = parameters.parsed("unused_since");
     query.sort = parameters.parsed("sort").unwrap_or_default();
     query.limit = parameters.limit();
-    query.cursor = parameters.text("cursor");
+    query.cursor = parameters.text_or_empty("cursor");
     parameters.finish()?;
     narrow(caller, &mut query)?;
     Ok(query)
@@ -156,12 +156,11 @@ pub fn narrow(caller: &Caller, query: &mut KeyQuery) -> Result<(), Problem> {
 /// Words of a closed set with commas between them.
 fn words<T: FromStr<Err: Display>>(parameters: &mut QueryParameters, name: &str) -> Vec<T> {
     let mut words = Vec::new();
-    for text in parameters.texts(name) {
-        for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-            match word.parse::<T>() {
-                Ok(word) => words.push(word),
-                Err(error) => parameters.fail(name, error.to_string()),
-            }
+    let text = parameters.text(name).unwrap_or_default();
+    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
+        match word.parse::<T>() {
+            Ok(word) => words.push(word),
+            Err(error) => parameters.fail(name, error.to_string()),
         }
     }
     words

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
 use keyledger_engine::id::KeyId;
@@ -24,9 +24,9 @@ use crate::body::{Checks, Field, Json, NoFields, number, parsed, text};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute};
 use crate::issuing::{self, key_outcome};
-use crate::precondition::reach_min_position;
+use crate::precondition::{is_known, reach_min_position};
 use crate::problem::{Code, Problem, ProblemBody};
-use crate::query::PathId;
+use crate::query::{PathId, QueryParameters};
 use crate::reply::Reply;
 use crate::service::Service;
 use crate::view::{KeyView, KeyWithToken};
@@ -58,10 +58,10 @@ pub async fn load_any(service: &Arc<Service>, caller: &Caller, id: &str) -> Resu
     }
 }
 
-/// When a key is to be looked at.
-#[derive(Deserialize, IntoParams)]
+/// When a key is to be looked at. It describes the parameters; [`QueryParameters`] reads them.
+#[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[serde(deny_unknown_fields)]
+#[allow(dead_code)]
 struct AsOf {
     /// An RFC 3339 time or a position: the key as it was then. Works for deleted keys too.
     at: Option<String>,
@@ -79,13 +79,14 @@ async fn read(
     caller: Caller,
     headers: HeaderMap,
     PathId(id): PathId,
-    query: Result<Query<AsOf>, axum::extract::rejection::QueryRejection>,
+    mut parameters: QueryParameters,
 ) -> Result<Response, Problem> {
-    let Query(as_of) = query.map_err(|error| Problem::field("?", error.body_text()))?;
+    let at = parameters.text("at");
+    parameters.finish()?;
     reach_min_position(&headers, &service.ledger.watch_head()).await?;
     let position = service.ledger.head();
     let now = service.now();
-    let (key, moment) = match as_of.at {
+    let (key, moment) = match at {
         Some(at) => {
             let (key, moment) = load_at(&service, &caller, &id, &at, now).await?;
             return Reply::at(position).version(key.version).json(&KeyView::of(&key, moment));
@@ -98,6 +99,9 @@ async fn read(
             (key, now)
         }
     };
+    if is_known(&headers, key.version) {
+        return Ok(Reply::at(position).version(key.version).not_modified());
+    }
     let shown = KeyView::of(&key, moment).last_verified(service.last_verified(key.id).await?);
     Reply::at(position).version(key.version).json(&shown)
 }
@@ -206,6 +210,7 @@ async fn edit(
     if let Some(api) = key.api_id.and_then(|id| service.index.api(id)) {
         check_scopes(&api, edit.scopes.as_deref(), &mut checks);
     }
+    checks.not_past("expires_at", edit.expires_at.flatten(), service.now());
     checks.finish()?;
     change(&service, &caller, &headers, key.id, None, KeyCommand::Edit(Box::new(edit))).await
 }

@@ -19,7 +19,7 @@ use crate::body::{Checks, Field, Json, parsed, text};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute, outcome};
 use crate::paging::Paging;
-use crate::precondition::reach_min_position;
+use crate::precondition::{is_known, reach_min_position};
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::{PathId, QueryParameters};
 use crate::reply::Reply;
@@ -28,6 +28,9 @@ use crate::view::{OrganizationView, Page};
 
 /// The longest text that organizations can be searched for.
 const SEARCHED_CHARS_MAX: usize = 200;
+
+/// No organization is created with these ids: calls of other services have them in the place of one.
+const RESERVED_IDS: [&str; 1] = ["api_keys"];
 
 /// The calls about organizations.
 pub fn router() -> OpenApiRouter<Arc<Service>> {
@@ -71,6 +74,9 @@ async fn create(
 ) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let id = checks.optional("id", &body.id, parsed::<OrganizationId>);
+    if id.as_ref().is_some_and(|id| RESERVED_IDS.contains(&id.as_str())) {
+        checks.fail("/id", "is reserved; choose another");
+    }
     let name = checks.optional("name", &body.name, text(Name::new));
     let kind = checks.required("kind", &body.kind, parsed::<OrganizationKind>);
     checks.unknown(&body.unknown);
@@ -134,7 +140,7 @@ async fn list(
     mut parameters: QueryParameters,
 ) -> Result<Response, Problem> {
     let paging = Paging::of(&mut parameters);
-    let searched = parameters.text("q").map(|text| text.to_lowercase());
+    let searched = parameters.text_or_empty("q").map(|text| text.to_lowercase());
     if searched.as_ref().is_some_and(|text| text.chars().count() > SEARCHED_CHARS_MAX) {
         parameters.fail("q", format!("must have at most {SEARCHED_CHARS_MAX} characters"));
     }
@@ -148,7 +154,7 @@ async fn list(
         let total = data.len() as u64;
         return Reply::at(position).json(&Page { data, next_cursor: None, total, total_capped: false });
     }
-    let after = paging.after::<OrganizationId>()?;
+    let after = paging.after_known::<OrganizationId>(|id| service.index.organization(id).is_some())?;
     if let Some(text) = searched {
         let shared = Arc::clone(&service);
         let search = move || {
@@ -189,6 +195,9 @@ async fn read(
     let position = service.index.position();
     let organization =
         service.index.organization(&id).ok_or_else(|| Problem::of(Code::OrganizationNotFound))?;
+    if is_known(&headers, organization.version) {
+        return Ok(Reply::at(position).version(organization.version).not_modified());
+    }
     Reply::at(position).version(organization.version).json(&OrganizationView::of(&organization))
 }
 

@@ -250,7 +250,14 @@ async fn edit(
 ) -> Result<Response, Problem> {
     let id = visible(&service, &caller, &id)?.id;
     let mut checks = Checks::default();
-    let url = checks.optional("url", &body.url, url(&service));
+    let url = checks.change("url", &body.url, url(&service));
+    if url == Some(None) {
+        checks.fail(
+            "/url",
+            "must not be null: a webhook has an address; delete the webhook, or set `enabled` to false",
+        );
+    }
+    let url = url.flatten();
     let event_types = checks.optional("event_types", &body.event_types, event_types);
     let enabled = checks.optional("enabled", &body.enabled, boolean);
     checks.unknown(&body.unknown);

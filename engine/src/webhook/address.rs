@@ -46,6 +46,17 @@ impl FromStr for WebhookUrl {
         if authority.contains('@') {
             return Err(InvalidText::new("must not name a user; messages are signed instead"));
         }
+        let after_host =
+            authority.rfind(']').map_or(authority, |end| authority.get(end + 1..).unwrap_or_default());
+        if authority.contains('%') {
+            return Err(InvalidText::new("must name a host without %: neither encoded, nor with a zone"));
+        }
+        if let Some((_, port)) = after_host.split_once(':')
+            && !(port.bytes().all(|byte| byte.is_ascii_digit())
+                && port.parse::<u16>().is_ok_and(|port| port > 0))
+        {
+            return Err(InvalidText::new("must have a port from 1 to 65535, or none"));
+        }
         Ok(Self(text.into()))
     }
 }

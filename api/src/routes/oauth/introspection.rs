@@ -20,6 +20,7 @@ use super::form::Form;
 use crate::access::Access;
 use crate::caller::{Caller, access_token_holder};
 use crate::origin;
+use crate::precondition::reach_min_position;
 use crate::principal::Principal;
 use crate::problem::Problem;
 use crate::routes::verify::seen_by;
@@ -106,6 +107,7 @@ pub(super) async fn introspect(
             let principal =
                 Principal::of_application(&application, permissions, Timestamp::from_millis(i64::MAX));
             admit(&principal)?;
+            reach_min_position(&parts.headers, &service.index.watch()).await?;
             Arc::new(principal)
         }
         None => caller?.principal,
