@@ -299,9 +299,13 @@ proptest! {
     fn walking_meets_each_key_once_while_others_change(seed: u64, query in queries()) {
         let mut listed = Listed::new(History::with_events(seed, 400));
         let before = sorted(&query, &listed.history.keys);
+        // For a while only: keys that come faster than pages of one or two are turned would be walked to for ever.
+        let mut pages = 0..100;
         let walked = walk(&mut listed, &query, |listed| {
-            listed.history.extend(8);
-            listed.catch_up();
+            if pages.next().is_some() {
+                listed.history.extend(8);
+                listed.catch_up();
+            }
         });
         let now: HashMap<KeyId, Key> = listed.history.keys.iter().map(|key| (key.id, key.clone())).collect();
         let mut times: HashMap<KeyId, usize> = HashMap::new();
