@@ -137,6 +137,8 @@ export class Visit {
       }
       const overflow = await this.page.evaluate(() => document.documentElement.scrollWidth - innerWidth)
       assert.ok(overflow <= 0, `${name}, ${part}: wider than the window by ${overflow}`)
+      const cutOff = await this.page.$$eval('dialog[open], .sheet', (all) => all.filter((it) => it.scrollWidth > it.clientWidth + 1).map((it) => it.className || it.localName))
+      assert.deepEqual(cutOff, [], `${name}, ${part}: what is in it is wider`)
     }
     await this.page.emulateMediaFeatures([])
     await this.page.setViewport(WIDE)
