@@ -6,7 +6,7 @@
 use http::StatusCode;
 
 use crate::problem::{Code, Problem};
-use crate::request_id::{self, RequestId};
+use crate::request_id::RequestId;
 
 /// The library's own head is shorter.
 const HEAD_LEN_MAX: usize = 256;
@@ -14,14 +14,17 @@ const HEAD_LEN_MAX: usize = 256;
 /// What to write in the place of `bytes` if they end with an answer of the library's own.
 #[must_use]
 pub fn in_own_words(bytes: &[u8]) -> Option<Vec<u8>> {
-    if !bytes.ends_with(b"\r\n\r\n") {
+    // A piece of a body is never taken for one, whatever it says: its head went out before it.
+    if !bytes.starts_with(b"HTTP/1.1 ") || !bytes.ends_with(b"\r\n\r\n") {
         return None;
     }
     let tail_start = bytes.len().saturating_sub(HEAD_LEN_MAX);
     let tail = bytes.get(tail_start..)?;
     let start = tail.windows(START.len()).rposition(|window| window == START)?;
     let head = std::str::from_utf8(tail.get(start..)?).ok()?.to_ascii_lowercase();
-    if !head.contains("\r\ncontent-length: 0\r\n") || head.contains(request_id::HEADER.as_str()) {
+    let mut headers = head.split("\r\n").skip(1).filter(|line| !line.is_empty());
+    let is_own = headers.all(|line| OWN_HEADERS.iter().any(|own| line.starts_with(own)));
+    if !is_own || !head.contains("\r\ncontent-length: 0\r\n") {
         return None;
     }
     let status: StatusCode = head.get(START.len() - 1..)?.get(..3)?.parse().ok()?;
@@ -31,6 +34,8 @@ pub fn in_own_words(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 const START: &[u8] = b"HTTP/1.1 4";
+/// It writes these headers and no others.
+const OWN_HEADERS: [&str; 3] = ["connection: close", "content-length: 0", "date: "];
 
 fn problem_of(status: StatusCode) -> Problem {
     match status {
@@ -64,6 +69,9 @@ mod tests {
             "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
             "HTTP/1.1 100 Continue\r\n\r\n",
             "",
+            // What somebody wrote, in a later piece of an answer.
+            &format!("1f\r\n{LIBRARYS}"),
+            &LIBRARYS.replace("connection: close", "a description"),
         ] {
             assert_eq!(in_own_words(ours.as_bytes()), None, "{ours}");
         }
