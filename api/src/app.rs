@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 use utoipa::OpenApi;
+use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
@@ -98,17 +99,21 @@ pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
     (router, document)
 }
 
+/// The calls at a path, by their methods.
+fn operations(item: &mut PathItem) -> [(&'static str, &mut Option<Operation>); 5] {
+    [
+        ("GET", &mut item.get),
+        ("PUT", &mut item.put),
+        ("POST", &mut item.post),
+        ("DELETE", &mut item.delete),
+        ("PATCH", &mut item.patch),
+    ]
+}
+
 /// Names with each call the permissions that it needs, where the call itself does not say how to prove them.
 fn say_who_may(document: &mut utoipa::openapi::OpenApi) {
     for (path, item) in &mut document.paths.paths {
-        let operations = [
-            ("GET", &mut item.get),
-            ("PUT", &mut item.put),
-            ("POST", &mut item.post),
-            ("DELETE", &mut item.delete),
-            ("PATCH", &mut item.patch),
-        ];
-        for (method, operation) in operations {
+        for (method, operation) in operations(item) {
             let row = CALLS.iter().find(|row| row.0 == method && row.1 == path);
             let (Some(operation), Some((_, _, access))) = (operation, row) else { continue };
             let needed = access.permissions().iter().map(|permission| permission.as_str());
@@ -133,14 +138,7 @@ fn say_what_fails(document: &mut utoipa::openapi::OpenApi) {
     const PROBLEM: &str = "application/problem+json";
     let schema = || Ref::from_schema_name("Problem");
     for (path, item) in &mut document.paths.paths {
-        let operations = [
-            ("GET", &mut item.get),
-            ("PUT", &mut item.put),
-            ("POST", &mut item.post),
-            ("DELETE", &mut item.delete),
-            ("PATCH", &mut item.patch),
-        ];
-        for (method, operation) in operations {
+        for (method, operation) in operations(item) {
             let Some(operation) = operation else { continue };
             let takes_json = matches!(&operation.request_body,
                 Some(RefOr::T(body)) if body.content.contains_key("application/json"));
