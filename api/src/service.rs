@@ -2,10 +2,10 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use keyledger_engine::actor::Actor;
-use keyledger_engine::id::{KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::id::{KeyId, OrganizationId, RootKeyId, UlidSequence};
 use keyledger_engine::ledger::{self, Aggregate, Command, Ledger, Observer, Request, Writer};
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
 use keyledger_engine::log::{self, EventLog, LogReader, merkle};
@@ -22,8 +22,9 @@ use keyledger_projections::runner::{self, ProjectionHandle, RebuildProgress, Run
 use keyledger_projections::usage::{self, Address, RunningUsageThread, Usage, UsageObserver};
 use keyledger_projections::verification::{Verdict, VerificationIndex, VerificationObserver};
 use rand::SeedableRng;
-use rand::rngs::{StdRng, SysRng};
+use rand::rngs::{StdRng, SysError, SysRng};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use ulid::Ulid;
 
 use crate::access_token::{self, AccessTokens};
 use crate::console_session::ConsoleSessions;
@@ -167,6 +168,7 @@ pub struct Service {
     pub metrics: Metrics,
     verification_snapshot: PathBuf,
     clock: Arc<dyn Clock>,
+    ids: Mutex<UlidSequence>,
     readers: Arc<Semaphore>,
     stopping: watch::Sender<bool>,
 }
@@ -283,6 +285,7 @@ impl Service {
             metrics: Metrics::default(),
             verification_snapshot: data.verification_snapshot(),
             clock,
+            ids: Mutex::default(),
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             stopping: watch::Sender::new(false),
         });
@@ -310,6 +313,15 @@ impl Service {
         let (usage, now) = (Arc::clone(&self.usage), self.now());
         // What the keys of a busy second add up to takes some milliseconds to gather.
         self.blocking(move || usage.last_verified(id, now)).await
+    }
+
+    /// A new id, greater than all that were drawn before.
+    ///
+    /// # Errors
+    /// When the operating system has no randomness.
+    pub fn new_id<I: From<Ulid>>(&self) -> Result<I, SysError> {
+        let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.draw(self.now(), &mut self.randomness()).map(I::from)
     }
 
     /// The operating system's randomness, for ids and tokens.
@@ -478,8 +490,7 @@ impl Service {
         organization_id: Option<OrganizationId>,
         name: &str,
     ) -> Result<RootKey, StartError> {
-        let id = RootKeyId::generate(self.now(), &mut SysRng)
-            .map_err(|error| StartError::Randomness(error.to_string()))?;
+        let id: RootKeyId = self.new_id().map_err(|error| StartError::Randomness(error.to_string()))?;
         let name = Name::new(name).ok();
         let command = Command::RootKey(id, RootKeyCommand::Create { organization_id, name, facts });
         let committed = self.ledger.execute_blocking(Request::new(command, Actor::system()))?;

@@ -26,6 +26,24 @@ pub fn new_ulid<R: TryCryptoRng>(now: Timestamp, rng: &mut R) -> Result<Ulid, R:
     Ok(Ulid::from_parts(u64::try_from(now.millis()).unwrap_or(0), u128::from_be_bytes(random)))
 }
 
+/// Draws ULIDs each of which is greater than all that it drew before, also within a millisecond and when the clock is set
+/// back (ULID spec, "Monotonicity"). What is made one after the other is so listed one after the other.
+#[derive(Debug, Default)]
+pub struct UlidSequence(Ulid);
+
+impl UlidSequence {
+    /// The next ULID; it tells `now` unless a later time was told before.
+    ///
+    /// # Errors
+    /// When the random number generator fails.
+    pub fn draw<R: TryCryptoRng>(&mut self, now: Timestamp, rng: &mut R) -> Result<Ulid, R::Error> {
+        let drawn = new_ulid(now, rng)?;
+        // Past the last of a millisecond comes the first of the next.
+        self.0 = if drawn.timestamp_ms() > self.0.timestamp_ms() { drawn } else { Ulid(self.0.0 + 1) };
+        Ok(self.0)
+    }
+}
+
 fn parse_prefixed(prefix: &str, text: &str) -> Result<Ulid, InvalidId> {
     let expected = || InvalidId(format!("must be an id of the form {prefix}<26 characters of a ULID>"));
     let encoded = text.strip_prefix(prefix).ok_or_else(expected)?;
@@ -58,10 +76,16 @@ macro_rules! ulid_id {
                 Self(Ulid(bits))
             }
 
-            /// The 128 bits of the ULID; ids of one kind made later have greater ones.
+            /// The 128 bits of the ULID; of ids out of one [`UlidSequence`] the later have greater ones.
             #[must_use]
             pub const fn to_u128(self) -> u128 {
                 self.0.0
+            }
+        }
+
+        impl From<Ulid> for $name {
+            fn from(ulid: Ulid) -> Self {
+                Self(ulid)
             }
         }
 
@@ -155,18 +179,16 @@ impl OrganizationId {
         Self("-".into())
     }
 
-    /// Draws a new id for `now`.
-    ///
-    /// # Errors
-    /// When the random number generator fails.
-    pub fn generate<R: TryCryptoRng>(now: Timestamp, rng: &mut R) -> Result<Self, R::Error> {
-        Ok(Self(format!("{}{}", Self::PREFIX, new_ulid(now, rng)?).into()))
-    }
-
     /// The id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl From<Ulid> for OrganizationId {
+    fn from(ulid: Ulid) -> Self {
+        Self(format!("{}{ulid}", Self::PREFIX).into())
     }
 }
 
@@ -245,6 +267,9 @@ impl<'de> Deserialize<'de> for ClientLinkId {
 
 #[cfg(test)]
 mod tests {
+    use rand::SeedableRng;
+    use rand::rngs::StdRng;
+
     use super::*;
 
     #[test]
@@ -256,6 +281,20 @@ mod tests {
         assert!(text.replace("key_", "org_").parse::<KeyId>().is_err());
         assert!("key_".parse::<KeyId>().is_err());
         assert!("key_8ZZZZZZZZZZZZZZZZZZZZZZZZZ".parse::<KeyId>().is_err());
+    }
+
+    #[test]
+    fn ids_of_a_sequence_ascend() {
+        let mut sequence = UlidSequence::default();
+        let mut rng = StdRng::seed_from_u64(1);
+        let mut last = Ulid::default();
+        // Within a millisecond, in the next one, and with a clock that is set back.
+        for millis in [7, 7, 7, 8, 8, 5, 5, 9] {
+            let Ok(drawn) = sequence.draw(Timestamp::from_millis(millis), &mut rng);
+            assert!(drawn > last, "{drawn} after {last}");
+            last = drawn;
+        }
+        assert_eq!(last.timestamp_ms(), 9);
     }
 
     #[test]

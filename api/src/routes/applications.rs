@@ -113,9 +113,7 @@ async fn create(
         (Some(bound), _) => Some(bound.clone()),
         (None, id) => id,
     };
-    let mut randomness = service.randomness();
-    let id =
-        ApplicationId::generate(service.now(), &mut randomness).map_err(|error| Problem::internal(&error))?;
+    let id = service.new_id().map_err(|error| Problem::internal(&error))?;
     let secret = new_secret(&service)?;
     let facts = ApplicationCreated { digest: secret.digest(), hint: secret.hint(), permissions };
     let command = Command::Application(id, ApplicationCommand::Create { organization_id, name, facts });

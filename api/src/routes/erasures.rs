@@ -6,7 +6,7 @@ use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use keyledger_engine::erasure::ErasureCommand;
-use keyledger_engine::id::{ErasureId, OrganizationId};
+use keyledger_engine::id::OrganizationId;
 use keyledger_engine::ledger::{Aggregate, Command};
 use keyledger_engine::text::UserId;
 use serde::Deserialize;
@@ -105,8 +105,7 @@ async fn create(
             Problem::of(Code::OrganizationNotFound).detail,
         ));
     }
-    let id = ErasureId::generate(service.now(), &mut service.randomness());
-    let id = id.map_err(|error| Problem::internal(&error))?;
+    let id = service.new_id().map_err(|error| Problem::internal(&error))?;
     let command = Command::Erasure(id, ErasureCommand::Erase { organization_id, user_id });
     // A task of its own: what was begun is finished also when the client goes away.
     let erasing = tokio::spawn(async move {

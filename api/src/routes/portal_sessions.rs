@@ -118,9 +118,9 @@ async fn create(
     if !caller.sees(&organization_id) {
         return Err(Problem::of(Code::OrganizationNotFound));
     }
-    let (now, mut randomness) = (service.ledger.now(), service.randomness());
-    let id = PortalSessionId::generate(now, &mut randomness).map_err(|error| Problem::internal(&error))?;
-    let secret = Token::generate_secret(SecretKind::PortalLink, &mut randomness)
+    let now = service.ledger.now();
+    let id = service.new_id().map_err(|error| Problem::internal(&error))?;
+    let secret = Token::generate_secret(SecretKind::PortalLink, &mut service.randomness())
         .map_err(|error| Problem::internal(&error))?;
     let link_millis = i64::try_from(link_seconds.unwrap_or(LINK_SECONDS_DEFAULT) * 1_000).unwrap_or(0);
     let facts = PortalSessionCreated {

@@ -104,10 +104,8 @@ async fn create(
         (Some(bound), _) => Some(bound.clone()),
         (None, id) => id,
     };
-    let mut randomness = service.randomness();
-    let id =
-        RootKeyId::generate(service.now(), &mut randomness).map_err(|error| Problem::internal(&error))?;
-    let token = Token::generate_root(&mut randomness).map_err(|error| Problem::internal(&error))?;
+    let id = service.new_id().map_err(|error| Problem::internal(&error))?;
+    let token = Token::generate_root(&mut service.randomness()).map_err(|error| Problem::internal(&error))?;
     let facts = RootKeyCreated { digest: token.digest(), hint: token.hint(), permissions };
     let command = Command::RootKey(id, RootKeyCommand::Create { organization_id, name, facts });
     let name = ("POST /v1/root-keys", bytes.as_ref());

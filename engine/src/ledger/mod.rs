@@ -313,7 +313,7 @@ pub struct Writer {
 }
 
 impl Ledger {
-    /// Starts the writer over `log`. The observers must have seen everything up to the log's head. `ids` draws the ids
+    /// Starts the writer over `log`. The observers must have seen everything up to the log's head. `rng` draws the ids
     /// of events.
     ///
     /// # Errors
@@ -322,7 +322,7 @@ impl Ledger {
         log: Box<dyn EventLog>,
         observers: Vec<Box<dyn Observer>>,
         clock: Arc<dyn Clock>,
-        ids: StdRng,
+        rng: StdRng,
     ) -> Result<(Self, Writer), log::Error> {
         let reader = log.reader();
         let head = reader.head()?;
@@ -335,7 +335,7 @@ impl Ledger {
         let (queue, receiver) = mpsc::channel(QUEUE_LEN_MAX);
         let counters = Arc::new(Counters::default());
         let state =
-            writer::State::new(log, observers, Arc::clone(&clock), ids, head_sender, Arc::clone(&counters));
+            writer::State::new(log, observers, Arc::clone(&clock), rng, head_sender, Arc::clone(&counters));
         let thread =
             thread::Builder::new()
                 .name("ledger-writer".into())

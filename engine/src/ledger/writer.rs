@@ -16,6 +16,7 @@ use super::{
     Request, UserOf,
 };
 use crate::erasure::ErasureCommand;
+use crate::id::UlidSequence;
 use crate::log::{self, Append, AppendOutcome, EventLog, LogReader, RememberedCommand, StreamHead};
 use crate::position::Position;
 use crate::record::{Record, StreamId};
@@ -67,7 +68,9 @@ pub(super) struct State {
     vault: Arc<Vault>,
     observers: Vec<Box<dyn Observer>>,
     clock: Arc<LogClock>,
-    ids: StdRng,
+    ids: UlidSequence,
+    /// Of the ids.
+    rng: StdRng,
     head: watch::Sender<Position>,
     counters: Arc<Counters>,
     /// Organizations, APIs and portfolio links as of the head: most commands look at one.
@@ -99,7 +102,7 @@ impl State {
         log: Box<dyn EventLog>,
         observers: Vec<Box<dyn Observer>>,
         clock: Arc<LogClock>,
-        ids: StdRng,
+        rng: StdRng,
         head: watch::Sender<Position>,
         counters: Arc<Counters>,
     ) -> Self {
@@ -110,7 +113,8 @@ impl State {
             vault,
             observers,
             clock,
-            ids,
+            ids: UlidSequence::default(),
+            rng,
             head,
             counters,
             directory: HashMap::new(),

@@ -242,8 +242,8 @@ impl State {
     }
 
     fn new_event_id(&mut self, now: Timestamp) -> Result<EventId, log::Error> {
-        let Ok(id) = EventId::generate(now, &mut self.ids);
-        Ok(id)
+        let Ok(ulid) = self.ids.draw(now, &mut self.rng);
+        Ok(ulid.into())
     }
 
     fn keys_of_user(&self, user: &UserOf, now: Timestamp) -> Result<u32, log::Error> {
