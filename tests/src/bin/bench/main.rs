@@ -2,7 +2,8 @@
 //!
 //! Everything is measured in one run, in rounds that go through all contestants in turn, and printed as ratios: on a
 //! machine that others use too only those mean something. `KEYLEDGER_BENCH_KEYS`, `KEYLEDGER_BENCH_ROUNDS` and
-//! `KEYLEDGER_BENCH_SECONDS` choose the number of keys, of rounds, and the length of a round.
+//! `KEYLEDGER_BENCH_SECONDS` choose the number of keys, of rounds, and the length of a round; the argument
+//! `verifications` or `creates` measures only those.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -60,13 +61,19 @@ impl Settings {
 }
 
 fn main() {
-    if env::args().nth(1).as_deref() == Some(baseline::ARGUMENT) {
+    let only = env::args().nth(1);
+    if only.as_deref() == Some(baseline::ARGUMENT) {
         baseline::serve();
         return;
     }
+    let chosen = |name: &str| only.as_deref().is_none_or(|only| only == name);
     let settings = Settings::read();
     let mut report = Report::default();
-    verifications::measure(&settings, &mut report);
-    creates::measure(&settings, &mut report);
+    if chosen("verifications") {
+        verifications::measure(&settings, &mut report);
+    }
+    if chosen("creates") {
+        creates::measure(&settings, &mut report);
+    }
     print!("{report}");
 }
