@@ -18,6 +18,8 @@ use crate::service::Service;
 const BATCH_LEN: usize = 256;
 /// How long to wait after the ledger had no room, or did not work.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
+/// The log may rest when nothing was appended for so long, or up to twice that.
+const REST_AFTER: Duration = Duration::from_secs(1);
 /// Sleep no longer than this: the machine's clock may be set.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 
@@ -40,6 +42,24 @@ pub async fn run(service: Arc<Service>) {
             () = tokio::time::sleep(pause) => {}
             changed = progress.changed() => if changed.is_err() { return },
             () = service.stopped() => return,
+        }
+    }
+}
+
+/// Tells the log whenever nothing was appended for a while, until the service stops.
+pub async fn let_the_log_rest(service: Arc<Service>) {
+    let (mut seen, mut rested) = (service.ledger.head(), false);
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep(REST_AFTER) => {}
+            () = service.stopped() => return,
+        }
+        let head = service.ledger.head();
+        if head != seen {
+            (seen, rested) = (head, false);
+        } else if !rested {
+            service.ledger.rest();
+            rested = true;
         }
     }
 }

@@ -385,6 +385,7 @@ fn run_service(serve: Serve) -> Outcome {
         let reloading = tokio::spawn(reload_on_signal(Arc::clone(&service), tls.clone()));
         let following = tls.clone().map(|tls| tokio::spawn(tls.follow_files()));
         let housekeeping = tokio::spawn(housekeeper::run(Arc::clone(&service)));
+        let resting = tokio::spawn(housekeeper::let_the_log_rest(Arc::clone(&service)));
         let signing = tokio::spawn(log_signer::run(Arc::clone(&service)));
         let listener = TcpListener::from_std(listener)?;
         let stop = stop_signal(service.ledger.clone());
@@ -392,7 +393,7 @@ fn run_service(serve: Serve) -> Outcome {
             server::serve(listener, serve.max_connections, tls, Arc::clone(&service), router, stop).await;
         reloading.abort();
         following.inspect(tokio::task::JoinHandle::abort);
-        let _ = tokio::join!(housekeeping, signing);
+        let _ = tokio::join!(housekeeping, resting, signing);
         served
     });
     // Told already, unless serving has failed.

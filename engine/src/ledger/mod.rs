@@ -275,6 +275,7 @@ type Reply = oneshot::Sender<Result<Committed, Error>>;
 
 enum Message {
     Execute(Box<Request>, Reply),
+    Rest,
     Stop,
 }
 
@@ -368,6 +369,14 @@ impl Ledger {
             mpsc::error::TrySendError::Closed(_) => Error::Stopped,
         })?;
         Ok(answer)
+    }
+
+    /// Tells the log that nothing has come for a while. Does nothing when commands wait.
+    pub fn rest(&self) {
+        if self.queue_len() == 0 {
+            // A queue that is full or closed has other things to do.
+            let _ = self.queue.try_send(Message::Rest);
+        }
     }
 
     /// The time by which a command would be decided now: the clock's, but never before the last event's.

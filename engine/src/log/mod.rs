@@ -200,6 +200,15 @@ pub trait EventLog: Send {
     /// may be given them instead of what is stored, which says the same. A log may as well do nothing with them.
     fn told(&mut self, _records: Vec<Record>) {}
 
+    /// Called when nothing has come for a while: a good time for what makes the next opening faster. A log may as well do
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`EventLog::append`], [`EventLog::recover`] included; no record depends on it.
+    fn rest(&mut self) -> Result<(), Error> {
+        Ok(())
+    }
+
     /// Finds out where the log stands after an error, and makes it ready for appends again.
     ///
     /// # Errors

@@ -75,6 +75,11 @@ impl Disk {
         self.state().current.clone()
     }
 
+    /// Whether a sync is to fail and none has come.
+    pub(crate) fn is_to_fail(&self) -> bool {
+        self.state().faults.fail_sync
+    }
+
     pub(crate) fn has_crashed(&self) -> bool {
         self.state().crashed
     }

@@ -9,4 +9,5 @@ mod golden;
 mod model;
 mod opening;
 mod power_loss;
+mod rest;
 mod samples;

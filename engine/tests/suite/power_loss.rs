@@ -29,7 +29,7 @@ fn empty_log() -> Vec<u8> {
     disk.image()
 }
 
-/// One life of a log, until its power fails or its work is done: appends in groups, as the ledger does. Returns what was
+/// One life of a log, until its power fails or its work is done: appends in groups with rests, as the ledger does. Returns what was
 /// acknowledged.
 fn work(log: &mut RedbLog, disk: &Disk, rng: &mut StdRng, next_key: &mut u64) -> Vec<Record> {
     let mut acknowledged = Vec::new();
@@ -59,6 +59,12 @@ fn work(log: &mut RedbLog, disk: &Disk, rng: &mut StdRng, next_key: &mut u64) ->
                 assert!(disk.has_crashed(), "{error}");
                 break;
             }
+        }
+        if rng.random_range(0..6) == 0
+            && let Err(error) = log.rest()
+        {
+            assert!(disk.has_crashed(), "{error}");
+            break;
         }
     }
     acknowledged

@@ -57,9 +57,8 @@ impl Shared {
             None => return Err(Error::Unavailable(format!("{}: being opened again", self.file))),
         };
         // Names and descriptions come from anybody, and redb's checksums alone do not withstand who chooses what is
-        // stored; with two phases they need not. Quick repair makes opening after a crash fast.
+        // stored; with two phases they need not.
         transaction.set_two_phase_commit(true);
-        transaction.set_quick_repair(true);
         Ok(transaction)
     }
 
@@ -128,6 +127,9 @@ pub(super) fn one_line(text: impl Display) -> String {
 pub(super) fn builder(options: RedbOptions) -> Builder {
     let mut builder = Builder::new();
     builder.set_cache_size(options.cache_bytes);
+    builder.set_repair_callback(|repair| {
+        tracing::info!("the log was not closed; looking through it: {:.0} %", repair.progress() * 100.0);
+    });
     builder
 }
 

@@ -1,6 +1,7 @@
 //! The writing end.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::iter::repeat_n;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
@@ -42,6 +43,8 @@ pub struct RedbLog {
     commands: CommandRows,
     frontier: Frontier,
     time: Option<Timestamp>,
+    /// Whether the last commit left what makes opening the file after a crash fast.
+    quick_to_open: bool,
     /// Why nothing can be appended before [`EventLog::recover`].
     suspended: Option<String>,
 }
@@ -107,7 +110,8 @@ impl RedbLog {
         let recent = RecentRecords::default();
         let store = RwLock::new(Some(store));
         let shared = Shared { file, log_id, commands: index, recent, vault, store };
-        let log = Self { shared: Arc::new(shared), open, commands, frontier, time, suspended: None };
+        let shared = Arc::new(shared);
+        let log = Self { shared, open, commands, frontier, time, quick_to_open: false, suspended: None };
         log.finish_erasures()?;
         Ok(log)
     }
@@ -145,6 +149,22 @@ impl RedbLog {
     #[must_use]
     pub fn redb_reader(&self) -> RedbReader {
         RedbReader { shared: self.shared.clone() }
+    }
+
+    /// Commits nothing new, but with what makes opening after a crash fast. That is as long as the file is, in proportion, and
+    /// only counts if it is in the last commit: with every group it would slow down each the more the more events there are.
+    fn settle(&mut self) -> Result<(), String> {
+        let failed = |error: &dyn Display| format!("{}: {error}", self.shared.file);
+        let mut transaction = self.shared.begin_write().map_err(|error| failed(&error))?;
+        transaction.set_quick_repair(true);
+        transaction
+            .open_table(META)
+            .map_err(|error| failed(&error))?
+            .insert(META_FRONTIER, self.frontier.to_bytes().as_slice())
+            .map_err(|error| failed(&error))?;
+        transaction.commit().map_err(|error| failed(&error))?;
+        self.quick_to_open = true;
+        Ok(())
     }
 
     fn append_group(&mut self, group: Vec<Append>) -> Result<Vec<AppendOutcome>, Failure> {
@@ -185,6 +205,7 @@ impl RedbLog {
         };
         let Batch { frontier, time, commands, .. } = batch;
         let erases = self.withhold(&outcomes);
+        self.quick_to_open = false;
         transaction.commit().map_err(|error| Failure::Unknown(format!("{}: {error}", self.shared.file)))?;
         self.frontier = frontier;
         self.time = time;
@@ -400,6 +421,17 @@ impl EventLog for RedbLog {
         }
     }
 
+    fn rest(&mut self) -> Result<(), Error> {
+        if self.suspended.is_some() || self.quick_to_open {
+            return Ok(());
+        }
+        let settled = guarded(|| self.settle()).unwrap_or_else(Err);
+        settled.map_err(|reason| {
+            self.suspended = Some(format!("the outcome of an earlier commit is not known: {reason}"));
+            Error::OutcomeUnknown(reason)
+        })
+    }
+
     fn recover(&mut self) -> Result<Position, Error> {
         self.shared.recent.clear();
         self.suspended = Some(format!("{}: not open", self.shared.file));
@@ -416,6 +448,7 @@ impl EventLog for RedbLog {
         self.frontier = contents.frontier;
         self.time = contents.time;
         self.shared.set_store(Some(store));
+        self.quick_to_open = false;
         self.shared.vault.recover()?;
         self.finish_erasures()?;
         self.suspended = None;

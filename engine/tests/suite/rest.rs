@@ -1,0 +1,96 @@
+//! A log that may rest is quick to open after a crash; one that was busy is gone through first.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use keyledger_engine::actor::Actor;
+use keyledger_engine::ledger::{Command, Ledger, Request};
+use keyledger_engine::log::EventLog;
+use keyledger_engine::log::redb::{RedbLog, RedbOptions};
+use keyledger_engine::organization::{OrganizationCommand, OrganizationKind};
+use keyledger_engine::time::SystemClock;
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+
+use crate::disk::{Disk, Faults, rng};
+use crate::samples;
+
+fn log_on(disk: &Disk) -> RedbLog {
+    let (disk, options) = (disk.clone(), RedbOptions::default());
+    let open = move || disk.clone();
+    RedbLog::open_with_backend("events.redb", open, options, samples::vault(), &mut rng(1)).unwrap()
+}
+
+/// Whether what stands on the disk now has to be gone through before it can be used.
+fn needs_repair(disk: &Disk) -> bool {
+    let repaired = Arc::new(AtomicBool::new(false));
+    let seen = Arc::clone(&repaired);
+    let mut builder = redb::Builder::new();
+    builder.set_repair_callback(move |_| seen.store(true, Ordering::SeqCst));
+    drop(builder.create_with_backend(Disk::of(disk.image())).unwrap());
+    repaired.load(Ordering::SeqCst)
+}
+
+#[test]
+fn a_log_at_rest_is_quick_to_open() {
+    let disk = Disk::default();
+    let mut log = log_on(&disk);
+    for number in 0..3 {
+        log.append(vec![samples::issue(number, "busy")]).unwrap();
+        assert!(needs_repair(&disk));
+        log.rest().unwrap();
+        assert!(!needs_repair(&disk));
+        let image = disk.image();
+        log.rest().unwrap();
+        assert!(disk.image() == image, "there is nothing more to do");
+    }
+    let report = log.redb_reader().verify(|_, _| {}).unwrap();
+    assert_eq!((report.finding, report.head.get()), (None, 3));
+}
+
+#[test]
+fn a_failed_rest_is_recovered_from() {
+    let disk = Disk::default();
+    let mut log = log_on(&disk);
+    log.append(vec![samples::issue(1, "one")]).unwrap();
+    disk.set_faults(Faults { fail_sync: true, ..Faults::default() });
+    log.rest().unwrap_err();
+    log.append(vec![samples::issue(2, "two")]).unwrap_err();
+    disk.set_faults(Faults::default());
+    assert_eq!(log.recover().unwrap().get(), 1);
+    log.append(vec![samples::issue(2, "two")]).unwrap();
+    let report = log.redb_reader().verify(|_, _| {}).unwrap();
+    assert_eq!((report.finding, report.head.get()), (None, 2));
+}
+
+#[test]
+fn the_ledger_has_its_log_rest() {
+    let disk = Disk::default();
+    let log = Box::new(log_on(&disk));
+    let (ledger, writer) =
+        Ledger::start(log, Vec::new(), Arc::new(SystemClock), StdRng::seed_from_u64(1)).unwrap();
+    let create = |id: &str| {
+        let command = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
+        let command = Command::Organization(id.parse().unwrap(), command);
+        ledger.execute_blocking(Request::new(command, Actor::system())).unwrap()
+    };
+    create("one");
+    assert!(needs_repair(&disk));
+    ledger.rest();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while needs_repair(&disk) {
+        assert!(Instant::now() < deadline, "the log was not told");
+        std::thread::yield_now();
+    }
+    // A disk that fails just then costs nothing.
+    create("two");
+    disk.set_faults(Faults { fail_sync: true, ..Faults::default() });
+    ledger.rest();
+    while disk.is_to_fail() {
+        assert!(Instant::now() < deadline, "the log was not told");
+        std::thread::yield_now();
+    }
+    assert_eq!(create("three").position.get(), 3);
+    writer.stop().unwrap();
+}
