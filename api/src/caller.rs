@@ -114,7 +114,7 @@ impl StandingCaller {
 
     /// Who they are.
     #[must_use]
-    pub fn principal(&self) -> &Principal {
+    pub const fn principal(&self) -> &Arc<Principal> {
         &self.principal
     }
 

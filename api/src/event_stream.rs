@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use bytes::Bytes;
 use http::{HeaderMap, header};
 use keyledger_engine::record::Record;
@@ -17,7 +18,7 @@ use crate::problem::{Code, Problem};
 use crate::service::Service;
 
 /// Events read at a time.
-const BATCH_LEN: usize = 500;
+const BATCH_LEN: usize = 250;
 /// A stream without news says so this often, so that nothing between takes it for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// How long to wait before events that could not be read are read again.
@@ -138,12 +139,78 @@ impl Range {
     }
 }
 
-type Chunks = Sender<Result<Bytes, std::io::Error>>;
+/// Chunks that wait for their reader; every one is up to [`BATCH_LEN`] events, which take room and may be erased.
+const CHUNKS_MAX: usize = 1;
+/// Bytes of a chunk that are given to the connection at a time.
+const PIECE_LEN: usize = 16 * 1024;
 
-/// Writes a file of what matches up to the position at which the call came.
-pub async fn write_file(
+/// A part of a stream.
+struct Chunk {
+    bytes: Bytes,
+    /// How many erasures there had been when its events were read; none when it has no events.
+    erasures: Option<u64>,
+}
+
+impl Chunk {
+    /// A chunk that holds no events.
+    const fn without_events(bytes: Bytes) -> Self {
+        Self { bytes, erasures: None }
+    }
+}
+
+type Chunks = Sender<Result<Chunk, std::io::Error>>;
+
+/// A stream, from the one who reads its events to the one who sends it. It breaks off rather than give the connection text
+/// that was erased after it was read: whoever gets it asks for the rest again.
+fn stream(service: Arc<Service>) -> (Chunks, Body) {
+    let (chunks, receiver) = tokio::sync::mpsc::channel(CHUNKS_MAX);
+    let pieces = futures_util::stream::unfold((receiver, None), move |(mut receiver, rest)| {
+        let service = Arc::clone(&service);
+        async move {
+            let mut chunk: Chunk = match rest {
+                Some(rest) => rest,
+                None => match receiver.recv().await? {
+                    Ok(chunk) => chunk,
+                    Err(error) => return Some((Err(error), (receiver, None))),
+                },
+            };
+            if chunk.erasures.is_some_and(|erasures| erasures != service.index.erasures()) {
+                receiver.close();
+                let error = std::io::Error::other("personal text was erased; ask for the rest again");
+                return Some((Err(error), (receiver, None)));
+            }
+            let piece = chunk.bytes.split_to(chunk.bytes.len().min(PIECE_LEN));
+            let rest = (!chunk.bytes.is_empty()).then_some(chunk);
+            Some((Ok(piece), (receiver, rest)))
+        }
+    });
+    (chunks, Body::from_stream(pieces))
+}
+
+/// A file of what matches up to the position at which the call comes. It breaks off when the caller's credential ends.
+pub fn file(
+    service: &Arc<Service>,
+    caller: StandingCaller,
+    query: AuditQuery,
+    limited: bool,
+    format: export::Format,
+) -> Body {
+    let (chunks, body) = stream(Arc::clone(service));
+    tokio::spawn(write_file(Arc::clone(service), caller, query, limited, format, chunks));
+    body
+}
+
+/// What matches as server-sent events, and then whatever comes, until nobody listens, as many as were asked for have been
+/// sent, or the caller's credential has ended: nothing is sent that was read after that.
+pub fn server_sent(service: &Arc<Service>, caller: StandingCaller, query: AuditQuery, limited: bool) -> Body {
+    let (chunks, body) = stream(Arc::clone(service));
+    tokio::spawn(follow(Arc::clone(service), query, limited, caller, chunks));
+    body
+}
+
+async fn write_file(
     service: Arc<Service>,
-    caller: Arc<Principal>,
+    mut caller: StandingCaller,
     mut query: AuditQuery,
     limited: bool,
     format: export::Format,
@@ -151,23 +218,26 @@ pub async fn write_file(
 ) {
     let mut begun = Vec::new();
     format.write_header(&mut begun);
-    if !begun.is_empty() && chunks.send(Ok(begun.into())).await.is_err() {
+    if !begun.is_empty() && chunks.send(Ok(Chunk::without_events(begun.into()))).await.is_err() {
         return;
     }
     let mut left = if limited { query.limit } else { usize::MAX };
     let head = service.audit_trail_handle.position();
     while left > 0 {
         query.limit = left.min(BATCH_LEN);
-        let (trail, asked, caller) = (service.audit_trail.clone(), query.clone(), Arc::clone(&caller));
+        let erasures = Some(service.index.erasures());
+        let (trail, asked, reader) =
+            (service.audit_trail.clone(), query.clone(), Arc::clone(caller.principal()));
         // Writing lines takes longer than finding their events: both keep off the threads that answer verifications.
         let batch = move || {
-            let mut page = seen_by(&caller, trail.query(&asked)?);
+            let mut page = seen_by(&reader, trail.query(&asked)?);
             page.records.retain(|record| record.position <= head);
             let mut lines = Vec::new();
             format.write(trail.log_id(), &page.records, &mut lines);
             Ok((lines, page.records.len(), page.next))
         };
         let done = service.blocking(batch).await;
+        let done = if caller.stands(&service) { done } else { Err(Problem::of(Code::Unauthenticated)) };
         let done = done.and_then(|done: Result<_, store::Error>| done.map_err(Problem::from));
         let (lines, count, next) = match done {
             Ok(done) => done,
@@ -178,7 +248,7 @@ pub async fn write_file(
             }
         };
         left -= count;
-        if !lines.is_empty() && chunks.send(Ok(lines.into())).await.is_err() {
+        if !lines.is_empty() && chunks.send(Ok(Chunk { bytes: lines.into(), erasures })).await.is_err() {
             return;
         }
         let Some(next) = next.filter(|next| query.descending || *next <= head) else { return };
@@ -190,9 +260,7 @@ pub async fn write_file(
     }
 }
 
-/// Writes what matches as server-sent events, and then whatever comes, until nobody listens, as many as were asked for
-/// have been sent, or the caller's credential has ended: nothing is sent that was read after that.
-pub async fn follow(
+async fn follow(
     service: Arc<Service>,
     mut query: AuditQuery,
     limited: bool,
@@ -202,12 +270,14 @@ pub async fn follow(
     let mut progress = service.audit_trail_handle.watch();
     let mut left = if limited { query.limit } else { usize::MAX };
     // Sent at once, so that the caller knows that the stream has begun.
-    if chunks.send(Ok(Bytes::from_static(b"retry: 1000\n\n"))).await.is_err() {
+    let begun = Chunk::without_events(Bytes::from_static(b"retry: 1000\n\n"));
+    if chunks.send(Ok(begun)).await.is_err() {
         return;
     }
     while !service.is_stopping() && left > 0 {
         query.limit = left.min(BATCH_LEN);
         progress.mark_unchanged();
+        let erasures = Some(service.index.erasures());
         let page = read(&service, caller.principal(), &query).await;
         if !caller.stands(&service) {
             return;
@@ -217,10 +287,11 @@ pub async fn follow(
                 let more = page.next.is_some();
                 query.after = page.next.unwrap_or_else(|| page.position.max(query.after));
                 left -= page.records.len();
-                if !page.records.is_empty()
-                    && chunks.send(Ok(server_sent_events(&page.records))).await.is_err()
-                {
-                    return;
+                if !page.records.is_empty() {
+                    let chunk = Chunk { bytes: server_sent_events(&page.records), erasures };
+                    if chunks.send(Ok(chunk)).await.is_err() {
+                        return;
+                    }
                 }
                 if more || left == 0 {
                     continue;
@@ -231,7 +302,8 @@ pub async fn follow(
         tokio::select! {
             changed = progress.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(KEEP_ALIVE) => {
-                if chunks.send(Ok(Bytes::from_static(b": still here\n\n"))).await.is_err() {
+                let chunk = Chunk::without_events(Bytes::from_static(b": still here\n\n"));
+                if chunks.send(Ok(chunk)).await.is_err() {
                     return;
                 }
             }

@@ -1,6 +1,8 @@
 //! Personal text is erased: from every answer, from every file, and nothing else with it.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::thread;
@@ -227,6 +229,61 @@ fn an_erased_text_is_in_no_answer_and_in_no_file() {
     server.start_again();
     check(&server.client());
     drop(bound);
+}
+
+/// Streams that are slow to be read hold text that was read before it was erased.
+#[test]
+fn streams_that_are_open_do_not_give_away_what_was_erased() {
+    const METADATA_LEN: usize = 12_000;
+    const KEYS: usize = 2_000;
+    /// What the buffers of both ends of a connection may hold.
+    const ON_ITS_WAY_MAX: usize = 8 << 20;
+    let server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    let mark = mark("reader");
+    let text = mark.repeat(METADATA_LEN / mark.len());
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut connection = Connection::open(client.address()).unwrap();
+                let body = key_body(&organization, json!({ "user_id": mark, "metadata": { "text": text } }));
+                let request = client.post("/v1/keys", &body).encode("keep-alive");
+                for _ in 0..KEYS / 4 {
+                    connection.write(&request).unwrap();
+                    assert_eq!(connection.read().unwrap().0, 201);
+                }
+            });
+        }
+    });
+    let head = key(&client, &organization, json!({})).position.to_string();
+    let open = |accept: &str| {
+        let request = client.get(&format!("/v1/events?organization_id={organization}"));
+        let request = request.header("accept", accept).header("keyledger-min-position", &head);
+        let mut socket = TcpStream::connect(client.address()).unwrap();
+        socket.set_read_timeout(Some(LIMIT)).unwrap();
+        socket.write_all(&request.encode("close")).unwrap();
+        let mut begun = [0; 1_024];
+        socket.read_exact(&mut begun).unwrap();
+        assert!(begun.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&begun));
+        socket
+    };
+    let mut streams = ["application/x-ndjson", "text/event-stream"].map(open);
+    let subject = json!({ "subject": { "organization_id": organization, "user_id": mark } });
+    let erased = client.post("/v1/erasures", &subject).expect(201).position().to_string();
+    for socket in &mut streams {
+        let mut rest = Vec::new();
+        socket.read_to_end(&mut rest).unwrap();
+        let found = memchr::memmem::find_iter(&rest, mark.as_bytes()).count() * mark.len();
+        assert!(found < ON_ITS_WAY_MAX, "{found} bytes of erased text of {}", rest.len());
+        assert!(!rest.ends_with(b"\r\n0\r\n\r\n"), "nobody can tell that it is not whole");
+    }
+    // Asked again, it is all there but for the text.
+    let whole = client.get(&format!("/v1/events?organization_id={organization}"));
+    let whole = whole.header("accept", "application/x-ndjson").header("keyledger-min-position", &erased);
+    let whole = whole.expect(200);
+    assert_eq!(whole.text().lines().count(), KEYS + 3);
+    assert!(!whole.text().contains(&mark));
 }
 
 #[test]

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use keyledger_engine::event::EventType;
 use keyledger_engine::id::{KeyId, OrganizationId};
@@ -16,7 +15,6 @@ use keyledger_projections::export::cloud_event;
 use keyledger_projections::store;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use tokio_stream::wrappers::ReceiverStream;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -36,8 +34,6 @@ use crate::view::{KeyView, Page};
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 /// Totals are exact up to here.
 const TOTAL_MAX: usize = 10_000;
-/// Chunks of a stream that wait for a slow reader.
-const STREAM_CHUNKS_MAX: usize = 8;
 
 /// The calls about events.
 pub fn router() -> OpenApiRouter<Arc<Service>> {
@@ -330,33 +326,19 @@ async fn answer(
             Ok(response)
         }
         Format::File(file) => {
-            let (chunks, body) = tokio::sync::mpsc::channel(STREAM_CHUNKS_MAX);
-            tokio::spawn(event_stream::write_file(
-                Arc::clone(service),
-                Arc::clone(&caller.principal),
-                query,
-                limited,
-                file,
-                chunks,
-            ));
-            Ok(streamed(service, format, body))
+            let caller = StandingCaller::new(caller, headers);
+            Ok(streamed(service, format, event_stream::file(service, caller, query, limited, file)))
         }
         Format::ServerSentEvents => {
-            let (chunks, body) = tokio::sync::mpsc::channel(STREAM_CHUNKS_MAX);
             let caller = StandingCaller::new(caller, headers);
-            tokio::spawn(event_stream::follow(Arc::clone(service), query, limited, caller, chunks));
-            Ok(streamed(service, format, body))
+            Ok(streamed(service, format, event_stream::server_sent(service, caller, query, limited)))
         }
     }
 }
 
-fn streamed(
-    service: &Service,
-    format: Format,
-    body: tokio::sync::mpsc::Receiver<Result<Bytes, std::io::Error>>,
-) -> Response {
+fn streamed(service: &Service, format: Format, body: Body) -> Response {
     let position = service.audit_trail_handle.position();
-    let mut response = Body::from_stream(ReceiverStream::new(body)).into_response();
+    let mut response = body.into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(format.media_type()));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -2,6 +2,7 @@
 //! the ledger tells. What is left here is what a replay of the log without those keys makes.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use keyledger_engine::id::OrganizationId;
 use keyledger_engine::text::UserId;
@@ -30,6 +31,13 @@ impl VerificationIndex {
             self.erase_organization(&mut writer, organization_id);
         }
         self.end_authentication_epoch();
+        self.erasures.fetch_add(1, Ordering::Release);
+    }
+
+    /// How many erasures took place since the start. Text that was read when there were fewer may have been erased since.
+    #[must_use]
+    pub fn erasures(&self) -> u64 {
+        self.erasures.load(Ordering::Acquire)
     }
 
     fn erase_keys(&self, writer: &mut WriterState, group: u32, user_id: Option<&UserId>) {

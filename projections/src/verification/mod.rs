@@ -72,6 +72,8 @@ pub struct VerificationIndex {
     is_poisoned: AtomicBool,
     /// Counts what may end a caller's authentication; raised after the change and before the command is answered.
     authentication_epoch: AtomicU64,
+    /// How many times personal text was forgotten; raised before the erasure is answered.
+    erasures: AtomicU64,
     tokens: TokenMap,
     root_tokens: DigestMap<32, RootToken>,
     organizations: Directory<OrganizationId, Organization>,
@@ -112,6 +114,7 @@ impl VerificationIndex {
             position: AtomicU64::new(0),
             is_poisoned: AtomicBool::new(false),
             authentication_epoch: AtomicU64::new(0),
+            erasures: AtomicU64::new(0),
             tokens,
             root_tokens: DigestMap::default(),
             organizations: Directory::new(),
