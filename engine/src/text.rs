@@ -107,11 +107,25 @@ impl Metadata {
         Ok(Self(text.into()))
     }
 
+    /// Whether another says the same: the members of an object have no order (RFC 8259 §4).
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
+        self == other || value(&self.0).is_some_and(|this| value(&other.0) == Some(this))
+    }
+
     /// The compact JSON text.
     #[must_use]
     pub fn as_json(&self) -> &str {
         &self.0
     }
+}
+
+/// Whether two lists that stand for sets have the same members, in whatever order.
+#[must_use]
+pub fn is_same_set<T: PartialEq>(one: &[T], other: &[T]) -> bool {
+    let within = |these: &[T], those: &[T]| these.iter().all(|it| those.contains(it));
+    within(one, other) && within(other, one)
 }
 
 /// How many arrays and objects a value has inside one another, itself among them.
@@ -194,6 +208,19 @@ mod tests {
             |depth| (1..depth).fold(serde_json::json!({}), |inner, _| serde_json::json!({ "k": inner }));
         assert!(Metadata::new(&nested(Metadata::DEPTH_MAX)).is_ok());
         assert!(Metadata::new(&nested(Metadata::DEPTH_MAX + 1)).is_err());
+    }
+
+    #[test]
+    fn the_order_of_members_says_nothing() {
+        let metadata = |text| Metadata::new(&serde_json::from_str(text).unwrap()).unwrap();
+        let one = metadata(r#"{"a":{"x":1,"y":[1,2]},"b":null}"#);
+        assert!(one.is_same(&metadata(r#"{"b":null,"a":{"y":[1,2],"x":1}}"#)));
+        for other in [r#"{"a":{"x":1,"y":[2,1]},"b":null}"#, r#"{"a":{"x":1,"y":[1,2]}}"#, "{}"] {
+            assert!(!one.is_same(&metadata(other)), "{other}");
+        }
+        assert!(is_same_set(&["a", "b"], &["b", "a"]) && is_same_set::<&str>(&[], &[]));
+        assert!(!is_same_set(&["a", "b"], &["a"]) && !is_same_set(&["a"], &["a", "b"]));
+        assert!(!is_same_set(&["a"], &["b"]));
     }
 
     #[test]

@@ -251,6 +251,44 @@ fn an_edit_makes_one_event_per_fact_and_none_when_nothing_changes() {
 }
 
 #[test]
+fn the_order_of_what_has_none_is_no_change() {
+    let server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    let api = fixture::api(&client, &["a", "b", "c"]);
+    let metadata: Value = serde_json::from_str(r#"{"x":{"p":1,"q":[1,2]},"y":null}"#).unwrap();
+    let reordered: Value = serde_json::from_str(r#"{"y":null,"x":{"q":[1,2],"p":1}}"#).unwrap();
+    let issued =
+        key(&client, &organization, json!({ "api_id": api, "scopes": ["a", "b"], "metadata": metadata }));
+    let same = [json!({ "scopes": ["b", "a"] }), json!({ "scopes": ["b", "a", "b"], "metadata": reordered })];
+    for same in same {
+        assert_eq!(client.patch(&issued.path(""), &same).expect(200).json()["version"], 1, "{same}");
+    }
+    for (version, other) in [(2, json!({ "scopes": ["b"] })), (3, json!({ "scopes": ["b", "c"] }))] {
+        assert_eq!(client.patch(&issued.path(""), &other).expect(200).json()["version"], version, "{other}");
+    }
+    let other: Value = serde_json::from_str(r#"{"y":null,"x":{"q":[2,1],"p":1}}"#).unwrap();
+    let changed = client.patch(&issued.path(""), &json!({ "metadata": other })).expect(200);
+    assert_eq!(changed.json()["version"], 4);
+
+    let api = format!("/v1/apis/{api}");
+    let webhook = json!({ "url": "https://example.com/hook", "event_types": ["KeyCreated", "KeyRevoked"] });
+    let webhook = client.post("/v1/webhooks", &webhook).expect(201).json();
+    let webhook = format!("/v1/webhooks/{}", text(&webhook["webhook"]["id"]));
+    let application = fixture::application(&client, &["keys:read", "keys:verify"], None);
+    let policy = format!("/v1/organizations/{organization}/policies/preview");
+    client.put(&policy, &json!({ "allowed_scopes": ["a", "b"] })).expect(200);
+    let before = client.get("/v1/apis").expect(200).position();
+    client.patch(&api, &json!({ "scopes": ["c", "a", "b"] })).expect(200);
+    client.patch(&webhook, &json!({ "event_types": ["KeyRevoked", "KeyCreated"] })).expect(200);
+    client.patch(&application.path(""), &json!({ "permissions": ["keys:verify", "keys:read"] })).expect(200);
+    let last = client.put(&policy, &json!({ "allowed_scopes": ["b", "a"] })).expect(200);
+    assert_eq!(last.position(), before);
+    let changed = client.patch(&api, &json!({ "scopes": ["c", "a"] })).expect(200);
+    assert!(changed.position() > before);
+}
+
+#[test]
 fn the_rotated_away_token_works_for_the_overlap_and_no_longer() {
     let server = Server::start();
     let client = server.client();

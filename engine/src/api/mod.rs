@@ -7,7 +7,7 @@ use crate::id::ApiId;
 use crate::position::Version;
 use crate::record::{Record, StreamId};
 use crate::rejection::Rejection;
-use crate::text::{Audience, Name, Scope};
+use crate::text::{Audience, Name, Scope, is_same_set};
 use crate::time::Timestamp;
 use crate::token::TokenPrefix;
 
@@ -128,7 +128,7 @@ pub fn decide(api: Option<&Api>, command: &ApiCommand, _now: Timestamp) -> Resul
             if let Some(name) = name.as_ref().filter(|name| **name != api.name) {
                 events.push(Event::ApiRenamed(ApiRenamed { name: name.clone() }, ()));
             }
-            if let Some(scopes) = scopes.as_ref().filter(|scopes| **scopes != api.scopes) {
+            if let Some(scopes) = scopes.as_ref().filter(|scopes| !is_same_set(scopes, &api.scopes)) {
                 events.push(Event::ApiScopesChanged(ApiScopesChanged { scopes: scopes.clone() }, ()));
             }
         }

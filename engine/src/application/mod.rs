@@ -9,7 +9,7 @@ use crate::position::Version;
 use crate::record::{Record, StreamId};
 use crate::rejection::Rejection;
 use crate::root_key::Permission;
-use crate::text::Name;
+use crate::text::{Name, is_same_set};
 use crate::time::Timestamp;
 use crate::token::{Digest, TokenHint};
 
@@ -169,7 +169,8 @@ pub fn decide(
             if let Some(name) = name.as_ref().filter(|name| **name != application.name) {
                 events.push(Event::ApplicationRenamed((), ApplicationPersonal { name: name.clone() }));
             }
-            if let Some(permissions) = permissions.as_ref().filter(|it| **it != application.permissions) {
+            let other = |it: &&Vec<Permission>| !is_same_set(it, &application.permissions);
+            if let Some(permissions) = permissions.as_ref().filter(other) {
                 let facts = ApplicationPermissionsChanged { permissions: permissions.clone() };
                 events.push(Event::ApplicationPermissionsChanged(facts, ()));
             }

@@ -11,7 +11,7 @@ use crate::organization::{Organization, OrganizationKind, OrganizationStatus};
 use crate::policy::{Breach, Policy};
 use crate::portfolio::ClientLink;
 use crate::rejection::Rejection;
-use crate::text::Scope;
+use crate::text::{Metadata, Scope, is_same_set};
 use crate::time::Timestamp;
 
 /// All that a decision about a key looks at.
@@ -175,10 +175,10 @@ fn edit_key(key: &Key, api: Option<&Api>, edit: &EditKey, now: Timestamp) -> Res
         let personal = KeyDescriptionChangedPersonal { description: description.clone() };
         events.push(Event::KeyDescriptionChanged((), personal));
     }
-    if let Some(metadata) = edit.metadata.as_ref().filter(|metadata| **metadata != key.metadata) {
+    if let Some(metadata) = edit.metadata.as_ref().filter(|metadata| changes(metadata, &key.metadata)) {
         events.push(Event::KeyMetadataChanged((), KeyMetadataChangedPersonal { metadata: metadata.clone() }));
     }
-    if let Some(scopes) = edit.scopes.as_ref().filter(|scopes| **scopes != key.scopes) {
+    if let Some(scopes) = edit.scopes.as_ref().filter(|scopes| !is_same_set(scopes, &key.scopes)) {
         if let Some(api) = api {
             check_scopes(api, scopes)?;
         }
@@ -193,6 +193,13 @@ fn edit_key(key: &Key, api: Option<&Api>, edit: &EditKey, now: Timestamp) -> Res
         events.push(Event::KeyExpiryChanged(KeyExpiryChanged { expires_at }, ()));
     }
     Ok(events)
+}
+
+fn changes(metadata: &Option<Metadata>, present: &Option<Metadata>) -> bool {
+    match (metadata, present) {
+        (Some(metadata), Some(present)) => !metadata.is_same(present),
+        (metadata, present) => metadata.is_some() || present.is_some(),
+    }
 }
 
 fn record_expiry(key: &Key, now: Timestamp) -> Option<Event> {

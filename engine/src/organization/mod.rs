@@ -196,7 +196,7 @@ pub fn decide(
             }
         }
         OrganizationCommand::SetPolicy(environment, policy) => {
-            if organization.policies.get(*environment).is_none_or(|present| **present != *policy) {
+            if organization.policies.get(*environment).is_none_or(|present| !present.is_same(policy)) {
                 let facts = PolicySet { environment: *environment, policy: policy.clone() };
                 events.push(Event::PolicySet(facts, ()));
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::key::{CreateKey, EditKey, Environment, Key};
-use crate::text::Scope;
+use crate::text::{Scope, is_same_set};
 use crate::time::Timestamp;
 
 /// What an organization demands of its keys in one environment. Nothing is demanded by default. It is looked at when a key
@@ -62,6 +62,16 @@ impl std::fmt::Display for Breach {
 }
 
 impl Policy {
+    /// Whether another demands the same: the scopes that it allows have no order.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same_scopes = match (&self.allowed_scopes, &other.allowed_scopes) {
+            (Some(these), Some(those)) => is_same_set(these, those),
+            (these, those) => these.is_none() && those.is_none(),
+        };
+        same_scopes && Self { allowed_scopes: other.allowed_scopes.clone(), ..self.clone() } == *other
+    }
+
     /// How a key that is to be created at `now` breaks the policy. `keys_of_user` says how many active keys its user has.
     #[must_use]
     pub fn breaches_of_new(&self, new: &CreateKey, now: Timestamp, keys_of_user: u32) -> Vec<Breach> {
@@ -77,7 +87,7 @@ impl Policy {
     pub fn breaches_of_edit(&self, key: &Key, edit: &EditKey) -> Vec<Breach> {
         let expiry = edit.expires_at.filter(|end| *end != key.expires_at);
         let expiry = expiry.and_then(|end| self.breach_of_expiry(key.created_at, end));
-        let scopes = edit.scopes.as_ref().filter(|scopes| **scopes != key.scopes);
+        let scopes = edit.scopes.as_ref().filter(|scopes| !is_same_set(scopes, &key.scopes));
         let scopes = scopes.into_iter().flat_map(|scopes| self.breaches_of_scopes(scopes));
         let name = edit.name.as_ref().is_some_and(|name| name.is_none() && key.name.is_some());
         let name = (self.name_required && name).then_some(Breach::NameRequired);
@@ -213,6 +223,17 @@ mod tests {
         assert_eq!(policy.breach_of_keys(1), None);
         assert_eq!(policy.breach_of_keys(2), Some(Breach::TooManyKeysOfUser { max: 2 }));
         assert_eq!(Policy::default().breach_of_keys(u32::MAX), None);
+    }
+
+    #[test]
+    fn allowed_scopes_have_no_order() {
+        let of = |scopes: &[&str]| Policy {
+            allowed_scopes: Some(scopes.iter().map(|it| Scope::new(it).unwrap()).collect()),
+            ..Policy::default()
+        };
+        assert!(of(&["a", "b"]).is_same(&of(&["b", "a"])));
+        assert!(!of(&["a", "b"]).is_same(&of(&["a"])) && !of(&[]).is_same(&Policy::default()));
+        assert!(!of(&["a"]).is_same(&Policy { name_required: true, ..of(&["a"]) }));
     }
 
     #[test]

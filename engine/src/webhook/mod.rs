@@ -19,6 +19,7 @@ use crate::organization::Organization;
 use crate::position::{Position, Version};
 use crate::record::{Record, StreamId};
 use crate::rejection::Rejection;
+use crate::text::is_same_set;
 use crate::time::Timestamp;
 
 /// The file in a data directory that holds the key which webhooks' secrets are made from.
@@ -260,7 +261,8 @@ pub fn decide(
             if let Some(url) = url.as_ref().filter(|url| **url != webhook.url) {
                 events.push(Event::WebhookUrlChanged(WebhookUrlChanged { url: url.clone() }, ()));
             }
-            if let Some(event_types) = event_types.as_ref().filter(|it| **it != webhook.event_types) {
+            let others = |it: &&Vec<MessageType>| !is_same_set(it, &webhook.event_types);
+            if let Some(event_types) = event_types.as_ref().filter(others) {
                 let facts = WebhookEventTypesChanged { event_types: event_types.clone() };
                 events.push(Event::WebhookEventTypesChanged(facts, ()));
             }
