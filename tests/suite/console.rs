@@ -294,6 +294,73 @@ fn keys_live_through_forms_alone() {
     }
 }
 
+/// A text of a page as its reader has it.
+fn unescaped(html: &str) -> String {
+    [("&#34;", "\""), ("&#39;", "'"), ("&#60;", "<"), ("&#62;", ">"), ("&#38;", "&")]
+        .iter()
+        .fold(html.to_owned(), |html, (escaped, text)| html.replace(escaped, text))
+}
+
+/// What stands in a textarea: a parser of HTML drops the first line break, and takes all others for line feeds.
+fn in_textarea(page: &str, name: &str) -> String {
+    let html = between(page, &format!("id=\"{name}\""), "</textarea>").split_once('>').unwrap().1;
+    let text = unescaped(html).replace("\r\n", "\n").replace('\r', "\n");
+    text.strip_prefix('\n').unwrap_or(&text).to_owned()
+}
+
+#[test]
+fn a_form_that_comes_back_as_it_was_shown_changes_nothing() {
+    let server = Server::start();
+    let client = server.client();
+    let browser = Browser::sign_in(&client, server.root_token());
+    let organization = client.post("/v1/organizations", &json!({ "name": " Acme ", "kind": "paid" }));
+    let organization = text(&organization.expect(201).json()["id"]);
+    let api = client.post("/v1/apis", &json!({ "name": " Users ", "audience": "u", "scopes": ["b", "a"] }));
+    let api = text(&api.expect(201).json()["id"]);
+    let description = "\n first <b> \r\nsecond\rthird & last\n";
+    let issued = key(
+        &client,
+        &organization,
+        json!({ "name": " Import ", "description": description, "api_id": api, "scopes": ["a", "b"],
+            "metadata": { "z": 0.1, "a": "\"<" } }),
+    );
+    let before = client.get("/v1/apis").expect(200).position();
+    let path = format!("/console/keys/{}/edit", issued.id);
+    let page = browser.get(&path).expect_page(200);
+    let sent = |text: String| text.replace('\n', "\r\n");
+    let shown = sent(in_textarea(&page, "description"));
+    assert_eq!(shown, "\r\n first <b> \r\nsecond\r\nthird & last\r\n");
+    let metadata = sent(in_textarea(&page, "metadata"));
+    let form = |description, metadata| {
+        [
+            ("name", " Import "),
+            ("description", description),
+            ("scope", "b"),
+            ("scope", "a"),
+            ("metadata", metadata),
+            ("ends", "never"),
+            ("version", "1"),
+        ]
+    };
+    assert!(browser.submit_and_follow(&path, &form(&shown, &metadata)).contains("Nothing was changed."));
+    let renamed = [("name", " Acme "), ("kind", "paid"), ("version", "1")];
+    let path = format!("/console/organizations/{organization}/edit");
+    assert!(browser.submit_and_follow(&path, &renamed).contains("Nothing was changed."));
+    let path = format!("/console/apis/{api}/edit");
+    let scopes = in_textarea(&browser.get(&path).expect_page(200), "scopes");
+    let same = [("name", " Users "), ("scopes", &sent(scopes)), ("version", "1")];
+    assert!(browser.submit_and_follow(&path, &same).contains("Nothing was changed."));
+    assert_eq!(client.get("/v1/apis").expect(200).position(), before);
+    assert_eq!(client.get(&issued.path("")).expect(200).json()["description"], description);
+
+    // What is changed ends its lines as everybody else does.
+    let path = format!("/console/keys/{}/edit", issued.id);
+    assert!(browser.submit_and_follow(&path, &form("one\r\ntwo", "{}")).contains("Changes saved."));
+    let changed = client.get(&issued.path("")).expect(200).json();
+    assert_eq!((&changed["description"], &changed["metadata"]), (&json!("one\ntwo"), &json!({})));
+    assert_eq!((&changed["name"], &changed["version"]), (&json!(" Import "), &json!(3)));
+}
+
 #[test]
 fn people_from_the_portal_see_what_their_role_allows() {
     let server = Server::start();

@@ -184,7 +184,7 @@ async fn edit(Path(id): Path<String>, Submission { visitor, form }: Submission) 
     if form.filled("name").is_none() {
         return Ok(edit_page(&visitor, &api, &form, &FieldErrors::one("name", "is required")).await);
     }
-    let body = json!({ "name": form.json("name"), "scopes": form.json_lines("scopes") });
+    let body = json!({ "name": form.edited("name", Some(&api.name)), "scopes": form.json_lines("scopes") });
     let call = visitor.call(Method::PATCH, call_path(&id)).json(&body);
     let call = call.header(header::IF_MATCH, &format!("\"{}\"", form.text("version").trim()));
     match call.send::<Api>().await {

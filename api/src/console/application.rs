@@ -240,7 +240,7 @@ async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response,
 
 async fn edit(Path(id): Path<String>, Submission { visitor, form }: Submission) -> Result<Response, Problem> {
     let it = Application::read(&visitor, &id).await?;
-    let body = json!({ "name": form.json("name"), "permissions": permission_choice::chosen(&form) });
+    let body = json!({ "name": form.edited("name", it.name.as_deref()), "permissions": permission_choice::chosen(&form) });
     let call = visitor.call(Method::PATCH, call_path(&id, "")).json(&body);
     let call = call.header(header::IF_MATCH, &format!("\"{}\"", form.text("version").trim()));
     match call.send::<Application>().await {

@@ -126,7 +126,7 @@ pub async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Result<Respo
         ("name".to_owned(), text(&key.name)),
         ("description".to_owned(), text(&key.description)),
         ("scopes".to_owned(), key.scopes.join(" ")),
-        ("metadata".to_owned(), key.metadata.as_ref().map(ToString::to_string).unwrap_or_default()),
+        ("metadata".to_owned(), metadata_text(&key)),
         ("ends".to_owned(), if day.is_some() { "keep" } else { "never" }.into()),
         ("expires_on".to_owned(), day.unwrap_or_default()),
         ("version".to_owned(), key.version.to_string()),
@@ -166,24 +166,16 @@ pub async fn edit(
 
 fn edit_body(key: &Key, form: &Form) -> Result<Value, FieldErrors> {
     let mut body = Map::new();
-    body.insert("name".into(), form.json("name"));
-    body.insert("description".into(), form.json("description"));
+    body.insert("name".into(), form.edited("name", key.name.as_deref()));
+    body.insert("description".into(), form.edited("description", key.description.as_deref()));
     let scopes = match &key.api_id {
         Some(_) => form.texts("scope").map(Value::from).collect(),
         None => form.json_lines("scopes"),
     };
     body.insert("scopes".into(), scopes);
-    let metadata = match form.filled("metadata").map(serde_json::from_str) {
-        None => Value::Null,
-        Some(Ok(metadata)) => metadata,
-        Some(Err(_)) => {
-            return Err(FieldErrors::one(
-                "metadata",
-                "must be a JSON object, such as {\"team\": \"billing\"}",
-            ));
-        }
-    };
-    body.insert("metadata".into(), metadata);
+    if !form.is_as_shown("metadata", &metadata_text(key)) {
+        body.insert("metadata".into(), metadata(form)?);
+    }
     match form.text("ends") {
         "never" => drop(body.insert("expires_at".into(), Value::Null)),
         "date" => {
@@ -195,6 +187,17 @@ fn edit_body(key: &Key, form: &Form) -> Result<Value, FieldErrors> {
         _ => {}
     }
     Ok(Value::Object(body))
+}
+
+/// A key's metadata as it is shown in its form.
+fn metadata_text(key: &Key) -> String {
+    key.metadata.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+fn metadata(form: &Form) -> Result<Value, FieldErrors> {
+    let text = form.filled("metadata");
+    text.map_or(Ok(Value::Null), serde_json::from_str)
+        .map_err(|_| FieldErrors::one("metadata", "must be a JSON object, such as {\"team\": \"billing\"}"))
 }
 
 #[derive(Template)]

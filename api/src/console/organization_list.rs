@@ -173,7 +173,8 @@ async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response,
 
 async fn edit(Path(id): Path<String>, Submission { visitor, form }: Submission) -> Result<Response, Problem> {
     let organization = Organization::read(&visitor, &id).await?;
-    let body = json!({ "name": form.json("name"), "kind": form.json("kind") });
+    let name = form.edited("name", organization.name.as_deref());
+    let body = json!({ "name": name, "kind": form.json("kind") });
     let call = visitor.call(Method::PATCH, call_path(&id, "")).json(&body);
     let call = call.header(header::IF_MATCH, &format!("\"{}\"", form.text("version").trim()));
     match call.send::<Organization>().await {

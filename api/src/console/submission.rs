@@ -25,7 +25,7 @@ impl Form {
     pub async fn read(body: axum::body::Body) -> Result<Self, Problem> {
         let bytes = read_body(body).await?;
         let pairs = form_urlencoded::parse(&bytes);
-        Ok(Self(pairs.map(|(name, value)| (name.into_owned(), Zeroizing::new(value.into_owned()))).collect()))
+        Ok(Self(pairs.map(|(name, value)| (name.into_owned(), lines(value.into_owned()))).collect()))
     }
 
     /// A form with fields that are filled already.
@@ -60,6 +60,19 @@ impl Form {
         self.filled(name).map_or(Value::Null, Value::from)
     }
 
+    /// A field's text as JSON; what was there before, to the letter, where it comes back as it was shown.
+    pub fn edited(&self, name: &str, present: Option<&str>) -> Value {
+        match present {
+            Some(present) if self.is_as_shown(name, present) => present.into(),
+            _ => self.json(name),
+        }
+    }
+
+    /// Whether a field comes back as it was shown. A browser sends all its line breaks alike.
+    pub fn is_as_shown(&self, name: &str, shown: &str) -> bool {
+        *lines(shown.to_owned()) == self.text(name)
+    }
+
     /// All texts of a field that may be there more than once.
     pub fn texts<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(it, _)| it == name).map(|(_, value)| value.as_str())
@@ -69,6 +82,16 @@ impl Form {
     pub fn json_lines(&self, name: &str) -> Value {
         self.texts(name).flat_map(str::split_whitespace).map(Value::from).collect()
     }
+}
+
+/// A text whose lines end as they do elsewhere: forms are sent with CRLF (HTML §4.10.21.7).
+fn lines(text: String) -> Zeroizing<String> {
+    let text = Zeroizing::new(text);
+    if !text.contains('\r') {
+        return text;
+    }
+    let lines = Zeroizing::new(text.replace("\r\n", "\n"));
+    Zeroizing::new(lines.replace('\r', "\n"))
 }
 
 /// A form that a page of this service sent, in the session of whoever is signed in.
@@ -91,5 +114,23 @@ impl<S: Send + Sync> FromRequest<S> for Submission {
         let shown = form.text("csrf_token").as_bytes();
         check_csrf_token(shown, visitor.secret()).map_err(IntoResponse::into_response)?;
         Ok(Self { visitor, form })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_back_as_it_was_shown_is_what_was_there() {
+        let form = Form(vec![("it".to_owned(), lines("\r\n a\r\nb\rc ".to_owned()))]);
+        assert_eq!(form.text("it"), "\n a\nb\nc ");
+        for present in ["\n a\nb\nc ", "\r\n a\r\nb\rc ", "\r a\nb\r\nc "] {
+            assert_eq!(form.edited("it", Some(present)), present);
+        }
+        for present in [None, Some("a\nb\nc"), Some("\n a\n\nb\nc ")] {
+            assert_eq!(form.edited("it", present), "a\nb\nc");
+        }
+        assert_eq!(form.edited("other", Some("it")), Value::Null);
     }
 }
