@@ -72,6 +72,12 @@ impl QueryParameters {
         values.pop()
     }
 
+    /// Takes a parameter, and says whether it was given with this text. What else it says is left out of account.
+    pub fn says(&mut self, name: &str, text: &str) -> bool {
+        let given: Vec<_> = self.pairs.extract_if(.., |(given, _)| given == name).collect();
+        given.iter().any(|(_, value)| value == text)
+    }
+
     /// Takes a parameter and reads it with `parse`.
     pub fn read<T, E: Display>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
         match parse(&self.text(name)?) {

@@ -211,8 +211,10 @@ fn any_method_and_path_is_judged_and_no_body_read() {
     let api = keyledger_tests::fixture::api(&client, &["a", "b"]);
     let good = key(&client, &organization, json!({ "api_id": api, "scopes": ["a"] }));
     let gateway = client.anonymous();
-    for method in ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] {
-        for path in ["", "/", "/orders/7", "/o%2Fx?k=1", "/a/b/c/"] {
+    let methods =
+        ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND", "QUERY", "X-OWN"];
+    for method in methods {
+        for path in ["", "/", "/orders/7", "/o%2Fx?k=1", "/a/b/c/", "/?utm=x"] {
             let answer = gateway
                 .with_token(&good.token)
                 .request(method, &format!("/v1/forward-auth{path}"))
@@ -262,6 +264,29 @@ fn any_method_and_path_is_judged_and_no_body_read() {
         assert_eq!(answer.code(), "bad_query", "{query}");
         assert_eq!(answer.json()["errors"][0]["pointer"], pointer, "{query}");
     }
+    // Below the path the query may be the client's: it asks for more as ever, and no other parameter is looked at.
+    let below = |query: &str, status: u16, code: &str| {
+        for path in ["/", "/orders/7"] {
+            let path = format!("/v1/forward-auth{path}?{query}");
+            let answer = gateway.with_token(&good.token).get(&path).expect(status);
+            assert_eq!(answer.header("x-keyledger-code"), Some(code), "{path}");
+        }
+    };
+    for others in [
+        "utm=x",
+        "scopes=b",
+        "deny=401",
+        "deny=&deny=no",
+        "q=%ff&&=",
+        &format!("organization_id={organization}"),
+    ] {
+        below(others, 200, "VALID");
+    }
+    below("environment=preview", 403, "WRONG_ENVIRONMENT");
+    below("scope=b&utm=x", 403, "INSUFFICIENT_SCOPE");
+    below("environment=staging", 403, "BAD_QUERY");
+    below("scope=a&scope=b", 403, "BAD_QUERY");
+    below("organization_id=other&deny=403", 403, "WRONG_ORGANIZATION");
     // Users are told apart also by what the ends of a header would lose.
     let mut seen = Vec::new();
     for user_id in [" lead", "lead", "lead ", "l%20ead", "l ead"] {

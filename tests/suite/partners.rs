@@ -346,6 +346,18 @@ fn a_gateway_is_told_for_which_client_a_key_came() {
     }
     let refused = ask(&for_client, "");
     assert_eq!((refused.status, refused.header("x-keyledger-code")), (403, Some("WRONG_ORGANIZATION")));
+    // Whoever sent a request does not choose the client that they come for.
+    for issued in [&for_client, &wide] {
+        for below in ["/", "/orders"] {
+            let refused = ask(issued, &format!("{below}{of_client}"));
+            assert_eq!(
+                (refused.status, refused.header("x-keyledger-code")),
+                (403, Some("WRONG_ORGANIZATION"))
+            );
+        }
+    }
+    let own = ask(&wide, &format!("/orders?organization_id={}", portfolio.partner));
+    assert_eq!((own.status, own.header("x-keyledger-client-organization-id")), (200, Some("")));
     let plain = ask(&wide, "");
     assert_eq!((plain.status, plain.header("x-keyledger-client-organization-id")), (200, Some("")));
 }

@@ -12,7 +12,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use keyledger_engine::key::Environment;
 use keyledger_projections::usage::Address;
-use keyledger_projections::verification::{Code as Verified, Question, VerifiedKey};
+use keyledger_projections::verification::{Code as Verified, Question, Verdict, VerifiedKey};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -34,9 +34,11 @@ const SCOPES: HeaderName = HeaderName::from_static("x-keyledger-scopes");
 
 /// The call for gateways, with anything after its path.
 pub fn router() -> OpenApiRouter<Arc<Service>> {
+    // The document knows eight methods; a gateway may ask with any.
+    let (schemas, paths, methods) = routes!(forward_auth);
     OpenApiRouter::new()
-        .routes(routes!(forward_auth))
-        .route("/v1/forward-auth/", axum::routing::any(forward_auth))
+        .routes((schemas, paths, methods.fallback(forward_auth)))
+        .route("/v1/forward-auth/", axum::routing::any(forward_auth_below))
         .route("/v1/forward-auth/{*rest}", axum::routing::any(forward_auth_below))
 }
 
@@ -66,6 +68,8 @@ struct Asked {
     scope: String,
     /// Every refusal but 401 is to be a 403.
     folds: bool,
+    /// Whoever sent the request may have asked, and not the gateway.
+    is_below: bool,
 }
 
 impl Asked {
@@ -78,14 +82,37 @@ impl Asked {
             folds: parameters
                 .read("deny", |text| if text == "403" { Ok(()) } else { Err("must be 403") })
                 .is_some(),
+            is_below: false,
         }
+    }
+
+    /// What a query asks that the gateway may have taken from the request which it asks about. What demands more of the key
+    /// is asked whoever said it; the rest is left to whom it is for.
+    fn read_below(parameters: &mut QueryParameters) -> Self {
+        let folds = parameters.says("deny", "403");
+        let asked = Self { folds, is_below: true, ..Self::read(parameters) };
+        parameters.forget_others();
+        asked
+    }
+
+    /// The verdict as far as whoever asked may have it: only a gateway says for which client a key comes.
+    fn bounded<'a>(&self, verdict: Verdict<'a>) -> Verdict<'a> {
+        if self.is_below && verdict.code == Verified::Valid && verdict.client_id.is_some() {
+            return Verdict { code: Verified::WrongOrganization, ..verdict };
+        }
+        verdict
     }
 }
 
 /// Says to a gateway whether to let a request on. Any method, any path below, and the body is not read; the token is
 /// the request's own, in `Authorization: Bearer` or `x-api-key`. A question that cannot be read lets nobody on: it is
-/// answered 403 with the code `bad_query`. Below the path, where gateways put what they were asked for, other parameters
-/// than these are left to whom they are for.
+/// answered 403 with the code `bad_query`.
+///
+/// Below the path are those gateways that append the path and the query of the request which they ask about. There the
+/// query may be the client's own, so it can only ask for more, never have a key let on that would not be otherwise:
+/// `environment`, `api_id` and `scope` are demanded of the key as ever, `organization_id` must be the one that the key
+/// belongs to, and other parameters are left to whom they are for. A gateway that asks for a client organization, or
+/// whose services have parameters of these names, asks at the path itself.
 #[utoipa::path(method(get, head, post, put, patch, delete, options), path = "/v1/forward-auth", operation_id = "forwardAuth", tag = "Verification", params(AskedQuery), security(()),
     responses(
         (status = 200, description = "let it on",
@@ -118,8 +145,7 @@ async fn forward_auth_below(
     headers: HeaderMap,
     mut parameters: QueryParameters,
 ) -> Response {
-    let asked = Asked::read(&mut parameters);
-    parameters.forget_others();
+    let asked = Asked::read_below(&mut parameters);
     answer(&service, peer, &headers, &asked, parameters).await
 }
 
@@ -167,6 +193,7 @@ async fn judge(
     };
     let now = service.now();
     Ok(service.index.verify(token, &question, now, |verdict| {
+        let verdict = asked.bounded(verdict);
         service.verified(
             &verdict,
             now,
