@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use keyledger_projections::export::Format;
 use zeroize::Zeroizing;
 
@@ -15,6 +16,26 @@ use zeroize::Zeroizing;
 pub(crate) struct Arguments {
     #[command(subcommand)]
     pub(crate) command: Command,
+}
+
+impl Arguments {
+    /// Reads the command line and the environment.
+    ///
+    /// # Errors
+    /// What clap says; also when help was asked for.
+    pub(crate) fn read() -> Result<Self, clap::Error> {
+        let matches = Self::command().try_get_matches()?;
+        let mut arguments = Self::from_arg_matches(&matches)?;
+        if let Command::Backup { origin, .. } = &mut arguments.command
+            && let Some((_, given)) = matches.subcommand()
+            && given.value_source("url") == Some(ValueSource::EnvVariable)
+            && given.value_source("data") == Some(ValueSource::CommandLine)
+        {
+            // What was typed goes before what happens to stand in the environment.
+            origin.url = None;
+        }
+        Ok(arguments)
+    }
 }
 
 /// What to do.
@@ -160,7 +181,8 @@ pub(crate) struct Origin {
     /// The data directory of a service that is stopped.
     #[arg(long, value_name = "DIR", env = "KEYLEDGER_DATA")]
     pub(crate) data: Option<PathBuf>,
-    /// Where a running service answers, such as http://127.0.0.1:7070; --data does not count then.
+    /// Where a running service answers, such as http://127.0.0.1:7070; --data does not count then, unless it is given and
+    /// this comes from the environment.
     #[arg(long, value_name = "URL", env = "KEYLEDGER_URL")]
     pub(crate) url: Option<String>,
     /// A root key of the running service with the permission admin; rather put it into the environment.

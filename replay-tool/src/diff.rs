@@ -4,7 +4,8 @@
 //! behind the log, as a crash costs it the records it took in last; so it is compared with a replay up to where it
 //! stands. Equal rows lead to equal rows from there on.
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use keyledger_engine::log::LogReader;
@@ -98,7 +99,10 @@ fn compare<P: Projection>(
     }
     let scratch = replays::scratch()?;
     let copy = scratch.path().join("copy.redb");
-    fs::copy(&path, &copy).map_err(|error| {
+    // The copy can be written to, also where the file itself cannot.
+    let copied =
+        fs::copy(&path, &copy).and_then(|_| fs::set_permissions(&copy, Permissions::from_mode(0o600)));
+    copied.map_err(|error| {
         let (file, copy) = (path.display(), copy.display());
         Failure::could_not_run(format!(
             "{file}: cannot be copied to {copy}: {error}; check its permissions, or name another directory with TMPDIR"
@@ -111,6 +115,8 @@ fn compare<P: Projection>(
         }
         Err(error) => return Err(error.into()),
     };
+    // It is open now; without a name nothing is left of it however the process ends.
+    let _ = fs::remove_file(&copy);
     let position = rows.checkpoint().position;
     if let Some(reason) = mismatch::<P>(&rows, reader)? {
         return different(Some(position), reason);

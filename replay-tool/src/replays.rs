@@ -1,5 +1,7 @@
 //! Fresh replays of the log, to compare with.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use keyledger_engine::log::redb::RedbReader;
@@ -17,9 +19,11 @@ use crate::report::Failure;
 /// How many records are read at a time.
 const BATCH_LEN: usize = 8_192;
 
-/// A directory for what a command makes on the side; gone when dropped.
+/// A directory for what a command makes on the side, which has names in clear: only its owner may look into it. Gone when
+/// dropped.
 pub(crate) fn scratch() -> Result<TempDir, Failure> {
-    tempfile::Builder::new().prefix("replay-tool-").tempdir().map_err(|error| {
+    let only_owner = Permissions::from_mode(0o700);
+    tempfile::Builder::new().prefix("replay-tool-").permissions(only_owner).tempdir().map_err(|error| {
         let directory = std::env::temp_dir();
         let directory = directory.display();
         Failure::could_not_run(format!(
@@ -28,7 +32,8 @@ pub(crate) fn scratch() -> Result<TempDir, Failure> {
     })
 }
 
-/// A projection made from the log up to `until`. Its file is in `scratch`, and is open as long as what is returned.
+/// A projection made from the log up to `until`. Its file is in `scratch` without a name, so that nothing is left of it however
+/// the process ends, and is open as long as what is returned.
 pub(crate) fn stored<P: Projection>(
     scratch: &TempDir,
     projection: P,
@@ -37,7 +42,12 @@ pub(crate) fn stored<P: Projection>(
 ) -> Result<Replay<P>, store::Error> {
     let mut progress = Progress::start(format!("replay {}", P::NAME), until);
     let reader: Arc<dyn LogReader> = reader.clone();
-    let mut replay = Replay::open(&scratch.path().join("fresh"), projection, reader)?;
+    let directory = scratch.path().join("fresh");
+    let mut replay = Replay::open(&directory, projection, reader)?;
+    fs::remove_dir_all(&directory).map_err(|error| store::Error::Unavailable {
+        file: directory.display().to_string(),
+        reason: error.to_string(),
+    })?;
     let position = replay.catch_up(until, BULK_BATCH_LEN, |position| progress.reached(position))?;
     progress.finish(position);
     Ok(replay)
@@ -66,4 +76,28 @@ pub(crate) fn leaf_at(reader: &dyn LogReader, position: Position) -> Result<merk
     let Some(before) = position.entry_index() else { return Ok([0; 32]) };
     let entries = reader.read_entries(Position::new(before), 1)?;
     Ok(entries.first().map_or([0; 32], |entry| merkle::leaf_hash(entry)))
+}
+
+#[cfg(test)]
+mod tests {
+    use keyledger_engine::log::redb::{FILE_NAME, RedbLog, RedbOptions};
+    use keyledger_engine::vault::Vault;
+    use keyledger_projections::key_list::KeyListProjection;
+    use rand::rngs::SysRng;
+
+    use super::*;
+
+    #[test]
+    fn nobody_else_sees_what_is_made_on_the_side() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join(FILE_NAME);
+        let vault = Arc::new(Vault::in_memory().unwrap());
+        drop(RedbLog::open(&file, RedbOptions::default(), Arc::clone(&vault), &mut SysRng).unwrap());
+        let reader = Arc::new(RedbReader::open_read_only(&file, RedbOptions::default(), vault).unwrap());
+        let scratch = scratch().unwrap();
+        assert_eq!(fs::metadata(scratch.path()).unwrap().permissions().mode() & 0o777, 0o700);
+        let fresh = stored(&scratch, KeyListProjection::without_readers(), &reader, Position::START).unwrap();
+        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "a kill would leave it behind");
+        drop(fresh);
+    }
 }

@@ -293,6 +293,11 @@ fn nothing_that_is_there_is_written_over() {
     refused(&["restore", path(&file), "--data", path(&file)], None, 2, &["cannot be used"]);
     assert_eq!(names(&full), ["file"]);
     assert_eq!(names(directory.path()), ["b", "full"]);
+    // What was typed goes before an address that happens to stand in the environment.
+    let output =
+        tool(&[&backup[..], &["--force"]].concat(), None).env("KEYLEDGER_URL", "http://[::1]:9").output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{}", text(&output));
 
     server.start_again();
     let other = directory.path().join("c");
