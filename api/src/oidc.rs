@@ -8,6 +8,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use http::{Request, Uri, header};
 use http_body_util::Full;
@@ -18,7 +20,7 @@ use keyledger_engine::role::Role;
 use keyledger_engine::text::UserId;
 use keyledger_engine::time::Timestamp;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
@@ -180,7 +182,7 @@ impl OpenIdProvider {
     /// What a token of the provider's for an audience claims.
     fn check_claims(&self, keys: &Keys, token: &str, audience: &str) -> Option<Claims> {
         let header = jsonwebtoken::decode_header(token).ok()?;
-        if !ALGORITHMS.contains(&header.alg) {
+        if !ALGORITHMS.contains(&header.alg) || has_critical_extensions(token) {
             return None;
         }
         let (_, key) = keys.find(header.kid.as_deref(), header.alg)?;
@@ -315,6 +317,22 @@ fn looks_like_token(text: &str) -> bool {
     text.len() <= TOKEN_LEN_MAX && text.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
+/// Whether a token's header says that it must be understood in ways beyond the specification (RFC 7515 §4.1.11). None of them
+/// is understood here, and a list that is empty or no list is not allowed either.
+fn has_critical_extensions(token: &str) -> bool {
+    #[derive(Deserialize)]
+    struct Header {
+        #[serde(default, deserialize_with = "is_there")]
+        crit: bool,
+    }
+    fn is_there<'de, D: serde::Deserializer<'de>>(value: D) -> Result<bool, D::Error> {
+        IgnoredAny::deserialize(value).map(|_| true)
+    }
+    let header = token.split('.').next().and_then(|header| URL_SAFE_NO_PAD.decode(header).ok());
+    let header = header.and_then(|header| serde_json::from_slice::<Header>(&header).ok());
+    header.is_none_or(|header| header.crit)
+}
+
 /// The role in a claim: a word, or the one of several that allows most.
 fn role_of(claim: &Value) -> Option<Role> {
     match claim {
@@ -356,6 +374,20 @@ mod tests {
             ["http://id.example.com", "ftp://localhost", "id.example.com", "", "http://localhost.example.com"]
         {
             assert!(check_address("x", bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_extension_is_understood() {
+        for (header, has_extensions) in [
+            (r#"{"alg":"RS256","kid":"1"}"#, false),
+            (r#"{"alg":"RS256","crit":["b64"],"b64":false}"#, true),
+            (r#"{"alg":"RS256","crit":[]}"#, true),
+            (r#"{"alg":"RS256","crit":null}"#, true),
+            ("no JSON", true),
+        ] {
+            let token = format!("{}.e30.AAAA", URL_SAFE_NO_PAD.encode(header));
+            assert_eq!(has_critical_extensions(&token), has_extensions, "{header}");
         }
     }
 
