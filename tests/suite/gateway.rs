@@ -291,7 +291,10 @@ fn any_method_and_path_is_judged_and_no_body_read() {
     let mut seen = Vec::new();
     for user_id in [" lead", "lead", "lead ", "l%20ead", "l ead"] {
         let token = key(&client, &organization, json!({ "user_id": user_id })).token;
-        let answer = gateway.with_token(&token).get("/v1/forward-auth").expect(200);
+        // A client's own header has no gateway wait.
+        let gateway = gateway.with_token(&token);
+        let request = gateway.get("/v1/forward-auth").header("keyledger-min-position", "999999999");
+        let answer = request.expect(200);
         let shown = answer.header("x-keyledger-user-id").unwrap().to_owned();
         assert!(!seen.contains(&shown), "{user_id:?}: {shown}");
         seen.push(shown);

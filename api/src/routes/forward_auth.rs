@@ -18,7 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::caller::presented_token;
-use crate::precondition::{POSITION, position_value, reach_min_position};
+use crate::precondition::{POSITION, position_value};
 use crate::problem::{Code, Problem};
 use crate::query::QueryParameters;
 use crate::service::Service;
@@ -135,7 +135,7 @@ async fn forward_auth(
     mut parameters: QueryParameters,
 ) -> Response {
     let asked = Asked::read(&mut parameters);
-    answer(&service, peer, &headers, &asked, parameters).await
+    answer(&service, peer, &headers, &asked, parameters)
 }
 
 /// The same where the gateway has added the path and the query of the request that it asks about.
@@ -146,10 +146,10 @@ async fn forward_auth_below(
     mut parameters: QueryParameters,
 ) -> Response {
     let asked = Asked::read_below(&mut parameters);
-    answer(&service, peer, &headers, &asked, parameters).await
+    answer(&service, peer, &headers, &asked, parameters)
 }
 
-async fn answer(
+fn answer(
     service: &Service,
     peer: SocketAddr,
     headers: &HeaderMap,
@@ -162,7 +162,7 @@ async fn answer(
         response.headers_mut().insert(CODE, HeaderValue::from_static("BAD_QUERY"));
         return response;
     }
-    judge(service, peer, headers, asked).await.unwrap_or_else(|problem| {
+    judge(service, peer, headers, asked).unwrap_or_else(|problem| {
         if asked.folds {
             refusal(problem.code.as_str(), StatusCode::FORBIDDEN)
         } else {
@@ -171,13 +171,14 @@ async fn answer(
     })
 }
 
-async fn judge(
+/// Waits for no position: the index knows all that was answered, and the headers are those of a client, who could have the
+/// gateway wait for a position that does not come.
+fn judge(
     service: &Service,
     peer: SocketAddr,
     headers: &HeaderMap,
     asked: &Asked,
 ) -> Result<Response, Problem> {
-    reach_min_position(headers, &service.index.watch()).await?;
     if service.index.poisoned().is_some() {
         return Err(Problem::of(Code::VerificationUnavailable));
     }
