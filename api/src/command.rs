@@ -9,7 +9,7 @@ use keyledger_engine::rejection::Rejection;
 use keyledger_engine::time::Timestamp;
 
 use crate::caller::Caller;
-use crate::precondition::expected_versions;
+use crate::precondition::{expected_versions, version_conflict};
 use crate::problem::Problem;
 use crate::service::Service;
 
@@ -46,7 +46,13 @@ pub async fn execute(
     let versions = expected_versions(headers)?;
     // No object ever has so many events: it stands for a tag that none has.
     let first = versions.as_deref().map(|it| it.first().copied().unwrap_or(Version::new(u32::MAX)));
-    let others: Vec<Version> = versions.into_iter().flatten().skip(1).collect();
+    let others: Vec<Version> = versions.iter().flatten().skip(1).copied().collect();
+    let refused = |error| match error {
+        ledger::Error::Rejected(Rejection::VersionConflict { actual, .. }) => {
+            version_conflict(versions.as_deref().unwrap_or_default(), actual)
+        }
+        error => error.into(),
+    };
     let request = Request {
         command,
         actor: caller.actor.clone(),
@@ -56,7 +62,7 @@ pub async fn execute(
         expected_version: first,
     };
     let Some(named) = named else {
-        return Ok(execute_at_any(&service.ledger, request, others).await?);
+        return execute_at_any(&service.ledger, request, others).await.map_err(refused);
     };
     // A task of its own: a client that goes away must not take the name away while the command runs.
     let ledger = service.ledger.clone();
@@ -65,7 +71,7 @@ pub async fn execute(
         drop(named);
         committed
     });
-    Ok(running.await.map_err(|error| Problem::internal(&error))??)
+    running.await.map_err(|error| Problem::internal(&error))?.map_err(refused)
 }
 
 /// Carries out a command that is for one version of its object, or for one of `others`.

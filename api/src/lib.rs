@@ -32,6 +32,7 @@ pub mod console_session;
 pub mod credential;
 pub mod data_directory;
 pub mod duration;
+pub mod entity_tag;
 pub mod event_stream;
 pub mod fast_path;
 pub mod housekeeper;

@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use keyledger_engine::position::{Position, Version};
+use keyledger_engine::rejection::Rejection;
 use keyledger_projections::runner::ProjectionHandle;
 use tokio::sync::watch;
 
+use crate::entity_tag::Tags;
 use crate::problem::{Code, Problem};
 
 /// Carries the position that an answer rests on.
@@ -17,7 +19,7 @@ pub const MIN_POSITION: HeaderName = HeaderName::from_static("keyledger-min-posi
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
 /// `If-Match` may name this many versions.
-const TAGS_MAX: usize = 32;
+const VERSIONS_MAX: usize = 32;
 
 /// The versions that `If-Match` asks for, any of them (RFC 9110 §13.1.1); `None` for whatever version there is. Tags that
 /// no object has, weak ones among them, name no version.
@@ -25,34 +27,45 @@ const TAGS_MAX: usize = 32;
 /// # Errors
 /// `malformed_request`.
 pub fn expected_versions(headers: &HeaderMap) -> Result<Option<Vec<Version>>, Problem> {
-    let mut versions = Vec::new();
-    let (mut is_there, mut count) = (false, 0);
-    for value in headers.get_all(header::IF_MATCH) {
-        is_there = true;
-        let text = value.to_str().unwrap_or("").trim();
-        if text == "*" {
-            return Ok(None);
-        }
-        for tag in text.split(',').map(str::trim) {
-            count += 1;
-            let (is_weak, bare) = tag.strip_prefix("W/").map_or((false, tag), |rest| (true, rest));
-            let opaque = bare.strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
-            // A bare number is taken for a tag that lost its quotes.
-            let Some(opaque) = opaque.or_else(|| bare.parse::<u32>().ok().map(|_| bare)) else {
-                return Err(malformed_tag());
-            };
-            versions.extend(version_of(opaque).filter(|_| !is_weak));
-        }
+    let tags = Tags::read(headers, &header::IF_MATCH).map_err(|_| {
+        let detail =
+            "If-Match must be the ETag of the object, such as \"3\", several with commas between, or *";
+        Problem::new(Code::MalformedRequest, detail)
+    })?;
+    let Some(Tags::These(tags)) = tags else { return Ok(None) };
+    let strong = tags.iter().filter(|tag| !tag.is_weak);
+    let versions: Vec<Version> = strong.filter_map(|tag| version_of(&tag.text)).collect();
+    if versions.len() > VERSIONS_MAX {
+        let detail = format!("If-Match may name at most {VERSIONS_MAX} versions");
+        return Err(Problem::new(Code::MalformedRequest, detail));
     }
-    if count > TAGS_MAX {
-        return Err(malformed_tag());
-    }
-    Ok(is_there.then_some(versions))
+    Ok(Some(versions))
 }
 
-fn malformed_tag() -> Problem {
-    let detail = "If-Match must be the ETag of the object, such as \"3\", several with commas between, or *";
-    Problem::new(Code::MalformedRequest, detail)
+/// Says that the version is none of those that `If-Match` asks for.
+#[must_use]
+pub fn version_conflict(expected: &[Version], actual: Version) -> Problem {
+    let detail = match expected {
+        [] => format!(
+            "the version is {actual} now, and If-Match has no tag of any version; send the object's ETag as it came, such as \"{actual}\", without W/"
+        ),
+        [expected] => return Problem::rejected(&Rejection::VersionConflict { expected: *expected, actual }),
+        _ => format!(
+            "the version is {actual} now, none of those that If-Match has; read it again and decide anew"
+        ),
+    };
+    Problem::new(Code::VersionConflict, detail)
+}
+
+/// Refuses to show an object whose version is none of those that `If-Match` asks for.
+///
+/// # Errors
+/// `version_conflict`, `malformed_request`.
+pub fn check_version(headers: &HeaderMap, version: Version) -> Result<(), Problem> {
+    match expected_versions(headers)? {
+        Some(expected) if !expected.contains(&version) => Err(version_conflict(&expected, version)),
+        _ => Ok(()),
+    }
 }
 
 /// The version whose tag has this between its quotes.
@@ -61,12 +74,15 @@ fn version_of(opaque: &str) -> Option<Version> {
     (version.to_string() == opaque).then_some(version)
 }
 
-/// Whether `If-None-Match` says that the caller has this version already (RFC 9110 §13.1.2).
-#[must_use]
-pub fn is_known(headers: &HeaderMap, version: Version) -> bool {
-    let given = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-    let mut tags = given.flat_map(|value| value.split(',')).map(str::trim);
-    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == format!("\"{version}\""))
+/// Whether `If-None-Match` says that the caller has this version already (RFC 9110 §13.1.2), where `If-Match` does not
+/// forbid to show it (§13.2.2).
+///
+/// # Errors
+/// As [`check_version`].
+pub fn is_known(headers: &HeaderMap, version: Version) -> Result<bool, Problem> {
+    check_version(headers, version)?;
+    let tags = Tags::read(headers, &header::IF_NONE_MATCH).ok().flatten();
+    Ok(tags.is_some_and(|tags| tags.name(&version.to_string())))
 }
 
 /// The version as an `ETag`.
@@ -170,7 +186,9 @@ mod tests {
         check("\"013\"", Some(Some(&[])));
         check("\"abc\"", Some(Some(&[])));
         check("W/\"1\"", Some(Some(&[])));
-        for malformed in ["abc", "\"1", "", "-1", "\"1\",,"] {
+        check(", ,\"5\",", Some(Some(&[5])));
+        check("\"a,b\", \"5\"", Some(Some(&[5])));
+        for malformed in ["abc", "\"1", "", "-1", "*, \"1\""] {
             check(malformed, None);
         }
     }
@@ -180,9 +198,9 @@ mod tests {
         let known = |tags: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static(tags));
-            is_known(&headers, Version::new(3))
+            is_known(&headers, Version::new(3)).unwrap()
         };
         assert!(known("\"3\"") && known("W/\"3\"") && known("\"1\", \"3\"") && known("*"));
-        assert!(!known("\"13\"") && !known("3") && !known(""));
+        assert!(!known("\"13\"") && !known("\"a,3\"") && !known("") && !known("3, x"));
     }
 }

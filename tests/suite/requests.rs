@@ -157,6 +157,44 @@ fn a_change_can_demand_the_version_it_was_decided_on() {
         assert_eq!(rename("b", tags), 412, "{tags}");
     }
     assert_eq!(rename("c", "\"abc\", W/\"1\", \"2\""), 200);
+    assert_eq!(rename("d", ", ,\"a,b\" ,\"3\","), 200);
+    // What is refused says why.
+    for (tags, detail) in [
+        (
+            "W/\"4\"",
+            "the version is 4 now, and If-Match has no tag of any version; send the object's ETag as it came, such as \"4\", without W/",
+        ),
+        (
+            "\"abc\"",
+            "the version is 4 now, and If-Match has no tag of any version; send the object's ETag as it came, such as \"4\", without W/",
+        ),
+        ("\"3\"", "the version is 4 now, not 3; read it again and decide anew"),
+        (
+            "\"2\", \"3\"",
+            "the version is 4 now, none of those that If-Match has; read it again and decide anew",
+        ),
+    ] {
+        let revoke = client.post(&listed.path("/revoke"), &json!({}));
+        let requests = [
+            client.patch(&listed.path(""), &json!({ "name": "e" })),
+            client.get(&listed.path("")),
+            revoke.header("idempotency-key", "once"),
+        ];
+        for request in requests {
+            assert_eq!(request.header("if-match", tags).expect(412).json()["detail"], detail, "{tags}");
+        }
+    }
+    // What is read can be bound to a version too, before it is looked whether the caller has it already.
+    let (root_key, _) = fixture::root_key(&client, &["keys:read"], None);
+    for object in [listed.path(""), path.clone(), format!("/v1/root-keys/{root_key}")] {
+        let etag = client.get(&object).expect(200).header("etag").unwrap().to_owned();
+        for tags in [etag.as_str(), "*"] {
+            client.get(&object).header("if-match", tags).expect(200);
+        }
+        let stale = client.get(&object).header("if-match", "\"99\"").header("if-none-match", &etag);
+        assert_eq!(stale.expect(412).code(), "version_conflict");
+        client.request("HEAD", &object).header("if-match", "\"99\"").expect(412);
+    }
     for object in [listed.path(""), path.clone()] {
         let etag = client.get(&object).expect(200).header("etag").unwrap().to_owned();
         for tags in [etag.clone(), format!("W/{etag}, \"77\""), "*".into()] {

@@ -140,7 +140,7 @@ async fn read(
     reach_min_position(&headers, &service.index.watch()).await?;
     let position = service.index.position();
     let api = service.index.api(parse_id(&id)?).ok_or_else(|| Problem::of(Code::ApiNotFound))?;
-    if is_known(&headers, api.version) {
+    if is_known(&headers, api.version)? {
         return Ok(Reply::at(position).version(api.version).not_modified());
     }
     Reply::at(position).version(api.version).json(&ApiView::of(&api))

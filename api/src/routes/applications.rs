@@ -23,7 +23,7 @@ use crate::body::{Checks, Field, Json, NoFields, Reading, parsed, set, text};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute, outcome};
 use crate::paging::{BoundPageQuery, BoundPaging};
-use crate::precondition::reach_min_position;
+use crate::precondition::{check_version, reach_min_position};
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::PathId;
 use crate::reply::Reply;
@@ -195,6 +195,7 @@ async fn read(
     reach_min_position(&headers, &service.index.watch()).await?;
     let position = service.index.position();
     let application = visible(&service, &caller, &id)?;
+    check_version(&headers, application.version)?;
     Reply::at(position).version(application.version).json(&ApplicationView::of(&application))
 }
 

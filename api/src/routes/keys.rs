@@ -24,7 +24,7 @@ use crate::body::{Checks, Field, Json, NoFields, number, parsed, text};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute};
 use crate::issuing::{self, key_outcome};
-use crate::precondition::{is_known, reach_min_position};
+use crate::precondition::{check_version, is_known, reach_min_position};
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::{PathId, QueryParameters};
 use crate::reply::Reply;
@@ -89,6 +89,7 @@ async fn read(
     let (key, moment) = match at {
         Some(at) => {
             let (key, moment) = load_at(&service, &caller, &id, &at, now).await?;
+            check_version(&headers, key.version)?;
             return Reply::at(position).version(key.version).json(&KeyView::of(&key, moment));
         }
         None => {
@@ -99,7 +100,7 @@ async fn read(
             (key, now)
         }
     };
-    if is_known(&headers, key.version) {
+    if is_known(&headers, key.version)? {
         return Ok(Reply::at(position).version(key.version).not_modified());
     }
     let shown = KeyView::of(&key, moment).last_verified(service.last_verified(key.id).await?);

@@ -194,7 +194,7 @@ async fn read(
     let position = service.index.position();
     let organization =
         service.index.organization(&id).ok_or_else(|| Problem::of(Code::OrganizationNotFound))?;
-    if is_known(&headers, organization.version) {
+    if is_known(&headers, organization.version)? {
         return Ok(Reply::at(position).version(organization.version).not_modified());
     }
     Reply::at(position).version(organization.version).json(&OrganizationView::of(&organization))

@@ -21,7 +21,7 @@ use utoipa_axum::routes;
 use crate::body::{Checks, Field, Json, boolean, number, set};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute, outcome};
-use crate::precondition::{reach_min_position, reach_min_position_in};
+use crate::precondition::{check_version, reach_min_position, reach_min_position_in};
 use crate::problem::{Code, FieldError, Problem, ProblemBody};
 use crate::query::{PathId, QueryParameters};
 use crate::reply::Reply;
@@ -190,6 +190,7 @@ async fn read(
         service.index.organization(&id).ok_or_else(|| Problem::of(Code::OrganizationNotFound))?;
     let policy = organization.policies.get(environment).ok_or_else(|| Problem::of(Code::PolicyNotFound))?;
     let view = PolicyView::of(&id, environment, policy);
+    check_version(&headers, organization.version)?;
     Reply::at(position).version(organization.version).json(&view)
 }
 

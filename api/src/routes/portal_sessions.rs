@@ -24,7 +24,7 @@ use crate::body::{Checks, Field, Json, number, parsed, text};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute, outcome};
 use crate::paging::{BoundPageQuery, BoundPaging};
-use crate::precondition::reach_min_position;
+use crate::precondition::{check_version, reach_min_position};
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::PathId;
 use crate::reply::Reply;
@@ -218,6 +218,7 @@ async fn read(
     reach_min_position(&headers, &service.ledger.watch_head()).await?;
     let position = service.ledger.head();
     let session = load(&service, &caller, &id).await?;
+    check_version(&headers, session.version)?;
     Reply::at(position).version(session.version).json(&PortalSessionView::of(&session, service.now()))
 }
 

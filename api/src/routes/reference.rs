@@ -19,6 +19,7 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::entity_tag::Tags;
 use crate::problem::{Code, Problem};
 use crate::service::Service;
 
@@ -77,6 +78,8 @@ fn pages<S: Clone + Send + Sync + 'static>(
 struct Page {
     media_type: HeaderValue,
     policy: Option<HeaderValue>,
+    /// Its entity tag, without the quotes.
+    name: String,
     etag: HeaderValue,
     text: Bytes,
 }
@@ -86,7 +89,7 @@ impl Page {
         let digest = Sha256::digest(text.as_bytes());
         let name: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
         let etag = HeaderValue::try_from(format!("\"{name}\"")).unwrap_or(HeaderValue::from_static("\"\""));
-        Self { media_type, policy: None, etag, text: text.into() }
+        Self { media_type, policy: None, name, etag, text: text.into() }
     }
 
     fn html(text: String) -> Self {
@@ -94,7 +97,8 @@ impl Page {
     }
 
     fn answer(&self, headers: &HeaderMap) -> Response {
-        let unchanged = headers.get(header::IF_NONE_MATCH).is_some_and(|given| self.is_named_by(given));
+        let tags = Tags::read(headers, &header::IF_NONE_MATCH).ok().flatten();
+        let unchanged = tags.is_some_and(|tags| tags.name(&self.name));
         let mut response = match unchanged {
             true => StatusCode::NOT_MODIFIED.into_response(),
             false => self.text.clone().into_response(),
@@ -110,12 +114,6 @@ impl Page {
             headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
         }
         response
-    }
-
-    /// Whether an `If-None-Match` names this text: compared weakly, as RFC 9110 §13.1.2 says.
-    fn is_named_by(&self, given: &HeaderValue) -> bool {
-        let tags = given.to_str().unwrap_or("").split(',').map(str::trim);
-        tags.map(|tag| tag.strip_prefix("W/").unwrap_or(tag)).any(|tag| tag == "*" || self.etag == tag)
     }
 }
 

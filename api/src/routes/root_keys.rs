@@ -20,7 +20,7 @@ use crate::body::{Checks, Field, Json, parsed, set, text};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute, outcome};
 use crate::paging::{BoundPageQuery, BoundPaging};
-use crate::precondition::reach_min_position;
+use crate::precondition::{check_version, reach_min_position};
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::PathId;
 use crate::reply::Reply;
@@ -182,6 +182,7 @@ async fn read(
     reach_min_position(&headers, &service.index.watch()).await?;
     let position = service.index.position();
     let root_key = visible(&service, &caller, &id)?;
+    check_version(&headers, root_key.version)?;
     Reply::at(position).version(root_key.version).json(&RootKeyView::of(&root_key))
 }
 

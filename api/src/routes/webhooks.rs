@@ -18,7 +18,7 @@ use crate::body::{Checks, Field, Json, Reading, boolean, number, parsed, set};
 use crate::caller::Caller;
 use crate::command::{Outcome, execute, outcome};
 use crate::paging::{BoundPageQuery, BoundPaging};
-use crate::precondition::reach_min_position;
+use crate::precondition::{check_version, reach_min_position};
 use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::PathId;
 use crate::reply::Reply;
@@ -207,6 +207,7 @@ async fn read(
     reach_min_position(&headers, &service.index.watch()).await?;
     let position = service.index.position();
     let webhook = visible(&service, &caller, &id)?;
+    check_version(&headers, webhook.version)?;
     Reply::at(position).version(webhook.version).json(&view(&service, &webhook))
 }
 
