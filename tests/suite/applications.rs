@@ -113,6 +113,7 @@ fn a_token_ends_by_itself_and_outlives_a_restart() {
     let answer =
         token_request(&client.anonymous(), &app, &[("audience", "https://keys.example/api")]).expect(200);
     assert_eq!(answer.header("cache-control"), Some("no-store"));
+    assert_eq!(answer.header("pragma"), Some("no-cache"));
     let token = text(&answer.json()["access_token"]);
     server.stop();
     server.start_again();
@@ -185,6 +186,7 @@ fn the_token_endpoint_refuses_as_rfc_6749_says() {
             answer.text()
         );
         assert_eq!(answer.header("cache-control"), Some("no-store"), "{index}");
+        assert_eq!(answer.header("pragma"), Some("no-cache"), "{index}");
         let challenge = answer.header("www-authenticate").is_some_and(|it| it.starts_with("Basic"));
         assert!(status == 401 || !challenge, "{index}");
     }

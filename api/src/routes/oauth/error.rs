@@ -6,6 +6,7 @@ use http::{HeaderValue, StatusCode, header};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::keep_out_of_caches;
 use crate::problem::{Code, Problem};
 
 /// An OAuth 2.0 error.
@@ -78,7 +79,7 @@ impl IntoResponse for OAuthError {
         };
         let mut response = (status, Json(ErrorBody { error, error_description })).into_response();
         let headers = response.headers_mut();
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        keep_out_of_caches(headers);
         if matches!(self, Self::InvalidClient { in_header: true }) {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Basic realm=\"keyledger\""));
         }

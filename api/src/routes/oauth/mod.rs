@@ -9,6 +9,7 @@ mod token;
 
 use std::sync::Arc;
 
+use http::{HeaderMap, HeaderValue, header};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -21,4 +22,10 @@ pub fn router() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(introspection::introspect))
         .routes(routes!(metadata::authorization_server))
         .routes(routes!(metadata::jwks))
+}
+
+/// What every answer of the token endpoint carries, also for caches of HTTP/1.0 (RFC 6749 §5.1).
+fn keep_out_of_caches(headers: &mut HeaderMap) {
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, header};
 use keyledger_engine::application::Application;
 use keyledger_engine::root_key::Permission;
 use serde::Serialize;
@@ -13,6 +13,7 @@ use utoipa::ToSchema;
 use super::client;
 use super::error::{ErrorBody, OAuthError};
 use super::form::Form;
+use super::keep_out_of_caches;
 use crate::access_token;
 use crate::problem::Problem;
 use crate::service::Service;
@@ -100,7 +101,7 @@ pub(super) async fn token(
         scope: Permission::to_scope(&scope),
     };
     let mut response = axum::Json(body).into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    keep_out_of_caches(response.headers_mut());
     Ok(response)
 }
 
