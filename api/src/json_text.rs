@@ -39,6 +39,10 @@ fn refused(error: &serde_json::Error) -> Problem {
         let detail = format!("the number at line {line}, column {column} is past what a double can hold");
         return Problem::field("", detail);
     }
+    // What is derived says so of a field that came by more than one of its names.
+    if let Some(name) = words.strip_prefix("duplicate field `").and_then(|rest| rest.split('`').next()) {
+        return Problem::field(format!("/{name}"), "is there more than once, in several spellings; send one");
+    }
     Problem::new(
         Code::MalformedRequest,
         format!("the body is not valid JSON at line {line}, column {column}"),
@@ -112,5 +116,18 @@ mod tests {
             "must be nested at most 127 deep",
         );
         check("[1]", "must be a JSON object");
+    }
+
+    #[test]
+    fn a_field_has_one_of_its_names() {
+        #[derive(Debug, serde::Deserialize)]
+        struct Body {
+            #[serde(alias = "long_name", rename = "longName")]
+            _long_name: u8,
+        }
+        let problem = read_object::<Body>(br#"{"longName":1,"long_name":1}"#).unwrap_err();
+        let error = problem.errors.first().unwrap();
+        assert_eq!(error.pointer, "/longName");
+        assert_eq!(error.detail, "is there more than once, in several spellings; send one");
     }
 }

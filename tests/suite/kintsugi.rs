@@ -156,6 +156,18 @@ fn what_is_wrong_is_said_as_fastapi_says_it() {
     let broken = caller.client.request("POST", KEYS).body("application/json", b"{");
     let broken = broken.header("x-api-key", &caller.api_key).header("x-organization-id", &partner).send();
     assert_eq!((broken.status, &broken.json()["detail"][0]["type"]), (422, &json!("json_invalid")));
+    let twice = json!({ "expiresAtSeconds": 4_000_000_000_u64, "expires_at_seconds": 4_000_000_000_u64 });
+    let detail = caller.refused(KEYS, twice, 422);
+    assert_eq!(
+        detail,
+        json!([{ "loc": ["body", "expiresAtSeconds"], "type": "value_error",
+            "msg": "is there more than once, in several spellings; send one" }])
+    );
+    let detail = caller.refused(KEYS, json!([]), 422);
+    assert_eq!(
+        (&detail[0]["loc"], text(&detail[0]["msg"])),
+        (&json!(["body"]), "must be a JSON object".into())
+    );
     let nowhere = caller.client.get(KEYS).header("x-api-key", &caller.api_key).send();
     assert_eq!(nowhere.status, 422);
     assert_eq!(

@@ -288,6 +288,7 @@ impl ValidationError {
     fn of(error: FieldError) -> Self {
         let place = match error.pointer.strip_prefix('?') {
             Some(name) => format!("query/{name}"),
+            None if error.pointer.is_empty() => "body".into(),
             None => error.pointer.strip_prefix('/').map_or(error.pointer.clone(), |it| format!("body/{it}")),
         };
         let kind = if error.detail == "Field required" { "missing" } else { "value_error" };
