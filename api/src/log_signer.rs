@@ -73,8 +73,7 @@ impl LogSigner {
     /// # Errors
     /// When a file is there and cannot be read.
     pub fn open(data: &DataDirectory, options: &Options, log_id: LogId) -> Result<Self, Error> {
-        let signer = open_key(data, options, log_id)?;
-        write_verifier(&data.log_verifier(), signer.verifier())?;
+        let (signer, is_new) = open_key(data, options, log_id)?;
         let path = data.checkpoints();
         let shown = path.display();
         let (file, last) = CheckpointFile::open(&path).map_err(|error| {
@@ -88,14 +87,34 @@ impl LogSigner {
             })?;
             Ok((last.checkpoint.into(), checkpoint))
         });
-        let state = State {
-            file,
-            last: last.transpose()?,
-            signed: Instant::now(),
-            refusal: None,
-            contradiction: None,
-        };
+        let last = last.transpose()?;
+        // A start that is refused leaves the keys as they are.
+        if is_new {
+            let path = data.log_key();
+            write_key(&path, &signer).map_err(|error| {
+                Error(format!("{}: {error}; check its directory and the disk", path.display()))
+            })?;
+        }
+        write_verifier(&data.log_verifier(), signer.verifier())?;
+        let state = State { file, last, signed: Instant::now(), refusal: None, contradiction: None };
         Ok(Self { signer, checkpoints: path, state: Mutex::new(state) })
+    }
+
+    /// Makes sure that the key is there which signed what was signed in a data directory, if anything was.
+    ///
+    /// # Errors
+    /// When it has gone.
+    pub fn require_key(data: &DataDirectory, options: &Options) -> Result<(), Error> {
+        let (key, checkpoints) = (data.log_key(), data.checkpoints());
+        let signed = fs::metadata(&checkpoints).is_ok_and(|file| file.len() > 0);
+        if options.key_file.is_some() || !signed || key.exists() {
+            return Ok(());
+        }
+        Err(Error(format!(
+            "{}: missing, though {} has what it signed; bring it back from where it is kept, or name it with --log-key-file",
+            key.display(),
+            checkpoints.display()
+        )))
     }
 
     /// The key that checks the signatures.
@@ -230,21 +249,24 @@ fn check_consistency(log: &dyn LogReader, size: u64, last: &Checkpoint) -> Resul
     Ok(())
 }
 
-fn open_key(data: &DataDirectory, options: &Options, log_id: LogId) -> Result<Signer, Error> {
+/// The key, and whether it was made just now and stands nowhere yet.
+fn open_key(data: &DataDirectory, options: &Options, log_id: LogId) -> Result<(Signer, bool), Error> {
     let own = data.log_key();
     let path = options.key_file.as_ref().unwrap_or(&own);
     let shown = path.display();
     let wrong = |error: &dyn std::fmt::Display, help: &str| Error(format!("{shown}: {error}; {help}"));
-    let signer = match fs::read_to_string(path).map(Zeroizing::new) {
-        Ok(text) => Signer::parse(&text).map_err(|error: InvalidKey| {
-            wrong(&error, "bring back the log's key, a line that begins with PRIVATE+KEY+")
-        })?,
+    let (signer, is_new) = match fs::read_to_string(path).map(Zeroizing::new) {
+        Ok(text) => {
+            let signer = Signer::parse(&text).map_err(|error: InvalidKey| {
+                wrong(&error, "bring back the log's key, a line that begins with PRIVATE+KEY+")
+            })?;
+            (signer, false)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound && options.key_file.is_none() => {
             let name = options.origin.clone().map_or_else(|| default_name(log_id), Ok)?;
             let signer = Signer::generate(name, &mut SysRng)
                 .map_err(|error| Error(format!("the operating system gives no randomness: {error}")))?;
-            write_key(path, &signer).map_err(|error| wrong(&error, "check its directory and the disk"))?;
-            signer
+            (signer, true)
         }
         Err(error) => return Err(wrong(&error, "check the file, its owner and permissions")),
     };
@@ -253,7 +275,7 @@ fn open_key(data: &DataDirectory, options: &Options, log_id: LogId) -> Result<Si
             let name = signer.verifier().name();
             Err(wrong(&format!("the key is for the log {name}"), "leave --log-origin out, or name that"))
         }
-        _ => Ok(signer),
+        _ => Ok((signer, is_new)),
     }
 }
 

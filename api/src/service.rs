@@ -225,6 +225,7 @@ impl Service {
     /// See [`StartError`].
     pub fn start(options: &Options) -> Result<(Arc<Self>, Threads), StartError> {
         let data = DataDirectory::open(&options.data)?;
+        LogSigner::require_key(&data, &options.log_signer)?;
         let openid_provider = options.openid_provider.clone().map(OpenIdProvider::new).transpose()?;
         let signing_keys = SigningKeys::open(data.signing_keys())?;
         let log_options = RedbOptions { cache_bytes: options.log_cache_bytes };

@@ -513,6 +513,31 @@ fn a_log_that_has_gone_is_not_begun_anew() {
 }
 
 #[test]
+fn a_refused_start_makes_no_key_in_place_of_one_that_has_gone() {
+    let (stopped, _) = Stopped::new();
+    let data = stopped.directory.path().join("data");
+    let (key, verifier, vault) = (data.join("log-key"), data.join("log-key.pub"), data.join("vault.redb"));
+    let before = fs::read(&verifier).unwrap();
+    for path in [&key, &vault] {
+        fs::rename(path, path.with_extension("elsewhere")).unwrap();
+    }
+    for _ in 0..2 {
+        refused(&data).check("log-key: missing");
+        assert!(!key.exists() && !vault.exists());
+    }
+    // Nor does one that is another log's leave anything behind.
+    fs::rename(vault.with_extension("elsewhere"), &vault).unwrap();
+    let other = Server::start();
+    fs::copy(other.data().join("log-key"), &key).unwrap();
+    refused(&data).check("bring back the key that signed it");
+    assert_eq!(fs::read(&verifier).unwrap(), before);
+    fs::rename(key.with_extension("elsewhere"), &key).unwrap();
+    let server = Server::start_in(stopped.directory, &stopped.root_token, Options::default()).unwrap();
+    server.client().get("/v1/keys").expect(200);
+    assert_eq!(fs::read(&verifier).unwrap(), before);
+}
+
+#[test]
 fn a_command_line_that_is_wrong_is_answered_in_one_line() {
     for arguments in [&["serve", "--listen", "x"][..], &[], &["serve", "--max-connections", "0"], &["verify"]]
     {
