@@ -548,11 +548,11 @@ fn snapshot_of(
         remove_snapshot(&path)?;
         return Ok(None);
     }
-    let same_log = snapshot.log_id == reader.log_id()
+    let same_log = snapshot.source == reader.source_id()
         && position <= reader.head()?
         && entry_hash(reader, position)? == Some(snapshot.entry_hash);
     if !same_log {
-        tracing::warn!(%position, "the verification index's snapshot is of another log; it is made anew");
+        tracing::warn!(%position, "the verification index's snapshot is of another log or vault; it is made anew");
         return Ok(None);
     }
     Ok(Some(snapshot.index))
@@ -592,7 +592,7 @@ impl Threads {
         if position.get() >= SNAPSHOT_MIN_EVENTS && service.index.poisoned().is_none() {
             let saved = entry_hash(self.reader.as_ref(), position).map(|hash| {
                 let path = self.data.verification_snapshot();
-                hash.map(|hash| service.index.save_snapshot(&path, self.reader.log_id(), hash))
+                hash.map(|hash| service.index.save_snapshot(&path, self.reader.source_id(), hash))
             });
             match saved {
                 Ok(Some(Err(error))) => {

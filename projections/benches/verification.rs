@@ -21,7 +21,7 @@ use keyledger_engine::api::ApiRegistered;
 use keyledger_engine::event::Event;
 use keyledger_engine::id::{ApiId, EventId, KeyId, OrganizationId};
 use keyledger_engine::key::{Environment, KeyCreated, KeyCreatedPersonal, Owner};
-use keyledger_engine::log::LogId;
+use keyledger_engine::log::SourceId;
 use keyledger_engine::organization::{OrganizationCreated, OrganizationKind, OrganizationPersonal};
 use keyledger_engine::position::{Position, Version};
 use keyledger_engine::record::{Personal, Record, StreamId};
@@ -232,7 +232,7 @@ fn save_and_load(index: VerificationIndex) {
     let path = directory.path().join("verification.snapshot");
     let keys = index.key_counts().active as f64;
     let started = Instant::now();
-    index.save_snapshot(&path, LogId([0; 16]), [0; 32]).unwrap();
+    index.save_snapshot(&path, SourceId([0; 16]), [0; 32]).unwrap();
     let len = fs::metadata(&path).unwrap().len() as f64;
     println!(
         "snapshot, save   {:7.0} ns and {:.0} bytes per key",

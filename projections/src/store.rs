@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keyledger_engine::log::merkle::{self, Hash};
-use keyledger_engine::log::{self, LogId, LogReader};
+use keyledger_engine::log::{self, LogReader, SourceId};
 use keyledger_engine::position::Position;
 use redb::{
     Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError, Table,
@@ -81,8 +81,8 @@ pub enum Error {
 /// How far a projection has come, and in which log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The log.
-    pub log_id: LogId,
+    /// The log, and the vault by whose keys it was read.
+    pub source: SourceId,
     /// The position of the last record taken in.
     pub position: Position,
     /// The leaf hash of the entry there, by which a log that was restored from an older copy and went on differently
@@ -104,12 +104,12 @@ impl Checkpoint {
         version: u32,
         erasure: Position,
     ) -> Result<Self, log::Error> {
-        Ok(Self { log_id: reader.log_id(), position, leaf: leaf_at(reader, position)?, version, erasure })
+        Ok(Self { source: reader.source_id(), position, leaf: leaf_at(reader, position)?, version, erasure })
     }
 
     fn to_bytes(self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(Self::LEN);
-        bytes.extend(self.log_id.0);
+        bytes.extend(self.source.0);
         bytes.extend(self.position.get().to_be_bytes());
         bytes.extend(self.leaf);
         bytes.extend(self.version.to_be_bytes());
@@ -118,12 +118,12 @@ impl Checkpoint {
     }
 
     fn from_bytes(bytes: &[u8]) -> Option<Self> {
-        let (log_id, rest) = bytes.split_first_chunk::<16>()?;
+        let (source, rest) = bytes.split_first_chunk::<16>()?;
         let (position, rest) = rest.split_first_chunk::<8>()?;
         let (leaf, rest) = rest.split_first_chunk::<32>()?;
         let (version, rest) = rest.split_first_chunk::<4>()?;
         Some(Self {
-            log_id: LogId(*log_id),
+            source: SourceId(*source),
             position: Position::new(u64::from_be_bytes(*position)),
             leaf: *leaf,
             version: u32::from_be_bytes(*version),
@@ -134,8 +134,8 @@ impl Checkpoint {
     /// Why rows with this checkpoint cannot be continued from `reader`'s log, if they cannot.
     fn mismatch(&self, reader: &dyn LogReader) -> Result<Option<String>, log::Error> {
         let head = reader.head()?;
-        Ok(if self.log_id != reader.log_id() {
-            Some("made from another log".into())
+        Ok(if self.source != reader.source_id() {
+            Some("made from another log, or with the keys of another vault".into())
         } else if self.position > head {
             Some(format!("at position {}, ahead of the log's head {head}", self.position))
         } else if self.erasure != newest_erasure(reader)? {

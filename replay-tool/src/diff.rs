@@ -154,8 +154,8 @@ fn compare<P: Projection>(
 fn mismatch<P: Projection>(rows: &Snapshot, reader: &RedbReader) -> Result<Option<String>, Failure> {
     let checkpoint = rows.checkpoint();
     let (position, head, version) = (checkpoint.position, reader.head()?, checkpoint.version);
-    Ok(if checkpoint.log_id != reader.log_id() {
-        Some("made from another log".into())
+    Ok(if checkpoint.source != reader.source_id() {
+        Some("made from another log, or with the keys of another vault".into())
     } else if version != P::VERSION {
         Some(format!("made by version {version} of the projection, this is version {}", P::VERSION))
     } else if position > head {
@@ -184,8 +184,11 @@ fn compare_verification(directory: &DataDirectory, reader: &RedbReader) -> Resul
         Err(error) => return different(None, format!("{}: {error}", path.display())),
     };
     let position = snapshot.position;
-    if snapshot.log_id != reader.log_id() {
-        return different(Some(position), "the snapshot was made from another log".into());
+    if snapshot.source != reader.source_id() {
+        return different(
+            Some(position),
+            "the snapshot was made from another log, or with the keys of another vault".into(),
+        );
     }
     if position > head {
         return different(

@@ -396,6 +396,37 @@ fn an_older_vault_brings_nobody_back() {
     assert_eq!(code(&server.client(), &key.1), "VALID");
 }
 
+/// The list says what the keys of the present vault open, whichever vault it was made with before.
+#[test]
+fn a_vault_that_is_put_back_brings_everybody_back() {
+    let mut server = Server::start();
+    let client = server.client();
+    let org = organization(&client, "paid");
+    let named = key(&client, &org, json!({ "user_id": mark("ada"), "name": mark("ada") }));
+    let data = server.data();
+    server.stop();
+    let found = |client: &Client| {
+        let total =
+            |query: &str| client.get(&format!("/v1/keys?{query}")).expect(200).json()["total"].clone();
+        let shown = client.get(&named.path("")).expect(200).json()["name"].clone();
+        (total("q=zqxj"), total(&format!("organization_id={org}")), shown)
+    };
+    let (vault, aside) = (data.join("vault.redb"), data.join("vault.redb.aside"));
+    fs::rename(&vault, &aside).unwrap();
+    server.start_again();
+    assert_eq!(found(&server.client()), (json!(0), json!(1), Value::Null));
+    server.stop();
+    good(&replay_tool(&["diff"], &data));
+    fs::rename(&aside, &vault).unwrap();
+    let differs = replay_tool(&["diff"], &data);
+    assert_eq!(differs.status.code(), Some(1), "{differs:?}");
+    assert!(String::from_utf8_lossy(&differs.stderr).contains("another vault"), "{differs:?}");
+    server.start_again();
+    assert_eq!(found(&server.client()), (json!(1), json!(1), json!(mark("ada"))));
+    server.stop();
+    good(&replay_tool(&["diff"], &data));
+}
+
 /// Whether an erasure is in the log, the text must be gone; if not, it must be there.
 fn check_one_or_other(
     client: &Client,

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use super::merkle::{Frontier, Hash, TILE_HEIGHT, leaf_hash};
 use super::{
-    Append, AppendOutcome, CommandId, Error, EventLog, LogId, LogReader, RememberedCommand, Stream,
+    Append, AppendOutcome, CommandId, Error, EventLog, LogId, LogReader, RememberedCommand, SourceId, Stream,
     StreamHead,
 };
 use crate::erasure;
@@ -174,6 +174,10 @@ impl MemoryReader {
 impl LogReader for MemoryReader {
     fn log_id(&self) -> LogId {
         self.log_id
+    }
+
+    fn source_id(&self) -> SourceId {
+        SourceId::of(self.log_id, self.vault.id())
     }
 
     fn head(&self) -> Result<Position, Error> {

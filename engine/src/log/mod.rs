@@ -38,8 +38,9 @@ use crate::event::Event;
 use crate::id::{EventId, OrganizationId};
 use crate::position::{Position, Version};
 use crate::record::{Record, StreamId};
+use crate::sha256::sha256;
 use crate::time::Timestamp;
-use crate::vault::{self, Subject, Vault};
+use crate::vault::{self, Subject, Vault, VaultId};
 
 #[cfg(any(test, feature = "contract-tests"))]
 pub mod contract;
@@ -54,6 +55,23 @@ pub const COMMAND_MEMORY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 /// Names one log among all there are; drawn at random when it is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogId(pub [u8; 16]);
+
+/// Names a log and the vault by whose keys it is read. What was made from the records of one source does not go on with
+/// those of another: where the keys are others, other texts can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SourceId(pub [u8; 16]);
+
+impl SourceId {
+    /// The source of a log that is read with a vault.
+    #[must_use]
+    pub fn of(log_id: LogId, vault_id: VaultId) -> Self {
+        let mut both = [0; 32];
+        both.iter_mut().zip(log_id.0.into_iter().chain(vault_id.0)).for_each(|(byte, value)| *byte = value);
+        let mut id = [0; 16];
+        id.iter_mut().zip(sha256(&both)).for_each(|(byte, value)| *byte = value);
+        Self(id)
+    }
+}
 
 /// Where a stream stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -220,6 +238,9 @@ pub trait EventLog: Send {
 pub trait LogReader: Send + Sync {
     /// Which log this is.
     fn log_id(&self) -> LogId;
+
+    /// Which log this is, and whose keys its records are read with.
+    fn source_id(&self) -> SourceId;
 
     /// The position of the last record.
     ///

@@ -47,6 +47,10 @@ pub enum Error {
     NoNewKey(&'static str),
 }
 
+/// Names one vault among all there are, as long as it is that vault, whichever keys it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct VaultId(pub [u8; 16]);
+
 /// The keys, in memory and in their file.
 pub struct Vault {
     contents: RwLock<Contents>,
@@ -163,6 +167,16 @@ impl Vault {
 
     fn with(stored: Stored, backing: Backing) -> Self {
         Self { contents: RwLock::new(Contents::new(stored)), store: Mutex::new(backing) }
+    }
+
+    /// Which vault this is. All that have no keys because there is no file are one.
+    #[must_use]
+    pub fn id(&self) -> VaultId {
+        // No user has an id with a control character.
+        let tag = hmac::sign(&self.contents().user_tags, b"\0the vault");
+        let mut id = [0; 16];
+        id.iter_mut().zip(tag.as_ref()).for_each(|(byte, value)| *byte = *value);
+        VaultId(id)
     }
 
     /// The keys of subjects, in their order. Those that have none yet get one, and it is durable when this returns; for

@@ -24,7 +24,7 @@ use keyledger_engine::api::Api;
 use keyledger_engine::application::Application;
 use keyledger_engine::id::{ApiId, ClientLinkId, EventId, KeyId, OrganizationId};
 use keyledger_engine::key::{Environment, OwnerKind, PreviousToken};
-use keyledger_engine::log::LogId;
+use keyledger_engine::log::SourceId;
 use keyledger_engine::organization::Organization;
 use keyledger_engine::portal_session::PortalSession;
 use keyledger_engine::portfolio::ClientLink;
@@ -53,7 +53,7 @@ const BUFFER_LEN: usize = 1 << 20;
 /// An index as it was saved.
 pub struct Snapshot {
     /// The log that it was built from.
-    pub log_id: LogId,
+    pub source: SourceId,
     /// The position of the last record applied to it.
     pub position: Position,
     /// The leaf hash of the log's entry at that position; zeros before the first. A log that has another entry there is
@@ -140,10 +140,10 @@ impl VerificationIndex {
     pub fn save_snapshot(
         &self,
         path: &Path,
-        log_id: LogId,
+        source: SourceId,
         entry_hash: [u8; 32],
     ) -> Result<Position, SnapshotError> {
-        self.save_snapshot_with(path, log_id, |_| Ok(entry_hash))
+        self.save_snapshot_with(path, source, |_| Ok(entry_hash))
     }
 
     /// Saves the index to `path`, all of it or nothing; `entry_hash` tells the leaf hash of the log's entry at the
@@ -155,13 +155,13 @@ impl VerificationIndex {
     pub fn save_snapshot_with(
         &self,
         path: &Path,
-        log_id: LogId,
+        source: SourceId,
         entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
     ) -> Result<Position, SnapshotError> {
         let mut temporary = path.as_os_str().to_owned();
         temporary.push(".tmp");
         let temporary = Path::new(&temporary);
-        let saved = self.write_snapshot(temporary, log_id, entry_hash).and_then(|position| {
+        let saved = self.write_snapshot(temporary, source, entry_hash).and_then(|position| {
             fs::rename(temporary, path)?;
             let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
             File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
@@ -177,7 +177,7 @@ impl VerificationIndex {
     fn write_snapshot(
         &self,
         path: &Path,
-        log_id: LogId,
+        source: SourceId,
         entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
     ) -> Result<Position, SnapshotError> {
         let hashing = HashingWriter { file: File::create(path)?, hash: Sha256::new() };
@@ -191,7 +191,7 @@ impl VerificationIndex {
             let position = self.position();
             out.write_all(&MAGIC)?;
             out.write_all(&VERSION.to_le_bytes())?;
-            out.write_all(&log_id.0)?;
+            out.write_all(&source.0)?;
             out.write_all(&position.get().to_le_bytes())?;
             out.write_all(&entry_hash(position)?)?;
             self.write_body(&writer, &mut out)?;
@@ -308,7 +308,7 @@ impl VerificationIndex {
         if magic != MAGIC || version != VERSION {
             return Err(unusable("it is none, or of another version"));
         }
-        let log_id = LogId(take(&mut input)?);
+        let source = SourceId(take(&mut input)?);
         let position = Position::new(u64::from_le_bytes(take(&mut input)?));
         let entry_hash = take(&mut input)?;
         let mut values = Values(rmp_serde::Deserializer::new(&mut input));
@@ -318,7 +318,7 @@ impl VerificationIndex {
         }
         index.position.store(position.get(), Ordering::Release);
         index.positions.send_replace(position);
-        Ok(Snapshot { log_id, position, entry_hash, index })
+        Ok(Snapshot { source, position, entry_hash, index })
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
 use keyledger_engine::log::merkle::{Frontier, Hash};
-use keyledger_engine::log::{self, CommandId, LogId, LogReader, RememberedCommand, Stream};
+use keyledger_engine::log::{self, CommandId, LogId, LogReader, RememberedCommand, SourceId, Stream};
 use keyledger_engine::position::Position;
 use keyledger_engine::record::{Record, StreamId};
 use keyledger_projections::audit_trail::{AuditQuery, AuditTrail};
@@ -50,6 +50,9 @@ impl Gate {
 impl LogReader for Gate {
     fn log_id(&self) -> LogId {
         self.log.log_id()
+    }
+    fn source_id(&self) -> SourceId {
+        self.log.source_id()
     }
     fn head(&self) -> Result<Position, log::Error> {
         self.log.head()

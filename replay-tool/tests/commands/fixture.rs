@@ -169,7 +169,7 @@ impl Data {
         let before = index.position().entry_index().unwrap();
         let entry = reader.read_entries(Position::new(before), 1).unwrap().remove(0);
         let path = self.path("projections/verification.snapshot");
-        index.save_snapshot(&path, reader.log_id(), merkle::leaf_hash(&entry)).unwrap();
+        index.save_snapshot(&path, reader.source_id(), merkle::leaf_hash(&entry)).unwrap();
     }
 
     pub(crate) fn open(&self) -> Open {

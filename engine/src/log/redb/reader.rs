@@ -16,7 +16,7 @@ use super::tables::{
 };
 use crate::erasure;
 use crate::log::merkle::{Frontier, Hash};
-use crate::log::{CommandId, Error, LogId, LogReader, RememberedCommand, Stream, StreamHead};
+use crate::log::{CommandId, Error, LogId, LogReader, RememberedCommand, SourceId, Stream, StreamHead};
 use crate::position::{Position, Version};
 use crate::record::{self, Record, StreamId, StreamKind};
 use crate::vault::Vault;
@@ -165,6 +165,10 @@ pub(super) fn head_of(version: Version) -> StreamHead {
 impl LogReader for RedbReader {
     fn log_id(&self) -> LogId {
         self.shared.log_id
+    }
+
+    fn source_id(&self) -> SourceId {
+        SourceId::of(self.shared.log_id, self.shared.vault.id())
     }
 
     fn head(&self) -> Result<Position, Error> {

@@ -13,7 +13,7 @@ use keyledger_engine::key::{
     self, CreateKey, EditKey, Environment, Key, KeyCommand, KeyState, Owner, OwnerKind, RevocationReason,
 };
 use keyledger_engine::ledger::UserOf;
-use keyledger_engine::log::LogId;
+use keyledger_engine::log::SourceId;
 use keyledger_engine::organization::{self, Organization, OrganizationCommand, OrganizationKind};
 use keyledger_engine::policy::Policy;
 use keyledger_engine::portfolio::{self, ClientLink, ClientLinkCommand, ClientLinkState};
@@ -477,7 +477,7 @@ impl Run {
     fn restart(&mut self) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("snapshot");
-        let position = self.index.save_snapshot(&path, LogId([1; 16]), [2; 32]).unwrap();
+        let position = self.index.save_snapshot(&path, SourceId([1; 16]), [2; 32]).unwrap();
         let snapshot = VerificationIndex::load_snapshot(&path).unwrap();
         assert_eq!(snapshot.position, position);
         self.index = snapshot.index;

@@ -4,14 +4,14 @@ use std::fs;
 use std::path::Path;
 
 use keyledger_engine::id::{ApplicationId, KeyId, OrganizationId, RootKeyId};
-use keyledger_engine::log::LogId;
+use keyledger_engine::log::SourceId;
 use keyledger_engine::position::Position;
 use keyledger_engine::record::StreamId;
 
 use super::super::SnapshotError;
 use super::{Code, History, VerificationIndex, code, revoked};
 
-const LOG_ID: LogId = LogId([7; 16]);
+const SOURCE: SourceId = SourceId([7; 16]);
 const ENTRY_HASH: [u8; 32] = [9; 32];
 
 #[test]
@@ -27,19 +27,19 @@ fn an_index_comes_back_and_goes_on() {
     let (root_created, root_token) = history.root_key(RootKeyId::from_u128(1));
     index.apply(&root_created).unwrap();
     let position = index
-        .save_snapshot_with(&path, LOG_ID, |position| {
+        .save_snapshot_with(&path, SOURCE, |position| {
             assert_eq!(position, Position::new(3));
             Ok(ENTRY_HASH)
         })
         .unwrap();
     assert_eq!(position, Position::new(3));
     // A second one takes the place of the first.
-    index.save_snapshot(&path, LOG_ID, ENTRY_HASH).unwrap();
+    index.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
     let files: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(files, ["verification.snapshot"]);
 
     let loaded = VerificationIndex::load_snapshot(&path).unwrap();
-    assert_eq!((loaded.log_id, loaded.position, loaded.entry_hash), (LOG_ID, position, ENTRY_HASH));
+    assert_eq!((loaded.source, loaded.position, loaded.entry_hash), (SOURCE, position, ENTRY_HASH));
     let index = loaded.index;
     assert_eq!(index.position(), position);
     assert_eq!(*index.watch().borrow(), position);
@@ -59,7 +59,7 @@ fn a_damaged_snapshot_is_refused() {
     let acme: OrganizationId = "acme".parse().unwrap();
     index.apply(&history.organization(&acme)).unwrap();
     index.apply(&history.key(KeyId::from_u128(1), &acme).0).unwrap();
-    index.save_snapshot(&path, LOG_ID, ENTRY_HASH).unwrap();
+    index.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
     let good = fs::read(&path).unwrap();
     let refused = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
@@ -81,13 +81,13 @@ fn a_snapshot_that_cannot_be_saved_leaves_the_one_before() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("verification.snapshot");
     let index = VerificationIndex::new();
-    index.save_snapshot(&path, LOG_ID, ENTRY_HASH).unwrap();
+    index.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
     let failed = index
-        .save_snapshot_with(&path, LOG_ID, |_| Err(SnapshotError::Unsavable("the log is not there".into())));
+        .save_snapshot_with(&path, SOURCE, |_| Err(SnapshotError::Unsavable("the log is not there".into())));
     assert!(failed.is_err());
     assert!(VerificationIndex::load_snapshot(&path).is_ok());
     let missing = Path::new("/nonexistent/verification.snapshot");
-    assert!(matches!(index.save_snapshot(missing, LOG_ID, ENTRY_HASH), Err(SnapshotError::Io(_))));
+    assert!(matches!(index.save_snapshot(missing, SOURCE, ENTRY_HASH), Err(SnapshotError::Io(_))));
     assert!(matches!(VerificationIndex::load_snapshot(missing), Err(SnapshotError::Io(_))));
 }
 
@@ -107,7 +107,7 @@ fn a_restored_index_is_the_one_that_a_replay_makes() {
         other.apply(record).unwrap();
         assert_eq!(replayed.first_difference(&other), None);
     }
-    replayed.save_snapshot(&path, LOG_ID, ENTRY_HASH).unwrap();
+    replayed.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
     let restored = VerificationIndex::load_snapshot(&path).unwrap().index;
     assert_eq!(restored.first_difference(&replayed), None);
 
