@@ -7,9 +7,9 @@ use keyledger_tests::http::Client;
 use keyledger_tests::server::{Options, Server};
 
 use crate::Settings;
-use crate::neighbours::{Postgres, sqlite_inserts};
+use crate::neighbours::{Insert, Postgres, sqlite_inserts};
 use crate::ratio::{Figures, Report, cpu_seconds};
-use keyledger_tests::keys::{self, CONNECTIONS};
+use keyledger_tests::keys::{CONNECTIONS, create_requests};
 use keyledger_tests::load::{Load, Protocol};
 
 /// Rows that SQLite inserts in a round by one client, and by many.
@@ -20,11 +20,11 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
     let place = settings.place();
     let server = Server::start_with(Options { place: Some(place.into()), ..Options::default() });
     let client = server.client();
-    let requests = keys::create_requests(&client);
+    let requests = create_requests(&client);
     let mut load = Load::connect(client.address(), Protocol::Http, CONNECTIONS);
     let postgres = Postgres::start(place);
     let (mut own, mut theirs) = (Figures::default(), Figures::default());
-    let (mut lite, mut lite_alone) = (Figures::default(), Figures::default());
+    let (mut keys, mut lite, mut lite_alone) = (Figures::default(), Figures::default(), Figures::default());
     let mut next = requests.iter().cycle();
     let begin = (cpu_seconds(server.pid()), head(&client));
     for round in 0..=settings.rounds {
@@ -33,24 +33,27 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
         };
         let figures = [
             load.run(settings.round, || next.next().unwrap(), check),
-            postgres.inserts(CONNECTIONS, settings.round),
+            postgres.inserts(Insert::Row, CONNECTIONS, settings.round),
+            postgres.inserts(Insert::Key, CONNECTIONS, settings.round),
             sqlite_inserts(place, CONNECTIONS, SQLITE_ROWS[1]),
             sqlite_inserts(place, 1, SQLITE_ROWS[0]),
         ];
         eprintln!(
-            "create {:.0}/s, PostgreSQL {:.0}/s, SQLite {:.0}/s, with one client {:.0}/s",
-            figures[0], figures[1], figures[2], figures[3]
+            "create {:.0}/s, PostgreSQL {:.0}/s, with tables of keys {:.0}/s, SQLite {:.0}/s, with one client {:.0}/s",
+            figures[0], figures[1], figures[2], figures[3], figures[4]
         );
         if round > 0 {
             own.0.push(figures[0]);
             theirs.0.push(figures[1]);
-            lite.0.push(figures[2]);
-            lite_alone.0.push(figures[3]);
+            keys.0.push(figures[2]);
+            lite.0.push(figures[3]);
+            lite_alone.0.push(figures[4]);
         }
     }
     let spent = (cpu_seconds(server.pid()) - begin.0) * 1e6 / (head(&client) - begin.1) as f64;
     report.note(format!("processor time per create, all of it: {spent:.1} us"));
     report.compare("durable create / PostgreSQL insert, 64 clients each", &own, &theirs, 2.0);
+    report.show("... / PostgreSQL insert into indexed tables of keys", &own, &keys);
     report.compare("durable create / SQLite insert, WAL FULL, 64 clients each", &own, &lite, 4.0);
     report.show("... / SQLite insert by one client alone", &own, &lite_alone);
     let events = head(&client);

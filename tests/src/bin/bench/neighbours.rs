@@ -102,7 +102,7 @@ pub(crate) fn command(words: &[&str]) -> String {
         .fold(format!("*{}\r\n", words.len()), |text, word| text + &format!("${}\r\n{word}\r\n", word.len()))
 }
 
-/// A PostgreSQL cluster with one table, durable as it comes.
+/// A PostgreSQL cluster, durable as it comes.
 pub(crate) struct Postgres {
     programs: PathBuf,
     directory: PathBuf,
@@ -110,13 +110,61 @@ pub(crate) struct Postgres {
     port: u16,
 }
 
-/// A row as large as what a key's event holds.
+/// What is inserted into PostgreSQL.
+#[derive(Clone, Copy)]
+pub(crate) enum Insert {
+    /// A row as large as what a key's event holds, into a table without any index but its number's.
+    Row,
+    /// A key and what happened to it, into tables by which keys are verified and listed and their history is found.
+    Key,
+}
+
+impl Insert {
+    const ALL: [Self; 2] = [Self::Row, Self::Key];
+
+    const fn tables(self) -> &'static str {
+        match self {
+            Self::Row => TABLE,
+            Self::Key => KEY_TABLES,
+        }
+    }
+
+    const fn statement(self) -> &'static str {
+        match self {
+            Self::Row => INSERT,
+            Self::Key => KEY_INSERT,
+        }
+    }
+
+    const fn script(self) -> &'static str {
+        match self {
+            Self::Row => "insert-row.sql",
+            Self::Key => "insert-key.sql",
+        }
+    }
+}
+
 const TABLE: &str = "CREATE TABLE events (
     id bigserial PRIMARY KEY, time timestamptz NOT NULL DEFAULT now(), stream text NOT NULL, type text NOT NULL,
     digest bytea NOT NULL, data text NOT NULL)";
 const INSERT: &str = "INSERT INTO events (stream, type, digest, data) VALUES ('key_01KAJX7Q5M3J6S2Y9W8V4T1R0P',
     'KeyCreated', '\\x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f',
     '{\"environment\":\"production\",\"owner\":\"organization\",\"name\":\"Production integration 1234\",\"user_id\":\"user-1234\"}')";
+
+const KEY_TABLES: &str = "CREATE TABLE keys (
+    id uuid PRIMARY KEY, digest bytea NOT NULL UNIQUE, organization_id text NOT NULL, user_id text, name text NOT NULL,
+    environment text NOT NULL, status text NOT NULL, created_at timestamptz NOT NULL DEFAULT now(),
+    expires_at timestamptz);
+CREATE INDEX keys_listed ON keys (organization_id, created_at);
+CREATE TABLE audit (
+    id bigserial PRIMARY KEY, time timestamptz NOT NULL DEFAULT now(), key_id uuid NOT NULL, type text NOT NULL,
+    data text NOT NULL);
+CREATE INDEX audit_of_key ON audit (key_id)";
+const KEY_INSERT: &str = "WITH made AS (INSERT INTO keys (id, digest, organization_id, user_id, name, environment, status,
+    expires_at) VALUES (gen_random_uuid(), sha256(gen_random_uuid()::text::bytea), 'org_01KAJX7Q5M3J6S2Y9W8V4T1R0P',
+    'user-1234', 'Production integration 1234', 'production', 'active', now() + interval '1 year') RETURNING id)
+    INSERT INTO audit (key_id, type, data) SELECT id, 'KeyCreated',
+    '{\"environment\":\"production\",\"owner\":\"organization\",\"actor\":\"rk_01KAJX7Q5M3J6S2Y9W8V4T1R0P\"}' FROM made";
 
 impl Postgres {
     /// Makes a cluster and starts it.
@@ -151,13 +199,12 @@ impl Postgres {
             .expect("postgres can be started");
         let postgres = Self { programs, directory, child, port };
         poll::until("PostgreSQL to be ready", Duration::from_secs(30), || postgres.sql("SELECT 1"));
-        postgres.sql(TABLE).expect("the table can be made");
-        fs::write(postgres.script(), format!("{INSERT};\n")).unwrap();
+        for insert in Insert::ALL {
+            postgres.sql(insert.tables()).expect("the tables can be made");
+            fs::write(postgres.directory.join(insert.script()), format!("{};\n", insert.statement()))
+                .unwrap();
+        }
         postgres
-    }
-
-    fn script(&self) -> PathBuf {
-        self.directory.join("insert.sql")
     }
 
     fn sql(&self, sql: &str) -> Option<()> {
@@ -175,13 +222,13 @@ impl Postgres {
     }
 
     /// Durable inserts per second, each a transaction, by `clients` at once.
-    pub(crate) fn inserts(&self, clients: usize, time: Duration) -> f64 {
+    pub(crate) fn inserts(&self, insert: Insert, clients: usize, time: Duration) -> f64 {
         let mut command = Command::new(self.programs.join("pgbench"));
         let output = self
             .connect(&mut command)
             .args(["-n", "-M", "prepared", "-c", &clients.to_string(), "-j", "2"])
             .args(["-T", &time.as_secs().to_string(), "-f"])
-            .arg(self.script())
+            .arg(self.directory.join(insert.script()))
             .arg("postgres")
             .output()
             .expect("pgbench can be run");
