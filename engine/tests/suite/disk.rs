@@ -1,5 +1,6 @@
 //! A disk in memory that can lose its power: what was not synced is lost, kept or torn, write by write.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -9,6 +10,8 @@ use redb::StorageBackend;
 
 /// Writes of this many bytes, aligned, take place whole or not at all.
 const SECTOR: usize = 512;
+/// Space is taken in blocks of this many bytes.
+const BLOCK: usize = 4_096;
 
 /// What goes wrong with a [`Disk`] on purpose.
 #[derive(Debug, Clone, Copy, Default)]
@@ -19,7 +22,7 @@ pub(crate) struct Faults {
     pub(crate) ignores_sync: bool,
     /// The next sync fails.
     pub(crate) fail_sync: bool,
-    /// There is no space for anything longer or new.
+    /// There is no space for anything longer, nor for what is written where nothing was before.
     pub(crate) full: bool,
 }
 
@@ -36,6 +39,8 @@ struct State {
     /// What is read: durable and pending.
     current: Vec<u8>,
     pending: Vec<Pending>,
+    /// The blocks that have their space.
+    allocated: BTreeSet<usize>,
     faults: Faults,
     operations: u64,
     crashed: bool,
@@ -56,7 +61,8 @@ fn apply(image: &mut Vec<u8>, offset: usize, data: &[u8]) {
 
 impl Disk {
     pub(crate) fn of(image: Vec<u8>) -> Self {
-        let state = State { current: image.clone(), durable: image, ..State::default() };
+        let allocated = (0..image.len().div_ceil(BLOCK)).collect();
+        let state = State { current: image.clone(), durable: image, allocated, ..State::default() };
         Self { state: Arc::new(Mutex::new(state)) }
     }
 
@@ -171,10 +177,12 @@ impl StorageBackend for Disk {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut state = self.operate()?;
-        if state.faults.full {
+        let offset = usize::try_from(offset).unwrap();
+        let blocks = offset / BLOCK..(offset + data.len()).div_ceil(BLOCK);
+        if state.faults.full && blocks.clone().any(|block| !state.allocated.contains(&block)) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let offset = usize::try_from(offset).unwrap();
+        state.allocated.extend(blocks);
         apply(&mut state.current, offset, data);
         state.pending.push(Pending::Write { offset, data: data.to_vec() });
         Ok(())

@@ -80,7 +80,7 @@ fn recovery_that_fails_can_be_tried_again() {
     let mut log = log_on(&disk);
     let reader = log.reader();
     log.append(vec![samples::issue(1, "one")]).unwrap();
-    disk.set_faults(Faults { full: true, ..Faults::default() });
+    disk.set_faults(Faults { fail_sync: true, ..Faults::default() });
     assert!(log.append(vec![samples::issue(2, "two")]).is_err());
     disk.set_faults(Faults { fail_sync: true, full: true, ..Faults::default() });
     if log.recover().is_err() {

@@ -65,6 +65,30 @@ fn a_failed_rest_is_recovered_from() {
 }
 
 #[test]
+fn a_full_disk_is_no_reason_to_end() {
+    let disk = Disk::default();
+    let mut log = log_on(&disk);
+    let mut appended = 0;
+    disk.set_faults(Faults { full: true, ..Faults::default() });
+    for number in 0..1_000 {
+        if log.append(vec![samples::issue(number, &"n".repeat(500))]).is_err() {
+            break;
+        }
+        appended += 1;
+    }
+    appended = appended.max(log.recover().unwrap().get());
+    for _ in 0..3 {
+        if log.rest().is_err() {
+            assert_eq!(log.recover().unwrap().get(), appended);
+        }
+    }
+    disk.set_faults(Faults::default());
+    log.append(vec![samples::issue(2_000, "space again")]).unwrap();
+    let report = log.redb_reader().verify(|_, _| {}).unwrap();
+    assert_eq!((report.finding, report.head.get()), (None, appended + 1));
+}
+
+#[test]
 fn the_ledger_has_its_log_rest() {
     let disk = Disk::default();
     let log = Box::new(log_on(&disk));
