@@ -558,7 +558,7 @@ fn several_keys_are_hit_after_a_look() {
         assert_eq!(code(&client, &key.token), "REVOKED");
     }
     let preview = submit("/console/keys/selection", &chosen("delete", &[0, 1])).expect_page(200);
-    assert!(preview.contains("Type <strong>delete 2</strong>"), "{preview}");
+    assert!(preview.contains("Type <strong class=\"verbatim\">delete 2</strong>"), "{preview}");
     let mut fields = chosen("delete", &[0, 1]);
     fields.push(("confirmation", "yes".into()));
     submit("/console/keys/selection/apply", &fields).expect_page(422);
