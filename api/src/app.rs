@@ -6,10 +6,10 @@ use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
-use http::StatusCode;
+use http::{HeaderName, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use utoipa::OpenApi;
-use utoipa::openapi::path::{Operation, PathItem};
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
@@ -19,6 +19,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::access::{Access, CALLS};
 use crate::compat::{self, Compat};
 use crate::console;
+use crate::idempotency;
 use crate::problem::{Code, Problem};
 use crate::routes;
 use crate::service::Service;
@@ -132,31 +133,112 @@ fn say_who_may(document: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// Gives the problems of all calls the media type that they are served with, and names with each call those that its kind
-/// of call has, where the call itself says nothing of them.
+/// What a call takes, by which many of its answers are known.
+struct Takes {
+    /// Somebody who may make it.
+    caller: bool,
+    /// A body, of whatever kind.
+    body: bool,
+    json: bool,
+    /// Parameters in its path, in its query, and an organization among the latter.
+    path: bool,
+    query: bool,
+    organization: bool,
+    if_match: bool,
+    if_none_match: bool,
+    idempotency_key: bool,
+}
+
+impl Takes {
+    fn of(operation: &Operation, access: Option<Access>) -> Self {
+        let parameters = operation.parameters.iter().flatten();
+        let parameters: Vec<_> = parameters
+            .filter_map(|it| match it {
+                RefOr::T(parameter) => Some((&parameter.parameter_in, parameter.name.as_str())),
+                RefOr::Ref(_) => None,
+            })
+            .collect();
+        let any = |place: ParameterIn| parameters.iter().any(|(it, _)| **it == place);
+        let header = |header: HeaderName| {
+            let is_it = |name: &str, place: &ParameterIn| {
+                *place == ParameterIn::Header && header == *name.to_ascii_lowercase()
+            };
+            parameters.iter().any(|(place, name)| is_it(name, place))
+        };
+        let body = match &operation.request_body {
+            Some(RefOr::T(body)) => Some(body),
+            _ => None,
+        };
+        Self {
+            caller: access.is_some_and(|access| access != Access::Everybody),
+            body: body.is_some(),
+            json: body.is_some_and(|body| body.content.contains_key("application/json")),
+            path: any(ParameterIn::Path),
+            query: any(ParameterIn::Query),
+            organization: parameters.contains(&(&ParameterIn::Query, "organization_id")),
+            if_match: header(header::IF_MATCH),
+            if_none_match: header(header::IF_NONE_MATCH),
+            idempotency_key: header(idempotency::HEADER),
+        }
+    }
+
+    /// The problems that follow.
+    fn problems(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let Self { caller, body, json, path, query, organization, if_match, idempotency_key, .. } = *self;
+        let rows = [
+            (caller || json, "400", "`malformed_request`: a header, or the body, cannot be read"),
+            (caller, "401", "`unauthenticated`"),
+            (
+                caller,
+                "403",
+                "`forbidden`: the caller lacks a permission, or is bound to one organization; `csrf_failed`",
+            ),
+            (
+                caller && (path || organization),
+                "404",
+                "there is no such object, or the caller may not see it",
+            ),
+            (body, "408", "`request_timeout`: the body did not come to its end"),
+            (
+                idempotency_key || if_match,
+                "409",
+                "`contended`: others change the same; `idempotency_key_in_use`: the first call with it still runs",
+            ),
+            (if_match, "412", "`version_conflict`: `If-Match` has no tag of the present version"),
+            (body, "413", "`body_too_large`"),
+            (json, "415", "`unsupported_media_type`: the body is not said to be JSON"),
+            (
+                json || query || idempotency_key,
+                "422",
+                "`invalid_request`: `errors` names each field and parameter that fails; or `idempotency_key_reused`",
+            ),
+            (
+                caller || body,
+                "503",
+                "`overloaded`, with `Retry-After`; `position_not_reached`; or what the answer rests on is not there just now",
+            ),
+        ];
+        rows.into_iter().filter(|row| row.0).map(|(_, status, description)| (status, description))
+    }
+}
+
+/// Gives the problems of all calls the media type that they are served with, and names with each call those that follow
+/// from what it takes, where the call itself says nothing of them.
 fn say_what_fails(document: &mut utoipa::openapi::OpenApi) {
     const PROBLEM: &str = "application/problem+json";
     let schema = || Ref::from_schema_name("Problem");
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
             let Some(operation) = operation else { continue };
-            let takes_json = matches!(&operation.request_body,
-                Some(RefOr::T(body)) if body.content.contains_key("application/json"));
             let row = CALLS.iter().find(|row| row.0 == method && row.1 == path);
-            let is_for_callers = row.is_some_and(|row| row.2 != Access::Everybody);
-            let implied = [
-                (
-                    is_for_callers || takes_json,
-                    "400",
-                    "`malformed_request`: a header, or the body, cannot be read",
-                ),
-                (is_for_callers, "401", "`unauthenticated`"),
-                (takes_json, "408", "`request_timeout`: the body did not come to its end"),
-                (takes_json, "413", "`body_too_large`"),
-                (takes_json, "415", "`unsupported_media_type`: the body is not said to be JSON"),
-            ];
+            let takes = Takes::of(operation, row.map(|row| row.2));
             let responses = &mut operation.responses.responses;
-            for (_, status, description) in implied.into_iter().filter(|it| it.0) {
+            if takes.if_none_match {
+                let unchanged =
+                    ResponseBuilder::new().description("`If-None-Match` has the tag of the present version");
+                responses.entry("304".into()).or_insert_with(|| unchanged.build().into());
+            }
+            for (status, description) in takes.problems() {
                 responses.entry(status.into()).or_insert_with(|| {
                     let content = ContentBuilder::new().schema(Some(schema())).build();
                     ResponseBuilder::new().description(description).content(PROBLEM, content).build().into()

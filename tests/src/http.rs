@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::documentation;
 use crate::transcript::Transcript;
 
 /// No answer takes longer than this.
@@ -217,7 +218,10 @@ impl Request<'_> {
     #[track_caller]
     #[must_use]
     pub fn send(&self) -> Response {
-        self.try_send().unwrap_or_else(|error| panic!("{} {}: {error}", self.method, self.path))
+        let sent = self.try_send();
+        let response = sent.unwrap_or_else(|error| panic!("{} {}: {error}", self.method, self.path));
+        documentation::check(&self.method, &self.path, response.status);
+        response
     }
 
     /// Sends it and checks the status.

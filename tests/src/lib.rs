@@ -13,6 +13,7 @@
 
 pub mod binaries;
 pub mod console;
+pub mod documentation;
 pub mod fixture;
 pub mod history;
 pub mod http;

@@ -109,7 +109,9 @@ fn every_call_works_over_tls_and_nothing_without_it() {
     assert!(!trusts(&server, &other.certificate), "another certificate is another server's");
 
     // Who speaks plain HTTP is told so.
-    let refused = server.anonymous().get("/healthz").expect(400);
+    // No call answers this, so the document of the calls does not have it.
+    let refused = server.anonymous().get("/healthz").try_send().unwrap();
+    assert_eq!(refused.status, 400, "{}", refused.text());
     assert!(refused.text().contains("https://"), "{}", refused.text());
 
     // Who says nothing holds up nobody, and is let go.

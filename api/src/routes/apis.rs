@@ -126,7 +126,7 @@ async fn list(
 }
 
 /// Shows an API, also a deleted one.
-#[utoipa::path(get, path = "/v1/apis/{id}", operation_id = "getApi", tag = "APIs", params(("id" = String, Path, description = "its id")),
+#[utoipa::path(get, path = "/v1/apis/{id}", operation_id = "getApi", tag = "APIs", params(("id" = String, Path, description = "its id"), ("If-None-Match" = Option<String>, Header, description = "the `ETag` that the caller has; 304 if it still is the present one"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = ApiView, description = "the API"),
         (status = 404, body = ProblemBody, description = "`api_not_found`"),

@@ -85,6 +85,8 @@ fn permissions(value: &Value) -> Reading<Vec<Permission>> {
     responses(
         (status = 201, body = ApplicationWithSecret, description = "the application and its secret"),
         (status = 403, body = ProblemBody, description = "`forbidden`: also for a permission that the caller lacks"),
+        (status = 404, body = ProblemBody, description = "`organization_not_found`"),
+        (status = 410, body = ProblemBody, description = "`organization_deleted`"),
         (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails"),
     ))]
 async fn create(
@@ -181,7 +183,7 @@ async fn list(
 }
 
 /// Shows an application, also a deleted one; never its secret.
-#[utoipa::path(get, path = "/v1/applications/{id}", operation_id = "getApplication", tag = "Applications", params(("id" = String, Path, description = "its id")),
+#[utoipa::path(get, path = "/v1/applications/{id}", operation_id = "getApplication", tag = "Applications", params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = ApplicationView, description = "the application"),
         (status = 404, body = ProblemBody, description = "`application_not_found`"),

@@ -19,7 +19,7 @@ use utoipa_axum::routes;
 
 use crate::caller::presented_token;
 use crate::precondition::{POSITION, position_value};
-use crate::problem::{Code, Problem};
+use crate::problem::{Code, Problem, ProblemBody};
 use crate::query::QueryParameters;
 use crate::service::Service;
 
@@ -127,6 +127,8 @@ impl Asked {
             )),
         (status = 401, description = "no token, or one that is not valid at all; `X-Keyledger-Code` says why"),
         (status = 403, description = "a valid key for something else, or a question that cannot be read; `X-Keyledger-Code` says why"),
+        (status = 400, body = ProblemBody, description = "`malformed_request`: `Keyledger-Min-Position` is no position"),
+        (status = 503, body = ProblemBody, description = "`position_not_reached`, `verification_unavailable`, `overloaded`"),
     ))]
 async fn forward_auth(
     State(service): State<Arc<Service>>,

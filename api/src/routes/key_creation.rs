@@ -108,6 +108,8 @@ pub(super) fn scopes(value: &Value) -> crate::body::Reading<Vec<Scope>> {
     responses(
         (status = 201, body = KeyWithToken, description = "the key and its token"),
         (status = 403, body = ProblemBody, description = "`forbidden`, `organization_kind_not_allowed`, `client_not_in_portfolio`"),
+        (status = 404, body = ProblemBody, description = "`organization_not_found`, `api_not_found`"),
+        (status = 410, body = ProblemBody, description = "`organization_deleted`, `api_deleted`"),
         (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails; `policy_violation` with all that breaks the organization's policy"),
     ))]
 async fn create(

@@ -68,7 +68,7 @@ struct AsOf {
 }
 
 /// Shows a key, now or as it was.
-#[utoipa::path(get, path = "/v1/keys/{id}", operation_id = "getKey", tag = "Keys", params(("id" = String, Path, description = "its id"), AsOf),
+#[utoipa::path(get, path = "/v1/keys/{id}", operation_id = "getKey", tag = "Keys", params(("id" = String, Path, description = "its id"), AsOf, ("If-None-Match" = Option<String>, Header, description = "the `ETag` that the caller has; 304 if it still is the present one"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = KeyView, description = "the key"),
         (status = 404, body = ProblemBody, description = "`key_not_found`: also when it did not exist then"),

@@ -178,7 +178,7 @@ fn has_text(organization: &Organization, text: &str) -> bool {
 }
 
 /// Shows an organization, also a deleted one.
-#[utoipa::path(get, path = "/v1/organizations/{id}", operation_id = "getOrganization", tag = "Organizations", params(("id" = String, Path, description = "its id")),
+#[utoipa::path(get, path = "/v1/organizations/{id}", operation_id = "getOrganization", tag = "Organizations", params(("id" = String, Path, description = "its id"), ("If-None-Match" = Option<String>, Header, description = "the `ETag` that the caller has; 304 if it still is the present one"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = OrganizationView, description = "the organization"),
         (status = 404, body = ProblemBody, description = "`organization_not_found`"),

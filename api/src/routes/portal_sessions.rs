@@ -88,6 +88,8 @@ struct PortalSessionWithLink {
     params(("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once")),
     responses(
         (status = 201, body = PortalSessionWithLink, description = "the session and the link to it"),
+        (status = 404, body = ProblemBody, description = "`organization_not_found`"),
+        (status = 410, body = ProblemBody, description = "`organization_deleted`"),
         (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails"),
     ))]
 async fn create(
@@ -204,7 +206,7 @@ async fn list(
 }
 
 /// Shows a session, also one that has ended.
-#[utoipa::path(get, path = "/v1/portal-sessions/{id}", operation_id = "getPortalSession", tag = "Portal", params(("id" = String, Path, description = "its id")),
+#[utoipa::path(get, path = "/v1/portal-sessions/{id}", operation_id = "getPortalSession", tag = "Portal", params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = PortalSessionView, description = "the session"),
         (status = 404, body = ProblemBody, description = "`portal_session_not_found`"),

@@ -70,6 +70,8 @@ struct RootKeyWithToken<'a> {
     params(("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once")),
     responses(
         (status = 201, body = RootKeyWithToken, description = "the root key and its token"),
+        (status = 404, body = ProblemBody, description = "`organization_not_found`"),
+        (status = 410, body = ProblemBody, description = "`organization_deleted`"),
         (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails"),
     ))]
 async fn create(
@@ -168,7 +170,7 @@ async fn list(
 }
 
 /// Shows a root key, also a revoked one; never its token.
-#[utoipa::path(get, path = "/v1/root-keys/{id}", operation_id = "getRootKey", tag = "Root keys", params(("id" = String, Path, description = "its id")),
+#[utoipa::path(get, path = "/v1/root-keys/{id}", operation_id = "getRootKey", tag = "Root keys", params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = RootKeyView, description = "the root key"),
         (status = 404, body = ProblemBody, description = "`root_key_not_found`"),

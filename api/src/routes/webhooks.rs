@@ -89,6 +89,8 @@ fn event_types(value: &Value) -> Reading<Vec<MessageType>> {
     params(("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once")),
     responses(
         (status = 201, body = WebhookWithSecret, description = "the webhook and its secret"),
+        (status = 404, body = ProblemBody, description = "`organization_not_found`"),
+        (status = 410, body = ProblemBody, description = "`organization_deleted`"),
         (status = 409, body = ProblemBody, description = "`too_many_webhooks`"),
         (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails"),
     ))]
@@ -193,7 +195,7 @@ async fn list(
 }
 
 /// Shows a webhook, also a deleted one, and how far its deliveries are; never its secret.
-#[utoipa::path(get, path = "/v1/webhooks/{id}", operation_id = "getWebhook", tag = "Webhooks", params(("id" = String, Path, description = "its id")),
+#[utoipa::path(get, path = "/v1/webhooks/{id}", operation_id = "getWebhook", tag = "Webhooks", params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
     responses(
         (status = 200, body = WebhookView, description = "the webhook"),
         (status = 404, body = ProblemBody, description = "`webhook_not_found`"),

@@ -86,6 +86,7 @@ struct OwnSession {
 #[utoipa::path(post, path = "/portal/session", operation_id = "startPortalSession", tag = "Portal", request_body = StartBody, security(()),
     responses(
         (status = 200, body = OwnSession, description = "the session", headers(("Set-Cookie" = String, description = "the session's secret"))),
+        (status = 403, body = ProblemBody, description = "`csrf_failed`: a page of another site asks"),
         (status = 404, body = ProblemBody, description = "`portal_link_invalid`: unknown, used, or too late"),
     ))]
 async fn start(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Problem> {
