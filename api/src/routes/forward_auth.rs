@@ -127,8 +127,7 @@ impl Asked {
             )),
         (status = 401, description = "no token, or one that is not valid at all; `X-Keyledger-Code` says why"),
         (status = 403, description = "a valid key for something else, or a question that cannot be read; `X-Keyledger-Code` says why"),
-        (status = 400, body = ProblemBody, description = "`malformed_request`: `Keyledger-Min-Position` is no position"),
-        (status = 503, body = ProblemBody, description = "`position_not_reached`, `verification_unavailable`, `overloaded`"),
+        (status = 503, body = ProblemBody, description = "`verification_unavailable`, `overloaded`"),
     ))]
 async fn forward_auth(
     State(service): State<Arc<Service>>,
