@@ -86,6 +86,9 @@ fn the_page_tells_what_the_calls_tell() {
     let ending = key(&client, &org, json!({ "name": MARKUP, "expires_in": "two_weeks" }));
     assert_eq!(code(&client, &ending.token), "VALID");
     assert_eq!(code(&client, &token::unknown("kl", "live")), "NOT_FOUND");
+    // The page is a reader like any other: what it counts follows within moments.
+    let position = ending.position.to_string();
+    client.get("/v1/overview").header("keyledger-min-position", &position).expect(200);
     let path = format!("/console/overview?organization_id={org}");
     let page = browser.get(&path).expect_page(200);
     for expected in [
