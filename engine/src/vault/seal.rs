@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
+use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
+use rand::Rng;
 use zeroize::Zeroizing;
 
 use super::subject::SubjectKeyId;
@@ -30,10 +31,10 @@ struct SecretInner {
 }
 
 /// A key ready for use, one of those that stay so.
-struct Expanded(RandomizedNonceKey);
+struct Expanded(LessSafeKey);
 
 impl Expanded {
-    fn new(key: RandomizedNonceKey) -> Self {
+    fn new(key: LessSafeKey) -> Self {
         EXPANDED.fetch_add(1, Ordering::Relaxed);
         Self(key)
     }
@@ -54,11 +55,12 @@ impl Secret {
         &self.0.bytes
     }
 
-    fn with_key<T>(&self, work: impl FnOnce(&RandomizedNonceKey) -> T) -> Result<T, SealError> {
+    fn with_key<T>(&self, work: impl FnOnce(&LessSafeKey) -> T) -> Result<T, SealError> {
         if let Some(Expanded(key)) = self.0.expanded.get() {
             return Ok(work(key));
         }
-        let key = RandomizedNonceKey::new(&AES_256_GCM, self.0.bytes.as_slice()).map_err(|_| SealError)?;
+        let key = UnboundKey::new(&AES_256_GCM, self.0.bytes.as_slice()).map_err(|_| SealError)?;
+        let key = LessSafeKey::new(key);
         if EXPANDED.load(Ordering::Relaxed) >= EXPANDED_MAX {
             return Ok(work(&key));
         }
@@ -101,16 +103,16 @@ impl SubjectKey {
     /// # Errors
     /// [`SealError`].
     pub fn seal(&self, context: &[u8], text: &[u8], sealed: &mut Vec<u8>) -> Result<(), SealError> {
-        let mut ciphertext = text.to_vec();
-        let sealing = self
-            .secret
-            .with_key(|key| key.seal_in_place_separate_tag(Aad::from(context), &mut ciphertext))?;
-        let (nonce, tag) = sealing.map_err(|_| SealError)?;
-        sealed.reserve(OVERHEAD + ciphertext.len());
+        let nonce = draw_nonce();
+        sealed.reserve(OVERHEAD + text.len());
         sealed.extend(self.id.as_bytes());
-        sealed.extend(nonce.as_ref());
-        sealed.extend(&ciphertext);
-        sealed.extend(tag.as_ref());
+        sealed.extend(nonce);
+        let (start, nonce) = (sealed.len(), Nonce::assume_unique_for_key(nonce));
+        sealed.extend(text);
+        let text = sealed.get_mut(start..).unwrap_or_default();
+        let sealing =
+            self.secret.with_key(|key| key.seal_in_place_separate_tag(nonce, Aad::from(context), text))?;
+        sealed.extend(sealing.map_err(|_| SealError)?.as_ref());
         Ok(())
     }
 
@@ -129,6 +131,15 @@ impl SubjectKey {
         text.truncate(len);
         Ok(text)
     }
+}
+
+/// A nonce for one text. The generator is a cryptographic one that the operating system seeds, now and then anew; asking the
+/// system itself takes longer than all else that is done to seal a text. Without randomness it would panic, where no vault
+/// could have been opened either.
+fn draw_nonce() -> [u8; NONCE_LEN] {
+    let mut nonce = [0; NONCE_LEN];
+    rand::rng().fill_bytes(&mut nonce);
+    nonce
 }
 
 /// The id of the key that a sealed text was sealed with, and what follows it.
