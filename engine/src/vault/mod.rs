@@ -32,6 +32,9 @@ use crate::id::OrganizationId;
 /// The vault's file in a data directory.
 pub const FILE_NAME: &str = "vault.redb";
 
+/// Subjects whose keys are found without a tag.
+const LATELY_LEN_MAX: usize = 8_192;
+
 /// What goes wrong with a vault.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -70,6 +73,8 @@ struct Contents {
     user_tags: hmac::Key,
     holders: HashMap<Option<OrganizationId>, HashMap<Option<UserTag>, SubjectKeyId>>,
     keys: SubjectKeyMap<Row>,
+    /// Subjects that keys were asked for lately, as a tag takes long to make. As many as may be, then none again.
+    lately: Mutex<HashMap<Subject, SubjectKeyId>>,
     /// Keys that nobody is given any more, and that are in the file still.
     withheld: HashMap<SubjectKeyId, Row>,
 }
@@ -82,6 +87,7 @@ impl Contents {
             user_tags,
             holders: HashMap::new(),
             keys: SubjectKeyMap::default(),
+            lately: Mutex::default(),
             withheld: HashMap::new(),
         };
         for row in stored.rows {
@@ -98,6 +104,7 @@ impl Contents {
 
     fn remove(&mut self, id: &SubjectKeyId) -> Option<Row> {
         let row = self.keys.remove(id)?;
+        self.lately.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
         if let Some(of_organization) = self.holders.get_mut(&row.holder.organization_id) {
             if of_organization.get(&row.holder.user) == Some(id) {
                 of_organization.remove(&row.holder.user);
@@ -121,6 +128,21 @@ impl Contents {
 
     fn id_of(&self, holder: &Holder) -> Option<SubjectKeyId> {
         self.holders.get(&holder.organization_id)?.get(&holder.user).copied()
+    }
+
+    /// The key of a subject that was asked for lately.
+    fn key_asked_for(&self, subject: &Subject) -> Option<SubjectKey> {
+        let id = self.lately.lock().unwrap_or_else(PoisonError::into_inner).get(subject).copied();
+        self.key(id?)
+    }
+
+    /// Notes that the key of a subject was asked for.
+    fn note(&self, subject: &Subject, id: SubjectKeyId) {
+        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
+        if lately.len() >= LATELY_LEN_MAX {
+            lately.clear();
+        }
+        lately.insert(subject.clone(), id);
     }
 
     fn key(&self, id: SubjectKeyId) -> Option<SubjectKey> {
@@ -194,8 +216,13 @@ impl Vault {
             let contents = self.contents();
             let mut drawn: HashMap<Holder, usize> = HashMap::new();
             for subject in subjects {
+                if let Some(key) = contents.key_asked_for(subject) {
+                    keys.push(key);
+                    continue;
+                }
                 let holder = contents.holder(subject);
                 if let Some(key) = contents.id_of(&holder).and_then(|id| contents.key(id)) {
+                    contents.note(subject, key.id());
                     keys.push(key);
                     continue;
                 }

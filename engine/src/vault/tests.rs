@@ -87,6 +87,27 @@ fn an_organization_is_erased_with_its_users_and_a_user_alone() {
 }
 
 #[test]
+fn who_was_asked_for_lately_is_forgotten_with_their_key() {
+    let vault = Vault::in_memory().unwrap();
+    let lately = || vault.contents().lately.lock().unwrap().len();
+    let ada = user("acme", "ada");
+    let id = id_of(&vault, &ada);
+    assert_eq!([id_of(&vault, &ada), id_of(&vault, &ada)], [id, id]);
+    assert_eq!(lately(), 1);
+    assert_eq!(erase(&vault, &ada), 1);
+    assert_eq!(lately(), 0);
+    assert_ne!(id_of(&vault, &ada), id);
+
+    let many: Vec<_> = (0..LATELY_LEN_MAX + 10).map(|n| user("acme", &n.to_string())).collect();
+    let ids = |keys: Vec<SubjectKey>| keys.iter().map(SubjectKey::id).collect::<Vec<_>>();
+    let made = ids(vault.keys_for(&many).unwrap());
+    for _ in 0..2 {
+        assert_eq!(ids(vault.keys_for(&many).unwrap()), made);
+        assert!(lately() <= LATELY_LEN_MAX);
+    }
+}
+
+#[test]
 fn what_is_withheld_can_be_released() {
     let vault = Vault::in_memory().unwrap();
     let id = id_of(&vault, &organization("acme"));
