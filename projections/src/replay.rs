@@ -15,8 +15,9 @@ use keyledger_engine::record::Record;
 use crate::projection::{self, Projection};
 use crate::store::{CACHE_LEN, Error, Snapshot, Store, path_of};
 
-/// Records are read in slices of at most this many, so that a large batch does not hold all its records at once.
-const SLICE_LEN: usize = 2_048;
+/// Records are read in slices of at most this many: what is read is in the processor's caches still when it is taken in, and
+/// its memory is that of the slice before, which for larger ones the system would have to give anew.
+const SLICE_LEN: usize = 64;
 
 /// A batch for taking in a long stretch of the log: the larger it is, the more often a row that changes again and again
 /// is written only once. At some hundred bytes for each record it is also what a rebuild needs of memory.

@@ -53,12 +53,17 @@ impl RecentRecords {
             if kept.first().is_none_or(|first| first > after.next()) {
                 return Vec::new();
             }
-            let is_after =
-                |group: &&Arc<[Record]>| group.last().is_some_and(|record| record.position > after);
-            kept.groups.iter().filter(is_after).take(records_max).cloned().collect()
+            let is_before =
+                |group: &Arc<[Record]>| group.last().is_none_or(|record| record.position <= after);
+            let first = kept.groups.partition_point(is_before);
+            kept.groups.range(first..).take(records_max).cloned().collect()
         };
-        let records = groups.iter().flat_map(|group| group.iter());
-        records.filter(|record| record.position > after).take(records_max).cloned().collect()
+        let len: usize = groups.iter().map(|group| group.len()).sum();
+        // Room for all of them at once: growing it would move what is there.
+        let mut records = Vec::with_capacity(len.min(records_max));
+        let kept = groups.iter().flat_map(|group| group.iter());
+        records.extend(kept.filter(|record| record.position > after).take(records_max).cloned());
+        records
     }
 }
 
