@@ -113,7 +113,7 @@ pub fn actor_at(kind: ActorKind, id: &str, ip: Option<IpAddr>, user_agent: Optio
 /// learns nothing of the addresses of others who had to do with them.
 pub fn conceal(caller: &Principal, record: &mut Record) {
     let Actor { kind, id, ip, user_agent } = &mut record.actor;
-    if caller.user_id.is_some() && (*kind != caller.kind || *id != caller.id) {
+    if caller.user_id.is_some() && (*kind != caller.kind || **id != *caller.id) {
         (*ip, *user_agent) = (None, None);
     }
 }

@@ -1,8 +1,9 @@
 //! Who issued a command.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 /// What kind of caller issued a command. The numbers are stored (docs/format.md) and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -35,17 +36,17 @@ impl ActorKind {
 
 crate::coded::coded!(ActorKind, "actor kind");
 
-/// Who issued a command, and from where.
+/// Who issued a command, and from where; cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
     /// The kind of caller.
     pub kind: ActorKind,
     /// The caller's id; `system` for Keyledger itself.
-    pub id: Box<str>,
+    pub id: Arc<str>,
     /// The address the command came from. Personal.
     pub ip: Option<IpAddr>,
     /// The `User-Agent` the command came with, at most [`Actor::USER_AGENT_LEN_MAX`] bytes. Personal.
-    pub user_agent: Option<Box<str>>,
+    pub user_agent: Option<Arc<str>>,
 }
 
 impl Actor {
@@ -60,7 +61,7 @@ impl Actor {
 
     /// Cuts a user agent to what the log keeps of it.
     #[must_use]
-    pub fn clip_user_agent(text: &str) -> Box<str> {
+    pub fn clip_user_agent(text: &str) -> Arc<str> {
         let mut end = text.len().min(Self::USER_AGENT_LEN_MAX);
         while !text.is_char_boundary(end) {
             end -= 1;
@@ -70,10 +71,10 @@ impl Actor {
 }
 
 /// The personal part of an actor, stored apart from the facts.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct ActorOrigin {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ActorOrigin<'a> {
     /// See [`Actor::ip`].
-    pub ip: Option<Box<str>>,
+    pub ip: Option<String>,
     /// See [`Actor::user_agent`].
-    pub user_agent: Option<Box<str>>,
+    pub user_agent: Option<&'a str>,
 }

@@ -6,6 +6,7 @@
 //! lookup; it proves nothing else.
 
 use std::fmt;
+use std::sync::Arc;
 
 use rand::TryCryptoRng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -138,13 +139,13 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// The parts of a token that may be shown later.
+/// The parts of a token that may be shown later; cheap to clone, as all that follow a log have them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenHint {
     /// Prefix, environment and the first four digits: `kl_live_ab12`.
-    pub start: Box<str>,
+    pub start: Arc<str>,
     /// The last four characters.
-    pub last_four: Box<str>,
+    pub last_four: Arc<str>,
 }
 
 /// A freshly made token. It has no `Debug`, `Display` or `Serialize`, and is wiped from memory when dropped.

@@ -1,6 +1,8 @@
 //! The application: an OAuth 2.0 client (RFC 6749 §1.1) that calls Keyledger by itself, machine to machine. It trades its
 //! secret for short-lived access tokens; what those may do is what the application itself may do at that moment.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
@@ -92,7 +94,7 @@ pub struct Application {
     /// When it was created.
     pub created_at: Timestamp,
     /// The id of the actor who created it.
-    pub created_by: Box<str>,
+    pub created_by: Arc<str>,
     /// When it was deleted.
     pub deleted_at: Option<Timestamp>,
     /// How many events it has.

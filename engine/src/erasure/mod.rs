@@ -1,6 +1,8 @@
 //! The erasure of personal text: of a user of an organization, or of a whole organization. It destroys the keys that the
 //! text is sealed with ([`crate::vault`]); what is left in the log is which keys these were, and nothing of whom they were.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
@@ -68,7 +70,7 @@ pub struct Erasure {
     /// When.
     pub erased_at: Timestamp,
     /// The id of the actor who asked for it.
-    pub created_by: Box<str>,
+    pub created_by: Arc<str>,
     /// How many events it has.
     pub version: Version,
 }

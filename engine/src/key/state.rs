@@ -1,5 +1,7 @@
 //! A key as its events have left it.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
@@ -86,7 +88,7 @@ pub struct Key {
     /// The position of the event that issued it.
     pub created_position: Position,
     /// The id of the actor who issued it.
-    pub created_by: Box<str>,
+    pub created_by: Arc<str>,
     /// How many events it has.
     pub version: Version,
 }

@@ -188,7 +188,7 @@ impl State {
         let mut group = Vec::with_capacity(waiting.len());
         let mut appending = Vec::with_capacity(waiting.len());
         let mut answers = Vec::new();
-        let mut changed = HashSet::new();
+        let mut changed = HashSet::with_capacity(waiting.len());
         let mut names = HashSet::new();
         self.counted.clear();
         let mut erases = false;

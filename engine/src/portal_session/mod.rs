@@ -2,6 +2,8 @@
 //! a link for it; the link, followed once and in time, starts the session; the session ends by itself, by signing out, or
 //! by being revoked.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
@@ -137,7 +139,7 @@ pub struct PortalSession {
     /// When it was minted.
     pub created_at: Timestamp,
     /// The id of the actor who minted it.
-    pub created_by: Box<str>,
+    pub created_by: Arc<str>,
     /// When it was started.
     pub started_at: Option<Timestamp>,
     /// When it ends by itself: the link, as long as nobody followed it, and the session since.

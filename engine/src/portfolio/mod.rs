@@ -3,6 +3,8 @@
 //! Each pair of partner and client is an aggregate of its own, so that a portfolio may be of any size: linking one client
 //! costs the same whether there are ten others or a hundred thousand.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
@@ -46,7 +48,7 @@ pub struct ClientLink {
     /// When they were linked last.
     pub linked_at: Timestamp,
     /// The id of the actor who did it.
-    pub linked_by: Box<str>,
+    pub linked_by: Arc<str>,
     /// How many events they have.
     pub version: Version,
 }

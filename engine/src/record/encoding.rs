@@ -1,8 +1,9 @@
 //! A record as bytes, and back. docs/format.md is the description; this is the one place that follows it.
 
 use std::borrow::Cow;
-use std::fmt;
+use std::fmt::{self, Write};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use serde::de::{DeserializeOwned, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer as _, Serialize};
@@ -21,6 +22,8 @@ const FORMAT: u8 = 1;
 const ARRAY_OF_15: u8 = 0x9f;
 /// No record nests deeper; what does is refused before it can exhaust the stack.
 const DEPTH_MAX: usize = 32;
+/// Characters of an IPv6 address that ends as an IPv4 one does, the longest there is.
+const IP_LEN_MAX: usize = 45;
 /// The personal part follows in clear.
 const SCHEME_CLEAR: u8 = 0;
 /// The personal part follows, sealed with the key of its subject.
@@ -105,13 +108,19 @@ pub fn encode_with(record: &Record, key: Option<&SubjectKey>) -> Result<Vec<u8>,
     Ok(encoder.entry)
 }
 
-fn origin_of(actor: &Actor) -> ActorOrigin {
-    ActorOrigin { ip: actor.ip.map(|ip| ip.to_string().into()), user_agent: actor.user_agent.clone() }
+fn origin_of(actor: &Actor) -> ActorOrigin<'_> {
+    let ip = actor.ip.map(|ip| {
+        // Room at once: the text is put together of many pieces.
+        let mut text = String::with_capacity(IP_LEN_MAX);
+        let _ = write!(text, "{ip}");
+        text
+    });
+    ActorOrigin { ip, user_agent: actor.user_agent.as_deref() }
 }
 
 struct Encoder<'a> {
     entry: Vec<u8>,
-    origin: ActorOrigin,
+    origin: ActorOrigin<'a>,
     key: Option<&'a SubjectKey>,
 }
 
@@ -303,7 +312,9 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
         let schema: u16 = field(&mut seq)?;
         let organization_id = field(&mut seq)?;
         let kind: ActorKind = field(&mut seq)?;
-        let actor = Actor { kind, id: field(&mut seq)?, ip: None, user_agent: None };
+        // Of the text in its place, which is copied once so.
+        let actor_id: &str = field(&mut seq)?;
+        let actor = Actor { kind, id: actor_id.into(), ip: None, user_agent: None };
         let request_id = field(&mut seq)?;
         let causation = field(&mut seq)?;
         let draft = if schema == event_type.schema() {
@@ -341,7 +352,12 @@ struct PersonalReader<'a> {
 struct Origin {
     #[serde(deserialize_with = "ip_address")]
     ip: Option<IpAddr>,
-    user_agent: Option<Box<str>>,
+    #[serde(deserialize_with = "shared_text")]
+    user_agent: Option<Arc<str>>,
+}
+
+fn shared_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Arc<str>>, D::Error> {
+    Ok(Option::<&str>::deserialize(deserializer)?.map(Into::into))
 }
 
 fn ip_address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {

@@ -1,5 +1,7 @@
 //! The root key: a credential of those who manage or check keys.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
@@ -151,7 +153,7 @@ pub struct RootKey {
     /// When it was created.
     pub created_at: Timestamp,
     /// The id of the actor who created it.
-    pub created_by: Box<str>,
+    pub created_by: Arc<str>,
     /// When it was revoked.
     pub revoked_at: Option<Timestamp>,
     /// How many events it has.

@@ -11,6 +11,8 @@ mod tests;
 pub use address::WebhookUrl;
 pub use message_type::MessageType;
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
@@ -146,7 +148,7 @@ pub struct Webhook {
     /// When it was registered.
     pub created_at: Timestamp,
     /// The id of the actor who registered it.
-    pub created_by: Box<str>,
+    pub created_by: Arc<str>,
     /// When it was deleted.
     pub deleted_at: Option<Timestamp>,
     /// How many events it has.

@@ -252,16 +252,24 @@ impl State {
     }
 
     fn organization(&mut self, id: OrganizationId) -> Result<Option<Organization>, log::Error> {
-        let loaded = self.load(&StreamId::Organization(id))?;
-        Ok(loaded.aggregate.as_ref().and_then(as_organization).cloned())
+        Ok(match self.load(&StreamId::Organization(id))?.aggregate {
+            Some(Aggregate::Organization(organization)) => Some(organization),
+            _ => None,
+        })
     }
 
     fn api(&mut self, id: ApiId) -> Result<Option<Api>, log::Error> {
-        Ok(self.load(&StreamId::Api(id))?.aggregate.as_ref().and_then(as_api).cloned())
+        Ok(match self.load(&StreamId::Api(id))?.aggregate {
+            Some(Aggregate::Api(api)) => Some(api),
+            _ => None,
+        })
     }
 
     fn client_link(&mut self, id: ClientLinkId) -> Result<Option<ClientLink>, log::Error> {
-        Ok(self.load(&StreamId::ClientLink(id))?.aggregate.as_ref().and_then(as_client_link).cloned())
+        Ok(match self.load(&StreamId::ClientLink(id))?.aggregate {
+            Some(Aggregate::ClientLink(link)) => Some(link),
+            _ => None,
+        })
     }
 
     fn load(&mut self, stream: &StreamId) -> Result<Loaded, log::Error> {
