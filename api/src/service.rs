@@ -228,7 +228,7 @@ impl Service {
         LogSigner::require_key(&data, &options.log_signer)?;
         let openid_provider = options.openid_provider.clone().map(OpenIdProvider::new).transpose()?;
         let signing_keys = SigningKeys::open(data.signing_keys())?;
-        let log_options = RedbOptions { cache_bytes: options.log_cache_bytes };
+        let log_options = RedbOptions { cache_bytes: options.log_cache_bytes, ..RedbOptions::default() };
         let is_vault_missing = data.log().exists() && !data.vault().exists();
         let vault = Arc::new(Vault::open(&data.vault()).map_err(log::Error::from)?);
         let log = RedbLog::open(&data.log(), log_options, vault, &mut SysRng)?;

@@ -14,7 +14,7 @@ use keyledger_engine::vault::{self, Vault};
 use crate::report::Failure;
 
 /// Commands go through the log from one end to the other; what they have read they hardly need again.
-const LOG_OPTIONS: RedbOptions = RedbOptions { cache_bytes: 16 * 1024 * 1024 };
+const LOG_OPTIONS: RedbOptions = RedbOptions { cache_bytes: 16 * 1024 * 1024, journal_bytes: 1024 * 1024 };
 
 /// The directory that holds the log, and the projections made from it.
 pub(crate) struct DataDirectory(PathBuf);

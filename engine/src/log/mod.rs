@@ -218,8 +218,7 @@ pub trait EventLog: Send {
     /// may be given them instead of what is stored, which says the same. A log may as well do nothing with them.
     fn told(&mut self, _records: Vec<Record>) {}
 
-    /// Called when nothing has come for a while: a good time for what makes the next opening faster. A log may as well do
-    /// nothing.
+    /// Called when nothing has come for a while: a good time to put things in order. A log may as well do nothing.
     ///
     /// # Errors
     /// As [`EventLog::append`], [`EventLog::recover`] included; no record depends on it.

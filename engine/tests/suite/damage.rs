@@ -10,7 +10,7 @@ use keyledger_engine::position::Position;
 use keyledger_engine::record::Record;
 use rand::RngExt;
 
-use crate::disk::{Disk, rng};
+use crate::disk::{Disk, Images, rng};
 use crate::samples;
 
 /// How the file is found when it is opened and read from beginning to end.
@@ -20,19 +20,22 @@ enum Found {
     Refused(String),
 }
 
-fn read_all(image: Vec<u8>) -> Found {
-    let disk = Disk::of(image);
+fn read_all(images: Images) -> Found {
+    let disk = Disk::of(images);
+    let journal = disk.journal();
     let opened = RedbLog::open_with_backend(
         "events.redb",
         move || disk.clone(),
-        RedbOptions { cache_bytes: 1 << 20 },
+        journal,
+        RedbOptions { cache_bytes: 1 << 20, ..RedbOptions::default() },
         samples::vault(),
         &mut rng(1),
     );
     let log = match opened {
         Ok(log) => log,
         Err(Error::Open(text)) => {
-            assert!(text.starts_with("events.redb: ") && !text.contains('\n'), "{text}");
+            let named = text.starts_with("events.redb: ") || text.starts_with("events.journal: ");
+            assert!(named && !text.contains('\n'), "{text}");
             return Found::Refused(text);
         }
         Err(error) => panic!("{error}"),
@@ -53,24 +56,30 @@ fn read_all(image: Vec<u8>) -> Found {
     }
 }
 
-fn small_log() -> (Vec<u8>, Vec<Record>) {
+/// Events of a group.
+const GROUP: u64 = 60;
+
+/// A log that was closed, and the same as a process that is killed leaves it: but for its first group in the journal.
+fn small_log() -> (Images, Images, Vec<Record>) {
     let disk = Disk::default();
     let handle = disk.clone();
     let mut log = RedbLog::open_with_backend(
         "events.redb",
         move || handle.clone(),
+        disk.journal(),
         RedbOptions::default(),
         samples::vault(),
         &mut rng(1),
     )
     .unwrap();
     for group in 0..5 {
-        let appends = (0..60).map(|number| samples::issue(group * 60 + number + 1, "a name")).collect();
+        let appends = (0..GROUP).map(|number| samples::issue(group * GROUP + number + 1, "a name")).collect();
         log.append(appends).unwrap();
     }
     let records = log.reader().read(Position::START, usize::MAX).unwrap();
+    let left = disk.images();
     drop(log);
-    (disk.image(), records)
+    (disk.images(), left, records)
 }
 
 /// redb's byte of flags in the file's header. One of its bits says which of two commits is the newest; changed, it gives
@@ -78,20 +87,8 @@ fn small_log() -> (Vec<u8>, Vec<Record>) {
 /// checkpoint, or a projection that is ahead.
 const HEADER_FLAGS: usize = 9;
 
-#[test]
-fn no_changed_byte_changes_what_is_read() {
-    let (image, records) = small_log();
-    match read_all(image.clone()) {
-        Found::Records(found) => assert_eq!(found, records),
-        Found::Refused(reason) => panic!("undamaged, and refused: {reason}"),
-    }
-    let mut rng = rng(7);
-    let used: Vec<usize> = (0..image.len()).filter(|offset| image[*offset] != 0).collect();
-    let header = 0..320;
-    let sampled = (0..600).map(|_| used[rng.random_range(0..used.len())]);
-    let anywhere = (0..60).map(|step| step * image.len() / 60);
-    let offsets: Vec<usize> = header.chain(sampled).chain(anywhere).collect();
-    // redb says some of it with a panic, which the log catches; the hook would print each.
+/// Runs `look` without what redb says of damage by a panic, which the log catches; the hook would print each.
+fn quietly<T>(look: impl FnOnce() -> T) -> T {
     let (hook, here) = (std::panic::take_hook(), std::thread::current().id());
     let quiet = Arc::new(AtomicBool::new(true));
     let asked = quiet.clone();
@@ -100,12 +97,26 @@ fn no_changed_byte_changes_what_is_read() {
             hook(panic);
         }
     }));
-    let mut refused = 0;
-    let mut failures = Vec::new();
+    let seen = look();
+    quiet.store(false, Ordering::Relaxed);
+    seen
+}
+
+/// Changes a bit at each offset of a file, and says what came of it that may not, and how many changes were refused.
+/// `may_lack(offset, found)` says whether so many records from the beginning are right as well.
+fn change_each(
+    images: &Images,
+    file: usize,
+    records: &[Record],
+    offsets: impl Iterator<Item = usize>,
+    may_lack: impl Fn(usize, usize) -> bool,
+) -> (Vec<String>, u32) {
+    let mut rng = rng(7);
+    let (mut failures, mut refused) = (Vec::new(), 0);
     for offset in offsets {
         let mask = 1_u8 << rng.random_range(0..8);
-        let mut damaged = image.clone();
-        damaged[offset] ^= mask;
+        let mut damaged = images.clone();
+        damaged[file][offset] ^= mask;
         match catch_unwind(|| read_all(damaged)) {
             Err(panic) => {
                 let text = panic.downcast_ref::<String>().cloned().unwrap_or_default();
@@ -118,14 +129,51 @@ fn no_changed_byte_changes_what_is_read() {
                 }
             }
             Ok(Found::Records(found)) if found == records => {}
-            Ok(Found::Records(found)) if offset == HEADER_FLAGS && records.starts_with(&found) => {}
+            Ok(Found::Records(found)) if records.starts_with(&found) && may_lack(offset, found.len()) => {}
             Ok(Found::Records(found)) => {
                 failures
                     .push(format!("offset {offset}, mask {mask}: {} records, silently others", found.len()));
             }
         }
     }
-    quiet.store(false, Ordering::Relaxed);
+    (failures, refused)
+}
+
+fn assert_undamaged(images: &Images, records: &[Record]) {
+    match read_all(images.clone()) {
+        Found::Records(found) => assert_eq!(found, records),
+        Found::Refused(reason) => panic!("undamaged, and refused: {reason}"),
+    }
+}
+
+#[test]
+fn no_changed_byte_changes_what_is_read() {
+    let (images, _, records) = small_log();
+    assert_undamaged(&images, &records);
+    let [image, _] = &images;
+    let mut rng = rng(8);
+    let used: Vec<usize> = (0..image.len()).filter(|offset| image[*offset] != 0).collect();
+    let header = 0..320;
+    let sampled = (0..600).map(|_| used[rng.random_range(0..used.len())]);
+    let anywhere = (0..60).map(|step| step * image.len() / 60);
+    let offsets = header.chain(sampled).chain(anywhere);
+    let (failures, refused) =
+        quietly(|| change_each(&images, 0, &records, offsets, |offset, _| offset == HEADER_FLAGS));
     assert!(failures.is_empty(), "{failures:#?}");
     assert!(refused > 300, "only {refused} changes were noticed");
+}
+
+#[test]
+fn no_changed_byte_of_the_journal_changes_what_is_read() {
+    let (_, images, records) = small_log();
+    assert_undamaged(&images, &records);
+    let [_, journal] = &images;
+    let end = journal.iter().rposition(|byte| *byte != 0).unwrap();
+    // A last group that is not whole cannot be told from one that a loss of power cut off before anybody was answered.
+    let group = usize::try_from(GROUP).unwrap();
+    let is_last = |offset, found| offset >= end * 3 / 4 - 200 && found == records.len() - group;
+    let offsets = (0..end + 1).step_by(end / 400);
+    let (failures, refused) = quietly(|| change_each(&images, 1, &records, offsets, is_last));
+    assert!(failures.is_empty(), "{failures:#?}");
+    assert!(refused >= 290, "only {refused} changes were noticed");
 }

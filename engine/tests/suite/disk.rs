@@ -1,4 +1,5 @@
-//! A disk in memory that can lose its power: what was not synced is lost, kept or torn, write by write.
+//! A disk in memory that can lose its power: what was not synced is lost, kept or torn, write by write. It has two files: a
+//! log's database, and its journal.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -32,8 +33,11 @@ enum Pending {
     Length(usize),
 }
 
+/// What the files hold: the database's bytes and the journal's.
+pub(crate) type Images = [Vec<u8>; 2];
+
 #[derive(Debug, Default)]
-struct State {
+struct Contents {
     /// What survives in any case.
     durable: Vec<u8>,
     /// What is read: durable and pending.
@@ -41,15 +45,21 @@ struct State {
     pending: Vec<Pending>,
     /// The blocks that have their space.
     allocated: BTreeSet<usize>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    files: [Contents; 2],
     faults: Faults,
     operations: u64,
     crashed: bool,
 }
 
-/// Clones are handles of the same disk.
+/// A file of a disk, the database's to begin with. Clones are handles of the same.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Disk {
     state: Arc<Mutex<State>>,
+    file: usize,
 }
 
 fn apply(image: &mut Vec<u8>, offset: usize, data: &[u8]) {
@@ -59,43 +69,11 @@ fn apply(image: &mut Vec<u8>, offset: usize, data: &[u8]) {
     image[offset..offset + data.len()].copy_from_slice(data);
 }
 
-impl Disk {
-    pub(crate) fn of(image: Vec<u8>) -> Self {
-        let allocated = (0..image.len().div_ceil(BLOCK)).collect();
-        let state = State { current: image.clone(), durable: image, allocated, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)) }
-    }
-
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    pub(crate) fn set_faults(&self, faults: Faults) {
-        let mut state = self.state();
-        state.faults = faults;
-        state.operations = 0;
-    }
-
-    /// What is on it now, for those who go on without a loss of power.
-    pub(crate) fn image(&self) -> Vec<u8> {
-        self.state().current.clone()
-    }
-
-    /// Whether a sync is to fail and none has come.
-    pub(crate) fn is_to_fail(&self) -> bool {
-        self.state().faults.fail_sync
-    }
-
-    pub(crate) fn has_crashed(&self) -> bool {
-        self.state().crashed
-    }
-
-    /// The disk after the power has failed, and come back.
-    pub(crate) fn after_power_loss(&self, rng: &mut StdRng) -> Self {
-        let state = self.state();
-        let mut image = state.durable.clone();
+impl Contents {
+    fn after_power_loss(&self, rng: &mut StdRng) -> Vec<u8> {
+        let mut image = self.durable.clone();
         let mut length = image.len();
-        for pending in &state.pending {
+        for pending in &self.pending {
             match pending {
                 Pending::Write { offset, data } => match rng.random_range(0..3) {
                     0 => {}
@@ -118,7 +96,53 @@ impl Disk {
             }
         }
         image.resize(length, 0);
-        Self::of(image)
+        image
+    }
+}
+
+impl Disk {
+    pub(crate) fn of(images: Images) -> Self {
+        let files = images.map(|image| Contents {
+            allocated: (0..image.len().div_ceil(BLOCK)).collect(),
+            current: image.clone(),
+            durable: image,
+            pending: Vec::new(),
+        });
+        Self { state: Arc::new(Mutex::new(State { files, ..State::default() })), file: 0 }
+    }
+
+    /// The journal on the same disk.
+    pub(crate) fn journal(&self) -> Self {
+        Self { state: Arc::clone(&self.state), file: 1 }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn set_faults(&self, faults: Faults) {
+        let mut state = self.state();
+        state.faults = faults;
+        state.operations = 0;
+    }
+
+    /// What is on it now, for those who go on without a loss of power.
+    pub(crate) fn images(&self) -> Images {
+        self.state().files.each_ref().map(|file| file.current.clone())
+    }
+
+    /// Whether a sync is to fail and none has come.
+    pub(crate) fn is_to_fail(&self) -> bool {
+        self.state().faults.fail_sync
+    }
+
+    pub(crate) fn has_crashed(&self) -> bool {
+        self.state().crashed
+    }
+
+    /// The disk after the power has failed, and come back.
+    pub(crate) fn after_power_loss(&self, rng: &mut StdRng) -> Self {
+        Self::of(self.state().files.each_ref().map(|file| file.after_power_loss(rng)))
     }
 
     /// Counts an operation; fails at the one at which the power fails, and ever after.
@@ -134,13 +158,13 @@ impl Disk {
 
 impl StorageBackend for Disk {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.state().current.len() as u64)
+        Ok(self.state().files[self.file].current.len() as u64)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let state = self.state();
         let offset = usize::try_from(offset).unwrap();
-        let stored = state.current.get(offset..offset + out.len());
+        let stored = state.files[self.file].current.get(offset..offset + out.len());
         out.copy_from_slice(stored.ok_or(io::ErrorKind::UnexpectedEof)?);
         Ok(())
     }
@@ -148,11 +172,12 @@ impl StorageBackend for Disk {
     fn set_len(&self, len: u64) -> io::Result<()> {
         let mut state = self.operate()?;
         let len = usize::try_from(len).unwrap();
-        if state.faults.full && len > state.current.len() {
+        if state.faults.full && len > state.files[self.file].current.len() {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        state.current.resize(len, 0);
-        state.pending.push(Pending::Length(len));
+        let file = &mut state.files[self.file];
+        file.current.resize(len, 0);
+        file.pending.push(Pending::Length(len));
         Ok(())
     }
 
@@ -165,7 +190,7 @@ impl StorageBackend for Disk {
         if state.faults.ignores_sync {
             return Ok(());
         }
-        let State { durable, pending, .. } = &mut *state;
+        let Contents { durable, pending, .. } = &mut state.files[self.file];
         for pending in pending.drain(..) {
             match pending {
                 Pending::Write { offset, data } => apply(durable, offset, &data),
@@ -179,12 +204,14 @@ impl StorageBackend for Disk {
         let mut state = self.operate()?;
         let offset = usize::try_from(offset).unwrap();
         let blocks = offset / BLOCK..(offset + data.len()).div_ceil(BLOCK);
-        if state.faults.full && blocks.clone().any(|block| !state.allocated.contains(&block)) {
+        let full = state.faults.full;
+        let file = &mut state.files[self.file];
+        if full && blocks.clone().any(|block| !file.allocated.contains(&block)) {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        state.allocated.extend(blocks);
-        apply(&mut state.current, offset, data);
-        state.pending.push(Pending::Write { offset, data: data.to_vec() });
+        file.allocated.extend(blocks);
+        apply(&mut file.current, offset, data);
+        file.pending.push(Pending::Write { offset, data: data.to_vec() });
         Ok(())
     }
 }

@@ -8,10 +8,11 @@ use crate::disk::{Disk, Faults, rng};
 use crate::samples;
 
 fn log_on(disk: &Disk) -> RedbLog {
-    let disk = disk.clone();
+    let (disk, journal) = (disk.clone(), disk.journal());
     RedbLog::open_with_backend(
         "events.redb",
         move || disk.clone(),
+        journal,
         RedbOptions::default(),
         samples::vault(),
         &mut rng(1),

@@ -7,7 +7,7 @@ use keyledger_engine::log::redb::{FILE_NAME, FORMAT, RedbLog, RedbOptions, RedbR
 use keyledger_engine::log::{Error, EventLog, LogReader};
 use keyledger_engine::position::Position;
 use rand::rngs::SysRng;
-use redb::{Database, TableDefinition};
+use redb::{Database, ReadableDatabase, TableDefinition};
 use tempfile::TempDir;
 
 use crate::samples;
@@ -103,26 +103,121 @@ fn a_creation_that_was_cut_short_is_begun_again() {
     let path = directory.path().join(FILE_NAME);
     fs::write(path.with_extension("redb.new"), [0; 8_192]).unwrap();
     drop(open(&path).unwrap());
-    let names: Vec<_> =
+    let mut names: Vec<_> =
         fs::read_dir(directory.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    assert_eq!(names, [FILE_NAME]);
+    names.sort();
+    assert_eq!(names, ["events.journal", FILE_NAME]);
 }
 
-/// A process that was killed leaves the file as it is at that moment.
+/// A process that was killed leaves its files as they are at that moment.
+fn left_by_a_killed_process() -> (TempDir, TempDir, RedbLog) {
+    let (running, left) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let path = running.path().join(FILE_NAME);
+    let mut log = open(&path).unwrap();
+    for group in 0..3 {
+        let issue = |number: u64| samples::issue(group * 33 + number, "a name");
+        log.append((1..=33).map(issue).collect()).unwrap();
+    }
+    for file in [FILE_NAME, "events.journal"] {
+        fs::copy(running.path().join(file), left.path().join(file)).unwrap();
+    }
+    (running, left, log)
+}
+
+fn read_only(directory: &TempDir) -> Result<RedbReader, Error> {
+    let path = directory.path().join(FILE_NAME);
+    RedbReader::open_read_only(&path, RedbOptions::default(), samples::vault())
+}
+
 #[test]
 fn a_log_that_was_not_closed_can_be_read_without_writing_to_it() {
-    let directory = TempDir::new().unwrap();
-    let path = directory.path().join(FILE_NAME);
-    let mut log = open(&path).unwrap();
-    log.append((1..100).map(|number| samples::issue(number, "a name")).collect()).unwrap();
-    let left = directory.path().join("left.redb");
-    fs::copy(&path, &left).unwrap();
-    let before = fs::read(&left).unwrap();
-    let reader = RedbReader::open_read_only(&left, RedbOptions::default(), samples::vault()).unwrap();
+    let (_running, left, log) = left_by_a_killed_process();
+    let files = [FILE_NAME, "events.journal"].map(|file| left.path().join(file));
+    let before = files.each_ref().map(|file| fs::read(file).unwrap());
+    let reader = read_only(&left).unwrap();
     assert_eq!(reader.log_id(), log.reader().log_id());
     let report = reader.verify(|_, _| {}).unwrap();
     assert_eq!((report.head, report.finding), (Position::new(99), None));
     assert_eq!(report.root, log.reader().frontier().unwrap().root());
     drop(reader);
-    assert_eq!(fs::read(&left).unwrap(), before);
+    assert!(files.map(|file| fs::read(file).unwrap()) == before, "a file was written to");
+}
+
+#[test]
+fn what_the_journal_holds_is_not_forgotten_in_silence() {
+    let (_running, left, log) = left_by_a_killed_process();
+    let (path, journal) = (left.path().join(FILE_NAME), left.path().join("events.journal"));
+    let held = fs::read(&journal).unwrap();
+    fs::remove_file(&journal).unwrap();
+    assert_refused(&journal, read_only(&left), "missing, and it may hold the newest events");
+    assert_refused(&journal, open(&path), "missing, and it may hold the newest events");
+    fs::write(&journal, &held[..held.len() / 2]).unwrap();
+    assert_refused(&journal, read_only(&left), "it ends too early");
+    assert_refused(&journal, open(&path), "it ends too early");
+    let mut damaged = held.clone();
+    damaged[100] ^= 1;
+    fs::write(&journal, damaged).unwrap();
+    assert_refused(&journal, read_only(&left), "a frame before its last one is damaged");
+    assert_refused(&journal, open(&path), "a frame before its last one is damaged");
+
+    fs::write(&journal, held).unwrap();
+    let opened = open(&path).unwrap();
+    assert_eq!(opened.reader().head().unwrap(), Position::new(99));
+    assert_eq!(opened.reader().frontier().unwrap(), log.reader().frontier().unwrap());
+}
+
+#[test]
+fn whoever_wants_to_goes_on_without_the_journal() {
+    let (_running, left, _log) = left_by_a_killed_process();
+    fs::write(left.path().join("events.journal"), []).unwrap();
+    assert_eq!(read_only(&left).unwrap().head().unwrap(), Position::new(33));
+    let mut log = open(&left.path().join(FILE_NAME)).unwrap();
+    assert_eq!(log.reader().head().unwrap(), Position::new(33));
+    log.append(vec![samples::issue(1_000, "after")]).unwrap();
+    let report = log.redb_reader().verify(|_, _| {}).unwrap();
+    assert_eq!((report.head, report.finding), (Position::new(34), None));
+}
+
+#[test]
+fn a_log_that_was_closed_needs_no_journal() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join(FILE_NAME);
+    let mut log = open(&path).unwrap();
+    for number in 1..=3 {
+        log.append(vec![samples::issue(number, "a name")]).unwrap();
+    }
+    drop(log);
+    fs::remove_file(directory.path().join("events.journal")).unwrap();
+    assert_eq!(read_only(&directory).unwrap().head().unwrap(), Position::new(3));
+    assert_eq!(open(&path).unwrap().reader().head().unwrap(), Position::new(3));
+}
+
+/// Layout 1 had no journal.
+#[test]
+fn a_log_of_the_layout_before_is_brought_up() {
+    let directory = TempDir::new().unwrap();
+    let path = directory.path().join(FILE_NAME);
+    let mut log = open(&path).unwrap();
+    log.append(vec![samples::issue(1, "a name")]).unwrap();
+    drop(log);
+    fs::remove_file(directory.path().join("events.journal")).unwrap();
+    let meta = TableDefinition::<&str, &[u8]>::new("meta");
+    let format = || {
+        let database = Database::open(&path).unwrap();
+        let transaction = database.begin_read().unwrap();
+        let table = transaction.open_table(meta).unwrap();
+        let format = table.get("format").unwrap().unwrap();
+        format.value().to_vec()
+    };
+    let database = Database::open(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    transaction.open_table(meta).unwrap().insert("format", [0, 0, 0, 1].as_slice()).unwrap();
+    transaction.commit().unwrap();
+    drop(database);
+    assert_eq!(read_only(&directory).unwrap().head().unwrap(), Position::new(1));
+    let mut log = open(&path).unwrap();
+    log.append(vec![samples::issue(2, "a name")]).unwrap();
+    drop(log);
+    assert_eq!(format(), FORMAT.to_be_bytes());
+    assert_eq!(read_only(&directory).unwrap().head().unwrap(), Position::new(2));
 }

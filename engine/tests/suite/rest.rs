@@ -1,4 +1,4 @@
-//! A log that may rest is quick to open after a crash; one that was busy is gone through first.
+//! A log that may rest is whole without its journal; one that was busy is open at once after a crash all the same.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,14 +12,33 @@ use keyledger_engine::organization::{OrganizationCommand, OrganizationKind};
 use keyledger_engine::time::SystemClock;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
+use redb::{ReadableDatabase, TableDefinition};
 
 use crate::disk::{Disk, Faults, rng};
 use crate::samples;
 
 fn log_on(disk: &Disk) -> RedbLog {
-    let (disk, options) = (disk.clone(), RedbOptions::default());
+    let options = RedbOptions { journal_bytes: 48 * 1024, ..RedbOptions::default() };
+    let (disk, journal) = (disk.clone(), disk.journal());
     let open = move || disk.clone();
-    RedbLog::open_with_backend("events.redb", open, options, samples::vault(), &mut rng(1)).unwrap()
+    RedbLog::open_with_backend("events.redb", open, journal, options, samples::vault(), &mut rng(1)).unwrap()
+}
+
+/// How many records the database has without its journal; none when it says that it has not all of them.
+fn in_the_database_alone(disk: &Disk) -> Option<u64> {
+    let [database, journal] = disk.images();
+    let (alone, options) = (Disk::of([database, journal[..0].to_vec()]), RedbOptions::default());
+    let at_rest = {
+        let database = redb::Builder::new().create_with_backend(alone.clone()).unwrap();
+        let table = TableDefinition::<&str, &[u8]>::new("meta");
+        let transaction = database.begin_read().unwrap();
+        let meta = transaction.open_table(table).unwrap();
+        meta.get("journal").unwrap().is_none()
+    };
+    let (open, journal) = (move || alone.clone(), Disk::default().journal());
+    let log =
+        RedbLog::open_with_backend("events.redb", open, journal, options, samples::vault(), &mut rng(1));
+    at_rest.then(|| log.unwrap().reader().head().unwrap().get())
 }
 
 /// Whether what stands on the disk now has to be gone through before it can be used.
@@ -28,25 +47,37 @@ fn needs_repair(disk: &Disk) -> bool {
     let seen = Arc::clone(&repaired);
     let mut builder = redb::Builder::new();
     builder.set_repair_callback(move |_| seen.store(true, Ordering::SeqCst));
-    drop(builder.create_with_backend(Disk::of(disk.image())).unwrap());
+    drop(builder.create_with_backend(Disk::of(disk.images())).unwrap());
     repaired.load(Ordering::SeqCst)
 }
 
 #[test]
-fn a_log_at_rest_is_quick_to_open() {
+fn a_log_at_rest_needs_no_journal() {
     let disk = Disk::default();
     let mut log = log_on(&disk);
     for number in 0..3 {
-        log.append(vec![samples::issue(number, "busy")]).unwrap();
-        assert!(needs_repair(&disk));
+        for part in 0..2 {
+            log.append(vec![samples::issue(number * 2 + part, "busy")]).unwrap();
+            assert_eq!(in_the_database_alone(&disk), None);
+        }
         log.rest().unwrap();
-        assert!(!needs_repair(&disk));
-        let image = disk.image();
+        assert_eq!(in_the_database_alone(&disk), Some(number * 2 + 2));
+        let images = disk.images();
         log.rest().unwrap();
-        assert!(disk.image() == image, "there is nothing more to do");
+        assert!(disk.images() == images, "there is nothing more to do");
     }
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
-    assert_eq!((report.finding, report.head.get()), (None, 3));
+    assert_eq!((report.finding, report.head.get()), (None, 6));
+}
+
+#[test]
+fn a_log_that_was_cut_off_is_open_at_once() {
+    let disk = Disk::default();
+    let mut log = log_on(&disk);
+    for number in 0..200 {
+        log.append(vec![samples::issue(number, &"n".repeat(900))]).unwrap();
+        assert!(!needs_repair(&disk), "after {number}");
+    }
 }
 
 #[test]
@@ -100,10 +131,10 @@ fn the_ledger_has_its_log_rest() {
         ledger.execute_blocking(Request::new(command, Actor::system())).unwrap()
     };
     create("one");
-    assert!(needs_repair(&disk));
+    assert_eq!(in_the_database_alone(&disk), None);
     ledger.rest();
     let deadline = Instant::now() + Duration::from_secs(10);
-    while needs_repair(&disk) {
+    while in_the_database_alone(&disk).is_none() {
         assert!(Instant::now() < deadline, "the log was not told");
         std::thread::yield_now();
     }

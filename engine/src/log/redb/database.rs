@@ -15,9 +15,10 @@ use redb::{
 
 use super::RedbOptions;
 use super::commands::{CommandIndex, CommandRows};
+use super::journal::JournalNote;
 use super::recent::RecentRecords;
 use super::tables::{
-    COMMANDS, ENTRIES, FORMAT, META, META_FORMAT, META_FRONTIER, META_LOG_ID, STREAMS, TREE,
+    COMMANDS, ENTRIES, FORMAT, META, META_FORMAT, META_FRONTIER, META_JOURNAL, META_LOG_ID, STREAMS, TREE,
     read_command_row, read_entry_row,
 };
 use crate::log::merkle::Frontier;
@@ -109,6 +110,8 @@ pub(super) struct Contents {
     pub(super) frontier: Frontier,
     pub(super) time: Option<Timestamp>,
     pub(super) commands: CommandRows,
+    /// Which frames of the journal count; none when none do.
+    pub(super) journal: Option<JournalNote>,
 }
 
 /// Runs `read`, which may come upon a damaged file; redb answers some damage with a panic.
@@ -177,7 +180,7 @@ pub(super) fn create_file<R: TryCryptoRng>(
     }
 }
 
-fn io_error(error: io::Error) -> DatabaseError {
+pub(super) fn io_error(error: io::Error) -> DatabaseError {
     DatabaseError::Storage(StorageError::Io(error))
 }
 
@@ -196,7 +199,7 @@ pub(super) fn damage(file: &str, reason: impl Display) -> String {
     one_line(format!("{file}: damaged: {reason}; restore it from a backup"))
 }
 
-fn open_error(file: &str, error: DatabaseError) -> Error {
+pub(super) fn open_error(file: &str, error: DatabaseError) -> Error {
     use io::ErrorKind;
     let storage = match error {
         DatabaseError::DatabaseAlreadyOpen => {
@@ -306,13 +309,20 @@ fn try_read_contents(file: &str, database: &Database) -> Result<Contents, Error>
                 "{file}: written by a newer version (format {format}, this version knows {FORMAT}); use that version"
             )));
         }
-        Some(FORMAT) => {}
+        Some(1..=FORMAT) => {}
         Some(format) => return Err(damaged(&format!("there is no format {format}"))),
     }
     let log_id = row(META_LOG_ID)?.and_then(|row| row.value().try_into().ok());
     let log_id = LogId(log_id.ok_or_else(|| damaged(&"the log's id is missing"))?);
     let frontier = row(META_FRONTIER)?.and_then(|row| Frontier::from_bytes(row.value()));
     let frontier = frontier.ok_or_else(|| damaged(&"the Merkle tree's right edge is missing"))?;
+    let journal = match row(META_JOURNAL)? {
+        None => None,
+        Some(note) => {
+            let note = JournalNote::from_bytes(note.value());
+            Some(note.ok_or_else(|| damaged(&"what it notes of its journal cannot be read"))?)
+        }
+    };
 
     for name in [STREAMS.name(), TREE.name()] {
         let mut tables = transaction.list_tables().map_err(|error| damaged(&error))?;
@@ -347,5 +357,5 @@ fn try_read_contents(file: &str, database: &Database) -> Result<Contents, Error>
         let (first, row) = row.map_err(|error| damaged(&error))?;
         commands.rows.extend(read_command_row(first.value(), row.value()));
     }
-    Ok(Contents { log_id, frontier, time, commands })
+    Ok(Contents { log_id, frontier, time, commands, journal })
 }

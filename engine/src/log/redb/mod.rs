@@ -1,7 +1,8 @@
-//! The log on redb, in one file. No other module names redb's types.
+//! The log on redb: a database, and a journal of what it does not have on the disk yet. No other module names redb's types.
 //!
 //! * `tables`: the tables of the file and the rows that have a form of their own (docs/format.md).
 //! * `database`: opening and creating the file, and what goes wrong with it, in words.
+//! * `journal`: the file beside it. `recovery`: what the journal has is put into the database.
 //! * `overlay`: reading a file without ever writing to it.
 //! * `commands`: the commands that the log remembers. `recent`: the newest records, in memory.
 //! * `writer`: [`RedbLog`], `reader`: [`RedbReader`], `verify`: reading everything again, `import`: [`RedbImport`], a log made
@@ -10,12 +11,16 @@
 mod commands;
 mod database;
 mod import;
+mod journal;
 pub(crate) mod overlay;
 mod reader;
 mod recent;
+mod recovery;
 mod tables;
 mod verify;
 mod writer;
+
+use std::path::{Path, PathBuf};
 
 pub use import::RedbImport;
 pub use reader::RedbReader;
@@ -23,18 +28,27 @@ pub use tables::FORMAT;
 pub use verify::{Finding, VerifyReport};
 pub use writer::RedbLog;
 
-/// The log's file in a data directory.
+/// The log's database in a data directory.
 pub const FILE_NAME: &str = "events.redb";
+
+/// The journal that belongs to the database at `path`: `events.journal` beside `events.redb`.
+#[must_use]
+pub fn journal_beside(path: &Path) -> PathBuf {
+    path.with_extension("journal")
+}
 
 /// How a log's file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RedbOptions {
-    /// How much of the file is kept in memory, in bytes.
+    /// How much of the database is kept in memory, in bytes.
     pub cache_bytes: usize,
+    /// The length of the journal, in bytes, if there is none yet. When it is full all of it goes into a commit of the database:
+    /// the longer, the fewer and the larger these are.
+    pub journal_bytes: usize,
 }
 
 impl Default for RedbOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 * 1024 * 1024 }
+        Self { cache_bytes: 64 * 1024 * 1024, journal_bytes: 1024 * 1024 }
     }
 }

@@ -6,14 +6,15 @@ use std::sync::{Arc, RwLock};
 
 use redb::{ReadTransaction, ReadableTable};
 
-use super::RedbOptions;
 use super::commands::CommandIndex;
 use super::database::{Shared, builder, guarded, open_database, read_contents};
 use super::overlay::Overlay;
 use super::recent::RecentRecords;
+use super::recovery::read_journal;
 use super::tables::{
     COMMANDS, ENTRIES, META, META_FRONTIER, STREAMS, TREE, read_command_row, read_entry_row,
 };
+use super::{RedbOptions, journal_beside};
 use crate::erasure;
 use crate::log::merkle::{Frontier, Hash};
 use crate::log::{CommandId, Error, LogId, LogReader, RememberedCommand, SourceId, Stream, StreamHead};
@@ -42,6 +43,7 @@ impl RedbReader {
         let open = || builder(options).create_with_backend(Overlay::new(File::open(path)?)?);
         let store = open_database(&file, open)?;
         let (store, contents) = read_contents(&file, store)?;
+        let (store, contents) = read_journal(&file, store, contents, &journal_beside(path))?;
         let commands = CommandIndex::default();
         commands.fill(&contents.commands, contents.time.unwrap_or_default());
         let (log_id, recent) = (contents.log_id, RecentRecords::default());

@@ -1,14 +1,17 @@
 //! The tables of the file, as docs/format.md describes them. All that the append transaction writes is keyed in the
 //! order of time: a key that falls anywhere would make every commit rewrite pages all over the file.
 
-use redb::TableDefinition;
+use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction};
 
+use super::journal::JournalNote;
+use crate::log::merkle::{Frontier, TILE_HEIGHT, leaf_hash};
 use crate::log::{CommandId, RememberedCommand};
-use crate::position::Position;
+use crate::position::{Position, Version};
 use crate::time::Timestamp;
 
-/// The number of this layout of tables. A file with a greater one was written by a newer version.
-pub const FORMAT: u32 = 1;
+/// The number of this layout of tables. A file with a greater one was written by a newer version; one of layout 1 has no
+/// journal and is otherwise the same.
+pub const FORMAT: u32 = 2;
 
 /// Position to checksum and entry.
 pub(super) const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
@@ -28,6 +31,71 @@ pub(super) const META_FORMAT: &str = "format";
 pub(super) const META_LOG_ID: &str = "log_id";
 /// Row of [`META`]: the Merkle tree's right edge.
 pub(super) const META_FRONTIER: &str = "frontier";
+/// Row of [`META`]: which frames of the journal count, and its length; absent when none do.
+pub(super) const META_JOURNAL: &str = "journal";
+
+/// The tables of one write transaction.
+pub(super) struct Tables<'t> {
+    pub(super) entries: Table<'t, u64, &'static [u8]>,
+    pub(super) streams: Table<'t, (&'static [u8], u32), u64>,
+    pub(super) commands: Table<'t, u64, &'static [u8; COMMAND_ROW_LEN]>,
+    tree: Table<'t, (u8, u64), &'static [u8; 32]>,
+    meta: Table<'t, &'static str, &'static [u8]>,
+}
+
+impl<'t> Tables<'t> {
+    pub(super) fn open(transaction: &'t WriteTransaction) -> Result<Self, TableError> {
+        Ok(Self {
+            entries: transaction.open_table(ENTRIES)?,
+            streams: transaction.open_table(STREAMS)?,
+            commands: transaction.open_table(COMMANDS)?,
+            tree: transaction.open_table(TREE)?,
+            meta: transaction.open_table(META)?,
+        })
+    }
+
+    /// Inserts an entry after those under `frontier`, with all that is derived from it; `row` is memory to write in. False
+    /// when something stood in its place.
+    pub(super) fn insert_entry(
+        &mut self,
+        frontier: &mut Frontier,
+        row: &mut Vec<u8>,
+        entry: &[u8],
+        stream_key: &[u8],
+        version: Version,
+    ) -> Result<bool, StorageError> {
+        let position = frontier.size() + 1;
+        write_entry_row(row, entry);
+        let taken = self.entries.insert(position, row.as_slice())?.is_some();
+        let taken = self.streams.insert((stream_key, version.get()), position)?.is_some() || taken;
+        let mut stored = Ok(());
+        frontier.append(leaf_hash(entry), |level, index, hash| {
+            if level > 0 && level % TILE_HEIGHT == 0 && stored.is_ok() {
+                stored = self.tree.insert((level, index), hash).map(drop);
+            }
+        });
+        stored.map(|()| !taken)
+    }
+
+    /// Notes the right edge of the tree.
+    pub(super) fn set_frontier(&mut self, frontier: &Frontier) -> Result<(), StorageError> {
+        self.meta.insert(META_FRONTIER, frontier.to_bytes().as_slice()).map(drop)
+    }
+
+    /// Notes which frames of the journal count from this commit on, if any.
+    pub(super) fn set_journal(&mut self, note: Option<JournalNote>) -> Result<(), StorageError> {
+        self.meta.insert(META_FORMAT, FORMAT.to_be_bytes().as_slice())?;
+        match note {
+            Some(note) => self.meta.insert(META_JOURNAL, note.to_bytes().as_slice()).map(drop),
+            None => self.meta.remove(META_JOURNAL).map(drop),
+        }
+    }
+
+    /// The position of the last entry.
+    pub(super) fn head(&self) -> Result<u64, StorageError> {
+        Ok(self.entries.last()?.map_or(0, |(position, _)| position.value()))
+    }
+}
 
 /// Writes a row of [`ENTRIES`] over `row`.
 pub(super) fn write_entry_row(row: &mut Vec<u8>, entry: &[u8]) {

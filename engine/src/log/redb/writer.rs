@@ -6,24 +6,25 @@ use std::iter::repeat_n;
 use std::path::Path;
 use std::sync::{Arc, RwLock};
 
-use rand::TryCryptoRng;
+use rand::rngs::StdRng;
+use rand::{SeedableRng, TryCryptoRng};
 use redb::{
-    Builder, Database, DatabaseError, ReadableTable, StorageBackend, StorageError, Table, TableError,
-    WriteTransaction,
+    Builder, Database, DatabaseError, Durability, ReadableTable, StorageBackend, StorageError, TableError,
 };
 
-use super::RedbOptions;
 use super::commands::{CommandIndex, CommandRows};
 use super::database::{
-    Contents, Shared, builder, close, create_file, damage, guarded, initialize, open_database, read_contents,
+    Contents, Shared, builder, close, create_file, damage, guarded, initialize, one_line, open_database,
+    read_contents,
 };
+use super::journal::{FrameBuilder, Journal, Salt};
 use super::reader::{RedbReader, head_of};
 use super::recent::RecentRecords;
-use super::tables::{
-    COMMAND_ROW_LEN, COMMANDS, ENTRIES, META, META_FRONTIER, STREAMS, TREE, command_row, write_entry_row,
-};
+use super::recovery::{journal_error, take_in_journal};
+use super::tables::{Tables, command_row};
+use super::{RedbOptions, journal_beside};
 use crate::erasure;
-use crate::log::merkle::{Frontier, TILE_HEIGHT, leaf_hash};
+use crate::log::merkle::Frontier;
 use crate::log::{
     Append, AppendOutcome, CommandId, Error, EventLog, LogReader, RememberedCommand, StreamHead,
 };
@@ -40,11 +41,16 @@ const COMMANDS_FORGOTTEN_MAX: usize = 8;
 pub struct RedbLog {
     shared: Arc<Shared>,
     open: Box<dyn Fn() -> Result<Database, DatabaseError> + Send>,
+    journal: Journal,
+    /// Of the journal's frames that count; none when a group has to be committed before there can be any.
+    salt: Option<Salt>,
+    /// Draws salts.
+    rng: StdRng,
+    /// The memory of the last frame.
+    frame: Vec<u8>,
     commands: CommandRows,
     frontier: Frontier,
     time: Option<Timestamp>,
-    /// Whether the last commit left what makes opening the file after a crash fast.
-    quick_to_open: bool,
     /// Why nothing can be appended before [`EventLog::recover`].
     suspended: Option<String>,
 }
@@ -73,18 +79,23 @@ impl RedbLog {
     ) -> Result<Self, Error> {
         create_file(path, options, rng)?;
         let file = path.display().to_string();
-        let path = path.to_path_buf();
-        Self::open_with(file, vault, Box::new(move || builder(options).open(&path)))
+        let (path, journal) = (path.to_path_buf(), journal_beside(path));
+        let open_journal = |may_be_new| {
+            let opened = Journal::open_file(&journal, options.journal_bytes, may_be_new);
+            opened.map_err(|error| journal_error(&journal.display().to_string(), error))
+        };
+        Self::open_with(file, vault, Box::new(move || builder(options).open(&path)), open_journal, rng)
     }
 
-    /// Opens a log on backends of the caller's making; `backend` is asked for one at every opening. `file` is the name
-    /// in messages.
+    /// Opens a log on backends of the caller's making: `backend` is asked for the database's at every opening, `journal` is the
+    /// journal's. `file` is the name in messages.
     ///
     /// # Errors
     /// [`Error::Open`].
     pub fn open_with_backend<B: StorageBackend, R: TryCryptoRng>(
         file: &str,
         backend: impl Fn() -> B + Send + 'static,
+        journal: impl StorageBackend,
         options: RedbOptions,
         vault: Arc<Vault>,
         rng: &mut R,
@@ -94,24 +105,53 @@ impl RedbLog {
         let initialized = guarded(|| initialize(file, &database, rng));
         close(database);
         initialized.unwrap_or_else(|panic| Err(Error::Open(damage(file, panic))))?;
-        Self::open_with(file.to_owned(), vault, Box::new(open))
+        let name = journal_beside(Path::new(file)).display().to_string();
+        let open_journal = |may_be_new| {
+            let opened = Journal::open(name.clone(), journal, options.journal_bytes, may_be_new);
+            opened.map_err(|error| journal_error(&name, error))
+        };
+        Self::open_with(file.to_owned(), vault, Box::new(open), open_journal, rng)
     }
 
-    fn open_with(
+    fn open_with<R: TryCryptoRng>(
         file: String,
         vault: Arc<Vault>,
         open: Box<dyn Fn() -> Result<Database, DatabaseError> + Send>,
+        open_journal: impl FnOnce(bool) -> Result<Journal, Error>,
+        rng: &mut R,
     ) -> Result<Self, Error> {
-        let store = open_database(&file, &open)?;
-        let (store, contents) = read_contents(&file, store)?;
-        let Contents { log_id, frontier, time, commands } = contents;
+        let rng = StdRng::try_from_rng(rng);
+        let rng = rng.map_err(|error| Error::Open(one_line(format!("{file}: cannot be opened: {error}"))))?;
+        let (store, contents) = read_contents(&file, open_database(&file, &open)?)?;
+        // Not before the database, which is locked.
+        let mut journal = match open_journal(contents.journal.is_none()) {
+            Ok(journal) => journal,
+            Err(error) => {
+                close(store);
+                return Err(error);
+            }
+        };
+        let (store, contents) = take_in_journal(&file, store, contents, &mut journal, &open)?;
+        let Contents { log_id, frontier, time, commands, journal: note } = contents;
+        let salt = note.map(|note| note.salt);
         let index = CommandIndex::default();
         index.fill(&commands, time.unwrap_or_default());
         let recent = RecentRecords::default();
         let store = RwLock::new(Some(store));
         let shared = Shared { file, log_id, commands: index, recent, vault, store };
         let shared = Arc::new(shared);
-        let log = Self { shared, open, commands, frontier, time, quick_to_open: false, suspended: None };
+        let log = Self {
+            shared,
+            open,
+            journal,
+            salt,
+            rng,
+            frame: Vec::new(),
+            commands,
+            frontier,
+            time,
+            suspended: None,
+        };
         log.finish_erasures()?;
         Ok(log)
     }
@@ -151,38 +191,36 @@ impl RedbLog {
         RedbReader { shared: self.shared.clone() }
     }
 
-    /// Commits nothing new, but with what makes opening after a crash fast. That is as long as the file is, in proportion, and
-    /// only counts if it is in the last commit: with every group it would slow down each the more the more events there are.
+    /// Commits what the journal has to the disk, so that the database alone is the log.
     fn settle(&mut self) -> Result<(), String> {
         let failed = |error: &dyn Display| format!("{}: {error}", self.shared.file);
         let mut transaction = self.shared.begin_write().map_err(|error| failed(&error))?;
         transaction.set_quick_repair(true);
-        transaction
-            .open_table(META)
-            .map_err(|error| failed(&error))?
-            .insert(META_FRONTIER, self.frontier.to_bytes().as_slice())
-            .map_err(|error| failed(&error))?;
+        let mut tables = Tables::open(&transaction).map_err(|error| failed(&error))?;
+        tables.set_journal(None).map_err(|error| failed(&error))?;
+        drop(tables);
         transaction.commit().map_err(|error| failed(&error))?;
-        self.quick_to_open = true;
+        self.salt = None;
+        self.journal.restart();
         Ok(())
     }
 
     fn append_group(&mut self, group: Vec<Append>) -> Result<Vec<AppendOutcome>, Failure> {
         let subjects = group.iter().map(|append| &append.subject);
         let keys = self.shared.vault.keys_for(subjects).map_err(|error| Failure::Broken(error.into()))?;
-        let transaction = self.shared.begin_write().map_err(Failure::Broken)?;
+        let mut transaction = self.shared.begin_write().map_err(Failure::Broken)?;
         let mut batch = Batch {
             shared: &self.shared,
             frontier: self.frontier.clone(),
             time: self.time,
             commands: HashMap::new(),
+            frame: FrameBuilder::new(std::mem::take(&mut self.frame)),
             row: Vec::with_capacity(512),
         };
-        let mut forgotten = 0;
-        let outcomes = {
+        let (mut forgotten, mut next_salt) = (0, None);
+        let (outcomes, frame) = {
             let mut tables = Tables::open(&transaction).map_err(|error| batch.table_error(error))?;
-            let head = tables.entries.last().map_err(|error| batch.broken(error))?;
-            let head = head.map_or(0, |(position, _)| position.value());
+            let head = tables.head().map_err(|error| batch.broken(error))?;
             if head != batch.frontier.size() {
                 return Err(batch.misplaced(head));
             }
@@ -199,14 +237,36 @@ impl RedbLog {
                 tables.commands.remove(row.first.get()).map_err(|error| batch.broken(error))?;
                 forgotten += 1;
             }
-            let frontier = batch.frontier.to_bytes();
-            tables.meta.insert(META_FRONTIER, frontier.as_slice()).map_err(|error| batch.broken(error))?;
-            outcomes
+            tables.set_frontier(&batch.frontier).map_err(|error| batch.broken(error))?;
+            let frame = std::mem::take(&mut batch.frame);
+            let frame = self.salt.map(|salt| frame.finish(&salt, &batch.frontier));
+            let frame = frame.filter(|frame| self.journal.has_room(frame.len()));
+            if frame.is_none() {
+                let salt = Salt::draw(&mut self.rng);
+                next_salt = Some(salt);
+                tables.set_journal(Some(self.journal.note(salt))).map_err(|error| batch.broken(error))?;
+            }
+            (outcomes, frame)
         };
         let Batch { frontier, time, commands, .. } = batch;
         let erases = self.withhold(&outcomes);
-        self.quick_to_open = false;
-        transaction.commit().map_err(|error| Failure::Unknown(format!("{}: {error}", self.shared.file)))?;
+        let unknown = |file: &str, error: &dyn Display| Failure::Unknown(format!("{file}: {error}"));
+        // Opening the file after a crash is quick if the last commit on the disk had what it takes. That is as long as the file
+        // is, in proportion: too much for every group, little for what a journal holds.
+        transaction.set_quick_repair(frame.is_none());
+        if let Some(frame) = frame {
+            // On the disk before any reader can see it.
+            self.journal.append(&frame).map_err(|error| unknown(&self.journal.file, &error))?;
+            self.frame = frame;
+            let lowered = transaction.set_durability(Durability::None);
+            lowered.map_err(|error| unknown(&self.shared.file, &error))?;
+        }
+        transaction.commit().map_err(|error| unknown(&self.shared.file, &error))?;
+        if next_salt.is_some() {
+            // All that the journal had is in the database on the disk.
+            self.salt = next_salt;
+            self.journal.restart();
+        }
         self.frontier = frontier;
         self.time = time;
         let mut added: Vec<_> = commands.into_iter().collect();
@@ -223,33 +283,14 @@ impl RedbLog {
     }
 }
 
-/// The tables of one write transaction.
-struct Tables<'t> {
-    entries: Table<'t, u64, &'static [u8]>,
-    streams: Table<'t, (&'static [u8], u32), u64>,
-    commands: Table<'t, u64, &'static [u8; COMMAND_ROW_LEN]>,
-    tree: Table<'t, (u8, u64), &'static [u8; 32]>,
-    meta: Table<'t, &'static str, &'static [u8]>,
-}
-
-impl<'t> Tables<'t> {
-    fn open(transaction: &'t WriteTransaction) -> Result<Self, TableError> {
-        Ok(Self {
-            entries: transaction.open_table(ENTRIES)?,
-            streams: transaction.open_table(STREAMS)?,
-            commands: transaction.open_table(COMMANDS)?,
-            tree: transaction.open_table(TREE)?,
-            meta: transaction.open_table(META)?,
-        })
-    }
-}
-
 /// A group on its way into the file: where the log will stand after it.
 struct Batch<'a> {
     shared: &'a Shared,
     frontier: Frontier,
     time: Option<Timestamp>,
     commands: HashMap<CommandId, RememberedCommand>,
+    /// The group as the journal will have it.
+    frame: FrameBuilder,
     /// Reused for every row of entries.
     row: Vec<u8>,
 }
@@ -307,10 +348,9 @@ impl Batch<'_> {
         if let Some(key) = append.command {
             let last = records.last().map_or(first, |record| record.position);
             let command = RememberedCommand { fingerprint: key.fingerprint, first, last, time };
-            tables
-                .commands
-                .insert(first.get(), &command_row(key.id, &command))
-                .map_err(|error| self.broken(error))?;
+            let row = command_row(key.id, &command);
+            tables.commands.insert(first.get(), &row).map_err(|error| self.broken(error))?;
+            self.frame.command(first.get(), row);
             self.commands.insert(key.id, command);
         }
         Ok(AppendOutcome::Appended { records, head: head_of(version) })
@@ -346,23 +386,11 @@ impl Batch<'_> {
         key: &SubjectKey,
     ) -> Result<(), Failure> {
         let entry = record::encode_with(record, Some(key)).map_err(Failure::Refused)?;
-        let position = record.position.get();
-        write_entry_row(&mut self.row, &entry);
-        let before = tables.entries.insert(position, self.row.as_slice());
-        let taken = before.map_err(|error| broken(self.shared, error))?.is_some();
-        let before = tables.streams.insert((stream_key, record.version.get()), position);
-        let taken = before.map_err(|error| broken(self.shared, error))?.is_some() || taken;
-        if taken {
-            return Err(self.misplaced(position));
-        }
-        let mut completed = None;
-        self.frontier.append(leaf_hash(&entry), |level, index, hash| {
-            if level > 0 && level % TILE_HEIGHT == 0 {
-                let stored = tables.tree.insert((level, index), hash).map(drop);
-                completed = completed.take().or(stored.err());
-            }
-        });
-        completed.map_or(Ok(()), |error| Err(self.broken(error)))
+        self.frame.entry(&entry);
+        let (frontier, row) = (&mut self.frontier, &mut self.row);
+        let inserted = tables.insert_entry(frontier, row, &entry, stream_key, record.version);
+        let inserted = inserted.map_err(|error| broken(self.shared, error))?;
+        if inserted { Ok(()) } else { Err(self.misplaced(record.position.get())) }
     }
 
     fn misplaced(&self, position: u64) -> Failure {
@@ -422,7 +450,7 @@ impl EventLog for RedbLog {
     }
 
     fn rest(&mut self) -> Result<(), Error> {
-        if self.suspended.is_some() || self.quick_to_open {
+        if self.suspended.is_some() || self.salt.is_none() {
             return Ok(());
         }
         let settled = guarded(|| self.settle()).unwrap_or_else(Err);
@@ -437,22 +465,33 @@ impl EventLog for RedbLog {
         self.suspended = Some(format!("{}: not open", self.shared.file));
         // Dropped before the file is opened again: it is locked until then.
         close(self.shared.set_store(None));
-        let store = open_database(&self.shared.file, &self.open)?;
-        let (store, contents) = read_contents(&self.shared.file, store)?;
+        let file = &self.shared.file;
+        let (store, contents) = read_contents(file, open_database(file, &self.open)?)?;
         if contents.log_id != self.shared.log_id {
             close(store);
-            return Err(Error::Open(format!("{}: is another log than before", self.shared.file)));
+            return Err(Error::Open(format!("{file}: is another log than before")));
         }
+        let (store, contents) = take_in_journal(file, store, contents, &mut self.journal, &self.open)?;
         self.shared.commands.fill(&contents.commands, contents.time.unwrap_or_default());
         self.commands = contents.commands;
         self.frontier = contents.frontier;
         self.time = contents.time;
+        self.salt = contents.journal.map(|note| note.salt);
         self.shared.set_store(Some(store));
-        self.quick_to_open = false;
         self.shared.vault.recover()?;
         self.finish_erasures()?;
         self.suspended = None;
         Ok(Position::new(self.frontier.size()))
+    }
+}
+
+/// Leaves the journal empty, if it can.
+impl Drop for RedbLog {
+    fn drop(&mut self) {
+        if self.suspended.is_none() && self.salt.is_some() {
+            // If not, the journal has what the database lacks.
+            let _ = guarded(|| self.settle());
+        }
     }
 }
 
