@@ -58,9 +58,9 @@ pub async fn issue(
         .api_id
         .and_then(|id| service.index.api(id))
         .map_or_else(TokenPrefix::default, |api| api.token_prefix.clone());
-    let internal = |error| Problem::internal(&error);
-    let id: KeyId = service.new_id().map_err(internal)?;
-    let token = Token::generate(&prefix, new.environment, &mut service.randomness()).map_err(internal)?;
+    let id: KeyId = service.new_id();
+    let token = Token::generate(&prefix, new.environment, &mut service.randomness())
+        .map_err(|error| Problem::internal(&error))?;
     let command = CreateKey {
         organization_id: new.organization_id,
         api_id: new.api_id,

@@ -22,7 +22,7 @@ use keyledger_projections::runner::{self, ProjectionHandle, RebuildProgress, Run
 use keyledger_projections::usage::{self, Address, RunningUsageThread, Usage, UsageObserver};
 use keyledger_projections::verification::{Verdict, VerificationIndex, VerificationObserver};
 use rand::SeedableRng;
-use rand::rngs::{StdRng, SysError, SysRng};
+use rand::rngs::{StdRng, SysRng};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use ulid::Ulid;
 
@@ -316,16 +316,16 @@ impl Service {
         self.blocking(move || usage.last_verified(id, now)).await
     }
 
-    /// A new id, greater than all that were drawn before.
-    ///
-    /// # Errors
-    /// When the operating system has no randomness.
-    pub fn new_id<I: From<Ulid>>(&self) -> Result<I, SysError> {
+    /// A new id, greater than all that were drawn before. Ids are no secrets: a generator that the operating system's
+    /// randomness seeds now and then is good enough for them.
+    pub fn new_id<I: From<Ulid>>(&self) -> I {
+        let now = self.now();
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
-        ids.draw(self.now(), &mut self.randomness()).map(I::from)
+        let Ok(id) = ids.draw(now, &mut rand::rng());
+        id.into()
     }
 
-    /// The operating system's randomness, for ids and tokens.
+    /// The operating system's randomness, for tokens.
     #[must_use]
     pub const fn randomness(&self) -> SysRng {
         SysRng
@@ -491,7 +491,7 @@ impl Service {
         organization_id: Option<OrganizationId>,
         name: &str,
     ) -> Result<RootKey, StartError> {
-        let id: RootKeyId = self.new_id().map_err(|error| StartError::Randomness(error.to_string()))?;
+        let id: RootKeyId = self.new_id();
         let name = Name::new(name).ok();
         let command = Command::RootKey(id, RootKeyCommand::Create { organization_id, name, facts });
         let committed = self.ledger.execute_blocking(Request::new(command, Actor::system()))?;

@@ -82,7 +82,7 @@ async fn register(
         return Err(Problem::of(Code::InvalidRequest));
     };
     let facts = ApiRegistered { name, audience, token_prefix: token_prefix.unwrap_or_default(), scopes };
-    let id = service.new_id().map_err(|error| Problem::internal(&error))?;
+    let id = service.new_id();
     let command = Command::Api(id, ApiCommand::Register(facts));
     let outcome =
         api_outcome(execute(&service, &caller, &headers, Some(("POST /v1/apis", &bytes)), command).await?)?;

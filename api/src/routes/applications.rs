@@ -115,7 +115,7 @@ async fn create(
         (Some(bound), _) => Some(bound.clone()),
         (None, id) => id,
     };
-    let id = service.new_id().map_err(|error| Problem::internal(&error))?;
+    let id = service.new_id();
     let secret = new_secret(&service)?;
     let facts = ApplicationCreated { digest: secret.digest(), hint: secret.hint(), permissions };
     let command = Command::Application(id, ApplicationCommand::Create { organization_id, name, facts });

@@ -105,7 +105,7 @@ async fn create(
             Problem::of(Code::OrganizationNotFound).detail,
         ));
     }
-    let id = service.new_id().map_err(|error| Problem::internal(&error))?;
+    let id = service.new_id();
     let command = Command::Erasure(id, ErasureCommand::Erase { organization_id, user_id });
     // A task of its own: what was begun is finished also when the client goes away.
     let erasing = tokio::spawn(async move {

@@ -84,7 +84,7 @@ async fn create(
     let kind = kind.ok_or_else(|| Problem::of(Code::InvalidRequest))?;
     let id = match id {
         Some(id) => id,
-        None => service.new_id().map_err(|error| Problem::internal(&error))?,
+        None => service.new_id(),
     };
     let command = Command::Organization(id, OrganizationCommand::Create { name, kind });
     let name = ("POST /v1/organizations", bytes.as_ref());

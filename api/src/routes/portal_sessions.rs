@@ -121,7 +121,7 @@ async fn create(
         return Err(Problem::of(Code::OrganizationNotFound));
     }
     let now = service.ledger.now();
-    let id = service.new_id().map_err(|error| Problem::internal(&error))?;
+    let id = service.new_id();
     let secret = Token::generate_secret(SecretKind::PortalLink, &mut service.randomness())
         .map_err(|error| Problem::internal(&error))?;
     let link_millis = i64::try_from(link_seconds.unwrap_or(LINK_SECONDS_DEFAULT) * 1_000).unwrap_or(0);

@@ -106,7 +106,7 @@ async fn create(
         (Some(bound), _) => Some(bound.clone()),
         (None, id) => id,
     };
-    let id = service.new_id().map_err(|error| Problem::internal(&error))?;
+    let id = service.new_id();
     let token = Token::generate_root(&mut service.randomness()).map_err(|error| Problem::internal(&error))?;
     let facts = RootKeyCreated { digest: token.digest(), hint: token.hint(), permissions };
     let command = Command::RootKey(id, RootKeyCommand::Create { organization_id, name, facts });

@@ -173,7 +173,7 @@ async fn test(
     body.check()?;
     let _permit = service.webhooks.tests.try_acquire().map_err(|_| Problem::of(Code::Overloaded))?;
     let now = service.now();
-    let message_id: EventId = service.new_id().map_err(|error| Problem::internal(&error))?;
+    let message_id: EventId = service.new_id();
     let body = content::body(TEST, now, &json!({ "webhook_id": webhook.id.to_string() }));
     let (webhooks, message_id) = (&service.webhooks, message_id.to_string().replace("evt_", "test_"));
     let sent = webhooks.sender.send(&webhook, &webhooks.keys, &message_id, body, now).await;

@@ -114,7 +114,7 @@ async fn create(
     checks.finish()?;
     let url = url.ok_or_else(|| Problem::of(Code::InvalidRequest))?;
     check_count(&service, organization_id.as_ref())?;
-    let id = service.new_id().map_err(|error| Problem::internal(&error))?;
+    let id = service.new_id();
     let facts = WebhookRegistered { url, event_types: event_types.unwrap_or_default() };
     let command = Command::Webhook(id, WebhookCommand::Register { organization_id, facts });
     let name = ("POST /v1/webhooks", bytes.as_ref());

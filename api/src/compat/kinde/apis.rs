@@ -91,7 +91,7 @@ pub(super) async fn register(
         return Err(Problem::of(Code::InvalidRequest));
     };
     let facts = ApiRegistered { name, audience, token_prefix: TokenPrefix::default(), scopes: Vec::new() };
-    let id = service.new_id().map_err(|error| Problem::internal(&error))?;
+    let id = service.new_id();
     let command = Command::Api(id, ApiCommand::Register(facts));
     let committed =
         execute(&service, &caller, &headers, Some(("POST /api/v1/apis", &bytes)), command).await?;
