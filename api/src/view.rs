@@ -3,12 +3,13 @@
 use keyledger_engine::api::Api;
 use keyledger_engine::application::Application;
 use keyledger_engine::erasure::Erasure;
+use keyledger_engine::id::{ApiId, KeyId, OrganizationId};
 use keyledger_engine::key::Key;
 use keyledger_engine::organization::Organization;
 use keyledger_engine::portal_session::PortalSession;
 use keyledger_engine::portfolio::ClientLink;
 use keyledger_engine::root_key::RootKey;
-use keyledger_engine::text::Scope;
+use keyledger_engine::text::{Description, Name, Scope, UserId};
 use keyledger_engine::time::Timestamp;
 use keyledger_engine::webhook::Webhook;
 use keyledger_projections::deliveries::Queue;
@@ -19,43 +20,45 @@ use utoipa::ToSchema;
 /// A key as it is shown; absent values are `null`.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Key)]
-pub struct KeyView {
+pub struct KeyView<'a> {
     /// `key_<ULID>`; rotation keeps it.
-    #[schema(example = "key_01KAJX7Q5M3J6S2Y9W8V4T1R0P")]
-    id: String,
+    #[schema(value_type = String, example = "key_01KAJX7Q5M3J6S2Y9W8V4T1R0P")]
+    id: KeyId,
     /// The organization it belongs to.
-    organization_id: String,
+    organization_id: &'a str,
     /// Whom it is for: `organization`; `user`, one user of it; `partner`, every client in its portfolio; `client`, one of
     /// those.
     #[schema(example = "organization")]
     owner: &'static str,
     /// The client organization that it is for, for a client's key.
-    client_organization_id: Option<String>,
+    client_organization_id: Option<&'a str>,
     /// The user it belongs to, for a user's key.
-    user_id: Option<String>,
+    user_id: Option<&'a str>,
     /// What people call it.
-    name: Option<String>,
+    name: Option<&'a str>,
     /// What it is for.
-    description: Option<String>,
+    description: Option<&'a str>,
     /// Where it is valid: `preview` or `production`.
     #[schema(example = "production")]
     environment: &'static str,
     /// The API it is for, if one.
-    api_id: Option<String>,
+    #[schema(value_type = Option<String>)]
+    api_id: Option<ApiId>,
     /// What it may do.
-    scopes: Vec<String>,
+    #[schema(value_type = Vec<String>)]
+    scopes: &'a [Scope],
     /// What the caller attached.
     #[schema(value_type = Option<Object>)]
-    metadata: Option<Box<RawValue>>,
+    metadata: Option<&'a RawValue>,
     /// `active`, `revoked`, `expired` or `deleted`.
     #[schema(example = "active")]
     status: &'static str,
     /// What its token begins with.
     #[schema(example = "kl_live_ab12")]
-    start: String,
+    start: &'a str,
     /// What its token ends with.
     #[schema(example = "wxyz")]
-    last_four: String,
+    last_four: &'a str,
     /// When it was issued.
     #[schema(value_type = String, format = DateTime)]
     created_at: Timestamp,
@@ -71,34 +74,34 @@ pub struct KeyView {
     /// How many events it has; the `ETag`.
     version: u32,
     /// The id of who issued it.
-    created_by: String,
+    created_by: &'a str,
 }
 
-impl KeyView {
+impl<'a> KeyView<'a> {
     /// The key as it stands at `now`.
     #[must_use]
-    pub fn of(key: &Key, now: Timestamp) -> Self {
+    pub fn of(key: &'a Key, now: Timestamp) -> Self {
         Self {
-            id: key.id.to_string(),
-            organization_id: key.organization_id.to_string(),
+            id: key.id,
+            organization_id: key.organization_id.as_str(),
             owner: key.owner.kind.as_str(),
-            client_organization_id: key.owner.client_id.as_ref().map(ToString::to_string),
-            user_id: key.user_id.as_ref().map(|user_id| user_id.as_str().into()),
-            name: key.name.as_ref().map(|name| name.as_str().into()),
-            description: key.description.as_ref().map(|description| description.as_str().into()),
+            client_organization_id: key.owner.client_id.as_ref().map(OrganizationId::as_str),
+            user_id: key.user_id.as_ref().map(UserId::as_str),
+            name: key.name.as_ref().map(Name::as_str),
+            description: key.description.as_ref().map(Description::as_str),
             environment: key.environment.as_str(),
-            api_id: key.api_id.map(|api_id| api_id.to_string()),
-            scopes: scope_texts(&key.scopes),
-            metadata: key.metadata.as_ref().and_then(|it| RawValue::from_string(it.as_json().into()).ok()),
+            api_id: key.api_id,
+            scopes: &key.scopes,
+            metadata: key.metadata.as_ref().and_then(|it| serde_json::from_str(it.as_json()).ok()),
             status: key.status(now).as_str(),
-            start: key.hint.start.to_string(),
-            last_four: key.hint.last_four.to_string(),
+            start: &key.hint.start,
+            last_four: &key.hint.last_four,
             created_at: key.created_at,
             expires_at: key.expires_at,
             revoked_at: key.revoked_at,
             last_verified_at: None,
             version: key.version.get(),
-            created_by: key.created_by.to_string(),
+            created_by: &key.created_by,
         }
     }
 
@@ -115,7 +118,7 @@ impl KeyView {
 pub struct KeyWithToken<'a> {
     /// The key.
     #[schema(value_type = KeyView)]
-    pub key: KeyView,
+    pub key: KeyView<'a>,
     /// The token, this once; left out when the call repeats an earlier one.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "kl_live_...")]

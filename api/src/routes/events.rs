@@ -371,9 +371,10 @@ struct FindBody {
 /// The key behind a token, and its history.
 #[derive(Serialize, ToSchema)]
 #[schema(as = FoundKey)]
-struct Found {
+struct Found<'a> {
     /// The key, whatever its state.
-    key: KeyView,
+    #[schema(value_type = KeyView)]
+    key: KeyView<'a>,
     /// Its events.
     #[schema(value_type = Vec<EventBody>)]
     events: Vec<Value>,

@@ -8,9 +8,8 @@ use axum::extract::State;
 use axum::response::Response;
 use http::HeaderMap;
 use keyledger_engine::id::OrganizationId;
-use keyledger_engine::key::Key;
 use keyledger_engine::text::UserId;
-use keyledger_projections::key_list::{KeyQuery, QueryError};
+use keyledger_projections::key_list::{KeyPage, KeyQuery, QueryError};
 use serde::Deserialize;
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
@@ -93,14 +92,13 @@ async fn list(
     let read = move || -> Result<_, QueryError> {
         let page = list.query(&query)?;
         let last_verified = usage.last_verifications(now);
-        let view = |key: &Key| KeyView::of(key, now).last_verified(last_verified.of(key.id));
-        let data: Vec<KeyView> = page.keys.iter().map(view).collect();
-        Ok((page, data))
+        let times: Vec<_> = page.keys.iter().map(|key| last_verified.of(key.id)).collect();
+        Ok((page, times))
     };
-    let (page, data) = service.blocking(read).await??;
-    let shown =
-        Page { data, next_cursor: page.next_cursor, total: page.total, total_capped: page.total_capped };
-    Reply::at(page.position).json(&shown)
+    let (page, times) = service.blocking(read).await??;
+    let KeyPage { keys, next_cursor, total, total_capped, position, .. } = page;
+    let data = keys.iter().zip(times).map(|(key, time)| KeyView::of(key, now).last_verified(time)).collect();
+    Reply::at(position).json(&Page { data, next_cursor, total, total_capped })
 }
 
 fn key_query(

@@ -215,9 +215,10 @@ async fn remove(
 
 /// A key that breaks a policy.
 #[derive(Debug, Serialize, ToSchema)]
-struct PolicyViolation {
+struct PolicyViolation<'a> {
     /// The key.
-    key: KeyView,
+    #[schema(value_type = KeyView)]
+    key: KeyView<'a>,
     /// What of it breaks the policy of its environment, each as a new key's refusal would say it.
     violations: Vec<FieldError>,
 }
