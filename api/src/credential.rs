@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use keyledger_engine::time::Timestamp;
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use crate::caller::authenticate;
@@ -38,7 +38,7 @@ impl LastCredential {
             last.epoch == epoch
                 && last.principal.is_current(now)
                 && last.name == *name
-                && bool::from(last.value.ct_eq(value))
+                && verify_slices_are_equal(&last.value, value).is_ok()
         };
         if !self.0.as_ref().is_some_and(is_same) {
             let mut header = HeaderValue::from_bytes(value).ok()?;
