@@ -1,6 +1,8 @@
 //! Request bodies: read leniently, checked field by field, so that an answer names every field that fails at once.
 
-use std::fmt::Display;
+use std::borrow::Cow;
+use std::fmt::{self, Display};
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use bytes::Bytes;
 use http::{HeaderMap, header};
 use keyledger_engine::rejection::Rejection;
 use keyledger_engine::time::Timestamp;
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
@@ -47,6 +49,52 @@ impl Field {
         matches!(self.0, None | Some(Value::Null))
     }
 }
+
+/// A body that takes its members one by one, which is quick: what serde derives puts all of them aside first where there is
+/// a place for those that it does not know.
+pub trait Members: Default {
+    /// The place of a member that the call knows.
+    fn known(&mut self, name: &str) -> Option<&mut Field>;
+
+    /// The place of all others.
+    fn unknown(&mut self) -> &mut Map<String, Value>;
+
+    /// Reads a body. Of members with the same name the last one counts.
+    ///
+    /// # Errors
+    /// When it is no object.
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(MembersVisitor(PhantomData))
+    }
+}
+
+struct MembersVisitor<B>(PhantomData<B>);
+
+impl<'de, B: Members> Visitor<'de> for MembersVisitor<B> {
+    type Value = B;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<B, A::Error> {
+        let mut body = B::default();
+        while let Some(MemberName(name)) = members.next_key()? {
+            match body.known(&name) {
+                Some(field) => *field = members.next_value()?,
+                None => {
+                    let value = members.next_value()?;
+                    body.unknown().insert(name.into_owned(), value);
+                }
+            }
+        }
+        Ok(body)
+    }
+}
+
+/// Borrowed where it holds no escapes.
+#[derive(Deserialize)]
+struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Collects what is wrong with a body.
 #[derive(Debug, Default)]
@@ -301,4 +349,46 @@ pub async fn read_body_up_to(body: axum::body::Body, len_max: usize) -> Result<B
             .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
         if is_too_large { too_large() } else { Problem::new(Code::MalformedRequest, "the body broke off") }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::json_text::read_plain_object;
+
+    #[derive(Default)]
+    struct Body {
+        name: Field,
+        unknown: Map<String, Value>,
+    }
+
+    impl Members for Body {
+        fn known(&mut self, name: &str) -> Option<&mut Field> {
+            (name == "name").then_some(&mut self.name)
+        }
+
+        fn unknown(&mut self) -> &mut Map<String, Value> {
+            &mut self.unknown
+        }
+    }
+
+    impl<'de> Deserialize<'de> for Body {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            Self::read(deserializer)
+        }
+    }
+
+    #[test]
+    fn a_body_is_read_the_same_in_one_go() {
+        let text = br#"{"b":1,"name":"x","n\u0061me":["y"],"a\"":null,"b":2}"#;
+        for body in [read_plain_object::<Body>(text).unwrap(), read_object(text).unwrap()] {
+            assert_eq!(body.name.0, Some(json!(["y"])));
+            assert_eq!(Value::Object(body.unknown).to_string(), r#"{"b":2,"a\"":null}"#);
+        }
+        let empty: Body = read_object(b"").unwrap();
+        assert!(!empty.name.is_present() && empty.unknown.is_empty());
+        assert!(read_object::<Body>(b"[]").is_err() && read_plain_object::<Body>(b"[]").is_none());
+    }
 }

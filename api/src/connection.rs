@@ -2,6 +2,7 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -16,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Sleep, sleep_until};
 
 use crate::activity::{Activity, NotedStream};
 use crate::fast_path::{Next, answer_plain_requests};
@@ -29,7 +31,7 @@ const HEADERS_LEN_MAX: usize = 16 * 1024;
 /// A connection on which nothing is answered for this long, or at most twice as long, is closed.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
 /// A request must be answered, or its stream begun, within this time.
-const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// What the requests of one connection share.
 pub struct Connection {
@@ -110,35 +112,78 @@ impl Connection {
                 None => tower::ServiceExt::oneshot(router, request.map(Body::new)).await,
             }
         };
-        answered_in_time(&self.service, &method, None, &request_id, answering).await
+        answered_in_time(&self.service, &method, &request_id, answering).await
     }
 }
 
 /// Waits for the answer to a request, but not for ever, and completes it: the outermost layer, which knows the request's id.
-/// `route` is the call's path, if the answer itself does not say it.
-pub async fn answered_in_time<E: IntoResponse>(
+async fn answered_in_time<E: IntoResponse>(
     service: &Service,
     method: &Method,
-    route: Option<&str>,
     request_id: &RequestId,
     answering: impl Future<Output = Result<Response, E>>,
 ) -> Response {
     let started = Instant::now();
     let response = match tokio::time::timeout(REQUEST_TIME_MAX, answering).await {
         Ok(answer) => answer.into_response(),
-        Err(_) => Problem::new(Code::Overloaded, "the answer took too long").into_response(),
+        Err(_) => too_slow().into_response(),
     };
     let matched = response.extensions().get::<MatchedPath>().cloned();
-    let route = route.or(matched.as_ref().map(MatchedPath::as_str)).unwrap_or("none");
+    let route = matched.as_ref().map_or("none", MatchedPath::as_str);
     let response = finish(service, response, request_id);
-    let (status, micros) = (response.status(), started.elapsed().as_micros());
+    note_answer(service, (method, route), response.status(), request_id, started);
+    response
+}
+
+fn too_slow() -> Problem {
+    Problem::new(Code::Overloaded, "the answer took too long")
+}
+
+/// How long the requests of a connection may take, one after the other. It has one timer for all of them: setting one for
+/// each costs more than to see, when it goes off, that it was for an earlier request.
+#[derive(Default)]
+pub struct TimeLimit(Option<Pin<Box<Sleep>>>);
+
+impl TimeLimit {
+    /// Waits for what a request is answered with, but not past `end`, which is not before that of the request before.
+    ///
+    /// # Errors
+    /// `overloaded` when it took too long.
+    pub async fn wait<T>(&mut self, end: Instant, answering: impl Future<Output = T>) -> Result<T, Problem> {
+        let end = end.into();
+        let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(end)));
+        let mut answering = pin!(answering);
+        loop {
+            tokio::select! {
+                biased;
+                answer = &mut answering => return Ok(answer),
+                () = timer.as_mut() => {
+                    if timer.deadline() >= end {
+                        return Err(too_slow());
+                    }
+                    timer.as_mut().reset(end);
+                }
+            }
+        }
+    }
+}
+
+/// Counts an answer to a call, a method and its route, and has a line for it in the service's own log.
+pub fn note_answer(
+    service: &Service,
+    (method, route): (&Method, &str),
+    status: StatusCode,
+    request_id: &RequestId,
+    started: Instant,
+) {
+    service.metrics.answered(status);
+    let micros = started.elapsed().as_micros();
     // What changed is in the audit trail, with the request's id; a line for every request is for who asks for it.
     if status.is_server_error() {
         tracing::warn!(%method, route, status = status.as_u16(), request_id = request_id.as_str(), micros, "request");
     } else {
         tracing::debug!(%method, route, status = status.as_u16(), request_id = request_id.as_str(), micros, "request");
     }
-    response
 }
 
 /// Refuses a request of HTTP/1.1 that does not say once, and in the right form, whom it is for (RFC 9112 §3.2).
@@ -159,7 +204,7 @@ fn is_host(value: &[u8]) -> bool {
 }
 
 /// Completes an answer: the request's id, and the body of a problem.
-fn finish(service: &Service, mut response: Response, request_id: &RequestId) -> Response {
+pub fn finish(service: &Service, mut response: Response, request_id: &RequestId) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         if problem.code == Code::Overloaded {
             service.metrics.overloaded.fetch_add(1, Ordering::Relaxed);
@@ -184,9 +229,31 @@ fn finish(service: &Service, mut response: Response, request_id: &RequestId) -> 
         }
         return finish(service, refused, request_id);
     }
-    service.metrics.answered(response.status());
     let headers = response.headers_mut();
     headers.insert(request_id::HEADER, request_id.to_header());
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn each_request_has_its_own_time() {
+        let mut limit = TimeLimit::default();
+        for _ in 0..3 {
+            // The timer has gone off for the one before, or goes off now.
+            let end = Instant::now() + Duration::from_millis(5);
+            let answered = limit.wait(end, std::future::pending::<()>()).await;
+            assert_eq!(answered.unwrap_err().code, Code::Overloaded);
+            assert!(Instant::now() >= end);
+            let later = end + REQUEST_TIME_MAX;
+            assert_eq!(limit.wait(later, async { 1 }).await.unwrap(), 1);
+        }
+        let end = Instant::now() + Duration::from_millis(5);
+        assert_eq!(limit.wait(end, async { 1 }).await.unwrap(), 1);
+        let answering = tokio::time::sleep_until((end + Duration::from_millis(5)).into());
+        assert!(limit.wait(end + REQUEST_TIME_MAX, answering).await.is_ok());
+    }
 }

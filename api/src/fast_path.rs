@@ -12,24 +12,30 @@ mod head;
 
 use std::io;
 use std::net::IpAddr;
-use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use axum::response::IntoResponse;
 use bytes::{Buf, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use keyledger_engine::key::Key;
+use keyledger_engine::ledger::{self, Committed, Request, Submitted};
+use keyledger_engine::token::Token;
 use keyledger_projections::usage::Address;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use self::answer::Answer;
 use self::head::Head;
 use crate::caller::{Caller, admit};
-use crate::connection::answered_in_time;
+use crate::command::Outcome;
+use crate::connection::{REQUEST_TIME_MAX, TimeLimit, finish, note_answer};
 use crate::credential::LastCredential;
-use crate::json_text::read_object;
+use crate::issuing::{creation, key_outcome};
+use crate::json_text::read_plain_object;
 use crate::origin;
+use crate::problem::Problem;
 use crate::request_id::RequestId;
-use crate::routes::key_creation::{self, CreateBody};
+use crate::routes::key_creation::{self, Asked, CreateBody, in_words_of, shown};
 use crate::routes::verify::{self, Occasion};
 use crate::service::Service;
 
@@ -39,8 +45,8 @@ const REQUEST_LEN_MAX: usize = 8 * 1024;
 const HEADERS_MAX: usize = 32;
 /// A request that pauses for longer is left to the HTTP library, where somebody looks at the time.
 const REST_TIME_MAX: Duration = Duration::from_secs(1);
-/// Room for a verdict; it grows for keys with much metadata.
-const VERDICT_LEN: usize = 1024;
+/// Room for the body of an answer; it grows for keys with much metadata.
+const BODY_LEN: usize = 1024;
 
 /// How a connection goes on.
 pub enum Next {
@@ -70,8 +76,7 @@ where
         let (read_len, close) = match conversation.read(&unread) {
             Reading::Verified { read_len, close } => (read_len, close),
             Reading::Creation { read_len, close, creation } => {
-                // In a box: connections that only verify need no room for it.
-                Box::pin(conversation.create(*creation, &unread, close)).await;
+                conversation.create(creation, close).await;
                 (read_len, close)
             }
             Reading::Incomplete if unread.len() < REQUEST_LEN_MAX => {
@@ -115,19 +120,20 @@ enum Reading {
     /// The first `read_len` of them are a verification, and its answer is ready.
     Verified { read_len: usize, close: bool },
     /// The first `read_len` of them ask for a key.
-    Creation { read_len: usize, close: bool, creation: Box<Creation> },
+    Creation { read_len: usize, close: bool, creation: Creation },
     /// They may become a plain request.
     Incomplete,
     /// They will not.
     Other,
 }
 
-/// A key that is asked for by somebody who may.
+/// A key that the ledger has been asked for.
 struct Creation {
-    caller: Caller,
-    body: CreateBody,
-    /// Where the body is among the bytes read.
-    body_at: Range<usize>,
+    submitted: Result<Submitted, ledger::Error>,
+    token: Token,
+    by_preset: bool,
+    request_id: RequestId,
+    started: Instant,
 }
 
 /// The calls that are answered here.
@@ -162,7 +168,9 @@ struct Conversation<'a> {
     /// The other side tells for whom it asks, and is believed.
     is_proxy: bool,
     credential: LastCredential,
-    verdict: Vec<u8>,
+    time_limit: TimeLimit,
+    /// The body of the answer.
+    json: Vec<u8>,
     answer: Answer,
 }
 
@@ -174,7 +182,8 @@ impl<'a> Conversation<'a> {
             peer,
             is_proxy: service.trusted_proxies.trusts(peer),
             credential: LastCredential::default(),
-            verdict: Vec::with_capacity(VERDICT_LEN),
+            time_limit: TimeLimit::default(),
+            json: Vec::with_capacity(BODY_LEN),
             answer: Answer::default(),
         }
     }
@@ -203,8 +212,8 @@ impl<'a> Conversation<'a> {
                 Some(()) => Reading::Verified { read_len, close },
                 None => Reading::Other,
             },
-            Call::Creation => match self.creation(&head, body, body_at..read_len, from) {
-                Some(creation) => Reading::Creation { read_len, close, creation: Box::new(creation) },
+            Call::Creation => match self.ask_for_key(&head, body, from) {
+                Some(creation) => Reading::Creation { read_len, close, creation },
                 None => Reading::Other,
             },
         }
@@ -228,52 +237,74 @@ impl<'a> Conversation<'a> {
         let (name, value) = &head.credential;
         let now = self.service.now();
         let caller = self.credential.authenticate(self.service, name, value, now)?;
-        self.verdict.clear();
+        self.json.clear();
         let occasion = Occasion { now, from: Address::of(Some(from)) };
-        let position = verify::write_plain_verdict(self.service, caller, body, occasion, &mut self.verdict)?;
+        let position = verify::write_plain_verdict(self.service, caller, body, occasion, &mut self.json)?;
         self.service.metrics.answered(StatusCode::OK);
         let drawn;
         let request_id = match head.request_id {
             Some(request_id) => request_id,
             None => {
-                drawn = RequestId::draw();
+                drawn = RequestId::draw_at(now);
                 drawn.as_bytes()
             }
         };
-        self.answer.set_verdict(position, request_id, &self.verdict, now, head.close);
+        self.answer.set_verdict(position, request_id, &self.json, now, head.close);
         Some(())
     }
 
-    /// What is to be created; none when the caller may not, or the request is said in other words.
-    fn creation(
-        &mut self,
-        head: &Head<'_>,
-        body: &[u8],
-        body_at: Range<usize>,
-        from: IpAddr,
-    ) -> Option<Creation> {
+    /// Asks the ledger for a key; none when the caller may not, or the request is said in other words or not right.
+    fn ask_for_key(&mut self, head: &Head<'_>, body: &[u8], from: IpAddr) -> Option<Creation> {
         if head.is_conditional {
             return None;
         }
+        let (started, now) = (Instant::now(), self.service.now());
         let (name, value) = &head.credential;
-        let principal = self.credential.authenticate(self.service, name, value, self.service.now())?;
+        let principal = self.credential.authenticate(self.service, name, value, now)?;
         admit(principal, &Method::POST, key_creation::PATH).ok()?;
-        let body = read_object(body).ok()?;
+        let body: CreateBody = read_plain_object(body)?;
         let user_agent = head.user_agent.and_then(|value| HeaderValue::from_bytes(value).ok());
         let actor = origin::actor_at(principal.kind, &principal.id, Some(from), user_agent.as_ref());
-        let caller = Caller { principal: Arc::clone(principal), actor, request_id: head.request_id() };
-        Some(Creation { caller, body, body_at })
+        let caller = Caller { principal: Arc::clone(principal), actor, request_id: head.request_id(now) };
+        let Asked { new, by_preset } = Asked::read(self.service, &caller, &body).ok()?;
+        let (command, token) = creation(self.service, new).ok()?;
+        let Caller { actor, request_id, .. } = caller;
+        let request =
+            Request { request_id: Some(request_id.as_str().into()), ..Request::new(command, actor) };
+        let submitted = self.service.ledger.submit(request);
+        Some(Creation { submitted, token, by_preset, request_id, started })
     }
 
-    /// Creates a key and writes the answer, whatever it is: what the ledger was asked for is not asked for again.
-    async fn create(&mut self, creation: Creation, unread: &[u8], close: bool) {
-        let Creation { caller, body, body_at } = creation;
-        // The headers that would matter are not there.
-        let headers = HeaderMap::new();
-        let bytes = unread.get(body_at).unwrap_or_default();
-        let creating = key_creation::answer(self.service, &caller, &headers, &body, bytes);
-        let (method, route) = (&Method::POST, Some(key_creation::PATH));
-        let response = answered_in_time(self.service, method, route, &caller.request_id, creating).await;
-        self.answer.set_response(response, self.service.now(), close).await;
+    /// Waits for a key and writes the answer, whatever it is: what the ledger was asked for is not asked for again.
+    async fn create(&mut self, creation: Creation, close: bool) {
+        let Creation { submitted, token, by_preset, request_id, started } = creation;
+        let answered = match submitted {
+            Ok(submitted) => self.time_limit.wait(started + REQUEST_TIME_MAX, submitted.answer()).await,
+            Err(error) => Ok(Err(error)),
+        };
+        let issued = answered.and_then(|answered| self.write_key(answered?, &token));
+        let status = match issued.map_err(|problem| in_words_of(problem, by_preset)) {
+            Ok(outcome) => {
+                let now = self.service.now();
+                self.answer.set_created(&outcome, request_id.as_bytes(), &self.json, now, close);
+                StatusCode::CREATED
+            }
+            Err(problem) => {
+                let response = finish(self.service, problem.into_response(), &request_id);
+                let status = response.status();
+                self.answer.set_response(response, self.service.now(), close);
+                status
+            }
+        };
+        note_answer(self.service, (&Method::POST, key_creation::PATH), status, &request_id, started);
+    }
+
+    /// Writes the body of an answer that shows a key.
+    fn write_key(&mut self, committed: Committed, token: &Token) -> Result<Outcome<Key>, Problem> {
+        let outcome = key_outcome(committed)?;
+        self.json.clear();
+        serde_json::to_writer(&mut self.json, &shown(&outcome, token))
+            .map_err(|error| Problem::internal(&error))?;
+        Ok(outcome)
     }
 }

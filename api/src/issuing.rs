@@ -54,6 +54,16 @@ pub async fn issue(
     if !caller.sees(&new.organization_id) {
         return Err(Problem::of(Code::OrganizationNotFound));
     }
+    let (command, token) = creation(service, new)?;
+    let committed = execute(service, caller, headers, Some(name), command).await?;
+    Ok((key_outcome(committed)?, token))
+}
+
+/// The command that issues a key, and the token that is drawn for it.
+///
+/// # Errors
+/// `internal` when the operating system has no randomness.
+pub fn creation(service: &Service, new: NewKey) -> Result<(Command, Token), Problem> {
     let prefix = new
         .api_id
         .and_then(|id| service.index.api(id))
@@ -75,9 +85,7 @@ pub async fn issue(
         digest: token.digest(),
         hint: token.hint(),
     };
-    let command = Command::Key(id, KeyCommand::Create(Box::new(command)));
-    let committed = execute(service, caller, headers, Some(name), command).await?;
-    Ok((key_outcome(committed)?, token))
+    Ok((Command::Key(id, KeyCommand::Create(Box::new(command))), token))
 }
 
 /// Gives a key a new token for a caller who may, with the prefix and the environment that it has; the old one is accepted

@@ -29,6 +29,16 @@ pub fn read_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     serde_json::from_value(value).map_err(|error| refused(&error))
 }
 
+/// Reads an object in one go; none when there is anything to say against it, which is for [`read_object`] to say.
+pub fn read_plain_object<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
+    // What is derived for a struct would take an array of its members too.
+    if text.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
+    let read = serde_json::from_slice(text).ok()?;
+    lossy_integer(text).is_none().then_some(read)
+}
+
 /// The problem of a text that cannot be read. The parser's own words name the place, and never the content.
 fn refused(error: &serde_json::Error) -> Problem {
     let (words, line, column) = (error.to_string(), error.line(), error.column());
@@ -49,8 +59,15 @@ fn refused(error: &serde_json::Error) -> Problem {
     )
 }
 
+/// What 64 bits do not hold has this many digits at least.
+const LOSSY_DIGITS: usize = 19;
+
 /// Where the first whole number stands that 64 bits do not hold, so that the parser has made it a fraction. `text` is JSON.
 fn lossy_integer(text: &[u8]) -> Option<usize> {
+    // So many digits in a row are hit by steps of that length: most texts need no closer look.
+    if !text.iter().skip(LOSSY_DIGITS - 1).step_by(LOSSY_DIGITS).any(u8::is_ascii_digit) {
+        return None;
+    }
     let (mut at, mut in_string) = (0, false);
     while let Some(byte) = text.get(at) {
         match byte {
@@ -116,6 +133,26 @@ mod tests {
             "must be nested at most 127 deep",
         );
         check("[1]", "must be a JSON object");
+    }
+
+    #[test]
+    fn a_lossy_number_is_found_wherever_it_stands() {
+        for blanks in 0..40 {
+            for number in ["18446744073709551616", "-9223372036854775809"] {
+                let text = format!("{{\"a\":{}{number}}}", " ".repeat(blanks));
+                assert_eq!(lossy_integer(text.as_bytes()), Some(5 + blanks), "{text}");
+                assert!(read_plain_object::<Value>(text.as_bytes()).is_none(), "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_read_in_one_go_is_an_object() {
+        let read = |text: &str| read_plain_object::<Value>(text.as_bytes());
+        assert_eq!(read(" {\"a\": [1]}\n"), Some(serde_json::json!({ "a": [1] })));
+        for text in ["", "[]", "[1]", "null", "{", "{} {}", "{\"a\":1E400}"] {
+            assert!(read(text).is_none(), "{text}");
+        }
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! The name of a request: the caller's own `X-Request-Id`, or one drawn here.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use keyledger_engine::time::{Clock, SystemClock, Timestamp};
 use ulid::Ulid;
 
 /// Carries it in and out.
@@ -34,8 +35,13 @@ impl RequestId {
     /// Draws one.
     #[must_use]
     pub fn draw() -> Self {
-        let time = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let millis = time.map_or(0, |time| u64::try_from(time.as_millis()).unwrap_or(0));
+        Self::draw_at(SystemClock.now())
+    }
+
+    /// Draws one that tells `now`.
+    #[must_use]
+    pub fn draw_at(now: Timestamp) -> Self {
+        let millis = u64::try_from(now.millis()).unwrap_or(0);
         let mut text = *b"req_00000000000000000000000000";
         if let Some(digits) = text.last_chunk_mut() {
             Ulid::from_parts(millis, rand::random()).array_to_str(digits);

@@ -4,12 +4,16 @@ use std::io::Write;
 use std::time::{Duration, SystemTime};
 
 use axum::response::Response;
+use futures_util::FutureExt;
 use http::{StatusCode, header};
+use keyledger_engine::key::Key;
 use keyledger_engine::position::Position;
 use keyledger_engine::time::Timestamp;
 
+use crate::command::Outcome;
 use crate::precondition::POSITION;
 use crate::request_id;
+use crate::routes::key_creation;
 
 /// The answers of one connection, one after the other.
 #[derive(Default)]
@@ -45,13 +49,38 @@ impl Answer {
         self.end(body, now, close);
     }
 
-    /// Becomes what a route has answered.
-    pub(super) async fn set_response(&mut self, response: Response, now: Timestamp, close: bool) {
+    /// Becomes the answer to the creation of a key.
+    pub(super) fn set_created(
+        &mut self,
+        outcome: &Outcome<Key>,
+        request_id: &[u8],
+        body: &[u8],
+        now: Timestamp,
+        close: bool,
+    ) {
+        let Outcome { object, version, position, .. } = outcome;
+        let bytes = &mut self.bytes;
+        bytes.clear();
+        let _ = write!(
+            bytes,
+            "HTTP/1.1 201 Created\r\ncontent-type: application/json\r\n{POSITION}: {position}\r\n\
+             etag: \"{version}\"\r\nlocation: {}/{}\r\ncache-control: no-store\r\n{}: ",
+            key_creation::PATH,
+            object.id,
+            request_id::HEADER
+        );
+        bytes.extend_from_slice(request_id);
+        bytes.extend_from_slice(b"\r\nx-content-type-options: nosniff\r\n");
+        self.end(body, now, close);
+    }
+
+    /// Becomes another answer.
+    pub(super) fn set_response(&mut self, response: Response, now: Timestamp, close: bool) {
         let (parts, body) = response.into_parts();
-        // A body that is all in memory, as those of routes that are called here, does not fail.
-        let (status, body) = match axum::body::to_bytes(body, usize::MAX).await {
-            Ok(body) => (parts.status, body),
-            Err(_) => (StatusCode::INTERNAL_SERVER_ERROR, bytes::Bytes::new()),
+        // A body that is all in memory, as those of problems are, is there at once and does not fail.
+        let (status, body) = match axum::body::to_bytes(body, usize::MAX).now_or_never() {
+            Some(Ok(body)) => (parts.status, body),
+            Some(Err(_)) | None => (StatusCode::INTERNAL_SERVER_ERROR, bytes::Bytes::new()),
         };
         let bytes = &mut self.bytes;
         bytes.clear();

@@ -1,6 +1,7 @@
 //! The head of a plain request.
 
 use http::{HeaderName, HeaderValue, header};
+use keyledger_engine::time::Timestamp;
 
 use crate::body::is_json;
 use crate::caller::API_KEY_HEADER;
@@ -54,9 +55,9 @@ impl<'a> Head<'a> {
     }
 
     /// The request's id: the caller's, or one drawn here.
-    pub(super) fn request_id(&self) -> RequestId {
+    pub(super) fn request_id(&self, now: Timestamp) -> RequestId {
         let given = self.request_id.and_then(|id| HeaderValue::from_bytes(id).ok());
-        given.map_or_else(RequestId::draw, RequestId::given)
+        given.map_or_else(|| RequestId::draw_at(now), RequestId::given)
     }
 }
 

@@ -8,17 +8,18 @@ use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 use keyledger_engine::api::Api;
 use keyledger_engine::id::{ApiId, OrganizationId};
-use keyledger_engine::key::{Environment, ExpiryPreset, Owner, OwnerKind};
+use keyledger_engine::key::{Environment, ExpiryPreset, Key, Owner, OwnerKind};
 use keyledger_engine::rejection::Rejection;
 use keyledger_engine::text::{Description, Metadata, Name, Scope, UserId};
 use keyledger_engine::time::Timestamp;
-use serde::Deserialize;
+use keyledger_engine::token::Token;
+use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::body::{Checks, Field, Json, parsed, set, text};
+use crate::body::{Checks, Field, Json, Members, parsed, set, text};
 use crate::caller::Caller;
 use crate::command::Outcome;
 use crate::issuing::{NewKey, issue};
@@ -36,62 +37,79 @@ pub fn router() -> OpenApiRouter<Arc<Service>> {
 }
 
 /// A new key.
-#[derive(Deserialize, ToSchema, Default)]
+#[derive(ToSchema, Default)]
 #[schema(as = CreateKey)]
 pub struct CreateBody {
     /// The organization it is to belong to.
     #[schema(value_type = String, required = true)]
-    #[serde(default)]
     organization_id: Field,
     /// The user it is to belong to; opaque here.
     #[schema(value_type = Option<String>, max_length = 255)]
-    #[serde(default)]
     user_id: Field,
     /// Whom it is for. Without it, a `client_organization_id` makes it a `client`'s key, a `user_id` a `user`'s, and
     /// neither the `organization`'s. `partner` is for every client in the portfolio of an organization of kind partner.
     #[schema(value_type = Option<String>, example = "organization")]
-    #[serde(default)]
     owner: Field,
     /// The client organization that it is for: one in the portfolio of `organization_id`. The key verifies with this id as
     /// `organization_id` and no other, and stops when the client leaves the portfolio.
     #[schema(value_type = Option<String>)]
-    #[serde(default)]
     client_organization_id: Field,
     /// What people call it.
     #[schema(value_type = Option<String>, max_length = 1000)]
-    #[serde(default)]
     name: Field,
     /// What it is for.
     #[schema(value_type = Option<String>, max_length = 4000)]
-    #[serde(default)]
     description: Field,
     /// Where it is valid: `preview` or `production`.
     #[schema(value_type = String, required = true, example = "production")]
-    #[serde(default)]
     environment: Field,
     /// The API it is for.
     #[schema(value_type = Option<String>)]
-    #[serde(default)]
     api_id: Field,
     /// What it may do; scopes of its API if it has one.
     #[schema(value_type = Option<Vec<String>>)]
-    #[serde(default)]
     scopes: Field,
     /// `two_weeks`, `one_month`, `three_months`, `six_months`, `one_year` or `never`; not together with `expires_at`.
     #[schema(value_type = Option<String>, example = "three_months")]
-    #[serde(default)]
     expires_in: Field,
     /// When it ends: RFC 3339, in the future; not together with `expires_in`.
     #[schema(value_type = Option<String>, format = DateTime)]
-    #[serde(default)]
     expires_at: Field,
     /// A JSON object of at most 16 KiB.
     #[schema(value_type = Option<Object>)]
-    #[serde(default)]
     metadata: Field,
-    #[serde(flatten)]
     #[schema(ignore)]
     unknown: Map<String, Value>,
+}
+
+impl Members for CreateBody {
+    fn known(&mut self, name: &str) -> Option<&mut Field> {
+        Some(match name {
+            "organization_id" => &mut self.organization_id,
+            "user_id" => &mut self.user_id,
+            "owner" => &mut self.owner,
+            "client_organization_id" => &mut self.client_organization_id,
+            "name" => &mut self.name,
+            "description" => &mut self.description,
+            "environment" => &mut self.environment,
+            "api_id" => &mut self.api_id,
+            "scopes" => &mut self.scopes,
+            "expires_in" => &mut self.expires_in,
+            "expires_at" => &mut self.expires_at,
+            "metadata" => &mut self.metadata,
+            _ => return None,
+        })
+    }
+
+    fn unknown(&mut self) -> &mut Map<String, Value> {
+        &mut self.unknown
+    }
+}
+
+impl<'de> Deserialize<'de> for CreateBody {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::read(deserializer)
+    }
 }
 
 pub(super) fn metadata(value: &Value) -> crate::body::Reading<Metadata> {
@@ -118,70 +136,80 @@ async fn create(
     headers: HeaderMap,
     Json { body, bytes }: Json<CreateBody>,
 ) -> Result<Response, Problem> {
-    answer(&service, &caller, &headers, &body, &bytes).await
+    let Asked { new, by_preset } = Asked::read(&service, &caller, &body)?;
+    let issued = issue(&service, &caller, &headers, ("POST /v1/keys", &bytes), new).await;
+    let (outcome, token) = issued.map_err(|problem| in_words_of(problem, by_preset))?;
+    Reply::at(outcome.position)
+        .status(StatusCode::CREATED)
+        .version(outcome.version)
+        .location(&format!("{PATH}/{}", outcome.object.id))
+        .secret()
+        .replayed(outcome.replayed)
+        .json(&shown(&outcome, &token))
 }
 
-/// Issues a key for a caller who may make the call. `bytes` is the body as it came.
-///
-/// # Errors
-/// Whatever is wrong with the body, or refuses the command.
-pub async fn answer(
-    service: &Arc<Service>,
-    caller: &Caller,
-    headers: &HeaderMap,
-    body: &CreateBody,
-    bytes: &[u8],
-) -> Result<Response, Problem> {
-    let now = service.ledger.now();
-    let mut checks = Checks::default();
-    let organization_id = checks.required("organization_id", &body.organization_id, parsed::<OrganizationId>);
-    let user_id = checks.optional("user_id", &body.user_id, text(UserId::new));
-    let owner = read_owner(&mut checks, body, user_id.is_some());
-    let name = checks.optional("name", &body.name, text(Name::new));
-    let description = checks.optional("description", &body.description, text(Description::new));
-    let environment = checks.required("environment", &body.environment, parsed::<Environment>);
-    let api_id = checks.optional("api_id", &body.api_id, parsed::<ApiId>);
-    let scopes = checks.optional("scopes", &body.scopes, scopes);
-    let preset = checks.optional("expires_in", &body.expires_in, parsed::<ExpiryPreset>);
-    let expires_at = checks.optional("expires_at", &body.expires_at, parsed::<Timestamp>);
-    let metadata = checks.optional("metadata", &body.metadata, metadata);
-    if preset.is_some() && expires_at.is_some() {
-        checks.fail("/expires_at", "must not be given together with expires_in");
+/// A key that is asked for by a body with which nothing is wrong.
+pub struct Asked {
+    /// The key.
+    pub new: NewKey,
+    /// Whether its end is given by a preset.
+    pub by_preset: bool,
+}
+
+impl Asked {
+    /// Reads what a caller who may make the call asks for.
+    ///
+    /// # Errors
+    /// Whatever is wrong with the body.
+    pub fn read(service: &Service, caller: &Caller, body: &CreateBody) -> Result<Self, Problem> {
+        let now = service.ledger.now();
+        let mut checks = Checks::default();
+        let organization_id =
+            checks.required("organization_id", &body.organization_id, parsed::<OrganizationId>);
+        let user_id = checks.optional("user_id", &body.user_id, text(UserId::new));
+        let owner = read_owner(&mut checks, body, user_id.is_some());
+        let name = checks.optional("name", &body.name, text(Name::new));
+        let description = checks.optional("description", &body.description, text(Description::new));
+        let environment = checks.required("environment", &body.environment, parsed::<Environment>);
+        let api_id = checks.optional("api_id", &body.api_id, parsed::<ApiId>);
+        let scopes = checks.optional("scopes", &body.scopes, scopes);
+        let preset = checks.optional("expires_in", &body.expires_in, parsed::<ExpiryPreset>);
+        let expires_at = checks.optional("expires_at", &body.expires_at, parsed::<Timestamp>);
+        let metadata = checks.optional("metadata", &body.metadata, metadata);
+        if preset.is_some() && expires_at.is_some() {
+            checks.fail("/expires_at", "must not be given together with expires_in");
+        }
+        checks.unknown(&body.unknown);
+        check_known(service, caller, organization_id.as_ref(), api_id, scopes.as_deref(), &mut checks);
+        checks.not_past("expires_at", expires_at, now);
+        checks.finish()?;
+        let (Some(organization_id), Some(environment)) = (organization_id, environment) else {
+            return Err(Problem::of(Code::InvalidRequest));
+        };
+        if !caller.sees(&organization_id) {
+            return Err(Problem::of(Code::OrganizationNotFound));
+        }
+        let (owner, user_id) = owner_for(caller, owner, user_id)?;
+        let new = NewKey {
+            organization_id,
+            api_id,
+            owner,
+            user_id,
+            name,
+            description,
+            metadata,
+            environment,
+            scopes: scopes.unwrap_or_default(),
+            expires_at: expires_at.or_else(|| preset.and_then(|preset| preset.expires_at(now))),
+        };
+        Ok(Self { new, by_preset: preset.is_some() })
     }
-    checks.unknown(&body.unknown);
-    check_known(service, caller, organization_id.as_ref(), api_id, scopes.as_deref(), &mut checks);
-    checks.not_past("expires_at", expires_at, now);
-    checks.finish()?;
-    let (Some(organization_id), Some(environment)) = (organization_id, environment) else {
-        return Err(Problem::of(Code::InvalidRequest));
-    };
-    if !caller.sees(&organization_id) {
-        return Err(Problem::of(Code::OrganizationNotFound));
-    }
-    let (owner, user_id) = owner_for(caller, owner, user_id)?;
-    let new = NewKey {
-        organization_id,
-        api_id,
-        owner,
-        user_id,
-        name,
-        description,
-        metadata,
-        environment,
-        scopes: scopes.unwrap_or_default(),
-        expires_at: expires_at.or_else(|| preset.and_then(|preset| preset.expires_at(now))),
-    };
-    let issued = issue(service, caller, headers, ("POST /v1/keys", bytes), new).await;
-    let (outcome, token) = issued.map_err(|problem| in_words_of(problem, preset.is_some()))?;
-    let Outcome { object, version, position, time, replayed } = outcome;
-    let shown = KeyWithToken { key: KeyView::of(&object, time), token: (!replayed).then(|| token.expose()) };
-    Reply::at(position)
-        .status(StatusCode::CREATED)
-        .version(version)
-        .location(&format!("/v1/keys/{}", object.id))
-        .secret()
-        .replayed(replayed)
-        .json(&shown)
+}
+
+/// What is answered of a key that was issued.
+pub fn shown<'a>(outcome: &'a Outcome<Key>, token: &'a Token) -> KeyWithToken<'a> {
+    let token = (!outcome.replayed).then(|| token.expose());
+    KeyWithToken { key: KeyView::of(&outcome.object, outcome.time), token }
 }
 
 /// Whom a new key is for, as its body says it. What fails is noted.
@@ -270,7 +298,7 @@ pub(super) fn check_scopes(api: &Api, scopes: Option<&[Scope]>, checks: &mut Che
 
 /// The problem as the body can be blamed for it: what it names and is not there is a field that fails, not a missing page;
 /// and an end that breaks a policy was given by a preset or as a time.
-fn in_words_of(mut problem: Problem, by_preset: bool) -> Problem {
+pub fn in_words_of(mut problem: Problem, by_preset: bool) -> Problem {
     for error in problem.errors.iter_mut().filter(|error| by_preset && error.pointer == "/expires_at") {
         error.pointer = "/expires_in".into();
     }
@@ -278,5 +306,23 @@ fn in_words_of(mut problem: Problem, by_preset: bool) -> Problem {
         Code::OrganizationNotFound => Problem::field("/organization_id", problem.detail),
         Code::ApiNotFound | Code::ApiDeleted => Problem::field("/api_id", problem.detail),
         _ => problem,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use utoipa::PartialSchema;
+
+    use super::*;
+
+    #[test]
+    fn every_documented_member_is_known() {
+        let schema = serde_json::to_value(CreateBody::schema()).unwrap();
+        let members = schema["properties"].as_object().unwrap();
+        assert_eq!(members.len(), 12);
+        for name in members.keys() {
+            assert!(CreateBody::default().known(name).is_some(), "{name}");
+        }
+        assert!(CreateBody::default().known("color").is_none());
     }
 }

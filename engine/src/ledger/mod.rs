@@ -279,6 +279,19 @@ enum Message {
     Stop,
 }
 
+/// A command that waits for the writer, or is being carried out.
+pub struct Submitted(oneshot::Receiver<Result<Committed, Error>>);
+
+impl Submitted {
+    /// Waits for its answer.
+    ///
+    /// # Errors
+    /// As [`Ledger::execute`].
+    pub async fn answer(self) -> Result<Committed, Error> {
+        self.0.await.unwrap_or(Err(Error::Stopped))
+    }
+}
+
 /// The time by which commands are decided: the clock's, but never before the last event's. When a clock is set back, what is
 /// to last for a while from an event on must not have ended before the event.
 struct LogClock {
@@ -351,7 +364,7 @@ impl Ledger {
     /// # Errors
     /// See [`Error`]; every variant says whether something may have been appended.
     pub async fn execute(&self, request: Request) -> Result<Committed, Error> {
-        self.submit(request)?.await.unwrap_or(Err(Error::Stopped))
+        self.submit(request)?.answer().await
     }
 
     /// Carries out a command on a thread that may block.
@@ -359,16 +372,20 @@ impl Ledger {
     /// # Errors
     /// As [`Ledger::execute`].
     pub fn execute_blocking(&self, request: Request) -> Result<Committed, Error> {
-        self.submit(request)?.blocking_recv().unwrap_or(Err(Error::Stopped))
+        self.submit(request)?.0.blocking_recv().unwrap_or(Err(Error::Stopped))
     }
 
-    fn submit(&self, request: Request) -> Result<oneshot::Receiver<Result<Committed, Error>>, Error> {
+    /// Has a command wait for the writer. It is carried out whether its answer is waited for or not.
+    ///
+    /// # Errors
+    /// [`Error::Overloaded`] and [`Error::Stopped`]: the command does not wait.
+    pub fn submit(&self, request: Request) -> Result<Submitted, Error> {
         let (reply, answer) = oneshot::channel();
         self.queue.try_send(Message::Execute(Box::new(request), reply)).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => Error::Overloaded,
             mpsc::error::TrySendError::Closed(_) => Error::Stopped,
         })?;
-        Ok(answer)
+        Ok(Submitted(answer))
     }
 
     /// Tells the log that nothing has come for a while. Does nothing when commands wait.
