@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Datelike, Timelike, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An instant in UTC, to the millisecond.
@@ -73,25 +73,7 @@ impl From<DateTime<Utc>> for Timestamp {
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC with milliseconds: `2026-11-21T09:30:00.000Z`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let time = self.to_datetime();
-        let numbers = [
-            (0..4, time.year().unsigned_abs()),
-            (5..7, time.month()),
-            (8..10, time.day()),
-            (11..13, time.hour()),
-            (14..16, time.minute()),
-            (17..19, time.second()),
-            (20..23, time.timestamp_subsec_millis()),
-        ];
-        // Digit by digit, since every answer with a key has some of these: chrono's own way takes three times as long.
-        let mut text = *b"0000-00-00T00:00:00.000Z";
-        for (place, mut number) in numbers {
-            for digit in text.get_mut(place).into_iter().flatten().rev() {
-                *digit += (number % 10) as u8;
-                number /= 10;
-            }
-        }
-        f.write_str(std::str::from_utf8(&text).unwrap_or_default())
+        f.write_str(&self.to_datetime().to_rfc3339_opts(SecondsFormat::Millis, true))
     }
 }
 
@@ -143,8 +125,6 @@ impl Clock for SystemClock {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     #[test]
@@ -153,15 +133,6 @@ mod tests {
         assert_eq!(time.to_string(), "2026-11-21T09:30:00.500Z");
         assert!("2026-11-21".parse::<Timestamp>().is_err());
         assert!("2026-02-30T00:00:00Z".parse::<Timestamp>().is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn times_print_as_rfc_3339_has_them(millis in FIRST_MILLIS..=LAST_MILLIS) {
-            let time = Timestamp::from_millis(millis);
-            let expected = time.to_datetime().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
-            prop_assert_eq!(time.to_string(), expected);
-        }
     }
 
     #[test]

@@ -229,10 +229,9 @@ fn push_base62_of_bytes(text: &mut Zeroizing<String>, bytes: &[u8; 32]) {
     }
     let mut digits = Zeroizing::new([0_u8; SECRET_DIGITS]);
     // Five digits at a time: a remainder of 62^5 and a limb still fit 64 bits.
-    for (done, five) in digits.rchunks_mut(5).enumerate() {
+    for five in digits.rchunks_mut(5) {
         let mut remainder = 0_u64;
-        // Each time but the first takes the number nearly thirty bits down, so that one more limb in front is zero.
-        for limb in limbs.iter_mut().skip(done.saturating_sub(1)) {
+        for limb in limbs.iter_mut() {
             let value = remainder << 32 | u64::from(*limb);
             *limb = (value / 62_u64.pow(5)) as u32;
             remainder = value % 62_u64.pow(5);
