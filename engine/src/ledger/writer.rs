@@ -2,11 +2,12 @@
 
 mod deciding;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use foldhash::{HashMap, HashMapExt, HashSet, HashSetExt};
 use rand::rngs::StdRng;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};

@@ -1,6 +1,6 @@
 //! How the writer comes to a decision: it loads what the rules look at, and asks them.
 
-use std::collections::HashSet;
+use foldhash::HashSet;
 
 use super::{DIRECTORY_LEN_MAX, Decision, Loaded, State, does_not_fit};
 use crate::api::{self, Api};
