@@ -234,6 +234,13 @@ impl<P: Projection> Replay<P> {
                 return Err((taken.get(), Failure::Other(Error::Interrupted)));
             }
             let after = Position::new(self.position().get() + taken.get() as u64);
+            if let Some(group) = self.reader.recent(after) {
+                let is_next = group.partition_point(|record| record.position <= after);
+                let next = group.get(is_next..).unwrap_or_default();
+                let next = next.get(..next.len().min(records_max - taken.get())).unwrap_or_default();
+                self.apply_records(next, &taken).map_err(|failure| (taken.get(), failure))?;
+                continue;
+            }
             let slice_len = SLICE_LEN.min(records_max - taken.get());
             let records =
                 self.reader.read(after, slice_len).map_err(|e| (taken.get(), Failure::Other(e.into())))?;

@@ -201,6 +201,10 @@ impl LogReader for RedbReader {
         Ok(records)
     }
 
+    fn recent(&self, after: Position) -> Option<Arc<[Record]>> {
+        self.shared.recent.group_after(after)
+    }
+
     fn read_entries(&self, after: Position, records_max: usize) -> Result<Vec<Vec<u8>>, Error> {
         let mut read = Vec::new();
         self.scan(after, records_max, |_, entry| {

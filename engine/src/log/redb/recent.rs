@@ -50,13 +50,7 @@ impl RecentRecords {
     pub(super) fn after(&self, after: Position, records_max: usize) -> Vec<Record> {
         let groups: Vec<Arc<[Record]>> = {
             let kept = self.0.read().unwrap_or_else(PoisonError::into_inner);
-            if kept.first().is_none_or(|first| first > after.next()) {
-                return Vec::new();
-            }
-            let is_before =
-                |group: &Arc<[Record]>| group.last().is_none_or(|record| record.position <= after);
-            let first = kept.groups.partition_point(is_before);
-            kept.groups.range(first..).take(records_max).cloned().collect()
+            kept.groups.range(kept.group_after(after)..).take(records_max).cloned().collect()
         };
         let len: usize = groups.iter().map(|group| group.len()).sum();
         // Room for all of them at once: growing it would move what is there.
@@ -65,9 +59,23 @@ impl RecentRecords {
         records.extend(kept.filter(|record| record.position > after).take(records_max).cloned());
         records
     }
+
+    /// The group that the record after `after` is in; none when it is not kept.
+    pub(super) fn group_after(&self, after: Position) -> Option<Arc<[Record]>> {
+        let kept = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        kept.groups.get(kept.group_after(after)).cloned()
+    }
 }
 
 impl Groups {
+    /// Where the group is that the record after `after` is in; past the last one when it is not kept.
+    fn group_after(&self, after: Position) -> usize {
+        if self.first().is_none_or(|first| first > after.next()) {
+            return self.groups.len();
+        }
+        self.groups.partition_point(|group| group.last().is_none_or(|record| record.position <= after))
+    }
+
     fn first(&self) -> Option<Position> {
         self.groups.front()?.first().map(|record| record.position)
     }
@@ -125,6 +133,15 @@ mod tests {
         kept.add(records(9..=10));
         assert_eq!(after(&kept, 7, 10), [0; 0], "8 is not here");
         assert_eq!(after(&kept, 8, 10), [9, 10]);
+        kept.add(records(11..=11));
+        let group = |after| {
+            let group = kept.group_after(Position::new(after))?;
+            Some(group.iter().map(|record| record.position.get()).collect::<Vec<_>>())
+        };
+        assert_eq!(
+            [7, 8, 9, 10, 11].map(group),
+            [None, Some(vec![9, 10]), Some(vec![9, 10]), Some(vec![11]), None]
+        );
         kept.clear();
         assert_eq!(after(&kept, 8, 10), [0; 0]);
     }
