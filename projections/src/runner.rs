@@ -34,18 +34,18 @@ use crate::replay::{BULK_BATCH_LEN, Replay, panic_text};
 use crate::store::Error;
 
 /// At most this many records share a commit while the projection is near the head, so that readers see them soon.
-const LIVE_BATCH_LEN: usize = 512;
+const LIVE_BATCH_LEN: usize = 2_048;
 /// Records that come in larger numbers gather before the next commit.
 const FEW_RECORDS: usize = 16;
 /// A commit begins this long after the one before began, for each record that that one took in, and no longer than
 /// [`COMMIT_INTERVAL_MAX`]: the interval grows as long as records come faster than this.
 const COMMIT_INTERVAL_PER_RECORD: Duration = Duration::from_micros(250);
 /// Commits begin at most this far apart when there are records to take in.
-pub const COMMIT_INTERVAL_MAX: Duration = Duration::from_millis(20);
+pub const COMMIT_INTERVAL_MAX: Duration = Duration::from_millis(50);
 /// A projection further behind than this takes large batches, and is said to be catching up.
 const LAG_MAX: u64 = 8_192;
 /// After this many records, or this long, what was taken in is made durable. Losing it costs only time.
-const SAVE_AFTER_RECORDS: u64 = 4_096;
+const SAVE_AFTER_RECORDS: u64 = 32_768;
 const SAVE_AFTER: Duration = Duration::from_secs(1);
 /// How often the log is asked for news when nobody tells of them.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);

@@ -97,7 +97,7 @@ fn a_poison_event_stops_its_projection_only() {
 fn many_records_gather_between_commits_unless_somebody_waits() {
     const ROUNDS: u32 = 20;
     // So many that the interval is as long as it gets.
-    const MANY: usize = 80;
+    const MANY: usize = 200;
     let directory = tempfile::tempdir().unwrap();
     let mut history = History::with_events(22, 100);
     let news = watch::Sender::new(Position::START);
