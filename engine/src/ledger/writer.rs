@@ -29,7 +29,7 @@ const ATTEMPTS_MAX: u32 = 8;
 /// Organizations, APIs and portfolio links that are remembered between groups; past that, all are forgotten and read again.
 const DIRECTORY_LEN_MAX: usize = 65_536;
 /// A disk is slow when a commit waits for it this many times as long as it works.
-const SLOW_DISK: u32 = 2;
+const SLOW_DISK: u32 = 5;
 /// How often the queue is looked at while a group fills up.
 const GATHER_STEP: Duration = Duration::from_micros(50);
 /// A group is full when nobody came for this many looks.
