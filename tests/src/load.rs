@@ -8,6 +8,7 @@ use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use memchr::memmem;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// How the end of an answer is found.
@@ -110,23 +111,17 @@ impl Connection {
 }
 
 fn http_length(answer: &[u8]) -> Option<usize> {
-    let head = find(answer, b"\r\n\r\n")? + 4;
-    let name = b"content-length:";
-    let start = (0..head).find(|at| {
-        answer[*at..].len() > name.len() && answer[*at..*at + name.len()].eq_ignore_ascii_case(name)
-    })?;
-    let text = &answer[start + name.len()..head];
-    let end = find(text, b"\r\n")?;
-    Some(head + std::str::from_utf8(&text[..end]).ok()?.trim().parse::<usize>().ok()?)
+    let head = memmem::find(answer, b"\r\n\r\n")? + 4;
+    // In small letters, as all servers here write it.
+    let name = b"\r\ncontent-length: ";
+    let start = memmem::find(&answer[..head], name)? + name.len();
+    let end = start + memmem::find(&answer[start..head], b"\r\n")?;
+    Some(head + std::str::from_utf8(&answer[start..end]).ok()?.parse::<usize>().ok()?)
 }
 
 fn redis_length(answer: &[u8]) -> Option<usize> {
-    let end = find(answer, b"\r\n")?;
+    let end = memmem::find(answer, b"\r\n")?;
     let number: i64 = std::str::from_utf8(answer.get(1..end)?).ok()?.parse().ok()?;
     assert!(answer[0] == b'$' && number >= 0, "{}", String::from_utf8_lossy(answer));
     Some(end + 2 + usize::try_from(number).ok()? + 2)
-}
-
-fn find(text: &[u8], pattern: &[u8]) -> Option<usize> {
-    text.windows(pattern.len()).position(|window| window == pattern)
 }
