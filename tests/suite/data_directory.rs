@@ -513,6 +513,39 @@ fn a_log_that_has_gone_is_not_begun_anew() {
 }
 
 #[test]
+fn what_a_killed_service_left_in_its_journal_is_missed() {
+    let mut server = Server::start();
+    let organization = organization(&server.client(), "paid");
+    let (data, root_token) = (server.data(), server.root_token().to_owned());
+    let (journal, aside) = (data.join("events.journal"), data.join("aside"));
+    let mut tokens = Vec::new();
+    // A log that was left alone for a second holds nothing in its journal, so a slow machine may need another try.
+    for _ in 0..10 {
+        tokens.extend((0..20).map(|_| key(&server.client(), &organization, json!({})).token));
+        server.kill();
+        fs::rename(&journal, &aside).unwrap();
+        let replay = Command::new(binaries::path("replay-tool"))
+            .args(["verify", "--data"])
+            .arg(&data)
+            .output()
+            .unwrap();
+        if !replay.status.success() {
+            let text = String::from_utf8(replay.stderr).unwrap();
+            assert!(text.contains("events.journal: missing, and it may hold the newest events"), "{text}");
+            break;
+        }
+        fs::rename(&aside, &journal).unwrap();
+        server.start_again();
+    }
+    refused(&data).check("events.journal: missing, and it may hold the newest events; put it back");
+    fs::rename(&aside, &journal).unwrap();
+    let server = Server::start_in(server.into_directory(), &root_token, Options::default()).unwrap();
+    for token in &tokens {
+        assert_eq!(fixture::code(&server.client(), token), "VALID");
+    }
+}
+
+#[test]
 fn a_refused_start_makes_no_key_in_place_of_one_that_has_gone() {
     let (stopped, _) = Stopped::new();
     let data = stopped.directory.path().join("data");
