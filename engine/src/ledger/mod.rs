@@ -388,12 +388,10 @@ impl Ledger {
         Ok(Submitted(answer))
     }
 
-    /// Tells the log that nothing has come for a while. Does nothing when commands wait.
-    pub fn rest(&self) {
-        if self.queue_len() == 0 {
-            // A queue that is full or closed has other things to do.
-            let _ = self.queue.try_send(Message::Rest);
-        }
+    /// Tells the log that nothing has come for a while. Does nothing when commands wait, and says so.
+    #[must_use]
+    pub fn rest(&self) -> bool {
+        self.queue_len() == 0 && self.queue.try_send(Message::Rest).is_ok()
     }
 
     /// The time by which a command would be decided now: the clock's, but never before the last event's.

@@ -27,7 +27,7 @@ pub(crate) struct Faults {
     pub(crate) full: bool,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Pending {
     Write { offset: usize, data: Vec<u8> },
     Length(usize),
@@ -36,7 +36,7 @@ enum Pending {
 /// What the files hold: the database's bytes and the journal's.
 pub(crate) type Images = [Vec<u8>; 2];
 
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Contents {
     /// What survives in any case.
     durable: Vec<u8>,
@@ -138,6 +138,12 @@ impl Disk {
 
     pub(crate) fn has_crashed(&self) -> bool {
         self.state().crashed
+    }
+
+    /// The disk as a process that was killed leaves it: the power is there, and what was not synced may be lost yet.
+    pub(crate) fn after_kill(&self) -> Self {
+        let files = self.state().files.clone();
+        Self { state: Arc::new(Mutex::new(State { files, ..State::default() })), file: 0 }
     }
 
     /// The disk after the power has failed, and come back.

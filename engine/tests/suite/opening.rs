@@ -151,6 +151,8 @@ fn what_the_journal_holds_is_not_forgotten_in_silence() {
     fs::remove_file(&journal).unwrap();
     assert_refused(&journal, read_only(&left), "missing, and it may hold the newest events");
     assert_refused(&journal, open(&path), "missing, and it may hold the newest events");
+    fs::write(&journal, []).unwrap();
+    assert_refused(&journal, read_only(&left), "it ends too early");
     fs::write(&journal, &held[..held.len() / 2]).unwrap();
     assert_refused(&journal, read_only(&left), "it ends too early");
     assert_refused(&journal, open(&path), "it ends too early");
@@ -169,13 +171,20 @@ fn what_the_journal_holds_is_not_forgotten_in_silence() {
 #[test]
 fn whoever_wants_to_goes_on_without_the_journal() {
     let (_running, left, _log) = left_by_a_killed_process();
-    fs::write(left.path().join("events.journal"), []).unwrap();
+    let journal = left.path().join("events.journal");
+    let refusal = {
+        fs::remove_file(&journal).unwrap();
+        read_only(&left).err().unwrap().to_string()
+    };
+    assert!(refusal.contains("write `go on without it` and nothing else into that file"), "{refusal}");
+    fs::write(&journal, "go on without it\n").unwrap();
     assert_eq!(read_only(&left).unwrap().head().unwrap(), Position::new(33));
     let mut log = open(&left.path().join(FILE_NAME)).unwrap();
     assert_eq!(log.reader().head().unwrap(), Position::new(33));
     log.append(vec![samples::issue(1_000, "after")]).unwrap();
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
     assert_eq!((report.head, report.finding), (Position::new(34), None));
+    assert_eq!(fs::metadata(&journal).unwrap().len(), RedbOptions::default().journal_bytes);
 }
 
 #[test]
@@ -220,4 +229,21 @@ fn a_log_of_the_layout_before_is_brought_up() {
     drop(log);
     assert_eq!(format(), FORMAT.to_be_bytes());
     assert_eq!(read_only(&directory).unwrap().head().unwrap(), Position::new(2));
+}
+
+#[test]
+fn a_journal_of_which_nothing_counts_is_made_what_it_should_be() {
+    let directory = TempDir::new().unwrap();
+    let (path, journal) = (directory.path().join(FILE_NAME), directory.path().join("events.journal"));
+    drop(open(&path).unwrap());
+    let len = RedbOptions::default().journal_bytes;
+    // Cut off, or without its space.
+    for left in [0, 5_000, len] {
+        let file = fs::File::create(&journal).unwrap();
+        file.set_len(left).unwrap();
+        drop(open(&path).unwrap());
+        let made = fs::metadata(&journal).unwrap();
+        assert_eq!(made.len(), len);
+        assert!(std::os::unix::fs::MetadataExt::blocks(&made) * 512 >= len, "{made:?}");
+    }
 }

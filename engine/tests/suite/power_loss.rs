@@ -1,4 +1,4 @@
-//! Loss of power at any moment, also while recovering from the loss before: nothing that was acknowledged is gone.
+//! Loss of power at any moment, also while recovering from the loss before or from a kill: nothing that was acknowledged is gone.
 
 use std::collections::BTreeMap;
 
@@ -107,7 +107,8 @@ fn live(seed: u64, empty: &Images, ignores_sync: bool) -> Result<(), String> {
         disk.set_faults(Faults { crash_after, ignores_sync, ..Faults::default() });
         work(&mut log, &disk, &mut rng, &mut next_key, &mut acknowledged)?;
         // The disk is taken as it is now: closing the log is not part of losing power.
-        let mut after = disk.after_power_loss(&mut rng);
+        let is_killed = rng.random_range(0..3) == 0;
+        let mut after = if is_killed { disk.after_kill() } else { disk.after_power_loss(&mut rng) };
         drop(log);
         for _ in 0..rng.random_range(0..3) {
             let crash_after = Some(rng.random_range(0..12));

@@ -132,7 +132,7 @@ fn the_ledger_has_its_log_rest() {
     };
     create("one");
     assert_eq!(in_the_database_alone(&disk), None);
-    ledger.rest();
+    assert!(ledger.rest());
     let deadline = Instant::now() + Duration::from_secs(10);
     while in_the_database_alone(&disk).is_none() {
         assert!(Instant::now() < deadline, "the log was not told");
@@ -141,7 +141,7 @@ fn the_ledger_has_its_log_rest() {
     // A disk that fails just then costs nothing.
     create("two");
     disk.set_faults(Faults { fail_sync: true, ..Faults::default() });
-    ledger.rest();
+    assert!(ledger.rest());
     while disk.is_to_fail() {
         assert!(Instant::now() < deadline, "the log was not told");
         std::thread::yield_now();

@@ -60,6 +60,14 @@ impl JournalNote {
     }
 }
 
+/// What stands in a journal whose owner goes on without what it held.
+pub(super) const GIVEN_UP: &str = "go on without it";
+
+/// Whether a journal's bytes say that its owner goes on without what it held.
+fn is_given_up(bytes: &[u8]) -> bool {
+    bytes.trim_ascii() == GIVEN_UP.as_bytes()
+}
+
 /// A row of the table of commands and its key.
 pub(super) type CommandRow = (u64, [u8; COMMAND_ROW_LEN]);
 
@@ -199,7 +207,7 @@ pub(super) struct Frames {
 }
 
 impl Frames {
-    /// The frames that count among the journal's bytes, all or, where somebody wants to go on without, none. A frame at the end that is not whole was never acknowledged and
+    /// The frames that count among the journal's bytes; none where its owner goes on without. A frame at the end that is not whole was never acknowledged and
     /// does not count.
     ///
     /// # Errors
@@ -207,7 +215,11 @@ impl Frames {
     /// before the next one was written.
     pub(super) fn read(bytes: &[u8], note: &JournalNote) -> Result<Self, &'static str> {
         let JournalNote { salt, len } = note;
-        if !bytes.is_empty() && (bytes.len() as u64) < *len {
+        if is_given_up(bytes) {
+            tracing::warn!("going on without the events that the journal held, as its file says");
+            return Ok(Self { frames: Vec::new(), end: 0 });
+        }
+        if (bytes.len() as u64) < *len {
             return Err("it ends too early");
         }
         let (mut frames, mut rest): (Vec<Frame>, _) = (Vec::new(), bytes);
@@ -239,35 +251,39 @@ pub(super) struct Journal {
 }
 
 impl Journal {
-    /// Opens the journal in `storage`. An empty one gets the length `len_if_new`; if it should not be empty, the log says so
-    /// and goes on.
+    /// Opens the journal in `storage`. `note` is what the database notes of it; if nothing, the journal is made what it should
+    /// be: `len_if_new` bytes at least, all with their space.
     pub(super) fn open(
         file: String,
         storage: impl StorageBackend,
-        len_if_new: usize,
-        may_be_new: bool,
+        len_if_new: u64,
+        note: Option<&JournalNote>,
     ) -> io::Result<Self> {
-        if storage.len()? == 0 {
-            if !may_be_new {
-                tracing::warn!(file, "empty; going on without the events that it held");
-            }
-            // Zeros, and not only a length: what is written later finds its space and changes no metadata.
-            storage.set_len(len_if_new as u64)?;
-            storage.write(0, &vec![0; len_if_new])?;
-            storage.sync_data()?;
+        if note.is_none() {
+            Self::prepare(&storage, len_if_new)?;
         }
         let len = storage.len()?;
         Ok(Self { file, storage: Box::new(storage), len, end: 0 })
     }
 
-    /// Opens the file at `path`; makes it if it is not there and may be new.
-    pub(super) fn open_file(path: &Path, len_if_new: usize, may_be_new: bool) -> io::Result<Self> {
-        let is_new = may_be_new && !path.exists();
-        let file = OpenOptions::new().read(true).write(true).create(is_new).truncate(false).open(path)?;
+    /// Gives a journal in which no frame counts its length, and its space: what is written there later must not fail for want
+    /// of it, whatever an earlier attempt or a copy has left.
+    fn prepare(storage: &dyn StorageBackend, len_if_new: u64) -> io::Result<()> {
+        let len = storage.len()?.max(len_if_new);
+        storage.set_len(len)?;
+        storage.write(0, &vec![0; usize::try_from(len).map_err(io::Error::other)?])?;
+        storage.sync_data()
+    }
+
+    /// Opens the file at `path`; makes it if it is not there and nothing is noted of it.
+    pub(super) fn open_file(path: &Path, len_if_new: u64, note: Option<&JournalNote>) -> io::Result<Self> {
+        let file =
+            OpenOptions::new().read(true).write(true).create(note.is_none()).truncate(false).open(path)?;
         let storage = FileBackend::new(file).map_err(io::Error::other)?;
-        let journal = Self::open(path.display().to_string(), storage, len_if_new, may_be_new)?;
-        if is_new && let Some(directory) = path.parent().filter(|it| !it.as_os_str().is_empty()) {
-            File::open(directory)?.sync_all()?;
+        let journal = Self::open(path.display().to_string(), storage, len_if_new, note)?;
+        if note.is_none() {
+            let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
+            File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
         }
         Ok(journal)
     }
@@ -301,6 +317,16 @@ impl Journal {
     /// Begins at the start again; there is another salt now.
     pub(super) const fn restart(&mut self) {
         self.end = 0;
+    }
+
+    /// Begins at the start again after its frames were read at opening; a file that was given up becomes a journal.
+    pub(super) fn restart_after(&mut self, note: &JournalNote) -> io::Result<()> {
+        if self.len < note.len {
+            Self::prepare(&*self.storage, note.len)?;
+            self.len = self.storage.len()?;
+        }
+        self.end = 0;
+        Ok(())
     }
 
     /// Goes on after frames that were found in these bytes. They are written once more: what was read may never have reached
@@ -401,9 +427,10 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_is_empty_or_whole() {
+    fn a_journal_is_whole_or_given_up() {
         let bytes = journal_of(&frames(&salt(1), 1));
-        assert!(Frames::read(&[], &note(1)).unwrap().frames.is_empty());
+        assert!(Frames::read(&[], &note(1)).is_err());
+        assert!(Frames::read(b"go on without it\n", &note(1)).unwrap().frames.is_empty());
         assert!(Frames::read(&bytes[..bytes.len() - 1], &note(1)).is_err());
     }
 }

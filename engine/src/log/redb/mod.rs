@@ -44,7 +44,7 @@ pub struct RedbOptions {
     pub cache_bytes: usize,
     /// The length of the journal, in bytes, if there is none yet. When it is full all of it goes into a commit of the database:
     /// the longer, the fewer and the larger these are.
-    pub journal_bytes: usize,
+    pub journal_bytes: u64,
 }
 
 impl Default for RedbOptions {

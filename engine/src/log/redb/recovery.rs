@@ -1,5 +1,6 @@
 //! Opening a log where a process has left it: what the journal has and the database has not is put into the database.
 
+use std::fmt::Display;
 use std::path::Path;
 
 use redb::{Database, DatabaseError, Durability};
@@ -7,7 +8,7 @@ use redb::{Database, DatabaseError, Durability};
 use super::database::{
     Contents, close, damage, guarded, io_error, one_line, open_database, open_error, read_contents,
 };
-use super::journal::{Frame, Frames, Journal, JournalNote};
+use super::journal::{Frame, Frames, GIVEN_UP, Journal, JournalNote};
 use super::tables::Tables;
 use crate::log::Error;
 use crate::log::merkle::Frontier;
@@ -46,18 +47,25 @@ pub(super) fn take_in_journal(
     };
     let reason = match take_in(&store, &contents.frontier, &frames.frames, Commit::Settled) {
         Ok(()) => {
-            journal.restart();
+            if let Err(error) = journal.restart_after(&note) {
+                close(store);
+                return Err(journal_error(&journal.file, error));
+            }
             return read_contents(file, store);
         }
-        Err(reason) => reason,
+        Err(NotTaken::Misfit(reason)) => {
+            close(store);
+            return Err(journal_damage(&journal.file, reason));
+        }
+        Err(NotTaken::Commit(reason)) => reason,
     };
     tracing::error!(reason, "the log cannot be committed; it goes on with its journal");
     // After an error a database takes nothing more until it is opened again.
     close(store);
     let (store, contents) = read_contents(file, open_database(file, open)?)?;
     let taken = take_in(&store, &contents.frontier, &frames.frames, Commit::InMemory)
-        .and_then(|()| journal.go_on(&bytes, &frames).map_err(one_line));
-    if let Err(reason) = taken {
+        .and_then(|()| journal.go_on(&bytes, &frames).map_err(not_committed));
+    if let Err(NotTaken::Misfit(reason) | NotTaken::Commit(reason)) = taken {
         close(store);
         return Err(Error::Open(one_line(format!("{file}: {reason}; see to the disk, then start again"))));
     }
@@ -76,8 +84,10 @@ pub(super) fn read_journal(
     let bytes = std::fs::read(path).map_err(|error| journal_error(&journal, error));
     let frames = bytes.and_then(|bytes| frames_of(&journal, &bytes, &note));
     let taken = frames.and_then(|frames| {
-        take_in(&store, &contents.frontier, &frames.frames, Commit::InMemory)
-            .map_err(|reason| Error::Open(damage(file, reason)))
+        take_in(&store, &contents.frontier, &frames.frames, Commit::InMemory).map_err(|error| match error {
+            NotTaken::Misfit(reason) => journal_damage(&journal, reason),
+            NotTaken::Commit(reason) => Error::Open(damage(file, reason)),
+        })
     });
     match taken {
         Ok(()) => read_contents(file, store),
@@ -92,19 +102,49 @@ pub(super) fn read_journal(
 pub(super) fn journal_error(journal: &str, error: std::io::Error) -> Error {
     if error.kind() == std::io::ErrorKind::NotFound {
         return Error::Open(format!(
-            "{journal}: missing, and it may hold the newest events; put it back beside the log, or make an empty file of that name to go on without them"
+            "{journal}: missing, and it may hold the newest events; put it back beside the log, or {}",
+            how_to_go_on()
         ));
     }
     open_error(journal, io_error(error))
 }
 
+fn journal_damage(journal: &str, reason: impl Display) -> Error {
+    Error::Open(one_line(format!(
+        "{journal}: damaged: {reason}; restore the log from a backup, or {}",
+        how_to_go_on()
+    )))
+}
+
+fn how_to_go_on() -> String {
+    format!("write `{GIVEN_UP}` and nothing else into that file to lose what it held")
+}
+
 fn frames_of(journal: &str, bytes: &[u8], note: &JournalNote) -> Result<Frames, Error> {
-    Frames::read(bytes, note).map_err(|reason| Error::Open(damage(journal, reason)))
+    Frames::read(bytes, note).map_err(|reason| journal_damage(journal, reason))
+}
+
+/// Why a database does not hold what the journal has.
+enum NotTaken {
+    /// The journal does not go on from the database.
+    Misfit(String),
+    /// The database does not take it.
+    Commit(String),
+}
+
+fn not_committed(error: impl Display) -> NotTaken {
+    NotTaken::Commit(one_line(error))
 }
 
 /// Puts the frames that a database, whose tree has this right edge, does not have into it.
-fn take_in(database: &Database, frontier: &Frontier, frames: &[Frame], commit: Commit) -> Result<(), String> {
-    guarded(|| try_take_in(database, frontier, frames, commit)).unwrap_or_else(Err)
+fn take_in(
+    database: &Database,
+    frontier: &Frontier,
+    frames: &[Frame],
+    commit: Commit,
+) -> Result<(), NotTaken> {
+    let taken = guarded(|| try_take_in(database, frontier, frames, commit));
+    taken.unwrap_or_else(|panic| Err(NotTaken::Commit(panic)))
 }
 
 fn try_take_in(
@@ -112,38 +152,37 @@ fn try_take_in(
     frontier: &Frontier,
     frames: &[Frame],
     commit: Commit,
-) -> Result<(), String> {
+) -> Result<(), NotTaken> {
     let mut frontier = frontier.clone();
-    let mut transaction = database.begin_write().map_err(one_line)?;
+    let mut transaction = database.begin_write().map_err(not_committed)?;
     {
-        let mut tables = Tables::open(&transaction).map_err(one_line)?;
+        let mut tables = Tables::open(&transaction).map_err(not_committed)?;
         let mut row = Vec::new();
         let head = frontier.size();
         for frame in frames.iter().filter(|frame| frame.last().get() > head) {
+            let misfit =
+                |what| Err(NotTaken::Misfit(format!("the frame from position {} on {what}", frame.first)));
             if frame.first.get() != frontier.size() + 1 {
-                return Err(format!("the journal goes on at position {}, the log does not", frame.first));
+                return misfit("does not go on from the log");
             }
             for entry in &frame.entries {
-                let record = record::decode(entry).map_err(one_line)?;
+                let Ok(record) = record::decode(entry) else { return misfit("cannot be read") };
                 let key = record.stream.to_index_key();
                 let inserted = tables.insert_entry(&mut frontier, &mut row, entry, &key, record.version);
-                if record.position.get() != frontier.size() || !inserted.map_err(one_line)? {
-                    return Err(format!("the journal's record at position {} has no place", frontier.size()));
+                if !inserted.map_err(not_committed)? || record.position.get() != frontier.size() {
+                    return misfit("has a record that has no place in the log");
                 }
             }
             for (first, row) in &frame.commands {
-                tables.commands.insert(first, row).map_err(one_line)?;
+                tables.commands.insert(first, row).map_err(not_committed)?;
             }
             if frontier != frame.frontier {
-                return Err(format!(
-                    "the journal's records up to position {} are not those that were written",
-                    frontier.size()
-                ));
+                return misfit("has other records than were written");
             }
         }
-        tables.set_frontier(&frontier).map_err(one_line)?;
+        tables.set_frontier(&frontier).map_err(not_committed)?;
         if commit == Commit::Settled {
-            tables.set_journal(None).map_err(one_line)?;
+            tables.set_journal(None).map_err(not_committed)?;
         }
     }
     match commit {
@@ -151,7 +190,7 @@ fn try_take_in(
             transaction.set_two_phase_commit(true);
             transaction.set_quick_repair(true);
         }
-        Commit::InMemory => transaction.set_durability(Durability::None).map_err(one_line)?,
+        Commit::InMemory => transaction.set_durability(Durability::None).map_err(not_committed)?,
     }
-    transaction.commit().map_err(one_line)
+    transaction.commit().map_err(not_committed)
 }

@@ -17,7 +17,7 @@ use super::database::{
     Contents, Shared, builder, close, create_file, damage, guarded, initialize, one_line, open_database,
     read_contents,
 };
-use super::journal::{FrameBuilder, Journal, Salt};
+use super::journal::{FrameBuilder, Journal, JournalNote, Salt};
 use super::reader::{RedbReader, head_of};
 use super::recent::RecentRecords;
 use super::recovery::{journal_error, take_in_journal};
@@ -80,8 +80,8 @@ impl RedbLog {
         create_file(path, options, rng)?;
         let file = path.display().to_string();
         let (path, journal) = (path.to_path_buf(), journal_beside(path));
-        let open_journal = |may_be_new| {
-            let opened = Journal::open_file(&journal, options.journal_bytes, may_be_new);
+        let open_journal = |note: Option<&JournalNote>| {
+            let opened = Journal::open_file(&journal, options.journal_bytes, note);
             opened.map_err(|error| journal_error(&journal.display().to_string(), error))
         };
         Self::open_with(file, vault, Box::new(move || builder(options).open(&path)), open_journal, rng)
@@ -106,8 +106,8 @@ impl RedbLog {
         close(database);
         initialized.unwrap_or_else(|panic| Err(Error::Open(damage(file, panic))))?;
         let name = journal_beside(Path::new(file)).display().to_string();
-        let open_journal = |may_be_new| {
-            let opened = Journal::open(name.clone(), journal, options.journal_bytes, may_be_new);
+        let open_journal = |note: Option<&JournalNote>| {
+            let opened = Journal::open(name.clone(), journal, options.journal_bytes, note);
             opened.map_err(|error| journal_error(&name, error))
         };
         Self::open_with(file.to_owned(), vault, Box::new(open), open_journal, rng)
@@ -117,14 +117,14 @@ impl RedbLog {
         file: String,
         vault: Arc<Vault>,
         open: Box<dyn Fn() -> Result<Database, DatabaseError> + Send>,
-        open_journal: impl FnOnce(bool) -> Result<Journal, Error>,
+        open_journal: impl FnOnce(Option<&JournalNote>) -> Result<Journal, Error>,
         rng: &mut R,
     ) -> Result<Self, Error> {
         let rng = StdRng::try_from_rng(rng);
         let rng = rng.map_err(|error| Error::Open(one_line(format!("{file}: cannot be opened: {error}"))))?;
         let (store, contents) = read_contents(&file, open_database(&file, &open)?)?;
         // Not before the database, which is locked.
-        let mut journal = match open_journal(contents.journal.is_none()) {
+        let mut journal = match open_journal(contents.journal.as_ref()) {
             Ok(journal) => journal,
             Err(error) => {
                 close(store);
@@ -488,9 +488,20 @@ impl EventLog for RedbLog {
 /// Leaves the journal empty, if it can.
 impl Drop for RedbLog {
     fn drop(&mut self) {
-        if self.suspended.is_none() && self.salt.is_some() {
-            // If not, the journal has what the database lacks.
-            let _ = guarded(|| self.settle());
+        if self.salt.is_none() {
+            return;
+        }
+        let settled = match self.suspended.take() {
+            None => guarded(|| self.settle()).unwrap_or_else(Err),
+            Some(reason) => Err(reason),
+        };
+        if let Err(reason) = settled {
+            let journal = &self.journal.file;
+            tracing::warn!(
+                reason,
+                journal,
+                "the log's database lacks the newest events; they are in its journal"
+            );
         }
     }
 }
