@@ -23,6 +23,7 @@ use keyledger_engine::ledger::{self, Committed, Request, Submitted};
 use keyledger_engine::token::Token;
 use keyledger_projections::usage::Address;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use zeroize::Zeroize;
 
 use self::answer::Answer;
 use self::head::Head;
@@ -73,11 +74,11 @@ where
     let mut conversation = Conversation::new(service, peer);
     let mut unread = BytesMut::with_capacity(REQUEST_LEN_MAX);
     loop {
-        let (read_len, close) = match conversation.read(&unread) {
-            Reading::Verified { read_len, close } => (read_len, close),
+        let (read_len, close, shows_token) = match conversation.read(&unread) {
+            Reading::Verified { read_len, close } => (read_len, close, false),
             Reading::Creation { read_len, close, creation } => {
                 conversation.create(creation, close).await;
-                (read_len, close)
+                (read_len, close, true)
             }
             Reading::Incomplete if unread.len() < REQUEST_LEN_MAX => {
                 unread.reserve(REQUEST_LEN_MAX - unread.len());
@@ -99,6 +100,9 @@ where
         stream.write_all(conversation.answer.bytes()).await?;
         // TLS may hold some of it back otherwise.
         stream.flush().await?;
+        if shows_token {
+            conversation.wipe();
+        }
         unread.advance(read_len);
         if close {
             stream.shutdown().await?;
@@ -186,6 +190,12 @@ impl<'a> Conversation<'a> {
             json: Vec::with_capacity(BODY_LEN),
             answer: Answer::default(),
         }
+    }
+
+    /// Leaves nothing of the last answer in memory.
+    fn wipe(&mut self) {
+        self.json.as_mut_slice().zeroize();
+        self.answer.wipe();
     }
 
     fn read(&mut self, unread: &[u8]) -> Reading {

@@ -58,8 +58,7 @@ pub async fn let_the_log_rest(service: Arc<Service>) {
         if head != seen {
             (seen, rested) = (head, false);
         } else if !rested {
-            service.ledger.rest();
-            rested = true;
+            rested = service.ledger.rest();
         }
     }
 }

@@ -9,6 +9,7 @@ use http::{StatusCode, header};
 use keyledger_engine::key::Key;
 use keyledger_engine::position::Position;
 use keyledger_engine::time::Timestamp;
+use zeroize::Zeroize;
 
 use crate::command::Outcome;
 use crate::precondition::POSITION;
@@ -23,6 +24,11 @@ pub(super) struct Answer {
 }
 
 impl Answer {
+    /// Leaves nothing of the answer in memory.
+    pub(super) fn wipe(&mut self) {
+        self.bytes.as_mut_slice().zeroize();
+    }
+
     /// What goes out.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -21,8 +21,8 @@ pub(super) struct Head<'a> {
 impl<'a> Head<'a> {
     /// None when a header is missing, there twice, or one that changes how a request is read or answered.
     pub(super) fn of(headers: &[httparse::Header<'a>]) -> Option<Self> {
-        let (mut credential, mut request_id, mut body_len, mut is_json_body) = (None, None, None, false);
-        let (mut user_agent, mut is_conditional, mut close) = (None, false, false);
+        let (mut credential, mut request_id, mut body_len, mut is_json_body) = (None, None, None, None);
+        let (mut user_agent, mut is_conditional, mut close) = (None, false, None);
         let mut host = None;
         for httparse::Header { name, value } in headers {
             let is = |known: &str| name.eq_ignore_ascii_case(known);
@@ -33,9 +33,9 @@ impl<'a> Head<'a> {
                 7 if is("upgrade") || is("trailer") => return None,
                 8 if is("if-match") => is_conditional = true,
                 9 if is("x-api-key") => set_once(&mut credential, (API_KEY_HEADER, *value))?,
-                10 if is("connection") => close = closes(value)?,
+                10 if is("connection") => set_once(&mut close, closes(value)?)?,
                 10 if is("user-agent") => user_agent = user_agent.or(Some(*value)),
-                12 if is("content-type") => is_json_body = is_json(value),
+                12 if is("content-type") => set_once(&mut is_json_body, is_json(value))?,
                 12 if is("x-request-id") => {
                     set_once(&mut request_id, RequestId::is_usable(value).then_some(*value)?)?;
                 }
@@ -47,11 +47,18 @@ impl<'a> Head<'a> {
                 _ => {}
             }
         }
-        if !is_json_body || host.is_none() {
+        if is_json_body != Some(true) || host.is_none() {
             return None;
         }
         let (credential, body_len) = (credential?, body_len?);
-        Some(Self { credential, request_id, user_agent, is_conditional, body_len, close })
+        Some(Self {
+            credential,
+            request_id,
+            user_agent,
+            is_conditional,
+            body_len,
+            close: close.unwrap_or_default(),
+        })
     }
 
     /// The request's id: the caller's, or one drawn here.
