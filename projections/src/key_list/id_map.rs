@@ -5,7 +5,7 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use keyledger_engine::id::KeyId;
 
-/// A map by key id. Ids are drawn by the service from the operating system's randomness, so that nobody can choose them to
+/// A map by key id. Ids are drawn by the service from a generator that the operating system seeds, so that nobody can choose them to
 /// collide.
 pub(super) type IdMap<V> = HashMap<KeyId, V, BuildHasherDefault<IdHasher>>;
 
