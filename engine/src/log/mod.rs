@@ -253,8 +253,8 @@ pub trait LogReader: Send + Sync {
     /// [`Error::Damaged`], [`Error::Unavailable`].
     fn read(&self, after: Position, records_max: usize) -> Result<Vec<Record>, Error>;
 
-    /// The records of a group that was appended lately, the one after `after` among them, if they are at hand as they were appended;
-    /// they may begin before it. They are shared, so whoever follows the log need not have copies made.
+    /// The records of a group that was appended lately, the one after `after` among them, if they are at hand as they were
+    /// appended; they may begin before it. They are shared, so whoever follows the log need not have copies made.
     fn recent(&self, _after: Position) -> Option<Arc<[Record]>> {
         None
     }

@@ -5,8 +5,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use keyledger_engine::id::KeyId;
 
-/// A map by key id. Ids are drawn by the service from a generator that the operating system seeds, so that nobody can choose them to
-/// collide.
+/// A map by key id. Ids are drawn by the service from a generator that the operating system seeds, so that nobody can
+/// choose them to collide.
 pub(super) type IdMap<V> = HashMap<KeyId, V, BuildHasherDefault<IdHasher>>;
 
 /// Takes the bits of an id as they are: the lower 80 of them are random.

@@ -6,9 +6,9 @@ use redb::{Database, ReadableTable, StorageError, TableError, WriteTransaction};
 
 use super::RedbOptions;
 use super::database::{builder, close, guarded, make_log, one_line, open_database};
-use super::tables::{COMMANDS, ENTRIES, META, META_FRONTIER, STREAMS, TREE, command_row, write_entry_row};
+use super::tables::{COMMANDS, Tables, command_row};
 use crate::backup::reader::Entry;
-use crate::log::merkle::{Frontier, Hash, TILE_HEIGHT, leaf_hash};
+use crate::log::merkle::Frontier;
 use crate::log::{CommandId, Error, LogId, RememberedCommand};
 use crate::position::{Position, Version};
 use crate::time::Timestamp;
@@ -64,18 +64,18 @@ impl RedbImport {
     fn try_append(&mut self, entries: &[Entry]) -> Result<(), Error> {
         let transaction = self.take_transaction()?;
         let mut row = Vec::with_capacity(512);
+        let mut frontier = self.frontier.clone();
+        let mut last = self.time;
         {
-            let mut to_entries = transaction.open_table(ENTRIES).map_err(|error| self.table_error(error))?;
-            let mut streams = transaction.open_table(STREAMS).map_err(|error| self.table_error(error))?;
-            let mut tree = transaction.open_table(TREE).map_err(|error| self.table_error(error))?;
+            let mut tables = Tables::open(&transaction).map_err(|error| self.table_error(error))?;
             for Entry { bytes, record } in entries {
-                let position = Position::new(self.frontier.size()).next();
+                let position = Position::new(frontier.size()).next();
                 let damaged = |reason: String| self.damaged(position, reason);
                 let failed = |error: StorageError| self.unavailable(error);
                 if record.position != position {
                     return Err(damaged(format!("holds the record of position {}", record.position)));
                 }
-                if let Some(time) = self.time.filter(|time| record.time < *time) {
+                if let Some(time) = last.filter(|time| record.time < *time) {
                     let time =
                         format!("its time {} is before that of the record before, {time}", record.time);
                     return Err(damaged(time));
@@ -84,27 +84,16 @@ impl RedbImport {
                 let follows = match version.checked_sub(1) {
                     None => false,
                     Some(0) => true,
-                    Some(before) => streams.get((key.as_slice(), before)).map_err(failed)?.is_some(),
+                    Some(before) => tables.streams.get((key.as_slice(), before)).map_err(failed)?.is_some(),
                 };
-                let taken =
-                    streams.insert((key.as_slice(), version), position.get()).map_err(failed)?.is_some();
-                if taken || !follows || record.version == Version::NONE {
+                let inserted = tables.insert_entry(&mut frontier, &mut row, bytes, &key, record.version);
+                if !inserted.map_err(failed)? || !follows || record.version == Version::NONE {
                     return Err(damaged("its version is not the next one of its stream".into()));
                 }
-                write_entry_row(&mut row, bytes);
-                to_entries.insert(position.get(), row.as_slice()).map_err(failed)?;
-                let mut completed: Vec<(u8, u64, Hash)> = Vec::new();
-                self.frontier.append(leaf_hash(bytes), |level, index, hash| {
-                    if level > 0 && level % TILE_HEIGHT == 0 {
-                        completed.push((level, index, *hash));
-                    }
-                });
-                for (level, index, hash) in completed {
-                    tree.insert((level, index), &hash).map_err(|error| self.unavailable(error))?;
-                }
-                self.time = Some(record.time);
+                last = Some(record.time);
             }
         }
+        (self.frontier, self.time) = (frontier, last);
         self.transaction = Some(transaction);
         if self.frontier.size() - self.committed >= COMMIT_LEN { self.commit() } else { Ok(()) }
     }
@@ -163,9 +152,8 @@ impl RedbImport {
     fn commit(&mut self) -> Result<(), Error> {
         let transaction = self.take_transaction()?;
         {
-            let mut meta = transaction.open_table(META).map_err(|error| self.table_error(error))?;
-            let frontier = self.frontier.to_bytes();
-            meta.insert(META_FRONTIER, frontier.as_slice()).map_err(|error| self.unavailable(error))?;
+            let mut tables = Tables::open(&transaction).map_err(|error| self.table_error(error))?;
+            tables.set_frontier(&self.frontier).map_err(|error| self.unavailable(error))?;
         }
         transaction.commit().map_err(|error| self.unavailable(error))?;
         self.committed = self.frontier.size();

@@ -98,7 +98,7 @@ impl<'t> Tables<'t> {
 }
 
 /// Writes a row of [`ENTRIES`] over `row`.
-pub(super) fn write_entry_row(row: &mut Vec<u8>, entry: &[u8]) {
+fn write_entry_row(row: &mut Vec<u8>, entry: &[u8]) {
     row.clear();
     row.extend(crc32fast::hash(entry).to_le_bytes());
     row.extend(entry);
