@@ -3,7 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, Timelike, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// An instant in UTC, to the millisecond.
@@ -62,6 +62,34 @@ impl Timestamp {
         let millis = self.0.clamp(FIRST_MILLIS, LAST_MILLIS);
         DateTime::from_timestamp_millis(millis).unwrap_or(DateTime::UNIX_EPOCH)
     }
+
+    /// RFC 3339 in UTC with milliseconds: `2026-11-21T09:30:00.000Z`. Every answer has several, so the digits are put in their
+    /// places here rather than by a formatter that knows all forms.
+    fn to_rfc3339(self) -> [u8; 24] {
+        let time = self.to_datetime();
+        let year = u32::try_from(time.year()).unwrap_or(0);
+        let [[y1, y2], [y3, y4]] = [digits(year / 100), digits(year)];
+        let [[m1, m2], [d1, d2]] = [digits(time.month()), digits(time.day())];
+        let [[h1, h2], [i1, i2], [s1, s2]] =
+            [digits(time.hour()), digits(time.minute()), digits(time.second())];
+        let millis = time.timestamp_subsec_millis().min(999);
+        let [[_, f1], [f2, f3]] = [digits(millis / 100), digits(millis)];
+        [
+            y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', i1, i2, b':', s1, s2, b'.', f1,
+            f2, f3, b'Z',
+        ]
+    }
+
+    fn with_text<T>(self, f: impl FnOnce(&str) -> T) -> T {
+        // Digits and signs: always text.
+        f(std::str::from_utf8(&self.to_rfc3339()).unwrap_or_default())
+    }
+}
+
+/// The last two decimal digits of a number.
+fn digits(number: u32) -> [u8; 2] {
+    let number = u8::try_from(number % 100).unwrap_or(0);
+    [b'0' + number / 10, b'0' + number % 10]
 }
 
 impl From<DateTime<Utc>> for Timestamp {
@@ -73,7 +101,7 @@ impl From<DateTime<Utc>> for Timestamp {
 impl fmt::Display for Timestamp {
     /// RFC 3339 in UTC with milliseconds: `2026-11-21T09:30:00.000Z`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.to_datetime().to_rfc3339_opts(SecondsFormat::Millis, true))
+        self.with_text(|text| f.write_str(text))
     }
 }
 
@@ -90,7 +118,7 @@ impl FromStr for Timestamp {
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
-            serializer.collect_str(self)
+            self.with_text(|text| serializer.serialize_str(text))
         } else {
             serializer.serialize_i64(self.0)
         }
@@ -133,6 +161,17 @@ mod tests {
         assert_eq!(time.to_string(), "2026-11-21T09:30:00.500Z");
         assert!("2026-11-21".parse::<Timestamp>().is_err());
         assert!("2026-02-30T00:00:00Z".parse::<Timestamp>().is_err());
+    }
+
+    #[test]
+    fn a_time_is_written_as_the_library_does() {
+        let days = (FIRST_MILLIS..=LAST_MILLIS).step_by(86_400_000 * 97 + 12_345_678);
+        for millis in days.chain([-1, 0, 1, 951_782_400_000, LAST_MILLIS]) {
+            let time = Timestamp::from_millis(millis);
+            let expected = time.to_datetime().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+            assert_eq!(time.to_string(), expected);
+            assert_eq!(serde_json::to_value(time).unwrap(), serde_json::json!(expected));
+        }
     }
 
     #[test]
