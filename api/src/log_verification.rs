@@ -132,6 +132,10 @@ impl LogVerifications {
             Ok(checkpoints) => checkpoints,
             Err(error) => return Outcome::Failed(format!("{}: {error}", self.checkpoints.display())),
         };
+        // What it reads is on the disk, and all that was acknowledged before it began is.
+        if let Err(error) = service.ledger.rest_blocking() {
+            return Outcome::Failed(error.to_string());
+        }
         let mut worked_since = Instant::now();
         let verified = self.reader.verify_while(&checkpoints.sizes(), 1, |position, head| {
             self.change(|latest| (latest.position, latest.head) = (position, head));

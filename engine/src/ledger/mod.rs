@@ -273,9 +273,13 @@ impl Counters {
 
 type Reply = oneshot::Sender<Result<Committed, Error>>;
 
+/// Who is told whether the log has rested, or why not.
+type Rested = oneshot::Sender<Result<(), String>>;
+
 enum Message {
     Execute(Box<Request>, Reply),
-    Rest,
+    /// The log may rest; the sender is told when it has.
+    Rest(Option<Rested>),
     Stop,
 }
 
@@ -391,7 +395,18 @@ impl Ledger {
     /// Tells the log that nothing has come for a while. Does nothing when commands wait, and says so.
     #[must_use]
     pub fn rest(&self) -> bool {
-        self.queue_len() == 0 && self.queue.try_send(Message::Rest).is_ok()
+        self.queue_len() == 0 && self.queue.try_send(Message::Rest(None)).is_ok()
+    }
+
+    /// Has the log [rest](EventLog::rest) after the commands that wait now, though others may follow. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`]; [`Error::Log`] when the log could not, and goes on all the same.
+    pub fn rest_blocking(&self) -> Result<(), Error> {
+        let (reply, rested) = oneshot::channel();
+        self.queue.blocking_send(Message::Rest(Some(reply))).map_err(|_| Error::Stopped)?;
+        let rested = rested.blocking_recv().map_err(|_| Error::Stopped)?;
+        rested.map_err(|reason| log::Error::Unavailable(reason).into())
     }
 
     /// The time by which a command would be decided now: the clock's, but never before the last event's.

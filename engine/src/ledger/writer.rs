@@ -1,6 +1,7 @@
 //! The writer's thread: it takes what waits, has it decided ([`deciding`]), appends it in groups and answers.
 
 mod deciding;
+mod queue;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};
 
 use self::deciding::is_looked_at;
+use self::queue::Queue;
 use super::{
     Aggregate, Command, Committed, Counters, Error, GROUP_LEN_MAX, LogClock, Message, Observer, Reply,
     Request, UserOf,
@@ -89,22 +91,6 @@ pub(super) struct State {
     disk_is_slow: bool,
 }
 
-/// Takes what waits in the queue, as far as a group has room; says whether the queue goes on.
-fn take_waiting(queue: &mut mpsc::Receiver<Message>, waiting: &mut VecDeque<Waiting>) -> bool {
-    while waiting.len() < GROUP_LEN_MAX {
-        match queue.try_recv() {
-            Ok(Message::Execute(request, reply)) => {
-                waiting.push_back(Waiting { request, reply, attempts: 0 })
-            }
-            // There is something to do.
-            Ok(Message::Rest) => {}
-            Ok(Message::Stop) => return false,
-            Err(_) => break,
-        }
-    }
-    true
-}
-
 impl State {
     pub(super) fn new(
         log: Box<dyn EventLog>,
@@ -133,29 +119,26 @@ impl State {
         }
     }
 
-    pub(super) fn run(mut self, mut queue: mpsc::Receiver<Message>) -> Result<(), log::Error> {
-        let mut waiting = VecDeque::new();
-        let mut open = true;
-        while open || !waiting.is_empty() {
-            if waiting.is_empty() {
-                match queue.blocking_recv() {
-                    Some(Message::Execute(request, reply)) => {
-                        waiting.push_back(Waiting { request, reply, attempts: 0 });
-                    }
-                    Some(Message::Rest) => {
-                        self.rest()?;
-                        continue;
-                    }
-                    Some(Message::Stop) | None => open = false,
+    pub(super) fn run(mut self, messages: mpsc::Receiver<Message>) -> Result<(), log::Error> {
+        let mut queue = Queue::new(messages);
+        while queue.is_open || !queue.waiting.is_empty() {
+            queue.wait();
+            queue.take();
+            if queue.is_open {
+                self.gather(&mut queue);
+            }
+            let waiting = std::mem::take(&mut queue.waiting);
+            if !waiting.is_empty() {
+                let len = waiting.len();
+                queue.waiting = self.commit_group(waiting)?;
+                self.last_group_len = len - queue.waiting.len();
+            }
+            if let Some(asked) = queue.take_rest() {
+                let rested = self.rest()?;
+                for reply in asked {
+                    let _ = reply.send(rested.clone());
                 }
             }
-            open &= take_waiting(&mut queue, &mut waiting);
-            if open {
-                open &= self.gather(&mut queue, &mut waiting);
-            }
-            let len = waiting.len();
-            waiting = self.commit_group(waiting)?;
-            self.last_group_len = len - waiting.len();
         }
         Ok(())
     }
@@ -164,22 +147,23 @@ impl State {
     /// that two half-full groups would take turns for ever; waiting for them a little makes it one full group for the price
     /// of one. It ends when as many wait as were seen last, when nobody came for a moment, or at half the time that a commit
     /// takes, whichever is first. A caller who is alone is not made to wait. On a fast disk two groups that take turns are
-    /// better: the processors work on the answers of one while the other is stored. Says whether the queue goes on.
-    fn gather(&self, queue: &mut mpsc::Receiver<Message>, waiting: &mut VecDeque<Waiting>) -> bool {
+    /// better: the processors work on the answers of one while the other is stored.
+    fn gather(&self, queue: &mut Queue) {
         if self.last_group_len < 2 || !self.disk_is_slow {
-            return true;
+            return;
         }
-        let enough = (self.last_group_len + waiting.len()).min(GROUP_LEN_MAX);
+        let enough = (self.last_group_len + queue.waiting.len()).min(GROUP_LEN_MAX);
         let (started, mut quiet) = (Instant::now(), 0);
-        while waiting.len() < enough && quiet < QUIET_MAX && started.elapsed() < self.last_commit / 2 {
+        while queue.is_open
+            && queue.waiting.len() < enough
+            && quiet < QUIET_MAX
+            && started.elapsed() < self.last_commit / 2
+        {
             std::thread::sleep(GATHER_STEP);
-            let before = waiting.len();
-            if !take_waiting(queue, waiting) {
-                return false;
-            }
-            quiet = if waiting.len() == before { quiet + 1 } else { 0 };
+            let before = queue.waiting.len();
+            queue.take();
+            quiet = if queue.waiting.len() == before { quiet + 1 } else { 0 };
         }
-        true
     }
 
     /// Decides and commits what it can, answers it, and gives back what has to be decided again.
@@ -356,12 +340,13 @@ impl State {
         self.catch_up()
     }
 
-    /// Has the log make use of the pause.
-    fn rest(&mut self) -> Result<(), log::Error> {
-        let Err(error) = self.log.rest() else { return Ok(()) };
+    /// Has the log make use of the pause. Says why it did not, if it goes on all the same.
+    fn rest(&mut self) -> Result<Result<(), String>, log::Error> {
+        let Err(error) = self.log.rest() else { return Ok(Ok(())) };
         tracing::error!(%error, "the log did not take a commit; reopening it");
         self.log.recover()?;
-        self.catch_up()
+        self.catch_up()?;
+        Ok(Err(error.to_string()))
     }
 
     /// Shows the observers what the log has and they have not seen.

@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use keyledger_engine::actor::Actor;
+use keyledger_engine::id::OrganizationId;
 use keyledger_engine::ledger::{Command, Ledger, Request};
 use keyledger_engine::log::EventLog;
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
 use keyledger_engine::organization::{OrganizationCommand, OrganizationKind};
+use keyledger_engine::text::Name;
 use keyledger_engine::time::SystemClock;
 use rand::SeedableRng;
 use rand::rngs::StdRng;
@@ -66,6 +68,7 @@ fn a_log_at_rest_needs_no_journal() {
         log.rest().unwrap();
         assert!(disk.images() == images, "there is nothing more to do");
     }
+    log.rest().unwrap();
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
     assert_eq!((report.finding, report.head.get()), (None, 6));
 }
@@ -91,6 +94,7 @@ fn a_failed_rest_is_recovered_from() {
     disk.set_faults(Faults::default());
     assert_eq!(log.recover().unwrap().get(), 1);
     log.append(vec![samples::issue(2, "two")]).unwrap();
+    log.rest().unwrap();
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
     assert_eq!((report.finding, report.head.get()), (None, 2));
 }
@@ -115,6 +119,7 @@ fn a_full_disk_is_no_reason_to_end() {
     }
     disk.set_faults(Faults::default());
     log.append(vec![samples::issue(2_000, "space again")]).unwrap();
+    log.rest().unwrap();
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
     assert_eq!((report.finding, report.head.get()), (None, appended + 1));
 }
@@ -147,5 +152,49 @@ fn the_ledger_has_its_log_rest() {
         std::thread::yield_now();
     }
     assert_eq!(create("three").position.get(), 3);
+    // Whoever waits for it is told what came of it.
+    ledger.rest_blocking().unwrap();
+    assert_eq!(in_the_database_alone(&disk), Some(3));
+    create("four");
+    disk.set_faults(Faults { fail_sync: true, ..Faults::default() });
+    let error = ledger.rest_blocking().unwrap_err();
+    assert!(matches!(error, keyledger_engine::ledger::Error::Log(_)), "{error}");
+    ledger.rest_blocking().unwrap();
+    assert_eq!(in_the_database_alone(&disk), Some(4));
+    writer.stop().unwrap();
+    assert!(matches!(ledger.rest_blocking(), Err(keyledger_engine::ledger::Error::Stopped)));
+}
+
+/// Commands that wait for each other leave something in the queue with every group.
+#[test]
+fn a_log_rests_for_whoever_waits_for_it_however_busy_it_is() {
+    let disk = Disk::default();
+    let log = Box::new(log_on(&disk));
+    let (ledger, writer) =
+        Ledger::start(log, Vec::new(), Arc::new(SystemClock), StdRng::seed_from_u64(1)).unwrap();
+    let id: OrganizationId = "busy".parse().unwrap();
+    let execute = |command| {
+        let command = Command::Organization(id.clone(), command);
+        ledger.execute_blocking(Request::new(command, Actor::system())).unwrap()
+    };
+    execute(OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid });
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                for number in 0.. {
+                    let name = Name::new(&format!("{number}")).unwrap();
+                    execute(OrganizationCommand::Edit { name: Some(Some(name)), kind: None });
+                    if is_over.load(Ordering::SeqCst) {
+                        break;
+                    }
+                }
+            });
+        }
+        for _ in 0..20 {
+            ledger.rest_blocking().unwrap();
+        }
+        is_over.store(true, Ordering::SeqCst);
+    });
     writer.stop().unwrap();
 }
