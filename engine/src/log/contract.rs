@@ -503,11 +503,16 @@ mod on_redb {
     use crate::log::redb::{FILE_NAME, RedbLog, RedbOptions};
     use crate::vault::Vault;
 
-    struct InDirectory(TempDir, Arc<Vault>);
+    struct InDirectory {
+        directory: TempDir,
+        options: RedbOptions,
+        vault: Arc<Vault>,
+    }
 
     impl InDirectory {
-        fn new() -> Self {
-            Self(TempDir::new().unwrap(), Arc::new(Vault::in_memory().unwrap()))
+        fn new(options: RedbOptions) -> Self {
+            let vault = Arc::new(Vault::in_memory().unwrap());
+            Self { directory: TempDir::new().unwrap(), options, vault }
         }
     }
 
@@ -515,8 +520,8 @@ mod on_redb {
         type Log = RedbLog;
 
         fn create(&mut self) -> RedbLog {
-            let (path, vault) = (self.0.path().join(FILE_NAME), Arc::clone(&self.1));
-            RedbLog::open(&path, RedbOptions::default(), vault, &mut SysRng).unwrap()
+            let (path, vault) = (self.directory.path().join(FILE_NAME), Arc::clone(&self.vault));
+            RedbLog::open(&path, self.options, vault, &mut SysRng).unwrap()
         }
 
         fn reopen(&mut self, log: RedbLog) -> RedbLog {
@@ -525,5 +530,14 @@ mod on_redb {
         }
     }
 
-    crate::event_log_contract_tests!(InDirectory::new());
+    crate::event_log_contract_tests!(InDirectory::new(RedbOptions::default()));
+
+    /// Whose regions are full after a group or a few, so that the database takes them in all the time.
+    mod with_a_short_journal {
+        use super::{InDirectory, RedbOptions};
+
+        const OPTIONS: RedbOptions = RedbOptions { cache_bytes: 1024 * 1024, journal_bytes: 4 * 1024 };
+
+        crate::event_log_contract_tests!(InDirectory::new(OPTIONS));
+    }
 }

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::io;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -25,7 +26,12 @@ pub(crate) struct Faults {
     pub(crate) fail_sync: bool,
     /// There is no space for anything longer, nor for what is written where nothing was before.
     pub(crate) full: bool,
+    /// The database's operation after this many waits, and all that follow, until the faults are others.
+    pub(crate) hold_database_after: Option<u64>,
 }
+
+/// How long an operation is held, or waited for, at most: longer than any machine takes.
+const HELD_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone)]
 enum Pending {
@@ -52,6 +58,10 @@ struct State {
     files: [Contents; 2],
     faults: Faults,
     operations: u64,
+    /// Of them, the database's.
+    database_operations: u64,
+    /// Whether the database waits.
+    is_held: bool,
     crashed: bool,
 }
 
@@ -59,6 +69,8 @@ struct State {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Disk {
     state: Arc<Mutex<State>>,
+    /// Told when faults are set, and when the database is held.
+    changed: Arc<Condvar>,
     file: usize,
 }
 
@@ -108,12 +120,17 @@ impl Disk {
             durable: image,
             pending: Vec::new(),
         });
-        Self { state: Arc::new(Mutex::new(State { files, ..State::default() })), file: 0 }
+        Self::with(files)
+    }
+
+    fn with(files: [Contents; 2]) -> Self {
+        let state = Arc::new(Mutex::new(State { files, ..State::default() }));
+        Self { state, changed: Arc::default(), file: 0 }
     }
 
     /// The journal on the same disk.
     pub(crate) fn journal(&self) -> Self {
-        Self { state: Arc::clone(&self.state), file: 1 }
+        Self { file: 1, ..self.clone() }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -123,7 +140,23 @@ impl Disk {
     pub(crate) fn set_faults(&self, faults: Faults) {
         let mut state = self.state();
         state.faults = faults;
-        state.operations = 0;
+        (state.operations, state.database_operations, state.is_held) = (0, 0, false);
+        self.changed.notify_all();
+    }
+
+    /// Waits until the database is held. False when it has ended what it did, as `is_done` says, without coming so far.
+    pub(crate) fn wait_until_held(&self, is_done: impl Fn() -> bool) -> bool {
+        let since = Instant::now();
+        let mut state = self.state();
+        while !state.is_held {
+            if is_done() {
+                return false;
+            }
+            assert!(since.elapsed() < HELD_MAX, "the database does nothing");
+            let waited = self.changed.wait_timeout(state, Duration::from_millis(1));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        true
     }
 
     /// What is on it now, for those who go on without a loss of power.
@@ -142,8 +175,7 @@ impl Disk {
 
     /// The disk as a process that was killed leaves it: the power is there, and what was not synced may be lost yet.
     pub(crate) fn after_kill(&self) -> Self {
-        let files = self.state().files.clone();
-        Self { state: Arc::new(Mutex::new(State { files, ..State::default() })), file: 0 }
+        Self::with(self.state().files.clone())
     }
 
     /// The disk after the power has failed, and come back.
@@ -154,6 +186,17 @@ impl Disk {
     /// Counts an operation; fails at the one at which the power fails, and ever after.
     fn operate(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state();
+        let since = Instant::now();
+        while self.file == 0
+            && state.faults.hold_database_after.is_some_and(|after| state.database_operations >= after)
+        {
+            assert!(since.elapsed() < HELD_MAX, "nobody lets the database go on");
+            state.is_held = true;
+            self.changed.notify_all();
+            let waited = self.changed.wait_timeout(state, Duration::from_secs(1));
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        state.database_operations += u64::from(self.file == 0);
         if state.faults.crash_after == Some(state.operations) {
             state.crashed = true;
         }

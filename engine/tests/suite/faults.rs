@@ -20,7 +20,8 @@ fn log_on(disk: &Disk) -> RedbLog {
     .unwrap()
 }
 
-fn assert_sound(log: &RedbLog, records: u64) {
+fn assert_sound(log: &mut RedbLog, records: u64) {
+    log.rest().unwrap();
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
     assert_eq!((report.finding, report.head), (None, Position::new(records)));
 }
@@ -48,7 +49,7 @@ fn a_failed_sync_leaves_the_outcome_unknown_until_recovery() {
     }
     assert!(matches!(&outcomes[1], AppendOutcome::Appended { .. }));
     assert!(reader.find_command(&CommandId(samples::issue(3, "three").command.unwrap().id.0)).is_some());
-    assert_sound(&log, 3);
+    assert_sound(&mut log, 3);
 }
 
 #[test]
@@ -70,7 +71,7 @@ fn a_full_disk_refuses_and_loses_nothing() {
             }
             Err(error) => panic!("{error}"),
         }
-        assert_sound(&log, appended);
+        assert_sound(&mut log, appended);
     }
     assert!(appended >= 500);
 }
@@ -92,5 +93,5 @@ fn recovery_that_fails_can_be_tried_again() {
     let head = log.recover().unwrap();
     assert_eq!(reader.head().unwrap(), head);
     log.append(vec![samples::issue(3, "three")]).unwrap();
-    assert_sound(&log, head.get() + 1);
+    assert_sound(&mut log, head.get() + 1);
 }

@@ -11,3 +11,4 @@ mod opening;
 mod power_loss;
 mod rest;
 mod samples;
+mod staged;

@@ -7,7 +7,7 @@ use keyledger_engine::log::redb::{FILE_NAME, FORMAT, RedbLog, RedbOptions, RedbR
 use keyledger_engine::log::{Error, EventLog, LogReader};
 use keyledger_engine::position::Position;
 use rand::rngs::SysRng;
-use redb::{Database, ReadableDatabase, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tempfile::TempDir;
 
 use crate::samples;
@@ -182,6 +182,7 @@ fn whoever_wants_to_goes_on_without_the_journal() {
     let mut log = open(&left.path().join(FILE_NAME)).unwrap();
     assert_eq!(log.reader().head().unwrap(), Position::new(33));
     log.append(vec![samples::issue(1_000, "after")]).unwrap();
+    log.rest().unwrap();
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
     assert_eq!((report.head, report.finding), (Position::new(34), None));
     assert_eq!(fs::metadata(&journal).unwrap().len(), RedbOptions::default().journal_bytes);
@@ -229,6 +230,30 @@ fn a_log_of_the_layout_before_is_brought_up() {
     drop(log);
     assert_eq!(format(), FORMAT.to_be_bytes());
     assert_eq!(read_only(&directory).unwrap().head().unwrap(), Position::new(2));
+}
+
+/// The journal of layout 2 had one region, and so one salt.
+#[test]
+fn what_a_journal_of_one_region_holds_is_taken_in() {
+    let (_running, left, log) = left_by_a_killed_process();
+    let path = left.path().join(FILE_NAME);
+    let meta = TableDefinition::<&str, &[u8]>::new("meta");
+    let database = Database::open(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut table = transaction.open_table(meta).unwrap();
+        let note = table.get("journal").unwrap().unwrap().value().to_vec();
+        table.insert("journal", [&note[..16], &note[32..]].concat().as_slice()).unwrap();
+        table.insert("format", [0, 0, 0, 2].as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    assert_eq!(read_only(&left).unwrap().head().unwrap(), Position::new(99));
+    let mut opened = open(&path).unwrap();
+    assert_eq!(opened.reader().frontier().unwrap(), log.reader().frontier().unwrap());
+    opened.append(vec![samples::issue(1_000, "after")]).unwrap();
+    drop(opened);
+    assert_eq!(read_only(&left).unwrap().head().unwrap(), Position::new(100));
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The commands that the log remembers: rows in the order of time in the file, and by id in memory.
+//! The commands that the log remembers: rows in the order of time, as the file has or will have them, and by id.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{PoisonError, RwLock};
@@ -24,7 +24,7 @@ impl CommandIndex {
         *self.by_id.write().unwrap_or_else(PoisonError::into_inner) = by_id;
     }
 
-    /// Takes over what a commit added to the file and removed from it.
+    /// Takes over what a group adds and removes.
     pub(super) fn replace(
         &self,
         removed: impl Iterator<Item = (CommandId, RememberedCommand)>,
@@ -41,7 +41,7 @@ impl CommandIndex {
     }
 }
 
-/// The rows of the file, oldest first.
+/// The rows of the file and of what is staged, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct CommandRows {
     pub(super) rows: VecDeque<(CommandId, RememberedCommand)>,

@@ -5,6 +5,7 @@ use std::fs::{self, File};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use rand::TryCryptoRng;
@@ -17,6 +18,7 @@ use super::RedbOptions;
 use super::commands::{CommandIndex, CommandRows};
 use super::journal::JournalNote;
 use super::recent::RecentRecords;
+use super::staged::Staged;
 use super::tables::{
     COMMANDS, ENTRIES, FORMAT, META, META_FORMAT, META_FRONTIER, META_JOURNAL, META_LOG_ID, STREAMS, TREE,
     read_command_row, read_entry_row,
@@ -34,29 +36,47 @@ pub(super) struct Shared {
     pub(super) file: String,
     pub(super) log_id: LogId,
     pub(super) commands: CommandIndex,
+    pub(super) staged: Staged,
     pub(super) recent: RecentRecords,
     /// Seals and opens personal parts.
     pub(super) vault: Arc<Vault>,
+    /// Whether the database has failed to read or write since it was opened. It takes nothing more then.
+    pub(super) failed: AtomicBool,
     /// Empty while the database is opened anew. Closing it ends the read transactions that are under way.
     pub(super) store: RwLock<Option<Database>>,
 }
 
 impl Shared {
-    pub(super) fn begin_read(&self) -> Result<ReadTransaction, Error> {
+    /// # Errors
+    /// [`Error::Unavailable`] while the database is opened anew.
+    pub(super) fn is_open(&self) -> Result<(), Error> {
+        self.with_store(|_| ())
+    }
+
+    /// Notes that the database takes nothing more until it is opened anew.
+    pub(super) fn set_failed(&self) {
+        self.failed.store(true, Ordering::Release);
+    }
+
+    fn with_store<T>(&self, f: impl FnOnce(&Database) -> T) -> Result<T, Error> {
         let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
-        let transaction = match store.as_ref() {
-            Some(database) => database.begin_read(),
-            None => return Err(Error::Unavailable(format!("{}: being opened again", self.file))),
-        };
-        transaction.map_err(|error| self.unavailable(error))
+        let reopening = || Error::Unavailable(format!("{}: being opened again", self.file));
+        store.as_ref().map(f).ok_or_else(reopening)
+    }
+
+    pub(super) fn begin_read(&self) -> Result<ReadTransaction, Error> {
+        self.with_store(Database::begin_read)?.map_err(|error| {
+            self.set_failed();
+            self.unavailable(error)
+        })
     }
 
     pub(super) fn begin_write(&self) -> Result<WriteTransaction, Error> {
-        let store = self.store.read().unwrap_or_else(PoisonError::into_inner);
-        let mut transaction = match store.as_ref() {
-            Some(database) => database.begin_write().map_err(|error| self.unavailable(error))?,
-            None => return Err(Error::Unavailable(format!("{}: being opened again", self.file))),
-        };
+        let transaction = self.with_store(Database::begin_write)?;
+        let mut transaction = transaction.map_err(|error| {
+            self.set_failed();
+            self.unavailable(error)
+        })?;
         // Names and descriptions come from anybody, and redb's checksums alone do not withstand who chooses what is
         // stored; with two phases they need not.
         transaction.set_two_phase_commit(true);
@@ -79,7 +99,10 @@ impl Shared {
     pub(super) fn read_error(&self, position: Position, error: StorageError) -> Error {
         match error {
             StorageError::Corrupted(reason) => self.damaged(position, reason),
-            error => self.unavailable(error),
+            error => {
+                self.set_failed();
+                self.unavailable(error)
+            }
         }
     }
 

@@ -6,11 +6,12 @@ use redb::{Database, ReadableTable, StorageError, TableError, WriteTransaction};
 
 use super::RedbOptions;
 use super::database::{builder, close, guarded, make_log, one_line, open_database};
+use super::segment::Segment;
 use super::tables::{COMMANDS, Tables, command_row};
 use crate::backup::reader::Entry;
 use crate::log::merkle::Frontier;
 use crate::log::{CommandId, Error, LogId, RememberedCommand};
-use crate::position::{Position, Version};
+use crate::position::Position;
 use crate::time::Timestamp;
 
 /// Entries of one commit. What a commit changes is in memory until then.
@@ -63,13 +64,12 @@ impl RedbImport {
 
     fn try_append(&mut self, entries: &[Entry]) -> Result<(), Error> {
         let transaction = self.take_transaction()?;
-        let mut row = Vec::with_capacity(512);
-        let mut frontier = self.frontier.clone();
+        let mut segment = Segment::after(self.frontier.clone());
         let mut last = self.time;
         {
             let mut tables = Tables::open(&transaction).map_err(|error| self.table_error(error))?;
             for Entry { bytes, record } in entries {
-                let position = Position::new(frontier.size()).next();
+                let position = Position::new(segment.frontier().size()).next();
                 let damaged = |reason: String| self.damaged(position, reason);
                 let failed = |error: StorageError| self.unavailable(error);
                 if record.position != position {
@@ -81,19 +81,23 @@ impl RedbImport {
                     return Err(damaged(time));
                 }
                 let (key, version) = (record.stream.to_index_key(), record.version.get());
-                let follows = match version.checked_sub(1) {
-                    None => false,
-                    Some(0) => true,
-                    Some(before) => tables.streams.get((key.as_slice(), before)).map_err(failed)?.is_some(),
+                let has = |version: u32| {
+                    let row = tables.streams.get((key.as_slice(), version)).map_err(failed)?;
+                    Ok::<_, Error>(row.is_some())
                 };
-                let inserted = tables.insert_entry(&mut frontier, &mut row, bytes, &key, record.version);
-                if !inserted.map_err(failed)? || !follows || record.version == Version::NONE {
+                let follows = segment.version_of(&key).is_some()
+                    || (version == 1 || has(version.saturating_sub(1))?) && !has(version)?;
+                if !follows || !segment.push(bytes.clone(), &key, record.version) {
                     return Err(damaged("its version is not the next one of its stream".into()));
                 }
                 last = Some(record.time);
             }
+            if !tables.insert(&segment).map_err(|error| self.unavailable(error))? {
+                let first = Position::new(segment.before()).next();
+                return Err(self.damaged(first, "the file has an entry there".into()));
+            }
         }
-        (self.frontier, self.time) = (frontier, last);
+        (self.frontier, self.time) = (segment.into_frontier(), last);
         self.transaction = Some(transaction);
         if self.frontier.size() - self.committed >= COMMIT_LEN { self.commit() } else { Ok(()) }
     }

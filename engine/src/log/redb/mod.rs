@@ -2,7 +2,8 @@
 //!
 //! * `tables`: the tables of the file and the rows that have a form of their own (docs/format.md).
 //! * `database`: opening and creating the file, and what goes wrong with it, in words.
-//! * `journal`: the file beside it. `recovery`: what the journal has is put into the database.
+//! * `journal`: the file beside it. `staged`: what the journal has and the database need not have yet, in memory, in a
+//!   `segment`. `settling`: it is put into the database. `recovery`: the same when a log is opened.
 //! * `overlay`: reading a file without ever writing to it.
 //! * `commands`: the commands that the log remembers. `recent`: the newest records, in memory.
 //! * `writer`: [`RedbLog`], `reader`: [`RedbReader`], `verify`: reading everything again, `import`: [`RedbImport`], a log made
@@ -16,6 +17,9 @@ pub(crate) mod overlay;
 mod reader;
 mod recent;
 mod recovery;
+mod segment;
+mod settling;
+mod staged;
 mod tables;
 mod verify;
 mod writer;
@@ -42,13 +46,13 @@ pub fn journal_beside(path: &Path) -> PathBuf {
 pub struct RedbOptions {
     /// How much of the database is kept in memory, in bytes.
     pub cache_bytes: usize,
-    /// The length of the journal, in bytes, if there is none yet. When it is full all of it goes into a commit of the database:
-    /// the longer, the fewer and the larger these are.
+    /// The length of the journal, in bytes, if there is none yet. When half of it is full, that goes into a commit of the
+    /// database: the longer, the fewer and the larger these are.
     pub journal_bytes: u64,
 }
 
 impl Default for RedbOptions {
     fn default() -> Self {
-        Self { cache_bytes: 64 * 1024 * 1024, journal_bytes: 1024 * 1024 }
+        Self { cache_bytes: 64 * 1024 * 1024, journal_bytes: 2 * 1024 * 1024 }
     }
 }

@@ -2,18 +2,16 @@
 
 use std::fs::File;
 use std::path::Path;
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
-
-use redb::{ReadTransaction, ReadableTable};
 
 use super::commands::CommandIndex;
 use super::database::{Shared, builder, guarded, open_database, read_contents};
 use super::overlay::Overlay;
 use super::recent::RecentRecords;
 use super::recovery::read_journal;
-use super::tables::{
-    COMMANDS, ENTRIES, META, META_FRONTIER, STREAMS, TREE, read_command_row, read_entry_row,
-};
+use super::staged::Staged;
+use super::tables::{COMMANDS, ENTRIES, STREAMS, TREE, read_command_row, read_entry_row};
 use super::{RedbOptions, journal_beside};
 use crate::erasure;
 use crate::log::merkle::{Frontier, Hash};
@@ -46,9 +44,12 @@ impl RedbReader {
         let (store, contents) = read_journal(&file, store, contents, &journal_beside(path))?;
         let commands = CommandIndex::default();
         commands.fill(&contents.commands, contents.time.unwrap_or_default());
-        let (log_id, recent) = (contents.log_id, RecentRecords::default());
+        let (log_id, staged, recent) = (contents.log_id, Staged::default(), RecentRecords::default());
+        staged.reset(contents.frontier);
         let store = RwLock::new(Some(store));
-        let reader = Self { shared: Arc::new(Shared { file, log_id, commands, recent, vault, store }) };
+        let failed = AtomicBool::default();
+        let shared = Shared { file, log_id, commands, staged, recent, vault, failed, store };
+        let reader = Self { shared: Arc::new(shared) };
         reader.withhold_erased_keys()?;
         Ok(reader)
     }
@@ -74,6 +75,7 @@ impl RedbReader {
         mut each: impl FnMut(Position, &[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut position = after.next();
+        let staged = self.shared.staged.entries_after(after, records_max);
         let scanned = guarded(|| {
             let transaction = self.shared.begin_read()?;
             let entries = transaction.open_table(ENTRIES);
@@ -87,6 +89,14 @@ impl RedbReader {
                 }
                 let entry = read_entry_row(row.value());
                 each(position, entry.ok_or_else(|| self.shared.damaged(position, "wrong checksum"))?)?;
+                position = position.next();
+            }
+            let stored_up_to = position;
+            for (at, entry) in staged.into_iter().filter(|(at, _)| *at >= stored_up_to) {
+                if at != position {
+                    return Err(self.shared.damaged(position, "no record"));
+                }
+                each(at, &entry)?;
                 position = position.next();
             }
             Ok(())
@@ -108,6 +118,8 @@ impl RedbReader {
     fn try_erasures(&self) -> Result<Vec<Record>, Error> {
         let shared = &self.shared;
         let at_start = |error| shared.read_error(Position::START, error);
+        let mut staged = shared.staged.of_kind(StreamKind::Erasure);
+        staged.sort_unstable_by_key(|(position, _)| *position);
         let transaction = shared.begin_read()?;
         let streams = transaction.open_table(STREAMS);
         let streams = streams.map_err(|error| shared.table_error(Position::START, error))?;
@@ -117,6 +129,7 @@ impl RedbReader {
             positions.push(row.map_err(at_start)?.1.value());
         }
         positions.sort_unstable();
+        let stored_up_to = positions.last().copied().map_or(Position::START, Position::new);
         let entries = transaction.open_table(ENTRIES);
         let entries = entries.map_err(|error| shared.table_error(Position::START, error))?;
         let mut records = Vec::with_capacity(positions.len());
@@ -127,33 +140,48 @@ impl RedbReader {
             let entry = entry.ok_or_else(|| shared.damaged(position, "wrong checksum"))?;
             records.push(self.decode(position, entry)?);
         }
+        for (position, entry) in staged.into_iter().filter(|(position, _)| *position > stored_up_to) {
+            records.push(self.decode(position, &entry)?);
+        }
         Ok(records)
     }
 
-    fn try_read_stream(&self, transaction: &ReadTransaction, stream: &StreamId) -> Result<Stream, Error> {
+    fn try_read_stream(&self, stream: &StreamId) -> Result<Stream, Error> {
         let shared = &self.shared;
+        let key = stream.to_index_key();
+        let staged = shared.staged.stream(&key);
+        let transaction = shared.begin_read()?;
         let at_start = |error| shared.read_error(Position::START, error);
         let streams = transaction.open_table(STREAMS);
         let streams = streams.map_err(|error| shared.table_error(Position::START, error))?;
         let entries = transaction.open_table(ENTRIES);
         let entries = entries.map_err(|error| shared.table_error(Position::START, error))?;
-        let key = stream.to_index_key();
-        let mut records = Vec::new();
-        let mut head = StreamHead::ABSENT;
-        for row in streams.range((key.as_slice(), 0)..=(key.as_slice(), u32::MAX)).map_err(at_start)? {
-            let (place, position) = row.map_err(at_start)?;
-            let (position, version) = (Position::new(position.value()), head.version.next());
-            let stored = entries.get(position.get()).map_err(|error| shared.read_error(position, error))?;
-            let stored = stored.ok_or_else(|| shared.damaged(position, "no record"))?;
-            let entry = read_entry_row(stored.value());
-            let record =
-                self.decode(position, entry.ok_or_else(|| shared.damaged(position, "wrong checksum"))?)?;
-            if record.stream != *stream || record.version != version || place.value().1 != version.get() {
+        let (mut records, mut head) = (Vec::new(), StreamHead::ABSENT);
+        let mut add = |at: Version, position, entry: &[u8]| {
+            let (record, version) = (self.decode(position, entry)?, head.version.next());
+            if record.stream != *stream || record.version != version || at != version {
                 let reason = format!("is not version {version} of {stream}, as the index of streams has it");
                 return Err(shared.damaged(position, reason));
             }
             head = head_of(version);
             records.push(record);
+            Ok(())
+        };
+        let mut stored_up_to = Version::NONE;
+        for row in streams.range((key.as_slice(), 0)..=(key.as_slice(), u32::MAX)).map_err(at_start)? {
+            let (place, position) = row.map_err(at_start)?;
+            let (position, version) = (Position::new(position.value()), Version::new(place.value().1));
+            let stored = entries.get(position.get()).map_err(|error| shared.read_error(position, error))?;
+            let stored = stored.ok_or_else(|| shared.damaged(position, "no record"))?;
+            let entry = read_entry_row(stored.value());
+            let entry = entry.ok_or_else(|| shared.damaged(position, "wrong checksum"))?;
+            add(version, position, entry)?;
+            stored_up_to = version;
+        }
+        for (version, position, entry) in staged {
+            if version > stored_up_to {
+                add(version, position, &entry)?;
+            }
         }
         Ok(Stream { records, head })
     }
@@ -174,14 +202,8 @@ impl LogReader for RedbReader {
     }
 
     fn head(&self) -> Result<Position, Error> {
-        let read = guarded(|| {
-            let transaction = self.shared.begin_read()?;
-            let entries = transaction.open_table(ENTRIES);
-            let entries = entries.map_err(|error| self.shared.table_error(Position::START, error))?;
-            let last = entries.last().map_err(|error| self.shared.read_error(Position::START, error))?;
-            Ok(Position::new(last.map_or(0, |(position, _)| position.value())))
-        });
-        read.unwrap_or_else(|panic| Err(self.shared.unavailable(panic)))
+        self.shared.is_open()?;
+        Ok(self.shared.staged.head())
     }
 
     fn read(&self, after: Position, records_max: usize) -> Result<Vec<Record>, Error> {
@@ -193,7 +215,7 @@ impl LogReader for RedbReader {
         if records.is_empty() {
             records.reserve(records_max.min(RECORDS_EXPECTED_MAX));
         }
-        // What is in the file need not be among the newest yet.
+        // What was stored need not be among the newest yet.
         self.scan(after, records_max - records.len(), |position, entry| {
             records.push(self.decode(position, entry)?);
             Ok(())
@@ -215,7 +237,7 @@ impl LogReader for RedbReader {
     }
 
     fn read_stream(&self, stream: &StreamId) -> Result<Stream, Error> {
-        guarded(|| self.try_read_stream(&self.shared.begin_read()?, stream))
+        guarded(|| self.try_read_stream(stream))
             .unwrap_or_else(|panic| Err(self.shared.damaged(Position::START, panic)))
     }
 
@@ -235,15 +257,20 @@ impl LogReader for RedbReader {
     ) -> Result<Vec<(CommandId, RememberedCommand)>, Error> {
         let shared = &self.shared;
         let read = guarded(|| {
+            let staged = shared.staged.commands();
             let transaction = shared.begin_read()?;
             let table = transaction.open_table(COMMANDS);
             let table = table.map_err(|error| shared.table_error(after.next(), error))?;
             let rows = table.range(after.next().get()..);
-            let mut commands = Vec::new();
+            let (mut commands, mut stored_up_to) = (Vec::new(), after.get());
             for row in rows.map_err(|error| shared.read_error(after.next(), error))?.take(commands_max) {
                 let (first, row) = row.map_err(|error| shared.read_error(after.next(), error))?;
                 commands.extend(read_command_row(first.value(), row.value()));
+                stored_up_to = first.value();
             }
+            let staged = staged.iter().filter(|(first, _)| *first > stored_up_to);
+            commands.extend(staged.filter_map(|(first, row)| read_command_row(*first, row)));
+            commands.truncate(commands_max);
             Ok(commands)
         });
         read.unwrap_or_else(|panic| Err(shared.damaged(after.next(), panic)))
@@ -252,6 +279,7 @@ impl LogReader for RedbReader {
     fn subtree_hashes(&self, level: u8, first: u64, count: usize) -> Result<Vec<Hash>, Error> {
         let at = Position::new(first << level).next();
         let read = guarded(|| {
+            let staged = self.shared.staged.hashes(level);
             let transaction = self.shared.begin_read()?;
             let tree = transaction.open_table(TREE);
             let tree = tree.map_err(|error| self.shared.table_error(at, error))?;
@@ -264,24 +292,19 @@ impl LogReader for RedbReader {
                 }
                 hashes.push(*hash.value());
             }
+            for (index, hash) in staged {
+                if hashes.len() < count && index == first + hashes.len() as u64 {
+                    hashes.push(hash);
+                }
+            }
             Ok(hashes)
         });
         read.unwrap_or_else(|panic| Err(self.shared.damaged(at, panic)))
     }
 
     fn frontier(&self) -> Result<Frontier, Error> {
-        let read = guarded(|| {
-            let transaction = self.shared.begin_read()?;
-            let meta = transaction.open_table(META);
-            let meta = meta.map_err(|error| self.shared.table_error(Position::START, error))?;
-            let row = meta.get(META_FRONTIER);
-            let row = row.map_err(|error| self.shared.read_error(Position::START, error))?;
-            let frontier = row.and_then(|row| Frontier::from_bytes(row.value()));
-            frontier.ok_or_else(|| {
-                self.shared.damaged(Position::START, "the Merkle tree's right edge is missing")
-            })
-        });
-        read.unwrap_or_else(|panic| Err(self.shared.unavailable(panic)))
+        self.shared.is_open()?;
+        Ok(self.shared.staged.frontier())
     }
 }
 

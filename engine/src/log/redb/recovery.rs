@@ -9,6 +9,7 @@ use super::database::{
     Contents, close, damage, guarded, io_error, one_line, open_database, open_error, read_contents,
 };
 use super::journal::{Frame, Frames, GIVEN_UP, Journal, JournalNote};
+use super::segment::Segment;
 use super::tables::Tables;
 use crate::log::Error;
 use crate::log::merkle::Frontier;
@@ -33,7 +34,7 @@ pub(super) fn take_in_journal(
     open: impl Fn() -> Result<Database, DatabaseError>,
 ) -> Result<(Database, Contents), Error> {
     let Some(note) = contents.journal else {
-        journal.restart();
+        journal.end_use();
         return Ok((store, contents));
     };
     let bytes = journal.bytes().map_err(|error| open_error(&journal.file, io_error(error)));
@@ -47,7 +48,7 @@ pub(super) fn take_in_journal(
     };
     let reason = match take_in(&store, &contents.frontier, &frames.frames, Commit::Settled) {
         Ok(()) => {
-            if let Err(error) = journal.restart_after(&note) {
+            if let Err(error) = journal.end_use_after(&note) {
                 close(store);
                 return Err(journal_error(&journal.file, error));
             }
@@ -64,7 +65,7 @@ pub(super) fn take_in_journal(
     close(store);
     let (store, contents) = read_contents(file, open_database(file, open)?)?;
     let taken = take_in(&store, &contents.frontier, &frames.frames, Commit::InMemory)
-        .and_then(|()| journal.go_on(&bytes, &frames).map_err(not_committed));
+        .and_then(|()| journal.go_on(&bytes, note, &frames).map_err(not_committed));
     if let Err(NotTaken::Misfit(reason) | NotTaken::Commit(reason)) = taken {
         close(store);
         return Err(Error::Open(one_line(format!("{file}: {reason}; see to the disk, then start again"))));
@@ -157,7 +158,6 @@ fn try_take_in(
     let mut transaction = database.begin_write().map_err(not_committed)?;
     {
         let mut tables = Tables::open(&transaction).map_err(not_committed)?;
-        let mut row = Vec::new();
         let head = frontier.size();
         for frame in frames.iter().filter(|frame| frame.last().get() > head) {
             let misfit =
@@ -165,20 +165,23 @@ fn try_take_in(
             if frame.first.get() != frontier.size() + 1 {
                 return misfit("does not go on from the log");
             }
+            let mut segment = Segment::after(frontier);
             for entry in &frame.entries {
                 let Ok(record) = record::decode(entry) else { return misfit("cannot be read") };
                 let key = record.stream.to_index_key();
-                let inserted = tables.insert_entry(&mut frontier, &mut row, entry, &key, record.version);
-                if !inserted.map_err(not_committed)? || record.position.get() != frontier.size() {
+                let is_placed = segment.push(entry.clone(), &key, record.version);
+                if !is_placed || record.position.get() != segment.frontier().size() {
                     return misfit("has a record that has no place in the log");
                 }
             }
-            for (first, row) in &frame.commands {
-                tables.commands.insert(first, row).map_err(not_committed)?;
-            }
-            if frontier != frame.frontier {
+            if *segment.frontier() != frame.frontier {
                 return misfit("has other records than were written");
             }
+            segment.commands.clone_from(&frame.commands);
+            if !tables.insert(&segment).map_err(not_committed)? {
+                return misfit("has a record that has no place in the log");
+            }
+            frontier = segment.into_frontier();
         }
         tables.set_frontier(&frontier).map_err(not_committed)?;
         if commit == Commit::Settled {

@@ -1,17 +1,18 @@
-//! The tables of the file, as docs/format.md describes them. All that the append transaction writes is keyed in the
+//! The tables of the file, as docs/format.md describes them. All that is written is keyed in the
 //! order of time: a key that falls anywhere would make every commit rewrite pages all over the file.
 
 use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction};
 
 use super::journal::JournalNote;
-use crate::log::merkle::{Frontier, TILE_HEIGHT, leaf_hash};
+use super::segment::Segment;
+use crate::log::merkle::Frontier;
 use crate::log::{CommandId, RememberedCommand};
-use crate::position::{Position, Version};
+use crate::position::Position;
 use crate::time::Timestamp;
 
-/// The number of this layout of tables. A file with a greater one was written by a newer version; one of layout 1 has no
-/// journal and is otherwise the same.
-pub const FORMAT: u32 = 2;
+/// The number of this layout of tables. A file with a greater one was written by a newer version. One of layout 1 has no
+/// journal, and the journal of one of layout 2 has one region; they are otherwise the same.
+pub const FORMAT: u32 = 3;
 
 /// Position to checksum and entry.
 pub(super) const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
@@ -54,27 +55,27 @@ impl<'t> Tables<'t> {
         })
     }
 
-    /// Inserts an entry after those under `frontier`, with all that is derived from it; `row` is memory to write in. False
-    /// when something stood in its place.
-    pub(super) fn insert_entry(
-        &mut self,
-        frontier: &mut Frontier,
-        row: &mut Vec<u8>,
-        entry: &[u8],
-        stream_key: &[u8],
-        version: Version,
-    ) -> Result<bool, StorageError> {
-        let position = frontier.size() + 1;
-        write_entry_row(row, entry);
-        let taken = self.entries.insert(position, row.as_slice())?.is_some();
-        let taken = self.streams.insert((stream_key, version.get()), position)?.is_some() || taken;
-        let mut stored = Ok(());
-        frontier.append(leaf_hash(entry), |level, index, hash| {
-            if level > 0 && level % TILE_HEIGHT == 0 && stored.is_ok() {
-                stored = self.tree.insert((level, index), hash).map(drop);
-            }
-        });
-        stored.map(|()| !taken)
+    /// Inserts what comes after all that is there. False when something stood in its place.
+    pub(super) fn insert(&mut self, segment: &Segment) -> Result<bool, StorageError> {
+        let mut taken = self.head()? != segment.before();
+        let mut row = Vec::with_capacity(512);
+        for (position, entry) in segment.entries() {
+            write_entry_row(&mut row, entry);
+            taken |= self.entries.insert(position.get(), row.as_slice())?.is_some();
+        }
+        for (stream_key, version, position) in segment.places() {
+            taken |= self.streams.insert((stream_key, version.get()), position.get())?.is_some();
+        }
+        for (level, index, hash) in segment.tree() {
+            self.tree.insert((*level, *index), hash)?;
+        }
+        for (first, row) in &segment.commands {
+            self.commands.insert(first, row)?;
+        }
+        for first in &segment.forgotten {
+            self.commands.remove(first)?;
+        }
+        Ok(!taken)
     }
 
     /// Notes the right edge of the tree.
@@ -83,7 +84,7 @@ impl<'t> Tables<'t> {
     }
 
     /// Notes which frames of the journal count from this commit on, if any.
-    pub(super) fn set_journal(&mut self, note: Option<JournalNote>) -> Result<(), StorageError> {
+    pub(super) fn set_journal(&mut self, note: Option<&JournalNote>) -> Result<(), StorageError> {
         self.meta.insert(META_FORMAT, FORMAT.to_be_bytes().as_slice())?;
         match note {
             Some(note) => self.meta.insert(META_JOURNAL, note.to_bytes().as_slice()).map(drop),
@@ -92,7 +93,7 @@ impl<'t> Tables<'t> {
     }
 
     /// The position of the last entry.
-    pub(super) fn head(&self) -> Result<u64, StorageError> {
+    fn head(&self) -> Result<u64, StorageError> {
         Ok(self.entries.last()?.map_or(0, |(position, _)| position.value()))
     }
 }
@@ -112,6 +113,9 @@ pub(super) fn read_entry_row(row: &[u8]) -> Option<&[u8]> {
 
 /// Id 16, fingerprint 16, last position 8, time 8; numbers big-endian.
 pub(super) const COMMAND_ROW_LEN: usize = 48;
+
+/// A row of [`COMMANDS`] and its key.
+pub(super) type CommandRow = (u64, [u8; COMMAND_ROW_LEN]);
 
 /// A row of [`COMMANDS`].
 pub(super) fn command_row(id: CommandId, command: &RememberedCommand) -> [u8; COMMAND_ROW_LEN] {

@@ -62,7 +62,9 @@ fn finding_of(error: Error) -> Result<Finding, Error> {
 impl RedbReader {
     /// Reads everything again: every record with its checksum, place, time and stream, the index of streams, every
     /// stored hash of the Merkle tree, and the commands. `progress` is told now and then how far it has come, and where
-    /// the head was at the start; the log may grow meanwhile.
+    /// the head was at the start; the log may grow meanwhile. It goes up to where the
+    /// database stood at the start: while the log is busy the newest events are in the journal only, until it may
+    /// [rest](crate::log::EventLog::rest).
     ///
     /// # Errors
     /// When the file cannot be read at all; damage is not an error but a [`Finding`].

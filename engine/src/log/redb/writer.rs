@@ -1,30 +1,30 @@
 //! The writing end.
 
 use std::collections::HashMap;
-use std::fmt::Display;
 use std::iter::repeat_n;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use rand::rngs::StdRng;
 use rand::{SeedableRng, TryCryptoRng};
-use redb::{
-    Builder, Database, DatabaseError, Durability, ReadableTable, StorageBackend, StorageError, TableError,
-};
+use redb::{Builder, Database, DatabaseError, ReadOnlyTable, StorageBackend};
 
 use super::commands::{CommandIndex, CommandRows};
 use super::database::{
     Contents, Shared, builder, close, create_file, damage, guarded, initialize, one_line, open_database,
     read_contents,
 };
-use super::journal::{FrameBuilder, Journal, JournalNote, Salt};
+use super::journal::{FinishedFrame, FrameBuilder, Journal, JournalNote, Room};
 use super::reader::{RedbReader, head_of};
 use super::recent::RecentRecords;
 use super::recovery::{journal_error, take_in_journal};
-use super::tables::{Tables, command_row};
+use super::segment::Segment;
+use super::settling::{NotSettled, Settling, settle};
+use super::staged::{Segments, Staged};
+use super::tables::{STREAMS, command_row};
 use super::{RedbOptions, journal_beside};
 use crate::erasure;
-use crate::log::merkle::Frontier;
 use crate::log::{
     Append, AppendOutcome, CommandId, Error, EventLog, LogReader, RememberedCommand, StreamHead,
 };
@@ -42,14 +42,13 @@ pub struct RedbLog {
     shared: Arc<Shared>,
     open: Box<dyn Fn() -> Result<Database, DatabaseError> + Send>,
     journal: Journal,
-    /// Of the journal's frames that count; none when a group has to be committed before there can be any.
-    salt: Option<Salt>,
-    /// Draws salts.
+    /// What goes into the database beside.
+    settling: Option<Settling>,
+    /// Draws the salts of the journal.
     rng: StdRng,
     /// The memory of the last frame.
     frame: Vec<u8>,
     commands: CommandRows,
-    frontier: Frontier,
     time: Option<Timestamp>,
     /// Why nothing can be appended before [`EventLog::recover`].
     suspended: Option<String>,
@@ -63,6 +62,22 @@ enum Failure {
     Broken(Error),
     /// It may have been appended.
     Unknown(String),
+}
+
+impl Failure {
+    /// Of a group that waited for something else to be committed, which was not: nothing was done for the group.
+    fn of_another(error: NotSettled) -> Self {
+        Self::Broken(error.into_error())
+    }
+}
+
+impl From<NotSettled> for Failure {
+    fn from(error: NotSettled) -> Self {
+        match error {
+            NotSettled::Refused(error) => Self::Broken(error),
+            NotSettled::Unknown(reason) => Self::Unknown(reason),
+        }
+    }
 }
 
 impl RedbLog {
@@ -132,23 +147,23 @@ impl RedbLog {
             }
         };
         let (store, contents) = take_in_journal(&file, store, contents, &mut journal, &open)?;
-        let Contents { log_id, frontier, time, commands, journal: note } = contents;
-        let salt = note.map(|note| note.salt);
+        let Contents { log_id, frontier, time, commands, .. } = contents;
         let index = CommandIndex::default();
         index.fill(&commands, time.unwrap_or_default());
-        let recent = RecentRecords::default();
+        let (staged, recent) = (Staged::default(), RecentRecords::default());
+        staged.reset(frontier);
         let store = RwLock::new(Some(store));
-        let shared = Shared { file, log_id, commands: index, recent, vault, store };
+        let failed = AtomicBool::default();
+        let shared = Shared { file, log_id, commands: index, staged, recent, vault, failed, store };
         let shared = Arc::new(shared);
         let log = Self {
             shared,
             open,
             journal,
-            salt,
+            settling: None,
             rng,
             frame: Vec::new(),
             commands,
-            frontier,
             time,
             suspended: None,
         };
@@ -191,83 +206,81 @@ impl RedbLog {
         RedbReader { shared: self.shared.clone() }
     }
 
-    /// Commits what the journal has to the disk, so that the database alone is the log.
-    fn settle(&mut self) -> Result<(), String> {
-        let failed = |error: &dyn Display| format!("{}: {error}", self.shared.file);
-        let mut transaction = self.shared.begin_write().map_err(|error| failed(&error))?;
-        transaction.set_quick_repair(true);
-        let mut tables = Tables::open(&transaction).map_err(|error| failed(&error))?;
-        tables.set_journal(None).map_err(|error| failed(&error))?;
-        drop(tables);
-        transaction.commit().map_err(|error| failed(&error))?;
-        self.salt = None;
-        self.journal.restart();
+    /// Waits until nothing goes into the database beside.
+    fn end_settling(&mut self) -> Result<(), NotSettled> {
+        let Some(settling) = self.settling.take() else { return Ok(()) };
+        self.journal.other_is_settled(settling.finish()?);
+        Ok(())
+    }
+
+    /// Has what is staged go into the database beside, and the journal go on in its other region, which is free.
+    fn begin_settling(&mut self) -> Result<(), Failure> {
+        let segment = self.shared.staged.settle();
+        let note = self.journal.turn(&mut self.rng);
+        let settling = Settling::start(Arc::clone(&self.shared), segment, note);
+        self.settling = Some(settling.map_err(|error| Failure::Broken(self.shared.unavailable(error)))?);
+        Ok(())
+    }
+
+    /// Commits everything to the disk, so that the database alone is the log.
+    fn settle_all(&mut self) -> Result<(), NotSettled> {
+        self.end_settling()?;
+        let staged = self.shared.staged.settle();
+        settle(&self.shared, &[&staged], None)?;
+        self.shared.staged.settled();
+        self.journal.end_use();
+        Ok(())
+    }
+
+    /// Whether the journal has room for a frame of so many bytes. When a region is full it goes on in the other, if that is free.
+    fn make_room(&mut self, len: u64) -> Result<bool, Failure> {
+        if self.journal.room(len) == Room::InTheOther {
+            self.end_settling().map_err(Failure::of_another)?;
+            if self.journal.other_is_free() {
+                self.begin_settling()?;
+            }
+        }
+        Ok(self.journal.room(len) == Room::Here)
+    }
+
+    /// Makes a group durable.
+    fn store(&mut self, group: Segment, frame: FinishedFrame) -> Result<(), Failure> {
+        if self.make_room(frame.len())? {
+            // On the disk before any reader can see it.
+            let written = self.journal.append(frame);
+            self.frame =
+                written.map_err(|error| Failure::Unknown(format!("{}: {error}", self.journal.file)))?;
+            self.shared.staged.add(group);
+            return Ok(());
+        }
+        self.end_settling().map_err(Failure::of_another)?;
+        let staged = self.shared.staged.settle();
+        let note = self.journal.new_note(&mut self.rng);
+        settle(&self.shared, &[&staged, &group], Some(&note))?;
+        self.journal.begin(note);
+        self.shared.staged.reset(group.into_frontier());
         Ok(())
     }
 
     fn append_group(&mut self, group: Vec<Append>) -> Result<Vec<AppendOutcome>, Failure> {
-        let subjects = group.iter().map(|append| &append.subject);
-        let keys = self.shared.vault.keys_for(subjects).map_err(|error| Failure::Broken(error.into()))?;
-        let mut transaction = self.shared.begin_write().map_err(Failure::Broken)?;
-        let mut batch = Batch {
-            shared: &self.shared,
-            frontier: self.frontier.clone(),
-            time: self.time,
-            commands: HashMap::new(),
-            frame: FrameBuilder::new(std::mem::take(&mut self.frame)),
-            row: Vec::with_capacity(512),
-        };
-        let (mut forgotten, mut next_salt) = (0, None);
-        let (outcomes, frame) = {
-            let mut tables = Tables::open(&transaction).map_err(|error| batch.table_error(error))?;
-            let head = tables.head().map_err(|error| batch.broken(error))?;
-            if head != batch.frontier.size() {
-                return Err(batch.misplaced(head));
-            }
-            let rows_max = group.len() + COMMANDS_FORGOTTEN_MAX;
-            let outcomes = group
-                .into_iter()
-                .zip(&keys)
-                .map(|(append, key)| batch.append(&mut tables, append, key))
-                .collect::<Result<Vec<_>, _>>()?;
-            if batch.frontier.size() == head {
-                return Ok(outcomes);
-            }
-            for row in batch.time.into_iter().flat_map(|time| self.commands.old(time, rows_max)) {
-                tables.commands.remove(row.first.get()).map_err(|error| batch.broken(error))?;
-                forgotten += 1;
-            }
-            tables.set_frontier(&batch.frontier).map_err(|error| batch.broken(error))?;
-            let frame = std::mem::take(&mut batch.frame);
-            let frame = self.salt.map(|salt| frame.finish(&salt, &batch.frontier));
-            let frame = frame.filter(|frame| self.journal.has_room(frame.len()));
-            if frame.is_none() {
-                let salt = Salt::draw(&mut self.rng);
-                next_salt = Some(salt);
-                tables.set_journal(Some(self.journal.note(salt))).map_err(|error| batch.broken(error))?;
-            }
-            (outcomes, frame)
-        };
-        let Batch { frontier, time, commands, .. } = batch;
+        if self.settling.as_ref().is_some_and(Settling::is_finished) {
+            self.end_settling().map_err(Failure::of_another)?;
+        }
+        if self.shared.failed.load(Ordering::Acquire) {
+            return Err(Failure::Broken(self.shared.unavailable("an earlier read or write has failed")));
+        }
+        let rows_max = group.len() + COMMANDS_FORGOTTEN_MAX;
+        let (outcomes, placed) = self.place(group)?;
+        let Placed { mut segment, time, commands, frame } = placed;
+        if segment.is_empty() {
+            return Ok(outcomes);
+        }
+        let old = time.into_iter().flat_map(|time| self.commands.old(time, rows_max));
+        segment.forgotten.extend(old.map(|row| row.first.get()));
+        let forgotten = segment.forgotten.len();
         let erases = self.withhold(&outcomes);
-        let unknown = |file: &str, error: &dyn Display| Failure::Unknown(format!("{file}: {error}"));
-        // Opening the file after a crash is quick if the last commit on the disk had what it takes. That is as long as the file
-        // is, in proportion: too much for every group, little for what a journal holds.
-        transaction.set_quick_repair(frame.is_none());
-        if let Some(frame) = frame {
-            // On the disk before any reader can see it.
-            self.journal.append(&frame).map_err(|error| unknown(&self.journal.file, &error))?;
-            self.frame = frame;
-            let lowered = transaction.set_durability(Durability::None);
-            lowered.map_err(|error| unknown(&self.shared.file, &error))?;
-        }
-        transaction.commit().map_err(|error| unknown(&self.shared.file, &error))?;
-        if next_salt.is_some() {
-            // All that the journal had is in the database on the disk.
-            self.salt = next_salt;
-            self.journal.restart();
-        }
-        self.frontier = frontier;
+        let frame = frame.finish(segment.frontier());
+        self.store(segment, frame)?;
         self.time = time;
         let mut added: Vec<_> = commands.into_iter().collect();
         added.sort_unstable_by_key(|(_, command)| command.first);
@@ -281,30 +294,53 @@ impl RedbLog {
         }
         Ok(outcomes)
     }
+
+    /// Says what becomes of each append of a group, and what is to be stored of it.
+    fn place(&mut self, group: Vec<Append>) -> Result<(Vec<AppendOutcome>, Placed), Failure> {
+        let shared = &*self.shared;
+        let subjects = group.iter().map(|append| &append.subject);
+        let keys = shared.vault.keys_for(subjects).map_err(|error| Failure::Broken(error.into()))?;
+        // In this order: what is not staged any more is in the database.
+        let staged = shared.staged.read();
+        let transaction = shared.begin_read().map_err(Failure::Broken)?;
+        let stored = transaction.open_table(STREAMS);
+        let stored = stored.map_err(|error| Failure::Broken(shared.table_error(Position::START, error)))?;
+        let placed = Placed {
+            segment: Segment::after(staged.frontier().clone()),
+            time: self.time,
+            commands: HashMap::new(),
+            frame: FrameBuilder::new(std::mem::take(&mut self.frame)),
+        };
+        let mut batch = Batch { shared, staged: &staged, stored, placed };
+        let outcomes = group.into_iter().zip(&keys).map(|(append, key)| batch.append(append, key));
+        let outcomes = outcomes.collect::<Result<_, _>>()?;
+        Ok((outcomes, batch.placed))
+    }
 }
 
-/// A group on its way into the file: where the log will stand after it.
-struct Batch<'a> {
-    shared: &'a Shared,
-    frontier: Frontier,
+/// What is to be stored of a group, and where the log will stand after it.
+struct Placed {
+    segment: Segment,
     time: Option<Timestamp>,
     commands: HashMap<CommandId, RememberedCommand>,
     /// The group as the journal will have it.
     frame: FrameBuilder,
-    /// Reused for every row of entries.
-    row: Vec<u8>,
+}
+
+/// A group that is being given its place.
+struct Batch<'a> {
+    shared: &'a Shared,
+    staged: &'a Segments,
+    /// The places of streams in the database.
+    stored: ReadOnlyTable<(&'static [u8], u32), u64>,
+    placed: Placed,
 }
 
 impl Batch<'_> {
-    fn append(
-        &mut self,
-        tables: &mut Tables<'_>,
-        append: Append,
-        key: &SubjectKey,
-    ) -> Result<AppendOutcome, Failure> {
+    fn append(&mut self, append: Append, key: &SubjectKey) -> Result<AppendOutcome, Failure> {
         if let Some(key) = append.command {
-            let known = self.commands.get(&key.id).copied().or_else(|| self.shared.commands.find(&key.id));
-            if let Some(known) = known {
+            let known = self.placed.commands.get(&key.id).copied();
+            if let Some(known) = known.or_else(|| self.shared.commands.find(&key.id)) {
                 return Ok(if known.fingerprint == key.fingerprint {
                     AppendOutcome::Replayed(known)
                 } else {
@@ -313,10 +349,10 @@ impl Batch<'_> {
             }
         }
         let stream_key = append.stream.to_index_key();
-        if append.events.is_empty() || !self.stands_at(tables, &stream_key, append.expected)? {
+        if append.events.is_empty() || !self.stands_at(&stream_key, append.expected)? {
             return Ok(AppendOutcome::Conflict);
         }
-        let time = append.time.max(self.time.unwrap_or(append.time));
+        let time = append.time.max(self.placed.time.unwrap_or(append.time));
         let first = self.position();
         let mut version = append.expected.version;
         let count = append.events.len();
@@ -341,74 +377,46 @@ impl Batch<'_> {
                 event,
                 personal: Personal::Readable,
             };
-            self.store(tables, &stream_key, &record, key)?;
+            let entry = record::encode_with(&record, Some(key)).map_err(Failure::Refused)?;
+            self.placed.frame.entry(&entry);
+            if !self.placed.segment.push(entry, &stream_key, version) {
+                let reason = "its version is not the next one of its stream";
+                return Err(Failure::Broken(self.shared.damaged(position, reason)));
+            }
             records.push(record);
         }
-        self.time = Some(time);
+        self.placed.time = Some(time);
         if let Some(key) = append.command {
             let last = records.last().map_or(first, |record| record.position);
             let command = RememberedCommand { fingerprint: key.fingerprint, first, last, time };
-            let row = command_row(key.id, &command);
-            tables.commands.insert(first.get(), &row).map_err(|error| self.broken(error))?;
-            self.frame.command(first.get(), row);
-            self.commands.insert(key.id, command);
+            let row = (first.get(), command_row(key.id, &command));
+            self.placed.segment.commands.push(row);
+            self.placed.frame.command(row);
+            self.placed.commands.insert(key.id, command);
         }
         Ok(AppendOutcome::Appended { records, head: head_of(version) })
     }
 
     /// The position of the next record.
     fn position(&self) -> Position {
-        Position::new(self.frontier.size()).next()
+        Position::new(self.placed.segment.frontier().size()).next()
     }
 
     /// Whether the stream's last event is the one that `expected` tells of.
-    fn stands_at(
-        &self,
-        tables: &Tables<'_>,
-        stream_key: &[u8],
-        expected: StreamHead,
-    ) -> Result<bool, Failure> {
+    fn stands_at(&self, stream_key: &[u8], expected: StreamHead) -> Result<bool, Failure> {
         if expected != head_of(expected.version) {
             return Ok(false);
         }
-        let has = |version: Version| match tables.streams.get((stream_key, version.get())) {
+        let staged = self.placed.segment.version_of(stream_key);
+        if let Some(version) = staged.or_else(|| self.staged.version_of(stream_key)) {
+            return Ok(version == expected.version);
+        }
+        let has = |version: Version| match self.stored.get((stream_key, version.get())) {
             Ok(row) => Ok(row.is_some()),
-            Err(error) => Err(self.broken(error)),
+            Err(error) => Err(Failure::Broken(self.shared.read_error(Position::START, error))),
         };
         Ok(!has(expected.version.next())? && (expected.version == Version::NONE || has(expected.version)?))
     }
-
-    fn store(
-        &mut self,
-        tables: &mut Tables<'_>,
-        stream_key: &[u8],
-        record: &Record,
-        key: &SubjectKey,
-    ) -> Result<(), Failure> {
-        let entry = record::encode_with(record, Some(key)).map_err(Failure::Refused)?;
-        self.frame.entry(&entry);
-        let (frontier, row) = (&mut self.frontier, &mut self.row);
-        let inserted = tables.insert_entry(frontier, row, &entry, stream_key, record.version);
-        let inserted = inserted.map_err(|error| broken(self.shared, error))?;
-        if inserted { Ok(()) } else { Err(self.misplaced(record.position.get())) }
-    }
-
-    fn misplaced(&self, position: u64) -> Failure {
-        let position = Position::new(position);
-        Failure::Broken(self.shared.damaged(position, "the log does not stand where its writer left it"))
-    }
-
-    fn broken(&self, error: StorageError) -> Failure {
-        broken(self.shared, error)
-    }
-
-    fn table_error(&self, error: TableError) -> Failure {
-        Failure::Broken(self.shared.table_error(self.position(), error))
-    }
-}
-
-fn broken(shared: &Shared, error: StorageError) -> Failure {
-    Failure::Broken(shared.read_error(Position::START, error))
 }
 
 impl EventLog for RedbLog {
@@ -450,11 +458,12 @@ impl EventLog for RedbLog {
     }
 
     fn rest(&mut self) -> Result<(), Error> {
-        if self.suspended.is_some() || self.salt.is_none() {
+        if self.suspended.is_some() || !self.journal.is_used() {
             return Ok(());
         }
-        let settled = guarded(|| self.settle()).unwrap_or_else(Err);
-        settled.map_err(|reason| {
+        let settled = guarded(|| self.settle_all()).unwrap_or_else(|panic| Err(NotSettled::Unknown(panic)));
+        settled.map_err(|error| {
+            let reason = error.into_error().to_string();
             self.suspended = Some(format!("the outcome of an earlier commit is not known: {reason}"));
             Error::OutcomeUnknown(reason)
         })
@@ -463,6 +472,10 @@ impl EventLog for RedbLog {
     fn recover(&mut self) -> Result<Position, Error> {
         self.shared.recent.clear();
         self.suspended = Some(format!("{}: not open", self.shared.file));
+        if let Some(settling) = self.settling.take() {
+            // What came of it is in the file.
+            let _ = settling.finish();
+        }
         // Dropped before the file is opened again: it is locked until then.
         close(self.shared.set_store(None));
         let file = &self.shared.file;
@@ -474,26 +487,34 @@ impl EventLog for RedbLog {
         let (store, contents) = take_in_journal(file, store, contents, &mut self.journal, &self.open)?;
         self.shared.commands.fill(&contents.commands, contents.time.unwrap_or_default());
         self.commands = contents.commands;
-        self.frontier = contents.frontier;
+        let head = Position::new(contents.frontier.size());
         self.time = contents.time;
-        self.salt = contents.journal.map(|note| note.salt);
+        self.shared.staged.reset(contents.frontier);
+        self.shared.failed.store(false, Ordering::Release);
         self.shared.set_store(Some(store));
         self.shared.vault.recover()?;
         self.finish_erasures()?;
         self.suspended = None;
-        Ok(Position::new(self.frontier.size()))
+        Ok(head)
     }
 }
 
 /// Leaves the journal empty, if it can.
 impl Drop for RedbLog {
     fn drop(&mut self) {
-        if self.salt.is_none() {
+        if !self.journal.is_used() {
             return;
         }
         let settled = match self.suspended.take() {
-            None => guarded(|| self.settle()).unwrap_or_else(Err),
-            Some(reason) => Err(reason),
+            None => guarded(|| self.settle_all())
+                .and_then(|settled| settled.map_err(|error| error.into_error().to_string())),
+            Some(reason) => {
+                // The file is locked until it has ended.
+                if let Some(settling) = self.settling.take() {
+                    let _ = settling.finish();
+                }
+                Err(reason)
+            }
         };
         if let Err(reason) = settled {
             let journal = &self.journal.file;
