@@ -192,7 +192,7 @@ fn settling(operations: u64) -> Option<(Disk, RedbLog, u64)> {
         records = append(&mut log);
     }
     let since = Instant::now();
-    if disk.wait_until_held(|| since.elapsed() > Duration::from_secs(1)) {
+    if disk.wait_until_held(|| since.elapsed() > Duration::from_secs(5)) {
         return Some((disk, log, records));
     }
     disk.set_faults(Faults::default());
