@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use keyledger_engine::actor::Actor;
 use keyledger_engine::id::OrganizationId;
-use keyledger_engine::ledger::{Command, Ledger, Request};
+use keyledger_engine::ledger::{Command, Error, Ledger, Request, Writer};
 use keyledger_engine::log::EventLog;
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
 use keyledger_engine::organization::{OrganizationCommand, OrganizationKind};
@@ -24,6 +24,11 @@ fn log_on(disk: &Disk) -> RedbLog {
     let (disk, journal) = (disk.clone(), disk.journal());
     let open = move || disk.clone();
     RedbLog::open_with_backend("events.redb", open, journal, options, samples::vault(), &mut rng(1)).unwrap()
+}
+
+fn ledger_on(disk: &Disk) -> (Ledger, Writer) {
+    let log = Box::new(log_on(disk));
+    Ledger::start(log, Vec::new(), Arc::new(SystemClock), StdRng::seed_from_u64(1)).unwrap()
 }
 
 /// How many records the database has without its journal; none when it says that it has not all of them.
@@ -127,9 +132,7 @@ fn a_full_disk_is_no_reason_to_end() {
 #[test]
 fn the_ledger_has_its_log_rest() {
     let disk = Disk::default();
-    let log = Box::new(log_on(&disk));
-    let (ledger, writer) =
-        Ledger::start(log, Vec::new(), Arc::new(SystemClock), StdRng::seed_from_u64(1)).unwrap();
+    let (ledger, writer) = ledger_on(&disk);
     let create = |id: &str| {
         let command = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
         let command = Command::Organization(id.parse().unwrap(), command);
@@ -158,20 +161,18 @@ fn the_ledger_has_its_log_rest() {
     create("four");
     disk.set_faults(Faults { fail_sync: true, ..Faults::default() });
     let error = ledger.rest_blocking().unwrap_err();
-    assert!(matches!(error, keyledger_engine::ledger::Error::Log(_)), "{error}");
+    assert!(matches!(error, Error::Log(_)), "{error}");
     ledger.rest_blocking().unwrap();
     assert_eq!(in_the_database_alone(&disk), Some(4));
     writer.stop().unwrap();
-    assert!(matches!(ledger.rest_blocking(), Err(keyledger_engine::ledger::Error::Stopped)));
+    assert!(matches!(ledger.rest_blocking(), Err(Error::Stopped)));
 }
 
 /// Commands that wait for each other leave something in the queue with every group.
 #[test]
 fn a_log_rests_for_whoever_waits_for_it_however_busy_it_is() {
     let disk = Disk::default();
-    let log = Box::new(log_on(&disk));
-    let (ledger, writer) =
-        Ledger::start(log, Vec::new(), Arc::new(SystemClock), StdRng::seed_from_u64(1)).unwrap();
+    let (ledger, writer) = ledger_on(&disk);
     let id: OrganizationId = "busy".parse().unwrap();
     let execute = |command| {
         let command = Command::Organization(id.clone(), command);

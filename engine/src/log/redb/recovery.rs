@@ -8,7 +8,8 @@ use redb::{Database, DatabaseError, Durability};
 use super::database::{
     Contents, close, damage, guarded, io_error, one_line, open_database, open_error, read_contents,
 };
-use super::journal::{Frame, Frames, GIVEN_UP, Journal, JournalNote};
+use super::frame::Frame;
+use super::journal::{Frames, GIVEN_UP, Journal, JournalNote};
 use super::segment::Segment;
 use super::tables::Tables;
 use crate::log::Error;

@@ -15,7 +15,8 @@ use super::database::{
     Contents, Shared, builder, close, create_file, damage, guarded, initialize, one_line, open_database,
     read_contents,
 };
-use super::journal::{FinishedFrame, FrameBuilder, Journal, JournalNote, Room};
+use super::frame::{FinishedFrame, FrameBuilder};
+use super::journal::{Journal, JournalNote, Room};
 use super::reader::{RedbReader, head_of};
 use super::recent::RecentRecords;
 use super::recovery::{journal_error, take_in_journal};
