@@ -20,6 +20,9 @@ use crate::vault::{self, OpenError, SealError, SubjectKey, Vault};
 const FORMAT: u8 = 1;
 /// MessagePack's byte for an array of the 15 fields.
 const ARRAY_OF_15: u8 = 0x9f;
+/// Begin byte strings in MessagePack, whose length is in one byte or in two.
+const BIN_8: u8 = 0xC4;
+const BIN_16: u8 = 0xC5;
 /// No record nests deeper; what does is refused before it can exhaust the stack.
 const DEPTH_MAX: usize = 32;
 /// Characters of an IPv6 address that ends as an IPv4 one does, the longest there is.
@@ -250,9 +253,12 @@ fn open_personal<'a>(
     let malformed = |error: OpenError| Error::Malformed(error.to_string());
     let (id, sealed) = vault::split(rest).ok_or(OpenError).map_err(malformed)?;
     let Some(key) = vault.and_then(|vault| vault.key(id)) else { return Ok(None) };
-    // MessagePack says how long a byte string is in one byte, or in two.
-    let header_len = if part.len() <= usize::from(u8::MAX) { 2 } else { 3 };
-    let context = entry.len().checked_sub(part.len() + header_len).and_then(|len| entry.get(..len));
+    // MessagePack says how long a byte string is in one byte, or in two. The key does not cover these: a text, which would read
+    // the same, is none.
+    let (header_len, marker) = if part.len() <= usize::from(u8::MAX) { (2, BIN_8) } else { (3, BIN_16) };
+    let context =
+        entry.len().checked_sub(part.len() + header_len).and_then(|len| entry.split_at_checked(len));
+    let context = context.filter(|(_, rest)| rest.first() == Some(&marker)).map(|(context, _)| context);
     let context = context.ok_or(OpenError).map_err(malformed)?;
     Ok(Some(Cow::Owned(key.open(context, sealed).map_err(malformed)?)))
 }

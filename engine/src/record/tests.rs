@@ -408,6 +408,20 @@ proptest! {
         }
     }
 
+    /// Bytes of a text read the same as a byte string's.
+    #[test]
+    fn a_sealed_part_is_a_byte_string(record in record()) {
+        let vault = Vault::in_memory().unwrap();
+        let key = vault.keys_for([&Subject::Installation]).unwrap().remove(0);
+        let (mut entry, clear) = (encode_with(&record, Some(&key)).unwrap(), encode(&record).unwrap());
+        let at = entry.iter().zip(&clear).take_while(|(sealed, clear)| sealed == clear).count();
+        prop_assume!(entry != clear);
+        // The first difference is the length, or its kind where only the sealed part is that long.
+        let at = (at.saturating_sub(2)..=at).rev().find(|at| matches!(entry[*at], 0xC4 | 0xC5)).unwrap();
+        entry[at] = if entry[at] == 0xC4 { 0xD9 } else { 0xDA };
+        prop_assert!(decode_with(&entry, Some(&vault)).is_err());
+    }
+
     #[test]
     fn a_part_of_an_entry_is_no_record(record in record(), part in 0.0..1.0) {
         let entry = encode(&record).unwrap();
