@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use keyledger_engine::background;
 use keyledger_engine::log::merkle::Hash;
 use keyledger_engine::log::redb::RedbReader;
 use keyledger_engine::position::Position;
@@ -105,7 +106,7 @@ impl LogVerifications {
             ended: None,
         };
         let worker = Arc::clone(service);
-        thread::Builder::new().name("log-verification".into()).spawn(move || {
+        background::spawn("log-verification", move || {
             let outcome = worker.log_verifications.verify(&worker);
             if let Outcome::Wrong { position, reason } = &outcome {
                 tracing::error!(%position, reason, "the log is not what it should be");

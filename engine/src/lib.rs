@@ -16,6 +16,7 @@
 pub mod actor;
 pub mod api;
 pub mod application;
+pub mod background;
 pub mod backup;
 mod coded;
 pub mod erasure;

@@ -20,6 +20,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use keyledger_engine::background;
 use keyledger_engine::log::{self, LogReader};
 use keyledger_engine::position::Position;
 use tokio::sync::{oneshot, watch};
@@ -116,21 +117,19 @@ pub fn start<P: Projection>(
         unsaved_since: None,
     };
     runner.show_if_caught_up()?;
-    let thread = thread::Builder::new()
-        .name(P::NAME.into())
-        .spawn(move || {
-            runner.begin_if_outdated();
-            loop {
-                match catch_unwind(AssertUnwindSafe(|| runner.run())) {
-                    Ok(end) => return runner.stop(end),
-                    Err(panic) => {
-                        let reason = format!("it panicked: {}", panic_text(&*panic));
-                        runner.halt(Status::Failed { position: runner.reached(), reason });
-                    }
+    let run = move || {
+        runner.begin_if_outdated();
+        loop {
+            match catch_unwind(AssertUnwindSafe(|| runner.run())) {
+                Ok(end) => return runner.stop(end),
+                Err(panic) => {
+                    let reason = format!("it panicked: {}", panic_text(&*panic));
+                    runner.halt(Status::Failed { position: runner.reached(), reason });
                 }
             }
-        })
-        .map_err(|error| unavailable("thread", error))?;
+        }
+    };
+    let thread = background::spawn(P::NAME, run).map_err(|error| unavailable("thread", error))?;
     Ok((ProjectionHandle { shared, position }, RunnerThread { stop: Some(stop_sender), thread }))
 }
 
@@ -393,7 +392,7 @@ impl<P: Projection> Runner<P> {
                 let _ = sender.send(built);
             }
         };
-        match thread::Builder::new().name(format!("{} anew", P::NAME)).spawn(work) {
+        match background::spawn(format!("{} anew", P::NAME), work) {
             Ok(thread) => self.build = Some(Build { outcome, interrupted, thread, askers }),
             Err(error) => self.give_up(askers, format!("no thread to make it anew: {error}")),
         }

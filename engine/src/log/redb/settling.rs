@@ -1,12 +1,13 @@
 //! Putting what is staged into the database, on the disk.
 
 use std::sync::Arc;
-use std::thread::{Builder, JoinHandle};
+use std::thread::JoinHandle;
 
 use super::database::{Shared, guarded};
 use super::journal::JournalNote;
 use super::segment::Segment;
 use super::tables::Tables;
+use crate::background;
 use crate::log::Error;
 use crate::position::Position;
 
@@ -80,7 +81,7 @@ impl Settling {
             shared.staged.settled();
             Ok(note)
         };
-        Ok(Self(Builder::new().name("log-settling".into()).spawn(settle)?))
+        Ok(Self(background::spawn("log-settling", settle)?))
     }
 
     pub(super) fn is_finished(&self) -> bool {
