@@ -20,7 +20,7 @@ use bytes::{Buf, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use keyledger_engine::key::Key;
 use keyledger_engine::ledger::{self, Committed, Request, Submitted};
-use keyledger_engine::token::Token;
+use keyledger_engine::token::{TOKEN_LEN_MAX, Token};
 use keyledger_projections::usage::Address;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use zeroize::Zeroize;
@@ -175,6 +175,8 @@ struct Conversation<'a> {
     time_limit: TimeLimit,
     /// The body of the answer.
     json: Vec<u8>,
+    /// The bytes from the token that the body shows up to its end, which is the answer's too.
+    token_to_end: Option<usize>,
     answer: Answer,
 }
 
@@ -188,14 +190,19 @@ impl<'a> Conversation<'a> {
             credential: LastCredential::default(),
             time_limit: TimeLimit::default(),
             json: Vec::with_capacity(BODY_LEN),
+            token_to_end: None,
             answer: Answer::default(),
         }
     }
 
-    /// Leaves nothing of the last answer in memory.
+    /// Leaves nothing in memory of the token that the last answer shows.
     fn wipe(&mut self) {
-        self.json.as_mut_slice().zeroize();
-        self.answer.wipe();
+        let Some(len_to_end) = self.token_to_end.take() else { return };
+        for bytes in [self.json.as_mut_slice(), self.answer.bytes_mut()] {
+            let start = bytes.len().saturating_sub(len_to_end);
+            let token = bytes.iter_mut().skip(start).take(TOKEN_LEN_MAX);
+            token.for_each(Zeroize::zeroize);
+        }
     }
 
     fn read(&mut self, unread: &[u8]) -> Reading {
@@ -315,6 +322,9 @@ impl<'a> Conversation<'a> {
         self.json.clear();
         serde_json::to_writer(&mut self.json, &shown(&outcome, token))
             .map_err(|error| Problem::internal(&error))?;
+        let token = token.expose().as_bytes();
+        self.token_to_end =
+            self.json.windows(token.len()).rposition(|it| it == token).map(|at| self.json.len() - at);
         Ok(outcome)
     }
 }

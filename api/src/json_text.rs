@@ -64,8 +64,7 @@ const LOSSY_DIGITS: usize = 19;
 
 /// Where the first whole number stands that 64 bits do not hold, so that the parser has made it a fraction. `text` is JSON.
 fn lossy_integer(text: &[u8]) -> Option<usize> {
-    // So many digits in a row are hit by steps of that length: most texts need no closer look.
-    if !text.iter().skip(LOSSY_DIGITS - 1).step_by(LOSSY_DIGITS).any(u8::is_ascii_digit) {
+    if !has_many_digits(text) {
         return None;
     }
     let (mut at, mut in_string) = (0, false);
@@ -90,6 +89,18 @@ fn lossy_integer(text: &[u8]) -> Option<usize> {
         at += 1;
     }
     None
+}
+
+/// Whether so many digits stand in a row as a lossy number has; most texts need no closer look. Steps of that length hit them.
+fn has_many_digits(text: &[u8]) -> bool {
+    fn digits<'a>(bytes: impl Iterator<Item = &'a u8>) -> usize {
+        bytes.take(LOSSY_DIGITS).take_while(|byte| byte.is_ascii_digit()).count()
+    }
+    let steps = (LOSSY_DIGITS - 1..text.len()).step_by(LOSSY_DIGITS);
+    steps.filter_map(|at| text.split_at_checked(at)).any(|(before, after)| {
+        let following = digits(after.iter());
+        following > 0 && following + digits(before.iter().rev()) >= LOSSY_DIGITS
+    })
 }
 
 /// The line and the column of a byte, from 1.

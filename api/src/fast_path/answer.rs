@@ -9,7 +9,6 @@ use http::{StatusCode, header};
 use keyledger_engine::key::Key;
 use keyledger_engine::position::Position;
 use keyledger_engine::time::Timestamp;
-use zeroize::Zeroize;
 
 use crate::command::Outcome;
 use crate::precondition::POSITION;
@@ -24,9 +23,9 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// Leaves nothing of the answer in memory.
-    pub(super) fn wipe(&mut self) {
-        self.bytes.as_mut_slice().zeroize();
+    /// What goes out, to be wiped.
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
     }
 
     /// What goes out.
