@@ -21,7 +21,7 @@ use keyledger_engine::text::UserId;
 use keyledger_engine::time::Timestamp;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
-use serde_json::{Map, Value};
+use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
@@ -123,7 +123,8 @@ struct Jwks {
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
-    exp: i64,
+    /// A `NumericDate`: seconds, which may have a fraction (RFC 7519 §2).
+    exp: Number,
     #[serde(flatten)]
     others: Map<String, Value>,
 }
@@ -197,7 +198,7 @@ impl OpenIdProvider {
 
     /// Whom claims are about.
     fn user_of(&self, claims: Claims) -> Option<User> {
-        let leeway = i64::try_from(LEEWAY_SECONDS).unwrap_or(0);
+        let leeway = i64::try_from(LEEWAY_SECONDS).unwrap_or(0).checked_mul(1_000)?;
         Some(User {
             id: UserId::new(&claims.sub).ok()?,
             organization_id: claims
@@ -206,7 +207,7 @@ impl OpenIdProvider {
                 .and_then(Value::as_str)
                 .and_then(|id| id.parse().ok()),
             role: claims.others.get(&self.options.role_claim).and_then(role_of),
-            expires_at: Timestamp::from_millis(claims.exp.checked_add(leeway)?.checked_mul(1_000)?),
+            expires_at: Timestamp::from_millis(millis_of(&claims.exp)?.checked_add(leeway)?),
         })
     }
 
@@ -317,6 +318,16 @@ fn looks_like_token(text: &str) -> bool {
     text.len() <= TOKEN_LEN_MAX && text.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
+/// The milliseconds of a `NumericDate`.
+fn millis_of(seconds: &Number) -> Option<i64> {
+    if let Some(seconds) = seconds.as_i64() {
+        return seconds.checked_mul(1_000);
+    }
+    let millis = (seconds.as_f64()? * 1_000.0).floor();
+    // What a double holds exactly.
+    (millis.abs() <= 9e15).then_some(millis as i64)
+}
+
 /// Whether a token's header says that it must be understood in ways beyond the specification (RFC 7515 §4.1.11). None of them
 /// is understood here, and a list that is empty or no list is not allowed either.
 fn has_critical_extensions(token: &str) -> bool {
@@ -359,6 +370,17 @@ fn check_address(name: &str, address: &str) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_date_may_have_a_fraction() {
+        let millis = |text: &str| millis_of(&serde_json::from_str(text).unwrap());
+        assert_eq!(millis("1700000000"), Some(1_700_000_000_000));
+        assert_eq!(millis("1700000000.5"), Some(1_700_000_000_500));
+        assert_eq!(millis("1.7e9"), Some(1_700_000_000_000));
+        for text in ["9223372036854775807", "18446744073709551615", "1e300"] {
+            assert_eq!(millis(text), None, "{text}");
+        }
+    }
 
     #[test]
     fn only_addresses_that_can_be_trusted() {
