@@ -38,6 +38,7 @@ pub mod fast_path;
 pub mod housekeeper;
 pub mod http_client;
 pub mod idempotency;
+pub mod index_snapshot;
 pub mod issuing;
 pub mod json_text;
 pub mod log_signer;

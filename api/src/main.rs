@@ -17,8 +17,8 @@ use keyledger_api::service::{Options, Service};
 use keyledger_api::tls::{Tls, TlsFiles};
 use keyledger_api::witness::Witness;
 use keyledger_api::{
-    access, access_token, app, duration, housekeeper, log_signer, oidc, reference_document, server,
-    signing_keys, webhooks,
+    access, access_token, app, duration, housekeeper, index_snapshot, log_signer, oidc, reference_document,
+    server, signing_keys, webhooks,
 };
 use keyledger_engine::id::OrganizationId;
 use keyledger_engine::ledger::Ledger;
@@ -385,6 +385,7 @@ fn run_service(serve: Serve) -> Outcome {
         let reloading = tokio::spawn(reload_on_signal(Arc::clone(&service), tls.clone()));
         let following = tls.clone().map(|tls| tokio::spawn(tls.follow_files()));
         let housekeeping = tokio::spawn(housekeeper::run(Arc::clone(&service)));
+        let saving = tokio::spawn(index_snapshot::keep(Arc::clone(&service)));
         let resting = tokio::spawn(housekeeper::let_the_log_rest(Arc::clone(&service)));
         let signing = tokio::spawn(log_signer::run(Arc::clone(&service)));
         let listener = TcpListener::from_std(listener)?;
@@ -393,7 +394,7 @@ fn run_service(serve: Serve) -> Outcome {
             server::serve(listener, serve.max_connections, tls, Arc::clone(&service), router, stop).await;
         reloading.abort();
         following.inspect(tokio::task::JoinHandle::abort);
-        let _ = tokio::join!(housekeeping, resting, signing);
+        let _ = tokio::join!(housekeeping, resting, signing, saving);
         served
     });
     // Told already, unless serving has failed.

@@ -1,14 +1,14 @@
 //! The service put together: the log with its writer, the projections, and what requests share.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyledger_engine::actor::Actor;
 use keyledger_engine::id::{KeyId, OrganizationId, RootKeyId, UlidSequence};
 use keyledger_engine::ledger::{self, Aggregate, Command, Ledger, Observer, Request, Writer};
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
-use keyledger_engine::log::{self, EventLog, LogReader, merkle};
+use keyledger_engine::log::{self, EventLog, LogReader};
 use keyledger_engine::position::Position;
 use keyledger_engine::root_key::{Permission, RootKey, RootKeyCommand, RootKeyCreated};
 use keyledger_engine::text::Name;
@@ -31,6 +31,7 @@ use crate::console_session::ConsoleSessions;
 use crate::data_directory::{self, DataDirectory};
 use crate::http_client;
 use crate::idempotency::Running;
+use crate::index_snapshot::IndexSnapshot;
 use crate::log_signer::{self, LogSigner};
 use crate::log_verification::LogVerifications;
 use crate::metrics::Metrics;
@@ -44,10 +45,6 @@ use crate::witness::{Witness, Witnesses};
 
 /// Calls that read files at a time; one more is refused.
 const READERS_MAX: usize = 256;
-/// Records replayed at a time at the start.
-const REPLAY_BATCH_LEN: usize = 8_192;
-/// Below this many events a replay is so quick that no snapshot is kept.
-const SNAPSHOT_MIN_EVENTS: u64 = 100_000;
 
 /// How the service is to run.
 #[derive(Debug, Clone)]
@@ -166,7 +163,8 @@ pub struct Service {
     pub running: Running,
     /// What is counted.
     pub metrics: Metrics,
-    verification_snapshot: PathBuf,
+    /// The index on disk.
+    pub index_snapshot: IndexSnapshot,
     clock: Arc<dyn Clock>,
     ids: Mutex<UlidSequence>,
     readers: Arc<Semaphore>,
@@ -178,8 +176,6 @@ pub struct Threads {
     writer: Writer,
     runners: Vec<RunnerThread>,
     usage: RunningUsageThread,
-    reader: Arc<dyn LogReader>,
-    data: DataDirectory,
 }
 
 /// How one projection is doing.
@@ -238,7 +234,8 @@ impl Service {
         }
         let (reader, redb_reader) = (log.reader(), log.redb_reader());
         let log_signer = Arc::new(LogSigner::open(&data, &options.log_signer, reader.log_id())?);
-        let index = Arc::new(restore_index(&data, reader.as_ref())?);
+        let (index_snapshot, index) = IndexSnapshot::restore(&data, Arc::clone(&reader))?;
+        let index = Arc::new(index);
         let seed: [u8; 32] = seed()?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (usage, usage_thread) = Usage::open(&data.usage(), clock.now(), || index.living_keys())?;
@@ -284,14 +281,14 @@ impl Service {
             witnesses: Witnesses::new(options.witnesses.clone())?,
             running: Running::default(),
             metrics: Metrics::default(),
-            verification_snapshot: data.verification_snapshot(),
+            index_snapshot,
             clock,
             ids: Mutex::default(),
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             stopping: watch::Sender::new(false),
         });
         let runners = vec![key_list_thread, audit_trail_thread];
-        Ok((service, Threads { writer, runners, usage: usage_thread, reader, data }))
+        Ok((service, Threads { writer, runners, usage: usage_thread }))
     }
 
     /// The time by which requests are judged.
@@ -386,8 +383,8 @@ impl Service {
     /// # Errors
     /// `internal` when a file cannot be removed or made anew, `overloaded`.
     pub async fn forget_erased(self: &Arc<Self>) -> Result<(), Problem> {
-        let snapshot = self.verification_snapshot.clone();
-        let removed = self.blocking(move || remove_snapshot(&snapshot)).await?;
+        let this = Arc::clone(self);
+        let removed = self.blocking(move || this.index_snapshot.remove()).await?;
         removed.map_err(|error| Problem::internal(&error))?;
         let rebuilds = self.stored_projections().map(ProjectionHandle::rebuild);
         for rebuilt in rebuilds {
@@ -509,74 +506,6 @@ fn seed() -> Result<[u8; 32], StartError> {
     Ok(seed)
 }
 
-/// Brings the index to the head of the log: from its snapshot if that is of this log, else from the start.
-fn restore_index(data: &DataDirectory, reader: &dyn LogReader) -> Result<VerificationIndex, StartError> {
-    let index = snapshot_of(data, reader)?.unwrap_or_default();
-    let replay = |reason: String| StartError::Replay { file: data.log().display().to_string(), reason };
-    let head = reader.head()?;
-    while index.position() < head {
-        let records = reader.read(index.position(), REPLAY_BATCH_LEN)?;
-        if records.is_empty() {
-            return Err(replay(format!("no event at position {}", index.position().next())));
-        }
-        for record in &records {
-            index.apply(record).map_err(|error| replay(error.to_string()))?;
-        }
-    }
-    Ok(index)
-}
-
-fn snapshot_of(
-    data: &DataDirectory,
-    reader: &dyn LogReader,
-) -> Result<Option<VerificationIndex>, StartError> {
-    let path = data.verification_snapshot();
-    if !path.exists() {
-        return Ok(None);
-    }
-    let erasure = reader.erasures()?.last().map(|record| record.position);
-    let snapshot = match VerificationIndex::load_snapshot(&path) {
-        Ok(snapshot) => snapshot,
-        Err(error) => {
-            tracing::warn!(%error, file = %path.display(), "the verification index is made anew");
-            return Ok(None);
-        }
-    };
-    let position = snapshot.position;
-    if erasure.is_some_and(|erasure| position < erasure) {
-        // It may hold what was erased.
-        remove_snapshot(&path)?;
-        return Ok(None);
-    }
-    let same_log = snapshot.source == reader.source_id()
-        && position <= reader.head()?
-        && entry_hash(reader, position)? == Some(snapshot.entry_hash);
-    if !same_log {
-        tracing::warn!(%position, "the verification index's snapshot is of another log or vault; it is made anew");
-        return Ok(None);
-    }
-    Ok(Some(snapshot.index))
-}
-
-/// Removes the verification index's snapshot, if there is one.
-fn remove_snapshot(path: &Path) -> Result<(), keyledger_projections::store::Error> {
-    match std::fs::remove_file(path) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-            Err(keyledger_projections::store::Error::Unavailable {
-                file: path.display().to_string(),
-                reason: format!("it may hold personal text that was erased, and cannot be removed: {error}"),
-            })
-        }
-        _ => Ok(()),
-    }
-}
-
-fn entry_hash(reader: &dyn LogReader, position: Position) -> Result<Option<merkle::Hash>, log::Error> {
-    let Some(before) = position.entry_index() else { return Ok(None) };
-    let entries = reader.read_entries(Position::new(before), 1)?;
-    Ok(entries.first().map(|entry| merkle::leaf_hash(entry)))
-}
-
 impl Threads {
     /// Ends the writer after the commands that wait, saves the projections and closes the files. Blocks.
     ///
@@ -588,20 +517,7 @@ impl Threads {
             runner.stop();
         }
         self.usage.stop();
-        let position = service.index.position();
-        if position.get() >= SNAPSHOT_MIN_EVENTS && service.index.poisoned().is_none() {
-            let saved = entry_hash(self.reader.as_ref(), position).map(|hash| {
-                let path = self.data.verification_snapshot();
-                hash.map(|hash| service.index.save_snapshot(&path, self.reader.source_id(), hash))
-            });
-            match saved {
-                Ok(Some(Err(error))) => {
-                    tracing::warn!(%error, "the snapshot was not saved; the next start replays")
-                }
-                Ok(_) => {}
-                Err(error) => tracing::warn!(%error, "the snapshot was not saved; the next start replays"),
-            }
-        }
+        service.index_snapshot.save_at_stop(&service.index);
         ended
     }
 }

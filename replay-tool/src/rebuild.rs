@@ -10,6 +10,7 @@ use keyledger_projections::key_list::KeyListProjection;
 use keyledger_projections::projection::Projection;
 use keyledger_projections::rebuild::Rebuilds;
 use keyledger_projections::store::path_of;
+use keyledger_projections::verification::temporary_of;
 use serde_json::json;
 
 use crate::arguments::{Options, ProjectionName};
@@ -33,6 +34,12 @@ pub(crate) fn run(options: &Options, only: Option<ProjectionName>) -> Result<Rep
         rebuilds.add(AuditTrail::new(reader.clone()).1)?;
         names.push(AuditTrailProjection::NAME);
     }
+    let snapshot = directory.verification_snapshot();
+    let dropped = only.is_none() && delete(&snapshot)?;
+    if only.is_none() {
+        // Of a service that was killed while it saved.
+        delete(&temporary_of(&snapshot))?;
+    }
     let mut progress = Progress::start(format!("rebuild {}", names.join(", ")), reader.head()?);
     let position = rebuilds.run(|position| progress.reached(position))?;
     let pace = progress.finish(position);
@@ -40,8 +47,6 @@ pub(crate) fn run(options: &Options, only: Option<ProjectionName>) -> Result<Rep
     let made = |(name, file): (&&str, &String)| format!("{name}: {file} made anew");
     let mut lines: Vec<_> = names.iter().zip(&files).map(made).collect();
     lines.push(format!("from {} events in {pace}", grouped(position.get())));
-    let snapshot = directory.verification_snapshot();
-    let dropped = only.is_none() && delete(&snapshot)?;
     if dropped {
         let snapshot = snapshot.display();
         lines.push(format!(

@@ -24,6 +24,7 @@ mod expiry;
 mod expiry_notices;
 mod exports;
 mod gateway;
+mod index_snapshot;
 mod interruptions;
 mod introspection;
 mod kinde;

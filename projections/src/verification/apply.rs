@@ -228,9 +228,10 @@ impl VerificationIndex {
             Event::KeyDescriptionChanged(..) => return Ok(()),
             Event::KeyRotated(facts, ()) => return self.rotate_key(writer, place, record, facts, before),
             Event::KeyDeleted(..) => {
-                self.tokens.bury(&digest, id);
-                for token in writer.previous_tokens.get(&id).into_iter().flatten() {
-                    self.tokens.bury(&token.digest, id);
+                writer.keep(place, &digest, before);
+                self.bury(writer, &digest, id);
+                for token in writer.previous_tokens.remove(&id).unwrap_or_default() {
+                    self.bury(writer, &token.digest, id);
                 }
                 writer.key_deleted(before);
                 return Ok(());
@@ -248,6 +249,7 @@ impl VerificationIndex {
             Event::KeyExpired(..) => after.record_expiry(),
             _ => return Err(does_not_follow(record)),
         }
+        writer.keep(place, &digest, before);
         writer.key_changed(Some(before), &after);
         let previous = writer.previous_tokens.get(&id).map_or(&[][..], Vec::as_slice);
         self.put_key(after, &digest, previous);
@@ -278,7 +280,8 @@ impl VerificationIndex {
             Some(api_id) => Some(Arc::clone(writer.apis.get(&api_id).ok_or("its API was never registered")?)),
             None => None,
         };
-        if writer.keys.contains_key(&KeyPlace::new(group.number, id)) {
+        let place = KeyPlace::new(group.number, id);
+        if writer.keys.contains_key(&place) {
             return Err("the key exists already".into());
         }
         self.check_unused(&facts.digest)?;
@@ -299,6 +302,7 @@ impl VerificationIndex {
             revoked: false,
             expiry_recorded: false,
         });
+        writer.keep_absence(place);
         writer.key_created(&key, facts.digest);
         self.put_key(key, &facts.digest, &[]);
         Ok(())
@@ -313,21 +317,28 @@ impl VerificationIndex {
         key: &VerifiedKey,
     ) -> Result<(), Reason> {
         self.check_unused(&facts.digest)?;
-        let Some(current) = writer.keys.get_mut(&place) else { return Err(does_not_follow(record)) };
-        let replaced = std::mem::replace(current, facts.digest);
+        let Some(replaced) = writer.keys.get(&place).copied() else { return Err(does_not_follow(record)) };
+        writer.keep(place, &replaced, key);
+        writer.keys.insert(place, facts.digest);
         let before = writer.previous_tokens.remove(&key.key_id()).unwrap_or_default();
         let after = facts.previous_tokens_after(&before, replaced, record.time);
         // The new token first, then the old ones: at no time is the key without a token.
         self.put_key(key.clone(), &facts.digest, &after);
         for digest in before.iter().map(|token| &token.digest).chain([&replaced]) {
             if !after.iter().any(|token| token.digest == *digest) {
-                self.tokens.bury(digest, key.key_id());
+                self.bury(writer, digest, key.key_id());
             }
         }
         if !after.is_empty() {
             writer.previous_tokens.insert(key.key_id(), after);
         }
         Ok(())
+    }
+
+    fn bury(&self, writer: &mut WriterState, digest: &Digest, key_id: KeyId) {
+        // First, so that a walk does not take it for dead already.
+        writer.keep_alive(digest);
+        self.tokens.bury(digest, key_id);
     }
 
     /// Two keys with one token would hide one of them from verification.

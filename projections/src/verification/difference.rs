@@ -15,6 +15,7 @@ use super::verified_key::VerifiedKey;
 use super::writer_state::WriterState;
 use super::{RootToken, VerificationIndex};
 
+const TOKENS_AT_A_TIME: usize = 4_096;
 const END_OF_TIME: Timestamp = Timestamp::from_millis(i64::MAX);
 
 impl VerificationIndex {
@@ -100,8 +101,10 @@ impl VerificationIndex {
 
     fn differing_dead_token(&self, other: &Self) -> Option<String> {
         let different = |key_id: KeyId| format!("a former token of {key_id}");
-        let found = self.tokens.try_for_each_dead(|digest, key_id| {
-            if other.tokens.find_dead(digest) == Some(key_id) { Ok(()) } else { Err(different(key_id)) }
+        let found = self.tokens.try_for_each_dead(TOKENS_AT_A_TIME, |dead| {
+            let unknown =
+                dead.iter().find(|(digest, key_id)| other.tokens.find_dead(digest) != Some(*key_id));
+            unknown.map_or(Ok(()), |(_, key_id)| Err(different(*key_id)))
         });
         let more = (self.tokens.dead_len() != other.tokens.dead_len())
             .then(|| "the number of former tokens".to_owned());

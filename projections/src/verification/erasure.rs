@@ -22,6 +22,8 @@ impl VerificationIndex {
             Subject::User(organization_id, user_id) => (organization_id, Some(user_id)),
         };
         let mut writer = self.writer();
+        // What it has walked over may hold the text.
+        writer.walk = None;
         let groups = writer.groups.iter().filter(|group| group.id == *organization_id);
         for group in groups.map(|group| group.number).collect::<Vec<_>>() {
             self.erase_keys(&mut writer, group, user_id);

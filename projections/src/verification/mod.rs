@@ -21,9 +21,11 @@ mod erasure;
 mod observer;
 mod portal_sessions;
 mod question;
+mod saving;
 mod snapshot;
 mod token_map;
 mod verified_key;
+mod walk;
 mod writer_state;
 
 #[cfg(test)]
@@ -52,6 +54,7 @@ use tokio::sync::watch;
 pub use apply::NotApplicable;
 pub use observer::VerificationObserver;
 pub use question::{Code, Question, Verdict};
+pub use saving::temporary_of;
 pub use snapshot::{Snapshot, SnapshotError};
 pub use verified_key::VerifiedKey;
 pub use writer_state::KeyCounts;

@@ -13,9 +13,9 @@
 //! A snapshot saves time and is nothing to be rescued: whatever is odd about one, the index is replayed from the log.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File};
-use std::io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -43,12 +43,12 @@ use super::token_map::{DigestKey, TokenMap};
 use super::verified_key::{ApiRef, KeyGroup, KeyText, VerifiedKey, VerifiedKeyParts};
 use super::writer_state::{KeyPlace, WriterState};
 
-const MAGIC: [u8; 8] = *b"KLVERIFY";
+pub(super) const MAGIC: [u8; 8] = *b"KLVERIFY";
 /// Changes with anything below, and with the aggregates of the engine that are stored as they are.
-const VERSION: u32 = 7;
+pub(super) const VERSION: u32 = 7;
 const HEADER_LEN: usize = 8 + 4 + 16 + 8 + 32;
 const HASH_LEN: usize = 32;
-const BUFFER_LEN: usize = 1 << 20;
+pub(super) const BUFFER_LEN: usize = 1 << 20;
 
 /// An index as it was saved.
 pub struct Snapshot {
@@ -63,7 +63,7 @@ pub struct Snapshot {
     pub index: VerificationIndex,
 }
 
-/// Why a snapshot could not be saved or loaded.
+/// Why a snapshot was not saved or loaded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
@@ -76,223 +76,61 @@ pub enum SnapshotError {
     /// The index cannot be saved.
     #[error("the index cannot be saved: {0}")]
     Unsavable(Cow<'static, str>),
+    /// Saving was given up: a subject was erased meanwhile, so much was changed that it would have taken too much memory, or
+    /// the caller wanted it to end.
+    #[error("saving was interrupted")]
+    Interrupted,
 }
 
 fn unusable(reason: impl Into<Cow<'static, str>>) -> SnapshotError {
     SnapshotError::Unusable(reason.into())
 }
 
-fn unsavable(reason: impl Into<Cow<'static, str>>) -> SnapshotError {
-    SnapshotError::Unsavable(reason.into())
-}
-
 #[derive(Serialize, Deserialize)]
-struct Counts {
-    groups: usize,
-    client_links: usize,
-    apis: usize,
-    root_keys: usize,
-    applications: usize,
-    webhooks: usize,
-    portal_sessions: usize,
-    scope_lists: usize,
-    keys: usize,
-    live_tokens: usize,
-    dead_tokens: usize,
-    deleted_keys: u64,
+pub(super) struct Counts {
+    pub(super) groups: usize,
+    pub(super) client_links: usize,
+    pub(super) apis: usize,
+    pub(super) root_keys: usize,
+    pub(super) applications: usize,
+    pub(super) webhooks: usize,
+    pub(super) portal_sessions: usize,
+    pub(super) scope_lists: usize,
+    pub(super) keys: usize,
+    pub(super) live_tokens: usize,
+    pub(super) dead_tokens: usize,
+    pub(super) deleted_keys: u64,
 }
 
 /// In the order of numbers.
 #[derive(Serialize, Deserialize)]
-struct StoredGroup {
-    id: OrganizationId,
-    client_id: Option<OrganizationId>,
+pub(super) struct StoredGroup {
+    pub(super) id: OrganizationId,
+    pub(super) client_id: Option<OrganizationId>,
     /// Whether the client is linked still.
-    linked: bool,
+    pub(super) linked: bool,
     /// None for a client's group, and for an organization that a root key is bound to although it was never created.
-    organization: Option<Arc<Organization>>,
-    end: Option<EventId>,
+    pub(super) organization: Option<Arc<Organization>>,
+    pub(super) end: Option<EventId>,
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredKey<'a> {
-    group: u32,
-    id: KeyId,
-    digest: Digest,
-    previous_tokens: Cow<'a, [PreviousToken]>,
-    owner: OwnerKind,
-    environment: Environment,
-    api_id: Option<ApiId>,
-    scope_list: usize,
-    revoked: bool,
-    expiry_recorded: bool,
-    expires_at: Option<Timestamp>,
-    text: Option<Cow<'a, KeyText>>,
+pub(super) struct StoredKey<'a> {
+    pub(super) group: u32,
+    pub(super) id: KeyId,
+    pub(super) digest: Digest,
+    pub(super) previous_tokens: Cow<'a, [PreviousToken]>,
+    pub(super) owner: OwnerKind,
+    pub(super) environment: Environment,
+    pub(super) api_id: Option<ApiId>,
+    pub(super) scope_list: usize,
+    pub(super) revoked: bool,
+    pub(super) expiry_recorded: bool,
+    pub(super) expires_at: Option<Timestamp>,
+    pub(super) text: Option<Cow<'a, KeyText>>,
 }
 
 impl VerificationIndex {
-    /// Saves the index to `path`, all of it or nothing. `entry_hash` is the leaf hash of the log's entry at
-    /// [`VerificationIndex::position`], so this is for an index that nothing is applied to meanwhile; while the ledger
-    /// runs, use [`VerificationIndex::save_snapshot_with`].
-    ///
-    /// # Errors
-    /// See [`SnapshotError`]; a snapshot saved before is still there then.
-    pub fn save_snapshot(
-        &self,
-        path: &Path,
-        source: SourceId,
-        entry_hash: [u8; 32],
-    ) -> Result<Position, SnapshotError> {
-        self.save_snapshot_with(path, source, |_| Ok(entry_hash))
-    }
-
-    /// Saves the index to `path`, all of it or nothing; `entry_hash` tells the leaf hash of the log's entry at the
-    /// position given. Records wait until the index is written (of the order of a second for a million keys), but not until
-    /// it is durable; verification does not wait.
-    ///
-    /// # Errors
-    /// See [`SnapshotError`], and what `entry_hash` fails with; a snapshot saved before is still there then.
-    pub fn save_snapshot_with(
-        &self,
-        path: &Path,
-        source: SourceId,
-        entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
-    ) -> Result<Position, SnapshotError> {
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let temporary = Path::new(&temporary);
-        let saved = self.write_snapshot(temporary, source, entry_hash).and_then(|position| {
-            fs::rename(temporary, path)?;
-            let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-            File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
-            Ok(position)
-        });
-        if saved.is_err() {
-            // What failed is told; that something is left behind as well would hide it.
-            let _ = fs::remove_file(temporary);
-        }
-        saved
-    }
-
-    fn write_snapshot(
-        &self,
-        path: &Path,
-        source: SourceId,
-        entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
-    ) -> Result<Position, SnapshotError> {
-        let hashing = HashingWriter { file: File::create(path)?, hash: Sha256::new() };
-        let mut out = BufWriter::with_capacity(BUFFER_LEN, hashing);
-        let position = {
-            let writer =
-                self.writer.lock().map_err(|_| unsavable("an event was left half applied by a panic"))?;
-            if let Some(reason) = self.poisoned() {
-                return Err(unsavable(reason));
-            }
-            let position = self.position();
-            out.write_all(&MAGIC)?;
-            out.write_all(&VERSION.to_le_bytes())?;
-            out.write_all(&source.0)?;
-            out.write_all(&position.get().to_le_bytes())?;
-            out.write_all(&entry_hash(position)?)?;
-            self.write_body(&writer, &mut out)?;
-            position
-        };
-        let HashingWriter { mut file, hash } =
-            out.into_inner().map_err(|error| SnapshotError::Io(error.into_error()))?;
-        file.write_all(&hash.finalize())?;
-        file.sync_all()?;
-        Ok(position)
-    }
-
-    fn write_body(&self, writer: &WriterState, out: &mut impl Write) -> Result<(), SnapshotError> {
-        let client_links = self.client_links.page(None, usize::MAX);
-        let apis = self.apis.page(None, usize::MAX);
-        let root_keys = self.root_keys.page(None, usize::MAX);
-        let applications = self.applications.page(None, usize::MAX);
-        let webhooks = self.webhooks.page(None, usize::MAX);
-        let portal_sessions = self.portal_sessions.directory().page(None, usize::MAX);
-        let guard = self.tokens.guard();
-        let keys = || {
-            writer.keys.iter().map(|(place, digest)| match self.tokens.get(digest, &guard) {
-                Some(token) => Ok((place, digest, token.key())),
-                None => Err(unsavable(format!("it has lost the token of {}", place.key_id()))),
-            })
-        };
-        let mut scope_lists = Vec::new();
-        let mut scope_list_numbers = HashMap::new();
-        for key in keys() {
-            let list = key?.2.scope_list();
-            scope_list_numbers.entry(Arc::as_ptr(list)).or_insert_with(|| {
-                scope_lists.push(list);
-                scope_lists.len() - 1
-            });
-        }
-        let previous_tokens: usize = writer.previous_tokens.values().map(Vec::len).sum();
-        put(
-            out,
-            &Counts {
-                groups: writer.groups.len(),
-                client_links: client_links.len(),
-                apis: apis.len(),
-                root_keys: root_keys.len(),
-                applications: applications.len(),
-                webhooks: webhooks.len(),
-                portal_sessions: portal_sessions.len(),
-                scope_lists: scope_lists.len(),
-                keys: writer.keys.len(),
-                live_tokens: writer.keys.len() + previous_tokens,
-                dead_tokens: self.tokens.dead_len(),
-                deleted_keys: writer.counts.deleted,
-            },
-        )?;
-        for group in &writer.groups {
-            put(out, &self.stored_group(writer, group))?;
-        }
-        client_links.iter().try_for_each(|link| put(out, link))?;
-        apis.iter().try_for_each(|api| put(out, api))?;
-        root_keys.iter().try_for_each(|root_key| put(out, root_key))?;
-        applications.iter().try_for_each(|application| put(out, application))?;
-        webhooks.iter().try_for_each(|webhook| put(out, webhook))?;
-        portal_sessions.iter().try_for_each(|session| put(out, session))?;
-        scope_lists.iter().try_for_each(|list| put(out, list))?;
-        for key in keys() {
-            let (place, digest, key) = key?;
-            let previous = writer.previous_tokens.get(&key.key_id()).map_or(&[][..], Vec::as_slice);
-            let stored = StoredKey {
-                group: place.group,
-                id: key.key_id(),
-                digest: *digest,
-                previous_tokens: Cow::Borrowed(previous),
-                owner: key.owner(),
-                environment: key.environment(),
-                api_id: key.api_id(),
-                scope_list: scope_list_numbers.get(&Arc::as_ptr(key.scope_list())).copied().unwrap_or(0),
-                revoked: key.is_revoked(),
-                expiry_recorded: key.is_expiry_recorded(),
-                expires_at: key.expires_at(),
-                text: key.text().map(Cow::Borrowed),
-            };
-            put(out, &stored)?;
-        }
-        self.tokens
-            .try_for_each_dead(|digest, key_id| put(out, &(u128::from_be_bytes(*digest.as_bytes()), key_id)))
-    }
-
-    fn stored_group(&self, writer: &WriterState, group: &KeyGroup) -> StoredGroup {
-        let linked = group.client_id.clone().is_some_and(|client_id| {
-            let link = writer.links.get(&ClientLinkId { partner_id: group.id.clone(), client_id });
-            link.is_some_and(|linked| linked.number == group.number)
-        });
-        let own = group.client_id.is_none();
-        StoredGroup {
-            id: group.id.clone(),
-            client_id: group.client_id.clone(),
-            linked,
-            organization: self.organizations.get(&group.id).filter(|_| own),
-            end: writer.ends.get(&group.number).copied(),
-        }
-    }
-
     /// Loads what [`VerificationIndex::save_snapshot`] saved. The caller compares log and entry, and replays what the
     /// log has after the position.
     ///
@@ -472,37 +310,11 @@ fn take<const N: usize>(input: &mut impl Read) -> Result<[u8; N], SnapshotError>
     Ok(bytes)
 }
 
-fn put<T: Serialize + ?Sized>(out: &mut impl Write, value: &T) -> Result<(), SnapshotError> {
-    use rmp_serde::encode::Error;
-    rmp_serde::encode::write(out, value).map_err(|error| match error {
-        Error::InvalidValueWrite(error) => SnapshotError::Io(error.into()),
-        other => unsavable(other.to_string()),
-    })
-}
-
 /// MessagePack values, one after the other.
 struct Values<R: Read>(rmp_serde::Deserializer<rmp_serde::decode::ReadReader<R>>);
 
 impl<R: Read> Values<R> {
     fn next<T: DeserializeOwned>(&mut self) -> Result<T, SnapshotError> {
         T::deserialize(&mut self.0).map_err(|error| unusable(error.to_string()))
-    }
-}
-
-/// Hashes what it passes on.
-struct HashingWriter {
-    file: File,
-    hash: Sha256,
-}
-
-impl Write for HashingWriter {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let len = self.file.write(bytes)?;
-        self.hash.update(bytes.get(..len).unwrap_or_default());
-        Ok(len)
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        self.file.flush()
     }
 }

@@ -154,11 +154,20 @@ impl TokenMap {
         self.dead.len()
     }
 
-    /// Shows every token that is never accepted again.
+    /// Shows every token that is never accepted again, many at a time. One that dies meanwhile may be among them.
     pub(super) fn try_for_each_dead<E>(
         &self,
-        mut f: impl FnMut(&DigestKey<16>, KeyId) -> Result<(), E>,
+        at_a_time: usize,
+        mut f: impl FnMut(Vec<(DigestKey<16>, KeyId)>) -> Result<(), E>,
     ) -> Result<(), E> {
-        self.dead.pin().iter().try_for_each(|(digest, key_id)| f(digest, *key_id))
+        let dead = self.dead.pin();
+        let mut dead = dead.iter().map(|(digest, key_id)| (*digest, *key_id));
+        loop {
+            let piece: Vec<_> = dead.by_ref().take(at_a_time).collect();
+            if piece.is_empty() {
+                return Ok(());
+            }
+            f(piece)?;
+        }
     }
 }

@@ -14,6 +14,7 @@ use keyledger_engine::time::Timestamp;
 use keyledger_engine::token::Digest;
 
 use super::verified_key::{ApiRef, KeyGroup, ScopeList, VerifiedKey};
+use super::walk::Walk;
 
 /// The pool of scope lists is swept when it has this many, and again whenever it has doubled since.
 const SCOPE_LISTS_SWEEP_MIN: usize = 1_024;
@@ -53,7 +54,7 @@ impl KeyCounts {
 }
 
 /// A key's group and id. Bytes rather than a number, which would be padded from 20 bytes to 32.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct KeyPlace {
     pub(super) group: u32,
     key: [u8; 16],
@@ -62,6 +63,11 @@ pub(super) struct KeyPlace {
 impl KeyPlace {
     pub(super) const fn new(group: u32, key: KeyId) -> Self {
         Self { group, key: key.to_u128().to_be_bytes() }
+    }
+
+    /// The last place of a group.
+    pub(super) const fn last_of(group: u32) -> Self {
+        Self { group, key: [u8::MAX; 16] }
     }
 
     pub(super) const fn key_id(&self) -> KeyId {
@@ -110,6 +116,8 @@ pub(super) struct WriterState {
     pub(super) portal_session_ends: BTreeSet<(i64, PortalSessionId)>,
     scope_lists: HashSet<PooledScopes>,
     scope_lists_sweep_at: usize,
+    /// The walk that is under way over all keys, if there is one.
+    pub(super) walk: Option<Walk>,
 }
 
 impl WriterState {
@@ -169,6 +177,11 @@ impl WriterState {
         let list: ScopeList = Arc::new(scopes.into());
         self.scope_lists.insert(PooledScopes(Arc::clone(&list)));
         list
+    }
+
+    /// All scope lists that keys may carry.
+    pub(super) fn all_scope_lists(&self) -> Vec<ScopeList> {
+        self.scope_lists.iter().map(|list| Arc::clone(&list.0)).collect()
     }
 
     /// Stops all keys of an organization: its own, those made for its clients, and those that partners made for it.
@@ -275,7 +288,7 @@ impl WriterState {
     /// The digests of the present tokens of a group's keys.
     pub(super) fn digests_of(&self, group: u32) -> Vec<Digest> {
         let first = KeyPlace { group, key: [0; 16] };
-        let last = KeyPlace { group, key: [u8::MAX; 16] };
+        let last = KeyPlace::last_of(group);
         self.keys.range(first..=last).map(|(_, digest)| *digest).collect()
     }
 
@@ -316,7 +329,7 @@ impl WriterState {
 
     fn keys_of(&self, group: u32) -> impl Iterator<Item = KeyId> {
         let first = KeyPlace { group, key: [0; 16] };
-        let last = KeyPlace { group, key: [u8::MAX; 16] };
+        let last = KeyPlace::last_of(group);
         self.keys.range(first..=last).map(|(place, _)| place.key_id())
     }
 

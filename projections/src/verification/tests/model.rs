@@ -284,11 +284,13 @@ struct Run {
     history: History,
     model: Model,
     index: VerificationIndex,
+    records: Vec<Record>,
 }
 
 impl Run {
     fn new() -> Self {
-        Self { history: History::new(), model: Model::default(), index: VerificationIndex::new() }
+        let index = VerificationIndex::new();
+        Self { history: History::new(), model: Model::default(), index, records: Vec::new() }
     }
 
     fn append(&mut self, stream: &StreamId, organization_id: Option<&OrganizationId>, events: Vec<Event>) {
@@ -296,6 +298,7 @@ impl Run {
             let record = self.history.record(stream.clone(), organization_id.cloned(), event);
             self.index.apply(&record).unwrap();
             self.model.apply(&record);
+            self.records.push(record);
         }
     }
 
@@ -618,5 +621,44 @@ proptest! {
         }
         run.restart();
         run.check();
+    }
+}
+
+fn replayed(records: &[Record]) -> VerificationIndex {
+    let index = VerificationIndex::new();
+    index.apply_all(records).unwrap();
+    index
+}
+
+proptest! {
+    #[test]
+    fn a_snapshot_is_what_a_replay_makes_whatever_is_applied_while_it_is_saved(
+        before in proptest::collection::vec(step(), 0..60),
+        meanwhile in proptest::collection::vec(proptest::collection::vec(step(), 0..6), 1..10),
+        keys_at_a_time in 1_usize..4,
+    ) {
+        let mut run = Run::new();
+        before.iter().for_each(|step| run.step(step));
+        let count = run.records.len();
+        let index = replayed(&run.records);
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("snapshot");
+        let mut meanwhile = meanwhile.iter();
+        let go_on = || {
+            let applied = run.records.len();
+            meanwhile.next().into_iter().flatten().for_each(|step| run.step(step));
+            index.apply_all(&run.records[applied..]).unwrap();
+            true
+        };
+        let position = index.save_in_pieces(&path, SourceId([1; 16]), |_| Ok([2; 32]), go_on, keys_at_a_time).unwrap();
+        prop_assert_eq!(position.get(), count as u64);
+        let snapshot = VerificationIndex::load_snapshot(&path).unwrap();
+        prop_assert_eq!(snapshot.index.first_difference(&replayed(&run.records[..count])), None);
+        // It goes on from there, and nothing of the walk is left in the index that was saved.
+        snapshot.index.apply_all(&run.records[count..]).unwrap();
+        let whole = replayed(&run.records);
+        prop_assert_eq!(snapshot.index.first_difference(&whole), None);
+        prop_assert_eq!(index.first_difference(&whole), None);
+        prop_assert!(index.writer().walk.is_none());
     }
 }

@@ -1,12 +1,14 @@
 //! Snapshots: what is saved comes back, and what is damaged does not.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use keyledger_engine::id::{ApplicationId, KeyId, OrganizationId, RootKeyId};
 use keyledger_engine::log::SourceId;
 use keyledger_engine::position::Position;
 use keyledger_engine::record::StreamId;
+use keyledger_engine::vault::Subject;
+use tempfile::TempDir;
 
 use super::super::SnapshotError;
 use super::{Code, History, VerificationIndex, code, revoked};
@@ -14,23 +16,45 @@ use super::{Code, History, VerificationIndex, code, revoked};
 const SOURCE: SourceId = SourceId([7; 16]);
 const ENTRY_HASH: [u8; 32] = [9; 32];
 
-#[test]
-fn an_index_comes_back_and_goes_on() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("verification.snapshot");
-    let mut history = History::new();
-    let index = VerificationIndex::new();
+/// Where snapshots are saved.
+struct Place {
+    directory: TempDir,
+    path: PathBuf,
+}
+
+impl Place {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        Self { path: directory.path().join("verification.snapshot"), directory }
+    }
+}
+
+/// An index with one organization.
+fn acme() -> (History, VerificationIndex, OrganizationId) {
+    let (mut history, index) = (History::new(), VerificationIndex::new());
     let acme: OrganizationId = "acme".parse().unwrap();
     index.apply(&history.organization(&acme)).unwrap();
+    (history, index, acme)
+}
+
+#[test]
+fn an_index_comes_back_and_goes_on() {
+    let Place { directory, path } = Place::new();
+    let (mut history, index, acme) = acme();
     let (created, token) = history.key(KeyId::from_u128(1), &acme);
     index.apply(&created).unwrap();
     let (root_created, root_token) = history.root_key(RootKeyId::from_u128(1));
     index.apply(&root_created).unwrap();
     let position = index
-        .save_snapshot_with(&path, SOURCE, |position| {
-            assert_eq!(position, Position::new(3));
-            Ok(ENTRY_HASH)
-        })
+        .save_snapshot_with(
+            &path,
+            SOURCE,
+            |position| {
+                assert_eq!(position, Position::new(3));
+                Ok(ENTRY_HASH)
+            },
+            || true,
+        )
         .unwrap();
     assert_eq!(position, Position::new(3));
     // A second one takes the place of the first.
@@ -52,12 +76,8 @@ fn an_index_comes_back_and_goes_on() {
 
 #[test]
 fn a_damaged_snapshot_is_refused() {
-    let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join("verification.snapshot");
-    let mut history = History::new();
-    let index = VerificationIndex::new();
-    let acme: OrganizationId = "acme".parse().unwrap();
-    index.apply(&history.organization(&acme)).unwrap();
+    let Place { directory: _directory, path } = Place::new();
+    let (mut history, index, acme) = acme();
     index.apply(&history.key(KeyId::from_u128(1), &acme).0).unwrap();
     index.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
     let good = fs::read(&path).unwrap();
@@ -82,8 +102,12 @@ fn a_snapshot_that_cannot_be_saved_leaves_the_one_before() {
     let path = directory.path().join("verification.snapshot");
     let index = VerificationIndex::new();
     index.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
-    let failed = index
-        .save_snapshot_with(&path, SOURCE, |_| Err(SnapshotError::Unsavable("the log is not there".into())));
+    let failed = index.save_snapshot_with(
+        &path,
+        SOURCE,
+        |_| Err(SnapshotError::Unsavable("the log is not there".into())),
+        || true,
+    );
     assert!(failed.is_err());
     assert!(VerificationIndex::load_snapshot(&path).is_ok());
     let missing = Path::new("/nonexistent/verification.snapshot");
@@ -119,4 +143,33 @@ fn a_restored_index_is_the_one_that_a_replay_makes() {
     assert_eq!(restored.first_difference(&replayed), None);
     assert_eq!(replayed.first_difference(&other), Some(one.to_string()));
     assert_eq!(other.first_difference(&replayed), Some(one.to_string()));
+}
+
+#[test]
+fn nothing_is_left_of_a_snapshot_that_an_erasure_or_its_caller_interrupts() {
+    let Place { directory, path } = Place::new();
+    let (mut history, index, acme) = acme();
+    for number in 1..4 {
+        index.apply(&history.key(KeyId::from_u128(number), &acme).0).unwrap();
+    }
+    let files = || fs::read_dir(directory.path()).unwrap().count();
+    // Before every piece: the first, those between, and the one that finds that there is no more.
+    for moment in 0..4 {
+        for erases in [true, false] {
+            let mut asked = 0;
+            let go_on = || {
+                asked += 1;
+                if erases && asked > moment {
+                    index.erase(&Subject::Organization(acme.clone()));
+                }
+                erases || asked <= moment
+            };
+            let saved = index.save_in_pieces(&path, SOURCE, |_| Ok(ENTRY_HASH), go_on, 1);
+            assert!(matches!(saved, Err(SnapshotError::Interrupted)), "{moment} {erases}");
+            assert_eq!(files(), 0);
+        }
+    }
+    // The next one is saved again.
+    index.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
+    assert_eq!(files(), 1);
 }
