@@ -16,11 +16,11 @@ use http::{HeaderValue, Method, Request, StatusCode, Version, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Sleep, sleep_until};
 
 use crate::activity::{Activity, NotedStream};
 use crate::fast_path::{Next, answer_plain_requests};
+use crate::listener::Socket;
 use crate::problem::{Code, Problem};
 use crate::request_id::{self, RequestId};
 use crate::server::Stop;
@@ -45,10 +45,7 @@ pub struct Connection {
 
 impl Connection {
     /// Answers what comes until the other side closes, nothing happens for a minute, or the service stops.
-    pub async fn serve<S>(self, stream: S, stop: Stop)
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    pub async fn serve(self, stream: Box<dyn Socket>, stop: Stop) {
         let peer = self.peer;
         let activity = Arc::new(Activity::default());
         let stream = NotedStream::new(stream, Arc::clone(&activity));
@@ -65,14 +62,11 @@ impl Connection {
         }
     }
 
-    async fn answer<S>(
+    async fn answer(
         self,
-        mut stream: NotedStream<S>,
+        mut stream: NotedStream<Box<dyn Socket>>,
         mut stop: Stop,
-    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         match answer_plain_requests(&mut stream, &self.service, self.peer.ip(), stop.told()).await? {
             Next::Closed => return Ok(()),
             Next::HandOver(unread) => stream.put_back(unread),

@@ -41,6 +41,7 @@ pub mod idempotency;
 pub mod index_snapshot;
 pub mod issuing;
 pub mod json_text;
+pub mod listener;
 pub mod log_signer;
 pub mod log_verification;
 pub mod logging;

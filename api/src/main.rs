@@ -1,7 +1,6 @@
 //! The service's command line.
 
 use std::io::Write;
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -11,6 +10,7 @@ use clap::{Args, Parser, Subcommand};
 use ipnet::IpNet;
 use keyledger_api::compat::Compat;
 use keyledger_api::data_directory::DataDirectory;
+use keyledger_api::listener::{ListenAddress, Listener};
 use keyledger_api::logging::{self, LogFormat};
 use keyledger_api::origin::{ForwardedHeader, TrustedProxies};
 use keyledger_api::service::{Options, Service};
@@ -26,7 +26,7 @@ use keyledger_engine::root_key::Permission;
 use keyledger_engine::time::{Clock, SystemClock};
 use keyledger_engine::token::Token;
 use keyledger_engine::transparency::note::KeyName;
-use tokio::net::TcpListener;
+use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
 
 /// Requests and the log's pages are many small pieces of memory; the system's allocator spends a fifth of the time on them.
@@ -68,9 +68,16 @@ enum Command {
 
 #[derive(Args)]
 struct Serve {
-    /// The address to listen on.
-    #[arg(long, env = "KEYLEDGER_LISTEN", default_value = "127.0.0.1:7070", value_name = "ADDR")]
-    listen: SocketAddr,
+    /// The address to listen on: an IP address and a port, or unix: and the path of a Unix socket. May be given more than
+    /// once.
+    #[arg(
+        long,
+        env = "KEYLEDGER_LISTEN",
+        default_value = "127.0.0.1:7070",
+        value_name = "ADDR",
+        value_delimiter = ','
+    )]
+    listen: Vec<ListenAddress>,
     #[command(flatten)]
     data: Data,
     /// Connections at a time; one more is told to come back. Each needs an open file.
@@ -346,14 +353,20 @@ fn run_service(serve: Serve) -> Outcome {
     };
     let bootstrap = serve.bootstrap_root_key.map(Zeroizing::new);
     // Bound before the log is opened: an address in use must not cost a replay.
-    let listener = std::net::TcpListener::bind(serve.listen).map_err(|error| {
-        format!("{}: cannot listen: {error}; name another address with --listen", serve.listen)
-    })?;
-    listener.set_nonblocking(true)?;
-    let address = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
+    let listeners = listen(&runtime, &serve.listen)?;
     let scheme = if tls.is_some() { "https" } else { "http" };
+    let origin = listeners.iter().find_map(Listener::network_address).map(|it| format!("{scheme}://{it}"));
+    if origin.is_none() && tls.is_some() {
+        return Err("--tls-cert: TLS is for the network, and --listen names only Unix sockets".into());
+    }
+    if origin.is_none() && serve.public_url.is_none() {
+        tracing::warn!(
+            "no --public-url: access tokens, the console's cookies and sign-in are made for {scheme}://localhost"
+        );
+    }
     let access_tokens = access_token::Options {
-        public_url: serve.public_url.unwrap_or_else(|| format!("{scheme}://{address}")),
+        public_url: serve.public_url.or(origin.clone()).unwrap_or_else(|| format!("{scheme}://localhost")),
         lifetime_seconds: serve.access_token_seconds,
     };
     let trusted_proxies = TrustedProxies { networks: serve.trusted_proxies, header: serve.forwarded_header };
@@ -373,37 +386,53 @@ fn run_service(serve: Serve) -> Outcome {
     })?;
     drop(bootstrap);
     // Good to know, but no reason not to serve.
-    let _ = writeln!(
-        std::io::stdout(),
-        "  The console is at {scheme}://{address}/console, the reference at {scheme}://{address}/docs\n"
-    );
+    let _ = match origin {
+        Some(origin) => {
+            writeln!(
+                std::io::stdout(),
+                "  The console is at {origin}/console, the reference at {origin}/docs\n"
+            )
+        }
+        None => {
+            let socket = serve.listen.first().map(ToString::to_string).unwrap_or_default();
+            writeln!(std::io::stdout(), "  The console is at /console, the reference at /docs, of {socket}\n")
+        }
+    };
 
     let router = app::router(Arc::clone(&service), &serve.compat)?;
     let dispatcher = webhooks::dispatcher::start(Arc::clone(&service))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
-    let serving = runtime.block_on(async {
+    let served = runtime.block_on(async {
+        // Before anybody is served who could tell it to stop.
+        let stop = stop_signal(service.ledger.clone())?;
         let reloading = tokio::spawn(reload_on_signal(Arc::clone(&service), tls.clone()));
         let following = tls.clone().map(|tls| tokio::spawn(tls.follow_files()));
         let housekeeping = tokio::spawn(housekeeper::run(Arc::clone(&service)));
         let saving = tokio::spawn(index_snapshot::keep(Arc::clone(&service)));
         let resting = tokio::spawn(housekeeper::let_the_log_rest(Arc::clone(&service)));
         let signing = tokio::spawn(log_signer::run(Arc::clone(&service)));
-        let listener = TcpListener::from_std(listener)?;
-        let stop = stop_signal(service.ledger.clone());
-        let served =
-            server::serve(listener, serve.max_connections, tls, Arc::clone(&service), router, stop).await;
+        server::serve(listeners, serve.max_connections, tls, Arc::clone(&service), router, stop).await;
         reloading.abort();
         following.inspect(tokio::task::JoinHandle::abort);
         let _ = tokio::join!(housekeeping, resting, signing, saving);
-        served
+        Ok(())
     });
-    // Told already, unless serving has failed.
+    // Told already, unless nobody was served.
     service.stop();
     let _ = dispatcher.join();
     runtime.shutdown_timeout(std::time::Duration::from_secs(1));
     threads.stop(&service)?;
     tracing::info!("stopped");
-    Ok(serving?)
+    served
+}
+
+/// Listens at all addresses, or at none.
+fn listen(runtime: &Runtime, addresses: &[ListenAddress]) -> Result<Vec<Listener>, String> {
+    let _entered = runtime.enter();
+    let bind = |address| {
+        Listener::bind(address)
+            .map_err(|error| format!("{address}: cannot listen: {error}; name another address with --listen"))
+    };
+    addresses.iter().map(bind).collect()
 }
 
 /// Has the service read its keys and its certificate again whenever the process gets SIGHUP.
@@ -421,20 +450,19 @@ async fn reload_on_signal(service: Arc<Service>, tls: Option<Arc<Tls>>) {
     }
 }
 
-/// Resolves when the process is told to stop, or when the log is beyond recovery.
-async fn stop_signal(ledger: Ledger) {
+/// Listens for what tells the process to stop from when it is called on. The future resolves then, or when the log is beyond
+/// recovery.
+fn stop_signal(ledger: Ledger) -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
-    let terminated = async {
-        match signal(SignalKind::terminate()) {
-            Ok(mut signal) => signal.recv().await,
-            Err(_) => std::future::pending().await,
+    let (mut terminated, mut interrupted) =
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(async move {
+        tokio::select! {
+            _ = terminated.recv() => tracing::info!("told to stop"),
+            _ = interrupted.recv() => tracing::info!("told to stop"),
+            () = ledger.ended() => tracing::error!("the event log does not work any more; stopping"),
         }
-    };
-    tokio::select! {
-        _ = terminated => tracing::info!("told to stop"),
-        _ = tokio::signal::ctrl_c() => tracing::info!("told to stop"),
-        () = ledger.ended() => tracing::error!("the event log does not work any more; stopping"),
-    }
+    })
 }
 
 fn create_root_key(

@@ -6,11 +6,13 @@ use std::time::Duration;
 
 use axum::Router;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::io::AsyncWriteExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::task::JoinSet;
 
 use crate::connection::Connection;
+use crate::listener::{Accepted, Listener, Socket};
 use crate::problem::{Code, Problem};
 use crate::request_id::RequestId;
 use crate::service::Service;
@@ -18,6 +20,12 @@ use crate::tls::Tls;
 
 /// Connections that are being told to come back; still more are closed without a word.
 const TURNED_AWAY_MAX: usize = 256;
+/// They get this long to hear it,
+const TURNED_AWAY_TIME_MAX: Duration = Duration::from_secs(1);
+/// this long to close then,
+const CLOSING_TIME_MAX: Duration = Duration::from_millis(100);
+/// and may send this many bytes until they do.
+const CLOSING_LEN_MAX: u64 = 64 * 1024;
 /// Connections that are busy at a stop get this long.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 
@@ -59,73 +67,96 @@ impl Stop {
 
 /// Serves until `stop` resolves, then lets requests under way finish.
 ///
-/// With `tls`, every connection begins with its handshake. At most `connections_max` connections are served at a time; one more is told to come back. As a connection carries
-/// one request at a time, this bounds the requests too.
-///
-/// # Errors
-/// When the listener cannot accept any more.
+/// With `tls`, every connection from the network begins with its handshake; what stays on this machine needs none. At most
+/// `connections_max` connections are served at a time; one more is told to come back. As a connection carries one request at
+/// a time, this bounds the requests too.
 pub async fn serve(
-    listener: TcpListener,
+    listeners: Vec<Listener>,
     connections_max: u32,
     tls: Option<Arc<Tls>>,
     service: Arc<Service>,
     router: Router,
     stop: impl Future<Output = ()>,
-) -> std::io::Result<()> {
-    let room = Arc::new(Semaphore::new(connections_max as usize));
-    let door = Arc::new(Semaphore::new(TURNED_AWAY_MAX));
+) {
     let (stop_connections, stopping) = watch::channel(false);
-    let mut stop = std::pin::pin!(stop);
-    loop {
-        let (stream, peer) = tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
+    let entrance = Arc::new(Entrance {
+        room: Arc::new(Semaphore::new(connections_max as usize)),
+        door: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
+        stopping,
+        tls,
+        service: Arc::clone(&service),
+        router,
+    });
+    let mut taking = JoinSet::new();
+    for listener in listeners {
+        taking.spawn(Arc::clone(&entrance).take_from(listener));
+    }
+    tokio::select! {
+        () = stop => {}
+        ended = taking.join_next() => tracing::error!(?ended, "no connections are taken any more; stopping"),
+    }
+    // Nobody listens any more when this returns.
+    taking.shutdown().await;
+    service.stop();
+    stop_connections.send_replace(true);
+    if tokio::time::timeout(DRAIN_TIME_MAX, entrance.room.acquire_many(connections_max)).await.is_err() {
+        tracing::warn!("some connections were still busy and were closed");
+    }
+}
+
+/// Lets connections in, as many as there is room for.
+struct Entrance {
+    room: Arc<Semaphore>,
+    door: Arc<Semaphore>,
+    stopping: watch::Receiver<bool>,
+    tls: Option<Arc<Tls>>,
+    service: Arc<Service>,
+    router: Router,
+}
+
+impl Entrance {
+    async fn take_from(self: Arc<Self>, listener: Listener) {
+        loop {
+            match listener.accept().await {
+                Ok(accepted) => self.take(accepted),
                 Err(error) => {
                     // Mostly too many open files: wait for some to close, as a tight loop would not help.
                     tracing::warn!(%error, "a connection was not accepted");
                     tokio::time::sleep(Duration::from_millis(50)).await;
-                    continue;
-                }
-            },
-            () = &mut stop => break,
-        };
-        match Arc::clone(&room).try_acquire_owned() {
-            Ok(permit) => {
-                let open = OpenConnection::new(Arc::clone(&service), permit);
-                let stop = Stop(stopping.clone());
-                let connection = Connection { service: Arc::clone(&service), router: router.clone(), peer };
-                // Answers are small; waiting to fill a packet would only delay them.
-                let _ = stream.set_nodelay(true);
-                let tls = tls.clone();
-                tokio::spawn(async move {
-                    match tls {
-                        None => connection.serve(stream, stop).await,
-                        Some(tls) => serve_tls(&tls, connection, stream, stop).await,
-                    }
-                    drop(open);
-                });
-            }
-            Err(_) => {
-                service.metrics.overloaded.fetch_add(1, Ordering::Relaxed);
-                // Without a handshake there is no telling a client anything.
-                if tls.is_none()
-                    && let Ok(permit) = Arc::clone(&door).try_acquire_owned()
-                {
-                    tokio::spawn(async move {
-                        turn_away(stream).await;
-                        drop(permit);
-                    });
                 }
             }
         }
     }
-    drop(listener);
-    service.stop();
-    stop_connections.send_replace(true);
-    if tokio::time::timeout(DRAIN_TIME_MAX, room.acquire_many(connections_max)).await.is_err() {
-        tracing::warn!("some connections were still busy and were closed");
+
+    fn take(&self, accepted: Accepted) {
+        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else { return self.turn_away(accepted) };
+        let open = OpenConnection::new(Arc::clone(&self.service), permit);
+        let stop = Stop(self.stopping.clone());
+        let (service, router) = (Arc::clone(&self.service), self.router.clone());
+        let connection = Connection { service, router, peer: accepted.peer() };
+        let tls = self.tls.clone();
+        tokio::spawn(async move {
+            match (accepted, tls) {
+                (Accepted::Network(stream, _), Some(tls)) => serve_tls(&tls, connection, stream, stop).await,
+                (accepted, _) => connection.serve(accepted.into_socket(), stop).await,
+            }
+            drop(open);
+        });
     }
-    Ok(())
+
+    fn turn_away(&self, accepted: Accepted) {
+        self.service.metrics.overloaded.fetch_add(1, Ordering::Relaxed);
+        if self.tls.is_some() && matches!(accepted, Accepted::Network(..)) {
+            // Without a handshake there is no telling a client anything.
+            return;
+        }
+        if let Ok(permit) = Arc::clone(&self.door).try_acquire_owned() {
+            tokio::spawn(async move {
+                tell_to_come_back(accepted.into_socket()).await;
+                drop(permit);
+            });
+        }
+    }
 }
 
 async fn serve_tls(tls: &Tls, connection: Connection, stream: TcpStream, mut stop: Stop) {
@@ -134,7 +165,7 @@ async fn serve_tls(tls: &Tls, connection: Connection, stream: TcpStream, mut sto
         () = stop.told() => return,
     };
     match accepted {
-        Ok(stream) => connection.serve(stream, stop).await,
+        Ok(stream) => connection.serve(Box::new(stream), stop).await,
         Err(error) => tracing::debug!(%error, peer = %connection.peer, "no TLS connection was made"),
     }
 }
@@ -158,16 +189,20 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Tells a connection that there is no room, without reading from it.
-async fn turn_away(mut stream: TcpStream) {
+/// Tells a connection that there is no room. What it sends is read but not looked at: closing before would have the system
+/// throw the answer away.
+async fn tell_to_come_back(mut stream: Box<dyn Socket>) {
     let problem = Problem::new(
         Code::Overloaded,
         "too many connections are open; close some that are not in use, or try again in a second",
     );
     let answer = problem.to_http(&RequestId::draw());
-    let writing = async {
+    let telling = async {
         stream.write_all(&answer).await?;
         stream.shutdown().await
     };
-    let _ = tokio::time::timeout(Duration::from_secs(1), writing).await;
+    if let Ok(Ok(())) = tokio::time::timeout(TURNED_AWAY_TIME_MAX, telling).await {
+        let (mut rest, mut nowhere) = (stream.take(CLOSING_LEN_MAX), tokio::io::sink());
+        let _ = tokio::time::timeout(CLOSING_TIME_MAX, tokio::io::copy(&mut rest, &mut nowhere)).await;
+    }
 }

@@ -6,10 +6,16 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use memchr::memmem;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+/// A server that has not answered for this long does not work.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How the end of an answer is found.
 #[derive(Clone, Copy)]
@@ -27,24 +33,45 @@ pub struct Load {
 }
 
 struct Connection {
-    socket: TcpStream,
+    socket: Box<dyn Socket>,
     buffer: Vec<u8>,
 }
 
+trait Socket: Read + Write + AsFd + Send {}
+
+impl<S: Read + Write + AsFd + Send> Socket for S {}
+
 impl Load {
-    /// Connects.
+    /// Connects over the network.
     ///
     /// # Panics
     /// When nobody listens.
     #[must_use]
     pub fn connect(address: SocketAddr, protocol: Protocol, count: usize) -> Self {
-        let open = || {
+        Self::new(protocol, count, || {
             let socket = TcpStream::connect(address).expect("the server listens");
             socket.set_nodelay(true).unwrap();
-            socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-            Connection { socket, buffer: vec![0; 16 * 1024] }
-        };
-        Self { protocol, connections: (0..count).map(|_| open()).collect() }
+            socket.set_read_timeout(Some(ANSWER_TIME_MAX)).unwrap();
+            Box::new(socket)
+        })
+    }
+
+    /// Connects to a Unix socket.
+    ///
+    /// # Panics
+    /// When nobody listens.
+    #[must_use]
+    pub fn connect_unix(path: &Path, protocol: Protocol, count: usize) -> Self {
+        Self::new(protocol, count, || {
+            let socket = UnixStream::connect(path).expect("the server listens");
+            socket.set_read_timeout(Some(ANSWER_TIME_MAX)).unwrap();
+            Box::new(socket)
+        })
+    }
+
+    fn new(protocol: Protocol, count: usize, open: impl Fn() -> Box<dyn Socket>) -> Self {
+        let connection = |_| Connection { socket: open(), buffer: vec![0; 16 * 1024] };
+        Self { protocol, connections: (0..count).map(connection).collect() }
     }
 
     /// Sends what `next` gives for about `time`, shows every answer to `check`, and tells how many were answered per
@@ -83,7 +110,7 @@ impl Load {
 fn answered(connections: &[Connection]) -> Vec<usize> {
     let mut sockets: Vec<_> =
         connections.iter().map(|connection| PollFd::new(&connection.socket, PollFlags::IN)).collect();
-    let limit = Timespec { tv_sec: 30, tv_nsec: 0 };
+    let limit = Timespec::try_from(ANSWER_TIME_MAX).expect("it is short");
     let count = poll(&mut sockets, Some(&limit)).expect("sockets can be waited for");
     assert!(count > 0, "the server does not answer");
     (0..sockets.len()).filter(|at| !sockets[*at].revents().is_empty()).collect()

@@ -140,9 +140,10 @@ impl Server {
         loop {
             self.address = free_address();
             self.child = Some(self.spawn());
+            let taken = format!("{}: cannot listen: Address already in use", self.address);
             match self.wait_until_ready() {
                 // Between choosing a port and listening on it another process may take it; then another one is tried.
-                Err(refusal) if refusal.message.contains("Address already in use") && tries < 5 => tries += 1,
+                Err(refusal) if refusal.message.contains(&taken) && tries < 5 => tries += 1,
                 outcome => return outcome,
             }
         }

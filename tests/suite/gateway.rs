@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -12,7 +13,7 @@ use std::time::Duration;
 
 use keyledger_tests::fixture::{key, organization};
 use keyledger_tests::http::Client;
-use keyledger_tests::server::{Server, free_address};
+use keyledger_tests::server::{Options, Server, free_address};
 use keyledger_tests::{binaries, poll, token};
 use serde_json::{Value, json};
 
@@ -72,16 +73,17 @@ struct Nginx {
 }
 
 impl Nginx {
-    fn start(directory: &Path, keyledger: SocketAddr, upstream: SocketAddr) -> Self {
+    fn start(directory: &Path, keyledger: &str, upstream: SocketAddr) -> Self {
         let address = free_address();
         let template =
             fs::read_to_string(binaries::workspace().join("docs/nginx.conf")).expect("the configuration");
         let mut configuration = template.clone();
+        let (upstream, own) = (upstream.to_string(), address.to_string());
         for (shown, real) in
-            [("127.0.0.1:7070", keyledger), ("127.0.0.1:8080", upstream), ("127.0.0.1:8000", address)]
+            [("127.0.0.1:7070", keyledger), ("127.0.0.1:8080", &upstream), ("127.0.0.1:8000", &own)]
         {
             assert_eq!(template.matches(shown).count(), 1, "{shown}");
-            configuration = configuration.replace(shown, &real.to_string());
+            configuration = configuration.replace(shown, real);
         }
         let path = directory.join("nginx.conf");
         fs::write(&path, configuration).unwrap();
@@ -126,7 +128,7 @@ fn nginx_lets_good_keys_through_and_refuses_the_rest() {
     let client = server.client();
     let upstream = Upstream::start();
     let directory = tempfile::tempdir().unwrap();
-    let nginx = Nginx::start(directory.path(), client.address(), upstream.address);
+    let nginx = Nginx::start(directory.path(), &client.address().to_string(), upstream.address);
     let outside = Client::new(nginx.address, server.transcript().clone());
     let organization = organization(&client, "paid");
     let api = keyledger_tests::fixture::api(&client, &["read:users", "write:users"]);
@@ -201,6 +203,26 @@ fn nginx_lets_good_keys_through_and_refuses_the_rest() {
     assert_eq!(upstream.requests.load(Ordering::SeqCst), before + 20);
     client.delete(&good.path("")).expect(204);
     outside.with_token(&good.token).get("/").expect(401);
+}
+
+#[test]
+fn nginx_asks_over_a_unix_socket_too() {
+    let directory = tempfile::tempdir().unwrap();
+    // nginx has its workers be somebody with fewer rights.
+    fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let socket = format!("unix:{}", directory.path().join("keyledger.sock").display());
+    let arguments = vec!["--listen".into(), socket.clone()];
+    let server = Server::start_with(Options { arguments, ..Options::default() });
+    let client = server.client();
+    let upstream = Upstream::start();
+    let nginx = Nginx::start(directory.path(), &socket, upstream.address);
+    let outside = Client::new(nginx.address, server.transcript().clone());
+    let issued = key(&client, &organization(&client, "paid"), json!({}));
+    let caller = outside.with_token(&issued.token);
+    assert_eq!(caller.get("/").expect(200).json()["headers"]["x-keyledger-key-id"], issued.id);
+    client.post(&issued.path("/revoke"), &json!({})).expect(200);
+    caller.get("/").expect(403);
+    assert_eq!(upstream.requests.load(Ordering::SeqCst), 1);
 }
 
 #[test]

@@ -49,6 +49,7 @@ mod self_revocation;
 mod strangers;
 mod tls;
 mod transparency;
+mod unix_socket;
 mod usage;
 mod verification;
 mod webhook_failures;

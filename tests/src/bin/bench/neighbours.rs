@@ -1,5 +1,6 @@
 //! The servers that others would use: real ones, each with a directory of its own that ends with it.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -218,14 +219,28 @@ impl Postgres {
     }
 
     fn connect<'a>(&self, command: &'a mut Command) -> &'a mut Command {
-        command.args(["-h", "127.0.0.1", "-p", &self.port.to_string(), "-U", "bench"])
+        self.connect_to(&mut *command, "127.0.0.1")
+    }
+
+    /// `host` is an address, or the directory with the Unix socket.
+    fn connect_to<'a>(&self, command: &'a mut Command, host: impl AsRef<OsStr>) -> &'a mut Command {
+        command.arg("-h").arg(host).args(["-p", &self.port.to_string(), "-U", "bench"])
     }
 
     /// Durable inserts per second, each a transaction, by `clients` at once.
     pub(crate) fn inserts(&self, insert: Insert, clients: usize, time: Duration) -> f64 {
+        self.inserts_from("127.0.0.1".as_ref(), insert, clients, time)
+    }
+
+    /// The same by clients that come over the Unix socket.
+    pub(crate) fn near_inserts(&self, insert: Insert, clients: usize, time: Duration) -> f64 {
+        self.inserts_from(self.directory.as_os_str(), insert, clients, time)
+    }
+
+    fn inserts_from(&self, host: &OsStr, insert: Insert, clients: usize, time: Duration) -> f64 {
         let mut command = Command::new(self.programs.join("pgbench"));
         let output = self
-            .connect(&mut command)
+            .connect_to(&mut command, host)
             .args(["-n", "-M", "prepared", "-c", &clients.to_string(), "-j", "2"])
             .args(["-T", &time.as_secs().to_string(), "-f"])
             .arg(self.directory.join(insert.script()))
