@@ -1,6 +1,9 @@
 //! The service's own log: structured lines on standard error.
 
+use std::io::Write;
+
 use clap::ValueEnum;
+use keyledger_engine::storage_panic::{self, StoragePanic};
 use tracing_subscriber::EnvFilter;
 
 /// How the log's lines look.
@@ -27,15 +30,19 @@ pub fn start(format: LogFormat) {
 }
 
 /// Logs panics as lines like all others. What the storage engine panics with on a damaged file is caught by whoever reads
-/// the file and told as an error, so it is not told here as well.
-pub fn log_panics() {
-    std::panic::set_hook(Box::new(|panic| {
+/// the file and told as an error, so it is not told here as well; where it ends the process, that is said, and the exit code is
+/// `exit_code`.
+pub fn log_panics(exit_code: u8) {
+    std::panic::set_hook(Box::new(move |panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let reason = panic.payload_as_str().unwrap_or("no reason given");
-        if location.contains("/redb-") {
-            tracing::debug!(%location, %reason, "the storage engine gave up");
-        } else {
-            tracing::error!(%location, %reason, "a defect: please report it");
+        match StoragePanic::of(panic) {
+            Some(StoragePanic::Caught) => tracing::debug!(%location, %reason, "the storage engine gave up"),
+            Some(StoragePanic::Final) => {
+                let _ = writeln!(std::io::stderr(), "keyledger: {}", storage_panic::DAMAGED);
+                std::process::exit(exit_code.into());
+            }
+            None => tracing::error!(%location, %reason, "a defect: please report it"),
         }
     }));
 }

@@ -311,7 +311,7 @@ fn in_one_line(error: &clap::Error) -> String {
 }
 
 fn main() -> ExitCode {
-    logging::log_panics();
+    logging::log_panics(COULD_NOT_RUN);
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {

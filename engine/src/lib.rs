@@ -12,6 +12,7 @@
 //! * [`backup`]: a log in one file that proves itself, written and read from front to back.
 //! * [`ledger`]: the one writer. It takes commands, decides them one by one, appends them in groups, tells whoever must
 //!   know before the caller does, and answers.
+//! * [`background`]: threads whose work gives way; [`storage_panic`]: what a damaged file makes the storage engine do.
 
 pub mod actor;
 pub mod api;
@@ -35,6 +36,7 @@ pub mod rejection;
 pub mod role;
 pub mod root_key;
 pub mod sha256;
+pub mod storage_panic;
 pub mod text;
 pub mod time;
 pub mod token;

@@ -36,6 +36,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use keyledger_engine::storage_panic::{self, StoragePanic};
 
 use arguments::{Arguments, Command};
 use report::{Failure, Report};
@@ -46,7 +47,12 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     // A damaged file can make a storage engine panic. That is answered with a line, like everything else.
-    std::panic::set_hook(Box::new(|_| {}));
+    std::panic::set_hook(Box::new(|panic| {
+        if StoragePanic::of(panic) == Some(StoragePanic::Final) {
+            complain(storage_panic::DAMAGED);
+            std::process::exit(report::WRONG.into());
+        }
+    }));
     let arguments = match Arguments::read() {
         Ok(arguments) => arguments,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {

@@ -17,6 +17,7 @@ use redb::{
 use super::RedbOptions;
 use super::commands::{CommandIndex, CommandRows};
 use super::journal::JournalNote;
+use super::overlay::Overlay;
 use super::recent::RecentRecords;
 use super::staged::Staged;
 use super::tables::{
@@ -44,6 +45,8 @@ pub(super) struct Shared {
     pub(super) failed: AtomicBool,
     /// Empty while the database is opened anew. Closing it ends the read transactions that are under way.
     pub(super) store: RwLock<Option<Database>>,
+    /// Where the database writes to, when that is not its file.
+    pub(super) overlay: Option<Overlay>,
 }
 
 impl Shared {
@@ -118,7 +121,11 @@ impl Shared {
 /// Closing a damaged database may end in a panic as well; whoever lets go of a log need not know.
 impl Drop for Shared {
     fn drop(&mut self) {
-        close(self.set_store(None));
+        let store = self.set_store(None);
+        match &self.overlay {
+            Some(overlay) => overlay.leave(store),
+            None => close(store),
+        }
     }
 }
 

@@ -5,16 +5,19 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io;
 use std::ops::Bound;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use redb::backends::FileBackend;
-use redb::{BackendError, DatabaseError, StorageBackend};
+use redb::{BackendError, Database, DatabaseError, StorageBackend};
 
 /// Bytes are kept in blocks of this many.
 const BLOCK: u64 = 4_096;
 
+#[derive(Debug, Clone)]
+pub(crate) struct Overlay(Arc<Layers>);
+
 #[derive(Debug)]
-pub(crate) struct Overlay {
+struct Layers {
     file: FileBackend,
     written: Mutex<Written>,
 }
@@ -31,9 +34,21 @@ impl Overlay {
     pub(crate) fn new(file: File) -> Result<Self, DatabaseError> {
         let file = FileBackend::new(file)?;
         let len = file.len()?;
-        Ok(Self { file, written: Mutex::new(Written { blocks: HashMap::new(), len, file_end: len }) })
+        let written = Mutex::new(Written { blocks: HashMap::new(), len, file_end: len });
+        Ok(Self(Arc::new(Layers { file, written })))
     }
 
+    /// Lets go of a database over this without having it commit anything more, which its closing does, and which on a damaged
+    /// file can end the process. The database's cache is not given back; the file may be opened by others, and what was written
+    /// is.
+    pub(crate) fn leave(&self, database: Option<Database>) {
+        std::mem::forget(database);
+        let _ = self.0.file.close();
+        self.0.written().blocks = HashMap::new();
+    }
+}
+
+impl Layers {
     fn written(&self) -> MutexGuard<'_, Written> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -58,15 +73,15 @@ fn blocks_of(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize
 
 impl StorageBackend for Overlay {
     fn len(&self) -> io::Result<u64> {
-        Ok(self.written().len)
+        Ok(self.0.written().len)
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        let written = self.written();
+        let written = self.0.written();
         if offset.checked_add(out.len() as u64).is_none_or(|end| end > written.len) {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        self.read_file(&written, offset, out)?;
+        self.0.read_file(&written, offset, out)?;
         if written.blocks.is_empty() {
             return Ok(());
         }
@@ -82,7 +97,7 @@ impl StorageBackend for Overlay {
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        let mut written = self.written();
+        let mut written = self.0.written();
         written.len = len;
         written.file_end = written.file_end.min(len);
         written.blocks.retain(|block, _| block * BLOCK < len);
@@ -97,12 +112,12 @@ impl StorageBackend for Overlay {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
-        let mut written = self.written();
+        let mut written = self.0.written();
         let mut rest = data;
         for (block, start, len) in blocks_of(offset, data.len()) {
             if !written.blocks.contains_key(&block) {
                 let mut bytes = vec![0; BLOCK as usize];
-                self.read_file(&written, block * BLOCK, &mut bytes)?;
+                self.0.read_file(&written, block * BLOCK, &mut bytes)?;
                 written.blocks.insert(block, bytes);
             }
             let (part, after) = rest.split_at(len);
@@ -116,32 +131,32 @@ impl StorageBackend for Overlay {
     }
 
     fn close(&self) -> io::Result<()> {
-        self.file.close()
+        self.0.file.close()
     }
 
     // Who only reads locks out writers, and no other reader.
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_shared_range(start, end)
+        self.0.file.try_lock_shared_range(start, end)
     }
 
     fn try_lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.try_lock_shared_range(start, end)
+        self.0.file.try_lock_shared_range(start, end)
     }
 
     fn lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.lock_shared_range(start, end)
+        self.0.file.lock_shared_range(start, end)
     }
 
     fn lock_shared_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.lock_shared_range(start, end)
+        self.0.file.lock_shared_range(start, end)
     }
 
     fn unlock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<(), BackendError> {
-        self.file.unlock_range(start, end)
+        self.0.file.unlock_range(start, end)
     }
 
     fn query_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
-        self.file.query_lock_range(start, end)
+        self.0.file.query_lock_range(start, end)
     }
 }

@@ -38,8 +38,8 @@ impl RedbReader {
     /// [`Error::Open`].
     pub fn open_read_only(path: &Path, options: RedbOptions, vault: Arc<Vault>) -> Result<Self, Error> {
         let file = path.display().to_string();
-        let open = || builder(options).create_with_backend(Overlay::new(File::open(path)?)?);
-        let store = open_database(&file, open)?;
+        let overlay = open_database(&file, || Overlay::new(File::open(path)?))?;
+        let store = open_database(&file, || builder(options).create_with_backend(overlay.clone()))?;
         let (store, contents) = read_contents(&file, store)?;
         let (store, contents) = read_journal(&file, store, contents, &journal_beside(path))?;
         let commands = CommandIndex::default();
@@ -48,7 +48,8 @@ impl RedbReader {
         staged.reset(contents.frontier);
         let store = RwLock::new(Some(store));
         let failed = AtomicBool::default();
-        let shared = Shared { file, log_id, commands, staged, recent, vault, failed, store };
+        let shared =
+            Shared { file, log_id, commands, staged, recent, vault, failed, store, overlay: Some(overlay) };
         let reader = Self { shared: Arc::new(shared) };
         reader.withhold_erased_keys()?;
         Ok(reader)

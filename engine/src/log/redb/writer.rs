@@ -155,7 +155,8 @@ impl RedbLog {
         staged.reset(frontier);
         let store = RwLock::new(Some(store));
         let failed = AtomicBool::default();
-        let shared = Shared { file, log_id, commands: index, staged, recent, vault, failed, store };
+        let shared =
+            Shared { file, log_id, commands: index, staged, recent, vault, failed, store, overlay: None };
         let shared = Arc::new(shared);
         let log = Self {
             shared,

@@ -1,0 +1,41 @@
+//! What the storage engine (redb) panics with, which it does on some damaged files.
+//!
+//! Whoever reads a file catches it and answers with an error that names the file. But a commit that comes upon a damaged
+//! list of free pages panics once more while the first panic is on its way, and then Rust ends the process (the same when a
+//! database is closed, which is a commit too). What was acknowledged is on the disk by then. That last word belongs to the
+//! program's panic hook, which is told here what it is about.
+
+use std::cell::Cell;
+use std::panic::PanicHookInfo;
+
+/// What to say where [`StoragePanic::Final`] ends the process.
+pub const DAMAGED: &str = "a file of the data directory is damaged, and the storage engine cannot go on with it; make a \
+     new directory of it by `replay-tool backup --with-keys` and `replay-tool restore` (docs/backup.md), or restore an older backup";
+
+thread_local! {
+    static GAVE_UP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A panic of the storage engine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoragePanic {
+    /// It is caught by whoever reads the file, and told as an error.
+    Caught,
+    /// The second one at a time. The process ends with it.
+    Final,
+}
+
+impl StoragePanic {
+    /// What a panic hook is called for; `None` when it is not of the storage engine. To be called once a panic.
+    #[must_use]
+    pub fn of(panic: &PanicHookInfo<'_>) -> Option<Self> {
+        let in_engine = panic.location().is_some_and(|it| it.file().contains("/redb-"));
+        // The location is the one of Rust's own `panic_in_cleanup`.
+        let in_cleanup = panic.payload_as_str() == Some("panic in a destructor during cleanup");
+        if in_engine {
+            GAVE_UP.set(true);
+            return Some(Self::Caught);
+        }
+        (in_cleanup && GAVE_UP.get()).then_some(Self::Final)
+    }
+}
