@@ -3,6 +3,8 @@
 
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -12,20 +14,24 @@ use crate::transcript::Transcript;
 
 /// No answer takes longer than this.
 const TIMEOUT: Duration = Duration::from_secs(30);
+const MIN_POSITION: &str = "keyledger-min-position";
 
-/// Sends requests to one server, each on a connection of its own.
+/// Sends requests to one server, each on a connection of its own. What it reads is never older than what it was answered
+/// before, nor are those of a client that was made from it (`Keyledger-Min-Position`).
 #[derive(Clone)]
 pub struct Client {
     address: SocketAddr,
     credentials: Vec<(&'static str, String)>,
     transcript: Transcript,
+    /// The newest position that an answer named.
+    newest: Arc<AtomicU64>,
 }
 
 impl Client {
     /// A client without credentials, all of whose answers go to `transcript`.
     #[must_use]
-    pub const fn new(address: SocketAddr, transcript: Transcript) -> Self {
-        Self { address, credentials: Vec::new(), transcript }
+    pub fn new(address: SocketAddr, transcript: Transcript) -> Self {
+        Self { address, credentials: Vec::new(), transcript, newest: Arc::default() }
     }
 
     /// The same client with this bearer token.
@@ -156,6 +162,10 @@ impl Request<'_> {
         for (name, value) in &self.headers {
             text.push_str(&format!("{name}: {value}\r\n"));
         }
+        let newest = self.client.newest.load(Ordering::Relaxed);
+        if method == "GET" && newest > 0 && !self.headers.iter().any(|(name, _)| name == MIN_POSITION) {
+            text.push_str(&format!("{MIN_POSITION}: {newest}\r\n"));
+        }
         if let Some(body) = body {
             text.push_str(&format!("content-length: {}\r\n", body.len()));
         }
@@ -195,6 +205,9 @@ impl Request<'_> {
         let mut body = Vec::new();
         stream.body.read_to_end(&mut body)?;
         let response = Response { status: stream.status, headers: stream.headers, body };
+        if let Some(position) = response.header("keyledger-position").and_then(|it| it.parse().ok()) {
+            self.client.newest.fetch_max(position, Ordering::Relaxed);
+        }
         let mut head = response.head();
         if self.shows_secret()
             && let Some(secret) = response.session_secret()
