@@ -37,8 +37,9 @@ pub const BY_SCRIPT: HeaderName = HeaderName::from_static("console-script");
 pub const GO_TO: HeaderName = HeaderName::from_static("console-location");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const REFRESH: HeaderName = HeaderName::from_static("refresh");
-/// What says where a request came from; calls are made with the same.
-const HEADERS_PASSED_ON: [HeaderName; 4] = [
+/// What says where a request came from, and how new what it reads must be; calls are made with the same.
+const HEADERS_PASSED_ON: [HeaderName; 5] = [
+    MIN_POSITION,
     header::USER_AGENT,
     header::FORWARDED,
     HeaderName::from_static("x-forwarded-for"),
