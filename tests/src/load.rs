@@ -1,18 +1,19 @@
 //! Load in a closed loop: one thread keeps a request under way on each of many connections.
 //!
 //! The thread waits until there are answers, reads them, sends the next request on each of their connections, and waits
-//! again: two system calls a request and a third for all that are there at once. No connection waits for another, as with
-//! the clients that come with PostgreSQL and Redis.
+//! again: two system calls a request and a third, `epoll_wait`, for all that are there at once. No connection waits for
+//! another, as with the clients that come with PostgreSQL and Redis.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use memchr::memmem;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
 
 /// A server that has not answered for this long does not work.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
@@ -30,6 +31,9 @@ pub enum Protocol {
 pub struct Load {
     protocol: Protocol,
     connections: Vec<Connection>,
+    /// Names each connection by its place.
+    epoll: OwnedFd,
+    events: Vec<epoll::Event>,
 }
 
 struct Connection {
@@ -70,8 +74,15 @@ impl Load {
     }
 
     fn new(protocol: Protocol, count: usize, open: impl Fn() -> Box<dyn Socket>) -> Self {
-        let connection = |_| Connection { socket: open(), buffer: vec![0; 16 * 1024] };
-        Self { protocol, connections: (0..count).map(connection).collect() }
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).expect("the system has epoll");
+        let connection = |at| {
+            let socket = open();
+            let data = epoll::EventData::new_u64(at as u64);
+            epoll::add(&epoll, &socket, data, epoll::EventFlags::IN).expect("a socket can be waited for");
+            Connection { socket, buffer: vec![0; 16 * 1024] }
+        };
+        let connections = (0..count).map(connection).collect();
+        Self { protocol, connections, epoll, events: Vec::with_capacity(count) }
     }
 
     /// Sends what `next` gives for about `time`, shows every answer to `check`, and tells how many were answered per
@@ -91,8 +102,9 @@ impl Load {
         }
         let mut count = 0_u64;
         while begin.elapsed() < time {
-            for at in answered(&self.connections) {
-                let connection = &mut self.connections[at];
+            self.wait();
+            for event in &self.events {
+                let connection = &mut self.connections[event.data.u64() as usize];
                 check(connection.read(self.protocol).expect("the server answers"));
                 connection.socket.write_all(next().as_ref()).expect("the server reads");
                 count += 1;
@@ -104,16 +116,15 @@ impl Load {
         }
         count as f64 / begin.elapsed().as_secs_f64()
     }
-}
 
-/// Waits until there is something to read, and tells on which connections.
-fn answered(connections: &[Connection]) -> Vec<usize> {
-    let mut sockets: Vec<_> =
-        connections.iter().map(|connection| PollFd::new(&connection.socket, PollFlags::IN)).collect();
-    let limit = Timespec::try_from(ANSWER_TIME_MAX).expect("it is short");
-    let count = poll(&mut sockets, Some(&limit)).expect("sockets can be waited for");
-    assert!(count > 0, "the server does not answer");
-    (0..sockets.len()).filter(|at| !sockets[*at].revents().is_empty()).collect()
+    /// Waits until there is something to read.
+    fn wait(&mut self) {
+        let limit = Timespec::try_from(ANSWER_TIME_MAX).expect("it is short");
+        self.events.clear();
+        epoll::wait(&self.epoll, spare_capacity(&mut self.events), Some(&limit))
+            .expect("sockets can be waited for");
+        assert!(!self.events.is_empty(), "the server does not answer");
+    }
 }
 
 impl Connection {
