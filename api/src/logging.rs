@@ -39,7 +39,7 @@ pub fn log_panics(exit_code: u8) {
         match StoragePanic::of(panic) {
             Some(StoragePanic::Caught) => tracing::debug!(%location, %reason, "the storage engine gave up"),
             Some(StoragePanic::Final) => {
-                let _ = writeln!(std::io::stderr(), "keyledger: {}", storage_panic::DAMAGED);
+                let _ = writeln!(std::io::stderr(), "keyledger: {}", storage_panic::last_words());
                 std::process::exit(exit_code.into());
             }
             None => tracing::error!(%location, %reason, "a defect: please report it"),

@@ -5,15 +5,33 @@
 //! database is closed, which is a commit too). What was acknowledged is on the disk by then. That last word belongs to the
 //! program's panic hook, which is told here what it is about.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::panic::PanicHookInfo;
 
-/// What to say where [`StoragePanic::Final`] ends the process.
-pub const DAMAGED: &str = "a file of the data directory is damaged, and the storage engine cannot go on with it; make a \
-     new directory of it by `replay-tool backup --with-keys` and `replay-tool restore` (docs/backup.md), or restore an older backup";
+/// What helps where [`StoragePanic::Final`] ends the process.
+pub const WHAT_TO_DO: &str = "make a new directory of the present one by `replay-tool backup --with-keys` and `replay-tool restore` \
+     (docs/backup.md), or restore an older backup";
 
 thread_local! {
     static GAVE_UP: Cell<bool> = const { Cell::new(false) };
+    static FILE: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
+}
+
+/// What this thread writes to, opens or closes, until this is dropped.
+#[must_use]
+pub struct InFile {
+    before: Option<Box<str>>,
+}
+
+/// Notes the file that this thread has the storage engine write to, open or close, for [`last_words`].
+pub fn in_file(name: &str) -> InFile {
+    InFile { before: FILE.replace(Some(name.into())) }
+}
+
+impl Drop for InFile {
+    fn drop(&mut self) {
+        FILE.replace(self.before.take());
+    }
 }
 
 /// A panic of the storage engine.
@@ -37,5 +55,30 @@ impl StoragePanic {
             return Some(Self::Caught);
         }
         (in_cleanup && GAVE_UP.get()).then_some(Self::Final)
+    }
+}
+
+/// What a program says when [`StoragePanic::Final`] ends it: one line.
+#[must_use]
+pub fn last_words() -> String {
+    let file = FILE.with_borrow(|file| file.as_deref().unwrap_or("a file of the data directory").to_owned());
+    format!("{file}: damaged, and the storage engine cannot go on with it; {WHAT_TO_DO}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_is_the_one_that_is_worked_on() {
+        assert!(last_words().starts_with("a file of the data directory: damaged"));
+        let outer = in_file("a/events.redb");
+        {
+            let _inner = in_file("a/vault.redb");
+            assert!(last_words().starts_with("a/vault.redb: damaged"));
+        }
+        assert!(last_words().starts_with("a/events.redb: damaged"));
+        drop(outer);
+        assert!(last_words().starts_with("a file"));
     }
 }

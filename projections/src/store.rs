@@ -13,6 +13,7 @@ use std::sync::Arc;
 use keyledger_engine::log::merkle::{self, Hash};
 use keyledger_engine::log::{self, LogReader, SourceId};
 use keyledger_engine::position::Position;
+use keyledger_engine::storage_panic::in_file;
 use redb::{
     Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError, Table,
     TableDefinition,
@@ -430,6 +431,7 @@ impl Store {
         durable: bool,
         collect: impl FnOnce(&mut Changes<'_>) -> bool,
     ) -> Result<(), redb::Error> {
+        let _file = in_file(&self.file);
         let mut transaction = self.database.begin_write()?;
         transaction.set_durability(if durable { Durability::Immediate } else { Durability::None })?;
         {

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
     // A damaged file can make a storage engine panic. That is answered with a line, like everything else.
     std::panic::set_hook(Box::new(|panic| {
         if StoragePanic::of(panic) == Some(StoragePanic::Final) {
-            complain(storage_panic::DAMAGED);
+            complain(&storage_panic::last_words());
             std::process::exit(report::WRONG.into());
         }
     }));

@@ -16,6 +16,7 @@ use super::seal::{SECRET_LEN, Secret};
 use super::subject::SubjectKeyId;
 use crate::id::OrganizationId;
 use crate::log::redb::overlay::Overlay;
+use crate::storage_panic::in_file;
 
 /// The number of this layout of tables.
 const FORMAT: u32 = 1;
@@ -96,6 +97,7 @@ impl Store {
 
     /// Adds keys; they are durable when this returns.
     pub(super) fn add(&self, rows: &[Row]) -> Result<(), Error> {
+        let _file = in_file(&self.path.display().to_string());
         let add = || -> Result<(), redb::Error> {
             let database = self.database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
             let mut transaction = database.begin_write()?;
@@ -241,6 +243,7 @@ fn read(path: &Path, database: &Database) -> Result<Stored, Error> {
 }
 
 fn open_database<D>(path: &Path, open: impl FnOnce() -> Result<D, DatabaseError>) -> Result<D, Error> {
+    let _file = in_file(&path.display().to_string());
     let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(open));
     let opened = opened.map_err(|_| open_error(path, &"damaged; put a copy of it back"))?;
     opened.map_err(|error| match error {

@@ -18,6 +18,7 @@ use std::path::{Path, PathBuf};
 use keyledger_engine::id::{KeyId, WebhookId};
 use keyledger_engine::log::LogId;
 use keyledger_engine::position::Position;
+use keyledger_engine::storage_panic::in_file;
 use keyledger_engine::time::Timestamp;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use serde::Serialize;
@@ -104,6 +105,7 @@ impl DeliveriesFile {
     }
 
     fn open_existing(path: &Path, log_id: LogId) -> Result<Opened, Error> {
+        let _file = in_file(&path.display().to_string());
         let open = || {
             let database = Database::builder().set_cache_size(CACHE_LEN).open(path);
             Self::load(path, database.map_err(|error| failure(path, error))?, log_id)
@@ -169,6 +171,7 @@ impl DeliveriesFile {
 
     /// Stores a batch, all of it or nothing.
     pub(super) fn store(&mut self, batch: &Batch) -> Result<(), Error> {
+        let _file = in_file(&self.path.display().to_string());
         let database = self.open_again()?;
         let store = || -> Result<(), redb::Error> {
             let transaction = database.begin_write()?;

@@ -17,6 +17,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use keyledger_engine::id::KeyId;
+use keyledger_engine::storage_panic::in_file;
 use keyledger_engine::time::Timestamp;
 use redb::{Database, DatabaseError, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use serde::de::DeserializeOwned;
@@ -146,6 +147,7 @@ impl UsageFile {
     }
 
     fn open_existing(path: &Path) -> Result<Opened, Error> {
+        let _file = in_file(&path.display().to_string());
         let open = || -> Result<Opened, Error> {
             let database = Database::builder().set_cache_size(CACHE_LEN).open(path);
             Self::load(path, database.map_err(|error| failure(path, error))?)
@@ -218,6 +220,7 @@ impl UsageFile {
     }
 
     fn write(&self, flush: &Flush<'_>) -> Result<(Option<KeyId>, usize), Error> {
+        let _file = in_file(&self.path.display().to_string());
         let storage = |error: redb::Error| redb_failure(&self.path, &error);
         let transaction = self.database.begin_write().map_err(|error| storage(error.into()))?;
         let mut aging_after = None;

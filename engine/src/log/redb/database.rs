@@ -28,6 +28,7 @@ use crate::log::merkle::Frontier;
 use crate::log::{Error, LogId};
 use crate::position::Position;
 use crate::record;
+use crate::storage_panic::in_file;
 use crate::time::Timestamp;
 use crate::vault::Vault;
 
@@ -121,6 +122,7 @@ impl Shared {
 /// Closing a damaged database may end in a panic as well; whoever lets go of a log need not know.
 impl Drop for Shared {
     fn drop(&mut self) {
+        let _file = in_file(&self.file);
         let store = self.set_store(None);
         match &self.overlay {
             Some(overlay) => overlay.leave(store),
@@ -186,6 +188,7 @@ pub(super) fn create_file<R: TryCryptoRng>(
     if path.exists() {
         return Ok(());
     }
+    let _file = in_file(&file);
     let unfinished = path.with_extension("redb.new");
     let create = || builder(options).create(&unfinished);
     let database = match guarded(create) {

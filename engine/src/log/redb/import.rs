@@ -12,6 +12,7 @@ use crate::backup::reader::Entry;
 use crate::log::merkle::Frontier;
 use crate::log::{CommandId, Error, LogId, RememberedCommand};
 use crate::position::Position;
+use crate::storage_panic::in_file;
 use crate::time::Timestamp;
 
 /// Entries of one commit. What a commit changes is in memory until then.
@@ -39,6 +40,7 @@ impl RedbImport {
         if path.exists() {
             return Err(Error::Open(format!("{file}: is there already; name another")));
         }
+        let _file = in_file(&file);
         let database = open_database(&file, || builder(options).create(path))?;
         make_log(&file, &database, log_id)?;
         Ok(Self {
@@ -58,6 +60,7 @@ impl RedbImport {
     /// [`Error::Damaged`] when an entry is not the next one, is earlier than the one before, or is not the next of its
     /// stream; [`Error::Unavailable`] when the file cannot be written. Nothing more can be added after either.
     pub fn append(&mut self, entries: &[Entry]) -> Result<(), Error> {
+        let _file = in_file(&self.file);
         let added = guarded(|| self.try_append(entries));
         added.unwrap_or_else(|panic| Err(self.unavailable(panic)))
     }
@@ -107,6 +110,7 @@ impl RedbImport {
     /// # Errors
     /// As [`append`](Self::append); a command whose events are not there is damage.
     pub fn remember(&mut self, commands: &[(CommandId, RememberedCommand)]) -> Result<(), Error> {
+        let _file = in_file(&self.file);
         let added = guarded(|| {
             let transaction = self.take_transaction()?;
             {
@@ -132,6 +136,7 @@ impl RedbImport {
     /// # Errors
     /// [`Error::Unavailable`].
     pub fn finish(mut self) -> Result<Frontier, Error> {
+        let _file = in_file(&self.file);
         let finished = guarded(|| {
             self.commit()?;
             close(self.database.take());

@@ -18,6 +18,7 @@ use crate::log::merkle::{Frontier, Hash};
 use crate::log::{CommandId, Error, LogId, LogReader, RememberedCommand, SourceId, Stream, StreamHead};
 use crate::position::{Position, Version};
 use crate::record::{self, Record, StreamId, StreamKind};
+use crate::storage_panic::in_file;
 use crate::vault::Vault;
 
 /// Room for so many records is made before they are read, if as many are asked for: growing it moves what is there.
@@ -38,6 +39,7 @@ impl RedbReader {
     /// [`Error::Open`].
     pub fn open_read_only(path: &Path, options: RedbOptions, vault: Arc<Vault>) -> Result<Self, Error> {
         let file = path.display().to_string();
+        let _file = in_file(&file);
         let overlay = open_database(&file, || Overlay::new(File::open(path)?))?;
         let store = open_database(&file, || builder(options).create_with_backend(overlay.clone()))?;
         let (store, contents) = read_contents(&file, store)?;

@@ -10,6 +10,7 @@ use super::tables::Tables;
 use crate::background;
 use crate::log::Error;
 use crate::position::Position;
+use crate::storage_panic::in_file;
 
 /// Why segments were not put into the database.
 pub(super) enum NotSettled {
@@ -36,6 +37,7 @@ pub(super) fn settle(
     segments: &[&Segment],
     note: Option<&JournalNote>,
 ) -> Result<(), NotSettled> {
+    let _file = in_file(&shared.file);
     let refused = |error| NotSettled::Refused(shared.read_error(Position::START, error));
     let mut transaction = shared.begin_write().map_err(NotSettled::Refused)?;
     // Opening the file after a crash is quick if the last commit had what it takes.

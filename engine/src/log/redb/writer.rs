@@ -31,6 +31,7 @@ use crate::log::{
 };
 use crate::position::{Position, Version};
 use crate::record::{self, Personal, Record};
+use crate::storage_panic::in_file;
 use crate::time::Timestamp;
 use crate::vault::{SubjectKey, Vault};
 
@@ -116,6 +117,7 @@ impl RedbLog {
         vault: Arc<Vault>,
         rng: &mut R,
     ) -> Result<Self, Error> {
+        let _file = in_file(file);
         let open = move || Builder::create_with_backend(&builder(options), backend());
         let database = open_database(file, &open)?;
         let initialized = guarded(|| initialize(file, &database, rng));
@@ -136,6 +138,7 @@ impl RedbLog {
         open_journal: impl FnOnce(Option<&JournalNote>) -> Result<Journal, Error>,
         rng: &mut R,
     ) -> Result<Self, Error> {
+        let _file = in_file(&file);
         let rng = StdRng::try_from_rng(rng);
         let rng = rng.map_err(|error| Error::Open(one_line(format!("{file}: cannot be opened: {error}"))))?;
         let (store, contents) = read_contents(&file, open_database(&file, &open)?)?;
@@ -472,6 +475,7 @@ impl EventLog for RedbLog {
     }
 
     fn recover(&mut self) -> Result<Position, Error> {
+        let _file = in_file(&self.shared.file);
         self.shared.recent.clear();
         self.suspended = Some(format!("{}: not open", self.shared.file));
         if let Some(settling) = self.settling.take() {
