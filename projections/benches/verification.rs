@@ -34,6 +34,10 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
+/// As in the service.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ORGANIZATIONS: usize = 1_000;
 const TOKENS_PER_BATCH: usize = 256;
 const ROUNDS: usize = 5;
