@@ -16,6 +16,7 @@ use rand::Rng;
 use redb::StorageBackend;
 use redb::backends::FileBackend;
 
+use super::direct_file::DirectFile;
 use super::frame::{FinishedFrame, Frame, Salt};
 
 /// How many regions a journal has that is begun now.
@@ -186,7 +187,8 @@ impl Journal {
         let file =
             OpenOptions::new().read(true).write(true).create(note.is_none()).truncate(false).open(path)?;
         let storage = FileBackend::new(file).map_err(io::Error::other)?;
-        let journal = Self::open(path.display().to_string(), storage, len_if_new, note)?;
+        let mut journal = Self::open(path.display().to_string(), storage, len_if_new, note)?;
+        journal.storage = DirectFile::over(path, journal.storage);
         if note.is_none() {
             let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
             File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;

@@ -11,6 +11,7 @@
 
 mod commands;
 mod database;
+mod direct_file;
 mod frame;
 mod import;
 mod journal;
