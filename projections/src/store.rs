@@ -456,6 +456,10 @@ impl Store {
     }
 }
 
+/// Rows of so many bytes, and one more, are inserted as one run: redb holds them until the run ends, and memory of a
+/// megabyte would be asked of the system anew each time.
+const RUN_LEN_MAX: usize = 64 * 1024;
+
 /// Writes rows into a table whose last key was `last` when the first of them came.
 fn write_rows(
     table: &mut Table<'_, &'static [u8], &'static [u8]>,
@@ -468,7 +472,14 @@ fn write_rows(
     }
     // What comes after the last key goes in as one run, which fills pages instead of splitting them.
     let mut end = table.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
+    let mut run_len = 0;
     for (key, value) in rows {
+        if run_len > RUN_LEN_MAX {
+            end.close()?;
+            end = table.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
+            run_len = 0;
+        }
+        run_len += key.len() + value.len();
         end.insert_before(key, value).map_err(|error| match error {
             redb::CursorError::Storage(error) => redb::Error::from(error),
             error => redb::Error::Corrupted(error.to_string()),

@@ -42,6 +42,11 @@ impl StreamKind {
         (Self::Webhook, 8, "webhook"),
         (Self::Erasure, 9, "erasure"),
     ];
+
+    /// All kinds, in the order of their codes.
+    pub(crate) fn all() -> impl Iterator<Item = Self> {
+        Self::TABLE.into_iter().map(|(kind, ..)| kind)
+    }
 }
 
 crate::coded::coded!(StreamKind, "stream kind");

@@ -132,13 +132,16 @@ impl Segment {
 
     /// The positions of all that is here of streams of a kind, stream by stream.
     pub(super) fn positions_of_kind(&self, kind: StreamKind) -> impl Iterator<Item = Position> {
-        let streams = self.streams.range(vec![kind.code()]..vec![kind.code() + 1]);
-        streams.flat_map(|(_, places)| places.iter()).map(|(_, position)| position)
+        self.places_of_kind(kind).map(|(_, _, position)| position)
     }
 
-    /// All places of streams, in the order of streams.
-    pub(super) fn places(&self) -> impl Iterator<Item = (&[u8], Version, Position)> {
-        self.streams.iter().flat_map(|(key, places)| {
+    /// Where the events of streams of a kind are, in the order of streams.
+    pub(super) fn places_of_kind(
+        &self,
+        kind: StreamKind,
+    ) -> impl Iterator<Item = (&[u8], Version, Position)> {
+        let streams = self.streams.range(vec![kind.code()]..vec![kind.code() + 1]);
+        streams.flat_map(|(key, places)| {
             places.iter().map(move |(version, position)| (key.as_slice(), version, position))
         })
     }

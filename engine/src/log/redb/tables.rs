@@ -1,13 +1,16 @@
 //! The tables of the file, as docs/format.md describes them. All that is written is keyed in the
 //! order of time: a key that falls anywhere would make every commit rewrite pages all over the file.
 
-use redb::{ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction};
+use std::ops::Bound;
+
+use redb::{CursorError, ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction};
 
 use super::journal::JournalNote;
 use super::segment::Segment;
 use crate::log::merkle::Frontier;
 use crate::log::{CommandId, RememberedCommand};
-use crate::position::Position;
+use crate::position::{Position, Version};
+use crate::record::StreamKind;
 use crate::time::Timestamp;
 
 /// The number of this layout of tables. A file with a greater one was written by a newer version. One of layout 1 has no
@@ -35,6 +38,10 @@ pub(super) const META_FRONTIER: &str = "frontier";
 /// Row of [`META`]: which frames of the journal count, and its length; absent when none do.
 pub(super) const META_JOURNAL: &str = "journal";
 
+/// Rows of so many bytes, and one more, are inserted as one run: redb holds them until the run ends, and memory of a
+/// megabyte would be asked of the system anew each time.
+const RUN_LEN_MAX: usize = 64 * 1024;
+
 /// The tables of one write transaction.
 pub(super) struct Tables<'t> {
     pub(super) entries: Table<'t, u64, &'static [u8]>,
@@ -59,13 +66,21 @@ impl<'t> Tables<'t> {
     pub(super) fn insert(&mut self, segment: &Segment) -> Result<bool, StorageError> {
         let mut taken = self.head()? != segment.before();
         let mut row = Vec::with_capacity(512);
+        // All of them come after what is there: as runs they fill pages instead of splitting them.
+        let mut end = self.entries.upper_bound_mut(Bound::<u64>::Unbounded)?;
+        let mut run_len = 0;
         for (position, entry) in segment.entries() {
+            if run_len > RUN_LEN_MAX {
+                end.close()?;
+                end = self.entries.upper_bound_mut(Bound::<u64>::Unbounded)?;
+                run_len = 0;
+            }
             write_entry_row(&mut row, entry);
-            taken |= self.entries.insert(position.get(), row.as_slice())?.is_some();
+            run_len += row.len();
+            taken |= !is_inserted(end.insert_before(position.get(), row.as_slice()))?;
         }
-        for (stream_key, version, position) in segment.places() {
-            taken |= self.streams.insert((stream_key, version.get()), position.get())?.is_some();
-        }
+        end.close()?;
+        taken |= !self.insert_places(segment)?;
         for (level, index, hash) in segment.tree() {
             self.tree.insert((*level, *index), hash)?;
         }
@@ -76,6 +91,37 @@ impl<'t> Tables<'t> {
             self.commands.remove(first)?;
         }
         Ok(!taken)
+    }
+
+    /// Inserts where the events of streams are. False when something stood in its place.
+    fn insert_places(&mut self, segment: &Segment) -> Result<bool, StorageError> {
+        let mut all_new = true;
+        for kind in StreamKind::all() {
+            let mut places = segment.places_of_kind(kind).peekable();
+            if places.peek().is_none() {
+                continue;
+            }
+            let mut end = self.streams.lower_bound_mut(Bound::Included((&[kind.code() + 1][..], 0)))?;
+            let last = end.peek_prev()?.map(|(last, _)| {
+                let (stream_key, version) = last.value();
+                (stream_key.to_vec(), version)
+            });
+            end.close()?;
+            // Streams that had begun, and those whose ids are of the same millisecond as the last one's.
+            let is_before = |(stream_key, version, _): &(&[u8], Version, Position)| {
+                last.as_ref().is_some_and(|last| (*stream_key, version.get()) <= (last.0.as_slice(), last.1))
+            };
+            while let Some((stream_key, version, position)) = places.next_if(is_before) {
+                all_new &= self.streams.insert((stream_key, version.get()), position.get())?.is_none();
+            }
+            // New streams, in the order of their ids.
+            let mut end = self.streams.lower_bound_mut(Bound::Included((&[kind.code() + 1][..], 0)))?;
+            for (stream_key, version, position) in places {
+                all_new &= is_inserted(end.insert_before((stream_key, version.get()), position.get()))?;
+            }
+            end.close()?;
+        }
+        Ok(all_new)
     }
 
     /// Notes the right edge of the tree.
@@ -95,6 +141,15 @@ impl<'t> Tables<'t> {
     /// The position of the last entry.
     fn head(&self) -> Result<u64, StorageError> {
         Ok(self.entries.last()?.map_or(0, |(position, _)| position.value()))
+    }
+}
+
+/// Whether a row was put where a cursor stands; false when its key does not come after the one before.
+fn is_inserted(outcome: Result<(), CursorError>) -> Result<bool, StorageError> {
+    match outcome {
+        Ok(()) => Ok(true),
+        Err(CursorError::Storage(error)) => Err(error),
+        Err(_) => Ok(false),
     }
 }
 
