@@ -1,5 +1,7 @@
 //! The service's command line.
 
+mod allocator;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -28,10 +30,6 @@ use keyledger_engine::token::Token;
 use keyledger_engine::transparency::note::KeyName;
 use tokio::runtime::Runtime;
 use zeroize::Zeroizing;
-
-/// Requests and the log's pages are many small pieces of memory; the system's allocator spends a fifth of the time on them.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Could not run at all.
 const COULD_NOT_RUN: u8 = 2;
@@ -346,6 +344,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn run_service(serve: Serve) -> Outcome {
     logging::start(serve.log_format);
+    allocator::keep_memory();
     server::allow_open_files(serve.max_connections);
     let tls = match (serve.tls_cert, serve.tls_key) {
         (Some(certificate), Some(key)) => Some(Arc::new(Tls::open(TlsFiles { certificate, key })?)),

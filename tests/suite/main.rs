@@ -43,6 +43,7 @@ mod partners;
 mod permissions;
 mod policies;
 mod portal;
+mod process;
 mod rebuild;
 mod requests;
 mod revocation;
