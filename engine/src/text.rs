@@ -210,6 +210,16 @@ mod tests {
         assert!(Metadata::new(&nested(Metadata::DEPTH_MAX + 1)).is_err());
     }
 
+    proptest::proptest! {
+        /// A number is given back as it came, to its last digit, when it is written as briefly as it can be.
+        #[test]
+        fn metadata_keeps_numbers(float in proptest::num::f64::NORMAL, integer: i64, large: u64) {
+            let text = serde_json::json!({ "float": float, "integer": integer, "large": large }).to_string();
+            let metadata = Metadata::new(&serde_json::from_str(&text).unwrap()).unwrap();
+            proptest::prop_assert_eq!(metadata.as_json(), text);
+        }
+    }
+
     #[test]
     fn the_order_of_members_says_nothing() {
         let metadata = |text| Metadata::new(&serde_json::from_str(text).unwrap()).unwrap();
