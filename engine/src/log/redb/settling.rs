@@ -1,6 +1,8 @@
 //! Putting what is staged into the database, on the disk.
 
+use std::io;
 use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread::JoinHandle;
 
 use super::database::{Shared, guarded};
@@ -64,38 +66,110 @@ pub(super) fn settle(
     })
 }
 
-/// A segment on its way into the database, while the log goes on.
-pub(super) struct Settling(JoinHandle<Result<JournalNote, NotSettled>>);
+/// What came of putting a segment into the database: what this notes of its journal, or why it may lack the segment.
+type Outcome = Result<JournalNote, NotSettled>;
 
-impl Settling {
-    /// Begins. The database notes `note` with it; what is staged of it is let go of then.
+/// A segment that goes into the database, which notes `note` with it.
+struct Job {
+    shared: Arc<Shared>,
+    segment: Arc<Segment>,
+    note: JournalNote,
+}
+
+impl Job {
+    /// Does it. Nothing of the log is held any more when it returns.
+    fn run(self) -> Outcome {
+        let Self { shared, segment, note } = self;
+        let settled = guarded(|| settle(&shared, &[&segment], Some(&note)));
+        settled.unwrap_or_else(|panic| Err(NotSettled::Unknown(panic)))?;
+        shared.staged.settled();
+        Ok(note)
+    }
+}
+
+/// Puts one segment after the other into the database, while the log goes on: one thread for all, as the memory that one took
+/// serves the next. It is started with the first.
+#[derive(Default)]
+pub(super) struct Settler {
+    thread: Option<SettlerThread>,
+    /// Whether a segment is on its way.
+    is_at_work: bool,
+    /// What came of that one, when it is known.
+    outcome: Option<Outcome>,
+}
+
+struct SettlerThread {
+    jobs: Sender<Job>,
+    outcomes: Receiver<Outcome>,
+    handle: JoinHandle<()>,
+}
+
+impl SettlerThread {
+    fn start() -> io::Result<Self> {
+        let (jobs, asked) = mpsc::channel::<Job>();
+        let (told, outcomes) = mpsc::channel();
+        let work = move || {
+            for job in asked {
+                if told.send(job.run()).is_err() {
+                    break;
+                }
+            }
+        };
+        Ok(Self { jobs, outcomes, handle: background::spawn("log-settling", work)? })
+    }
+}
+
+impl Settler {
+    /// Begins with a segment; none may be on its way. The database notes `note` with it; what is staged of it is let go of
+    /// then.
     ///
     /// # Errors
     /// When the operating system has no thread left.
-    pub(super) fn start(
+    pub(super) fn begin(
+        &mut self,
         shared: Arc<Shared>,
         segment: Arc<Segment>,
         note: JournalNote,
-    ) -> std::io::Result<Self> {
-        let settle = move || {
-            let settled = guarded(|| settle(&shared, &[&segment], Some(&note)));
-            settled.unwrap_or_else(|panic| Err(NotSettled::Unknown(panic)))?;
-            shared.staged.settled();
-            Ok(note)
+    ) -> io::Result<()> {
+        let thread = match self.thread.take() {
+            Some(thread) => thread,
+            None => SettlerThread::start()?,
         };
-        Ok(Self(background::spawn("log-settling", settle)?))
+        let sent = thread.jobs.send(Job { shared, segment, note });
+        sent.map_err(|_| io::Error::other("the thread that commits has ended early"))?;
+        (self.thread, self.is_at_work) = (Some(thread), true);
+        Ok(())
     }
 
-    pub(super) fn is_finished(&self) -> bool {
-        self.0.is_finished()
+    /// Whether a segment was on its way and [`finish`](Self::finish) need not wait.
+    pub(super) fn is_finished(&mut self) -> bool {
+        if self.is_at_work && self.outcome.is_none() {
+            self.outcome = self.thread.as_ref().and_then(|thread| thread.outcomes.try_recv().ok());
+        }
+        self.outcome.is_some()
     }
 
-    /// Waits for the end. Gives what the database notes of its journal.
+    /// Waits for the end of what is on its way, if anything is. Gives what the database notes of its journal.
     ///
     /// # Errors
     /// Why the database may lack it.
-    pub(super) fn finish(self) -> Result<JournalNote, NotSettled> {
-        let ended = |_| Err(NotSettled::Unknown("the thread that commits has ended early".into()));
-        self.0.join().unwrap_or_else(ended)
+    pub(super) fn finish(&mut self) -> Result<Option<JournalNote>, NotSettled> {
+        if !self.is_at_work {
+            return Ok(None);
+        }
+        self.is_at_work = false;
+        let known = self.outcome.take();
+        let outcome = known.or_else(|| self.thread.as_ref().and_then(|thread| thread.outcomes.recv().ok()));
+        let ended = || Err(NotSettled::Unknown("the thread that commits has ended early".into()));
+        outcome.unwrap_or_else(ended).map(Some)
+    }
+}
+
+impl Drop for Settler {
+    fn drop(&mut self) {
+        let Some(SettlerThread { jobs, handle, .. }) = self.thread.take() else { return };
+        drop(jobs);
+        // What it did last is finished, or nobody asks.
+        let _ = handle.join();
     }
 }

@@ -21,7 +21,7 @@ use super::reader::{RedbReader, head_of};
 use super::recent::RecentRecords;
 use super::recovery::{journal_error, take_in_journal};
 use super::segment::Segment;
-use super::settling::{NotSettled, Settling, settle};
+use super::settling::{NotSettled, Settler, settle};
 use super::staged::{Segments, Staged};
 use super::tables::{STREAMS, command_row};
 use super::{RedbOptions, journal_beside};
@@ -45,7 +45,7 @@ pub struct RedbLog {
     open: Box<dyn Fn() -> Result<Database, DatabaseError> + Send>,
     journal: Journal,
     /// What goes into the database beside.
-    settling: Option<Settling>,
+    settler: Settler,
     /// Draws the salts of the journal.
     rng: StdRng,
     /// The memory of the last frame.
@@ -165,7 +165,7 @@ impl RedbLog {
             shared,
             open,
             journal,
-            settling: None,
+            settler: Settler::default(),
             rng,
             frame: Vec::new(),
             commands,
@@ -213,8 +213,9 @@ impl RedbLog {
 
     /// Waits until nothing goes into the database beside.
     fn end_settling(&mut self) -> Result<(), NotSettled> {
-        let Some(settling) = self.settling.take() else { return Ok(()) };
-        self.journal.other_is_settled(settling.finish()?);
+        if let Some(note) = self.settler.finish()? {
+            self.journal.other_is_settled(note);
+        }
         Ok(())
     }
 
@@ -222,9 +223,8 @@ impl RedbLog {
     fn begin_settling(&mut self) -> Result<(), Failure> {
         let segment = self.shared.staged.settle();
         let note = self.journal.turn(&mut self.rng);
-        let settling = Settling::start(Arc::clone(&self.shared), segment, note);
-        self.settling = Some(settling.map_err(|error| Failure::Broken(self.shared.unavailable(error)))?);
-        Ok(())
+        let begun = self.settler.begin(Arc::clone(&self.shared), segment, note);
+        begun.map_err(|error| Failure::Broken(self.shared.unavailable(error)))
     }
 
     /// Commits everything to the disk, so that the database alone is the log.
@@ -268,7 +268,7 @@ impl RedbLog {
     }
 
     fn append_group(&mut self, group: Vec<Append>) -> Result<Vec<AppendOutcome>, Failure> {
-        if self.settling.as_ref().is_some_and(Settling::is_finished) {
+        if self.settler.is_finished() {
             self.end_settling().map_err(Failure::of_another)?;
         }
         if self.shared.failed.load(Ordering::Acquire) {
@@ -478,10 +478,8 @@ impl EventLog for RedbLog {
         let _file = in_file(&self.shared.file);
         self.shared.recent.clear();
         self.suspended = Some(format!("{}: not open", self.shared.file));
-        if let Some(settling) = self.settling.take() {
-            // What came of it is in the file.
-            let _ = settling.finish();
-        }
+        // What came of it is in the file.
+        let _ = self.settler.finish();
         // Dropped before the file is opened again: it is locked until then.
         close(self.shared.set_store(None));
         let file = &self.shared.file;
@@ -516,9 +514,7 @@ impl Drop for RedbLog {
                 .and_then(|settled| settled.map_err(|error| error.into_error().to_string())),
             Some(reason) => {
                 // The file is locked until it has ended.
-                if let Some(settling) = self.settling.take() {
-                    let _ = settling.finish();
-                }
+                let _ = self.settler.finish();
                 Err(reason)
             }
         };
