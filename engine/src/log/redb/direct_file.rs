@@ -18,7 +18,8 @@ const BLOCK_LEN: usize = 4_096;
 /// Longer files are not held in memory.
 const LEN_MAX: u64 = 16 * 1024 * 1024;
 
-/// A backend whose writes go to the disk directly. What is read, and the sync, are the other backend's.
+/// A backend whose writes go to the disk directly. The sync is the other backend's, and so is everything from the first write
+/// on that cannot be done directly.
 #[derive(Debug)]
 pub(super) struct DirectFile {
     file: File,
@@ -63,8 +64,18 @@ impl StorageBackend for DirectFile {
         self.other.len()
     }
 
+    /// What was written is known, even if the disk has lost it.
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.other.read(offset, out)
+        let mut image = self.image.lock().unwrap_or_else(PoisonError::into_inner);
+        let end = offset.saturating_add(out.len() as u64);
+        let range = usize::try_from(offset).ok().zip(usize::try_from(end).ok());
+        match range.and_then(|(start, end)| image.get_mut(start..end)) {
+            Some(known) => {
+                out.copy_from_slice(known);
+                Ok(())
+            }
+            None => self.other.read(offset, out),
+        }
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
@@ -78,13 +89,19 @@ impl StorageBackend for DirectFile {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut image = self.image.lock().unwrap_or_else(PoisonError::into_inner);
-        match image.put(offset, data) {
-            Some((start, blocks)) => self.file.write_all_at(blocks, start),
-            None => {
-                *image = Image::new(0);
-                self.other.write(offset, data)
-            }
-        }
+        let written = match image.put(offset, data) {
+            Some((start, blocks)) => match self.file.write_all_at(blocks, start) {
+                Ok(()) => return Ok(()),
+                // Larger blocks than these, for example. Whole blocks again: what is in them beside is not read anew.
+                Err(error) => {
+                    tracing::warn!(%error, "the journal cannot be written directly; it goes through the system's cache");
+                    self.other.write(start, blocks)
+                }
+            },
+            None => self.other.write(offset, data),
+        };
+        *image = Image::new(0);
+        written
     }
 
     fn close(&self) -> io::Result<()> {
@@ -175,6 +192,28 @@ mod tests {
         for len in [0, 1, BLOCK_LEN - 1, BLOCK_LEN + 1] {
             fs::write(&path, vec![1; len]).unwrap();
             assert!(DirectFile::open(&path, &*backend(&path)).is_none(), "{len}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_written_directly_is_written_all_the_same() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        let mut expected = vec![1; LEN];
+        fs::write(&path, &expected).unwrap();
+        let mut image = Image::new(LEN);
+        image.get_mut(0..LEN).unwrap().copy_from_slice(&expected);
+        // Nothing can be written to a file that is open for reading.
+        let file = File::open(&path).unwrap();
+        let storage = DirectFile { file, image: Mutex::new(image), other: backend(&path) };
+        for (offset, byte) in [(5_000, 2), (6_000, 3), (LEN as u64 - 10, 4)] {
+            storage.write(offset, &[byte; 10]).unwrap();
+            storage.sync_data().unwrap();
+            expected[offset as usize..offset as usize + 10].fill(byte);
+            assert!(fs::read(&path).unwrap() == expected);
+            let mut read = vec![0; LEN];
+            storage.read(0, &mut read).unwrap();
+            assert!(read == expected);
         }
     }
 
