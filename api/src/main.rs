@@ -29,6 +29,7 @@ use keyledger_engine::time::{Clock, SystemClock};
 use keyledger_engine::token::Token;
 use keyledger_engine::transparency::note::KeyName;
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
 /// Could not run at all.
@@ -344,7 +345,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 fn run_service(serve: Serve) -> Outcome {
     logging::start(serve.log_format);
-    allocator::keep_memory();
+    let memory_kept = allocator::keep_memory();
     server::allow_open_files(serve.max_connections);
     let tls = match (serve.tls_cert, serve.tls_key) {
         (Some(certificate), Some(key)) => Some(Arc::new(Tls::open(TlsFiles { certificate, key })?)),
@@ -353,6 +354,11 @@ fn run_service(serve: Serve) -> Outcome {
     let bootstrap = serve.bootstrap_root_key.map(Zeroizing::new);
     // Bound before the log is opened: an address in use must not cost a replay.
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
+    if let Err(error) = memory_kept {
+        // Handled from now on, by doing nothing: whoever writes finds out by the error.
+        runtime.block_on(async { signal(SignalKind::pipe()).map(drop) })?;
+        tracing::debug!(%error, "memory is kept for as long as the allocator does by itself");
+    }
     let listeners = listen(&runtime, &serve.listen)?;
     let scheme = if tls.is_some() { "https" } else { "http" };
     let origin = listeners.iter().find_map(Listener::network_address).map(|it| format!("{scheme}://{it}"));
@@ -436,7 +442,6 @@ fn listen(runtime: &Runtime, addresses: &[ListenAddress]) -> Result<Vec<Listener
 
 /// Has the service read its keys and its certificate again whenever the process gets SIGHUP.
 async fn reload_on_signal(service: Arc<Service>, tls: Option<Arc<Tls>>) {
-    use tokio::signal::unix::{SignalKind, signal};
     let Ok(mut hangups) = signal(SignalKind::hangup()) else { return };
     while hangups.recv().await.is_some() {
         let (service, tls) = (Arc::clone(&service), tls.clone());
@@ -452,7 +457,6 @@ async fn reload_on_signal(service: Arc<Service>, tls: Option<Arc<Tls>>) {
 /// Listens for what tells the process to stop from when it is called on. The future resolves then, or when the log is beyond
 /// recovery.
 fn stop_signal(ledger: Ledger) -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
     let (mut terminated, mut interrupted) =
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
     Ok(async move {
