@@ -2,8 +2,9 @@
 //!
 //! * `tables`: the tables of the file and the rows that have a form of their own (docs/format.md).
 //! * `database`: opening and creating the file, and what goes wrong with it, in words.
-//! * `journal`: the file beside it, and `frame`, what it consists of. `staged`: what the journal has and the database need not have yet, in memory, in a
-//!   `segment`. `settling`: it is put into the database. `recovery`: the same when a log is opened.
+//! * `journal`: the file beside it, `direct_file`, how it is written, and `frame`, what it consists of. `staged`: what the
+//!   journal has and the database need not have yet, in memory, in a `segment`. `settling`: it is put into the database.
+//!   `recovery`: the same when a log is opened.
 //! * `overlay`: reading a file without ever writing to it.
 //! * `commands`: the commands that the log remembers. `recent`: the newest records, in memory.
 //! * `writer`: [`RedbLog`], `reader`: [`RedbReader`], `verify`: reading everything again, `import`: [`RedbImport`], a log made
