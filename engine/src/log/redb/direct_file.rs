@@ -8,7 +8,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
 use redb::StorageBackend;
@@ -22,6 +22,8 @@ const LEN_MAX: u64 = 16 * 1024 * 1024;
 /// on that cannot be done directly.
 #[derive(Debug)]
 pub(super) struct DirectFile {
+    /// For messages.
+    path: PathBuf,
     file: File,
     /// What is in the file; blocks are written from here.
     image: Mutex<Image>,
@@ -33,7 +35,9 @@ impl DirectFile {
     /// made for that. `other` must have the file at its final length.
     pub(super) fn over(path: &Path, other: Box<dyn StorageBackend>) -> Box<dyn StorageBackend> {
         match Self::open(path, &*other) {
-            Some((file, image)) => Box::new(Self { file, image: Mutex::new(image), other }),
+            Some((file, image)) => {
+                Box::new(Self { path: path.into(), file, image: Mutex::new(image), other })
+            }
             None => other,
         }
     }
@@ -94,7 +98,8 @@ impl StorageBackend for DirectFile {
                 Ok(()) => return Ok(()),
                 // Larger blocks than these, for example. Whole blocks again: what is in them beside is not read anew.
                 Err(error) => {
-                    tracing::warn!(%error, "the journal cannot be written directly; it goes through the system's cache");
+                    let file = self.path.display();
+                    tracing::warn!(%file, %error, "cannot be written directly, and goes through the system's cache: slower");
                     self.other.write(start, blocks)
                 }
             },
@@ -205,7 +210,8 @@ mod tests {
         image.get_mut(0..LEN).unwrap().copy_from_slice(&expected);
         // Nothing can be written to a file that is open for reading.
         let file = File::open(&path).unwrap();
-        let storage = DirectFile { file, image: Mutex::new(image), other: backend(&path) };
+        let storage =
+            DirectFile { path: path.clone(), file, image: Mutex::new(image), other: backend(&path) };
         for (offset, byte) in [(5_000, 2), (6_000, 3), (LEN as u64 - 10, 4)] {
             storage.write(offset, &[byte; 10]).unwrap();
             storage.sync_data().unwrap();
