@@ -4,6 +4,7 @@
 //! two thirds of the processor's time, and a fifth less of everybody's who waits (docs/decisions/journal.md). Such writes are of
 //! whole blocks, from memory that begins where one does.
 
+use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::Range;
@@ -20,7 +21,6 @@ const LEN_MAX: u64 = 16 * 1024 * 1024;
 
 /// A backend whose writes go to the disk directly. The sync is the other backend's, and so is everything from the first write
 /// on that cannot be done directly.
-#[derive(Debug)]
 pub(super) struct DirectFile {
     /// For messages.
     path: PathBuf,
@@ -114,8 +114,14 @@ impl StorageBackend for DirectFile {
     }
 }
 
+/// Says nothing of what is in the file.
+impl fmt::Debug for DirectFile {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirectFile").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
 /// The bytes of a file, in memory that begins where a block may.
-#[derive(Debug)]
 struct Image {
     memory: Vec<u8>,
     start: usize,
