@@ -470,7 +470,7 @@ fn write_rows(
     while let Some((key, value)) = rows.next_if(|(key, _)| *key <= last) {
         table.insert(key, value)?;
     }
-    // What comes after the last key goes in as one run, which fills pages instead of splitting them.
+    // What comes after the last key goes in as runs, which fill pages instead of splitting them.
     let mut end = table.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
     let mut run_len = 0;
     for (key, value) in rows {

@@ -124,7 +124,7 @@ impl Settler {
     /// then.
     ///
     /// # Errors
-    /// When the operating system has no thread left.
+    /// When the operating system has no thread left, or the thread has ended early; the next call starts another.
     pub(super) fn begin(
         &mut self,
         shared: Arc<Shared>,
