@@ -18,58 +18,23 @@
 //! * [`webhooks`]: pushes events to receivers outside.
 //! * [`housekeeper`]: what Keyledger does without being asked.
 
-pub mod access;
-pub mod access_token;
-pub mod activity;
-pub mod app;
-pub mod body;
-pub mod caller;
-pub mod command;
+pub mod answer;
+pub mod auth;
+pub mod cli;
 pub mod compat;
-pub mod connection;
 pub mod console;
-pub mod console_session;
-pub mod credential;
-pub mod data_directory;
-pub mod duration;
-pub mod entity_tag;
-pub mod event_stream;
-pub mod fast_path;
-pub mod housekeeper;
-pub mod http_client;
-pub mod idempotency;
-pub mod index_snapshot;
-pub mod issuing;
-pub mod json_text;
-pub mod listener;
-pub mod log_signer;
-pub mod log_verification;
-pub mod logging;
-pub mod metrics;
-pub mod oidc;
-pub mod origin;
-pub mod paging;
-pub mod precondition;
-pub mod principal;
-pub mod problem;
-pub mod query;
-pub mod refusal;
-pub mod reply;
-pub mod request_id;
+pub mod http;
+pub mod jobs;
+pub mod openapi;
+pub mod outbound;
+pub mod request;
 pub mod routes;
-pub mod server;
 pub mod service;
-pub mod session_cookie;
-pub mod signing_keys;
-pub mod tls;
-pub mod view;
-pub mod webhooks;
-pub mod witness;
 
 /// The OpenAPI document as text, as it is served and as docs/openapi.json has it.
 ///
 /// # Errors
 /// When it cannot be written as JSON.
 pub fn reference_document() -> Result<String, serde_json::Error> {
-    routes::reference::document_text(&app::calls().1)
+    openapi::document_text(&routes::calls().1)
 }

@@ -14,33 +14,12 @@
 //!   know before the caller does, and answers.
 //! * [`background`]: threads whose work gives way; [`storage_panic`]: what a damaged file makes the storage engine do.
 
-pub mod actor;
-pub mod api;
-pub mod application;
-pub mod background;
 pub mod backup;
-mod coded;
-pub mod erasure;
-pub mod event;
-pub mod id;
-pub mod key;
+pub mod codec;
+pub mod domain;
 pub mod ledger;
 pub mod log;
-pub mod organization;
-pub mod policy;
-pub mod portal_session;
-pub mod portfolio;
-pub mod position;
-pub mod record;
-pub mod rejection;
-pub mod role;
-pub mod root_key;
-pub mod sha256;
-pub mod storage_panic;
-pub mod text;
-pub mod time;
-pub mod token;
+pub mod storage;
 pub mod transparency;
+pub mod value;
 pub mod vault;
-pub mod webhook;
-mod wire;

@@ -10,18 +10,19 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use keyledger_engine::event::{Event, EventType};
-use keyledger_engine::key::{Environment, KeyRenamedPersonal, KeyStatus};
+use keyledger_engine::domain::event::{Event, EventType};
+use keyledger_engine::domain::key::{KeyRenamedPersonal, KeyStatus};
 use keyledger_engine::log::LogReader;
-use keyledger_engine::position::Position;
-use keyledger_engine::text::{Name, UserId};
-use keyledger_engine::time::Timestamp;
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::text::{Name, UserId};
+use keyledger_engine::value::time::Timestamp;
 use keyledger_projections::audit_trail::{AuditQuery, AuditTrail};
 use keyledger_projections::key_list::{KeyList, KeyListProjection, KeyQuery, KeySort};
-use keyledger_projections::projection::Projection;
-use keyledger_projections::rebuild::Rebuilds;
-use keyledger_projections::replay::{BULK_BATCH_LEN, Replay};
-use keyledger_projections::runner::{Status, start};
+use keyledger_projections::stored::projection::Projection;
+use keyledger_projections::stored::rebuild::Rebuilds;
+use keyledger_projections::stored::replay::{BULK_BATCH_LEN, Replay};
+use keyledger_projections::stored::runner::{Status, start};
 
 use history::History;
 

@@ -12,14 +12,8 @@
 //!   the log does not hold it.
 
 pub mod audit_trail;
-pub mod deliveries;
+pub mod beside_the_log;
 pub mod export;
-mod front;
 pub mod key_list;
-pub mod projection;
-pub mod rebuild;
-pub mod replay;
-pub mod runner;
-pub mod store;
-pub mod usage;
+pub mod stored;
 pub mod verification;

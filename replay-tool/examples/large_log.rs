@@ -10,23 +10,25 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use keyledger_engine::actor::{Actor, ActorKind};
-use keyledger_engine::api::ApiRegistered;
 use keyledger_engine::backup::reader::Entry;
-use keyledger_engine::event::Event;
-use keyledger_engine::id::{ApiId, EventId, KeyId, OrganizationId};
-use keyledger_engine::key::{
-    Environment, KeyCreated, KeyCreatedPersonal, KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal,
-    KeyRotated, Owner, RevocationReason,
+use keyledger_engine::codec;
+use keyledger_engine::domain::event::Event;
+use keyledger_engine::domain::key::{
+    KeyCreated, KeyCreatedPersonal, KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal, KeyRotated, Owner,
+    RevocationReason,
 };
+use keyledger_engine::domain::organization::{OrganizationCreated, OrganizationKind, OrganizationPersonal};
+use keyledger_engine::domain::resource_api::ApiRegistered;
+use keyledger_engine::domain::stream::StreamId;
 use keyledger_engine::log::redb::{FILE_NAME, RedbImport, RedbLog, RedbOptions, RedbReader};
 use keyledger_engine::log::{Append, AppendOutcome, EventLog, LogReader, StreamHead};
-use keyledger_engine::organization::{OrganizationCreated, OrganizationKind, OrganizationPersonal};
-use keyledger_engine::position::Position;
-use keyledger_engine::record::{self, StreamId};
-use keyledger_engine::text::{Audience, Description, Metadata, Name, Scope, UserId};
-use keyledger_engine::time::Timestamp;
-use keyledger_engine::token::{Digest, TokenHint, TokenPrefix};
+use keyledger_engine::value::actor::{Actor, ActorKind};
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::{ApiId, EventId, KeyId, OrganizationId};
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::text::{Audience, Description, Metadata, Name, Scope, UserId};
+use keyledger_engine::value::time::Timestamp;
+use keyledger_engine::value::token::{Digest, TokenHint, TokenPrefix};
 use keyledger_engine::vault::{self, Subject, Vault};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -213,8 +215,8 @@ fn bring_to_clear(directory: &Path) -> Result<(), Box<dyn Error>> {
     while position < head {
         let records = reader.read(position, GROUP_LEN)?;
         position = records.last().map_or(head, |record| record.position);
-        let entry = |record| Ok(Entry { bytes: record::encode(&record)?, record });
-        import.append(&records.into_iter().map(entry).collect::<Result<Vec<_>, record::Error>>()?)?;
+        let entry = |record| Ok(Entry { bytes: codec::encode(&record)?, record });
+        import.append(&records.into_iter().map(entry).collect::<Result<Vec<_>, codec::Error>>()?)?;
     }
     import.finish()?;
     drop(reader);

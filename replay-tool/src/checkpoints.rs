@@ -9,7 +9,7 @@ use keyledger_engine::transparency::signed_checkpoints::SignedCheckpoints;
 
 use crate::arguments::CheckpointOptions;
 use crate::data_directory::DataDirectory;
-use crate::report::Failure;
+use crate::output::report::Failure;
 
 /// Reads those that the data directory holds, and one from elsewhere if it is given; every signature is checked.
 pub(crate) fn read(

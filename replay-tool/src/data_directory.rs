@@ -11,7 +11,7 @@ use keyledger_engine::log::redb::{FILE_NAME, RedbOptions, RedbReader};
 use keyledger_engine::transparency::{self, checkpoint_file};
 use keyledger_engine::vault::{self, Vault};
 
-use crate::report::Failure;
+use crate::output::report::Failure;
 
 /// Commands go through the log from one end to the other; what they have read they hardly need again.
 const LOG_OPTIONS: RedbOptions = RedbOptions { cache_bytes: 16 * 1024 * 1024, journal_bytes: 1024 * 1024 };

@@ -12,23 +12,15 @@
 //! text or as one JSON object, and what is wrong in one line on standard error.
 
 mod arguments;
-mod backup;
 mod checkpoints;
+mod commands;
 mod data_directory;
-mod diff;
-mod erase;
-mod export;
-mod progress;
-mod proof;
-mod rebuild;
+mod output;
 mod remote;
 mod replays;
-mod report;
-mod restore;
-mod show;
-mod stats;
-mod timeline;
-mod verify;
+
+use commands::{backup, diff, erase, export, proof, rebuild, restore, show, stats, verify};
+use output::report;
 
 use std::any::Any;
 use std::io::{self, Write};
@@ -36,10 +28,10 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use keyledger_engine::storage_panic::{self, StoragePanic};
+use keyledger_engine::storage::storage_panic::{self, StoragePanic};
 
 use arguments::{Arguments, Command};
-use report::{Failure, Report};
+use output::report::{Failure, Report};
 
 /// Records are many small pieces of memory; the system's allocator spends a third of the time on them.
 #[global_allocator]

@@ -11,7 +11,7 @@ use serde_json::Value;
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
-use crate::report::Failure;
+use crate::output::report::Failure;
 
 /// How long a service may take to be connected to, and to begin its answer.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);

@@ -6,15 +6,15 @@ use std::sync::Arc;
 
 use keyledger_engine::log::redb::RedbReader;
 use keyledger_engine::log::{LogReader, merkle};
-use keyledger_engine::position::Position;
-use keyledger_projections::projection::Projection;
-use keyledger_projections::replay::{BULK_BATCH_LEN, Replay};
-use keyledger_projections::store;
+use keyledger_engine::value::position::Position;
+use keyledger_projections::stored::projection::Projection;
+use keyledger_projections::stored::replay::{BULK_BATCH_LEN, Replay};
+use keyledger_projections::stored::store;
 use keyledger_projections::verification::VerificationIndex;
 use tempfile::TempDir;
 
-use crate::progress::Progress;
-use crate::report::Failure;
+use crate::output::progress::Progress;
+use crate::output::report::Failure;
 
 /// How many records are read at a time.
 const BATCH_LEN: usize = 8_192;

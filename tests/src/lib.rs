@@ -11,21 +11,8 @@
     reason = "in tests a panic is the way to fail"
 )]
 
-pub mod binaries;
-pub mod console;
-pub mod documentation;
-pub mod fixture;
-pub mod history;
-pub mod http;
-pub mod keys;
-pub mod large_log;
-pub mod load;
-pub mod node;
-pub mod openid_provider;
+pub mod client;
+pub mod data;
 pub mod poll;
-pub mod receiver;
+pub mod processes;
 pub mod seed;
-pub mod server;
-pub mod tls;
-pub mod token;
-pub mod transcript;

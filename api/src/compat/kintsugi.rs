@@ -10,28 +10,29 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, post};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
-use keyledger_engine::id::OrganizationId;
-use keyledger_engine::key::{Environment, Key, KeyCommand, Owner, OwnerKind};
+use keyledger_engine::domain::key::{Key, KeyCommand, Owner, OwnerKind};
 use keyledger_engine::ledger::Command;
-use keyledger_engine::root_key::Permission::{KeysCreate, KeysDelete, KeysRead, OrganizationsRead};
-use keyledger_engine::text::Metadata;
-use keyledger_engine::time::Timestamp;
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::OrganizationId;
+use keyledger_engine::value::permission::Permission::{KeysCreate, KeysDelete, KeysRead, OrganizationsRead};
+use keyledger_engine::value::text::Metadata;
+use keyledger_engine::value::time::Timestamp;
 use keyledger_projections::key_list::KeyQuery;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::access::Access;
-use crate::body::{BodyBytes, Checks, Field, parsed};
-use crate::caller::Caller;
-use crate::command::execute;
-use crate::issuing::{NewKey, issue};
-use crate::json_text::read_object;
-use crate::precondition::reach_in;
-use crate::problem::{Code, FieldError, Problem};
-use crate::query::PathId;
-use crate::reply::Reply;
-use crate::routes::keys::load_any;
+use crate::answer::problem::{Code, FieldError, Problem};
+use crate::answer::reply::Reply;
+use crate::auth::access::Access;
+use crate::auth::caller::Caller;
+use crate::request::body::{BodyBytes, Checks, Field, parsed};
+use crate::request::execution::execute;
+use crate::request::json_text::read_object;
+use crate::request::precondition::reach_in;
+use crate::request::query::PathId;
+use crate::routes::keys::issuing::{NewKey, issue};
+use crate::routes::keys::key::load_any;
 use crate::service::Service;
 
 const ORGANIZATION_ID: HeaderName = HeaderName::from_static("x-organization-id");
@@ -158,7 +159,7 @@ async fn create(
 }
 
 /// Reads seconds since 1970.
-fn seconds(value: &Value) -> crate::body::Reading<Timestamp> {
+fn seconds(value: &Value) -> crate::request::body::Reading<Timestamp> {
     let wrong = |detail: String| vec![(String::new(), detail)];
     let seconds =
         value.as_i64().ok_or_else(|| wrong("must be a whole number of seconds since 1970".into()))?;

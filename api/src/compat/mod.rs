@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use crate::access::Access;
+use crate::auth::access::Access;
 use crate::service::Service;
 
 /// Who may make which of these calls.

@@ -12,57 +12,14 @@
 //! * [`list_page`] with its [`table`], [`form_page`] with its [`field`]s, [`secret_page`]: pages that many things share.
 //! * [`sign_in`], and a file for each page.
 
-pub mod actor_name;
-pub mod api_choice;
-pub mod api_list;
-pub mod application;
-pub mod asset;
-pub mod audit_log;
-pub mod badge;
-pub mod daily_chart;
-pub mod event_sentence;
-pub mod field;
-pub mod field_errors;
-pub mod form_page;
+pub mod audit;
+pub mod callers;
 pub mod frame;
-pub mod health;
-pub mod history;
-pub mod icon;
-pub mod key;
-pub mod key_change;
-pub mod key_creation;
-pub mod key_list;
-pub mod key_page;
-pub mod key_selection;
-pub mod list_page;
-pub mod log_check;
-pub mod marked;
-pub mod moment;
-pub mod navigation;
-pub mod openid_sign_in;
-pub mod organization;
-pub mod organization_choice;
-pub mod organization_list;
-pub mod outcome;
+pub mod keys;
 pub mod overview;
-pub mod permission_choice;
-pub mod policy;
-pub mod portal_link;
-pub mod portfolio;
-pub mod query_string;
-pub mod root_key;
-pub mod secret_page;
-pub mod sign_in;
-pub mod submission;
-pub mod table;
-pub mod tags;
-pub mod theme;
-pub mod toast;
-pub mod token_page;
-pub mod token_test;
-pub mod usage_chart;
-pub mod visitor;
-pub mod webhook;
+pub mod parts;
+pub mod tenants;
+pub mod visit;
 
 use std::sync::Arc;
 
@@ -73,10 +30,12 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use http::{HeaderName, HeaderValue, header};
 
-use crate::problem::{Code, Problem};
+use crate::answer::problem::{Code, Problem};
 use crate::service::Service;
 
-use self::visitor::Visitor;
+use self::frame::{asset, navigation, page_frame, theme};
+use self::visit::openid_sign_in;
+use self::visit::visitor::{self, Visitor};
 
 /// What all pages share.
 pub struct Console {
@@ -114,32 +73,12 @@ pub fn router(service: Arc<Service>, calls: Router<Arc<Service>>) -> Router {
     Router::new()
         .route("/", get(|| async { Redirect::to("/console") }))
         .route("/console", get(home))
-        .route("/console/sign-in", get(sign_in::page).post(sign_in::sign_in))
-        .route("/console/openid", get(openid_sign_in::start))
-        .route("/console/openid/callback", get(openid_sign_in::finish))
-        .route("/console/sign-out", post(sign_in::sign_out))
-        .route("/console/audit", get(audit_log::show))
-        .route("/console/audit/verification", post(log_check::start))
-        .route("/console/overview", get(overview::show))
-        .route("/console/keys", get(key_list::list).post(key_creation::create))
-        .route("/console/keys/new", get(key_creation::form))
-        .route("/console/keys/selection", post(key_selection::preview))
-        .route("/console/keys/selection/apply", post(key_selection::apply))
-        .route("/console/keys/{id}", get(key_page::show))
-        .route("/console/keys/{id}/edit", get(key_change::edit_form).post(key_change::edit))
-        .route("/console/keys/{id}/rotate", get(key_change::rotate_form).post(key_change::rotate))
-        .route("/console/keys/{id}/revoke", get(key_change::revoke_form).post(key_change::revoke))
-        .route("/console/keys/{id}/reactivate", post(key_change::reactivate))
-        .route("/console/keys/{id}/delete", get(key_change::delete_form).post(key_change::delete))
-        .route("/console/test", get(token_test::form).post(token_test::test))
-        .merge(organization_list::router())
-        .merge(portfolio::router())
-        .merge(policy::router())
-        .merge(portal_link::router())
-        .merge(api_list::router())
-        .merge(application::router())
-        .merge(root_key::router())
-        .merge(webhook::router())
+        .merge(visit::router())
+        .merge(audit::router())
+        .merge(overview::router())
+        .merge(keys::router())
+        .merge(tenants::router())
+        .merge(callers::router())
         .route("/console/theme", post(theme::choose))
         .route("/console/{*rest}", get(|| async { Problem::of(Code::NotFound) }))
         .layer(middleware::from_fn_with_state(Arc::clone(&console), around))
@@ -169,7 +108,8 @@ async fn around(State(console): State<Arc<Console>>, request: Request, next: Nex
     let theme = theme::Theme::of(&parts.headers);
     let mut response = next.run(Request::from_parts(parts, body)).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        response = frame::problem_page(visitor.as_ref(), theme, problem, &request_id).await.into_response();
+        response =
+            page_frame::problem_page(visitor.as_ref(), theme, problem, &request_id).await.into_response();
     }
     let headers = response.headers_mut();
     for (name, value) in HEADERS {

@@ -5,27 +5,27 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
-use keyledger_engine::api::{Api, ApiCommand, ApiRegistered};
-use keyledger_engine::id::ApiId;
+use keyledger_engine::domain::resource_api::{Api, ApiCommand, ApiRegistered};
 use keyledger_engine::ledger::{Aggregate, Command, Committed};
-use keyledger_engine::text::{Audience, Name, Scope};
-use keyledger_engine::token::TokenPrefix;
+use keyledger_engine::value::id::ApiId;
+use keyledger_engine::value::text::{Audience, Name, Scope};
+use keyledger_engine::value::token::TokenPrefix;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::body::{Checks, Field, Json, set, text};
-use crate::caller::Caller;
-use crate::command::{Outcome, execute, outcome};
-use crate::paging::{PageQuery, Paging};
-use crate::precondition::{is_known, reach_min_position};
-use crate::problem::{Code, Problem, ProblemBody};
-use crate::query::PathId;
-use crate::reply::Reply;
+use crate::answer::problem::{Code, Problem, ProblemBody};
+use crate::answer::reply::Reply;
+use crate::answer::view::{ApiView, Page};
+use crate::auth::caller::Caller;
+use crate::request::body::{Checks, Field, Json, set, text};
+use crate::request::execution::{Outcome, execute, outcome};
+use crate::request::paging::{PageQuery, Paging};
+use crate::request::precondition::{is_known, reach_min_position};
+use crate::request::query::PathId;
 use crate::service::Service;
-use crate::view::{ApiView, Page};
 
 /// The calls about APIs.
 pub fn router() -> OpenApiRouter<Arc<Service>> {

@@ -1,30 +1,53 @@
 //! The calls, a file for each kind of object.
 
 pub mod apis;
-pub mod applications;
-pub mod backup;
-pub mod clients;
-pub mod erasures;
+pub mod callers;
 pub mod events;
-pub mod forward_auth;
-pub mod key_creation;
-pub mod key_list;
 pub mod keys;
-pub mod log_verifications;
+pub mod log;
 pub mod oauth;
 pub mod organizations;
-pub mod overview;
-pub mod policies;
 pub mod portal;
-pub mod portal_sessions;
-pub mod projections;
-pub mod reference;
-pub mod root_keys;
-pub mod self_revocation;
-pub mod status;
-pub mod transparency;
-pub mod usage;
-pub mod verification;
-pub mod verify;
-pub mod webhook_deliveries;
+pub mod service;
 pub mod webhooks;
+
+use std::sync::Arc;
+
+use axum::Router;
+use utoipa_axum::router::OpenApiRouter;
+
+use crate::service::Service;
+
+/// All calls and the document that describes them.
+pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
+    let (router, mut document) = OpenApiRouter::with_openapi(crate::openapi::document::overview())
+        .merge(keys::create::router())
+        .merge(keys::key::router())
+        .merge(keys::list::router())
+        .merge(service::projections::router())
+        .merge(events::erasures::router())
+        .merge(keys::self_revocation::router())
+        .merge(keys::verification::router())
+        .merge(keys::forward_auth::router())
+        .merge(keys::usage::router())
+        .merge(service::overview::router())
+        .merge(events::list::router())
+        .merge(webhooks::webhook::router())
+        .merge(webhooks::deliveries::router())
+        .merge(organizations::organization::router())
+        .merge(organizations::clients::router())
+        .merge(organizations::policies::router())
+        .merge(apis::router())
+        .merge(callers::root_keys::router())
+        .merge(callers::applications::router())
+        .merge(oauth::router())
+        .merge(portal::sessions::router())
+        .merge(portal::router())
+        .merge(log::transparency::router())
+        .merge(log::verifications::router())
+        .merge(log::backup::router())
+        .merge(service::status::router())
+        .split_for_parts();
+    crate::openapi::document::complete(&mut document);
+    (router, document)
+}

@@ -4,7 +4,7 @@
 use std::io::{self, Read};
 
 use super::{CHECKPOINTS_MAX, COMMAND_LEN, COMMANDS_MAX, ENTRIES_MAX};
-use crate::record::ENTRY_LEN_MAX;
+use crate::codec::ENTRY_LEN_MAX;
 
 /// What a frame holds. They come in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

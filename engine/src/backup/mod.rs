@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::log::merkle::Hash;
 use crate::log::{LogId, RememberedCommand};
-use crate::position::Position;
-use crate::time::Timestamp;
+use crate::value::position::Position;
+use crate::value::time::Timestamp;
 
 pub use reader::{Part, Reader};
 pub use source::Source;
@@ -133,7 +133,7 @@ impl KeptFile {
         match self {
             Self::LogKey => crate::transparency::KEY_FILE_NAME,
             Self::SigningKeys => "signing-keys.json",
-            Self::WebhookKey => crate::webhook::KEY_FILE_NAME,
+            Self::WebhookKey => crate::domain::webhook::KEY_FILE_NAME,
         }
     }
 }

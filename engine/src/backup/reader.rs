@@ -8,13 +8,14 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::frame::{self, Kind};
 use super::{COMMAND_LEN, Header, KeptFile, MAGIC, read_command};
+use crate::codec;
+use crate::domain::record::Record;
 use crate::log::merkle::{Frontier, Hash, leaf_hash};
 use crate::log::{CommandId, RememberedCommand};
-use crate::position::Position;
-use crate::record::{self, Record};
 use crate::transparency::checkpoint::Checkpoint;
 use crate::transparency::checkpoint_file::SignedCheckpoint;
 use crate::transparency::note::Verifier;
+use crate::value::position::Position;
 
 /// Why a backup cannot be read on.
 #[derive(Debug, thiserror::Error)]
@@ -190,8 +191,8 @@ impl<R: Read> Reader<R> {
                 .split_at_checked(len)
                 .ok_or_else(|| format!("the event at position {position} is cut off"))?;
             content = rest;
-            let record = record::decode(bytes)
-                .map_err(|error| format!("the event at position {position}: {error}"))?;
+            let record =
+                codec::decode(bytes).map_err(|error| format!("the event at position {position}: {error}"))?;
             if record.position != position {
                 return Err(format!("the event of position {} stands at {position}", record.position));
             }

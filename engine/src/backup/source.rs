@@ -9,9 +9,9 @@ use zeroize::Zeroizing;
 use super::frame::{self, Kind};
 use super::{CHECKPOINTS_MAX, COMMANDS_MAX, ENTRIES_MAX, Header, KeptFile, MAGIC, write_command};
 use crate::log::{self, LogReader};
-use crate::position::Position;
 use crate::transparency::checkpoint::Checkpoint;
 use crate::transparency::checkpoint_file::SignedCheckpoint;
+use crate::value::position::Position;
 
 /// Why a backup cannot be made.
 #[derive(Debug, thiserror::Error)]

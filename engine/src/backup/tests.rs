@@ -5,21 +5,21 @@ use zeroize::Zeroizing;
 
 use super::reader::Error;
 use super::*;
-use crate::actor::Actor;
-use crate::event::Event;
-use crate::id::{EventId, KeyId};
-use crate::key::KeyRenamedPersonal;
+use crate::domain::event::Event;
+use crate::domain::key::KeyRenamedPersonal;
+use crate::domain::stream::StreamId;
 use crate::log::memory::MemoryLog;
 use crate::log::redb::{FILE_NAME, RedbImport, RedbOptions, RedbReader};
 use crate::log::{
     Append, AppendOutcome, COMMAND_MEMORY_MILLIS, CommandId, CommandKey, EventLog, LogReader, StreamHead,
 };
-use crate::record::StreamId;
-use crate::text::Name;
 use crate::transparency::checkpoint::Checkpoint;
 use crate::transparency::checkpoint_file::SignedCheckpoint;
 use crate::transparency::note::Signer;
 use crate::transparency::tree;
+use crate::value::actor::Actor;
+use crate::value::id::{EventId, KeyId};
+use crate::value::text::Name;
 use crate::vault::{Subject, Vault};
 
 const ID: LogId = LogId([7; 16]);
@@ -237,7 +237,7 @@ fn a_log_that_cannot_be_is_not_imported() {
     assert!(position == 6 && reason.contains("its time"), "{reason}");
     for version in [0, 1, 3] {
         let (position, reason) =
-            refused(&|entries| entries[5].record.version = crate::position::Version::new(version));
+            refused(&|entries| entries[5].record.version = crate::value::position::Version::new(version));
         assert!(position == 6 && reason.contains("its version"), "{version}: {reason}");
     }
 }

@@ -15,27 +15,29 @@ use std::thread;
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::actor::Actor;
-use crate::api::{Api, ApiCommand};
-use crate::application::{Application, ApplicationCommand};
-use crate::erasure::{Erasure, ErasureCommand};
-use crate::id::{
+use crate::domain::application::{Application, ApplicationCommand};
+use crate::domain::erasure::{Erasure, ErasureCommand};
+use crate::domain::key::{Key, KeyCommand};
+use crate::domain::organization::{Organization, OrganizationCommand};
+use crate::domain::portal_session::{PortalSession, PortalSessionCommand};
+use crate::domain::portfolio::{ClientLink, ClientLinkCommand};
+use crate::domain::record::Record;
+use crate::domain::rejection::Rejection;
+use crate::domain::resource_api::{Api, ApiCommand};
+use crate::domain::root_key::{RootKey, RootKeyCommand};
+use crate::domain::stream::StreamId;
+use crate::domain::webhook::{Webhook, WebhookCommand};
+use crate::log::{self, CommandKey, EventLog, LogReader};
+use crate::value::actor::Actor;
+use crate::value::environment::Environment;
+use crate::value::id::{
     ApiId, ApplicationId, ClientLinkId, ErasureId, EventId, KeyId, OrganizationId, PortalSessionId,
     RootKeyId, WebhookId,
 };
-use crate::key::{Environment, Key, KeyCommand};
-use crate::log::{self, CommandKey, EventLog, LogReader};
-use crate::organization::{Organization, OrganizationCommand};
-use crate::portal_session::{PortalSession, PortalSessionCommand};
-use crate::portfolio::{ClientLink, ClientLinkCommand};
-use crate::position::{Position, Version};
-use crate::record::{Record, StreamId};
-use crate::rejection::Rejection;
-use crate::root_key::{RootKey, RootKeyCommand};
-use crate::text::UserId;
-use crate::time::{Clock, Timestamp};
+use crate::value::position::{Position, Version};
+use crate::value::text::UserId;
+use crate::value::time::{Clock, Timestamp};
 use crate::vault::Subject;
-use crate::webhook::{Webhook, WebhookCommand};
 
 /// At most this many commands wait; one more is refused with [`Error::Overloaded`].
 pub const QUEUE_LEN_MAX: usize = 4_096;

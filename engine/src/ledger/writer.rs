@@ -19,11 +19,12 @@ use super::{
     Aggregate, Command, Committed, Counters, Error, GROUP_LEN_MAX, LogClock, Message, Observer, Reply,
     Request, UserOf,
 };
-use crate::erasure::ErasureCommand;
-use crate::id::UlidSequence;
+use crate::domain::erasure::ErasureCommand;
+use crate::domain::record::Record;
+use crate::domain::stream::StreamId;
 use crate::log::{self, Append, AppendOutcome, EventLog, LogReader, RememberedCommand, StreamHead};
-use crate::position::Position;
-use crate::record::{Record, StreamId};
+use crate::value::id::UlidSequence;
+use crate::value::position::Position;
 use crate::vault::{Subject, Vault};
 
 /// A command is decided anew at most this often when other writers change its stream meanwhile.

@@ -13,15 +13,17 @@ use super::{
     Append, AppendOutcome, COMMAND_MEMORY_MILLIS, CommandId, CommandKey, Error, EventLog, LogReader,
     RememberedCommand, StreamHead,
 };
-use crate::actor::Actor;
-use crate::erasure::{ErasedSubject, PersonalDataErased};
-use crate::event::Event;
-use crate::id::{ErasureId, EventId, KeyId};
-use crate::key::{KeyRenamedPersonal, KeyScopesChanged};
-use crate::position::{Position, Version};
-use crate::record::{self, Personal, Record, StreamId};
-use crate::text::{Name, Scope, UserId};
-use crate::time::Timestamp;
+use crate::codec;
+use crate::domain::erasure::{ErasedSubject, PersonalDataErased};
+use crate::domain::event::Event;
+use crate::domain::key::{KeyRenamedPersonal, KeyScopesChanged};
+use crate::domain::record::{Personal, Record};
+use crate::domain::stream::StreamId;
+use crate::value::actor::Actor;
+use crate::value::id::{ErasureId, EventId, KeyId};
+use crate::value::position::{Position, Version};
+use crate::value::text::{Name, Scope, UserId};
+use crate::value::time::Timestamp;
 use crate::vault::Subject;
 
 /// Where logs to be tested come from.
@@ -174,7 +176,7 @@ pub fn what_cannot_be_stored_leaves_nothing_behind(fixture: &mut impl Fixture) {
     let mut huge = append_of(2, StreamHead::ABSENT, 2);
     huge.events[1].1 = Event::KeyScopesChanged(KeyScopesChanged { scopes }, ());
     let group = vec![named(first_of(1), 1, 1), huge];
-    assert!(matches!(log.append(group), Err(Error::Record(record::Error::TooLong(_)))));
+    assert!(matches!(log.append(group), Err(Error::Record(codec::Error::TooLong(_)))));
     let reader = log.reader();
     assert_eq!(reader.head().unwrap(), Position::START);
     assert_eq!(reader.frontier().unwrap(), Frontier::default());
@@ -283,7 +285,7 @@ pub fn readers_page_through_the_log(fixture: &mut impl Fixture) {
         assert_eq!(page.len(), 3.min(10 - paged.len()));
         let entries = reader.read_entries(after, 3).unwrap();
         let vault = log.vault();
-        let decoded = entries.iter().map(|entry| record::decode_with(entry, Some(&vault)).unwrap());
+        let decoded = entries.iter().map(|entry| codec::decode_with(entry, Some(&vault)).unwrap());
         assert_eq!(decoded.collect::<Vec<_>>(), page);
         if page.is_empty() {
             break;
@@ -409,7 +411,7 @@ pub fn personal_text_is_sealed_and_erased(fixture: &mut impl Fixture) {
     let entries = reader.read_entries(Position::START, usize::MAX).unwrap();
     for entry in &entries {
         assert!(!entry.windows(7).any(|text| text == b"version"), "the name is in clear");
-        assert_eq!(record::decode(entry).unwrap().personal, Personal::Erased);
+        assert_eq!(codec::decode(entry).unwrap().personal, Personal::Erased);
     }
     let (frontier, subject_keys) = (reader.frontier().unwrap(), vault.keys_of(&user("ada")));
     assert_eq!((vault.len(), subject_keys.len()), (3, 1));

@@ -9,10 +9,12 @@ use super::{
     Append, AppendOutcome, CommandId, Error, EventLog, LogId, LogReader, RememberedCommand, SourceId, Stream,
     StreamHead,
 };
-use crate::erasure;
-use crate::position::{Position, Version};
-use crate::record::{self, Personal, Record, StreamId, StreamKind};
-use crate::time::Timestamp;
+use crate::codec;
+use crate::domain::erasure;
+use crate::domain::record::{Personal, Record};
+use crate::domain::stream::{StreamId, StreamKind};
+use crate::value::position::{Position, Version};
+use crate::value::time::Timestamp;
 use crate::vault::{SubjectKey, Vault};
 
 /// A log that ends with the process.
@@ -100,7 +102,7 @@ struct Planned<'a> {
 }
 
 impl Planned<'_> {
-    fn append(&mut self, append: Append, key: &SubjectKey) -> Result<AppendOutcome, record::Error> {
+    fn append(&mut self, append: Append, key: &SubjectKey) -> Result<AppendOutcome, codec::Error> {
         if let Some(key) = append.command {
             let known = self.added.commands.get(&key.id).or_else(|| self.before.commands.get(&key.id));
             if let Some(known) = known {
@@ -140,7 +142,7 @@ impl Planned<'_> {
                 event,
                 personal: Personal::Readable,
             };
-            self.added.entries.push(record::encode_with(&record, Some(key))?.into());
+            self.added.entries.push(codec::encode_with(&record, Some(key))?.into());
             positions.push(position);
             head = StreamHead { version, token: u64::from(version.get()) };
             position = position.next();
@@ -163,7 +165,7 @@ fn head_of(events: usize) -> StreamHead {
 
 impl MemoryReader {
     fn decode(&self, entry: &[u8]) -> Result<Record, Error> {
-        Ok(record::decode_with(entry, Some(&self.vault))?)
+        Ok(codec::decode_with(entry, Some(&self.vault))?)
     }
 
     fn contents(&self) -> RwLockReadGuard<'_, Contents> {

@@ -26,20 +26,21 @@
 //! 10. **Personal text.** The personal part of a record is sealed with the key of [`Append::subject`], which is durable
 //!     before the record is. Keys that an appended `PersonalDataErased` names are given to nobody from then on, and are
 //!     destroyed when [`EventLog::append`] returns `Ok`; what is left to destroy after a crash is destroyed when the log is
-//!     opened. Records whose key is gone read as [`Personal::Erased`](crate::record::Personal), and stay what they are.
+//!     opened. Records whose key is gone read as [`Personal::Erased`](crate::domain::record::Personal), and stay what they are.
 //!
 //! Where a stream stands is told by a [`StreamHead`], whose token only the log that gave it understands: a version, a
 //! sequence number of a replicated log, or whatever else it compares.
 
 use std::sync::Arc;
 
-use crate::actor::Actor;
-use crate::event::Event;
-use crate::id::{EventId, OrganizationId};
-use crate::position::{Position, Version};
-use crate::record::{Record, StreamId};
-use crate::sha256::sha256;
-use crate::time::Timestamp;
+use crate::domain::event::Event;
+use crate::domain::record::Record;
+use crate::domain::stream::StreamId;
+use crate::value::actor::Actor;
+use crate::value::id::{EventId, OrganizationId};
+use crate::value::position::{Position, Version};
+use crate::value::sha256::sha256;
+use crate::value::time::Timestamp;
 use crate::vault::{self, Subject, Vault, VaultId};
 
 #[cfg(any(test, feature = "contract-tests"))]
@@ -195,7 +196,7 @@ pub enum Error {
     Vault(#[from] vault::Error),
     /// An event that cannot be stored.
     #[error(transparent)]
-    Record(#[from] crate::record::Error),
+    Record(#[from] crate::codec::Error),
 }
 
 /// The writing end of a log. There is one, owned by one thread; calls block.

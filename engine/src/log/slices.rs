@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
-use crate::position::Position;
+use crate::value::position::Position;
 
 /// Results of one thread that wait for their turn; so many slices more than there are threads are held in memory at most,
 /// for each thread.

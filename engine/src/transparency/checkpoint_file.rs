@@ -8,7 +8,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::time::Timestamp;
+use crate::value::time::Timestamp;
 
 /// Its name in a data directory.
 pub const FILE_NAME: &str = "checkpoints.ndjson";

@@ -10,7 +10,7 @@ use rand::TryCryptoRng;
 use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
-use crate::time::Timestamp;
+use crate::value::time::Timestamp;
 
 /// The signature type of Ed25519.
 const ED25519_TYPE: u8 = 1;

@@ -8,7 +8,7 @@ use super::note::Verifier;
 use super::tree;
 use crate::log::merkle::{Hash, leaf_hash};
 use crate::log::{self, LogReader};
-use crate::position::Position;
+use crate::value::position::Position;
 
 /// What such files are called.
 pub const FILE_EXTENSION: &str = "tlog-proof";

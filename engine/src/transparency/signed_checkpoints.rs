@@ -8,7 +8,7 @@ use super::checkpoint::{self, Checkpoint};
 use super::checkpoint_file;
 use super::note::Verifier;
 use crate::log::redb::VerifyReport;
-use crate::position::Position;
+use crate::value::position::Position;
 
 /// Checkpoints of one log, smallest first, each with the note it came from.
 #[derive(Debug, Clone, Default)]

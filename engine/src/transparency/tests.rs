@@ -20,8 +20,8 @@ use crate::log::contract::first_of;
 use crate::log::memory::MemoryLog;
 use crate::log::merkle::{Frontier, Hash, leaf_hash, node_hash};
 use crate::log::{EventLog, LogId, LogReader};
-use crate::position::Position;
-use crate::time::Timestamp;
+use crate::value::position::Position;
+use crate::value::time::Timestamp;
 use crate::vault::Vault;
 
 /// More than one full tile of leaves, so that stored hashes are used too.

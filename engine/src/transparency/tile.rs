@@ -5,7 +5,7 @@ use std::fmt;
 use super::tree::stored_hashes;
 use crate::log::merkle::TILE_HEIGHT;
 use crate::log::{Error, LogReader};
-use crate::position::Position;
+use crate::value::position::Position;
 
 /// A full tile has this many hashes, a full bundle this many entries.
 pub const TILE_WIDTH: u16 = 1 << TILE_HEIGHT;

@@ -2,7 +2,7 @@
 
 use crate::log::merkle::{Hash, TILE_HEIGHT, empty_root, leaf_hash, node_hash};
 use crate::log::{Error, LogReader};
-use crate::position::Position;
+use crate::value::position::Position;
 
 /// The leaf hashes of `count` entries from the leaf with this index on; fewer only at the head.
 ///

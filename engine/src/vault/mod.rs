@@ -27,7 +27,7 @@ use seal::{SECRET_LEN, Secret};
 use store::{Holder, Row, Store, Stored, UserTag};
 use subject::SubjectKeyMap;
 
-use crate::id::OrganizationId;
+use crate::value::id::OrganizationId;
 
 /// The vault's file in a data directory.
 pub const FILE_NAME: &str = "vault.redb";

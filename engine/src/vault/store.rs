@@ -14,9 +14,9 @@ use zeroize::{Zeroize, Zeroizing};
 use super::Error;
 use super::seal::{SECRET_LEN, Secret};
 use super::subject::SubjectKeyId;
-use crate::id::OrganizationId;
-use crate::log::redb::overlay::Overlay;
-use crate::storage_panic::in_file;
+use crate::storage::overlay::Overlay;
+use crate::storage::storage_panic::in_file;
+use crate::value::id::OrganizationId;
 
 /// The number of this layout of tables.
 const FORMAT: u32 = 1;

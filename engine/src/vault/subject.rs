@@ -6,8 +6,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::id::OrganizationId;
-use crate::text::UserId;
+use crate::value::id::OrganizationId;
+use crate::value::text::UserId;
 
 /// Whose personal text it is. Everything of one subject is sealed with one key, and erased with it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -111,6 +111,6 @@ impl Serialize for SubjectKeyId {
 /// From binary formats only: nobody names a key to Keyledger.
 impl<'de> Deserialize<'de> for SubjectKeyId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_bytes(crate::wire::FixedBytes::<{ Self::LEN }>).map(Self)
+        deserializer.deserialize_bytes(crate::value::fixed_bytes::FixedBytes::<{ Self::LEN }>).map(Self)
     }
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use tempfile::TempDir;
 
 use super::*;
-use crate::text::UserId;
+use crate::value::text::UserId;
 
 fn user(organization: &str, user: &str) -> Subject {
     Subject::User(organization.parse().unwrap(), UserId::new(user).unwrap())

@@ -4,10 +4,10 @@ use std::panic::catch_unwind;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use keyledger_engine::domain::record::Record;
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
 use keyledger_engine::log::{Error, EventLog, LogReader};
-use keyledger_engine::position::Position;
-use keyledger_engine::record::Record;
+use keyledger_engine::value::position::Position;
 use rand::RngExt;
 
 use crate::disk::{Disk, Images, rng};

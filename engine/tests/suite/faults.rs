@@ -2,7 +2,7 @@
 
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
 use keyledger_engine::log::{AppendOutcome, CommandId, Error, EventLog};
-use keyledger_engine::position::Position;
+use keyledger_engine::value::position::Position;
 
 use crate::disk::{Disk, Faults, rng};
 use crate::samples;

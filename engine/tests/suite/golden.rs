@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
 
-use keyledger_engine::event::EventType;
-use keyledger_engine::record::{Record, decode, encode};
+use keyledger_engine::codec::{decode, encode};
+use keyledger_engine::domain::event::EventType;
+use keyledger_engine::domain::record::Record;
 
 use crate::samples;
 

@@ -6,27 +6,30 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use keyledger_engine::actor::Actor;
-use keyledger_engine::erasure::ErasureCommand;
-use keyledger_engine::id::{ClientLinkId, ErasureId, KeyId, OrganizationId};
-use keyledger_engine::key::{
-    CreateKey, EditKey, Environment, Key, KeyCommand, KeyStatus, Owner, RevocationReason,
+use keyledger_engine::codec;
+use keyledger_engine::domain::erasure::ErasureCommand;
+use keyledger_engine::domain::key::{
+    CreateKey, EditKey, Key, KeyCommand, KeyStatus, Owner, RevocationReason,
 };
+use keyledger_engine::domain::organization::{OrganizationCommand, OrganizationKind};
+use keyledger_engine::domain::policy::{Breach, Policy};
+use keyledger_engine::domain::portfolio::ClientLinkCommand;
+use keyledger_engine::domain::record::{Personal, Record};
+use keyledger_engine::domain::rejection::Rejection;
+use keyledger_engine::domain::stream::StreamId;
 use keyledger_engine::ledger::{
     Aggregate, Command, Committed, Error, Ledger, Observer, Request, UserOf, Writer,
 };
 use keyledger_engine::log::memory::MemoryLog;
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
 use keyledger_engine::log::{CommandId, CommandKey, EventLog, LogId};
-use keyledger_engine::organization::{OrganizationCommand, OrganizationKind};
-use keyledger_engine::policy::{Breach, Policy};
-use keyledger_engine::portfolio::ClientLinkCommand;
-use keyledger_engine::position::{Position, Version};
-use keyledger_engine::record::{self, Personal, Record, StreamId};
-use keyledger_engine::rejection::Rejection;
-use keyledger_engine::text::{Name, UserId};
-use keyledger_engine::time::{Clock, Timestamp};
-use keyledger_engine::token::{Digest, TokenHint};
+use keyledger_engine::value::actor::Actor;
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::{ClientLinkId, ErasureId, KeyId, OrganizationId};
+use keyledger_engine::value::position::{Position, Version};
+use keyledger_engine::value::text::{Name, UserId};
+use keyledger_engine::value::time::{Clock, Timestamp};
+use keyledger_engine::value::token::{Digest, TokenHint};
 use keyledger_engine::vault::Vault;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -611,7 +614,7 @@ fn check_log(run: &Run, model: &Model, now: i64, seed: u64) {
 /// All records as their stored bytes say them.
 fn stored(run: &Run) -> Vec<Record> {
     let entries = run.ledger.reader().read_entries(Position::START, usize::MAX).unwrap();
-    entries.iter().map(|entry| record::decode_with(entry, Some(&run.vault)).unwrap()).collect()
+    entries.iter().map(|entry| codec::decode_with(entry, Some(&run.vault)).unwrap()).collect()
 }
 
 fn seeds(count: u64) -> Vec<u64> {

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use keyledger_engine::log::redb::{FILE_NAME, FORMAT, RedbLog, RedbOptions, RedbReader};
 use keyledger_engine::log::{Error, EventLog, LogReader};
-use keyledger_engine::position::Position;
+use keyledger_engine::value::position::Position;
 use rand::rngs::SysRng;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use tempfile::TempDir;

@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use keyledger_engine::domain::record::Record;
+use keyledger_engine::domain::stream::StreamId;
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
 use keyledger_engine::log::{AppendOutcome, Error, EventLog, LogReader, StreamHead};
-use keyledger_engine::position::Position;
-use keyledger_engine::record::{Record, StreamId};
+use keyledger_engine::value::position::Position;
 use rand::RngExt;
 use rand::rngs::StdRng;
 

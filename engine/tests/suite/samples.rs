@@ -2,43 +2,46 @@
 
 use std::sync::{Arc, OnceLock};
 
-use keyledger_engine::actor::{Actor, ActorKind};
-use keyledger_engine::api::{ApiRegistered, ApiRenamed, ApiScopesChanged};
-use keyledger_engine::application::{
+use keyledger_engine::domain::application::{
     ApplicationCreated, ApplicationPermissionsChanged, ApplicationPersonal, ApplicationSecretRotated,
 };
-use keyledger_engine::erasure::{ErasedSubject, PersonalDataErased};
-use keyledger_engine::event::{Event, EventType};
-use keyledger_engine::id::{
-    ApiId, ApplicationId, ClientLinkId, ErasureId, EventId, KeyId, OrganizationId, PortalSessionId,
-    RootKeyId, WebhookId,
-};
-use keyledger_engine::key::{
-    Environment, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
+use keyledger_engine::domain::erasure::{ErasedSubject, PersonalDataErased};
+use keyledger_engine::domain::event::{Event, EventType};
+use keyledger_engine::domain::key::{
+    KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
     KeyMetadataChangedPersonal, KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal, KeyRotated,
     KeyScopesChanged, Owner, OwnerKind, RevocationReason,
 };
-use keyledger_engine::log::{Append, CommandId, CommandKey, StreamHead};
-use keyledger_engine::organization::{
+use keyledger_engine::domain::organization::{
     OrganizationCreated, OrganizationKind, OrganizationKindChanged, OrganizationPersonal,
 };
-use keyledger_engine::policy::{Policy, PolicyRemoved, PolicySet};
-use keyledger_engine::portal_session::{
+use keyledger_engine::domain::policy::{Policy, PolicyRemoved, PolicySet};
+use keyledger_engine::domain::portal_session::{
     EndReason, PortalSessionCreated, PortalSessionCreatedPersonal, PortalSessionEnded, PortalSessionStarted,
 };
-use keyledger_engine::portfolio::{ClientLinked, ClientUnlinked};
-use keyledger_engine::position::{Position, Version};
-use keyledger_engine::record::{Personal, Record, StreamId};
-use keyledger_engine::role::Role;
-use keyledger_engine::root_key::{Permission, RootKeyCreated, RootKeyCreatedPersonal};
-use keyledger_engine::text::{Audience, Description, Metadata, Name, Note, Scope, UserId};
-use keyledger_engine::time::Timestamp;
-use keyledger_engine::token::{Digest, TokenHint, TokenPrefix};
-use keyledger_engine::vault::{Subject, SubjectKeyId, Vault};
-use keyledger_engine::webhook::{
+use keyledger_engine::domain::portfolio::{ClientLinked, ClientUnlinked};
+use keyledger_engine::domain::record::{Personal, Record};
+use keyledger_engine::domain::resource_api::{ApiRegistered, ApiRenamed, ApiScopesChanged};
+use keyledger_engine::domain::root_key::{RootKeyCreated, RootKeyCreatedPersonal};
+use keyledger_engine::domain::stream::StreamId;
+use keyledger_engine::domain::webhook::{
     DisableReason, MessageType, WebhookDisabled, WebhookEventTypesChanged, WebhookRegistered,
     WebhookSecretRotated, WebhookUrlChanged,
 };
+use keyledger_engine::log::{Append, CommandId, CommandKey, StreamHead};
+use keyledger_engine::value::actor::{Actor, ActorKind};
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::{
+    ApiId, ApplicationId, ClientLinkId, ErasureId, EventId, KeyId, OrganizationId, PortalSessionId,
+    RootKeyId, WebhookId,
+};
+use keyledger_engine::value::permission::Permission;
+use keyledger_engine::value::position::{Position, Version};
+use keyledger_engine::value::role::Role;
+use keyledger_engine::value::text::{Audience, Description, Metadata, Name, Note, Scope, UserId};
+use keyledger_engine::value::time::Timestamp;
+use keyledger_engine::value::token::{Digest, TokenHint, TokenPrefix};
+use keyledger_engine::vault::{Subject, SubjectKeyId, Vault};
 
 const ULID: u128 = 0x0199_0000_0000_0000_0000_0000_0000_0000;
 pub(crate) const TIME: Timestamp = Timestamp::from_millis(1_790_000_000_123);

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use keyledger_engine::log::redb::{FILE_NAME, RedbLog, RedbOptions};
 use keyledger_engine::log::{AppendOutcome, Error, EventLog, LogReader};
-use keyledger_engine::position::Position;
+use keyledger_engine::value::position::Position;
 use rand::RngExt;
 use rand::rngs::StdRng;
 use tempfile::TempDir;

@@ -1,11 +1,12 @@
 //! A key as it was.
 
-use keyledger_engine::id::KeyId;
-use keyledger_engine::key::Key;
+use keyledger_engine::domain::key::Key;
+use keyledger_engine::domain::record::Record;
+use keyledger_engine::domain::stream::StreamId;
 use keyledger_engine::log::{self, LogReader};
-use keyledger_engine::position::Position;
-use keyledger_engine::record::{Record, StreamId};
-use keyledger_engine::time::Timestamp;
+use keyledger_engine::value::id::KeyId;
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::time::Timestamp;
 
 /// A point in the log's course.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,16 +1,16 @@
 //! How many events of a type there were in spans of time, without reading them: times never decrease, so that a span of time is
 //! a range of positions, and the rows know how many positions of a range an event type has.
 
-use keyledger_engine::event::EventType;
-use keyledger_engine::id::OrganizationId;
+use keyledger_engine::domain::event::EventType;
 use keyledger_engine::log::LogReader;
-use keyledger_engine::position::Position;
-use keyledger_engine::time::Timestamp;
+use keyledger_engine::value::id::OrganizationId;
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::time::Timestamp;
 
 use super::postings::{BLOCK_LEN, block_of, find};
 use super::query::first_not_before;
 use super::term;
-use crate::store::{self, Snapshot};
+use crate::stored::store::{self, Snapshot};
 
 /// Numbers of events.
 #[derive(Debug, Clone, PartialEq, Eq)]

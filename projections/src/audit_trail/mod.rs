@@ -13,15 +13,15 @@ mod term;
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-use keyledger_engine::event::EventType;
-use keyledger_engine::id::OrganizationId;
+use keyledger_engine::domain::event::EventType;
+use keyledger_engine::domain::record::Record;
 use keyledger_engine::log::{LogId, LogReader};
-use keyledger_engine::record::Record;
-use keyledger_engine::time::Timestamp;
+use keyledger_engine::value::id::OrganizationId;
+use keyledger_engine::value::time::Timestamp;
 
-use crate::front::Front;
-use crate::projection::{self, Projection};
-use crate::store::{self, Changes, Snapshot};
+use crate::stored::projection::{self, Projection};
+use crate::stored::published::Front;
+use crate::stored::store::{self, Changes, Snapshot};
 use postings::OpenBlocks;
 
 pub use as_of::{At, key_at};

@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 
 use foldhash::fast::RandomState;
-use keyledger_engine::position::Position;
-use keyledger_engine::record::Record;
+use keyledger_engine::domain::record::Record;
+use keyledger_engine::value::position::Position;
 use roaring::RoaringBitmap;
 
 use super::term;
-use crate::store::{self, Changes, Snapshot};
+use crate::stored::store::{self, Changes, Snapshot};
 
 /// Positions in a block.
 pub(super) const BLOCK_LEN: u64 = 1 << 16;

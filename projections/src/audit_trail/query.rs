@@ -1,15 +1,16 @@
 //! What can be asked of the audit trail, and how it is found.
 
-use keyledger_engine::event::EventType;
-use keyledger_engine::id::{KeyId, OrganizationId};
+use keyledger_engine::domain::event::EventType;
+use keyledger_engine::domain::record::Record;
+use keyledger_engine::domain::stream::StreamId;
 use keyledger_engine::log::{self, LogReader};
-use keyledger_engine::position::Position;
-use keyledger_engine::record::{Record, StreamId};
-use keyledger_engine::time::Timestamp;
+use keyledger_engine::value::id::{KeyId, OrganizationId};
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::time::Timestamp;
 
 use super::postings::{block_of, find, position_at};
 use super::term;
-use crate::store::{self, Snapshot};
+use crate::stored::store::{self, Snapshot};
 
 /// How many events that may be of a request are read at a time.
 const CANDIDATES_LEN: usize = 256;

@@ -1,10 +1,10 @@
 //! An event as people and other programs are shown it. A token's digest is never part of it.
 
-use keyledger_engine::event::Event;
-use keyledger_engine::key::KeyCreated;
-use keyledger_engine::record::{Personal, Record};
-use keyledger_engine::text::Metadata;
-use keyledger_engine::token::TokenHint;
+use keyledger_engine::domain::event::Event;
+use keyledger_engine::domain::key::KeyCreated;
+use keyledger_engine::domain::record::{Personal, Record};
+use keyledger_engine::value::text::Metadata;
+use keyledger_engine::value::token::TokenHint;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 

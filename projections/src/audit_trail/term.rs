@@ -1,8 +1,8 @@
 //! What events are found by.
 
-use keyledger_engine::event::EventType;
-use keyledger_engine::id::OrganizationId;
-use keyledger_engine::record::Record;
+use keyledger_engine::domain::event::EventType;
+use keyledger_engine::domain::record::Record;
+use keyledger_engine::value::id::OrganizationId;
 
 const ORGANIZATION: u8 = b'o';
 const ACTOR: u8 = b'a';

@@ -1,7 +1,7 @@
 //! Events as CloudEvents 1.0, in the JSON event format.
 
+use keyledger_engine::domain::record::Record;
 use keyledger_engine::log::LogId;
-use keyledger_engine::record::Record;
 use serde_json::{Value, json};
 
 use crate::audit_trail::event_json;

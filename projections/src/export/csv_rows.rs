@@ -1,6 +1,6 @@
 //! Events as rows of RFC 4180 that a spreadsheet can be trusted with.
 
-use keyledger_engine::record::Record;
+use keyledger_engine::domain::record::Record;
 use serde_json::Value;
 
 use crate::audit_trail::event_json;

@@ -8,8 +8,8 @@ mod cloud_events;
 mod csv_rows;
 mod ocsf;
 
+use keyledger_engine::domain::record::Record;
 use keyledger_engine::log::LogId;
-use keyledger_engine::record::Record;
 use serde_json::{Map, Value};
 
 use crate::audit_trail::event_json;

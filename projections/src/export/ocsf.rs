@@ -1,9 +1,10 @@
 //! Events as OCSF 1.8.0 Entity Management events (<https://schema.ocsf.io/1.8.0/classes/entity_management>): something was
 //! done to an entity, which is the aggregate that the event happened to.
 
-use keyledger_engine::actor::{Actor, ActorKind};
-use keyledger_engine::event::EventType;
-use keyledger_engine::record::{Record, StreamId};
+use keyledger_engine::domain::event::EventType;
+use keyledger_engine::domain::record::Record;
+use keyledger_engine::domain::stream::StreamId;
+use keyledger_engine::value::actor::{Actor, ActorKind};
 use serde_json::{Value, json};
 
 use super::{not_empty, present};

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use keyledger_engine::id::KeyId;
-use keyledger_engine::key::Key;
+use keyledger_engine::domain::key::Key;
+use keyledger_engine::value::id::KeyId;
 
 use super::id_map::IdMap;
 

@@ -1,8 +1,9 @@
 //! Some thousand keys of one organization, column by column: what filters, sorts and search look at.
 
-use keyledger_engine::id::{ApiId, KeyId, OrganizationId};
-use keyledger_engine::key::{Environment, Key, KeyStatus, OwnerKind};
-use keyledger_engine::text::{Scope, UserId};
+use keyledger_engine::domain::key::{Key, KeyStatus, OwnerKind};
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::{ApiId, KeyId, OrganizationId};
+use keyledger_engine::value::text::{Scope, UserId};
 
 use super::fold::fold_into;
 use super::text_column::{SEPARATOR, TextColumn};

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use keyledger_engine::key::KeyStatus;
-use keyledger_engine::position::Position;
+use keyledger_engine::domain::key::KeyStatus;
+use keyledger_engine::value::position::Position;
 
 use super::chunk::Chunk;
 use super::query::KeyQuery;

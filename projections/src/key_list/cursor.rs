@@ -1,7 +1,7 @@
 //! Where a page of the key list ended: the sort value and the id of its last key. Keys that come, go or change elsewhere
 //! move nothing, because no place is counted.
 
-use keyledger_engine::id::KeyId;
+use keyledger_engine::value::id::KeyId;
 use sha2::{Digest, Sha256};
 
 use super::query::KeyQuery;

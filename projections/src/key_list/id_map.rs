@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
-use keyledger_engine::id::KeyId;
+use keyledger_engine::value::id::KeyId;
 
 /// A map by key id. Ids are drawn by the service from a generator that the operating system seeds, so that nobody can
 /// choose them to collide.

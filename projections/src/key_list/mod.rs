@@ -19,15 +19,16 @@ mod violations;
 use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use keyledger_engine::id::{KeyId, OrganizationId};
-use keyledger_engine::key::Key;
-use keyledger_engine::position::Version;
-use keyledger_engine::record::{Record, StreamId};
+use keyledger_engine::domain::key::Key;
+use keyledger_engine::domain::record::Record;
+use keyledger_engine::domain::stream::StreamId;
+use keyledger_engine::value::id::{KeyId, OrganizationId};
+use keyledger_engine::value::position::Version;
 
-use crate::front::Front;
-use crate::projection::{self, Projection};
-use crate::store::{self, Changes, Snapshot};
-use crate::usage::Usage;
+use crate::beside_the_log::usage::Usage;
+use crate::stored::projection::{self, Projection};
+use crate::stored::published::Front;
+use crate::stored::store::{self, Changes, Snapshot};
 use changed::Changed;
 use chunk::{Chunk, Columns};
 use id_map::IdMap;

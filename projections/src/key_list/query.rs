@@ -4,15 +4,16 @@ use std::collections::HashSet;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use keyledger_engine::id::{ApiId, KeyId, OrganizationId};
-use keyledger_engine::key::{Environment, Key, KeyStatus, OwnerKind};
-use keyledger_engine::policy::Policy;
-use keyledger_engine::position::Position;
-use keyledger_engine::text::UserId;
-use keyledger_engine::time::Timestamp;
+use keyledger_engine::domain::key::{Key, KeyStatus, OwnerKind};
+use keyledger_engine::domain::policy::Policy;
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::{ApiId, KeyId, OrganizationId};
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::text::UserId;
+use keyledger_engine::value::time::Timestamp;
 
 use super::cursor;
-use crate::store;
+use crate::stored::store;
 
 /// Matches are counted up to here.
 pub const TOTAL_MAX: u64 = 10_000;

@@ -4,8 +4,9 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::sync::Arc;
 
-use keyledger_engine::id::KeyId;
-use keyledger_engine::key::{Environment, KeyStatus, OwnerKind};
+use keyledger_engine::domain::key::{KeyStatus, OwnerKind};
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::KeyId;
 use memchr::memmem::Finder;
 
 use super::chunk::{
@@ -16,7 +17,7 @@ use super::fold::fold_into;
 use super::query::{KeyQuery, KeySort, QueryError, TOTAL_MAX};
 use super::row_set::RowSet;
 use super::violations::Violations;
-use crate::usage::LastVerifications;
+use crate::beside_the_log::usage::LastVerifications;
 
 /// The ids on a page, and what is said beside them.
 pub(super) struct Found {

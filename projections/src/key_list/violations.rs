@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use keyledger_engine::id::KeyId;
-use keyledger_engine::key::{Environment, KeyStatus};
-use keyledger_engine::policy::Policy;
-use keyledger_engine::time::Timestamp;
+use keyledger_engine::domain::key::KeyStatus;
+use keyledger_engine::domain::policy::Policy;
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::KeyId;
+use keyledger_engine::value::time::Timestamp;
 
 use super::chunk::{Chunk, NEVER};
 use super::query::KeyQuery;

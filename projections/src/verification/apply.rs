@@ -3,18 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use keyledger_engine::api::Api;
-use keyledger_engine::application::Application;
-use keyledger_engine::event::Event;
-use keyledger_engine::id::{ApiId, ApplicationId, ClientLinkId, KeyId, OrganizationId, RootKeyId, WebhookId};
-use keyledger_engine::key::{KeyCreated, KeyCreatedPersonal, KeyRotated, OwnerKind, PreviousToken};
-use keyledger_engine::organization::Organization;
-use keyledger_engine::portfolio::ClientLink;
-use keyledger_engine::position::Position;
-use keyledger_engine::record::{Record, StreamId};
-use keyledger_engine::root_key::RootKey;
-use keyledger_engine::token::Digest;
-use keyledger_engine::webhook::Webhook;
+use keyledger_engine::domain::application::Application;
+use keyledger_engine::domain::event::Event;
+use keyledger_engine::domain::key::{KeyCreated, KeyCreatedPersonal, KeyRotated, OwnerKind, PreviousToken};
+use keyledger_engine::domain::organization::Organization;
+use keyledger_engine::domain::portfolio::ClientLink;
+use keyledger_engine::domain::record::Record;
+use keyledger_engine::domain::resource_api::Api;
+use keyledger_engine::domain::root_key::RootKey;
+use keyledger_engine::domain::stream::StreamId;
+use keyledger_engine::domain::webhook::Webhook;
+use keyledger_engine::value::id::{
+    ApiId, ApplicationId, ClientLinkId, KeyId, OrganizationId, RootKeyId, WebhookId,
+};
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::token::Digest;
 
 use super::token_map::{DigestKey, ReplacedToken, Token};
 use super::verified_key::{ApiRef, KeyText, VerifiedKey, VerifiedKeyParts};

@@ -4,10 +4,10 @@ use std::fmt::Display;
 use std::hash::Hash;
 use std::sync::Arc;
 
-use keyledger_engine::id::KeyId;
-use keyledger_engine::key::PreviousToken;
-use keyledger_engine::time::Timestamp;
-use keyledger_engine::token::Digest;
+use keyledger_engine::domain::key::PreviousToken;
+use keyledger_engine::value::id::KeyId;
+use keyledger_engine::value::time::Timestamp;
+use keyledger_engine::value::token::Digest;
 
 use super::directory::Directory;
 use super::token_map::{DigestKey, Token};

@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use keyledger_engine::id::OrganizationId;
-use keyledger_engine::text::UserId;
+use keyledger_engine::value::id::OrganizationId;
+use keyledger_engine::value::text::UserId;
 use keyledger_engine::vault::Subject;
 
 use super::VerificationIndex;

@@ -21,13 +21,11 @@ mod erasure;
 mod observer;
 mod portal_sessions;
 mod question;
-mod saving;
-mod snapshot;
 mod token_map;
 mod verified_key;
-mod walk;
 mod writer_state;
 
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -36,26 +34,26 @@ use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use keyledger_engine::api::Api;
-use keyledger_engine::application::Application;
-use keyledger_engine::id::{
+use keyledger_engine::domain::application::Application;
+use keyledger_engine::domain::organization::Organization;
+use keyledger_engine::domain::portfolio::ClientLink;
+use keyledger_engine::domain::resource_api::Api;
+use keyledger_engine::domain::root_key::RootKey;
+use keyledger_engine::domain::webhook::Webhook;
+use keyledger_engine::ledger::UserOf;
+use keyledger_engine::value::id::{
     ApiId, ApplicationId, ClientLinkId, EventId, KeyId, OrganizationId, RootKeyId, WebhookId,
 };
-use keyledger_engine::ledger::UserOf;
-use keyledger_engine::organization::Organization;
-use keyledger_engine::portfolio::ClientLink;
-use keyledger_engine::position::Position;
-use keyledger_engine::root_key::RootKey;
-use keyledger_engine::time::Timestamp;
-use keyledger_engine::token::{Digest, PresentedToken};
-use keyledger_engine::webhook::Webhook;
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::time::Timestamp;
+use keyledger_engine::value::token::{Digest, PresentedToken};
 use tokio::sync::watch;
 
 pub use apply::NotApplicable;
 pub use observer::VerificationObserver;
 pub use question::{Code, Question, Verdict};
-pub use saving::temporary_of;
-pub use snapshot::{Snapshot, SnapshotError};
+pub use snapshot::codec::{Snapshot, SnapshotError};
+pub use snapshot::saving::temporary_of;
 pub use verified_key::VerifiedKey;
 pub use writer_state::KeyCounts;
 

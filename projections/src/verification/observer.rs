@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use keyledger_engine::domain::record::Record;
 use keyledger_engine::ledger::{Observer, UserOf};
-use keyledger_engine::record::Record;
-use keyledger_engine::time::Timestamp;
+use keyledger_engine::value::time::Timestamp;
 use keyledger_engine::vault::Subject;
 
 use super::VerificationIndex;

@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
-use keyledger_engine::event::Event;
-use keyledger_engine::id::{OrganizationId, PortalSessionId};
-use keyledger_engine::portal_session::{PortalSession, PortalSessionStatus};
-use keyledger_engine::record::Record;
-use keyledger_engine::text::UserId;
-use keyledger_engine::time::Timestamp;
-use keyledger_engine::token::{Digest, PresentedToken, SecretKind};
+use keyledger_engine::domain::event::Event;
+use keyledger_engine::domain::portal_session::{PortalSession, PortalSessionStatus};
+use keyledger_engine::domain::record::Record;
+use keyledger_engine::value::id::{OrganizationId, PortalSessionId};
+use keyledger_engine::value::text::UserId;
+use keyledger_engine::value::time::Timestamp;
+use keyledger_engine::value::token::{Digest, PresentedToken, SecretKind};
 
 use super::VerificationIndex;
 use super::apply::{Reason, does_not_follow};

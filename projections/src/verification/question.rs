@@ -1,9 +1,10 @@
 //! What is asked of a token, and the answer.
 
-use keyledger_engine::id::OrganizationId;
-use keyledger_engine::key::{Environment, OwnerKind};
-use keyledger_engine::position::Position;
-use keyledger_engine::time::Timestamp;
+use keyledger_engine::domain::key::OwnerKind;
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::OrganizationId;
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::time::Timestamp;
 
 use super::verified_key::VerifiedKey;
 

@@ -2,9 +2,9 @@
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
-use keyledger_engine::id::KeyId;
-use keyledger_engine::time::Timestamp;
-use keyledger_engine::token::Digest;
+use keyledger_engine::value::id::KeyId;
+use keyledger_engine::value::time::Timestamp;
+use keyledger_engine::value::token::Digest;
 use papaya::{Guard, HashMap};
 
 use super::verified_key::VerifiedKey;

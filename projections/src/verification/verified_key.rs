@@ -4,10 +4,11 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use keyledger_engine::id::{ApiId, KeyId, OrganizationId};
-use keyledger_engine::key::{Environment, KeyStatus, OwnerKind};
-use keyledger_engine::text::{Metadata, Name, Scope, UserId};
-use keyledger_engine::time::Timestamp;
+use keyledger_engine::domain::key::{KeyStatus, OwnerKind};
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::{ApiId, KeyId, OrganizationId};
+use keyledger_engine::value::text::{Metadata, Name, Scope, UserId};
+use keyledger_engine::value::time::Timestamp;
 use papaya::HashMap;
 use serde::{Deserialize, Serialize};
 

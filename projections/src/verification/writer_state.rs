@@ -6,15 +6,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::Arc;
 
-use keyledger_engine::id::{ApiId, ClientLinkId, EventId, KeyId, OrganizationId, PortalSessionId};
-use keyledger_engine::key::{Environment, KeyStatus, PreviousToken};
+use keyledger_engine::domain::key::{KeyStatus, PreviousToken};
 use keyledger_engine::ledger::UserOf;
-use keyledger_engine::text::{Scope, UserId};
-use keyledger_engine::time::Timestamp;
-use keyledger_engine::token::Digest;
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::{ApiId, ClientLinkId, EventId, KeyId, OrganizationId, PortalSessionId};
+use keyledger_engine::value::text::{Scope, UserId};
+use keyledger_engine::value::time::Timestamp;
+use keyledger_engine::value::token::Digest;
 
+use super::snapshot::walk::Walk;
 use super::verified_key::{ApiRef, KeyGroup, ScopeList, VerifiedKey};
-use super::walk::Walk;
 
 /// The pool of scope lists is swept when it has this many, and again whenever it has doubled since.
 const SCOPE_LISTS_SWEEP_MIN: usize = 1_024;

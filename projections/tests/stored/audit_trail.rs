@@ -1,13 +1,13 @@
 //! The audit trail against all events of the log.
 
-use keyledger_engine::event::EventType;
-use keyledger_engine::id::OrganizationId;
-use keyledger_engine::key::KeyStatus;
-use keyledger_engine::position::Position;
-use keyledger_engine::record::Record;
-use keyledger_engine::time::Timestamp;
+use keyledger_engine::domain::event::EventType;
+use keyledger_engine::domain::key::KeyStatus;
+use keyledger_engine::domain::record::Record;
+use keyledger_engine::value::id::OrganizationId;
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::time::Timestamp;
 use keyledger_projections::audit_trail::{At, AuditQuery, AuditTrail, event_json, key_at};
-use keyledger_projections::replay::Replay;
+use keyledger_projections::stored::replay::Replay;
 use proptest::prelude::*;
 
 use crate::history::{History, ORGANIZATIONS};
@@ -170,7 +170,7 @@ fn a_key_is_what_it_was_then() {
     let mut history = History::with_events(41, 300);
     let index =
         history.keys.iter().position(|key| key.deleted_at.is_none() && key.version.get() > 2).unwrap();
-    history.apply(index, keyledger_engine::event::Event::KeyDeleted((), ()));
+    history.apply(index, keyledger_engine::domain::event::Event::KeyDeleted((), ()));
     let reader = history.reader();
     let key = &history.keys[index];
     let (now, records) = key_at(&*reader, key.id, At::Position(reader.head().unwrap())).unwrap().unwrap();

@@ -1,13 +1,13 @@
 //! The same log gives the same rows, whatever happens on the way.
 
 use keyledger_engine::log::LogId;
-use keyledger_engine::position::Position;
+use keyledger_engine::value::position::Position;
 use keyledger_projections::audit_trail::{AuditTrail, AuditTrailProjection};
 use keyledger_projections::key_list::{KeyList, KeyListProjection, KeyQuery};
-use keyledger_projections::projection::Projection;
-use keyledger_projections::rebuild::rebuild;
-use keyledger_projections::replay::{Replay, first_difference};
-use keyledger_projections::store::{self, Snapshot, path_of};
+use keyledger_projections::stored::projection::Projection;
+use keyledger_projections::stored::rebuild::rebuild;
+use keyledger_projections::stored::replay::{Replay, first_difference};
+use keyledger_projections::stored::store::{self, Snapshot, path_of};
 
 use crate::history::History;
 
@@ -166,8 +166,8 @@ impl Projection for NewerKeyList {
     fn apply(
         &mut self,
         rows: &Snapshot,
-        record: &keyledger_engine::record::Record,
-    ) -> Result<(), keyledger_projections::projection::Error> {
+        record: &keyledger_engine::domain::record::Record,
+    ) -> Result<(), keyledger_projections::stored::projection::Error> {
         self.0.apply(rows, record)
     }
     fn write(&mut self, changes: &mut store::Changes) -> Result<(), store::Error> {
@@ -241,7 +241,7 @@ fn the_first_row_that_differs_is_named() {
     let mut history = History::with_events(9, 300);
     let one = fresh(key_list(), &history, 512);
     let index = history.keys.iter().position(|key| key.deleted_at.is_none()).unwrap();
-    history.apply(index, keyledger_engine::event::Event::KeyDeleted((), ()));
+    history.apply(index, keyledger_engine::domain::event::Event::KeyDeleted((), ()));
     let other = fresh(key_list(), &history, 512);
     let difference = first_difference::<KeyListProjection>(one.rows(), other.rows()).unwrap().unwrap();
     assert_eq!(difference.row, history.keys[index].id.to_string());

@@ -2,26 +2,27 @@
 
 use std::sync::Arc;
 
-use keyledger_engine::actor::{Actor, ActorKind};
-use keyledger_engine::application::{ApplicationCommand, ApplicationCreated};
-use keyledger_engine::erasure::ErasureCommand;
-use keyledger_engine::id::{
-    ApplicationId, ClientLinkId, ErasureId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
-};
-use keyledger_engine::key::{CreateKey, EditKey, Environment, KeyCommand, Owner};
+use keyledger_engine::domain::application::{ApplicationCommand, ApplicationCreated};
+use keyledger_engine::domain::erasure::ErasureCommand;
+use keyledger_engine::domain::key::{CreateKey, EditKey, KeyCommand, Owner};
+use keyledger_engine::domain::organization::{OrganizationCommand, OrganizationKind};
+use keyledger_engine::domain::policy::Policy;
+use keyledger_engine::domain::portal_session::{PortalSessionCommand, PortalSessionCreated};
+use keyledger_engine::domain::portfolio::ClientLinkCommand;
+use keyledger_engine::domain::root_key::{RootKeyCommand, RootKeyCreated};
 use keyledger_engine::ledger::{Command, Ledger, Request, UserOf};
 use keyledger_engine::log::memory::MemoryLog;
 use keyledger_engine::log::{EventLog, LogId, LogReader};
-use keyledger_engine::organization::{OrganizationCommand, OrganizationKind};
-use keyledger_engine::policy::Policy;
-use keyledger_engine::portal_session::{PortalSessionCommand, PortalSessionCreated};
-use keyledger_engine::portfolio::ClientLinkCommand;
-use keyledger_engine::position::Position;
-use keyledger_engine::role::Role;
-use keyledger_engine::root_key::{RootKeyCommand, RootKeyCreated};
-use keyledger_engine::text::{Name, UserId};
-use keyledger_engine::time::{Clock, SystemClock};
-use keyledger_engine::token::{Digest, TokenHint};
+use keyledger_engine::value::actor::{Actor, ActorKind};
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::{
+    ApplicationId, ClientLinkId, ErasureId, KeyId, OrganizationId, PortalSessionId, RootKeyId,
+};
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::role::Role;
+use keyledger_engine::value::text::{Name, UserId};
+use keyledger_engine::value::time::{Clock, SystemClock};
+use keyledger_engine::value::token::{Digest, TokenHint};
 use keyledger_engine::vault::Vault;
 use keyledger_projections::verification::{VerificationIndex, VerificationObserver};
 use rand::rngs::StdRng;

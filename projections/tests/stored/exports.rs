@@ -4,10 +4,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use keyledger_engine::actor::ActorKind;
-use keyledger_engine::event::EventType;
+use keyledger_engine::codec::decode;
+use keyledger_engine::domain::event::EventType;
+use keyledger_engine::domain::record::Record;
 use keyledger_engine::log::LogId;
-use keyledger_engine::record::{Record, decode};
+use keyledger_engine::value::actor::ActorKind;
 use keyledger_projections::export::Format;
 use serde_json::Value;
 

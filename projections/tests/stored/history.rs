@@ -6,21 +6,23 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use keyledger_engine::actor::{Actor, ActorKind};
-use keyledger_engine::event::Event;
-use keyledger_engine::id::{ApiId, EventId, KeyId, OrganizationId, RootKeyId};
-use keyledger_engine::key::{
-    Environment, Key, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired,
-    KeyExpiryChanged, KeyMetadataChangedPersonal, KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal,
-    KeyRotated, KeyScopesChanged, Owner, RevocationReason,
+use keyledger_engine::domain::event::Event;
+use keyledger_engine::domain::key::{
+    Key, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal, KeyExpired, KeyExpiryChanged,
+    KeyMetadataChangedPersonal, KeyRenamedPersonal, KeyRevoked, KeyRevokedPersonal, KeyRotated,
+    KeyScopesChanged, Owner, RevocationReason,
 };
+use keyledger_engine::domain::organization::{OrganizationCreated, OrganizationKind, OrganizationPersonal};
+use keyledger_engine::domain::record::Record;
+use keyledger_engine::domain::stream::StreamId;
 use keyledger_engine::log::memory::MemoryLog;
 use keyledger_engine::log::{Append, AppendOutcome, EventLog, LogId, LogReader, StreamHead};
-use keyledger_engine::organization::{OrganizationCreated, OrganizationKind, OrganizationPersonal};
-use keyledger_engine::record::{Record, StreamId};
-use keyledger_engine::text::{Description, Metadata, Name, Note, Scope, UserId};
-use keyledger_engine::time::Timestamp;
-use keyledger_engine::token::{Digest, TokenHint};
+use keyledger_engine::value::actor::{Actor, ActorKind};
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::{ApiId, EventId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::value::text::{Description, Metadata, Name, Note, Scope, UserId};
+use keyledger_engine::value::time::Timestamp;
+use keyledger_engine::value::token::{Digest, TokenHint};
 use keyledger_engine::vault::{Subject, Vault};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
@@ -126,12 +128,12 @@ impl History {
 
     fn add_of_root_key(&mut self) {
         let stream = StreamId::RootKey(RootKeyId::from_u128(self.rng.random()));
-        let facts = keyledger_engine::root_key::RootKeyCreated {
+        let facts = keyledger_engine::domain::root_key::RootKeyCreated {
             digest: Digest::from_bytes([0xdd; 32]),
             hint: TokenHint { start: "klroot_abcd".into(), last_four: "wxyz".into() },
             permissions: Vec::new(),
         };
-        let personal = keyledger_engine::root_key::RootKeyCreatedPersonal { name: None };
+        let personal = keyledger_engine::domain::root_key::RootKeyCreatedPersonal { name: None };
         self.append(stream, None, Event::RootKeyCreated(facts, personal));
     }
 

@@ -3,16 +3,17 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use keyledger_engine::event::Event;
-use keyledger_engine::id::{ApiId, KeyId};
-use keyledger_engine::key::{Environment, Key, KeyRenamedPersonal, KeyStatus, OwnerKind};
-use keyledger_engine::policy::Policy;
-use keyledger_engine::position::Position;
-use keyledger_engine::text::{Name, Scope, UserId};
-use keyledger_engine::time::Timestamp;
+use keyledger_engine::domain::event::Event;
+use keyledger_engine::domain::key::{Key, KeyRenamedPersonal, KeyStatus, OwnerKind};
+use keyledger_engine::domain::policy::Policy;
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::{ApiId, KeyId};
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::text::{Name, Scope, UserId};
+use keyledger_engine::value::time::Timestamp;
+use keyledger_projections::beside_the_log::usage::{Address, Usage};
 use keyledger_projections::key_list::{KeyList, KeyListProjection, KeyQuery, KeySort, QueryError, TOTAL_MAX};
-use keyledger_projections::replay::Replay;
-use keyledger_projections::usage::{Address, Usage};
+use keyledger_projections::stored::replay::Replay;
 use keyledger_projections::verification::Code;
 use proptest::prelude::*;
 

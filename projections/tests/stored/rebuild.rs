@@ -7,16 +7,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
 
+use keyledger_engine::domain::record::Record;
+use keyledger_engine::domain::stream::StreamId;
 use keyledger_engine::log::merkle::{Frontier, Hash};
 use keyledger_engine::log::{self, CommandId, LogId, LogReader, RememberedCommand, SourceId, Stream};
-use keyledger_engine::position::Position;
-use keyledger_engine::record::{Record, StreamId};
+use keyledger_engine::value::position::Position;
 use keyledger_projections::audit_trail::{AuditQuery, AuditTrail};
 use keyledger_projections::key_list::{KeyList, KeyListProjection, KeyPage, KeyQuery, KeySort, QueryError};
-use keyledger_projections::projection::{self, Projection};
-use keyledger_projections::replay::Replay;
-use keyledger_projections::runner::{ProjectionHandle, RunnerThread, Status, start};
-use keyledger_projections::store::{self, Changes, Snapshot, path_of};
+use keyledger_projections::stored::projection::{self, Projection};
+use keyledger_projections::stored::replay::Replay;
+use keyledger_projections::stored::runner::{ProjectionHandle, RunnerThread, Status, start};
+use keyledger_projections::stored::store::{self, Changes, Snapshot, path_of};
 use tempfile::TempDir;
 
 use crate::history::History;
@@ -279,8 +280,8 @@ fn a_list_is_whole_though_few_keys_are_in_memory_while_it_is_made() {
     assert_as_fresh(running.stop().path(), &history);
 }
 
-fn history_now() -> keyledger_engine::time::Timestamp {
-    keyledger_engine::time::Timestamp::from_millis(0)
+fn history_now() -> keyledger_engine::value::time::Timestamp {
+    keyledger_engine::value::time::Timestamp::from_millis(0)
 }
 
 #[test]

@@ -4,15 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use keyledger_engine::event::Event;
-use keyledger_engine::id::KeyId;
-use keyledger_engine::position::Position;
-use keyledger_engine::record::{Record, StreamId};
+use keyledger_engine::domain::event::Event;
+use keyledger_engine::domain::record::Record;
+use keyledger_engine::domain::stream::StreamId;
+use keyledger_engine::value::id::KeyId;
+use keyledger_engine::value::position::Position;
 use keyledger_projections::audit_trail::AuditTrail;
 use keyledger_projections::key_list::{KeyList, KeyQuery, QueryError};
-use keyledger_projections::projection::{self, Projection};
-use keyledger_projections::runner::{COMMIT_INTERVAL_MAX, ProjectionHandle, Status, start};
-use keyledger_projections::store::{self, Changes, Snapshot};
+use keyledger_projections::stored::projection::{self, Projection};
+use keyledger_projections::stored::runner::{COMMIT_INTERVAL_MAX, ProjectionHandle, Status, start};
+use keyledger_projections::stored::store::{self, Changes, Snapshot};
 use tokio::sync::watch;
 
 use crate::history::History;
@@ -254,7 +255,7 @@ fn readers_see_rows_and_position_together() {
     std::thread::scope(|scope| {
         for _ in 0..2 {
             scope.spawn(|| {
-                let now = keyledger_engine::time::Timestamp::from_millis(0);
+                let now = keyledger_engine::value::time::Timestamp::from_millis(0);
                 let query = KeyQuery { limit: 20_000, ..KeyQuery::new(now) };
                 while !done.load(std::sync::atomic::Ordering::Relaxed) {
                     let page = list.query(&query).unwrap();

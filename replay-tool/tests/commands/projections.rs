@@ -3,8 +3,8 @@
 use std::fs;
 use std::path::Path;
 
-use keyledger_engine::event::Event;
-use keyledger_engine::key::KeyCommand;
+use keyledger_engine::domain::event::Event;
+use keyledger_engine::domain::key::KeyCommand;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::Value;
 
@@ -180,8 +180,8 @@ fn the_snapshot_of_the_verification_index_is_compared_and_dropped() {
     // As an index would be that missed a revocation, and a reactivation after it.
     data.save_snapshot(|record| {
         if let Event::KeyReactivated((), ()) = &record.event {
-            let note = keyledger_engine::key::KeyRevokedPersonal { note: None };
-            let facts = keyledger_engine::key::KeyRevoked { reason: Default::default() };
+            let note = keyledger_engine::domain::key::KeyRevokedPersonal { note: None };
+            let facts = keyledger_engine::domain::key::KeyRevoked { reason: Default::default() };
             record.event = Event::KeyRevoked(facts, note);
         }
     });

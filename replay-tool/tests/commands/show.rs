@@ -1,9 +1,9 @@
 //! `show`.
 
-use keyledger_engine::key::KeyCommand;
+use keyledger_engine::domain::key::KeyCommand;
+use keyledger_engine::domain::organization::OrganizationCommand;
 use keyledger_engine::ledger::Command;
-use keyledger_engine::organization::OrganizationCommand;
-use keyledger_engine::time::Timestamp;
+use keyledger_engine::value::time::Timestamp;
 
 use crate::fixture::{Data, FIRST_NAME, START, acme};
 

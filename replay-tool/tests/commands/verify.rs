@@ -4,7 +4,7 @@ use std::fs;
 
 use keyledger_engine::log::LogReader;
 use keyledger_engine::log::redb::FILE_NAME;
-use keyledger_engine::position::Position;
+use keyledger_engine::value::position::Position;
 use keyledger_engine::vault;
 
 use crate::fixture::{Data, run};

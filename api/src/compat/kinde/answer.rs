@@ -8,7 +8,7 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::problem::{Code, FieldError, Problem};
+use crate::answer::problem::{Code, FieldError, Problem};
 
 /// What every answer begins with.
 #[derive(Serialize)]

@@ -5,21 +5,21 @@ use std::sync::Arc;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use http::HeaderMap;
-use keyledger_engine::api::{Api, ApiCommand, ApiRegistered};
-use keyledger_engine::id::ApiId;
+use keyledger_engine::domain::resource_api::{Api, ApiCommand, ApiRegistered};
 use keyledger_engine::ledger::Command;
-use keyledger_engine::position::Position;
-use keyledger_engine::text::{Audience, Name, Scope};
-use keyledger_engine::token::TokenPrefix;
+use keyledger_engine::value::id::ApiId;
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::text::{Audience, Name, Scope};
+use keyledger_engine::value::token::TokenPrefix;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::body::{Checks, Field, Json, text};
-use crate::caller::Caller;
-use crate::command::execute;
-use crate::problem::{Code, Problem};
-use crate::query::{PathId, QueryParameters};
-use crate::reply::Reply;
+use crate::answer::problem::{Code, Problem};
+use crate::answer::reply::Reply;
+use crate::auth::caller::Caller;
+use crate::request::body::{Checks, Field, Json, text};
+use crate::request::execution::execute;
+use crate::request::query::{PathId, QueryParameters};
 use crate::service::Service;
 
 fn living(service: &Service, id: &str) -> Result<Arc<Api>, Problem> {

@@ -12,12 +12,12 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, middleware};
 use http::StatusCode;
-use keyledger_engine::root_key::Permission::{
+use keyledger_engine::value::permission::Permission::{
     ApisRead, ApisWrite, KeysCreate, KeysDelete, KeysRead, KeysRevoke, KeysVerify,
 };
 use serde_json::json;
 
-use crate::access::Access::{self, Needs, NeedsUnbound};
+use crate::auth::access::Access::{self, Needs, NeedsUnbound};
 use crate::service::Service;
 
 pub(super) const CALLS: &[(&str, &str, Access)] = &[

@@ -6,16 +6,16 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
-use keyledger_engine::application::Application;
-use keyledger_engine::id::ApplicationId;
-use keyledger_engine::token::{PresentedToken, SecretKind};
+use keyledger_engine::domain::application::Application;
+use keyledger_engine::value::id::ApplicationId;
+use keyledger_engine::value::token::{PresentedToken, SecretKind};
 use percent_encoding::percent_decode_str;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::error::OAuthError;
 use super::form::Form;
-use crate::problem::{Code, Problem};
+use crate::answer::problem::{Code, Problem};
 use crate::service::Service;
 
 /// An id and a secret as they were shown.

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::keep_out_of_caches;
-use crate::problem::{Code, Problem};
+use crate::answer::problem::{Code, Problem};
 
 /// An OAuth 2.0 error.
 #[derive(Debug)]

@@ -6,7 +6,7 @@ use http::header;
 use zeroize::Zeroizing;
 
 use super::error::OAuthError;
-use crate::body::read_body;
+use crate::request::body::read_body;
 
 /// The parameters of a form. It may hold secrets: it has no `Debug`.
 pub(super) struct Form(Vec<(String, Zeroizing<String>)>);

@@ -6,14 +6,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
-use keyledger_engine::root_key::Permission;
+use keyledger_engine::value::permission::Permission;
 use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use crate::problem::Problem;
+use crate::answer::problem::Problem;
+use crate::auth::signing_keys::ALGORITHM;
 use crate::service::Service;
-use crate::signing_keys::ALGORITHM;
 
 /// Clients may keep it for this long.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");

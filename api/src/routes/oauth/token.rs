@@ -5,8 +5,8 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, header};
-use keyledger_engine::application::Application;
-use keyledger_engine::root_key::Permission;
+use keyledger_engine::domain::application::Application;
+use keyledger_engine::value::permission::Permission;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -14,8 +14,8 @@ use super::client;
 use super::error::{ErrorBody, OAuthError};
 use super::form::Form;
 use super::keep_out_of_caches;
-use crate::access_token;
-use crate::problem::Problem;
+use crate::answer::problem::Problem;
+use crate::auth::access_token;
 use crate::service::Service;
 
 const GRANT_TYPE: &str = "client_credentials";

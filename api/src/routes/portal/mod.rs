@@ -4,6 +4,8 @@
 //! button, and only pressing it trades the secret for a session: what looks at links ahead of people, in mail or in chats,
 //! does not use them up. Without scripts people paste the link on the console's page to sign in, which does the same.
 
+pub mod sessions;
+
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
@@ -11,28 +13,28 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use keyledger_engine::actor::ActorKind;
+use keyledger_engine::domain::portal_session::{EndReason, PortalSession, PortalSessionCommand};
 use keyledger_engine::ledger::Command;
-use keyledger_engine::portal_session::{EndReason, PortalSession, PortalSessionCommand};
-use keyledger_engine::token::{SecretKind, Token};
+use keyledger_engine::value::actor::ActorKind;
+use keyledger_engine::value::token::{SecretKind, Token};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::body::{Checks, Field, Json, text};
-use crate::caller::Caller;
-use crate::command::{Outcome, execute};
-use crate::origin;
-use crate::principal::Principal;
-use crate::problem::{Code, Problem, ProblemBody};
-use crate::reply::Reply;
-use crate::request_id::RequestId;
-use crate::routes::portal_sessions::session_outcome;
+use crate::answer::problem::{Code, Problem, ProblemBody};
+use crate::answer::reply::Reply;
+use crate::answer::view::PortalSessionView;
+use crate::auth::caller::Caller;
+use crate::auth::origin;
+use crate::auth::principal::Principal;
+use crate::auth::session_cookie::{check_same_origin, csrf_token};
+use crate::http::request_id::RequestId;
+use crate::request::body::{Checks, Field, Json, text};
+use crate::request::execution::{Outcome, execute};
+use crate::routes::portal::sessions::session_outcome;
 use crate::service::Service;
-use crate::session_cookie::{check_same_origin, csrf_token};
-use crate::view::PortalSessionView;
 
 /// The page loads nothing from elsewhere, is shown in no frame, and tells nobody where it is.
 const PAGE_HEADERS: [(header::HeaderName, HeaderValue); 4] = [

@@ -3,23 +3,23 @@
 use foldhash::HashSet;
 
 use super::{DIRECTORY_LEN_MAX, Decision, Loaded, State, does_not_fit};
-use crate::api::{self, Api};
-use crate::application::{self, ApplicationCommand};
-use crate::erasure::{self, ErasureCommand};
-use crate::event::Event;
-use crate::id::{ApiId, ClientLinkId, EventId, OrganizationId};
-use crate::key::{self, Key, KeyCommand, KeyState};
+use crate::domain::application::{self, ApplicationCommand};
+use crate::domain::erasure::{self, ErasureCommand};
+use crate::domain::event::Event;
+use crate::domain::key::{self, Key, KeyCommand, KeyState};
+use crate::domain::organization::{self, Organization};
+use crate::domain::portal_session::{self, PortalSessionCommand};
+use crate::domain::portfolio::{self, ClientLink, ClientLinkState};
+use crate::domain::rejection::Rejection;
+use crate::domain::resource_api::{self, Api};
+use crate::domain::root_key::{self, RootKeyCommand};
+use crate::domain::stream::StreamId;
+use crate::domain::webhook::{self, WebhookCommand};
 use crate::ledger::{Aggregate, Command, Error, Request, UserOf};
 use crate::log::{self, Append, CommandId};
-use crate::organization::{self, Organization};
-use crate::portal_session::{self, PortalSessionCommand};
-use crate::portfolio::{self, ClientLink, ClientLinkState};
-use crate::record::StreamId;
-use crate::rejection::Rejection;
-use crate::root_key::{self, RootKeyCommand};
-use crate::time::Timestamp;
+use crate::value::id::{ApiId, ClientLinkId, EventId, OrganizationId};
+use crate::value::time::Timestamp;
 use crate::vault::Subject;
-use crate::webhook::{self, WebhookCommand};
 
 impl State {
     pub(super) fn decide(
@@ -162,7 +162,7 @@ impl State {
                 portfolio::decide(id, state, *command).map(|events| (events, Some(id.partner_id.clone())))
             }
             Command::Api(_, command) => {
-                api::decide(aggregate.and_then(as_api), command, now).map(|events| (events, None))
+                resource_api::decide(aggregate.and_then(as_api), command, now).map(|events| (events, None))
             }
             Command::RootKey(_, command) => {
                 let root_key = aggregate.and_then(|aggregate| match aggregate {

@@ -15,21 +15,21 @@ use redb::{
 };
 
 use super::RedbOptions;
-use super::commands::{CommandIndex, CommandRows};
-use super::journal::JournalNote;
-use super::overlay::Overlay;
+use super::idempotency::{CommandIndex, CommandRows};
+use super::journal::file::JournalNote;
+use super::journal::pending::Staged;
 use super::recent::RecentRecords;
-use super::staged::Staged;
 use super::tables::{
     COMMANDS, ENTRIES, FORMAT, META, META_FORMAT, META_FRONTIER, META_JOURNAL, META_LOG_ID, STREAMS, TREE,
     read_command_row, read_entry_row,
 };
+use crate::codec;
 use crate::log::merkle::Frontier;
 use crate::log::{Error, LogId};
-use crate::position::Position;
-use crate::record;
-use crate::storage_panic::in_file;
-use crate::time::Timestamp;
+use crate::storage::overlay::Overlay;
+use crate::storage::storage_panic::in_file;
+use crate::value::position::Position;
+use crate::value::time::Timestamp;
 use crate::vault::Vault;
 
 /// What the writer and all readers share.
@@ -377,7 +377,7 @@ fn try_read_contents(file: &str, database: &Database) -> Result<Contents, Error>
         Some((_, row)) => {
             let entry = read_entry_row(row.value());
             let entry = entry.ok_or_else(|| damaged(&format!("wrong checksum at position {head}")))?;
-            let record = record::decode(entry).map_err(|error| {
+            let record = codec::decode(entry).map_err(|error| {
                 Error::Open(one_line(format!("{file}: cannot read the record at position {head}: {error}")))
             })?;
             Some(record.time)

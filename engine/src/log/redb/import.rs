@@ -6,14 +6,14 @@ use redb::{Database, ReadableTable, StorageError, TableError, WriteTransaction};
 
 use super::RedbOptions;
 use super::database::{builder, close, guarded, make_log, one_line, open_database};
-use super::segment::Segment;
+use super::journal::segment::Segment;
 use super::tables::{COMMANDS, Tables, command_row};
 use crate::backup::reader::Entry;
 use crate::log::merkle::Frontier;
 use crate::log::{CommandId, Error, LogId, RememberedCommand};
-use crate::position::Position;
-use crate::storage_panic::in_file;
-use crate::time::Timestamp;
+use crate::storage::storage_panic::in_file;
+use crate::value::position::Position;
+use crate::value::time::Timestamp;
 
 /// Entries of one commit. What a commit changes is in memory until then.
 const COMMIT_LEN: u64 = 16_384;

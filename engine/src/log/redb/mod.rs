@@ -10,19 +10,12 @@
 //! * `writer`: [`RedbLog`], `reader`: [`RedbReader`], `verify`: reading everything again, `import`: [`RedbImport`], a log made
 //!   from entries that another one wrote.
 
-mod commands;
 mod database;
-mod direct_file;
-mod frame;
+mod idempotency;
 mod import;
 mod journal;
-pub(crate) mod overlay;
 mod reader;
 mod recent;
-mod recovery;
-mod segment;
-mod settling;
-mod staged;
 mod tables;
 mod verify;
 mod writer;

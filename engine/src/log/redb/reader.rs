@@ -5,20 +5,22 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
-use super::commands::CommandIndex;
 use super::database::{Shared, builder, guarded, open_database, read_contents};
-use super::overlay::Overlay;
+use super::idempotency::CommandIndex;
+use super::journal::pending::Staged;
+use super::journal::recovery::read_journal;
 use super::recent::RecentRecords;
-use super::recovery::read_journal;
-use super::staged::Staged;
 use super::tables::{COMMANDS, ENTRIES, STREAMS, TREE, read_command_row, read_entry_row};
 use super::{RedbOptions, journal_beside};
-use crate::erasure;
+use crate::codec;
+use crate::domain::erasure;
+use crate::domain::record::Record;
+use crate::domain::stream::{StreamId, StreamKind};
 use crate::log::merkle::{Frontier, Hash};
 use crate::log::{CommandId, Error, LogId, LogReader, RememberedCommand, SourceId, Stream, StreamHead};
-use crate::position::{Position, Version};
-use crate::record::{self, Record, StreamId, StreamKind};
-use crate::storage_panic::in_file;
+use crate::storage::overlay::Overlay;
+use crate::storage::storage_panic::in_file;
+use crate::value::position::{Position, Version};
 use crate::vault::Vault;
 
 /// Room for so many records is made before they are read, if as many are asked for: growing it moves what is there.
@@ -109,7 +111,7 @@ impl RedbReader {
 
     /// Decodes the entry at `position`.
     pub(super) fn decode(&self, position: Position, entry: &[u8]) -> Result<Record, Error> {
-        let record = record::decode_with(entry, Some(&self.shared.vault));
+        let record = codec::decode_with(entry, Some(&self.shared.vault));
         let record = record.map_err(|error| self.shared.damaged(position, error))?;
         if record.position != position {
             let reason = format!("holds the record of position {}", record.position);

@@ -4,8 +4,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};
 
-use crate::position::Position;
-use crate::record::Record;
+use crate::domain::record::Record;
+use crate::value::position::Position;
 
 /// At most this many records are kept, beside those of the newest group.
 const LEN_MAX: usize = 2_048;
@@ -87,12 +87,13 @@ impl Groups {
 
 #[cfg(test)]
 mod tests {
-    use crate::actor::Actor;
-    use crate::event::Event;
-    use crate::id::{ApiId, EventId};
-    use crate::position::Version;
-    use crate::record::{Personal, StreamId};
-    use crate::time::Timestamp;
+    use crate::domain::event::Event;
+    use crate::domain::record::Personal;
+    use crate::domain::stream::StreamId;
+    use crate::value::actor::Actor;
+    use crate::value::id::{ApiId, EventId};
+    use crate::value::position::Version;
+    use crate::value::time::Timestamp;
 
     use super::*;
 

@@ -5,13 +5,13 @@ use std::ops::Bound;
 
 use redb::{CursorError, ReadableTable, StorageError, Table, TableDefinition, TableError, WriteTransaction};
 
-use super::journal::JournalNote;
-use super::segment::Segment;
+use super::journal::file::JournalNote;
+use super::journal::segment::Segment;
+use crate::domain::stream::StreamKind;
 use crate::log::merkle::Frontier;
 use crate::log::{CommandId, RememberedCommand};
-use crate::position::{Position, Version};
-use crate::record::StreamKind;
-use crate::time::Timestamp;
+use crate::value::position::{Position, Version};
+use crate::value::time::Timestamp;
 
 /// The number of this layout of tables. A file with a greater one was written by a newer version. One of layout 1 has no
 /// journal, and the journal of one of layout 2 has one region; they are otherwise the same.

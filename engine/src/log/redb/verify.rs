@@ -9,12 +9,12 @@ use redb::{ReadableTable, StorageError};
 use super::database::guarded;
 use super::reader::RedbReader;
 use super::tables::{COMMANDS, ENTRIES, META, META_FRONTIER, STREAMS, TREE, read_command_row};
+use crate::domain::record::Record;
 use crate::log::merkle::{Frontier, Hash, TILE_HEIGHT, leaf_hash};
 use crate::log::slices::Slices;
 use crate::log::{Error, LogId};
-use crate::position::Position;
-use crate::record::Record;
-use crate::time::Timestamp;
+use crate::value::position::Position;
+use crate::value::time::Timestamp;
 
 /// How many rows one read transaction goes through, as a power of two: the records of a slice are the leaves of a perfect
 /// subtree.

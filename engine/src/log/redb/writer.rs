@@ -10,29 +10,30 @@ use rand::rngs::StdRng;
 use rand::{SeedableRng, TryCryptoRng};
 use redb::{Builder, Database, DatabaseError, ReadOnlyTable, StorageBackend};
 
-use super::commands::{CommandIndex, CommandRows};
 use super::database::{
     Contents, Shared, builder, close, create_file, damage, guarded, initialize, one_line, open_database,
     read_contents,
 };
-use super::frame::{FinishedFrame, FrameBuilder};
-use super::journal::{Journal, JournalNote, Room};
+use super::idempotency::{CommandIndex, CommandRows};
+use super::journal::checkpointing::{NotSettled, Settler, settle};
+use super::journal::file::{Journal, JournalNote, Room};
+use super::journal::frame::{FinishedFrame, FrameBuilder};
+use super::journal::pending::{Segments, Staged};
+use super::journal::recovery::{journal_error, take_in_journal};
+use super::journal::segment::Segment;
 use super::reader::{RedbReader, head_of};
 use super::recent::RecentRecords;
-use super::recovery::{journal_error, take_in_journal};
-use super::segment::Segment;
-use super::settling::{NotSettled, Settler, settle};
-use super::staged::{Segments, Staged};
 use super::tables::{STREAMS, command_row};
 use super::{RedbOptions, journal_beside};
-use crate::erasure;
+use crate::codec;
+use crate::domain::erasure;
+use crate::domain::record::{Personal, Record};
 use crate::log::{
     Append, AppendOutcome, CommandId, Error, EventLog, LogReader, RememberedCommand, StreamHead,
 };
-use crate::position::{Position, Version};
-use crate::record::{self, Personal, Record};
-use crate::storage_panic::in_file;
-use crate::time::Timestamp;
+use crate::storage::storage_panic::in_file;
+use crate::value::position::{Position, Version};
+use crate::value::time::Timestamp;
 use crate::vault::{SubjectKey, Vault};
 
 /// How many rows of commands an append may remove beyond those it adds: more than one for each, so that the table
@@ -59,7 +60,7 @@ pub struct RedbLog {
 /// Why a group was not appended.
 enum Failure {
     /// It cannot be stored; others can.
-    Refused(record::Error),
+    Refused(codec::Error),
     /// It was not appended, and no other can be.
     Broken(Error),
     /// It may have been appended.
@@ -382,7 +383,7 @@ impl Batch<'_> {
                 event,
                 personal: Personal::Readable,
             };
-            let entry = record::encode_with(&record, Some(key)).map_err(Failure::Refused)?;
+            let entry = codec::encode_with(&record, Some(key)).map_err(Failure::Refused)?;
             self.placed.frame.entry(&entry);
             if !self.placed.segment.push(entry, &stream_key, version) {
                 let reason = "its version is not the next one of its stream";

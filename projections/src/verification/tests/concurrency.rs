@@ -3,10 +3,11 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use keyledger_engine::event::Event;
-use keyledger_engine::id::{KeyId, OrganizationId};
-use keyledger_engine::key::{Environment, KeyRotated};
-use keyledger_engine::record::StreamId;
+use keyledger_engine::domain::event::Event;
+use keyledger_engine::domain::key::KeyRotated;
+use keyledger_engine::domain::stream::StreamId;
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::{KeyId, OrganizationId};
 
 use super::{Code, History, VerificationIndex, code, revoked};
 

@@ -7,21 +7,24 @@ mod snapshots;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use keyledger_engine::actor::Actor;
-use keyledger_engine::application::{ApplicationCreated, ApplicationPersonal};
-use keyledger_engine::event::Event;
-use keyledger_engine::id::{ApplicationId, EventId, KeyId, OrganizationId, RootKeyId};
-use keyledger_engine::key::{
-    Environment, KeyCreated, KeyCreatedPersonal, KeyRevoked, KeyRevokedPersonal, Owner, RevocationReason,
+use keyledger_engine::domain::application::{ApplicationCreated, ApplicationPersonal};
+use keyledger_engine::domain::event::Event;
+use keyledger_engine::domain::key::{
+    KeyCreated, KeyCreatedPersonal, KeyRevoked, KeyRevokedPersonal, Owner, RevocationReason,
 };
+use keyledger_engine::domain::organization::{OrganizationCreated, OrganizationKind, OrganizationPersonal};
+use keyledger_engine::domain::record::{Personal, Record};
+use keyledger_engine::domain::root_key::{RootKeyCreated, RootKeyCreatedPersonal};
+use keyledger_engine::domain::stream::StreamId;
 use keyledger_engine::ledger::Observer;
-use keyledger_engine::organization::{OrganizationCreated, OrganizationKind, OrganizationPersonal};
-use keyledger_engine::position::{Position, Version};
-use keyledger_engine::record::{Personal, Record, StreamId};
-use keyledger_engine::root_key::{Permission, RootKeyCreated, RootKeyCreatedPersonal};
-use keyledger_engine::text::Name;
-use keyledger_engine::time::Timestamp;
-use keyledger_engine::token::{SecretKind, Token, TokenPrefix};
+use keyledger_engine::value::actor::Actor;
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::{ApplicationId, EventId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::value::permission::Permission;
+use keyledger_engine::value::position::{Position, Version};
+use keyledger_engine::value::text::Name;
+use keyledger_engine::value::time::Timestamp;
+use keyledger_engine::value::token::{SecretKind, Token, TokenPrefix};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 

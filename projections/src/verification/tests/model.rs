@@ -6,23 +6,26 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use keyledger_engine::api::{self, Api, ApiCommand, ApiRegistered};
-use keyledger_engine::event::Event;
-use keyledger_engine::id::{ApiId, ClientLinkId, EventId, KeyId, OrganizationId, RootKeyId};
-use keyledger_engine::key::{
-    self, CreateKey, EditKey, Environment, Key, KeyCommand, KeyState, Owner, OwnerKind, RevocationReason,
+use keyledger_engine::domain::event::Event;
+use keyledger_engine::domain::key::{
+    self, CreateKey, EditKey, Key, KeyCommand, KeyState, Owner, OwnerKind, RevocationReason,
 };
+use keyledger_engine::domain::organization::{self, Organization, OrganizationCommand, OrganizationKind};
+use keyledger_engine::domain::policy::Policy;
+use keyledger_engine::domain::portfolio::{self, ClientLink, ClientLinkCommand, ClientLinkState};
+use keyledger_engine::domain::record::Record;
+use keyledger_engine::domain::resource_api::{self, Api, ApiCommand, ApiRegistered};
+use keyledger_engine::domain::root_key::{self, RootKey, RootKeyCommand, RootKeyCreated};
+use keyledger_engine::domain::stream::StreamId;
 use keyledger_engine::ledger::UserOf;
 use keyledger_engine::log::SourceId;
-use keyledger_engine::organization::{self, Organization, OrganizationCommand, OrganizationKind};
-use keyledger_engine::policy::Policy;
-use keyledger_engine::portfolio::{self, ClientLink, ClientLinkCommand, ClientLinkState};
-use keyledger_engine::position::Position;
-use keyledger_engine::record::{Record, StreamId};
-use keyledger_engine::root_key::{self, Permission, RootKey, RootKeyCommand, RootKeyCreated};
-use keyledger_engine::text::{Audience, Metadata, Name, Scope, UserId};
-use keyledger_engine::time::Timestamp;
-use keyledger_engine::token::{Digest, Token, TokenPrefix};
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::{ApiId, ClientLinkId, EventId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::value::permission::Permission;
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::text::{Audience, Metadata, Name, Scope, UserId};
+use keyledger_engine::value::time::Timestamp;
+use keyledger_engine::value::token::{Digest, Token, TokenPrefix};
 use proptest::prelude::*;
 
 use super::super::KeyCounts;
@@ -322,7 +325,7 @@ impl Run {
 
     fn api_command(&mut self, number: usize, command: &ApiCommand) {
         let id = api_id(number);
-        let events = api::decide(self.model.api(id), command, self.history.now);
+        let events = resource_api::decide(self.model.api(id), command, self.history.now);
         self.append(&StreamId::Api(id), None, events.unwrap_or_default());
     }
 

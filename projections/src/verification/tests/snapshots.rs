@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use keyledger_engine::id::{ApplicationId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::domain::stream::StreamId;
 use keyledger_engine::log::SourceId;
-use keyledger_engine::position::Position;
-use keyledger_engine::record::StreamId;
+use keyledger_engine::value::id::{ApplicationId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::value::position::Position;
 use keyledger_engine::vault::Subject;
 use tempfile::TempDir;
 
@@ -138,7 +138,9 @@ fn a_restored_index_is_the_one_that_a_replay_makes() {
     let (one, two) = (KeyId::from_u128(1), KeyId::from_u128(2));
     let record = history.record(StreamId::Key(one), Some(acme.clone()), revoked());
     replayed.apply(&record).unwrap();
-    other.apply(&keyledger_engine::record::Record { stream: StreamId::Key(two), ..record.clone() }).unwrap();
+    other
+        .apply(&keyledger_engine::domain::record::Record { stream: StreamId::Key(two), ..record.clone() })
+        .unwrap();
     restored.apply(&record).unwrap();
     assert_eq!(restored.first_difference(&replayed), None);
     assert_eq!(replayed.first_difference(&other), Some(one.to_string()));

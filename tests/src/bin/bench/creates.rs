@@ -3,14 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use keyledger_tests::http::Client;
-use keyledger_tests::server::{Options, Server};
+use keyledger_tests::client::http::Client;
+use keyledger_tests::processes::server::{Options, Server};
 
 use crate::Settings;
 use crate::neighbours::{Insert, Postgres, sqlite_inserts};
 use crate::ratio::{Figures, Report, cpu_seconds};
-use keyledger_tests::keys::{CONNECTIONS, create_requests};
-use keyledger_tests::load::{Load, Protocol};
+use keyledger_tests::client::load::{Load, Protocol};
+use keyledger_tests::data::keys::{CONNECTIONS, create_requests};
 
 /// Rows that SQLite inserts in a round by one client, and by many.
 const SQLITE_ROWS: [usize; 2] = [8_000, 3_200];

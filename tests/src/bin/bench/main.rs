@@ -21,7 +21,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use keyledger_tests::binaries;
+use keyledger_tests::processes::binaries;
 use tempfile::TempDir;
 
 use crate::ratio::Report;

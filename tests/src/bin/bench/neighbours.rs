@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use keyledger_tests::poll;
-use keyledger_tests::server::free_address;
+use keyledger_tests::processes::server::free_address;
 
 /// A Redis that keeps nothing on disk.
 pub(crate) struct Redis {

@@ -1,7 +1,7 @@
 //! Verification over HTTP against a service that does nothing, and against a lookup in Redis. Every server has one core
 //! to itself, and the client the other.
 
-use keyledger_tests::server::{Options, Server};
+use keyledger_tests::processes::server::{Options, Server};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
@@ -11,8 +11,8 @@ use crate::Settings;
 use crate::baseline::Baseline;
 use crate::neighbours::{Redis, command};
 use crate::ratio::{Figures, Report, cpu_seconds};
-use keyledger_tests::keys::{self, CONNECTIONS, body_of};
-use keyledger_tests::load::{Load, Protocol};
+use keyledger_tests::client::load::{Load, Protocol};
+use keyledger_tests::data::keys::{self, CONNECTIONS, body_of};
 
 const SERVER_CORE: &str = "0";
 const CLIENT_CORE: &str = "1";

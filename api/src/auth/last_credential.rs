@@ -1,0 +1,52 @@
+//! The credential that a connection carried last. Clients keep their connections and send the same credential with every
+//! request; comparing it with the one before is cheaper than digesting it again.
+
+use std::sync::Arc;
+
+use aws_lc_rs::constant_time::verify_slices_are_equal;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use keyledger_engine::value::time::Timestamp;
+use zeroize::Zeroizing;
+
+use crate::auth::caller::authenticate;
+use crate::auth::principal::Principal;
+use crate::service::Service;
+
+/// What was last found good on one connection.
+#[derive(Default)]
+pub struct LastCredential(Option<Accepted>);
+
+struct Accepted {
+    name: HeaderName,
+    value: Zeroizing<Vec<u8>>,
+    principal: Arc<Principal>,
+    /// The epoch before it was found good: whatever may end it since has raised the index's.
+    epoch: u64,
+}
+
+impl LastCredential {
+    /// Finds out at `now` who a header's credential stands for, as [`authenticate`] does; none when for nobody.
+    pub fn authenticate(
+        &mut self,
+        service: &Service,
+        name: &HeaderName,
+        value: &[u8],
+        now: Timestamp,
+    ) -> Option<&Arc<Principal>> {
+        let epoch = service.index.authentication_epoch();
+        let is_same = |last: &Accepted| {
+            last.epoch == epoch
+                && last.principal.is_current(now)
+                && last.name == *name
+                && verify_slices_are_equal(&last.value, value).is_ok()
+        };
+        if !self.0.as_ref().is_some_and(is_same) {
+            let mut header = HeaderValue::from_bytes(value).ok()?;
+            header.set_sensitive(true);
+            let principal = authenticate(service, &HeaderMap::from_iter([(name.clone(), header)])).ok()?;
+            let value = Zeroizing::new(value.to_vec());
+            self.0 = Some(Accepted { name: name.clone(), value, principal, epoch });
+        }
+        self.0.as_ref().map(|accepted| &accepted.principal)
+    }
+}

@@ -1,0 +1,317 @@
+//! The keys that sign access tokens: one that signs, and those before it, which are published as long as tokens that they
+//! signed can be alive. They are kept in a file of the data directory that only its owner may read.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::rsa::{KeyPair, KeySize};
+use jsonwebtoken::jwk::{Jwk, JwkSet, KeyOperations, PublicKeyUse, ThumbprintHash};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use keyledger_engine::value::time::Timestamp;
+use serde::{Deserialize, Serialize};
+use zeroize::Zeroizing;
+
+/// The signature of access tokens. RFC 9068 §2.1 has every resource server know it.
+pub const ALGORITHM: Algorithm = Algorithm::RS256;
+/// A key that has signed for this long is replaced: 90 days.
+const AGE_MAX_MILLIS: i64 = 90 * 24 * 60 * 60 * 1_000;
+/// A key that was replaced is published for this much longer: as long as an access token can live, and an hour.
+const RETIRED_MILLIS: i64 = (24 + 1) * 60 * 60 * 1_000;
+
+/// Why the keys cannot be had; one line that names the file and says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(String);
+
+/// The keys of one data directory. One that was never asked for a key has none, and makes none.
+pub struct SigningKeys {
+    path: PathBuf,
+    keys: RwLock<Arc<KeySet>>,
+}
+
+/// The keys at one time, the one that signs first.
+#[derive(Default)]
+pub struct KeySet(Vec<SigningKey>);
+
+/// One key.
+pub struct SigningKey {
+    /// Its name: its RFC 7638 thumbprint.
+    pub id: String,
+    /// Signs.
+    pub private: EncodingKey,
+    /// Checks.
+    pub public: DecodingKey,
+    jwk: Jwk,
+    created_at: Timestamp,
+}
+
+/// The file: the one that signs first.
+#[derive(Serialize, Deserialize, Default)]
+struct StoredKeys {
+    keys: Vec<StoredKey>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredKey {
+    created_at: Timestamp,
+    /// When another took its place.
+    retired_at: Option<Timestamp>,
+    /// PKCS #8, PEM.
+    #[serde(with = "private_text")]
+    private_key: Zeroizing<String>,
+}
+
+/// How a secret text stands in the file; nothing else may write one.
+mod private_text {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use zeroize::Zeroizing;
+
+    pub(crate) fn serialize<S: Serializer>(
+        text: &Zeroizing<String>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(text)
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Zeroizing<String>, D::Error> {
+        String::deserialize(deserializer).map(Zeroizing::new)
+    }
+}
+
+impl KeySet {
+    /// The key with this id.
+    #[must_use]
+    pub fn find(&self, id: &str) -> Option<&SigningKey> {
+        self.0.iter().find(|key| key.id == id)
+    }
+
+    /// The key that signs.
+    #[must_use]
+    pub fn current(&self) -> Option<&SigningKey> {
+        self.0.first()
+    }
+
+    /// The public keys, as RFC 7517 §5 has them.
+    #[must_use]
+    pub fn jwks(&self) -> JwkSet {
+        JwkSet { keys: self.0.iter().map(|key| key.jwk.clone()).collect() }
+    }
+}
+
+impl SigningKeys {
+    /// Reads the keys at `path`, if there are any.
+    ///
+    /// # Errors
+    /// When the file is there and cannot be read.
+    pub fn open(path: PathBuf) -> Result<Self, Error> {
+        let keys = RwLock::new(Arc::new(load(&path)?));
+        Ok(Self { path, keys })
+    }
+
+    /// The keys as they are.
+    #[must_use]
+    pub fn keys(&self) -> Arc<KeySet> {
+        Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// The keys with one that signs: makes the first one, and replaces one that has signed for long enough. May wait for
+    /// a disk.
+    ///
+    /// # Errors
+    /// When there is none that signs and none can be made.
+    pub fn with_current(&self, now: Timestamp) -> Result<Arc<KeySet>, Error> {
+        let keys = self.keys();
+        if keys.current().is_some_and(|key| !key.is_due(now)) {
+            return Ok(keys);
+        }
+        match rotate(&self.path, now, |key| key.is_due(now)).and_then(|()| self.reload()) {
+            Ok(()) => Ok(self.keys()),
+            // An old key is better than none.
+            Err(error) if keys.current().is_some() => {
+                tracing::warn!(%error, "the signing key was not replaced");
+                Ok(keys)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads the keys again: another process may have replaced them.
+    ///
+    /// # Errors
+    /// When the file cannot be read; the keys are as they were.
+    pub fn reload(&self) -> Result<(), Error> {
+        let keys = Arc::new(load(&self.path)?);
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
+    }
+}
+
+impl SigningKey {
+    fn is_due(&self, now: Timestamp) -> bool {
+        now >= self.created_at.saturating_add_millis(AGE_MAX_MILLIS)
+    }
+
+    fn read(stored: &StoredKey) -> Result<Self, String> {
+        let unusable = |error: jsonwebtoken::errors::Error| error.to_string();
+        let private = EncodingKey::from_rsa_pem(stored.private_key.as_bytes()).map_err(unusable)?;
+        let mut jwk = Jwk::from_encoding_key(&private, ALGORITHM).map_err(unusable)?;
+        let id = jwk.thumbprint(ThumbprintHash::SHA256).map_err(unusable)?;
+        jwk.common.key_id = Some(id.clone());
+        jwk.common.public_key_use = Some(PublicKeyUse::Signature);
+        jwk.common.key_operations = Some(vec![KeyOperations::Verify]);
+        let public = DecodingKey::from_jwk(&jwk).map_err(unusable)?;
+        Ok(Self { id, private, public, jwk, created_at: stored.created_at })
+    }
+}
+
+/// Replaces the key that signs by a new one, and forgets those whose tokens are all dead. Another process that does the
+/// same is waited for.
+///
+/// # Errors
+/// When the file cannot be read or written; it is as it was.
+pub fn rotate_now(path: &Path, now: Timestamp) -> Result<(), Error> {
+    rotate(path, now, |_| true)
+}
+
+fn rotate(path: &Path, now: Timestamp, is_due: impl FnOnce(&SigningKey) -> bool) -> Result<(), Error> {
+    let failed = |error: io::Error| {
+        Error(format!(
+            "{}: cannot be written: {error}; check its owner, its permissions and the disk",
+            path.display()
+        ))
+    };
+    let lock = open_private(&path.with_extension("lock")).map_err(failed)?;
+    lock.lock().map_err(failed)?;
+    let mut stored = read_stored(path)?;
+    let current =
+        stored.keys.first().map(SigningKey::read).transpose().map_err(|error| unusable(path, error))?;
+    if current.is_some_and(|key| !is_due(&key)) {
+        return Ok(());
+    }
+    for key in &mut stored.keys {
+        key.retired_at.get_or_insert(now);
+    }
+    stored.keys.retain(|key| key.retired_at.is_none_or(|at| now < at.saturating_add_millis(RETIRED_MILLIS)));
+    let private_key = generate().map_err(|reason| Error(format!("no signing key can be made: {reason}")))?;
+    stored.keys.insert(0, StoredKey { created_at: now, retired_at: None, private_key });
+    let text =
+        serde_json::to_vec_pretty(&stored).map(Zeroizing::new).map_err(|error| failed(error.into()))?;
+    replace(path, &text).map_err(failed)
+}
+
+fn generate() -> Result<Zeroizing<String>, String> {
+    let pair = KeyPair::generate(KeySize::Rsa2048).map_err(|error| error.to_string())?;
+    let der =
+        AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).map_err(|error| error.to_string())?;
+    Ok(Zeroizing::new(pem::encode(&pem::Pem::new("PRIVATE KEY", der.as_ref()))))
+}
+
+/// All of the file or nothing of it.
+fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("new");
+    let _ = fs::remove_file(&temporary);
+    let mut file = open_private(&temporary)?;
+    file.write_all(text)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+fn open_private(path: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
+}
+
+fn read_stored(path: &Path) -> Result<StoredKeys, Error> {
+    let text = match fs::read(path) {
+        Ok(text) => Zeroizing::new(text),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(StoredKeys::default()),
+        Err(error) => {
+            return Err(Error(format!(
+                "{}: cannot be read: {error}; check its owner and permissions",
+                path.display()
+            )));
+        }
+    };
+    serde_json::from_slice(&text).map_err(|error| unusable(path, error))
+}
+
+fn load(path: &Path) -> Result<KeySet, Error> {
+    let stored = read_stored(path)?;
+    let keys = stored.keys.iter().map(SigningKey::read).collect::<Result<_, _>>();
+    keys.map(KeySet).map_err(|error| unusable(path, error))
+}
+
+/// The reason is the parser's, which names a place and never the content.
+fn unusable(path: &Path, reason: impl std::fmt::Display) -> Error {
+    Error(format!(
+        "{}: holds no signing keys: {reason}; restore it, or remove it to get a new key (access tokens end then)",
+        path.display()
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn at(hours: i64) -> Timestamp {
+        Timestamp::from_millis(1_790_000_000_000 + hours * 60 * 60 * 1_000)
+    }
+
+    fn ids(keys: &KeySet) -> Vec<String> {
+        keys.0.iter().map(|key| key.id.clone()).collect()
+    }
+
+    #[test]
+    fn keys_are_made_when_asked_for_kept_and_replaced() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("signing-keys.json");
+        let keys = SigningKeys::open(path.clone()).unwrap();
+        assert!(keys.keys().current().is_none() && !path.exists());
+
+        let first = ids(&keys.with_current(at(0)).unwrap());
+        assert_eq!(first.len(), 1);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(ids(&keys.with_current(at(1)).unwrap()), first);
+        assert_eq!(ids(&SigningKeys::open(path.clone()).unwrap().keys()), first);
+
+        // Another process replaces the key; this one sees it when it is told.
+        rotate_now(&path, at(2)).unwrap();
+        assert_eq!(ids(&keys.keys()), first);
+        keys.reload().unwrap();
+        let second = ids(&keys.keys());
+        assert_eq!((second.len(), &second[1]), (2, &first[0]));
+
+        // A key of 90 days is replaced; the first one has been retired for long enough to be forgotten.
+        let third = ids(&keys.with_current(at(2 + 90 * 24)).unwrap());
+        assert_eq!((third.len(), &third[1]), (2, &second[0]));
+        assert!(keys.keys().find(&first[0]).is_none());
+    }
+
+    #[test]
+    fn a_damaged_file_is_named_and_its_content_is_not_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("signing-keys.json");
+        fs::write(&path, r#"{"keys":[{"created_at":"2026-01-01T00:00:00.000Z","private_key":"sesame"}]}"#)
+            .unwrap();
+        let error = SigningKeys::open(path).err().unwrap().to_string();
+        assert!(error.contains("signing-keys.json") && !error.contains("sesame"), "{error}");
+    }
+
+    #[test]
+    fn what_is_published_is_public() {
+        let directory = tempfile::tempdir().unwrap();
+        let keys = SigningKeys::open(directory.path().join("signing-keys.json")).unwrap();
+        let keys = keys.with_current(at(0)).unwrap();
+        let published = serde_json::to_value(keys.jwks()).unwrap();
+        let members: Vec<&String> = published["keys"][0].as_object().unwrap().keys().collect();
+        assert_eq!(members, ["use", "key_ops", "alg", "kid", "kty", "n", "e"]);
+    }
+}

@@ -1,0 +1,83 @@
+//! Who did something, as people know them.
+
+use std::collections::HashMap;
+
+use http::Method;
+use keyledger_engine::domain::stream::StreamId;
+use keyledger_engine::ledger::Aggregate;
+use serde::Deserialize;
+
+use crate::console::visit::visitor::Visitor;
+
+/// Who did something, as an event tells it.
+#[derive(Debug, Clone, Deserialize)]
+pub struct Actor {
+    /// The kind of actor.
+    pub kind: String,
+    /// Its id.
+    pub id: String,
+    /// The address that the command came from.
+    pub ip: Option<String>,
+    /// The program that sent it.
+    pub user_agent: Option<String>,
+}
+
+/// The names of the actors of some events, by id.
+#[derive(Debug, Default)]
+pub struct ActorNames(HashMap<String, String>);
+
+impl ActorNames {
+    /// Finds the names of actors. Names of root keys and applications are told to those who may read them; whoever is let in
+    /// by a portal session is told by the events of that session, which whoever reads the others may read too.
+    pub async fn of(visitor: &Visitor, actors: impl Iterator<Item = &Actor>) -> Self {
+        let mut names = HashMap::new();
+        for actor in actors {
+            if !names.contains_key(&actor.id) {
+                names.insert(actor.id.clone(), name(visitor, actor).await);
+            }
+        }
+        Self(names)
+    }
+
+    /// The name of one.
+    pub fn get<'a>(&'a self, actor: &'a Actor) -> &'a str {
+        self.0.get(&actor.id).map_or(&actor.id, String::as_str)
+    }
+}
+
+async fn name(visitor: &Visitor, actor: &Actor) -> String {
+    let index = &visitor.service.index;
+    let id = &actor.id;
+    match actor.kind.as_str() {
+        "system" => "Keyledger".into(),
+        "root_key" => {
+            let found = id.parse().ok().and_then(|id| index.root_key(id));
+            let found = found.filter(|_| visitor.may(&Method::GET, "/v1/root-keys/{id}"));
+            let name = found.as_ref().and_then(|found| found.name.as_ref());
+            name.map_or_else(|| format!("Root key {id}"), |name| format!("{} (root key)", name.as_str()))
+        }
+        "application" => {
+            let found = id.parse().ok().and_then(|id| index.application(id));
+            let found = found.filter(|_| visitor.may(&Method::GET, "/v1/applications/{id}"));
+            let name = found.as_ref().and_then(|found| found.name.as_ref());
+            name.map_or_else(
+                || format!("Application {id}"),
+                |name| format!("{} (application)", name.as_str()),
+            )
+        }
+        "portal_session" => session_name(visitor, id).await.unwrap_or_else(|| format!("Portal session {id}")),
+        _ => format!("{id} (user)"),
+    }
+}
+
+async fn session_name(visitor: &Visitor, id: &str) -> Option<String> {
+    let stream = StreamId::PortalSession(id.parse().ok()?);
+    let read = visitor.service.read_log(move |log| log.read_stream(&stream)).await.ok()?;
+    let Ok(Some(Aggregate::PortalSession(session))) = Aggregate::fold(&read.records) else { return None };
+    let bound = visitor.principal.organization_id.as_ref();
+    if bound.is_some_and(|bound| *bound != session.organization_id) {
+        return None;
+    }
+    let user = session.user_id.as_ref().map_or("Somebody", |user_id| user_id.as_str());
+    Some(format!("{user} ({})", session.role))
+}

@@ -1,0 +1,173 @@
+//! The check of the whole log that people can ask for, how far it is and what it found.
+
+use axum::response::Response;
+use http::Method;
+use keyledger_engine::value::time::Timestamp;
+use serde::Deserialize;
+use serde_json::Value;
+
+use crate::answer::problem::{Code, Problem};
+
+use crate::console::frame::toast::Notice;
+use crate::console::keys::list::grouped;
+use crate::console::parts::moment::Moment;
+use crate::console::visit::submission::Submission;
+use crate::console::visit::visitor::Visitor;
+
+const CALL: &str = "/v1/log/verifications";
+
+#[derive(Deserialize)]
+struct Verifications {
+    data: Vec<Verification>,
+}
+
+#[derive(Deserialize)]
+struct Verification {
+    status: String,
+    position: u64,
+    head: u64,
+    started_at: Timestamp,
+    ended_at: Option<Timestamp>,
+    root: Option<String>,
+    checkpoints: Option<u64>,
+    signed_up_to: Option<u64>,
+    bad_position: Option<u64>,
+    reason: Option<String>,
+}
+
+/// The last check, and whether another may be asked for.
+pub struct LogCheck {
+    /// Whether somebody may ask for one now.
+    pub may_start: bool,
+    /// How the last one stands.
+    pub state: CheckState,
+}
+
+/// How a check stands.
+#[derive(Debug)]
+pub enum CheckState {
+    /// There was none since the start of the service.
+    None,
+    /// It runs.
+    Running {
+        /// Events that were read.
+        position: u64,
+        /// Events there are to read.
+        head: u64,
+        /// Both in words.
+        words: String,
+    },
+    /// All was right.
+    Passed {
+        /// When.
+        at: Moment,
+        /// What was looked at.
+        words: String,
+        /// The root that all of it adds up to.
+        root: String,
+    },
+    /// Something was wrong.
+    Failed {
+        /// When.
+        at: Moment,
+        /// Where, and what.
+        words: String,
+    },
+    /// It could not be carried out.
+    Aborted {
+        /// When.
+        at: Moment,
+        /// Why.
+        words: String,
+    },
+}
+
+impl LogCheck {
+    /// Reads how the last one stands.
+    ///
+    /// # Errors
+    /// What the call answers.
+    pub async fn read(visitor: &Visitor) -> Result<Self, Problem> {
+        let list: Verifications = visitor.read(CALL).await?;
+        let state = list.data.into_iter().next().map_or(CheckState::None, |it| it.state(visitor.now));
+        let is_running = matches!(state, CheckState::Running { .. });
+        Ok(Self { may_start: !is_running && visitor.may(&Method::POST, CALL), state })
+    }
+}
+
+impl Verification {
+    fn state(self, now: Timestamp) -> CheckState {
+        let at = Moment::new(self.ended_at.unwrap_or(self.started_at), now);
+        match (self.status.as_str(), self.reason) {
+            ("running", _) => {
+                let words = format!("{} of {} events", grouped(self.position), grouped(self.head));
+                CheckState::Running { position: self.position, head: self.head.max(1), words }
+            }
+            ("passed", _) => {
+                let checkpoints = match (self.checkpoints, self.signed_up_to) {
+                    (Some(1), Some(size)) => format!("the checkpoint over {} events", grouped(size)),
+                    (Some(count), Some(size)) => {
+                        format!("{} checkpoints, the last over {} events", grouped(count), grouped(size))
+                    }
+                    _ => "no checkpoint, as none was signed".into(),
+                };
+                let words = format!(
+                    "Every record, checksum and hash of {} events is right, and fits {checkpoints}.",
+                    grouped(self.head)
+                );
+                CheckState::Passed { at, words, root: self.root.unwrap_or_default() }
+            }
+            ("failed", reason) => {
+                let position = grouped(self.bad_position.unwrap_or_default());
+                let reason = reason.unwrap_or_default();
+                CheckState::Failed { at, words: format!("The first bad position is {position}: {reason}.") }
+            }
+            (_, reason) => CheckState::Aborted { at, words: reason.unwrap_or_default() },
+        }
+    }
+}
+
+/// Asks for one. One that runs already is as good.
+pub async fn start(submission: Submission) -> Result<Response, Problem> {
+    let visitor = &submission.visitor;
+    let notice = match visitor.call(Method::POST, CALL).send::<Value>().await {
+        Ok(answer) => Notice::of(answer.position, "The log is being verified."),
+        Err(problem) if problem.code == Code::LogVerificationRunning => {
+            Notice::of(None, "The log is being verified already.")
+        }
+        Err(problem) => return Err(problem),
+    };
+    Ok(visitor.go_to("/console/audit", &notice))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_was_found_is_told_in_words() {
+        let now: Timestamp = "2026-11-12T15:00:00Z".parse().unwrap();
+        let state = |more: Value| {
+            let mut verification = json!({
+                "position": 1_000, "head": 2_000, "started_at": "2026-11-12T14:00:00Z", "ended_at": null, "root": null,
+                "checkpoints": null, "signed_up_to": null, "bad_position": null, "reason": null,
+            });
+            verification.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            serde_json::from_value::<Verification>(verification).unwrap().state(now)
+        };
+        let running = state(json!({ "status": "running" }));
+        assert!(matches!(running, CheckState::Running { words, .. } if words == "1,000 of 2,000 events"));
+        let passed = json!({ "status": "passed", "checkpoints": 3, "signed_up_to": 1_999, "root": "x", "reason": null });
+        let CheckState::Passed { words, .. } = state(passed) else { panic!() };
+        assert!(
+            words.ends_with("2,000 events is right, and fits 3 checkpoints, the last over 1,999 events."),
+            "{words}"
+        );
+        let failed = json!({ "status": "failed", "bad_position": 7, "reason": "wrong checksum" });
+        let CheckState::Failed { words, .. } = state(failed) else { panic!() };
+        assert_eq!(words, "The first bad position is 7: wrong checksum.");
+        assert!(matches!(state(json!({ "status": "aborted", "reason": "no" })), CheckState::Aborted { .. }));
+    }
+}

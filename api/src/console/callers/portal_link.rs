@@ -1,0 +1,244 @@
+//! The page of links to the portal and of the sessions that began with one: invite somebody, end a session.
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Path;
+use axum::response::Response;
+use axum::routing::get;
+use http::Method;
+use keyledger_engine::value::time::Timestamp;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::answer::problem::Problem;
+
+use crate::console::Console;
+use crate::console::frame::icon::Icon;
+use crate::console::frame::navigation::Section;
+use crate::console::frame::page_frame::Frame;
+use crate::console::frame::toast::{Notice, shortened};
+use crate::console::parts::badge::Badge;
+use crate::console::parts::field::{Choice, Field};
+use crate::console::parts::field_errors::FieldErrors;
+use crate::console::parts::form_page::{FormPage, field_errors};
+use crate::console::parts::list_page::Listing;
+use crate::console::parts::moment::Moment;
+use crate::console::parts::query_string::{QueryString, encoded};
+use crate::console::parts::secret_page::{Secret, SecretPage, Words};
+use crate::console::parts::table::{Cell, MenuItem, Row};
+use crate::console::tenants::organization_choice;
+use crate::console::visit::submission::{Form, Submission};
+use crate::console::visit::visitor::Visitor;
+
+const PATH: &str = "/console/portal-links";
+/// What somebody can be let in as.
+const ROLES: [(&str, &str, &str); 4] = [
+    ("member", "Member", "Their own keys"),
+    ("admin", "Admin", "All keys of the organization"),
+    ("owner", "Owner", "The same, and lets others in"),
+    ("auditor", "Auditor", "Reads keys and history"),
+];
+/// For how long a link can be followed, and for how long a session lasts: seconds, and what people choose.
+const LINK_LIVES: [(&str, &str); 4] =
+    [("600", "10 minutes"), ("3600", "One hour"), ("28800", "8 hours"), ("86400", "One day")];
+const SESSION_LIVES: [(&str, &str); 3] = [("3600", "One hour"), ("28800", "8 hours"), ("86400", "One day")];
+
+/// A session as the calls answer it.
+#[derive(Deserialize)]
+struct Session {
+    id: String,
+    organization_id: String,
+    user_id: Option<String>,
+    role: String,
+    status: String,
+    created_at: Timestamp,
+    expires_at: Timestamp,
+}
+
+#[derive(Deserialize)]
+struct WithLink {
+    portal_session: Session,
+    url: Option<Secret>,
+}
+
+impl Session {
+    async fn read(visitor: &Visitor, id: &str) -> Result<Self, Problem> {
+        visitor.read(&call_path(id)).await
+    }
+
+    fn label(&self) -> &str {
+        self.user_id.as_deref().unwrap_or("Somebody")
+    }
+
+    fn role_word(&self) -> &str {
+        ROLES.iter().find(|(role, ..)| *role == self.role).map_or(self.role.as_str(), |(_, name, _)| name)
+    }
+
+    fn is_pending(&self) -> bool {
+        self.status == "pending"
+    }
+}
+
+fn call_path(id: &str) -> String {
+    format!("/v1/portal-sessions/{}", encoded(id))
+}
+
+/// The pages.
+pub fn router() -> Router<Arc<Console>> {
+    Router::new()
+        .route(PATH, get(list).post(invite))
+        .route("/console/portal-links/new", get(invite_form))
+        .route("/console/portal-links/{id}/end", get(end_form).post(end))
+}
+
+async fn list(visitor: Visitor) -> Result<Response, Problem> {
+    let query = QueryString::of(&visitor.address);
+    let new = QueryString::default().with("organization_id", query.get("organization_id"));
+    let is_bound = visitor.principal.organization_id.is_some();
+    let mut columns = vec!["Who", "Role"];
+    if !is_bound {
+        columns.push("Organization");
+    }
+    columns.extend(["Status", "Invited", "Ends"]);
+    let listing = Listing {
+        section: Section::PortalLinks,
+        title: "Portal links",
+        lead: "People who are let in to manage keys themselves: links that wait to be followed, and sessions that last.",
+        path: PATH.into(),
+        call: "/v1/portal-sessions".into(),
+        noun: ("link", "links"),
+        search: None,
+        by_organization: true,
+        columns,
+        create: visitor
+            .may(&Method::POST, "/v1/portal-sessions")
+            .then(|| ("Invite", new.after("/console/portal-links/new"))),
+        of: None,
+        above: None,
+        empty: "Invite somebody to see this console for one organization: you get a link to send them, which works once. \
+                A member sees their own keys only.",
+    };
+    let row = |it: Session, _: Option<&str>| {
+        let (label, icon) = if it.is_pending() {
+            ("Take the link back…", Icon::UNDO)
+        } else {
+            ("End session…", Icon::STOP)
+        };
+        let path = format!("{PATH}/{}/end", encoded(&it.id));
+        let status = if it.is_pending() { "Not followed yet" } else { "Signed in" };
+        let mut cells = vec![
+            Cell::Title { text: it.label().into(), path: None, under: Some(it.id.clone()), searched: None },
+            Cell::Text(Some(it.role_word().into())),
+        ];
+        if !is_bound {
+            cells.push(Cell::Text(Some(it.organization_id.clone())));
+        }
+        cells.push(Cell::Badge(Badge::of(&it.status).saying(status)));
+        cells.push(Cell::Time(Some(Moment::new(it.created_at, visitor.now))));
+        cells.push(Cell::Time(Some(Moment::new(it.expires_at, visitor.now))));
+        Row {
+            label: shortened(it.label()),
+            cells,
+            menu: vec![MenuItem::destructive(label, icon, path)],
+            is_over: false,
+        }
+    };
+    listing.answer(&visitor, row).await
+}
+
+fn lives(lives: &[(&str, &str)]) -> Vec<Choice> {
+    lives.iter().map(|(seconds, name)| Choice::new(*seconds, *name, "")).collect()
+}
+
+async fn invite_page(visitor: &Visitor, form: &Form, errors: &FieldErrors) -> Response {
+    let mut fields: Vec<Field> = organization_choice::field(visitor, "organization_id", "Organization's id")
+        .await
+        .into_iter()
+        .collect();
+    fields.extend([
+        Field::code("user_id", "User id", "Such as ada@example.com")
+            .hint("Who it is, as the organization names them. A member must be somebody.")
+            .focused(),
+        Field::one_of("role", "Role", ROLES.map(|(word, name, hint)| Choice::new(word, name, hint)).to_vec()),
+        Field::one_of("link_seconds", "The link can be followed for", lives(&LINK_LIVES)),
+        Field::one_of("session_seconds", "The session then lasts", lives(&SESSION_LIVES)),
+    ]);
+    let chosen = form.filled("organization_id");
+    let page = FormPage::new(visitor, Section::PortalLinks, chosen, "Invite", PATH, PATH).await;
+    let page = page
+        .text("You get a link to send to them. Whoever follows it first is in, so send it to nobody else.");
+    page.submit("Make link").once(form).fields(fields, form, errors).show()
+}
+
+async fn invite_form(visitor: Visitor) -> Result<Response, Problem> {
+    visitor.require(&Method::POST, "/v1/portal-sessions")?;
+    let query = QueryString::of(&visitor.address);
+    let form = Form::default()
+        .and("organization_id", query.get("organization_id").unwrap_or_default())
+        .and("role", "member")
+        .and("link_seconds", "3600")
+        .and("session_seconds", "28800");
+    Ok(invite_page(&visitor, &form, &FieldErrors::default()).await)
+}
+
+async fn invite(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
+    let mut body = Map::new();
+    body.insert("organization_id".into(), organization_choice::id(&visitor, &form));
+    for name in ["user_id", "role"] {
+        body.insert(name.into(), form.json(name));
+    }
+    for name in ["link_seconds", "session_seconds"] {
+        body.insert(
+            name.into(),
+            form.text(name).parse::<u64>().map_or_else(|_| form.json(name), Value::from),
+        );
+    }
+    let call = visitor.call(Method::POST, "/v1/portal-sessions").json(&body).named(&form);
+    let answer = match call.send::<WithLink>().await {
+        Ok(answer) => answer,
+        Err(problem) => return Ok(invite_page(&visitor, &form, &field_errors(problem, &[])?).await),
+    };
+    let WithLink { portal_session: session, url } = answer.body;
+    let title = "Link made";
+    let ends = Moment::new(session.expires_at, visitor.now).exact();
+    let words = Words {
+        title,
+        subject: session.label().into(),
+        under: Some(format!("{} of {}", session.role_word(), session.organization_id)),
+        noun: "link",
+        advice: "Send it to them and to nobody else: whoever follows it first is in.",
+        note: Some(format!("It can be followed once, until {ends}.")),
+        loss: "without it they cannot get in.",
+        remedy: "take the link back and make another.",
+    };
+    let organization = Some(session.organization_id.as_str());
+    let frame = Frame::of(&visitor, title, Some(Section::PortalLinks), organization).await;
+    let chosen = visitor.principal.organization_id.is_none().then_some(session.organization_id.as_str());
+    let done = QueryString::default().with("organization_id", chosen).after(PATH);
+    Ok(SecretPage::new(frame, words, url, done).show(answer.position))
+}
+
+async fn end_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::DELETE, "/v1/portal-sessions/{id}")?;
+    let session = Session::read(&visitor, &id).await?;
+    let (title, warning) = if session.is_pending() {
+        ("Take the link back", "The link lets nobody in any more. You can make another.")
+    } else {
+        ("End session", "They are signed out at once. You can invite them again.")
+    };
+    let path = format!("{PATH}/{}/end", encoded(&session.id));
+    let organization = Some(session.organization_id.as_str());
+    let page = FormPage::new(&visitor, Section::PortalLinks, organization, title, path, PATH).await;
+    let about =
+        format!("{} · {} of {}", shortened(session.label()), session.role_word(), session.organization_id);
+    Ok(page.about(about).danger(warning).fields(Vec::new(), &Form::default(), &FieldErrors::default()).show())
+}
+
+async fn end(Path(id): Path<String>, Submission { visitor, form }: Submission) -> Result<Response, Problem> {
+    let session = Session::read(&visitor, &id).await?;
+    let answer = visitor.call(Method::DELETE, call_path(&id)).send::<()>().await?;
+    let text = if session.is_pending() { "The link is taken back." } else { "The session has ended." };
+    let to = form.return_path().unwrap_or_else(|| PATH.into());
+    Ok(visitor.go_to(&to, &Notice::of(answer.position, text)))
+}

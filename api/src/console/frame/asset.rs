@@ -1,0 +1,72 @@
+//! The files that pages load: style, scripts, the sign. They are in the binary; their address changes with their content, so
+//! browsers keep them for good.
+
+use std::sync::LazyLock;
+
+use axum::extract::Path;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, header};
+use sha2::{Digest, Sha256};
+
+use crate::answer::problem::{Code, Problem};
+
+const CSS: &str = "text/css; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
+/// Declares the files by name and media type.
+macro_rules! assets {
+    ($($name:literal $media_type:expr;)*) => {
+        const ASSETS: &[(&str, &str, &[u8])] =
+            &[$(($name, $media_type, include_bytes!(concat!("../../../assets/", $name)))),*];
+    };
+}
+
+assets! {
+    "console.css" CSS;
+    "console.js" SCRIPT;
+    "copy.js" SCRIPT;
+    "countdown.js" SCRIPT;
+    "dialog.js" SCRIPT;
+    "follow.js" SCRIPT;
+    "live.js" SCRIPT;
+    "news.js" SCRIPT;
+    "offers.js" SCRIPT;
+    "popover.js" SCRIPT;
+    "refresh.js" SCRIPT;
+    "selection.js" SCRIPT;
+    "sheet.js" SCRIPT;
+    "shortcuts.js" SCRIPT;
+    "switcher.js" SCRIPT;
+    "toast.js" SCRIPT;
+    "token.js" SCRIPT;
+    "icon.svg" "image/svg+xml";
+}
+
+/// Where the files are: one address for all, so that scripts find each other beside themselves.
+static DIRECTORY: LazyLock<(String, String)> = LazyLock::new(|| {
+    let mut digest = Sha256::new();
+    for (name, _, bytes) in ASSETS {
+        digest.update(name);
+        digest.update(bytes);
+    }
+    let version: String = digest.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    (format!("/console/assets/{version}"), version)
+});
+
+/// The path that stands before the files' names.
+pub fn directory() -> &'static str {
+    &DIRECTORY.0
+}
+
+/// Answers with a file.
+pub async fn serve(Path((version, name)): Path<(String, String)>) -> Response {
+    let found = ASSETS.iter().find(|asset| asset.0 == name).filter(|_| version == DIRECTORY.1);
+    let Some((_, media_type, bytes)) = found else {
+        return Problem::of(Code::NotFound).into_response();
+    };
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=31536000, immutable")),
+    ];
+    (headers, *bytes).into_response()
+}

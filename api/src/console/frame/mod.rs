@@ -1,0 +1,8 @@
+//! What surrounds every page of the console.
+
+pub mod asset;
+pub mod icon;
+pub mod navigation;
+pub mod page_frame;
+pub mod theme;
+pub mod toast;

@@ -1,0 +1,360 @@
+//! What is done to one key, each on a page of its own that scripts show as a dialog: edit, rotate, revoke, delete; and
+//! reactivate, which needs no page.
+
+use askama::Template;
+use axum::extract::Path;
+use axum::response::Response;
+use http::{Method, StatusCode, header};
+use keyledger_engine::value::id::KeyId;
+use keyledger_engine::value::time::Timestamp;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use crate::answer::problem::Problem;
+use crate::http::request_id::RequestId;
+
+use super::creation::end_of_day;
+use super::key::Key;
+use super::token_page;
+use crate::console::frame::icon::Icon;
+use crate::console::frame::navigation::Section;
+use crate::console::frame::page_frame::{Frame, Page, page};
+use crate::console::frame::toast::Notice;
+use crate::console::parts::field_errors::FieldErrors;
+use crate::console::parts::form_page;
+use crate::console::parts::query_string::encoded;
+use crate::console::parts::secret_page::Secret;
+use crate::console::tenants::api_choice::{Api, Apis};
+use crate::console::visit::sign_in::safe_path;
+use crate::console::visit::submission::{Form, Submission};
+use crate::console::visit::visitor::Visitor;
+
+const EDIT_FIELDS: [&str; 5] = ["name", "description", "scopes", "metadata", "expires_at"];
+/// Why a key is revoked: the word of the call, and what people choose.
+pub const REASONS: [(&str, &str, &str); 5] = [
+    ("unspecified", "No reason", ""),
+    ("key_compromise", "Leaked", "Its token may be in the wrong hands"),
+    ("superseded", "Replaced", "Another key took its place"),
+    ("affiliation_changed", "Moved on", "Its owner is no longer in charge"),
+    ("privilege_withdrawn", "No longer allowed", "Its owner may not call any more"),
+];
+/// How long the old token goes on working: seconds, and what people choose.
+const OVERLAPS: [(u32, &str, &str); 5] = [
+    (0, "Not at all", "It stops at once"),
+    (3_600, "One hour", ""),
+    (86_400, "One day", ""),
+    (604_800, "One week", ""),
+    (2_592_000, "30 days", ""),
+];
+
+/// The path of a key's call.
+pub fn call_path(id: &str, tail: &str) -> String {
+    format!("/v1/keys/{}{tail}", encoded(id))
+}
+
+async fn load(visitor: &Visitor, id: &str) -> Result<Key, Problem> {
+    visitor.read(&call_path(id, "")).await
+}
+
+async fn frame(visitor: &Visitor, title: &str, key: &Key) -> Frame {
+    Frame::of(visitor, title, Some(Section::Keys), Some(&key.organization_id)).await
+}
+
+/// Where to go after a change: where its form said that it was opened, or the key's page.
+fn back(form: &Form, key: &Key) -> String {
+    safe_path(form.text("to")).map_or_else(|| key.path(""), ToOwned::to_owned)
+}
+
+fn key_id(key: &Key) -> Option<KeyId> {
+    key.id.parse().ok()
+}
+
+#[derive(Template)]
+#[template(path = "key-edit.html")]
+struct EditPage {
+    frame: Frame,
+    key: Key,
+    api: Option<Api>,
+    form: Form,
+    errors: FieldErrors,
+}
+
+page!(EditPage);
+
+impl EditPage {
+    async fn answer_for(
+        visitor: &Visitor,
+        key: Key,
+        form: Form,
+        errors: FieldErrors,
+        status: StatusCode,
+    ) -> Result<Response, Problem> {
+        let api = match &key.api_id {
+            Some(id) => Apis::read(visitor).await?.find(id).cloned(),
+            None => None,
+        };
+        Ok(Self { frame: frame(visitor, "Edit key", &key).await, api, key, form, errors }.answer(status))
+    }
+
+    fn has_scope(&self, scope: &str) -> bool {
+        self.form.texts("scope").any(|chosen| chosen == scope)
+    }
+
+    /// The scopes to choose from: those of the API, and what the key has beside them.
+    fn scopes(&self) -> Vec<&str> {
+        let of_api = self.api.iter().flat_map(|api| &api.scopes);
+        let own = self
+            .key
+            .scopes
+            .iter()
+            .filter(|scope| self.api.as_ref().is_none_or(|api| !api.scopes.contains(scope)));
+        of_api.chain(own).map(String::as_str).collect()
+    }
+
+    fn other_errors(&self) -> Vec<String> {
+        self.errors.others(&EDIT_FIELDS)
+    }
+}
+
+/// Shows what can be edited.
+pub async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::PATCH, "/v1/keys/{id}")?;
+    let key = load(&visitor, &id).await?;
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let day = key.expires_at.map(|end| end.to_string().chars().take(10).collect::<String>());
+    let mut fields = vec![
+        ("name".to_owned(), text(&key.name)),
+        ("description".to_owned(), text(&key.description)),
+        ("scopes".to_owned(), key.scopes.join(" ")),
+        ("metadata".to_owned(), metadata_text(&key)),
+        ("ends".to_owned(), if day.is_some() { "keep" } else { "never" }.into()),
+        ("expires_on".to_owned(), day.unwrap_or_default()),
+        ("version".to_owned(), key.version.to_string()),
+    ];
+    fields.extend(key.scopes.iter().map(|scope| ("scope".to_owned(), scope.clone())));
+    let form = Form::of(fields.into_iter());
+    EditPage::answer_for(&visitor, key, form, FieldErrors::default(), StatusCode::OK).await
+}
+
+/// Makes the changes that a form describes, unless somebody changed the key meanwhile.
+pub async fn edit(
+    Path(id): Path<String>,
+    Submission { visitor, form }: Submission,
+) -> Result<Response, Problem> {
+    let key = load(&visitor, &id).await?;
+    let refused = |visitor, key, form, errors| async move {
+        EditPage::answer_for(visitor, key, form, errors, StatusCode::UNPROCESSABLE_ENTITY).await
+    };
+    let body = match edit_body(&key, &form) {
+        Ok(body) => body,
+        Err(errors) => return refused(&visitor, key, form, errors).await,
+    };
+    let call = visitor.call(Method::PATCH, call_path(&id, "")).json(&body);
+    let call = call.header(header::IF_MATCH, &format!("\"{}\"", form.text("version").trim()));
+    match call.send::<Key>().await {
+        Ok(answer) => {
+            let text =
+                if answer.body.version == key.version { "Nothing was changed." } else { "Changes saved." };
+            Ok(visitor.go_to(&back(&form, &key), &Notice::of(answer.position, text)))
+        }
+        Err(problem) => {
+            let errors = FieldErrors::of(problem)?;
+            refused(&visitor, key, form, errors).await
+        }
+    }
+}
+
+fn edit_body(key: &Key, form: &Form) -> Result<Value, FieldErrors> {
+    let mut body = Map::new();
+    body.insert("name".into(), form.edited("name", key.name.as_deref()));
+    body.insert("description".into(), form.edited("description", key.description.as_deref()));
+    let scopes = match &key.api_id {
+        Some(_) => form.texts("scope").map(Value::from).collect(),
+        None => form.json_lines("scopes"),
+    };
+    body.insert("scopes".into(), scopes);
+    if !form.is_as_shown("metadata", &metadata_text(key)) {
+        body.insert("metadata".into(), metadata(form)?);
+    }
+    match form.text("ends") {
+        "never" => drop(body.insert("expires_at".into(), Value::Null)),
+        "date" => {
+            let end = end_of_day(form.text("expires_on"));
+            let end =
+                end.ok_or_else(|| FieldErrors::one("expires_at", "choose the day on which the key ends"))?;
+            body.insert("expires_at".into(), json!(end.to_string()));
+        }
+        _ => {}
+    }
+    Ok(Value::Object(body))
+}
+
+/// A key's metadata as it is shown in its form.
+fn metadata_text(key: &Key) -> String {
+    key.metadata.as_ref().map(ToString::to_string).unwrap_or_default()
+}
+
+fn metadata(form: &Form) -> Result<Value, FieldErrors> {
+    let text = form.filled("metadata");
+    text.map_or(Ok(Value::Null), serde_json::from_str)
+        .map_err(|_| FieldErrors::one("metadata", "must be a JSON object, such as {\"team\": \"billing\"}"))
+}
+
+#[derive(Template)]
+#[template(path = "key-rotate.html")]
+struct RotatePage {
+    frame: Frame,
+    key: Key,
+    now: Timestamp,
+    request: String,
+}
+
+page!(RotatePage);
+
+#[derive(Deserialize)]
+struct Rotated {
+    key: Key,
+    token: Option<Secret>,
+}
+
+/// Asks how long the old token is to go on working.
+pub async fn rotate_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::POST, "/v1/keys/{id}/rotate")?;
+    let key = load(&visitor, &id).await?;
+    let request = RequestId::draw().as_str().into();
+    let page =
+        RotatePage { frame: frame(&visitor, "Rotate key", &key).await, now: visitor.now, key, request };
+    Ok(page.answer(StatusCode::OK))
+}
+
+/// Gives the key a new token, and shows it.
+pub async fn rotate(
+    Path(id): Path<String>,
+    Submission { visitor, form }: Submission,
+) -> Result<Response, Problem> {
+    let seconds = form.text("overlap_seconds").parse::<u32>().unwrap_or(0);
+    let call =
+        visitor.call(Method::POST, call_path(&id, "/rotate")).json(&json!({ "overlap_seconds": seconds }));
+    let answer = call.named(&form).send::<Rotated>().await?;
+    let overlap =
+        OVERLAPS.iter().find(|(known, ..)| *known == seconds).map_or("a while", |(_, name, _)| *name);
+    let note = match seconds {
+        0 => "The token before this one is refused from now on.".into(),
+        _ => format!(
+            "The token before this one is accepted for {} more, but not past the key's own end.",
+            overlap.to_lowercase()
+        ),
+    };
+    let Rotated { key, token } = answer.body;
+    Ok(token_page::show_rotated(&visitor, &key, token, answer.position, note).await)
+}
+
+#[derive(Template)]
+#[template(path = "key-revoke.html")]
+struct RevokePage {
+    frame: Frame,
+    key: Key,
+    now: Timestamp,
+}
+
+page!(RevokePage);
+
+/// Asks why.
+pub async fn revoke_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::POST, "/v1/keys/{id}/revoke")?;
+    let key = load(&visitor, &id).await?;
+    let page = RevokePage { frame: frame(&visitor, "Revoke key", &key).await, now: visitor.now, key };
+    Ok(page.answer(StatusCode::OK))
+}
+
+/// Stops the key; the page after it offers to undo that.
+pub async fn revoke(
+    Path(id): Path<String>,
+    Submission { visitor, form }: Submission,
+) -> Result<Response, Problem> {
+    let body = json!({ "reason": form.json("reason"), "note": form.json("note") });
+    let answer = visitor.call(Method::POST, call_path(&id, "/revoke")).json(&body).send::<Key>().await?;
+    let key = answer.body;
+    let text = format!("“{}” is revoked. Requests with it are refused.", key.short_title());
+    let notice = Notice::of(answer.position, text).undo(key_id(&key));
+    Ok(visitor.go_to(&back(&form, &key), &notice))
+}
+
+/// Lets the key work again.
+pub async fn reactivate(
+    Path(id): Path<String>,
+    Submission { visitor, form }: Submission,
+) -> Result<Response, Problem> {
+    let answer =
+        visitor.call(Method::POST, call_path(&id, "/reactivate")).json(&json!({})).send::<Key>().await?;
+    let key = answer.body;
+    let text = format!("“{}” works again.", key.short_title());
+    Ok(visitor.go_to(&back(&form, &key), &Notice::of(answer.position, text)))
+}
+
+#[derive(Template)]
+#[template(path = "key-delete.html")]
+struct DeletePage {
+    frame: Frame,
+    key: Key,
+    errors: FieldErrors,
+}
+
+page!(DeletePage);
+
+/// What has to be typed to delete a key: its name, or what of its token is shown.
+fn confirmation(key: &Key) -> String {
+    form_page::confirmation(key.name.as_deref(), &key.last_four)
+}
+
+impl DeletePage {
+    fn confirmation(&self) -> String {
+        confirmation(&self.key)
+    }
+}
+
+/// Asks for a confirmation in writing.
+pub async fn delete_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+    visitor.require(&Method::DELETE, "/v1/keys/{id}")?;
+    let key = load(&visitor, &id).await?;
+    let page =
+        DeletePage { frame: frame(&visitor, "Delete key", &key).await, key, errors: FieldErrors::default() };
+    Ok(page.answer(StatusCode::OK))
+}
+
+/// Deletes the key, for good.
+pub async fn delete(
+    Path(id): Path<String>,
+    Submission { visitor, form }: Submission,
+) -> Result<Response, Problem> {
+    let key = load(&visitor, &id).await?;
+    if form.text("confirmation").trim() != confirmation(&key).trim() {
+        let errors = FieldErrors::one("confirmation", "is not what is asked for");
+        let page = DeletePage { frame: frame(&visitor, "Delete key", &key).await, key, errors };
+        return Ok(page.answer(StatusCode::UNPROCESSABLE_ENTITY));
+    }
+    let answer = visitor.call(Method::DELETE, call_path(&id, "")).send::<()>().await?;
+    let to = safe_path(form.text("to")).filter(|to| !to.starts_with(&key.path("")));
+    let notice =
+        Notice::of(answer.position, format!("“{}” is deleted. Its history stays.", key.short_title()));
+    Ok(visitor.go_to(to.unwrap_or("/console/keys"), &notice))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_can_be_typed_is_asked_for() {
+        let named = |name: Option<&str>| {
+            let key = json!({ "id": "key_x", "organization_id": "o", "owner": "organization", "name": name,
+                "environment": "preview", "scopes": [], "status": "active", "start": "kl_live_ab12", "last_four": "wxyz",
+                "created_at": "2026-11-12T00:00:00.000Z", "version": 1, "created_by": "rk_x" });
+            confirmation(&serde_json::from_value(key).unwrap())
+        };
+        assert_eq!(named(Some("Billing (EU)")), "Billing (EU)");
+        assert_eq!(named(Some("a\u{202e}b")), "wxyz");
+        assert_eq!(named(Some(&"x".repeat(1_000))), "wxyz");
+        assert_eq!(named(None), "wxyz");
+    }
+}

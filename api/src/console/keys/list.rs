@@ -1,0 +1,329 @@
+//! The page of keys: search, filters as chips, order, pages. All of it is in the address, so a view can be kept and shared.
+
+use askama::Template;
+use axum::response::Response;
+use http::{Method, StatusCode};
+use keyledger_engine::value::time::Timestamp;
+use serde::Deserialize;
+
+use crate::answer::problem::Problem;
+
+use super::key::{Actions, Key, Status};
+use crate::console::frame::icon::Icon;
+use crate::console::frame::navigation::Section;
+use crate::console::frame::page_frame::{Frame, Page, page};
+use crate::console::parts::query_string::QueryString;
+use crate::console::tenants::api_choice::Apis;
+use crate::console::visit::visitor::Visitor;
+
+const PATH: &str = "/console/keys";
+const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
+/// What "soon" and "unused" mean, in days.
+const DAYS: i64 = 30;
+/// What the call for keys takes as it stands in the page's address.
+const PASSED_ON: [&str; 12] = [
+    "organization_id",
+    "q",
+    "status",
+    "environment",
+    "api_id",
+    "owner",
+    "user_id",
+    "client_organization_id",
+    "scope",
+    "sort",
+    "cursor",
+    "limit",
+];
+/// What narrows the list, beside the organization.
+const FILTERS: [&str; 10] = [
+    "q",
+    "status",
+    "environment",
+    "api_id",
+    "owner",
+    "user_id",
+    "client_organization_id",
+    "scope",
+    "expiring",
+    "unused",
+];
+
+#[derive(Deserialize)]
+struct KeyPage {
+    data: Vec<Key>,
+    next_cursor: Option<String>,
+    total: u64,
+    total_capped: bool,
+}
+
+/// A chip: a filter with what it is set to, and what it can be set to.
+struct Chip {
+    label: &'static str,
+    chosen: Option<String>,
+    /// The address without the filter.
+    cleared: String,
+    options: Vec<ChipOption>,
+}
+
+struct ChipOption {
+    name: String,
+    path: String,
+    is_chosen: bool,
+}
+
+/// A chip that is on or off.
+struct Toggle {
+    label: &'static str,
+    path: String,
+    is_on: bool,
+}
+
+/// The head of a column that orders the list.
+struct Column {
+    label: &'static str,
+    path: String,
+    /// What programs that read aloud say of the order; none if the list is not ordered by it.
+    order: Option<&'static str>,
+}
+
+#[derive(Template)]
+#[template(path = "key-list.html")]
+struct KeyListPage {
+    frame: Frame,
+    now: Timestamp,
+    keys: Vec<Key>,
+    total: String,
+    query: QueryString,
+    searched: Option<String>,
+    chips: Vec<Chip>,
+    toggles: Vec<Toggle>,
+    columns: [Column; 3],
+    actions: Actions,
+    /// Whether keys of several organizations are shown.
+    of_all: bool,
+    own_only: bool,
+    create: Option<String>,
+    is_filtered: bool,
+    cleared: String,
+    next: Option<String>,
+    first: Option<String>,
+    /// The call that counts what came since.
+    news: String,
+    /// The call that tells when something comes, for those who may be told.
+    stream: Option<String>,
+    /// Where what came stands first.
+    latest: String,
+    public_url: String,
+    example_organization: String,
+}
+
+page!(KeyListPage);
+
+impl KeyListPage {
+    /// What a search form keeps beside its field.
+    fn kept(&self) -> impl Iterator<Item = &(String, String)> {
+        self.query.pairs().iter().filter(|(name, _)| !matches!(name.as_str(), "q" | "cursor"))
+    }
+}
+
+/// Shows keys.
+pub async fn list(visitor: Visitor) -> Result<Response, Problem> {
+    let query = QueryString::of(&visitor.address);
+    let apis = Apis::read(&visitor).await?;
+    let asked = call(&query, visitor.now);
+    let answer = visitor.call(Method::GET, asked.after("/v1/keys")).send::<KeyPage>().await?;
+    let (page, position) = (answer.body, answer.position.unwrap_or_default());
+    let organization = query.get("organization_id").map(ToOwned::to_owned);
+    let bound = visitor.principal.organization_id.as_ref().map(ToString::to_string);
+    let kept = QueryString::default().with("organization_id", organization.as_deref());
+    let total = grouped(page.total);
+    let shown = KeyListPage {
+        frame: Frame::of(&visitor, "Keys", Some(Section::Keys), organization.as_deref()).await,
+        now: visitor.now,
+        total: if page.total_capped { format!("more than {total}") } else { total },
+        searched: query.get("q").map(ToOwned::to_owned),
+        chips: chips(&query, &apis, visitor.principal.user_id.is_some()),
+        toggles: [("Ends within 30 days", "expiring"), ("Unused for 30 days", "unused")]
+            .map(|it| toggle(&query, it))
+            .into(),
+        columns: [("Created", "created_at", true), ("Expires", "expires_at", false), ("Name", "name", false)]
+            .map(|it| column(&query, it)),
+        actions: Actions::of(&visitor),
+        of_all: bound.is_none() && organization.is_none(),
+        own_only: visitor.principal.user_id.is_some(),
+        create: visitor.may(&Method::POST, "/v1/keys").then(|| kept.after("/console/keys/new")),
+        is_filtered: FILTERS.iter().any(|name| query.get(name).is_some()),
+        cleared: kept.after(PATH),
+        next: page.next_cursor.map(|cursor| query.with("cursor", Some(&cursor)).after(PATH)),
+        news: news(&asked, visitor.now),
+        stream: visitor.may(&Method::GET, "/v1/events").then(|| {
+            let stream = kept.with("format", Some("sse")).with("type", Some("KeyCreated"));
+            stream.with("after", Some(&position.to_string())).after("/v1/events")
+        }),
+        latest: query.with("cursor", None).with("sort", None).after(PATH),
+        first: query.get("cursor").map(|_| query.with("cursor", None).after(PATH)),
+        public_url: visitor.service.access_tokens.issuer().into(),
+        example_organization: organization.or(bound).unwrap_or_else(|| "acme".into()),
+        keys: page.data,
+        query,
+    };
+    Ok(shown.answer(StatusCode::OK))
+}
+
+/// What the call for keys is to be asked.
+fn call(query: &QueryString, now: Timestamp) -> QueryString {
+    let mut call = QueryString::default();
+    for name in PASSED_ON {
+        call = call.with(name, query.get(name));
+    }
+    let days = |name| {
+        query.get(name).and_then(|days| days.parse::<i64>().ok()).filter(|days| (1..=3_650).contains(days))
+    };
+    if let Some(days) = days("expiring") {
+        let end = now.saturating_add_millis(days * DAY_MILLIS).to_string();
+        call = call
+            .with("expires_before", Some(&end))
+            .with("status", Some(query.get("status").unwrap_or("active")));
+    }
+    if let Some(days) = days("unused") {
+        call = call.with("unused_since", Some(&now.saturating_add_millis(-days * DAY_MILLIS).to_string()));
+    }
+    call
+}
+
+/// The call that counts what matches a call for keys and came after `now`.
+fn news(call: &QueryString, now: Timestamp) -> String {
+    let call = call.with("cursor", None).with("sort", None).with("limit", Some("1"));
+    call.with("created_after", Some(&now.to_string())).after("/v1/keys")
+}
+
+fn chips(query: &QueryString, apis: &Apis, own_only: bool) -> Vec<Chip> {
+    let words = |words: &[(&str, &str)]| -> Vec<(String, String)> {
+        words.iter().map(|(value, name)| ((*value).into(), (*name).into())).collect()
+    };
+    let mut chips = vec![
+        chip(
+            query,
+            "Status",
+            "status",
+            words(&[
+                ("active", "Active"),
+                ("revoked", "Revoked"),
+                ("expired", "Expired"),
+                ("deleted", "Deleted"),
+            ]),
+        ),
+        chip(
+            query,
+            "Environment",
+            "environment",
+            words(&[("production", "Production"), ("preview", "Preview")]),
+        ),
+    ];
+    let apis: Vec<_> = apis.offered().map(|api| (api.id.clone(), api.name.clone())).collect();
+    if !apis.is_empty() {
+        chips.push(chip(query, "API", "api_id", apis));
+    }
+    if !own_only {
+        let owners = [
+            ("organization", "Organization"),
+            ("user", "User"),
+            ("partner", "All clients"),
+            ("client", "Client"),
+        ];
+        chips.push(chip(query, "Owner", "owner", words(&owners)));
+    }
+    chips
+}
+
+fn chip(query: &QueryString, label: &'static str, name: &str, options: Vec<(String, String)>) -> Chip {
+    let query = query.with("cursor", None);
+    let set = query.get(name);
+    let chosen = set.map(|set| {
+        let option = options.iter().find(|(value, _)| value == set);
+        option.map_or_else(|| set.to_owned(), |(_, name)| name.clone())
+    });
+    let option = |(value, label): (String, String)| ChipOption {
+        path: query.with(name, Some(&value)).after(PATH),
+        is_chosen: set == Some(&value),
+        name: label,
+    };
+    Chip {
+        label,
+        chosen,
+        cleared: query.with(name, None).after(PATH),
+        options: options.into_iter().map(option).collect(),
+    }
+}
+
+fn toggle(query: &QueryString, (label, name): (&'static str, &str)) -> Toggle {
+    let is_on = query.get(name).is_some();
+    let days = DAYS.to_string();
+    let path = query.with("cursor", None).with(name, (!is_on).then_some(&days)).after(PATH);
+    Toggle { label, path, is_on }
+}
+
+/// A column's head leads to the list in its order, and from there the other way round.
+fn column(query: &QueryString, (label, name, latest_first): (&'static str, &str, bool)) -> Column {
+    let sort = query.get("sort").unwrap_or("-created_at");
+    let order = match sort.strip_prefix('-') {
+        Some(descending) if descending == name => Some("descending"),
+        None if sort == name => Some("ascending"),
+        _ => None,
+    };
+    let descending = match order {
+        Some(order) => order == "ascending",
+        None => latest_first,
+    };
+    let next = if descending { format!("-{name}") } else { name.to_owned() };
+    Column { label, path: query.with("cursor", None).with("sort", Some(&next)).after(PATH), order }
+}
+
+/// A number with its thousands apart.
+pub fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_have_their_thousands_apart() {
+        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
+    }
+
+    #[test]
+    fn the_address_says_what_is_asked() {
+        let now: Timestamp = "2026-11-12T00:00:00Z".parse().unwrap();
+        let asked = |address| call(&QueryString::of(address), now);
+        let soon = asked("/console/keys?expiring=30&x=y&q=a");
+        assert_eq!(soon.get("expires_before"), Some("2026-12-12T00:00:00.000Z"));
+        assert_eq!((soon.get("status"), soon.get("q"), soon.get("x")), (Some("active"), Some("a"), None));
+        assert_eq!(asked("/console/keys?expiring=30&status=revoked").get("status"), Some("revoked"));
+        assert_eq!(asked("/console/keys?unused=x").get("unused_since"), None);
+        assert_eq!(
+            news(&asked("/console/keys?status=active&cursor=c&sort=name"), now),
+            "/v1/keys?status=active&limit=1&created_after=2026-11-12T00%3A00%3A00.000Z"
+        );
+    }
+
+    #[test]
+    fn a_column_orders_and_then_turns_round() {
+        let order = |address| {
+            let column = column(&QueryString::of(address), ("Created", "created_at", true));
+            (column.order, column.path)
+        };
+        assert_eq!(order("/"), (Some("descending"), "/console/keys?sort=created_at".into()));
+        assert_eq!(order("/?sort=name"), (None, "/console/keys?sort=-created_at".into()));
+    }
+}

@@ -1,0 +1,34 @@
+//! Pages about keys.
+
+pub mod change;
+pub mod creation;
+pub mod key;
+pub mod list;
+pub mod page;
+pub mod selection;
+pub mod token_page;
+pub mod token_test;
+pub mod usage_chart;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+
+use super::Console;
+
+/// Pages about keys, and the token test.
+pub(super) fn router() -> Router<Arc<Console>> {
+    Router::new()
+        .route("/console/keys", get(list::list).post(creation::create))
+        .route("/console/keys/new", get(creation::form))
+        .route("/console/keys/selection", post(selection::preview))
+        .route("/console/keys/selection/apply", post(selection::apply))
+        .route("/console/keys/{id}", get(page::show))
+        .route("/console/keys/{id}/edit", get(change::edit_form).post(change::edit))
+        .route("/console/keys/{id}/rotate", get(change::rotate_form).post(change::rotate))
+        .route("/console/keys/{id}/revoke", get(change::revoke_form).post(change::revoke))
+        .route("/console/keys/{id}/reactivate", post(change::reactivate))
+        .route("/console/keys/{id}/delete", get(change::delete_form).post(change::delete))
+        .route("/console/test", get(token_test::form).post(token_test::test))
+}

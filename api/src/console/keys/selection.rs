@@ -1,0 +1,150 @@
+//! Several keys at once: what would be hit is shown first, and then done key by key.
+
+use askama::Template;
+use axum::response::Response;
+use http::{Method, StatusCode};
+use keyledger_engine::value::time::Timestamp;
+use serde_json::{Value, json};
+
+use crate::answer::problem::Problem;
+
+use super::change::call_path;
+use super::key::{Actions, Key};
+use crate::console::frame::icon::Icon;
+use crate::console::frame::navigation::Section;
+use crate::console::frame::page_frame::{Frame, Page, page};
+use crate::console::frame::toast::Notice;
+use crate::console::parts::field_errors::FieldErrors;
+use crate::console::parts::query_string::QueryString;
+use crate::console::visit::sign_in::safe_path;
+use crate::console::visit::submission::{Form, Submission};
+use crate::console::visit::visitor::Visitor;
+
+/// A page of the list has no more.
+const KEYS_MAX: usize = 200;
+
+/// What is to be done to all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Action {
+    Revoke,
+    Delete,
+}
+
+impl Action {
+    fn of(form: &Form) -> Self {
+        if form.text("action") == "delete" { Self::Delete } else { Self::Revoke }
+    }
+
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Revoke => "revoke",
+            Self::Delete => "delete",
+        }
+    }
+
+    const fn title(self) -> &'static str {
+        match self {
+            Self::Revoke => "Revoke keys",
+            Self::Delete => "Delete keys",
+        }
+    }
+
+    const fn done(self) -> &'static str {
+        match self {
+            Self::Revoke => "revoked",
+            Self::Delete => "deleted",
+        }
+    }
+
+    const fn hits(self, actions: Actions) -> bool {
+        match self {
+            Self::Revoke => actions.revoke,
+            Self::Delete => actions.delete,
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "key-selection.html")]
+struct SelectionPage {
+    frame: Frame,
+    now: Timestamp,
+    action: Action,
+    /// Those that it is done to.
+    hit: Vec<Key>,
+    /// Those that it makes no sense for as they stand.
+    left: Vec<Key>,
+    back: String,
+    errors: FieldErrors,
+}
+
+page!(SelectionPage);
+
+impl SelectionPage {
+    async fn answer_for(visitor: &Visitor, form: &Form, errors: FieldErrors) -> Result<Response, Problem> {
+        let action = Action::of(form);
+        let actions = Actions::of(visitor);
+        let (mut hit, mut left) = (Vec::new(), Vec::new());
+        for id in form.texts("key").take(KEYS_MAX) {
+            let key: Key = visitor.read(&call_path(id, "")).await?;
+            if action.hits(actions.on(&key)) { hit.push(key) } else { left.push(key) }
+        }
+        let back = safe_path(form.text("to")).unwrap_or("/console/keys").to_owned();
+        let organization = QueryString::of(&back).get("organization_id").map(ToOwned::to_owned);
+        let status = if errors.any() { StatusCode::UNPROCESSABLE_ENTITY } else { StatusCode::OK };
+        let frame = Frame::of(visitor, action.title(), Some(Section::Keys), organization.as_deref()).await;
+        Ok(Self { frame, now: visitor.now, action, hit, left, back, errors }.answer(status))
+    }
+
+    /// What has to be typed to delete several keys.
+    fn confirmation(&self) -> String {
+        confirmation(self.hit.len())
+    }
+}
+
+fn confirmation(count: usize) -> String {
+    format!("delete {count}")
+}
+
+/// Shows what would be hit.
+pub async fn preview(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
+    SelectionPage::answer_for(&visitor, &form, FieldErrors::default()).await
+}
+
+/// Does it, key by key. What one key refuses does not keep the others from it.
+pub async fn apply(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
+    let action = Action::of(&form);
+    let ids: Vec<&str> = form.texts("key").take(KEYS_MAX).collect();
+    if action == Action::Delete && form.text("confirmation").trim() != confirmation(ids.len()) {
+        let errors = FieldErrors::one("confirmation", "is not what is asked for");
+        return SelectionPage::answer_for(&visitor, &form, errors).await;
+    }
+    let (mut done, mut refused, mut position) = (0, None, None);
+    for id in &ids {
+        let call = match action {
+            Action::Revoke => visitor
+                .call(Method::POST, call_path(id, "/revoke"))
+                .json(&json!({ "reason": form.json("reason"), "note": form.json("note") })),
+            Action::Delete => visitor.call(Method::DELETE, call_path(id, "")),
+        };
+        match call.send::<Value>().await {
+            Ok(answer) => {
+                done += 1;
+                position = position.max(answer.position);
+            }
+            Err(problem) => refused = Some(problem),
+        }
+    }
+    let keys = if done == 1 { "key is" } else { "keys are" };
+    let mut text = format!("{done} {keys} {}.", action.done());
+    if let Some(problem) = refused {
+        if done == 0 {
+            return Err(problem);
+        }
+        text = format!("{text} {} refused it: {}", ids.len() - done, problem.code.title().to_lowercase());
+    }
+    let back = safe_path(form.text("to")).unwrap_or("/console/keys");
+    // The page of a list may have gone with the keys that were on it.
+    let query = QueryString::of(back).with("cursor", None);
+    Ok(visitor.go_to(&query.after("/console/keys"), &Notice::of(position, text)))
+}

@@ -1,0 +1,64 @@
+//! The page that shows a key's token, once: after the key was issued, and after it was rotated.
+
+use axum::response::Response;
+
+use super::key::Key;
+use crate::console::frame::navigation::Section;
+use crate::console::frame::page_frame::Frame;
+use crate::console::parts::query_string::QueryString;
+use crate::console::parts::secret_page::{Example, Secret, SecretPage, Words};
+use crate::console::visit::visitor::Visitor;
+
+/// Shows the token of a key that was issued.
+pub async fn show_created(
+    visitor: &Visitor,
+    key: &Key,
+    token: Option<Secret>,
+    position: Option<u64>,
+) -> Response {
+    let organization = visitor.principal.organization_id.is_none().then_some(key.organization_id.as_str());
+    let done = QueryString::default().with("organization_id", organization).after("/console/keys");
+    show(visitor, key, token, position, "Key created", None, done).await
+}
+
+/// Shows the token that a key got by rotation.
+pub async fn show_rotated(
+    visitor: &Visitor,
+    key: &Key,
+    token: Option<Secret>,
+    position: Option<u64>,
+    note: String,
+) -> Response {
+    show(visitor, key, token, position, "Key rotated", Some(note), key.path("")).await
+}
+
+async fn show(
+    visitor: &Visitor,
+    key: &Key,
+    token: Option<Secret>,
+    position: Option<u64>,
+    title: &'static str,
+    note: Option<String>,
+    done: String,
+) -> Response {
+    let words = Words {
+        title,
+        subject: key.title().into(),
+        under: Some(key.environment.clone()),
+        noun: "token",
+        advice: "Put it where the caller reads its secrets.",
+        note,
+        loss: "without it the key is of no use.",
+        remedy: "rotate the key to get another.",
+    };
+    let example = Example {
+        lead: "Try it from a terminal; the answer says whose key it is:",
+        before: format!(
+            "curl -i {}/v1/forward-auth \\\n  -H \"Authorization: Bearer ",
+            visitor.service.access_tokens.issuer()
+        ),
+        after: "\"",
+    };
+    let frame = Frame::of(visitor, title, Some(Section::Keys), Some(&key.organization_id)).await;
+    SecretPage::new(frame, words, token, done).example(example).show(position)
+}

@@ -1,0 +1,59 @@
+//! Where something stands, as a word with a shape and a colour.
+
+use std::fmt;
+
+use crate::console::frame::icon::Icon;
+
+/// A word with a shape.
+#[derive(Debug, Clone)]
+pub struct Badge {
+    class: &'static str,
+    icon: Icon,
+    word: String,
+}
+
+impl Badge {
+    /// The badge of a status as calls answer it.
+    pub fn of(status: &str) -> Self {
+        let (class, icon) = match status {
+            "active" | "enabled" => ("good", Icon::TICK),
+            "pending" | "expired" => ("warn", Icon::CLOCK),
+            "revoked" | "disabled" => ("bad", Icon::STOP),
+            _ => ("idle", Icon::CLOSE),
+        };
+        let mut letters = status.chars();
+        let word = letters.next().map(|first| first.to_uppercase().chain(letters).collect());
+        Self { class, icon, word: word.unwrap_or_default() }
+    }
+
+    /// The same in other words.
+    #[must_use]
+    pub fn saying(mut self, words: &str) -> Self {
+        self.word = words.into();
+        self
+    }
+}
+
+impl fmt::Display for Badge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, r#"<span class="badge {}">{}"#, self.class, self.icon)?;
+        for character in self.word.chars().filter(|it| it.is_ascii_alphabetic() || *it == ' ') {
+            fmt::Write::write_char(f, character)?;
+        }
+        f.write_str("</span>")
+    }
+}
+
+/// Letters and spaces only.
+impl askama::filters::HtmlSafe for Badge {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_a_word_and_nothing_else() {
+        assert!(Badge::of("revoked").to_string().ends_with("</svg>Revoked</span>"));
+        assert!(Badge::of("<b>new").to_string().ends_with("</svg>bnew</span>"));
+    }
+}

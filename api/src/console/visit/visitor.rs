@@ -1,0 +1,323 @@
+//! Who looks at a page, and the calls that the page makes for them.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
+use http_body_util::BodyExt;
+use keyledger_engine::value::actor::ActorKind;
+use keyledger_engine::value::time::Timestamp;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use zeroize::Zeroizing;
+
+use crate::answer::problem::Problem;
+use crate::auth::access::Access;
+use crate::auth::caller::{Admitted, session_holder};
+use crate::auth::principal::Principal;
+use crate::auth::session_cookie::csrf_token;
+use crate::http::request_id::RequestId;
+use crate::request::idempotency;
+use crate::request::precondition::{MIN_POSITION, POSITION};
+use crate::service::Service;
+
+use super::submission::Form;
+use crate::console::Console;
+use crate::console::frame::theme::Theme;
+use crate::console::frame::toast::Notice;
+use crate::console::parts::query_string::encoded;
+
+/// Sent by the console's own scripts: they show the answer themselves, and follow a redirect themselves.
+pub const BY_SCRIPT: HeaderName = HeaderName::from_static("console-script");
+/// Where such a script is to go.
+pub const GO_TO: HeaderName = HeaderName::from_static("console-location");
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+const REFRESH: HeaderName = HeaderName::from_static("refresh");
+/// What says where a request came from, and how new what it reads must be; calls are made with the same.
+const HEADERS_PASSED_ON: [HeaderName; 5] = [
+    MIN_POSITION,
+    header::USER_AGENT,
+    header::FORWARDED,
+    HeaderName::from_static("x-forwarded-for"),
+    crate::http::request_id::HEADER,
+];
+
+/// Somebody who is signed in. A handler that takes one is for them only; others are sent to sign in.
+#[derive(Clone)]
+pub struct Visitor {
+    /// What requests share.
+    pub service: Arc<Service>,
+    /// Who it is, and what they may do.
+    pub principal: Arc<Principal>,
+    /// What their forms carry.
+    pub csrf_token: String,
+    /// The scheme that they chose.
+    pub theme: Theme,
+    /// The address that they asked for: path and query.
+    pub address: String,
+    /// What the page before has to say.
+    pub notice: Option<Notice>,
+    /// Whether a script asked, and will show only a part of the page.
+    pub by_script: bool,
+    /// When they asked.
+    pub now: Timestamp,
+    secret: Arc<Zeroizing<String>>,
+    calls: axum::Router,
+    source: Source,
+}
+
+/// Where a request came from.
+#[derive(Clone)]
+struct Source {
+    headers: HeaderMap,
+    peer: Option<axum::extract::ConnectInfo<std::net::SocketAddr>>,
+    request_id: RequestId,
+}
+
+/// The id of a request.
+pub fn request_id(parts: &Parts) -> RequestId {
+    parts.extensions.get::<RequestId>().cloned().unwrap_or_default()
+}
+
+impl Visitor {
+    /// Whoever sent a request, if they are signed in.
+    pub fn find(console: &Console, parts: &Parts) -> Option<Self> {
+        let service = &console.service;
+        let secret = service.session_cookie.read(&parts.headers)?;
+        let principal = session_holder(service, secret)?;
+        let headers = HEADERS_PASSED_ON.into_iter().filter_map(|name| {
+            let value = parts.headers.get(&name)?.clone();
+            Some((name, value))
+        });
+        Some(Self {
+            service: Arc::clone(service),
+            principal,
+            csrf_token: csrf_token(secret),
+            theme: Theme::of(&parts.headers),
+            address: parts.uri.path_and_query().map_or("/console", |it| it.as_str()).into(),
+            notice: Notice::read(&parts.headers),
+            by_script: parts.headers.contains_key(BY_SCRIPT),
+            now: service.now(),
+            secret: Arc::new(Zeroizing::new(secret.into())),
+            calls: console.calls.clone(),
+            source: Source {
+                headers: headers.collect(),
+                peer: parts.extensions.get().copied(),
+                request_id: request_id(parts),
+            },
+        })
+    }
+
+    /// The secret of their session.
+    pub fn secret(&self) -> &str {
+        &self.secret
+    }
+
+    /// Whether they are signed in by the portal.
+    pub fn is_from_portal(&self) -> bool {
+        self.principal.kind == ActorKind::PortalSession
+    }
+
+    /// Whether they may make a call, as the table of calls says: its method, and its path as the document has it.
+    pub fn may(&self, method: &Method, path: &str) -> bool {
+        Access::to(method, path).is_some_and(|access| access.admit(&self.principal).is_ok())
+    }
+
+    /// Lets them on to the form of a call only if they may make the call.
+    ///
+    /// # Errors
+    /// `forbidden`, saying what they lack.
+    pub fn require(&self, method: &Method, path: &str) -> Result<(), Problem> {
+        Access::to(method, path)
+            .ok_or_else(|| Problem::internal(&format!("{method} {path} has no row in the table of calls")))?
+            .admit(&self.principal)
+    }
+
+    /// Reads with a GET.
+    ///
+    /// # Errors
+    /// What the call answers.
+    pub async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
+        self.call(Method::GET, path).send().await.map(|answer| answer.body)
+    }
+
+    /// A call on their behalf.
+    pub fn call(&self, method: Method, path: impl Into<String>) -> Call<'_> {
+        Call { visitor: self, method, path: path.into(), headers: HeaderMap::new(), body: None }
+    }
+
+    /// Leads to another page after a form was sent, which may have something to say there.
+    pub fn go_to(&self, path: &str, notice: &Notice) -> Response {
+        let mut response = if self.by_script {
+            let mut response = StatusCode::OK.into_response();
+            if let Ok(path) = HeaderValue::from_str(path) {
+                response.headers_mut().insert(GO_TO, path);
+            }
+            response
+        } else {
+            Redirect::to(path).into_response()
+        };
+        notice.keep(response.headers_mut());
+        response
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Visitor {
+    type Rejection = Response;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Response> {
+        match parts.extensions.get::<Self>() {
+            Some(visitor) => Ok(visitor.clone()),
+            None => Err(sign_in_first(parts)),
+        }
+    }
+}
+
+impl<S: Send + Sync> OptionalFromRequestParts<S> for Visitor {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Option<Self>, Infallible> {
+        Ok(parts.extensions.get::<Self>().cloned())
+    }
+}
+
+fn sign_in_first(parts: &Parts) -> Response {
+    // A browser that comes from another site's page does not send the cookie along. It does when this page sends it on.
+    let is_from_elsewhere =
+        parts.headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site" || site == "same-site");
+    if parts.method == Method::GET && is_from_elsewhere {
+        let refresh = [(REFRESH, HeaderValue::from_static("0"))];
+        let html = "<!doctype html><html lang=\"en\"><title>Keyledger</title><p>One moment.</p></html>";
+        return (refresh, Html(html)).into_response();
+    }
+    let to = parts.uri.path_and_query().map_or("/console", |it| it.as_str());
+    let path = match parts.method {
+        Method::GET if to != "/console" => format!("/console/sign-in?to={}", encoded(to)),
+        _ => "/console/sign-in".into(),
+    };
+    if !parts.headers.contains_key(BY_SCRIPT) {
+        return Redirect::to(&path).into_response();
+    }
+    let mut response = StatusCode::OK.into_response();
+    if let Ok(path) = HeaderValue::from_str(&path) {
+        response.headers_mut().insert(GO_TO, path);
+    }
+    response
+}
+
+/// A call being put together.
+pub struct Call<'a> {
+    visitor: &'a Visitor,
+    method: Method,
+    path: String,
+    headers: HeaderMap,
+    body: Option<Vec<u8>>,
+}
+
+/// What a call answered.
+pub struct Answer<T> {
+    /// The body.
+    pub body: T,
+    /// The position that it rests on, or that it brought about.
+    pub position: Option<u64>,
+}
+
+impl Call<'_> {
+    /// With a JSON body.
+    pub fn json(mut self, body: &impl Serialize) -> Self {
+        self.body = serde_json::to_vec(body).ok();
+        self.header(header::CONTENT_TYPE, "application/json")
+    }
+
+    /// With a header; one that cannot be written is left out.
+    pub fn header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.insert(name, value);
+        }
+        self
+    }
+
+    /// The same under the name that a form carries, so that it takes place once, however often the form is sent.
+    pub fn named(self, form: &Form) -> Self {
+        let name = form.filled("request").unwrap_or("none");
+        self.header(idempotency::HEADER, name)
+    }
+
+    /// Makes the call.
+    ///
+    /// # Errors
+    /// What the call answers.
+    pub async fn send<T: DeserializeOwned>(self) -> Result<Answer<T>, Problem> {
+        let response = succeeded(self.respond().await?)?;
+        let position = response.headers().get(POSITION).and_then(|value| value.to_str().ok()?.parse().ok());
+        Ok(Answer { body: read_json(response).await?, position })
+    }
+
+    /// Makes a call that tells how the service is doing, and answers 503 with the same body when it is not well.
+    ///
+    /// # Errors
+    /// What the call answers, if it is a problem.
+    pub async fn report<T: DeserializeOwned>(self) -> Result<T, Problem> {
+        read_json(self.respond().await?).await
+    }
+
+    /// Makes a call that answers a text.
+    ///
+    /// # Errors
+    /// What the call answers.
+    pub async fn text(self) -> Result<String, Problem> {
+        let bytes = read(succeeded(self.respond().await?)?).await?;
+        String::from_utf8(bytes.into()).map_err(|error| Problem::internal(&error))
+    }
+
+    async fn respond(self) -> Result<Response, Problem> {
+        let Self { visitor, method, path, headers, body } = self;
+        let mut request = Request::builder()
+            .method(method)
+            .uri(path)
+            .body(Body::from(body.unwrap_or_default()))
+            .map_err(|_| Problem::of(crate::answer::problem::Code::NotFound))?;
+        request.headers_mut().extend(visitor.source.headers.clone());
+        request.headers_mut().extend(headers);
+        if let Some(position) = visitor.notice.as_ref().and_then(|notice| notice.position) {
+            request.headers_mut().insert(MIN_POSITION, position.into());
+        }
+        let extensions = request.extensions_mut();
+        extensions.insert(Admitted(Arc::clone(&visitor.principal)));
+        extensions.insert(visitor.source.request_id.clone());
+        if let Some(peer) = visitor.source.peer {
+            extensions.insert(peer);
+        }
+        let mut response = match tower::ServiceExt::oneshot(visitor.calls.clone(), request).await {
+            Ok(response) => response,
+            Err(never) => match never {},
+        };
+        if let Some(problem) = response.extensions_mut().remove::<Problem>() {
+            return Err(problem);
+        }
+        Ok(response)
+    }
+}
+
+fn succeeded(response: Response) -> Result<Response, Problem> {
+    if response.status().is_success() {
+        return Ok(response);
+    }
+    Err(Problem::internal(&format!("a call of the console was answered {}", response.status())))
+}
+
+async fn read(response: Response) -> Result<bytes::Bytes, Problem> {
+    let body = response.into_body().collect().await;
+    body.map(http_body_util::Collected::to_bytes).map_err(|error| Problem::internal(&error))
+}
+
+async fn read_json<T: DeserializeOwned>(response: Response) -> Result<T, Problem> {
+    let bytes = read(response).await?;
+    // What answers nothing answers `null`.
+    let text = if bytes.is_empty() { b"null".as_slice() } else { &bytes };
+    serde_json::from_slice(text).map_err(|error| Problem::internal(&error))
+}

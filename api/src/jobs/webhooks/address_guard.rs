@@ -1,0 +1,253 @@
+//! Which addresses messages may be sent to. Whoever may register a webhook must not be able to have this service call what
+//! only it can reach (server-side request forgery): names are resolved here, every address is looked at, and connections go
+//! to exactly the addresses that were looked at.
+
+use std::future::Future;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::vec;
+
+use http::Uri;
+use hyper_util::client::legacy::connect::dns::Name;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use keyledger_engine::domain::webhook::WebhookUrl;
+use tower_service::Service;
+
+/// Networks that are nobody's on the internet, from the IANA special-purpose registry (RFC 6890), and the address under
+/// which Azure serves machines their secrets.
+const CLOSED_V4: [(&str, &str); 16] = [
+    ("0.0.0.0/8", "this network"),
+    ("10.0.0.0/8", "private"),
+    ("100.64.0.0/10", "shared by carriers"),
+    ("127.0.0.0/8", "loopback"),
+    ("168.63.129.16/32", "a cloud's own service"),
+    ("169.254.0.0/16", "link-local"),
+    ("172.16.0.0/12", "private"),
+    ("192.0.0.0/24", "for protocols"),
+    ("192.0.2.0/24", "documentation"),
+    ("192.88.99.0/24", "6to4 relays"),
+    ("192.168.0.0/16", "private"),
+    ("198.18.0.0/15", "benchmarks"),
+    ("198.51.100.0/24", "documentation"),
+    ("203.0.113.0/24", "documentation"),
+    ("224.0.0.0/4", "multicast"),
+    ("240.0.0.0/4", "reserved, broadcast"),
+];
+/// All that is public in IPv6. Loopback, local, multicast and IPv4-mapped addresses and NAT64 are outside.
+const OPEN_V6: &str = "2000::/3";
+/// What of it is not, or leads to an IPv4 address that could be any.
+const CLOSED_V6: [(&str, &str); 4] = [
+    ("2001::/23", "for protocols, Teredo"),
+    ("2001:db8::/32", "documentation"),
+    ("2002::/16", "6to4"),
+    ("3fff::/20", "documentation"),
+];
+
+/// Looks at addresses; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct AddressGuard(Arc<Rules>);
+
+#[derive(Debug)]
+struct Rules {
+    allow_http: bool,
+    opened: Vec<IpNet>,
+    closed_v4: Vec<Ipv4Net>,
+    open_v6: Vec<Ipv6Net>,
+    closed_v6: Vec<Ipv6Net>,
+}
+
+/// Why a name leads nowhere.
+#[derive(Debug, thiserror::Error)]
+pub enum NameError {
+    /// Nobody knows it.
+    #[error("the name cannot be resolved: {0}")]
+    Unresolved(std::io::Error),
+    /// It leads where messages may not be sent.
+    #[error("the name leads to an address that may not be called")]
+    NotAllowed,
+}
+
+impl AddressGuard {
+    /// A guard that lets messages out to the internet, and to `opened`; over TLS only unless `allow_http`.
+    #[must_use]
+    pub fn new(allow_http: bool, opened: Vec<IpNet>) -> Self {
+        fn read<T: std::str::FromStr>(texts: impl IntoIterator<Item = &'static str>) -> Vec<T> {
+            texts.into_iter().filter_map(|text| text.parse().ok()).collect()
+        }
+        Self(Arc::new(Rules {
+            allow_http,
+            opened,
+            closed_v4: read(CLOSED_V4.map(|row| row.0)),
+            open_v6: read([OPEN_V6]),
+            closed_v6: read(CLOSED_V6.map(|row| row.0)),
+        }))
+    }
+
+    /// Whether messages may be sent to an address.
+    #[must_use]
+    pub fn allows(&self, address: IpAddr) -> bool {
+        let rules = &self.0;
+        if rules.opened.iter().any(|network| network.contains(&address)) {
+            return true;
+        }
+        match address {
+            IpAddr::V4(address) => !rules.closed_v4.iter().any(|network| network.contains(&address)),
+            IpAddr::V6(address) => {
+                rules.open_v6.iter().any(|network| network.contains(&address))
+                    && !rules.closed_v6.iter().any(|network| network.contains(&address))
+            }
+        }
+    }
+
+    /// Looks at an address as it was given. A host that is a name is looked at whenever it is resolved.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words that follow its field's name.
+    pub fn check(&self, url: &WebhookUrl) -> Result<Uri, &'static str> {
+        let uri: Uri = url.as_str().parse().map_err(|_| "is not an address that can be called")?;
+        let host = uri.host().ok_or("must name a host")?;
+        if uri.scheme_str() != Some("https") && !self.0.allow_http {
+            return Err("must begin with https://");
+        }
+        let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        if literal.is_ok_and(|address| !self.allows(address)) {
+            return Err("must not be an address of an internal or reserved network");
+        }
+        Ok(uri)
+    }
+}
+
+/// Resolves names to addresses that may be called. One address that may not is enough for none.
+#[derive(Debug, Clone)]
+pub struct GuardedResolver(pub AddressGuard);
+
+impl Service<Name> for GuardedResolver {
+    type Response = vec::IntoIter<SocketAddr>;
+    type Error = NameError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, NameError>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), NameError>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let guard = self.0.clone();
+        Box::pin(async move {
+            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(NameError::Unresolved)?;
+            let found: Vec<SocketAddr> = found.collect();
+            if found.is_empty() {
+                return Err(NameError::Unresolved(std::io::ErrorKind::NotFound.into()));
+            }
+            if found.iter().all(|address| guard.allows(address.ip())) {
+                Ok(found.into_iter())
+            } else {
+                Err(NameError::NotAllowed)
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_can_be_read() {
+        let rules = AddressGuard::new(false, Vec::new()).0;
+        assert_eq!((rules.closed_v4.len(), rules.closed_v6.len(), rules.open_v6.len()), (16, 4, 1));
+    }
+
+    #[test]
+    fn only_addresses_of_the_internet() {
+        let guard = AddressGuard::new(false, Vec::new());
+        for address in
+            ["1.1.1.1", "93.184.216.34", "172.15.255.255", "172.32.0.0", "2606:4700::1111", "2a00::1"]
+        {
+            assert!(guard.allows(address.parse().unwrap()), "{address}");
+        }
+        for address in [
+            "0.0.0.0",
+            "10.1.2.3",
+            "100.64.0.1",
+            "100.100.100.200",
+            "127.0.0.1",
+            "127.255.255.254",
+            "168.63.129.16",
+            "169.254.169.254",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.0.0.192",
+            "192.0.2.1",
+            "192.168.1.1",
+            "198.18.0.1",
+            "224.0.0.1",
+            "239.255.255.250",
+            "240.0.0.1",
+            "255.255.255.255",
+            "::",
+            "::1",
+            "::127.0.0.1",
+            "::ffff:127.0.0.1",
+            "::ffff:10.0.0.1",
+            "64:ff9b::7f00:1",
+            "64:ff9b:1::a00:1",
+            "100::1",
+            "2001::1",
+            "2001:db8::1",
+            "2002:7f00:1::1",
+            "3fff::1",
+            "fc00::1",
+            "fd00:ec2::254",
+            "fe80::1",
+            "fec0::1",
+            "ff02::1",
+            "4000::1",
+        ] {
+            assert!(!guard.allows(address.parse().unwrap()), "{address}");
+        }
+    }
+
+    #[test]
+    fn operators_open_networks_of_their_own() {
+        let guard = AddressGuard::new(true, vec!["10.1.0.0/16".parse().unwrap(), "::1/128".parse().unwrap()]);
+        assert!(guard.allows("10.1.2.3".parse().unwrap()) && guard.allows("::1".parse().unwrap()));
+        assert!(!guard.allows("10.2.0.1".parse().unwrap()) && !guard.allows("127.0.0.1".parse().unwrap()));
+        assert!(guard.check(&"http://10.1.2.3/".parse().unwrap()).is_ok());
+    }
+
+    #[test]
+    fn addresses_in_a_url_are_looked_at_too() {
+        let guard = AddressGuard::new(false, Vec::new());
+        let check = |url: &str| guard.check(&url.parse().unwrap()).is_ok();
+        assert!(
+            check("https://example.com/hook") && check("https://1.1.1.1:8443") && check("https://localhost")
+        );
+        for bad in [
+            "http://example.com",
+            "https://127.0.0.1/",
+            "https://[::1]/",
+            "https://[::ffff:10.0.0.1]:443/",
+            "https://169.254.169.254/latest/meta-data",
+        ] {
+            assert!(!check(bad), "{bad}");
+        }
+    }
+
+    /// What a resolver makes of odd spellings is looked at like any other address.
+    #[tokio::test]
+    async fn names_that_lead_inside_lead_nowhere() {
+        for name in ["localhost", "2130706433", "0x7f.1", "0177.0.0.1", "127.1"] {
+            let mut resolver = GuardedResolver(AddressGuard::new(false, Vec::new()));
+            let found = resolver.call(name.parse().unwrap()).await;
+            assert!(
+                matches!(found, Err(NameError::NotAllowed | NameError::Unresolved(_))),
+                "{name}: {found:?}"
+            );
+        }
+        let opened =
+            AddressGuard::new(false, vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
+        assert!(GuardedResolver(opened).call("localhost".parse().unwrap()).await.is_ok());
+    }
+}

@@ -1,0 +1,81 @@
+//! What a message says. It is read from the log whenever it is sent, so that what was erased meanwhile is not in it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use keyledger_engine::domain::key::{Key, KeyStatus};
+use keyledger_engine::domain::stream::StreamId;
+use keyledger_engine::domain::webhook::MessageType;
+use keyledger_engine::ledger::Aggregate;
+use keyledger_engine::log::LogReader;
+use keyledger_engine::value::id::KeyId;
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::time::Timestamp;
+use keyledger_projections::audit_trail::event_json;
+use keyledger_projections::beside_the_log::deliveries::Message;
+use serde_json::{Value, json};
+
+use super::read;
+use crate::service::Service;
+
+/// A message that cannot be read now.
+pub struct Unreadable;
+
+/// The body of a message as of now: `type`, `timestamp` and `data` (Standard Webhooks 1.0, "Payload structure"). None for one
+/// that has lost its meaning.
+///
+/// # Errors
+/// When the log cannot be read.
+pub async fn render(service: &Arc<Service>, message: &Message) -> Result<Option<Bytes>, Unreadable> {
+    let (reader, message, now) = (service.ledger.reader(), message.clone(), service.now());
+    let rendered = read(service, move || match message {
+        Message::Event { position, id, .. } => {
+            let before = Position::new(position.entry_index().ok_or(Unreadable)?);
+            let records = reader.read(before, 1).map_err(|_| Unreadable)?;
+            // Another event stands there in a log that was restored from a backup and went on differently.
+            let record = records.first().filter(|record| record.id == id);
+            Ok(record
+                .map(|record| body(record.event.event_type().as_str(), record.time, &event_json(record))))
+        }
+        Message::KeyExpiringSoon { key_id, expires_at, notice_millis } => {
+            let key = key(reader.as_ref(), key_id)?;
+            let key =
+                key.filter(|key| key.expires_at == Some(expires_at) && key.status(now) == KeyStatus::Active);
+            Ok(key.map(|key| {
+                let time = expires_at.saturating_add_millis(-notice_millis);
+                body(MessageType::KEY_EXPIRING_SOON, time, &expiring(&key, notice_millis))
+            }))
+        }
+    });
+    rendered.await.map_err(|_| Unreadable)?
+}
+
+/// The body of a message of this kind.
+#[must_use]
+pub fn body(message_type: &str, time: Timestamp, data: &Value) -> Bytes {
+    json!({ "type": message_type, "timestamp": time.to_string(), "data": data }).to_string().into()
+}
+
+/// A key as the log has it now.
+pub(super) fn key(reader: &dyn LogReader, id: KeyId) -> Result<Option<Key>, Unreadable> {
+    let stream = reader.read_stream(&StreamId::Key(id)).map_err(|_| Unreadable)?;
+    match Aggregate::fold(&stream.records).map_err(|_| Unreadable)? {
+        Some(Aggregate::Key(key)) => Ok(Some(key)),
+        _ => Ok(None),
+    }
+}
+
+fn expiring(key: &Key, notice_millis: i64) -> Value {
+    json!({
+        "key_id": key.id.to_string(),
+        "organization_id": key.organization_id.as_str(),
+        "user_id": key.user_id,
+        "name": key.name,
+        "environment": key.environment,
+        "api_id": key.api_id,
+        "start": key.hint.start,
+        "last_four": key.hint.last_four,
+        "expires_at": key.expires_at,
+        "notice_seconds": notice_millis / 1_000,
+    })
+}

@@ -1,0 +1,151 @@
+//! The secrets that sign messages. None is stored: each is made from the key in the data directory, the webhook's id and
+//! the secret's generation, so that the log, which holds the last two, gives nothing away.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use aws_lc_rs::hmac;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use keyledger_engine::value::id::WebhookId;
+use rand::TryRng;
+use rand::rngs::SysRng;
+use zeroize::Zeroizing;
+
+const KEY_LEN: usize = 32;
+/// Keeps secrets apart from whatever else may be made from the key one day.
+const PURPOSE: &[u8] = b"keyledger webhook secret 1";
+
+/// Why the key cannot be had; one line that names the file and says what to do.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Error(String);
+
+/// The key that all secrets are made from.
+pub struct SecretKey(Zeroizing<[u8; KEY_LEN]>);
+
+/// The secret of one webhook, of one generation.
+pub struct Secret(Zeroizing<[u8; KEY_LEN]>);
+
+impl SecretKey {
+    /// Takes the key from a file, or makes it if there is none; says whether it was made.
+    ///
+    /// # Errors
+    /// When the file cannot be read or made, or holds something else.
+    pub fn open(path: &Path) -> Result<(Self, bool), Error> {
+        let shown = path.display();
+        match fs::read_to_string(path).map(Zeroizing::new) {
+            Ok(text) => {
+                let bytes = STANDARD.decode(text.trim()).map(Zeroizing::new).ok();
+                let key = bytes.and_then(|bytes| <[u8; KEY_LEN]>::try_from(bytes.as_slice()).ok());
+                let key = key.ok_or_else(|| {
+                    Error(format!("{shown}: not a key; bring back the file that was made at the first start"))
+                })?;
+                Ok((Self(Zeroizing::new(key)), false))
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let mut key = Zeroizing::new([0; KEY_LEN]);
+                SysRng
+                    .try_fill_bytes(key.as_mut_slice())
+                    .map_err(|error| Error(format!("the operating system gives no randomness: {error}")))?;
+                write(path, &key).map_err(|error| {
+                    Error(format!("{shown}: cannot be written: {error}; check its directory and the disk"))
+                })?;
+                Ok((Self(key), true))
+            }
+            Err(error) => {
+                Err(Error(format!("{shown}: cannot be read: {error}; check its owner and permissions")))
+            }
+        }
+    }
+
+    /// The secret of a webhook, of one generation.
+    #[must_use]
+    pub fn secret(&self, id: WebhookId, generation: u32) -> Secret {
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_slice()));
+        context.update(PURPOSE);
+        context.update(&id.to_u128().to_be_bytes());
+        context.update(&generation.to_be_bytes());
+        let mut secret = Zeroizing::new([0; KEY_LEN]);
+        for (byte, made) in secret.iter_mut().zip(context.sign().as_ref()) {
+            *byte = *made;
+        }
+        Secret(secret)
+    }
+}
+
+impl Secret {
+    /// The secret as receivers take it: `whsec_` and base64.
+    #[must_use]
+    pub fn expose(&self) -> Zeroizing<String> {
+        let encoded = Zeroizing::new(STANDARD.encode(self.0.as_slice()));
+        Zeroizing::new(format!("whsec_{}", encoded.as_str()))
+    }
+
+    /// A signature of version 1: HMAC-SHA256 over id, time and body with full stops between.
+    #[must_use]
+    pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
+        let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_slice()));
+        context.update(format!("{id}.{timestamp}.").as_bytes());
+        context.update(body);
+        format!("v1,{}", STANDARD.encode(context.sign().as_ref()))
+    }
+}
+
+/// It has its name only when it is whole and on the disk, and its owner alone may read it.
+fn write(path: &Path, key: &[u8; KEY_LEN]) -> io::Result<()> {
+    let unfinished = path.with_extension("new");
+    let text = Zeroizing::new(STANDARD.encode(key));
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
+    file.write_all(text.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    fs::rename(&unfinished, path)?;
+    match path.parent() {
+        Some(parent) => fs::File::open(parent)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_for_its_owner() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("webhook-key");
+        let id = WebhookId::from_u128(1);
+        let (key, made) = SecretKey::open(&path).unwrap();
+        assert!(made);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        let (again, made) = SecretKey::open(&path).unwrap();
+        assert!(!made);
+        assert_eq!(*key.secret(id, 1).expose(), *again.secret(id, 1).expose());
+        assert_ne!(*key.secret(id, 1).expose(), *key.secret(id, 2).expose());
+        assert_ne!(*key.secret(id, 1).expose(), *key.secret(WebhookId::from_u128(2), 1).expose());
+        for bad in ["", "AAAA", "no base64"] {
+            fs::write(&path, bad).unwrap();
+            assert!(SecretKey::open(&path).is_err(), "{bad}");
+        }
+    }
+
+    /// The example of the specification's reference implementations.
+    #[test]
+    fn a_signature_is_the_one_that_the_specification_shows() {
+        let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
+        let signed = hmac::sign(&key, br#"msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{"test": 2432232314}"#);
+        assert_eq!(STANDARD.encode(signed.as_ref()), "g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
+        let secret = Secret(Zeroizing::new([7; KEY_LEN]));
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &[7; KEY_LEN]);
+        let signed = STANDARD.encode(hmac::sign(&key, b"evt_1.5.{}").as_ref());
+        assert_eq!(secret.sign("evt_1", 5, b"{}"), format!("v1,{signed}"));
+        assert_eq!(secret.expose().len(), "whsec_".len() + 44);
+    }
+}

@@ -1,0 +1,251 @@
+//! The OpenAPI document: what it says of the whole, and what follows for each call from what it takes.
+
+use http::{HeaderName, header};
+use utoipa::OpenApi;
+use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
+use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+
+use crate::auth::access::{Access, CALLS};
+use crate::request::idempotency;
+
+/// What the OpenAPI document says of the whole.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Keyledger",
+        description = "Issues, lists, changes, verifies and audits API keys. Every change is an event in a log that can be \
+            proven complete.\n\nEvery call carries a root key, or an access token that an application got at `/oauth2/token`, as \
+            `Authorization: Bearer ...` or `x-api-key: ...`. Errors are RFC 9457 problems; each code has a page at `/problems/<code>`. Writes \
+            answer `Keyledger-Position`; reads take `Keyledger-Min-Position` and wait up to two seconds for it. A POST \
+            with an `Idempotency-Key` takes place once in 24 hours.",
+        license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
+    ),
+    servers((url = "/", description = "this service")),
+    tags(
+        (name = "Keys", description = "Issue, list and change keys"),
+        (name = "Verification", description = "Is this token good?"),
+        (name = "Events", description = "Who did what, when"),
+        (name = "Webhooks", description = "Events pushed to receivers outside: Standard Webhooks 1.0"),
+        (name = "Organizations", description = "The tenants that own keys"),
+        (name = "APIs", description = "Resource servers whose scopes keys may carry"),
+        (name = "Root keys", description = "Credentials of those who manage or check keys"),
+        (name = "Applications", description = "OAuth 2.0 clients: services that call by themselves"),
+        (name = "Portal", description = "People let into the portal of their organization"),
+        (name = "OAuth 2.0", description = "Access tokens for applications, and what clients discover"),
+        (name = "Log", description = "The log as others check it: C2SP tlog-tiles"),
+        (name = "Service", description = "How the service is doing"),
+    ),
+)]
+struct Document;
+
+/// The document before any endpoint is in it.
+pub(crate) fn overview() -> utoipa::openapi::OpenApi {
+    Document::openapi()
+}
+
+/// Adds to each endpoint what follows from its parameters and its row in the table of access.
+pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
+    without_wildcards(document);
+    one_operation_id_each(document);
+    say_who_may(document);
+    say_what_fails(document);
+    let components = document.components.get_or_insert_default();
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).build();
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer));
+    let basic = HttpBuilder::new().scheme(HttpAuthScheme::Basic);
+    components.add_security_scheme("client", SecurityScheme::Http(basic.build()));
+    let header = ApiKey::Header(ApiKeyValue::new("x-api-key"));
+    components.add_security_scheme("x_api_key", SecurityScheme::ApiKey(header));
+    let cookie = ApiKey::Cookie(ApiKeyValue::new("keyledger_session"));
+    components.add_security_scheme("portal_session", SecurityScheme::ApiKey(cookie));
+}
+
+/// The calls at a path, by their methods.
+fn operations(item: &mut PathItem) -> [(&'static str, &mut Option<Operation>); 5] {
+    [
+        ("GET", &mut item.get),
+        ("PUT", &mut item.put),
+        ("POST", &mut item.post),
+        ("DELETE", &mut item.delete),
+        ("PATCH", &mut item.patch),
+    ]
+}
+
+/// Names with each call the permissions that it needs, where the call itself does not say how to prove them.
+fn say_who_may(document: &mut utoipa::openapi::OpenApi) {
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in operations(item) {
+            let row = CALLS.iter().find(|row| row.0 == method && row.1 == path);
+            let (Some(operation), Some((_, _, access))) = (operation, row) else { continue };
+            let needed = access.permissions().iter().map(|permission| permission.as_str());
+            let schemes: &[&str] = match access {
+                Access::Everybody => continue,
+                Access::PortalSession => &["portal_session"],
+                Access::Needs(_) | Access::NeedsUnbound(_) | Access::NeedsOrOwn(..) => {
+                    &["bearer", "x_api_key", "portal_session"]
+                }
+            };
+            let also = (path == "/oauth2/introspect").then_some("client");
+            let schemes = schemes.iter().copied().chain(also);
+            let requirements = schemes.map(|scheme| SecurityRequirement::new(scheme, needed.clone()));
+            operation.security = Some(requirements.collect());
+        }
+    }
+}
+
+/// What a call takes, by which many of its answers are known.
+struct Takes {
+    /// Somebody who may make it.
+    caller: bool,
+    /// A body, of whatever kind.
+    body: bool,
+    json: bool,
+    /// Parameters in its path, in its query, and an organization among the latter.
+    path: bool,
+    query: bool,
+    organization: bool,
+    if_match: bool,
+    if_none_match: bool,
+    idempotency_key: bool,
+}
+
+impl Takes {
+    fn of(operation: &Operation, access: Option<Access>) -> Self {
+        let parameters = operation.parameters.iter().flatten();
+        let parameters: Vec<_> = parameters
+            .filter_map(|it| match it {
+                RefOr::T(parameter) => Some((&parameter.parameter_in, parameter.name.as_str())),
+                RefOr::Ref(_) => None,
+            })
+            .collect();
+        let any = |place: ParameterIn| parameters.iter().any(|(it, _)| **it == place);
+        let header = |header: HeaderName| {
+            let is_it = |name: &str, place: &ParameterIn| {
+                *place == ParameterIn::Header && header == *name.to_ascii_lowercase()
+            };
+            parameters.iter().any(|(place, name)| is_it(name, place))
+        };
+        let body = match &operation.request_body {
+            Some(RefOr::T(body)) => Some(body),
+            _ => None,
+        };
+        Self {
+            caller: access.is_some_and(|access| access != Access::Everybody),
+            body: body.is_some(),
+            json: body.is_some_and(|body| body.content.contains_key("application/json")),
+            path: any(ParameterIn::Path),
+            query: any(ParameterIn::Query),
+            organization: parameters.contains(&(&ParameterIn::Query, "organization_id")),
+            if_match: header(header::IF_MATCH),
+            if_none_match: header(header::IF_NONE_MATCH),
+            idempotency_key: header(idempotency::HEADER),
+        }
+    }
+
+    /// The problems that follow.
+    fn problems(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let Self { caller, body, json, path, query, organization, if_match, idempotency_key, .. } = *self;
+        let rows = [
+            (caller || json, "400", "`malformed_request`: a header, or the body, cannot be read"),
+            (caller, "401", "`unauthenticated`"),
+            (
+                caller,
+                "403",
+                "`forbidden`: the caller lacks a permission, or is bound to one organization; `csrf_failed`",
+            ),
+            (
+                caller && (path || organization),
+                "404",
+                "there is no such object, or the caller may not see it",
+            ),
+            (body, "408", "`request_timeout`: the body did not come to its end"),
+            (
+                idempotency_key || if_match,
+                "409",
+                "`contended`: others change the same; `idempotency_key_in_use`: the first call with it still runs",
+            ),
+            (if_match, "412", "`version_conflict`: `If-Match` has no tag of the present version"),
+            (body, "413", "`body_too_large`"),
+            (json, "415", "`unsupported_media_type`: the body is not said to be JSON"),
+            (
+                json || query || idempotency_key,
+                "422",
+                "`invalid_request`: `errors` names each field and parameter that fails; or `idempotency_key_reused`",
+            ),
+            (
+                caller || body,
+                "503",
+                "`overloaded`, with `Retry-After`; `position_not_reached`; or what the answer rests on is not there just now",
+            ),
+        ];
+        rows.into_iter().filter(|row| row.0).map(|(_, status, description)| (status, description))
+    }
+}
+
+/// Gives the problems of all calls the media type that they are served with, and names with each call those that follow
+/// from what it takes, where the call itself says nothing of them.
+fn say_what_fails(document: &mut utoipa::openapi::OpenApi) {
+    const PROBLEM: &str = "application/problem+json";
+    let schema = || Ref::from_schema_name("Problem");
+    for (path, item) in &mut document.paths.paths {
+        for (method, operation) in operations(item) {
+            let Some(operation) = operation else { continue };
+            let row = CALLS.iter().find(|row| row.0 == method && row.1 == path);
+            let takes = Takes::of(operation, row.map(|row| row.2));
+            let responses = &mut operation.responses.responses;
+            if takes.if_none_match {
+                let unchanged =
+                    ResponseBuilder::new().description("`If-None-Match` has the tag of the present version");
+                responses.entry("304".into()).or_insert_with(|| unchanged.build().into());
+            }
+            for (status, description) in takes.problems() {
+                responses.entry(status.into()).or_insert_with(|| {
+                    let content = ContentBuilder::new().schema(Some(schema())).build();
+                    ResponseBuilder::new().description(description).content(PROBLEM, content).build().into()
+                });
+            }
+            for response in responses.values_mut() {
+                let RefOr::T(response) = response else { continue };
+                let is_problem = matches!(response.content.get("application/json"),
+                    Some(RefOr::T(content)) if content.schema == Some(RefOr::Ref(schema())));
+                if is_problem && let Some(content) = response.content.shift_remove("application/json") {
+                    response.content.insert(PROBLEM.into(), content);
+                }
+            }
+        }
+    }
+}
+
+/// The router marks a parameter that may hold slashes with a star; OpenAPI has no such thing.
+fn without_wildcards(document: &mut utoipa::openapi::OpenApi) {
+    let paths = std::mem::take(&mut document.paths.paths);
+    document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
+}
+
+/// A call that takes several methods is several operations; each needs an id of its own.
+fn one_operation_id_each(document: &mut utoipa::openapi::OpenApi) {
+    for item in document.paths.paths.values_mut() {
+        let operations = [
+            ("Get", &mut item.get),
+            ("Put", &mut item.put),
+            ("Post", &mut item.post),
+            ("Delete", &mut item.delete),
+            ("Options", &mut item.options),
+            ("Head", &mut item.head),
+            ("Patch", &mut item.patch),
+        ];
+        let mut several: Vec<_> = operations
+            .into_iter()
+            .filter_map(|(method, operation)| Some((method, operation.as_mut()?)))
+            .collect();
+        let first = several.first().and_then(|(_, operation)| operation.operation_id.clone());
+        if several.len() > 1 && several.iter().all(|(_, operation)| operation.operation_id == first) {
+            for (method, operation) in &mut several {
+                operation.operation_id = operation.operation_id.take().map(|id| format!("{id}{method}"));
+            }
+        }
+    }
+}

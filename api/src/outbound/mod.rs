@@ -1,0 +1,3 @@
+//! Requests that the service sends.
+
+pub mod http_client;

@@ -1,0 +1,206 @@
+//! Positions and versions that a request names: `If-Match`, `Keyledger-Min-Position`.
+
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use keyledger_engine::domain::rejection::Rejection;
+use keyledger_engine::value::position::{Position, Version};
+use keyledger_projections::stored::runner::ProjectionHandle;
+use tokio::sync::watch;
+
+use crate::answer::problem::{Code, Problem};
+use crate::request::entity_tag::Tags;
+
+/// Carries the position that an answer rests on.
+pub const POSITION: HeaderName = HeaderName::from_static("keyledger-position");
+/// Carries the position that an answer must at least rest on.
+pub const MIN_POSITION: HeaderName = HeaderName::from_static("keyledger-min-position");
+/// A request waits this long for its position.
+const WAIT_MAX: Duration = Duration::from_secs(2);
+
+/// `If-Match` may name this many versions.
+const VERSIONS_MAX: usize = 32;
+
+/// The versions that `If-Match` asks for, any of them (RFC 9110 §13.1.1); `None` for whatever version there is. Tags that
+/// no object has, weak ones among them, name no version.
+///
+/// # Errors
+/// `malformed_request`.
+pub fn expected_versions(headers: &HeaderMap) -> Result<Option<Vec<Version>>, Problem> {
+    let tags = Tags::read(headers, &header::IF_MATCH).map_err(|_| {
+        let detail =
+            "If-Match must be the ETag of the object, such as \"3\", several with commas between, or *";
+        Problem::new(Code::MalformedRequest, detail)
+    })?;
+    let Some(Tags::These(tags)) = tags else { return Ok(None) };
+    let strong = tags.iter().filter(|tag| !tag.is_weak);
+    let versions: Vec<Version> = strong.filter_map(|tag| version_of(&tag.text)).collect();
+    if versions.len() > VERSIONS_MAX {
+        let detail = format!("If-Match may name at most {VERSIONS_MAX} versions");
+        return Err(Problem::new(Code::MalformedRequest, detail));
+    }
+    Ok(Some(versions))
+}
+
+/// Says that the version is none of those that `If-Match` asks for.
+#[must_use]
+pub fn version_conflict(expected: &[Version], actual: Version) -> Problem {
+    let detail = match expected {
+        [] => format!(
+            "the version is {actual} now, and If-Match has no tag of any version; send the object's ETag as it came, such as \"{actual}\", without W/"
+        ),
+        [expected] => return Problem::rejected(&Rejection::VersionConflict { expected: *expected, actual }),
+        _ => format!(
+            "the version is {actual} now, none of those that If-Match has; read it again and decide anew"
+        ),
+    };
+    Problem::new(Code::VersionConflict, detail)
+}
+
+/// Refuses to show an object whose version is none of those that `If-Match` asks for.
+///
+/// # Errors
+/// `version_conflict`, `malformed_request`.
+pub fn check_version(headers: &HeaderMap, version: Version) -> Result<(), Problem> {
+    match expected_versions(headers)? {
+        Some(expected) if !expected.contains(&version) => Err(version_conflict(&expected, version)),
+        _ => Ok(()),
+    }
+}
+
+/// The version whose tag has this between its quotes.
+fn version_of(opaque: &str) -> Option<Version> {
+    let version = Version::new(opaque.parse().ok()?);
+    (version.to_string() == opaque).then_some(version)
+}
+
+/// Whether `If-None-Match` says that the caller has this version already (RFC 9110 §13.1.2), where `If-Match` does not
+/// forbid to show it (§13.2.2).
+///
+/// # Errors
+/// As [`check_version`].
+pub fn is_known(headers: &HeaderMap, version: Version) -> Result<bool, Problem> {
+    check_version(headers, version)?;
+    let tags = Tags::read(headers, &header::IF_NONE_MATCH).ok().flatten();
+    Ok(tags.is_some_and(|tags| tags.name(&version.to_string())))
+}
+
+/// The version as an `ETag`.
+#[must_use]
+pub fn etag(version: Version) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
+}
+
+/// The position that `Keyledger-Min-Position` names.
+///
+/// # Errors
+/// `malformed_request`.
+pub fn min_position(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
+    let Some(value) = headers.get(MIN_POSITION) else { return Ok(None) };
+    value.to_str().ok().and_then(|text| text.trim().parse().ok()).map(Some).ok_or_else(|| {
+        Problem::new(Code::MalformedRequest, "Keyledger-Min-Position must be a position, such as 42")
+    })
+}
+
+/// Waits until what `progress` follows has reached the position that the request names.
+///
+/// # Errors
+/// `malformed_request`, `position_not_reached` after two seconds.
+pub async fn reach_min_position(
+    headers: &HeaderMap,
+    progress: &watch::Receiver<Position>,
+) -> Result<(), Problem> {
+    match min_position(headers)? {
+        Some(position) => reach(position, progress).await,
+        None => Ok(()),
+    }
+}
+
+/// Waits until readers of a projection see the position that the request names.
+///
+/// # Errors
+/// As [`reach_min_position`].
+pub async fn reach_min_position_in(
+    headers: &HeaderMap,
+    projection: &ProjectionHandle,
+) -> Result<(), Problem> {
+    match min_position(headers)? {
+        Some(position) => reach_in(position, projection).await,
+        None => Ok(()),
+    }
+}
+
+/// Waits until readers of a projection see a position.
+///
+/// # Errors
+/// `position_not_reached` after two seconds.
+pub async fn reach_in(position: Position, projection: &ProjectionHandle) -> Result<(), Problem> {
+    in_time(position, projection.reach(position)).await
+}
+
+/// Waits until what `progress` follows has reached a position.
+async fn reach(position: Position, progress: &watch::Receiver<Position>) -> Result<(), Problem> {
+    if *progress.borrow() >= position {
+        return Ok(());
+    }
+    let mut progress = progress.clone();
+    let reaching = async { progress.wait_for(|reached| *reached >= position).await.is_ok() };
+    in_time(position, reaching).await
+}
+
+async fn in_time(position: Position, reaching: impl Future<Output = bool>) -> Result<(), Problem> {
+    match tokio::time::timeout(WAIT_MAX, reaching).await {
+        Ok(true) => Ok(()),
+        _ => Err(Problem::new(
+            Code::PositionNotReached,
+            format!("position {position} was not reached within two seconds"),
+        )),
+    }
+}
+
+/// The position as a header's value.
+#[must_use]
+pub fn position_value(position: Position) -> HeaderValue {
+    HeaderValue::from(position.get())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(tags: &'static str, expected: Option<Option<&[u32]>>) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::IF_MATCH, HeaderValue::from_static(tags));
+        let expected =
+            expected.map(|it| it.map(|it| it.iter().copied().map(Version::new).collect::<Vec<_>>()));
+        assert_eq!(expected_versions(&headers).ok(), expected, "{tags}");
+    }
+
+    #[test]
+    fn if_match_names_versions() {
+        check("\"3\"", Some(Some(&[3])));
+        check("3", Some(Some(&[3])));
+        check("\"1\", \"3\",W/\"4\"", Some(Some(&[1, 3])));
+        check("*", Some(None));
+        check("\"013\"", Some(Some(&[])));
+        check("\"abc\"", Some(Some(&[])));
+        check("W/\"1\"", Some(Some(&[])));
+        check(", ,\"5\",", Some(Some(&[5])));
+        check("\"a,b\", \"5\"", Some(Some(&[5])));
+        for malformed in ["abc", "\"1", "", "-1", "*, \"1\""] {
+            check(malformed, None);
+        }
+    }
+
+    #[test]
+    fn if_none_match_compares_weakly() {
+        let known = |tags: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::IF_NONE_MATCH, HeaderValue::from_static(tags));
+            is_known(&headers, Version::new(3)).unwrap()
+        };
+        assert!(known("\"3\"") && known("W/\"3\"") && known("\"1\", \"3\"") && known("*"));
+        assert!(!known("\"13\"") && !known("\"a,3\"") && !known("") && !known("3, x"));
+    }
+}

@@ -1,0 +1,4 @@
+//! Endpoints about events and erasures.
+
+pub mod erasures;
+pub mod list;

@@ -1,0 +1,417 @@
+//! Verification: is this token good, and for what? The one call that is made for every request to a customer's API, so
+//! its plain form is answered ahead of the router ([`fast_path`](crate::http::fast_path)), without a copy of what it reads.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::Response;
+use http::{HeaderMap, HeaderValue, header};
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::permission::Permission;
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::time::Timestamp;
+use keyledger_projections::beside_the_log::usage::Address;
+use keyledger_projections::verification::{Code as Verified, Question, Verdict};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::answer::problem::{Problem, ProblemBody};
+use crate::auth::caller::Caller;
+use crate::auth::principal::Principal;
+use crate::request::body::{Checks, Field, Json, check_media_type, parsed, read_body, set, text};
+use crate::request::json_text::read_object;
+use crate::request::precondition::{POSITION, position_value, reach_min_position};
+use crate::service::Service;
+
+/// The path of the call.
+pub const PATH: &str = "/v1/keys/verify";
+/// A batch may have this many tokens.
+pub const BATCH_LEN_MAX: usize = 1_000;
+/// Room for so many of the longest tokens, of 74 characters, however they are laid out, and for all scopes asked for.
+const BATCH_BODY_LEN_MAX: usize = 256 * 1024;
+/// Scopes that a question may ask for.
+const SCOPES_MAX: usize = 100;
+
+/// A token to verify, and what it must be good for.
+#[derive(Deserialize, ToSchema, Default)]
+#[schema(as = VerifyKey)]
+pub struct VerifyBody {
+    /// The token as it was presented.
+    #[schema(value_type = String, required = true, example = "kl_live_...")]
+    #[serde(default)]
+    token: Field,
+    /// The environment that the key must be for.
+    #[schema(value_type = Option<String>, example = "production")]
+    #[serde(default)]
+    environment: Field,
+    /// The API that the key must be for.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    api_id: Field,
+    /// The organization that the key must be good for: its own; for a partner's key also any client in the portfolio; for
+    /// a client's key that client, which must be asked for.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    organization_id: Field,
+    /// The scopes that the key must carry, all of them.
+    #[schema(value_type = Option<Vec<String>>)]
+    #[serde(default)]
+    scopes: Field,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Map<String, Value>,
+}
+
+/// Tokens to verify, and what each must be good for.
+#[derive(Deserialize, ToSchema, Default)]
+#[schema(as = VerifyKeys)]
+pub struct VerifyBatchBody {
+    /// The tokens, at most 1,000.
+    #[schema(value_type = Vec<String>, required = true)]
+    #[serde(default)]
+    tokens: Field,
+    /// The environment that the keys must be for.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    environment: Field,
+    /// The API that the keys must be for.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    api_id: Field,
+    /// The organization that the keys must be good for.
+    #[schema(value_type = Option<String>)]
+    #[serde(default)]
+    organization_id: Field,
+    /// The scopes that the keys must carry, all of them.
+    #[schema(value_type = Option<Vec<String>>)]
+    #[serde(default)]
+    scopes: Field,
+    #[serde(flatten)]
+    #[schema(ignore)]
+    unknown: Map<String, Value>,
+}
+
+/// The verdict on a token.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Verification)]
+pub struct VerdictBody<'a> {
+    /// Whether the token is good; only with code `VALID`.
+    valid: bool,
+    /// The first of these that applies: `MALFORMED`, `NOT_FOUND`, `ORGANIZATION_INACTIVE`, `REVOKED`, `EXPIRED`,
+    /// `WRONG_ENVIRONMENT`, `WRONG_ORGANIZATION`, `WRONG_API`, `INSUFFICIENT_SCOPE`, `VALID`.
+    #[schema(example = "VALID")]
+    code: &'static str,
+    /// The key; with every code but the first two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    key_id: Option<keyledger_engine::value::id::KeyId>,
+    /// The organization that the key belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    organization_id: Option<&'a str>,
+    /// Whom the key is for: `organization`, `user`, `partner` or `client`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    owner: Option<&'static str>,
+    /// The client organization that a client's key is for, or that a partner's key was found good for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_organization_id: Option<&'a str>,
+    /// The user that the key belongs to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<&'a str>,
+    /// What people call the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<&'a str>,
+    /// Where the key is valid.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    environment: Option<&'static str>,
+    /// The API that the key is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    api_id: Option<&'a str>,
+    /// What the key may do.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    scopes: Option<Scopes<'a>>,
+    /// What was attached to the key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    metadata: Option<&'a RawValue>,
+    /// When the key ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    expires_at: Option<Timestamp>,
+    /// The position of the log that the verdict rests on, at least.
+    position: u64,
+}
+
+/// Scopes without a copy.
+struct Scopes<'a>(&'a [keyledger_engine::value::text::Scope]);
+
+impl Serialize for Scopes<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(keyledger_engine::value::text::Scope::as_str))
+    }
+}
+
+impl<'a> VerdictBody<'a> {
+    /// The verdict as it is shown.
+    #[must_use]
+    pub fn of(verdict: &Verdict<'a>) -> Self {
+        let Verdict { code, key, .. } = *verdict;
+        Self {
+            valid: code == Verified::Valid,
+            code: code.as_str(),
+            key_id: key.map(|key| key.key_id()),
+            organization_id: key.map(|key| key.organization_id().as_str()),
+            owner: key.map(|key| key.owner().as_str()),
+            client_organization_id: key.and(verdict.client_id),
+            user_id: key.and_then(|key| key.user_id()).map(|user_id| user_id.as_str()),
+            name: key.and_then(|key| key.name()).map(|name| name.as_str()),
+            environment: key.map(|key| key.environment().as_str()),
+            api_id: key.and_then(|key| key.api_id_text()),
+            scopes: key.map(|key| Scopes(key.scopes())),
+            metadata: key
+                .and_then(|key| key.metadata())
+                .and_then(|metadata| serde_json::from_str(metadata.as_json()).ok()),
+            expires_at: key.and_then(|key| key.expires_at()),
+            position: verdict.position.get(),
+        }
+    }
+}
+
+/// The verdict as a caller sees it: to them, the token of a key that they may not see is one that nobody has.
+#[must_use]
+pub fn seen_by<'a>(verdict: Verdict<'a>, caller: &Principal) -> Verdict<'a> {
+    match verdict.key {
+        Some(key) if !caller.sees(key.organization_id(), key.user_id()) => {
+            Verdict { code: Verified::NotFound, key: None, ..verdict }
+        }
+        _ => verdict,
+    }
+}
+
+/// When and from where a verification was asked for.
+#[derive(Debug, Clone, Copy)]
+pub struct Occasion {
+    /// When.
+    pub now: Timestamp,
+    /// From where.
+    pub from: Address,
+}
+
+/// The body as it usually comes; borrowed from the bytes where it holds no escapes.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Borrowed<'a> {
+    #[serde(borrow)]
+    token: Cow<'a, str>,
+    #[serde(borrow, default)]
+    environment: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    api_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    organization_id: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    scopes: Option<Vec<Cow<'a, str>>>,
+}
+
+/// What a body asks beside the token.
+#[derive(Default)]
+struct Asked<'a> {
+    environment: Option<Environment>,
+    api_id: Option<Cow<'a, str>>,
+    organization_id: Option<Cow<'a, str>>,
+    scopes: Vec<Cow<'a, str>>,
+}
+
+/// Says whether a token is good: always 200 with a verdict.
+#[utoipa::path(post, path = "/v1/keys/verify", operation_id = "verifyKey", tag = "Verification", request_body = VerifyBody,
+    params(("Keyledger-Min-Position" = Option<u64>, Header, description = "the position to rest on, at least")),
+    responses(
+        (status = 200, body = VerdictBody, description = "the verdict, whatever it is"),
+        (status = 401, body = ProblemBody, description = "`unauthenticated`: the caller, not the token"),
+        (status = 403, body = ProblemBody, description = "`forbidden`: the caller lacks `keys:verify`"),
+        (status = 422, body = ProblemBody, description = "`invalid_request`"),
+        (status = 503, body = ProblemBody, description = "`position_not_reached`"),
+    ))]
+pub async fn verify(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, Problem> {
+    check_media_type(&headers)?;
+    reach_min_position(&headers, &service.index.watch()).await?;
+    let bytes = read_body(body).await?;
+    let mut json = Vec::with_capacity(512);
+    let occasion = Occasion { now: service.now(), from: Address::of(caller.actor.ip) };
+    let position = match write_plain_verdict(&service, &caller.principal, &bytes, occasion, &mut json) {
+        Some(position) => position,
+        None => write_verdict(&service, &caller.principal, &bytes, occasion, &mut json)?,
+    };
+    Ok(json_response(json, position))
+}
+
+/// Answers a body as it usually comes from a caller who may verify; none, and nothing written, when there is anything
+/// unusual about either.
+pub fn write_plain_verdict(
+    service: &Service,
+    caller: &Principal,
+    bytes: &[u8],
+    occasion: Occasion,
+    json: &mut Vec<u8>,
+) -> Option<Position> {
+    // What is derived for a struct would take an array of its members too.
+    if !caller.may(Permission::KeysVerify) || bytes.trim_ascii_start().first() != Some(&b'{') {
+        return None;
+    }
+    let body = serde_json::from_slice::<Borrowed<'_>>(bytes).ok()?;
+    let environment = body.environment.as_deref().map(str::parse).transpose().ok()?;
+    let scopes = body.scopes.unwrap_or_default();
+    if scopes.len() > SCOPES_MAX {
+        return None;
+    }
+    let asked = Asked { environment, api_id: body.api_id, organization_id: body.organization_id, scopes };
+    judge(service, caller, &body.token, &asked, occasion, json).ok()
+}
+
+/// Reads the body again, field by field: something is wrong with it, or unusual.
+fn write_verdict(
+    service: &Service,
+    caller: &Principal,
+    bytes: &[u8],
+    occasion: Occasion,
+    json: &mut Vec<u8>,
+) -> Result<Position, Problem> {
+    let body: VerifyBody = read_object(bytes)?;
+    let mut checks = Checks::default();
+    let token = checks.required("token", &body.token, any_text());
+    let asked = Asked {
+        environment: checks.optional("environment", &body.environment, parsed::<Environment>),
+        api_id: checks.optional("api_id", &body.api_id, any_text()).map(Cow::Owned),
+        organization_id: checks
+            .optional("organization_id", &body.organization_id, any_text())
+            .map(Cow::Owned),
+        scopes: asked_scopes(&mut checks, &body.scopes),
+    };
+    checks.unknown(&body.unknown);
+    checks.finish()?;
+    judge(service, caller, &token.unwrap_or_default(), &asked, occasion, json)
+}
+
+fn any_text() -> impl FnOnce(&Value) -> crate::request::body::Reading<String> {
+    text(|text: &str| Ok::<_, std::convert::Infallible>(text.to_owned()))
+}
+
+fn asked_scopes(checks: &mut Checks, field: &Field) -> Vec<Cow<'static, str>> {
+    let read = set(SCOPES_MAX, |text: &str| Ok::<_, std::convert::Infallible>(text.to_owned()));
+    checks.optional("scopes", field, read).unwrap_or_default().into_iter().map(Cow::Owned).collect()
+}
+
+fn judge(
+    service: &Service,
+    caller: &Principal,
+    token: &str,
+    asked: &Asked<'_>,
+    occasion: Occasion,
+    json: &mut Vec<u8>,
+) -> Result<Position, Problem> {
+    with_question(asked, |question| {
+        service.index.verify(token, question, occasion.now, |verdict| {
+            let verdict = seen_by(verdict, caller);
+            service.verified(&verdict, occasion.now, occasion.from);
+            serde_json::to_writer(json, &VerdictBody::of(&verdict))
+                .map_err(|error| Problem::internal(&error))?;
+            Ok(verdict.position)
+        })
+    })
+}
+
+/// Makes a question that borrows what was asked.
+fn with_question<R>(asked: &Asked<'_>, ask: impl FnOnce(&Question<'_>) -> R) -> R {
+    let scopes: Vec<&str> = asked.scopes.iter().map(AsRef::as_ref).collect();
+    ask(&Question {
+        environment: asked.environment,
+        organization_id: asked.organization_id.as_deref(),
+        api_id: asked.api_id.as_deref(),
+        scopes: &scopes,
+    })
+}
+
+fn json_response(json: Vec<u8>, position: Position) -> Response {
+    let mut response = Response::new(Body::from(json));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    headers.insert(POSITION, position_value(position));
+    response
+}
+
+/// The verdicts on the tokens of a batch.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Verifications)]
+struct Verdicts<'a> {
+    /// One for each token, in their order.
+    data: Vec<VerdictBody<'a>>,
+}
+
+/// Says of each of up to 1,000 tokens whether it is good.
+#[utoipa::path(post, path = "/v1/keys/verify-batch", operation_id = "verifyKeys", tag = "Verification", request_body = VerifyBatchBody,
+    responses(
+        (status = 200, body = Verdicts, description = "the verdicts, in the order of the tokens"),
+        (status = 422, body = ProblemBody, description = "`invalid_request`"),
+    ))]
+pub async fn verify_batch(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    headers: HeaderMap,
+    Json { body, .. }: Json<VerifyBatchBody, BATCH_BODY_LEN_MAX>,
+) -> Result<Response, Problem> {
+    let mut checks = Checks::default();
+    let tokens = checks.required("tokens", &body.tokens, tokens);
+    let asked = Asked {
+        environment: checks.optional("environment", &body.environment, parsed::<Environment>),
+        api_id: checks.optional("api_id", &body.api_id, any_text()).map(Cow::Owned),
+        organization_id: checks
+            .optional("organization_id", &body.organization_id, any_text())
+            .map(Cow::Owned),
+        scopes: asked_scopes(&mut checks, &body.scopes),
+    };
+    checks.unknown(&body.unknown);
+    checks.finish()?;
+    reach_min_position(&headers, &service.index.watch()).await?;
+    let position = service.index.position();
+    let mut json = Vec::with_capacity(256 * 1024);
+    json.extend_from_slice(b"{\"data\":[");
+    let (now, from) = (service.now(), Address::of(caller.actor.ip));
+    with_question(&asked, |question| {
+        for (index, token) in tokens.unwrap_or_default().iter().enumerate() {
+            if index > 0 {
+                json.push(b',');
+            }
+            service.index.verify(token, question, now, |verdict| {
+                let verdict = seen_by(verdict, &caller.principal);
+                service.verified(&verdict, now, from);
+                serde_json::to_writer(&mut json, &VerdictBody::of(&verdict))
+                    .map_err(|error| Problem::internal(&error))
+            })?;
+        }
+        Ok::<_, Problem>(())
+    })?;
+    json.extend_from_slice(b"]}");
+    Ok(json_response(json, position))
+}
+
+fn tokens(value: &Value) -> crate::request::body::Reading<Vec<String>> {
+    let wrong = |below: String, detail: &str| vec![(below, detail.to_owned())];
+    let Value::Array(items) = value else { return Err(wrong(String::new(), "must be an array of strings")) };
+    if items.is_empty() || items.len() > BATCH_LEN_MAX {
+        return Err(wrong(String::new(), "must have 1 to 1,000 tokens"));
+    }
+    let read = |(index, item): (usize, &Value)| match item {
+        Value::String(token) => Ok(token.clone()),
+        _ => Err(wrong(format!("/{index}"), "must be a string")),
+    };
+    items.iter().enumerate().map(read).collect()
+}

@@ -1,0 +1,131 @@
+//! The log as others check it: C2SP tlog-tiles, and the proof of one event.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use http::{HeaderName, HeaderValue, StatusCode, header};
+use keyledger_engine::transparency::proof::{FILE_EXTENSION, InclusionProof};
+use keyledger_engine::transparency::tile::{Content, TilePath};
+use keyledger_engine::value::position::Position;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::answer::problem::{Code, Problem, ProblemBody};
+use crate::auth::caller::Caller;
+use crate::request::query::PathId;
+use crate::service::Service;
+
+const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
+/// A newer checkpoint may be there a second later.
+const FOR_SECONDS: HeaderValue = HeaderValue::from_static("public, max-age=1");
+/// What a path names never changes, not even in a tile that is not full: the path says how much of it is meant.
+const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
+/// Entries say what people called their keys.
+const FOR_EVER_PRIVATELY: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
+
+/// The calls by which the log can be checked.
+pub fn router() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new()
+        .routes(routes!(checkpoint))
+        .routes(routes!(verifier))
+        .routes(routes!(hash_tile))
+        .routes(routes!(entry_bundle))
+        .routes(routes!(proof))
+}
+
+/// The newest signed checkpoint (C2SP tlog-checkpoint). It says how many events there are and what the Merkle tree's
+/// root is, and nothing else, so it needs no credential.
+#[utoipa::path(get, path = "/log/checkpoint", operation_id = "getCheckpoint", tag = "Log", security(()),
+    responses(
+        (status = 200, body = String, content_type = "text/plain", description = "a signed note"),
+        (status = 503, body = ProblemBody, description = "`log_inconsistent`: the log is not a continuation of what was signed"),
+    ))]
+async fn checkpoint(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
+    let (note, _) = service.checkpoint(false).await?;
+    let headers: [(HeaderName, HeaderValue); 2] =
+        [(header::CONTENT_TYPE, PLAIN_TEXT), (header::CACHE_CONTROL, FOR_SECONDS)];
+    Ok((headers, note.to_string()).into_response())
+}
+
+/// The key that checks the checkpoints' signatures (C2SP signed-note, `<name>+<id>+<key>`).
+#[utoipa::path(get, path = "/log/key", operation_id = "getLogKey", tag = "Log", security(()),
+    responses((status = 200, body = String, content_type = "text/plain", description = "the verifier key")))]
+async fn verifier(State(service): State<Arc<Service>>) -> Response {
+    ([(header::CONTENT_TYPE, PLAIN_TEXT)], format!("{}\n", service.log_signer.verifier())).into_response()
+}
+
+/// A tile of hashes (C2SP tlog-tiles). Hashes say nothing of what was hashed, so it needs no credential.
+#[utoipa::path(get, path = "/log/tile/{level}/{*index}", operation_id = "getHashTile", tag = "Log", security(()),
+    params(("level" = String, Path, description = "0 to 63"), ("index" = String, Path, description = "such as `x001/x234/067` or `000.p/17`")),
+    responses(
+        (status = 200, body = Vec<u8>, content_type = "application/octet-stream", description = "up to 256 hashes of 32 bytes"),
+        (status = 404, body = ProblemBody, description = "`tile_not_found`: the log is not so long"),
+    ))]
+async fn hash_tile(
+    State(service): State<Arc<Service>>,
+    Path((level, index)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let path = TilePath::parse(&format!("{level}/{index}"));
+    // What is called entries here came by a path that only looks like another, such as %65ntries.
+    let path = path.filter(|path| path.content != Content::Entries);
+    tile(&service, path.ok_or_else(|| Problem::of(Code::TileNotFound))?, FOR_EVER).await
+}
+
+/// A bundle of entries (C2SP tlog-tiles): the records as they are stored, each after its length in two bytes.
+#[utoipa::path(get, path = "/log/tile/entries/{*index}", operation_id = "getEntryBundle", tag = "Log",
+    params(("index" = String, Path, description = "such as `x001/x234/067` or `000.p/17`")),
+    responses(
+        (status = 200, body = Vec<u8>, content_type = "application/octet-stream", description = "up to 256 entries"),
+        (status = 403, body = ProblemBody, description = "`forbidden`: it takes `events:read` for all organizations"),
+        (status = 404, body = ProblemBody, description = "`tile_not_found`: the log is not so long"),
+    ))]
+async fn entry_bundle(
+    State(service): State<Arc<Service>>,
+    _caller: Caller,
+    Path(index): Path<String>,
+) -> Result<Response, Problem> {
+    let path = TilePath::parse(&format!("entries/{index}")).ok_or_else(|| Problem::of(Code::TileNotFound))?;
+    tile(&service, path, FOR_EVER_PRIVATELY).await
+}
+
+async fn tile(service: &Arc<Service>, path: TilePath, cache: HeaderValue) -> Result<Response, Problem> {
+    let bytes = service.read_log(move |log| path.read(log)).await?;
+    let bytes = bytes.ok_or_else(|| Problem::of(Code::TileNotFound))?;
+    Ok(([(header::CONTENT_TYPE, BYTES), (header::CACHE_CONTROL, cache)], bytes).into_response())
+}
+
+/// The proof that an event is in the log (C2SP tlog-proof): a file that can be checked without this service.
+#[utoipa::path(get, path = "/v1/events/{position}/proof", operation_id = "getEventProof", tag = "Log",
+    params(("position" = u64, Path, description = "the event's position")),
+    responses(
+        (status = 200, body = String, content_type = "text/plain", description = "the proof"),
+        (status = 404, body = ProblemBody, description = "`event_not_found`: no event that the caller may see has this position"),
+        (status = 503, body = ProblemBody, description = "`log_inconsistent`"),
+    ))]
+async fn proof(
+    State(service): State<Arc<Service>>,
+    caller: Caller,
+    PathId(position): PathId,
+) -> Result<Response, Problem> {
+    let not_found = || Problem::of(Code::EventNotFound);
+    let position: Position = position.parse().map_err(|_| not_found())?;
+    let before = Position::new(position.entry_index().ok_or_else(not_found)?);
+    let records = service.read_log(move |log| log.read(before, 1)).await?;
+    if !records.first().is_some_and(|record| caller.sees_owned_by(record.organization_id.as_ref())) {
+        return Err(not_found());
+    }
+    let (mut note, mut checkpoint) = service.checkpoint(false).await?;
+    if checkpoint.size < position.get() {
+        (note, checkpoint) = service.checkpoint(true).await?;
+    }
+    let proof = service
+        .read_log(move |log| InclusionProof::new(log, position, &note, checkpoint.size))
+        .await?
+        .ok_or_else(not_found)?;
+    let name = format!("attachment; filename=\"event-{position}.{FILE_EXTENSION}\"");
+    let name = HeaderValue::from_str(&name).map_err(|error| Problem::internal(&error))?;
+    let headers = [(header::CONTENT_TYPE, PLAIN_TEXT), (header::CONTENT_DISPOSITION, name)];
+    Ok((StatusCode::OK, headers, proof.to_text()).into_response())
+}

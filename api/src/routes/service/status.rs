@@ -1,0 +1,97 @@
+//! How the service is doing.
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::{HeaderValue, StatusCode, header};
+use keyledger_engine::value::time::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::answer::problem::Problem;
+use crate::jobs::witness::WitnessStatus;
+use crate::routes::service::projections::ProjectionView;
+use crate::service::Service;
+use crate::service::metrics;
+
+/// The calls about the service itself; they need no root key.
+pub fn router() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics_text))
+}
+
+/// Answers as long as the process does.
+#[utoipa::path(get, path = "/healthz", operation_id = "getHealth", tag = "Service", security(()),
+    responses((status = 200, description = "it runs", body = String, content_type = "text/plain")))]
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// Whether everything has caught up.
+#[derive(Serialize, ToSchema)]
+struct Readiness {
+    /// Whether all projections have caught up and none has stopped.
+    ready: bool,
+    /// The position of the last event.
+    position: u64,
+    /// The projections.
+    projections: Vec<ProjectionView>,
+    /// Why no checkpoint of the log is signed, if none is.
+    signing_refused: Option<String>,
+    /// Those who cosign the log's checkpoints.
+    witnesses: Vec<WitnessView>,
+}
+
+/// How a witness does.
+#[derive(Serialize, ToSchema)]
+struct WitnessView {
+    /// Its name.
+    name: String,
+    /// How many events the last checkpoint covered that it cosigned since the service started.
+    size: Option<u64>,
+    /// When it did.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    cosigned_at: Option<Timestamp>,
+    /// Why the last attempt gave no cosignature.
+    problem: Option<String>,
+}
+
+impl WitnessView {
+    fn of(status: WitnessStatus) -> Self {
+        let (size, cosigned_at) = status.cosigned.unzip();
+        Self { name: status.name, size, cosigned_at, problem: status.problem }
+    }
+}
+
+/// Says whether the service has caught up with its log; 503 while it has not.
+#[utoipa::path(get, path = "/readyz", operation_id = "getReadiness", tag = "Service", security(()),
+    responses(
+        (status = 200, body = Readiness, description = "everything has caught up"),
+        (status = 503, body = Readiness, description = "something has not, or has stopped"),
+    ))]
+async fn readyz(State(service): State<Arc<Service>>) -> Response {
+    let statuses = service.projection_statuses();
+    let ready = statuses.iter().all(|status| status.live && status.poisoned.is_none());
+    let projections = statuses.into_iter().map(ProjectionView::of);
+    let body = Readiness {
+        ready,
+        position: service.ledger.head().get(),
+        projections: projections.collect(),
+        signing_refused: service.log_signer.refusal().map(|refusal| refusal.to_string()),
+        witnesses: service.witnesses.statuses().into_iter().map(WitnessView::of).collect(),
+    };
+    let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, axum::Json(body)).into_response()
+}
+
+/// Counters and gauges in the Prometheus text format.
+#[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = "Service", security(()),
+    responses((status = 200, description = "the metrics", body = String, content_type = "application/openmetrics-text")))]
+async fn metrics_text(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
+    const OPEN_METRICS: HeaderValue =
+        HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let text = metrics::render(&service).map_err(|error| Problem::internal(&error))?;
+    Ok(([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response())
+}

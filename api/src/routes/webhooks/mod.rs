@@ -1,0 +1,4 @@
+//! Endpoints about webhooks and their deliveries.
+
+pub mod deliveries;
+pub mod webhook;

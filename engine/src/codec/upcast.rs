@@ -1,0 +1,113 @@
+//! Older schemas of events, brought to the present one when they are read. Stored bytes never change.
+
+use std::ops::Range;
+
+use rmpv::Value;
+
+use super::Error;
+use crate::domain::event::EventType;
+
+/// One part of one event, from a schema number to the next.
+type Step = fn(Value) -> Result<Value, String>;
+
+/// Brings one kind of event from one schema number to the next.
+struct Upcaster {
+    event_type: EventType,
+    /// The schema number it starts from; it leads to the next.
+    from: u16,
+    facts: Step,
+    personal: Step,
+}
+
+/// Every schema number ever written that is not the present one has its row here, and its golden file in
+/// `engine/tests/golden`.
+const UPCASTERS: &[Upcaster] = &[];
+
+/// Brings the facts of an event of `schema` to the present schema, as MessagePack.
+pub(crate) fn facts_to_present(event_type: EventType, schema: u16, facts: Value) -> Result<Vec<u8>, Error> {
+    to_schema(UPCASTERS, |row| row.facts, event_type, schema..event_type.schema(), facts).map(to_bytes)
+}
+
+/// Brings the personal part of an event of `schema` to the present schema, as MessagePack.
+pub(crate) fn personal_to_present(
+    event_type: EventType,
+    schema: u16,
+    personal: Value,
+) -> Result<Vec<u8>, Error> {
+    to_schema(UPCASTERS, |row| row.personal, event_type, schema..event_type.schema(), personal).map(to_bytes)
+}
+
+fn to_bytes(value: Value) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    // Writing to memory cannot fail; what could not be written would be refused when it is read.
+    let _ = rmpv::encode::write_value(&mut bytes, &value);
+    bytes
+}
+
+fn to_schema(
+    upcasters: &[Upcaster],
+    part: fn(&Upcaster) -> Step,
+    event_type: EventType,
+    schemas: Range<u16>,
+    mut value: Value,
+) -> Result<Value, Error> {
+    if schemas.is_empty() {
+        return Err(Error::UnknownSchema { event_type, schema: schemas.start });
+    }
+    for schema in schemas {
+        let upcaster = upcasters
+            .iter()
+            .find(|row| row.event_type == event_type && row.from == schema)
+            .ok_or(Error::UnknownSchema { event_type, schema })?;
+        value = part(upcaster)(value).map_err(Error::Malformed)?;
+    }
+    Ok(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_chain_of_upcasters_reaches_the_present_schema() {
+        for event_type in EventType::ALL {
+            for schema in 1..event_type.schema() {
+                let complete =
+                    UPCASTERS.iter().any(|row| row.event_type == *event_type && row.from == schema);
+                assert!(complete, "{event_type} has no upcaster from schema {schema}");
+            }
+        }
+    }
+
+    #[test]
+    fn upcasters_run_one_after_the_other() {
+        fn add_two(facts: Value) -> Result<Value, String> {
+            add(facts, 2)
+        }
+        fn add_three(facts: Value) -> Result<Value, String> {
+            add(facts, 3)
+        }
+        fn add(facts: Value, number: i64) -> Result<Value, String> {
+            let Value::Array(mut fields) = facts else { return Err("no array".into()) };
+            fields.push(number.into());
+            Ok(Value::Array(fields))
+        }
+        let event_type = EventType::KeyScopesChanged;
+        let rows = [
+            Upcaster { event_type, from: 2, facts: add_three, personal: Ok },
+            Upcaster { event_type, from: 1, facts: add_two, personal: Ok },
+        ];
+        let facts = Value::Array(vec![1.into()]);
+        let upcast =
+            |event_type, schemas, value| to_schema(&rows, |row| row.facts, event_type, schemas, value);
+        let expected = Value::Array(vec![1.into(), 2.into(), 3.into()]);
+        assert_eq!(upcast(event_type, 1..3, facts.clone()).unwrap(), expected);
+        assert_eq!(to_schema(&rows, |row| row.personal, event_type, 1..3, Value::Nil).unwrap(), Value::Nil);
+        assert!(matches!(
+            upcast(event_type, 7..8, facts.clone()),
+            Err(Error::UnknownSchema { schema: 7, .. })
+        ));
+        assert!(upcast(event_type, 1..3, Value::Nil).is_err());
+        assert!(upcast(EventType::KeyCreated, 1..2, facts).is_err());
+    }
+}

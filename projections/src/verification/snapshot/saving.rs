@@ -1,0 +1,371 @@
+//! Writing the [snapshot](super::codec) of an index while records are taken in. What is small is collected at once; the
+//! keys, of which there may be millions, are [walked over](super::walk) in pieces between which the writer goes on.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use keyledger_engine::domain::application::Application;
+use keyledger_engine::domain::portal_session::PortalSession;
+use keyledger_engine::domain::portfolio::ClientLink;
+use keyledger_engine::domain::resource_api::Api;
+use keyledger_engine::domain::root_key::RootKey;
+use keyledger_engine::domain::webhook::Webhook;
+use keyledger_engine::log::SourceId;
+use keyledger_engine::value::id::ClientLinkId;
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::text::Scope;
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::codec::{BUFFER_LEN, Counts, MAGIC, SnapshotError, StoredGroup, StoredKey, VERSION};
+use super::walk::{Interrupted, Walk, WalkedKey};
+use crate::verification::VerificationIndex;
+use crate::verification::verified_key::{KeyGroup, ScopeList};
+use crate::verification::writer_state::WriterState;
+
+/// Keys that are looked at while the writer waits: some hundred microseconds.
+const KEYS_AT_A_TIME: usize = 256;
+/// Dead tokens that are looked at while the writer waits.
+const DEAD_TOKENS_AT_A_TIME: usize = 4_096;
+/// A file that grows is written to the disk when it has grown by so much: all of it at once would hold up the log.
+const SYNC_LEN: usize = 8 << 20;
+
+fn unsavable(reason: impl Into<Cow<'static, str>>) -> SnapshotError {
+    SnapshotError::Unsavable(reason.into())
+}
+
+impl From<Interrupted> for SnapshotError {
+    fn from(interrupted: Interrupted) -> Self {
+        match interrupted {
+            Interrupted::Ended => Self::Interrupted,
+            Interrupted::Lost => unsavable("it has lost the token of a key"),
+        }
+    }
+}
+
+/// What a snapshot has beside keys and dead tokens, and how many of those.
+struct Beginning {
+    position: Position,
+    counts: Counts,
+    groups: Vec<StoredGroup>,
+    client_links: Vec<Arc<ClientLink>>,
+    apis: Vec<Arc<Api>>,
+    root_keys: Vec<Arc<RootKey>>,
+    applications: Vec<Arc<Application>>,
+    webhooks: Vec<Arc<Webhook>>,
+    portal_sessions: Vec<Arc<PortalSession>>,
+    scope_lists: Vec<ScopeList>,
+}
+
+/// Ends the walk however saving ends.
+struct Walking<'a>(&'a VerificationIndex);
+
+impl Drop for Walking<'_> {
+    fn drop(&mut self) {
+        self.0.writer().walk = None;
+    }
+}
+
+impl VerificationIndex {
+    /// Saves an index that nothing is applied to meanwhile, all of it or nothing. `entry_hash` is the leaf hash of the log's
+    /// entry at [`VerificationIndex::position`].
+    ///
+    /// # Errors
+    /// See [`SnapshotError`]; a snapshot saved before is still there then.
+    pub fn save_snapshot(
+        &self,
+        path: &Path,
+        source: SourceId,
+        entry_hash: [u8; 32],
+    ) -> Result<Position, SnapshotError> {
+        self.save_snapshot_with(path, source, |_| Ok(entry_hash), || true)
+    }
+
+    /// Saves the index to `path` as it is when this is called, all of it or nothing, while records are taken in. `entry_hash`
+    /// tells the leaf hash of the log's entry at the position given; `goes_on` is asked before every piece. Records wait for
+    /// some hundred microseconds at a time, and at the beginning as long as it takes to list all organizations; verification
+    /// does not wait. There must be one caller at a time.
+    ///
+    /// An erasure interrupts it. Whoever erases removes the file after that, and what [`temporary_of`] names: the text may be
+    /// in one that was complete before, or that could not be removed here.
+    ///
+    /// # Errors
+    /// See [`SnapshotError`], and what `entry_hash` fails with; a snapshot saved before is still there then, unless only its
+    /// name could not be made durable.
+    pub fn save_snapshot_with(
+        &self,
+        path: &Path,
+        source: SourceId,
+        entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
+        goes_on: impl FnMut() -> bool,
+    ) -> Result<Position, SnapshotError> {
+        self.save_in_pieces(path, source, entry_hash, goes_on, KEYS_AT_A_TIME)
+    }
+
+    pub(in crate::verification) fn save_in_pieces(
+        &self,
+        path: &Path,
+        source: SourceId,
+        entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
+        goes_on: impl FnMut() -> bool,
+        keys_at_a_time: usize,
+    ) -> Result<Position, SnapshotError> {
+        let temporary = temporary_of(path);
+        let saved = self
+            .write_snapshot(&temporary, path, source, entry_hash, goes_on, keys_at_a_time)
+            .and_then(|position| {
+                let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+                File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+                Ok(position)
+            });
+        if saved.is_err() {
+            // What failed is told; that something is left behind as well would hide it.
+            let _ = fs::remove_file(&temporary);
+        }
+        saved
+    }
+
+    fn write_snapshot(
+        &self,
+        temporary: &Path,
+        path: &Path,
+        source: SourceId,
+        entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
+        mut goes_on: impl FnMut() -> bool,
+        keys_at_a_time: usize,
+    ) -> Result<Position, SnapshotError> {
+        let mut out = SnapshotFile::create(temporary)?;
+        let beginning = self.begin_snapshot()?;
+        let _walking = Walking(self);
+        let position = beginning.position;
+        out.write_all(&MAGIC)?;
+        out.write_all(&VERSION.to_le_bytes())?;
+        out.write_all(&source.0)?;
+        out.write_all(&position.get().to_le_bytes())?;
+        out.write_all(&entry_hash(position)?)?;
+        beginning.write(&mut out)?;
+        let scope_lists = beginning.scope_list_numbers();
+        let mut keys = 0;
+        loop {
+            if !goes_on() {
+                return Err(SnapshotError::Interrupted);
+            }
+            let Some(piece) = self.walk_on(keys_at_a_time)? else { break };
+            keys += piece.len();
+            for walked in &piece {
+                write_key(&mut out, walked, &scope_lists)?;
+            }
+            out.sync_if_long()?;
+        }
+        let mut dead_tokens = 0;
+        self.tokens.try_for_each_dead(DEAD_TOKENS_AT_A_TIME, |mut dead| {
+            if !goes_on() {
+                return Err(SnapshotError::Interrupted);
+            }
+            self.retain_dead_before(&mut dead)?;
+            dead_tokens += dead.len();
+            for (digest, key_id) in &dead {
+                put(&mut out, &(u128::from_be_bytes(*digest.as_bytes()), key_id))?;
+            }
+            out.sync_if_long()
+        })?;
+        if (keys, dead_tokens) != (beginning.counts.keys, beginning.counts.dead_tokens) {
+            return Err(unsavable("there are other keys than were counted"));
+        }
+        out.finish()?;
+        self.put_in_place(temporary, path)?;
+        Ok(position)
+    }
+
+    /// Unless a subject was erased since the walk began. One that is erased later finds the file where it is looked for.
+    fn put_in_place(&self, temporary: &Path, path: &Path) -> Result<(), SnapshotError> {
+        // Held open, so that its space is not freed while the writer waits, but after that.
+        let _before = File::open(path);
+        let writer = self.writer();
+        if writer.walk.is_none() {
+            return Err(SnapshotError::Interrupted);
+        }
+        Ok(fs::rename(temporary, path)?)
+    }
+
+    /// Begins a walk over all keys, and collects the rest.
+    fn begin_snapshot(&self) -> Result<Beginning, SnapshotError> {
+        let mut writer =
+            self.writer.lock().map_err(|_| unsavable("an event was left half applied by a panic"))?;
+        if let Some(reason) = self.poisoned() {
+            return Err(unsavable(reason));
+        }
+        if writer.walk.is_some() {
+            return Err(unsavable("it is being saved already"));
+        }
+        let client_links = self.client_links.page(None, usize::MAX);
+        let apis = self.apis.page(None, usize::MAX);
+        let root_keys = self.root_keys.page(None, usize::MAX);
+        let applications = self.applications.page(None, usize::MAX);
+        let webhooks = self.webhooks.page(None, usize::MAX);
+        let portal_sessions = self.portal_sessions.directory().page(None, usize::MAX);
+        let scope_lists = writer.all_scope_lists();
+        let previous_tokens: usize = writer.previous_tokens.values().map(Vec::len).sum();
+        let counts = Counts {
+            groups: writer.groups.len(),
+            client_links: client_links.len(),
+            apis: apis.len(),
+            root_keys: root_keys.len(),
+            applications: applications.len(),
+            webhooks: webhooks.len(),
+            portal_sessions: portal_sessions.len(),
+            scope_lists: scope_lists.len(),
+            keys: writer.keys.len(),
+            live_tokens: writer.keys.len() + previous_tokens,
+            dead_tokens: self.tokens.dead_len(),
+            deleted_keys: writer.counts.deleted,
+        };
+        let groups = writer.groups.iter().map(|group| self.stored_group(&writer, group)).collect();
+        writer.walk = Some(Walk::default());
+        Ok(Beginning {
+            position: self.position(),
+            counts,
+            groups,
+            client_links,
+            apis,
+            root_keys,
+            applications,
+            webhooks,
+            portal_sessions,
+            scope_lists,
+        })
+    }
+
+    fn stored_group(&self, writer: &WriterState, group: &KeyGroup) -> StoredGroup {
+        let linked = group.client_id.clone().is_some_and(|client_id| {
+            let link = writer.links.get(&ClientLinkId { partner_id: group.id.clone(), client_id });
+            link.is_some_and(|linked| linked.number == group.number)
+        });
+        let own = group.client_id.is_none();
+        StoredGroup {
+            id: group.id.clone(),
+            client_id: group.client_id.clone(),
+            linked,
+            organization: self.organizations.get(&group.id).filter(|_| own),
+            end: writer.ends.get(&group.number).copied(),
+        }
+    }
+}
+
+impl Beginning {
+    fn write(&self, out: &mut impl Write) -> Result<(), SnapshotError> {
+        put(out, &self.counts)?;
+        self.groups.iter().try_for_each(|group| put(out, group))?;
+        self.client_links.iter().try_for_each(|link| put(out, link))?;
+        self.apis.iter().try_for_each(|api| put(out, api))?;
+        self.root_keys.iter().try_for_each(|root_key| put(out, root_key))?;
+        self.applications.iter().try_for_each(|application| put(out, application))?;
+        self.webhooks.iter().try_for_each(|webhook| put(out, webhook))?;
+        self.portal_sessions.iter().try_for_each(|session| put(out, session))?;
+        self.scope_lists.iter().try_for_each(|list| put(out, list))
+    }
+
+    /// The lists' numbers by where they stand in memory, which is theirs as long as the lists are held here.
+    fn scope_list_numbers(&self) -> HashMap<*const Box<[Scope]>, usize> {
+        self.scope_lists.iter().map(Arc::as_ptr).zip(0..).collect()
+    }
+}
+
+fn write_key(
+    out: &mut impl Write,
+    walked: &WalkedKey,
+    scope_lists: &HashMap<*const Box<[Scope]>, usize>,
+) -> Result<(), SnapshotError> {
+    let WalkedKey { place, digest, previous_tokens, key } = walked;
+    let scope_list = scope_lists.get(&Arc::as_ptr(key.scope_list()));
+    let stored = StoredKey {
+        group: place.group,
+        id: key.key_id(),
+        digest: *digest,
+        previous_tokens: Cow::Borrowed(previous_tokens),
+        owner: key.owner(),
+        environment: key.environment(),
+        api_id: key.api_id(),
+        scope_list: *scope_list.ok_or_else(|| unsavable("it has lost a list of scopes"))?,
+        revoked: key.is_revoked(),
+        expiry_recorded: key.is_expiry_recorded(),
+        expires_at: key.expires_at(),
+        text: key.text().map(Cow::Borrowed),
+    };
+    put(out, &stored)
+}
+
+fn put<T: Serialize + ?Sized>(out: &mut impl Write, value: &T) -> Result<(), SnapshotError> {
+    use rmp_serde::encode::Error;
+    rmp_serde::encode::write(out, value).map_err(|error| match error {
+        Error::InvalidValueWrite(error) => SnapshotError::Io(error.into()),
+        other => unsavable(other.to_string()),
+    })
+}
+
+/// The name under which the snapshot at `path` is written.
+#[must_use]
+pub fn temporary_of(path: &Path) -> PathBuf {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    temporary.into()
+}
+
+/// A file that ends with the hash of all that was written to it.
+struct SnapshotFile(BufWriter<HashedFile>);
+
+struct HashedFile {
+    file: File,
+    hash: Sha256,
+    unsynced: usize,
+}
+
+impl SnapshotFile {
+    fn create(path: &Path) -> io::Result<Self> {
+        let file = HashedFile { file: File::create(path)?, hash: Sha256::new(), unsynced: 0 };
+        Ok(Self(BufWriter::with_capacity(BUFFER_LEN, file)))
+    }
+
+    fn sync_if_long(&mut self) -> Result<(), SnapshotError> {
+        let hashed = self.0.get_mut();
+        if hashed.unsynced >= SYNC_LEN {
+            hashed.file.sync_data()?;
+            hashed.unsynced = 0;
+        }
+        Ok(())
+    }
+
+    fn finish(self) -> io::Result<()> {
+        let HashedFile { mut file, hash, .. } =
+            self.0.into_inner().map_err(io::IntoInnerError::into_error)?;
+        file.write_all(&hash.finalize())?;
+        file.sync_all()
+    }
+}
+
+impl Write for SnapshotFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+}
+
+impl Write for HashedFile {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let len = self.file.write(bytes)?;
+        self.hash.update(bytes.get(..len).unwrap_or_default());
+        self.unsynced += len;
+        Ok(len)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}

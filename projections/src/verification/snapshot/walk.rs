@@ -1,0 +1,152 @@
+//! A walk over all keys as they were at one position, in pieces, while records go on being taken in: what a record is about
+//! to change ahead of the walk is kept as it was until the walk gets there.
+
+use std::collections::{BTreeMap, HashSet};
+use std::ops::Bound;
+
+use keyledger_engine::domain::key::PreviousToken;
+use keyledger_engine::value::token::Digest;
+
+use crate::verification::VerificationIndex;
+use crate::verification::token_map::{DigestKey, Token};
+use crate::verification::verified_key::VerifiedKey;
+use crate::verification::writer_state::{KeyPlace, WriterState};
+
+/// A walk that has to keep more than this is given up: a disk that hangs must not cost all memory.
+const KEPT_MAX: usize = 1_000_000;
+/// Comes after all keys.
+const END: KeyPlace = KeyPlace::last_of(u32::MAX);
+
+/// A key as it was where the walk began.
+pub(in crate::verification) struct WalkedKey {
+    pub(in crate::verification) place: KeyPlace,
+    pub(in crate::verification) digest: Digest,
+    pub(in crate::verification) previous_tokens: Vec<PreviousToken>,
+    pub(in crate::verification) key: VerifiedKey,
+}
+
+/// Why a walk does not go on.
+#[derive(Debug)]
+pub(in crate::verification) enum Interrupted {
+    /// The text of a subject was erased, and what was walked over before may hold it; or there is too much to keep.
+    Ended,
+    /// The index has lost the token of a key.
+    Lost,
+}
+
+/// How far a walk has come, and what records have changed since it began.
+#[derive(Default)]
+pub(in crate::verification) struct Walk {
+    passed: Option<KeyPlace>,
+    /// Keys ahead of it as they were; none where there was no key.
+    kept: BTreeMap<KeyPlace, Option<Box<WalkedKey>>>,
+    /// Tokens that died since.
+    buried: HashSet<DigestKey<16>>,
+}
+
+impl Walk {
+    /// Whether a key at this place is still to be walked over, and not kept yet.
+    fn needs(&self, place: &KeyPlace) -> bool {
+        self.passed.as_ref().is_none_or(|passed| place > passed) && !self.kept.contains_key(place)
+    }
+
+    /// Whether there is room to keep one more.
+    fn has_room(&self) -> bool {
+        self.kept.len() + self.buried.len() < KEPT_MAX
+    }
+
+    /// Those that were kept from where the walk is up to `last`, and with them the way there.
+    fn pass(&mut self, last: KeyPlace) -> BTreeMap<KeyPlace, Option<Box<WalkedKey>>> {
+        let mut ahead = self.kept.split_off(&last);
+        let at_last = ahead.remove(&last);
+        let mut passed = std::mem::replace(&mut self.kept, ahead);
+        passed.extend(at_last.map(|kept| (last, kept)));
+        self.passed = Some(last);
+        passed
+    }
+}
+
+impl WriterState {
+    /// Keeps a key that is about to change or to be deleted, if a walk has not come to it yet.
+    pub(in crate::verification) fn keep(&mut self, place: KeyPlace, digest: &Digest, key: &VerifiedKey) {
+        if !self.walk.as_ref().is_some_and(|walk| walk.needs(&place)) {
+            return;
+        }
+        let previous_tokens = self.previous_tokens.get(&key.key_id()).cloned().unwrap_or_default();
+        let kept = WalkedKey { place, digest: *digest, previous_tokens, key: key.clone() };
+        self.keep_for_walk(place, Some(Box::new(kept)));
+    }
+
+    /// Notes that a key that is about to be created was not there, if a walk has not come to its place yet.
+    pub(in crate::verification) fn keep_absence(&mut self, place: KeyPlace) {
+        if self.walk.as_ref().is_some_and(|walk| walk.needs(&place)) {
+            self.keep_for_walk(place, None);
+        }
+    }
+
+    fn keep_for_walk(&mut self, place: KeyPlace, kept: Option<Box<WalkedKey>>) {
+        self.walk.take_if(|walk| !walk.has_room());
+        if let Some(walk) = &mut self.walk {
+            walk.kept.insert(place, kept);
+        }
+    }
+
+    /// Notes that a token is about to die.
+    pub(in crate::verification) fn keep_alive(&mut self, digest: &Digest) {
+        self.walk.take_if(|walk| !walk.has_room());
+        if let Some(walk) = &mut self.walk {
+            walk.buried.insert(DigestKey::new(digest));
+        }
+    }
+}
+
+impl VerificationIndex {
+    /// Walks on over at most about `limit` keys, in the order of their places; none at the end.
+    ///
+    /// # Errors
+    /// When the walk cannot go on.
+    pub(in crate::verification) fn walk_on(
+        &self,
+        limit: usize,
+    ) -> Result<Option<Vec<WalkedKey>>, Interrupted> {
+        let mut writer = self.writer();
+        let WriterState { keys, previous_tokens, walk, .. } = &mut *writer;
+        let walk = walk.as_mut().ok_or(Interrupted::Ended)?;
+        let start = match walk.passed {
+            Some(END) => return Ok(None),
+            Some(passed) => Bound::Excluded(passed),
+            None => Bound::Unbounded,
+        };
+        let present: Vec<_> = keys.range((start, Bound::Unbounded)).take(limit).collect();
+        let last = present.last().filter(|_| present.len() == limit).map_or(END, |(place, _)| **place);
+        let last = walk.kept.keys().nth(limit).copied().map_or(last, |kept| kept.min(last));
+        let kept = walk.pass(last);
+        let guard = self.tokens.guard();
+        let mut piece = Vec::with_capacity(present.len() + kept.len());
+        let present = present.into_iter().take_while(|(place, _)| **place <= last);
+        for (place, digest) in present.filter(|(place, _)| !kept.contains_key(place)) {
+            let key = self.tokens.get(digest, &guard).map(Token::key).ok_or(Interrupted::Lost)?.clone();
+            let previous_tokens = previous_tokens.get(&key.key_id()).cloned().unwrap_or_default();
+            piece.push(WalkedKey { place: *place, digest: *digest, previous_tokens, key });
+        }
+        drop(guard);
+        drop(writer);
+        piece.extend(kept.into_values().flatten().map(|kept| *kept));
+        piece.sort_unstable_by_key(|walked| walked.place);
+        Ok(Some(piece))
+    }
+
+    /// Leaves those tokens that were dead where the walk began.
+    ///
+    /// # Errors
+    /// When the walk was interrupted.
+    pub(in crate::verification) fn retain_dead_before<T>(
+        &self,
+        dead: &mut Vec<(DigestKey<16>, T)>,
+    ) -> Result<(), Interrupted> {
+        let writer = self.writer();
+        let walk = writer.walk.as_ref().ok_or(Interrupted::Ended)?;
+        dead.retain(|(digest, _)| !walk.buried.contains(digest));
+        Ok(())
+    }
+}

@@ -1,0 +1,251 @@
+//! `backup`: the log in one file (docs/backup.md), of a stopped service's directory or from a running service.
+//!
+//! Either way what is written is read back as it passes, so that no file gets its name before it is known to be whole.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use keyledger_engine::backup::reader::Error;
+use keyledger_engine::backup::{Header, KeptFile, Part, Reader, Source, source};
+use keyledger_engine::log::LogReader;
+use keyledger_engine::transparency::checkpoint::Checkpoint;
+use keyledger_engine::transparency::checkpoint_file;
+use keyledger_engine::value::position::Position;
+use keyledger_engine::value::time::{Clock, SystemClock};
+use serde_json::json;
+use zeroize::Zeroizing;
+
+use crate::arguments::{Origin, Secret};
+use crate::data_directory::DataDirectory;
+use crate::output::progress::Progress;
+use crate::output::report::{Failure, Report, grouped, hex};
+use crate::remote;
+
+pub(crate) fn run(origin: &Origin, file: &Path, with_keys: bool, force: bool) -> Result<Report, Failure> {
+    let shown = file.display();
+    if !force && file.symlink_metadata().is_ok() {
+        return Err(Failure::could_not_run(format!(
+            "{shown}: is there already; name another, or say --force"
+        )));
+    }
+    let directory = match file.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let unwritable = |error: &dyn std::fmt::Display| {
+        Failure::could_not_run(format!(
+            "{shown}: cannot be written: {error}; check its directory and the disk"
+        ))
+    };
+    let unfinished = tempfile::Builder::new().prefix(".keyledger-backup-").tempfile_in(directory);
+    // Only its owner may read it, as is the way of temporary files: it holds names and addresses.
+    let unfinished = unfinished.map_err(|error| unwritable(&error))?;
+    let written = match (&origin.url, &origin.data) {
+        (Some(_), _) if with_keys => {
+            return Err(Failure::could_not_run(
+                "--with-keys: a running service does not give its keys away; leave it out, and keep copies of log-key and webhook-key apart",
+            ));
+        }
+        (Some(url), _) => {
+            let answer =
+                remote::backup(url, origin.token.as_ref().map(Secret::expose), origin.ca_cert.as_deref())?;
+            check(answer, unfinished.as_file(), url)?
+        }
+        (None, Some(data)) => {
+            let directory = DataDirectory::open(data)?;
+            let chunks = stopped(&directory, with_keys)?;
+            check(chunks, unfinished.as_file(), &data.display().to_string())?
+        }
+        (None, None) => {
+            return Err(Failure::could_not_run(
+                "--data or --url is missing; name a stopped service's directory, or where a running one answers",
+            ));
+        }
+    };
+    unfinished.as_file().sync_all().map_err(|error| unwritable(&error))?;
+    let named = if force {
+        unfinished.persist(file).map(drop).map_err(|error| error.error)
+    } else {
+        unfinished.persist_noclobber(file).map(drop).map_err(|error| error.error)
+    };
+    let named = named.and_then(|()| File::open(directory)?.sync_all());
+    named.map_err(|error| unwritable(&error))?;
+    written.report(file)
+}
+
+/// What a backup turned out to hold.
+struct Written {
+    header: Header,
+    bytes: u64,
+    checkpoints: usize,
+    commands: usize,
+    files: Vec<&'static str>,
+    pace: crate::output::progress::Pace,
+}
+
+impl Written {
+    fn report(&self, file: &Path) -> Result<Report, Failure> {
+        let Self { header, bytes, checkpoints, commands, files, pace } = self;
+        let (file, log_id, root) = (file.display().to_string(), hex(&header.log_id.0), hex(&header.root));
+        let json = json!({
+            "command": "backup", "ok": true, "file": file, "bytes": bytes, "log_id": log_id,
+            "head": header.head.get(), "root_hash": root, "checkpoints": checkpoints,
+            "remembered_commands": commands, "keys": files,
+            "seconds": pace.seconds(), "events_per_second": pace.events_per_second(),
+        });
+        let keys = if files.is_empty() {
+            "none; keep copies of log-key and webhook-key apart".into()
+        } else {
+            files.join(", ")
+        };
+        let text = format!(
+            "{file}: backup of log {log_id}\npositions: {}\nroot hash: {root}\ncheckpoints: {}\nkeys: {keys}\n{} bytes, written and read back in {pace}",
+            match header.head {
+                Position::START => "none, the log is empty".into(),
+                head => format!("1 to {}", grouped(head.get())),
+            },
+            grouped(*checkpoints as u64),
+            grouped(*bytes),
+        );
+        Report::new(text, &json, None)
+    }
+}
+
+/// Writes to `file` what `input` gives, and reads it as a backup on the way.
+fn check(input: impl Read, file: &File, from: &str) -> Result<Written, Failure> {
+    let mut tee = Tee { input: BufReader::new(input), output: BufWriter::new(file), bytes: 0 };
+    let failed = |error| failure(from, error);
+    let mut reader = Reader::open(&mut tee).map_err(failed)?;
+    let header = reader.header().clone();
+    let mut progress = Progress::start("backup", header.head);
+    let (mut checkpoints, mut commands, mut files, mut reached) = (0, 0, Vec::new(), Position::START);
+    while let Some(part) = reader.next_part().map_err(failed)? {
+        match part {
+            Part::Checkpoints(more) => checkpoints += more.len(),
+            Part::Entries(entries) => {
+                reached = entries.last().map_or(reached, |entry| entry.record.position);
+                progress.reached(reached);
+            }
+            Part::Commands(more) => commands += more.len(),
+            Part::File(file, _) => files.push(file.name()),
+        }
+    }
+    let pace = progress.finish(reached);
+    tee.output.flush().map_err(|error| failed(Error::Io(error)))?;
+    Ok(Written { header, bytes: tee.bytes, checkpoints, commands, files, pace })
+}
+
+/// Why a backup could not be made of what `from` gave.
+fn failure(from: &str, error: Error) -> Failure {
+    match error {
+        Error::Io(error) => match error.downcast::<source::Error>() {
+            Ok(source::Error::Log(error)) => error.into(),
+            Ok(source::Error::Io(error)) => {
+                Failure::could_not_run(format!("{from}: {error}; check its files"))
+            }
+            Err(error) => Failure::could_not_run(format!(
+                "{from}: {error}; no backup was made, check disk and network and try again"
+            )),
+        },
+        Error::Damaged { reason, .. } => Failure::wrong(format!(
+            "{from}: what it gave is no good backup: {reason}; no backup was made, try again, and run `replay-tool verify` on the stopped service if it stays so"
+        )),
+    }
+}
+
+/// A backup of a directory whose service is stopped. Nobody can write to the log meanwhile.
+fn stopped(directory: &DataDirectory, with_keys: bool) -> Result<impl Read + use<>, Failure> {
+    let log = directory.open_log().map_err(|failure| match failure.line.split_once(": in use by another process") {
+        Some((file, _)) => Failure::could_not_run(format!(
+            "{file}: in use by another process; back up the running service with --url and a root key with the permission admin in KEYLEDGER_TOKEN, or stop it"
+        )),
+        None => failure,
+    })?;
+    let frontier = log.frontier()?;
+    let head = Position::new(frontier.size());
+    let path = directory.checkpoints();
+    let unreadable =
+        |error: io::Error| Failure::wrong(format!("{}: {error}; restore it from a backup", path.display()));
+    let mut newest = None;
+    for line in checkpoint_file::iter(&path).map_err(unreadable)? {
+        let note = line.map_err(unreadable)?.checkpoint;
+        let size = Checkpoint::unverified(&note).map_or(0, |checkpoint| checkpoint.size);
+        if size > head.get() {
+            return Err(Failure::wrong(format!(
+                "{}: the log ends at position {head}, but a checkpoint was signed up to position {size}: it was cut off, or is an older copy; run `replay-tool verify`",
+                log.file()
+            )));
+        }
+        newest = Some(note);
+    }
+    let log_key = read_if_there(&directory.log_verifier())?;
+    let header = Header {
+        log_id: log.log_id(),
+        head,
+        root: frontier.root(),
+        time: SystemClock.now(),
+        checkpoint: newest,
+        log_key: log_key
+            .and_then(|key| String::from_utf8(key.to_vec()).ok())
+            .map(|key| key.trim().to_owned()),
+    };
+    let mut files = Vec::new();
+    for file in KeptFile::ALL.into_iter().filter(|_| with_keys) {
+        files.extend(read_if_there(&directory.kept(file))?.map(|bytes| (file, bytes)));
+    }
+    let checkpoints = Box::new(checkpoint_file::iter(&path).map_err(unreadable)?);
+    let log: Arc<dyn LogReader> = log;
+    Ok(Chunks { source: Source::new(log, header, checkpoints, files), chunk: io::Cursor::default() })
+}
+
+fn read_if_there(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+    match std::fs::read(path) {
+        Ok(bytes) => Ok(Some(Zeroizing::new(bytes))),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => {
+            let path = path.display();
+            Err(Failure::could_not_run(format!(
+                "{path}: cannot be read: {error}; check its owner and permissions"
+            )))
+        }
+    }
+}
+
+/// A source as something to read from.
+struct Chunks {
+    source: Source,
+    chunk: io::Cursor<Vec<u8>>,
+}
+
+impl Read for Chunks {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.chunk.read(buffer)?;
+            if count > 0 || buffer.is_empty() {
+                return Ok(count);
+            }
+            match self.source.next_chunk().map_err(io::Error::other)? {
+                Some(chunk) => self.chunk = io::Cursor::new(chunk),
+                None => return Ok(0),
+            }
+        }
+    }
+}
+
+/// Writes what is read.
+struct Tee<R, W> {
+    input: R,
+    output: W,
+    bytes: u64,
+}
+
+impl<R: Read, W: Write> Read for Tee<R, W> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.input.read(buffer)?;
+        self.output.write_all(buffer.get(..count).unwrap_or_default())?;
+        self.bytes += count as u64;
+        Ok(count)
+    }
+}

@@ -1,0 +1,84 @@
+//! `verify`: the whole log, read again.
+
+use keyledger_engine::log::redb::{RedbReader, VerifyReport};
+use keyledger_engine::transparency::signed_checkpoints::SignedCheckpoints;
+use keyledger_engine::value::position::Position;
+use serde_json::json;
+
+use crate::arguments::{CheckpointOptions, Options};
+use crate::checkpoints;
+use crate::data_directory::DataDirectory;
+use crate::output::progress::{Pace, Progress};
+use crate::output::report::{Failure, Report, grouped, hex};
+
+pub(crate) fn run(options: &Options, checkpoint_options: &CheckpointOptions) -> Result<Report, Failure> {
+    let directory = DataDirectory::open(&options.data)?;
+    let reader = directory.open_log()?;
+    let checkpoints = checkpoints::read(&directory, checkpoint_options)?;
+    let mut progress = Progress::start("verify", Position::START);
+    let mut reached = Position::START;
+    let verified = reader.verify_with_roots(&checkpoints.sizes(), |position, head| {
+        progress.set_end(head);
+        progress.reached(position);
+        reached = position;
+    });
+    let pace = progress.finish(reached);
+    report(&reader, &verified?, &checkpoints, pace)
+}
+
+fn report(
+    reader: &RedbReader,
+    verified: &VerifyReport,
+    checkpoints: &SignedCheckpoints,
+    pace: Pace,
+) -> Result<Report, Failure> {
+    let (file, head) = (reader.file(), verified.head);
+    // The root is that of all entries only when all could be read.
+    let root = verified.finding.is_none().then(|| hex(&verified.root));
+    let own = verified.finding.as_ref().map(|it| (it.position, it.reason.clone()));
+    // What is found first in the log is closer to the damage than what a checkpoint tells, unless nothing is.
+    let finding =
+        own.or_else(|| checkpoints.first_difference(verified).map(|it| (it.position(), it.to_string())));
+    let finding = finding.as_ref();
+    let signed = checkpoints.newest(head).map(|(checkpoint, _)| checkpoint.size);
+    let json = json!({
+        "command": "verify",
+        "ok": finding.is_none(),
+        "file": file,
+        "log_id": hex(&verified.log_id.0),
+        "head": head.get(),
+        "tree_size": head.get(),
+        "root_hash": root,
+        "seconds": pace.seconds(),
+        "events_per_second": pace.events_per_second(),
+        "checkpoints": checkpoints.sizes().len(),
+        "signed_up_to": signed,
+        "finding": finding.map(|(position, reason)| json!({ "position": position.get(), "reason": reason })),
+    });
+    let mut lines = vec![format!("{file}: log {}", hex(&verified.log_id.0))];
+    lines.push(match head {
+        Position::START => "positions: none, the log is empty".into(),
+        head => format!("positions: 1 to {}", grouped(head.get())),
+    });
+    if let Some(root) = root {
+        lines.push(format!("root hash: {root}"));
+    }
+    lines.push(format!("read in {pace}"));
+    lines.push(match signed {
+        None => "no checkpoint was signed".into(),
+        Some(size) => format!(
+            "checkpoints: {}, the last one up to position {}",
+            grouped(checkpoints.sizes().len() as u64),
+            grouped(size)
+        ),
+    });
+    lines.push(match finding {
+        None if signed.is_some() => "every record, checksum, hash, stream and checkpoint is right".into(),
+        None => "every record, checksum, hash and stream is right".into(),
+        Some((position, _)) => format!("first bad position: {position}"),
+    });
+    let wrong = finding.map(|(position, reason)| {
+        format!("{file}: damaged at position {position}: {reason}; restore it from a backup")
+    });
+    Report::new(lines.join("\n"), &json, wrong)
+}

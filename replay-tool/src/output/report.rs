@@ -1,0 +1,104 @@
+//! What comes of a command.
+
+use keyledger_engine::log;
+use keyledger_projections::stored::store;
+use serde::Serialize;
+use serde_json::json;
+
+/// The exit code when what was read is wrong.
+pub(crate) const WRONG: u8 = 1;
+/// The exit code when the command could not do its work.
+pub(crate) const COULD_NOT_RUN: u8 = 2;
+
+/// A command that did its work.
+pub(crate) struct Report {
+    /// For people.
+    pub(crate) text: String,
+    /// One JSON object.
+    pub(crate) json: String,
+    /// One line, if what was read is wrong.
+    pub(crate) wrong: Option<String>,
+}
+
+impl Report {
+    pub(crate) fn new(text: String, json: &impl Serialize, wrong: Option<String>) -> Result<Self, Failure> {
+        let json = serde_json::to_string(json)
+            .map_err(|error| Failure::could_not_run(format!("the answer is no JSON: {error}")))?;
+        Ok(Self { text, json, wrong })
+    }
+}
+
+/// A command that did not do its work, in one line that names the file or argument and says what to do.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    pub(crate) line: String,
+    pub(crate) exit_code: u8,
+}
+
+impl Failure {
+    pub(crate) fn wrong(line: impl Into<String>) -> Self {
+        Self { line: line.into(), exit_code: WRONG }
+    }
+
+    pub(crate) fn could_not_run(line: impl Into<String>) -> Self {
+        Self { line: line.into(), exit_code: COULD_NOT_RUN }
+    }
+
+    pub(crate) fn to_json(&self, command: &str) -> String {
+        json!({ "command": command, "ok": false, "error": self.line }).to_string()
+    }
+}
+
+impl From<log::Error> for Failure {
+    fn from(error: log::Error) -> Self {
+        let line = error.to_string();
+        // Why a file cannot be opened is told in words only.
+        let damaged = match &error {
+            log::Error::Damaged { .. } | log::Error::Record(_) => true,
+            log::Error::Open(text) => {
+                text.contains(": damaged: ") || text.contains("not a Keyledger event log")
+            }
+            _ => false,
+        };
+        if damaged { Self::wrong(line) } else { Self::could_not_run(line) }
+    }
+}
+
+impl From<store::Error> for Failure {
+    fn from(error: store::Error) -> Self {
+        match error {
+            store::Error::Log(error) => error.into(),
+            store::Error::Damaged { .. } | store::Error::Poisoned { .. } => Self::wrong(error.to_string()),
+            error => Self::could_not_run(error.to_string()),
+        }
+    }
+}
+
+/// A whole number with its digits in groups of three.
+pub(crate) fn grouped(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn digits_come_in_groups() {
+        let texts = [0, 999, 1_000, 1_234_567].map(grouped);
+        assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
+    }
+}

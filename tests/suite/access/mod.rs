@@ -1,0 +1,12 @@
+//! Who may do what, and how they prove who they are.
+
+pub(crate) mod applications;
+pub(crate) mod callers;
+pub(crate) mod introspection;
+pub(crate) mod oauth_clients;
+pub(crate) mod openid;
+pub(crate) mod organizations;
+pub(crate) mod partners;
+pub(crate) mod permissions;
+pub(crate) mod portal;
+pub(crate) mod strangers;

@@ -1,0 +1,414 @@
+//! The log as others check it: with Go's reference implementation over HTTP, with a verifier from PyPI from a file, and
+//! with the replay tool; and what happens when somebody puts another log in its place.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use keyledger_tests::client::console::Browser;
+use keyledger_tests::client::http::Client;
+use keyledger_tests::data::fixture::{key, organization, root_key};
+use keyledger_tests::data::keys;
+use keyledger_tests::processes::binaries;
+use keyledger_tests::processes::server::{Options, Server};
+use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use crate::audit::log_verification;
+
+const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
+const TREE: TableDefinition<'_, (u8, u64), &[u8; 32]> = TableDefinition::new("tree");
+const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
+
+pub(crate) fn tool(name: &str) -> Command {
+    let path = binaries::workspace().join("tests/tools/bin").join(name);
+    assert!(path.exists(), "{} is missing: run tests/tools-install.sh test", path.display());
+    Command::new(path)
+}
+
+pub(crate) fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+fn auditor(server: &Server, more: &[&str]) -> Output {
+    let client = server.client();
+    let key = server.anonymous().get("/log/key").expect(200).text();
+    tool("auditor")
+        .args(["-log", &format!("http://{}", client.address()), "-key", &key, "-token", server.root_token()])
+        .args(more)
+        .output()
+        .expect("the auditor can be started")
+}
+
+pub(crate) fn replay_tool(arguments: &[&str], data: &Path) -> Output {
+    Command::new(binaries::path("replay-tool"))
+        .args(arguments)
+        .arg("--data")
+        .arg(data)
+        .output()
+        .expect("the replay tool can be started")
+}
+
+/// What `replay-tool verify` finds in a data directory: the position and the reason.
+#[track_caller]
+fn finding(data: &Path) -> (u64, String) {
+    let output = replay_tool(&["verify", "--json"], data);
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let finding = &report["finding"];
+    (finding["position"].as_u64().unwrap(), finding["reason"].as_str().unwrap().to_owned())
+}
+
+pub(crate) fn checkpoint(client: &Client) -> String {
+    client.get("/log/checkpoint").expect(200).text()
+}
+
+pub(crate) fn size_of(checkpoint: &str) -> u64 {
+    checkpoint.lines().nth(1).unwrap().parse().unwrap()
+}
+
+pub(crate) fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap().flatten() {
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target)
+        } else {
+            fs::copy(entry.path(), target).map(drop).unwrap()
+        }
+    }
+}
+
+/// A server with some history that was signed, and stopped.
+fn stopped_server() -> Server {
+    let mut server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    for n in 0..300 {
+        let _ = key(&client, &organization, json!({ "name": format!("key {n}") }));
+    }
+    server.stop();
+    server
+}
+
+#[test]
+fn the_reference_implementation_finds_100_000_events_as_signed() {
+    let server = Server::start();
+    let client = server.client();
+    let _ = key(&client, &organization(&client, "paid"), json!({}));
+    let older = server.data().join("older-checkpoint");
+    fs::write(&older, checkpoint(&client)).unwrap();
+    assert!(keys::create(&client, 100_000).len() >= 100_000);
+    // The next to last is not yet a second old when the load ends.
+    let size = || size_of(&checkpoint(&client));
+    keyledger_tests::poll::until("a checkpoint over all", std::time::Duration::from_secs(5), || {
+        (size() >= 100_000).then_some(())
+    });
+    let output = auditor(&server, &["-older", older.to_str().unwrap()]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(text(&output).contains("events, all as signed") && text(&output).contains("the beginning of"));
+    fs::remove_file(older).unwrap();
+}
+
+#[test]
+fn one_flipped_bit_anywhere_is_found() {
+    let server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    for n in 0..300 {
+        let _ = key(&client, &organization, json!({ "name": format!("key {n}") }));
+    }
+    keyledger_tests::poll::until("a checkpoint over all", std::time::Duration::from_secs(5), || {
+        (size_of(&checkpoint(&client)) >= 302).then_some(())
+    });
+    let output = auditor(&server, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    let size = size_of(&checkpoint(&client));
+    let partial = format!("001.p/{}", size - 256);
+    for path in [
+        "checkpoint".to_owned(),
+        "tile/0/000".to_owned(),
+        format!("tile/0/{partial}"),
+        "tile/1/000.p/1".to_owned(),
+        "tile/entries/000".to_owned(),
+        format!("tile/entries/{partial}"),
+    ] {
+        let output = auditor(&server, &["-corrupt", &path]);
+        assert_eq!(output.status.code(), Some(1), "{path}: {}", text(&output));
+        assert!(text(&output).contains("NOT GOOD"), "{path}: {}", text(&output));
+    }
+}
+
+#[test]
+fn tiles_are_served_as_the_specification_says() {
+    let server = Server::start();
+    let (client, nobody) = (server.client(), server.anonymous());
+    let organization = organization(&client, "paid");
+    let _ = key(&client, &organization, json!({}));
+    let answer = nobody.get("/log/checkpoint").expect(200);
+    assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
+    assert_eq!(answer.header("cache-control"), Some("public, max-age=1"));
+    let size = size_of(&answer.text());
+    let tile = nobody.get(&format!("/log/tile/0/000.p/{size}")).expect(200);
+    assert_eq!(tile.header("content-type"), Some("application/octet-stream"));
+    assert!(tile.header("cache-control").unwrap().contains("immutable"));
+    assert_eq!(tile.body.len() as u64, 32 * size);
+    for path in ["0/000", "0/001", "0/0", "9/000", "64/000", "0/000.p/0", "x/000", "0/000.p/255", "1/000.p/1"]
+    {
+        assert_eq!(nobody.get(&format!("/log/tile/{path}")).expect(404).code(), "tile_not_found", "{path}");
+    }
+    // Entries hold what people wrote.
+    let entries = format!("/log/tile/entries/000.p/{size}");
+    assert_eq!(nobody.get(&entries).expect(401).code(), "unauthenticated");
+    for disguised in ["%65ntries", "entrie%73", "ent%72ies"] {
+        let path = entries.replace("entries", disguised);
+        let refused = nobody.get(&path).send();
+        assert!(matches!(refused.status, 401 | 404), "{path} answers {}", refused.status);
+        assert!(!String::from_utf8_lossy(&refused.body).contains(&organization), "{path}");
+    }
+    for (permission, bound) in [("keys:read", None), ("events:read", Some(organization.as_str()))] {
+        let (_, token) = root_key(&client, &[permission], bound);
+        assert_eq!(client.with_token(&token).get(&entries).expect(403).code(), "forbidden");
+    }
+}
+
+#[test]
+fn a_proof_file_convinces_another_verifier() {
+    let mut server = Server::start();
+    let client = server.client();
+    let (own, other) = (organization(&client, "paid"), organization(&client, "paid"));
+    let issued = key(&client, &own, json!({ "name": "proven" }));
+    let (_, reader) = root_key(&client, &["events:read"], Some(&own));
+    let (_, stranger) = root_key(&client, &["events:read"], Some(&other));
+    let path = format!("/v1/events/{}/proof", issued.position);
+    let shown = client.with_token(&reader).get(&path).expect(200);
+    assert!(shown.header("content-disposition").unwrap().contains(".tlog-proof"));
+    assert!(shown.text().starts_with("c2sp.org/tlog-proof@v1\n"));
+    assert_eq!(client.with_token(&stranger).get(&path).expect(404).code(), "event_not_found");
+    for position in ["0", "999999", "x"] {
+        let path = format!("/v1/events/{position}/proof");
+        assert_eq!(client.get(&path).expect(404).code(), "event_not_found", "{position}");
+    }
+    server.stop();
+
+    let directory = tempfile::tempdir().unwrap();
+    let proof = directory.path().join("event.tlog-proof");
+    let position = issued.position.to_string();
+    let output =
+        replay_tool(&["proof", &position, "--json", "--output", proof.to_str().unwrap()], &server.data());
+    assert!(output.status.success(), "{}", text(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let entry = PathBuf::from(report["entry"].as_str().unwrap());
+    let verifier = report["verifier_key"].as_str().unwrap().to_owned();
+    let printed =
+        Command::new(binaries::path("keyledger")).arg("log-key").arg("--data").arg(server.data()).output();
+    assert_eq!(text(&printed.unwrap()).trim(), verifier);
+    let verify = |proof: &Path, entry: &Path| {
+        let output = tool("proofbundle")
+            .args(["verify-proof", "--log-vkey", &verifier, "--payload-file"])
+            .arg(entry)
+            .arg(proof)
+            .output();
+        output.expect("proofbundle can be started")
+    };
+    assert!(verify(&proof, &entry).status.success(), "{}", text(&verify(&proof, &entry)));
+    let served = directory.path().join("served.tlog-proof");
+    fs::write(&served, &shown.body).unwrap();
+    assert!(verify(&served, &entry).status.success(), "{}", text(&verify(&served, &entry)));
+    for file in [&proof, &entry] {
+        let good = fs::read(file).unwrap();
+        let mut bad = good.clone();
+        let at = bad.len() / 3;
+        bad[at] ^= 1;
+        fs::write(file, bad).unwrap();
+        assert!(!verify(&proof, &entry).status.success(), "{}", file.display());
+        fs::write(file, good).unwrap();
+    }
+    let output = replay_tool(&["proof", "999999"], &server.data());
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+}
+
+/// Starts a server on a log that is not what was signed: it works, signs nothing, and says why.
+fn is_refused(mut server: Server, why: &str) {
+    server.start_again();
+    let client = server.client();
+    let refused = client.get("/log/checkpoint").expect(503);
+    assert_eq!(refused.code(), "log_inconsistent");
+    assert!(refused.text().contains(why), "{}", refused.text());
+    let ready = client.get("/readyz").expect(200).json();
+    assert!(ready["signing_refused"].as_str().unwrap().contains(why), "{ready}");
+    // Nobody is locked out because of it.
+    let _ = key(&client, &organization(&client, "paid"), json!({}));
+}
+
+#[test]
+fn yesterdays_backup_under_todays_checkpoint_is_found() {
+    let mut server = stopped_server();
+    let backup = tempfile::tempdir().unwrap();
+    copy(&server.data(), backup.path());
+    server.start_again();
+    let client = server.client();
+    let _ = key(&client, &organization(&client, "paid"), json!({}));
+    server.stop();
+    fs::copy(backup.path().join("events.redb"), server.data().join("events.redb")).unwrap();
+    fs::remove_dir_all(server.data().join("projections")).unwrap();
+    let (position, reason) = finding(&server.data());
+    assert_eq!(position, 303, "{reason}");
+    assert!(reason.contains("a checkpoint was signed up to position 304"), "{reason}");
+    is_refused(server, "older copy");
+}
+
+/// Rewrites entries as somebody would who knows all about the file: with their checksums, and if `hashes` with the whole
+/// tree.
+pub(crate) fn forge(data: &Path, hashes: bool, forge: impl FnOnce(&mut Vec<Vec<u8>>)) {
+    let database = Database::open(data.join("events.redb")).unwrap();
+    let rows = |table: &redb::ReadOnlyTable<u64, &[u8]>| -> Vec<Vec<u8>> {
+        table.iter().unwrap().map(|row| row.unwrap().1.value()[4..].to_vec()).collect()
+    };
+    let mut entries = rows(&database.begin_read().unwrap().open_table(ENTRIES).unwrap());
+    forge(&mut entries);
+    let transaction = database.begin_write().unwrap();
+    {
+        let mut table = transaction.open_table(ENTRIES).unwrap();
+        table.retain(|_, _| false).unwrap();
+        for (index, entry) in entries.iter().enumerate() {
+            let row = [crc32(entry).to_le_bytes().as_slice(), entry].concat();
+            table.insert(index as u64 + 1, row.as_slice()).unwrap();
+        }
+        if hashes {
+            let leaves: Vec<[u8; 32]> = entries.iter().map(|it| hash(&[&[0], it])).collect();
+            let mut tree = transaction.open_table(TREE).unwrap();
+            tree.retain(|_, _| false).unwrap();
+            for (index, leaves) in leaves.chunks_exact(256).enumerate() {
+                tree.insert((8, index as u64), &root(leaves)).unwrap();
+            }
+            let mut frontier = (leaves.len() as u64).to_be_bytes().to_vec();
+            let mut rest = leaves.as_slice();
+            while !rest.is_empty() {
+                let (subtree, after) = rest.split_at(1 << rest.len().ilog2());
+                frontier.extend(root(subtree));
+                rest = after;
+            }
+            transaction.open_table(META).unwrap().insert("frontier", frontier.as_slice()).unwrap();
+        }
+    }
+    transaction.commit().unwrap();
+}
+
+fn crc32(bytes: &[u8]) -> u32 {
+    !bytes.iter().fold(!0, |crc, byte| {
+        (0..8).fold(
+            crc ^ u32::from(*byte),
+            |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0xEDB8_8320 } else { crc >> 1 },
+        )
+    })
+}
+
+fn hash(parts: &[&[u8]]) -> [u8; 32] {
+    parts.iter().fold(Sha256::new(), |hash, part| hash.chain_update(part)).finalize().into()
+}
+
+/// The root of a perfect subtree.
+fn root(leaves: &[[u8; 32]]) -> [u8; 32] {
+    if let [leaf] = leaves {
+        return *leaf;
+    }
+    let (left, right) = leaves.split_at(leaves.len() / 2);
+    hash(&[&[1], &root(left), &root(right)])
+}
+
+/// Edits what is shown of a key's token: names are sealed.
+pub(crate) fn rename(entries: &mut [Vec<u8>]) {
+    let hint = |entry: &Vec<u8>| entry.windows(3).position(|it| it == b"kl_");
+    let (entry, at) =
+        entries.iter_mut().filter_map(|entry| hint(entry).map(|at| (entry, at))).nth(99).unwrap();
+    entry[at] = b'K';
+}
+
+/// Takes the keys of sealed texts away: with them, an edit by somebody who cannot seal is noticed before any hash is looked
+/// at.
+pub(crate) fn take_vault_away(data: &Path) {
+    fs::remove_file(data.join("vault.redb")).unwrap();
+}
+
+#[test]
+fn an_edited_record_is_found_by_the_hashes() {
+    let mut server = stopped_server();
+    forge(&server.data(), false, |entries| rename(entries));
+    let (_, reason) = finding(&server.data());
+    assert!(reason.contains("does not open with its key"), "{reason}");
+    take_vault_away(&server.data());
+    let (position, reason) = finding(&server.data());
+    assert!(position <= 103 && reason.contains("do not have the hash"), "{position}: {reason}");
+    // So it is by a service that runs on it.
+    server.start_again();
+    let client = server.client();
+    client.post("/v1/log/verifications", &json!({})).expect(202);
+    let found = log_verification::finished(&client);
+    assert_eq!((&found["status"], &found["bad_position"]), (&json!("failed"), &json!(position)), "{found}");
+    assert_eq!((&found["reason"], &found["root"]), (&json!(reason), &Value::Null), "{found}");
+    let page = Browser::sign_in(&client, server.root_token()).get("/console/audit").expect_page(200);
+    assert!(
+        page.contains("The log is not what it should be.") && page.contains("do not have the hash"),
+        "{page}"
+    );
+}
+
+#[test]
+fn an_edited_record_with_all_hashes_recomputed_is_found_by_the_checkpoint() {
+    let server = stopped_server();
+    let checkpoint = fs::read_to_string(server.data().join("checkpoints.ndjson")).unwrap();
+    forge(&server.data(), true, |entries| rename(entries));
+    take_vault_away(&server.data());
+    let (_, reason) = finding(&server.data());
+    assert!(reason.contains("not those that a checkpoint was signed for"), "{reason}");
+    // A forger who takes the checkpoints away too is found by whoever kept one.
+    let kept = tempfile::tempdir().unwrap();
+    let file = kept.path().join("checkpoint");
+    let last: Value = serde_json::from_str(checkpoint.lines().last().unwrap()).unwrap();
+    fs::write(&file, last["checkpoint"].as_str().unwrap()).unwrap();
+    fs::write(server.data().join("checkpoints.ndjson"), "").unwrap();
+    let output = replay_tool(&["verify", "--checkpoint", file.to_str().unwrap()], &server.data());
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    fs::write(server.data().join("checkpoints.ndjson"), checkpoint).unwrap();
+    is_refused(server, "the log was changed");
+}
+
+#[test]
+fn two_records_that_changed_places_are_found() {
+    let server = stopped_server();
+    forge(&server.data(), true, |entries| entries.swap(50, 51));
+    let (position, reason) = finding(&server.data());
+    assert_eq!(position, 51, "{reason}");
+}
+
+#[test]
+fn a_log_whose_end_was_cut_off_is_found() {
+    let server = stopped_server();
+    forge(&server.data(), true, |entries| entries.truncate(290));
+    let (position, reason) = finding(&server.data());
+    assert!(position <= 291, "{position}: {reason}");
+    let output = replay_tool(&["verify"], &server.data());
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn the_logs_key_is_its_owners_alone_and_keeps_its_name() {
+    use std::os::unix::fs::PermissionsExt;
+    let arguments = |origin: &str| vec!["--log-origin".to_owned(), origin.to_owned()];
+    let mut server =
+        Server::start_with(Options { arguments: arguments("keys.example.com/log"), ..Options::default() });
+    let mode = fs::metadata(server.data().join("log-key")).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    assert!(checkpoint(&server.client()).starts_with("keys.example.com/log\n"));
+    let before = server.client().get("/log/key").expect(200).text();
+    server.stop();
+    server.start_again();
+    assert_eq!(server.client().get("/log/key").expect(200).text(), before);
+    server.stop();
+    fs::write(server.data().join("log-key"), "PRIVATE+KEY+a+b+c\n").unwrap();
+    let refusal = server.try_start_again().unwrap_err();
+    let said = refusal.message.lines().last().unwrap_or_default();
+    assert!(said.starts_with("keyledger: ") && said.contains("log-key: not a key"), "{said}");
+}

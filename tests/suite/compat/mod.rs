@@ -1,0 +1,5 @@
+//! Other services' clients, and gateways.
+
+pub(crate) mod gateway;
+pub(crate) mod kinde;
+pub(crate) mod kintsugi;

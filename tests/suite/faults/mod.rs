@@ -1,0 +1,5 @@
+//! Crashes, damaged files and interrupted work.
+
+pub(crate) mod crash;
+pub(crate) mod damaged_data;
+pub(crate) mod interruptions;

@@ -1,0 +1,9 @@
+//! Running the service: its data directory, backups, rebuilds, and the README's commands.
+
+pub(crate) mod backup;
+pub(crate) mod data_directory;
+pub(crate) mod index_snapshot;
+pub(crate) mod newcomer;
+pub(crate) mod process;
+pub(crate) mod rebuild;
+pub(crate) mod stopped;

@@ -1,0 +1,92 @@
+//! The README's commands, run in order as they stand there.
+
+use std::fs;
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+
+use keyledger_tests::poll;
+use keyledger_tests::processes::binaries;
+
+/// Marks a block of the README that is run: ```` ```sh run ````.
+const MARK: &str = "```sh run";
+
+#[test]
+fn the_readme_works_as_it_stands() {
+    let readme = fs::read_to_string(binaries::workspace().join("README.md")).expect("there is a README");
+    let blocks = marked_blocks(&readme);
+    assert!(!blocks.is_empty(), "the README has no block marked {MARK}");
+    let script = blocks.join("\n");
+    // The README's address is everybody's: this test waits for its turn, and sees to it that nobody is there before it.
+    let address = "127.0.0.1:7070";
+    drop(poll::until("the README's address to be free", std::time::Duration::from_secs(60), || {
+        TcpListener::bind(address).ok()
+    }));
+    let directory = tempfile::tempdir().unwrap();
+    let output = directory.path().join("output.log");
+    let server = serve(directory.path(), address, &output);
+    let token = poll::until("the root key to be printed", std::time::Duration::from_secs(30), || {
+        let text = fs::read_to_string(&output).unwrap_or_default();
+        text.split_whitespace().find(|word| word.starts_with("klroot_")).map(str::to_owned)
+    });
+    // `make run` keeps on running and prints the root key that the rest begins with; a newcomer copies it from there.
+    let done = Command::new("bash")
+        .args(["-euo", "pipefail", "-c", &script])
+        .current_dir(directory.path())
+        .env("ROOT_KEY", token)
+        .env("PATH", path_with_binaries())
+        .stdin(Stdio::null())
+        .output()
+        .expect("bash can be started");
+    drop(server);
+    assert!(
+        done.status.success(),
+        "the README's commands fail: {}\n--- commands\n{script}\n--- output\n{}--- errors\n{}",
+        done.status,
+        String::from_utf8_lossy(&done.stdout),
+        String::from_utf8_lossy(&done.stderr)
+    );
+}
+
+fn marked_blocks(text: &str) -> Vec<String> {
+    let mut blocks = Vec::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.trim_end() == MARK {
+            blocks.push(
+                lines.by_ref().take_while(|line| line.trim_end() != "```").collect::<Vec<_>>().join("\n"),
+            );
+        }
+    }
+    blocks
+}
+
+fn path_with_binaries() -> std::ffi::OsString {
+    let directory = binaries::path("keyledger").parent().expect("a file has a directory").to_path_buf();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::join_paths(std::iter::once(directory).chain(std::env::split_paths(&path)))
+        .expect("no odd directories")
+}
+
+/// The service as `make run` starts it.
+struct Serving(std::process::Child);
+
+fn serve(directory: &std::path::Path, address: &str, output: &std::path::Path) -> Serving {
+    let child = Command::new(binaries::path("keyledger"))
+        .args(["serve", "--listen", address, "--data", "./data"])
+        .current_dir(directory)
+        .env_remove("KEYLEDGER_BOOTSTRAP_ROOT_KEY")
+        .stdout(fs::File::create(output).unwrap())
+        .stderr(fs::File::create(directory.join("errors.log")).unwrap())
+        .process_group(0)
+        .spawn()
+        .expect("the binary can be started");
+    Serving(child)
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
