@@ -27,7 +27,7 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// How events are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub(crate) enum Format {
     /// A page.
     Json,
     /// A page, in the JSON batch format of CloudEvents 1.0.
@@ -53,7 +53,7 @@ impl Format {
 
     /// The format with this name.
     #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::TABLE.iter().find(|row| row.1 == name).map(|row| row.0)
     }
 
@@ -61,7 +61,7 @@ impl Format {
     ///
     /// # Errors
     /// `not_acceptable`.
-    pub fn of(headers: &HeaderMap) -> Result<Self, Problem> {
+    pub(crate) fn of(headers: &HeaderMap) -> Result<Self, Problem> {
         let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let ranges: Vec<Range> =
             accepted.flat_map(|value| value.split(',')).filter_map(Range::read).collect();
@@ -96,7 +96,7 @@ impl Format {
 
     /// The value of `Content-Type`.
     #[must_use]
-    pub const fn media_type(self) -> &'static str {
+    pub(crate) const fn media_type(self) -> &'static str {
         match self {
             Self::Json => "application/json",
             Self::CloudEventsBatch => "application/cloudevents-batch+json",
@@ -189,7 +189,7 @@ fn stream(service: Arc<Service>) -> (Chunks, Body) {
 }
 
 /// A file of what matches up to the position at which the call comes. It breaks off when the caller's credential ends.
-pub fn file(
+pub(crate) fn file(
     service: &Arc<Service>,
     caller: StandingCaller,
     query: AuditQuery,
@@ -203,7 +203,12 @@ pub fn file(
 
 /// What matches as server-sent events, and then whatever comes, until nobody listens, as many as were asked for have been
 /// sent, or the caller's credential has ended: nothing is sent that was read after that.
-pub fn server_sent(service: &Arc<Service>, caller: StandingCaller, query: AuditQuery, limited: bool) -> Body {
+pub(crate) fn server_sent(
+    service: &Arc<Service>,
+    caller: StandingCaller,
+    query: AuditQuery,
+    limited: bool,
+) -> Body {
     let (chunks, body) = stream(Arc::clone(service));
     tokio::spawn(follow(Arc::clone(service), query, limited, caller, chunks));
     body
@@ -318,7 +323,7 @@ async fn follow(
 ///
 /// # Errors
 /// `internal`, `overloaded`, `projection_not_ready`.
-pub async fn read(
+pub(crate) async fn read(
     service: &Arc<Service>,
     caller: &Principal,
     query: &AuditQuery,
@@ -330,7 +335,7 @@ pub async fn read(
 
 /// A page without what a caller is not to know.
 #[must_use]
-pub fn seen_by(caller: &Principal, mut page: AuditPage) -> AuditPage {
+pub(crate) fn seen_by(caller: &Principal, mut page: AuditPage) -> AuditPage {
     page.records.iter_mut().for_each(|record| conceal(caller, record));
     page
 }

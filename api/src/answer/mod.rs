@@ -1,6 +1,6 @@
 //! Writing an answer: problems, objects, event streams.
 
-pub mod event_stream;
-pub mod problem;
-pub mod reply;
-pub mod view;
+pub(crate) mod event_stream;
+pub(crate) mod problem;
+pub(crate) mod reply;
+pub(crate) mod view;

@@ -18,7 +18,7 @@ use crate::service::log_signer::Refusal;
 
 /// One field that fails.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct FieldError {
+pub(crate) struct FieldError {
     /// Which: a JSON Pointer (RFC 6901) into the body, or the name of a query parameter after `?`.
     #[schema(example = "/name")]
     pub pointer: String,
@@ -29,7 +29,7 @@ pub struct FieldError {
 impl FieldError {
     /// A field that breaks a policy.
     #[must_use]
-    pub fn of_breach(breach: &Breach) -> Self {
+    pub(crate) fn of_breach(breach: &Breach) -> Self {
         let pointer = match breach {
             Breach::ExpiryRequired | Breach::LifetimeTooLong { .. } => "/expires_at".into(),
             Breach::ScopeNotAllowed(index) => format!("/scopes/{index}"),
@@ -45,35 +45,35 @@ macro_rules! codes {
     ($($name:ident $code:literal $status:ident $title:literal, $help:literal;)*) => {
         /// What went wrong, in one word for programs. Part of the published interface.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        pub enum Code {
+        pub(crate) enum Code {
             $(#[doc = $title] $name,)*
         }
 
         impl Code {
             /// All codes.
-            pub const ALL: &'static [Self] = &[$(Self::$name),*];
+            pub(crate) const ALL: &'static [Self] = &[$(Self::$name),*];
 
             /// The word.
             #[must_use]
-            pub const fn as_str(self) -> &'static str {
+            pub(crate) const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => $code,)* }
             }
 
             /// The HTTP status it goes with.
             #[must_use]
-            pub const fn status(self) -> StatusCode {
+            pub(crate) const fn status(self) -> StatusCode {
                 match self { $(Self::$name => StatusCode::$status,)* }
             }
 
             /// The word's meaning in a few words.
             #[must_use]
-            pub const fn title(self) -> &'static str {
+            pub(crate) const fn title(self) -> &'static str {
                 match self { $(Self::$name => $title,)* }
             }
 
             /// What it means and what to do.
             #[must_use]
-            pub const fn help(self) -> &'static str {
+            pub(crate) const fn help(self) -> &'static str {
                 match self { $(Self::$name => $help,)* }
             }
         }
@@ -214,7 +214,7 @@ codes! {
 
 /// An error's answer.
 #[derive(Debug, Clone)]
-pub struct Problem {
+pub(crate) struct Problem {
     /// What went wrong.
     pub code: Code,
     /// What went wrong this time.
@@ -226,7 +226,7 @@ pub struct Problem {
 /// How a problem looks.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Problem)]
-pub struct ProblemBody {
+pub(crate) struct ProblemBody {
     /// The page that explains the code.
     #[schema(example = "/problems/invalid_request")]
     pub r#type: String,
@@ -250,19 +250,19 @@ pub struct ProblemBody {
 impl Problem {
     /// A problem of this kind.
     #[must_use]
-    pub fn new(code: Code, detail: impl Into<String>) -> Self {
+    pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
         Self { code, detail: detail.into(), errors: Vec::new() }
     }
 
     /// A problem whose detail is the code's own help.
     #[must_use]
-    pub fn of(code: Code) -> Self {
+    pub(crate) fn of(code: Code) -> Self {
         Self::new(code, code.help())
     }
 
     /// Fields that fail.
     #[must_use]
-    pub fn fields(errors: Vec<FieldError>) -> Self {
+    pub(crate) fn fields(errors: Vec<FieldError>) -> Self {
         let names: Vec<&str> = errors.iter().map(|error| error.pointer.as_str()).collect();
         Self {
             detail: format!("these fields fail: {}", names.join(", ")),
@@ -273,20 +273,20 @@ impl Problem {
 
     /// One field that fails.
     #[must_use]
-    pub fn field(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
+    pub(crate) fn field(pointer: impl Into<String>, detail: impl Into<String>) -> Self {
         Self::fields(vec![FieldError { pointer: pointer.into(), detail: detail.into() }])
     }
 
     /// A fault of the service: its text goes to the service's log, not to the caller.
     #[must_use]
-    pub fn internal(error: &dyn std::fmt::Display) -> Self {
+    pub(crate) fn internal(error: &dyn std::fmt::Display) -> Self {
         tracing::error!(%error, "a request failed");
         Self::of(Code::Internal)
     }
 
     /// A rule's "no" to a command about an object of its own path.
     #[must_use]
-    pub fn rejected(rejection: &Rejection) -> Self {
+    pub(crate) fn rejected(rejection: &Rejection) -> Self {
         let code = match rejection {
             Rejection::KeyUnknown => Code::KeyNotFound,
             Rejection::KeyExists => Code::KeyExists,
@@ -436,7 +436,7 @@ impl IntoResponse for Problem {
 impl Problem {
     /// The body of the answer to request `request_id`.
     #[must_use]
-    pub fn body(self, request_id: &str) -> ProblemBody {
+    pub(crate) fn body(self, request_id: &str) -> ProblemBody {
         ProblemBody {
             r#type: format!("/problems/{}", self.code.as_str()),
             title: self.code.title(),
@@ -451,7 +451,7 @@ impl Problem {
     /// The whole answer as HTTP/1.1 sends it, for connections that the HTTP library has no part in. The connection ends
     /// with it.
     #[must_use]
-    pub fn to_http(self, request_id: &RequestId) -> Vec<u8> {
+    pub(crate) fn into_http(self, request_id: &RequestId) -> Vec<u8> {
         let status = self.code.status();
         let retry_after = if status == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 1\r\n" } else { "" };
         let body = serde_json::to_string(&self.body(request_id.as_str())).unwrap_or_default();

@@ -13,7 +13,7 @@ use crate::request::precondition::{POSITION, etag, position_value};
 const OBJECT_LEN: usize = 1024;
 
 /// An answer being put together.
-pub struct Reply {
+pub(crate) struct Reply {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
@@ -21,26 +21,26 @@ pub struct Reply {
 impl Reply {
     /// An answer that rests on a position of the log.
     #[must_use]
-    pub fn at(position: Position) -> Self {
+    pub(crate) fn at(position: Position) -> Self {
         Self { status: StatusCode::OK, headers: vec![(POSITION, position_value(position))] }
     }
 
     /// With another status than 200.
     #[must_use]
-    pub fn status(mut self, status: StatusCode) -> Self {
+    pub(crate) fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
 
     /// With the version of the object as `ETag`.
     #[must_use]
-    pub fn version(self, version: Version) -> Self {
+    pub(crate) fn version(self, version: Version) -> Self {
         self.header(header::ETAG, etag(version))
     }
 
     /// With the path of the object that was created.
     #[must_use]
-    pub fn location(self, path: &str) -> Self {
+    pub(crate) fn location(self, path: &str) -> Self {
         match HeaderValue::from_str(path) {
             Ok(value) => self.header(header::LOCATION, value),
             Err(_) => self,
@@ -49,20 +49,20 @@ impl Reply {
 
     /// Not to be kept by any cache: the answer holds a secret.
     #[must_use]
-    pub fn secret(self) -> Self {
+    pub(crate) fn secret(self) -> Self {
         self.header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
     }
 
     /// Marked as the repetition of an earlier answer, if it is one.
     #[must_use]
-    pub fn replayed(self, replayed: bool) -> Self {
+    pub(crate) fn replayed(self, replayed: bool) -> Self {
         let (name, value) = idempotency::REPLAYED;
         if replayed { self.header(name, value) } else { self }
     }
 
     /// With a header.
     #[must_use]
-    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+    pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
@@ -71,7 +71,7 @@ impl Reply {
     ///
     /// # Errors
     /// `internal`, should the body not be expressible as JSON.
-    pub fn json<T: Serialize>(self, body: &T) -> Result<Response, Problem> {
+    pub(crate) fn json<T: Serialize>(self, body: &T) -> Result<Response, Problem> {
         let mut json = Vec::with_capacity(OBJECT_LEN);
         serde_json::to_writer(&mut json, body).map_err(|error| Problem::internal(&error))?;
         let reply = self.header(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -80,13 +80,13 @@ impl Reply {
 
     /// Without a body, as the caller has it already: 304.
     #[must_use]
-    pub fn not_modified(self) -> Response {
+    pub(crate) fn not_modified(self) -> Response {
         self.status(StatusCode::NOT_MODIFIED).into_response(().into_response())
     }
 
     /// Without a body: 204.
     #[must_use]
-    pub fn empty(self) -> Response {
+    pub(crate) fn empty(self) -> Response {
         self.status(StatusCode::NO_CONTENT).into_response(().into_response())
     }
 

@@ -20,7 +20,7 @@ use utoipa::ToSchema;
 /// A key as it is shown; absent values are `null`.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Key)]
-pub struct KeyView<'a> {
+pub(crate) struct KeyView<'a> {
     /// `key_<ULID>`; rotation keeps it.
     #[schema(value_type = String, example = "key_01KAJX7Q5M3J6S2Y9W8V4T1R0P")]
     id: KeyId,
@@ -80,7 +80,7 @@ pub struct KeyView<'a> {
 impl<'a> KeyView<'a> {
     /// The key as it stands at `now`.
     #[must_use]
-    pub fn of(key: &'a Key, now: Timestamp) -> Self {
+    pub(crate) fn of(key: &'a Key, now: Timestamp) -> Self {
         Self {
             id: key.id,
             organization_id: key.organization_id.as_str(),
@@ -107,7 +107,7 @@ impl<'a> KeyView<'a> {
 
     /// The same with the key's last verification.
     #[must_use]
-    pub const fn last_verified(mut self, at: Option<Timestamp>) -> Self {
+    pub(crate) const fn last_verified(mut self, at: Option<Timestamp>) -> Self {
         self.last_verified_at = at;
         self
     }
@@ -115,7 +115,7 @@ impl<'a> KeyView<'a> {
 
 /// A new key, or a new token of one.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct KeyWithToken<'a> {
+pub(crate) struct KeyWithToken<'a> {
     /// The key.
     #[schema(value_type = KeyView)]
     pub key: KeyView<'a>,
@@ -128,7 +128,7 @@ pub struct KeyWithToken<'a> {
 /// An organization as it is shown.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Organization)]
-pub struct OrganizationView {
+pub(crate) struct OrganizationView {
     /// `org_<ULID>`, or what its owner chose.
     id: String,
     /// What people call it.
@@ -152,7 +152,7 @@ pub struct OrganizationView {
 impl OrganizationView {
     /// The organization.
     #[must_use]
-    pub fn of(organization: &Organization) -> Self {
+    pub(crate) fn of(organization: &Organization) -> Self {
         Self {
             id: organization.id.to_string(),
             name: organization.name.as_ref().map(|name| name.as_str().into()),
@@ -168,7 +168,7 @@ impl OrganizationView {
 /// A client in a partner's portfolio.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Client)]
-pub struct ClientView {
+pub(crate) struct ClientView {
     /// The client organization.
     organization_id: String,
     /// The partner.
@@ -187,7 +187,7 @@ pub struct ClientView {
 impl ClientView {
     /// The client.
     #[must_use]
-    pub fn of(link: &ClientLink, client: Option<&Organization>) -> Self {
+    pub(crate) fn of(link: &ClientLink, client: Option<&Organization>) -> Self {
         Self {
             organization_id: link.id.client_id.to_string(),
             partner_organization_id: link.id.partner_id.to_string(),
@@ -202,7 +202,7 @@ impl ClientView {
 /// An API as it is shown.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Api)]
-pub struct ApiView {
+pub(crate) struct ApiView {
     /// `api_<ULID>`.
     id: String,
     /// What people call it.
@@ -228,7 +228,7 @@ pub struct ApiView {
 impl ApiView {
     /// The API.
     #[must_use]
-    pub fn of(api: &Api) -> Self {
+    pub(crate) fn of(api: &Api) -> Self {
         Self {
             id: api.id.to_string(),
             name: api.name.as_str().into(),
@@ -245,7 +245,7 @@ impl ApiView {
 /// A root key as it is shown.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = RootKey)]
-pub struct RootKeyView {
+pub(crate) struct RootKeyView {
     /// `rk_<ULID>`.
     id: String,
     /// The organization it is bound to, if one.
@@ -277,7 +277,7 @@ pub struct RootKeyView {
 impl RootKeyView {
     /// The root key.
     #[must_use]
-    pub fn of(root_key: &RootKey) -> Self {
+    pub(crate) fn of(root_key: &RootKey) -> Self {
         Self {
             id: root_key.id.to_string(),
             organization_id: root_key.organization_id.as_ref().map(ToString::to_string),
@@ -297,7 +297,7 @@ impl RootKeyView {
 /// An application as it is shown.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Application)]
-pub struct ApplicationView {
+pub(crate) struct ApplicationView {
     /// `app_<ULID>`; its OAuth 2.0 client identifier too.
     id: String,
     /// The organization it is bound to, if one.
@@ -329,7 +329,7 @@ pub struct ApplicationView {
 impl ApplicationView {
     /// The application.
     #[must_use]
-    pub fn of(application: &Application) -> Self {
+    pub(crate) fn of(application: &Application) -> Self {
         Self {
             id: application.id.to_string(),
             organization_id: application.organization_id.as_ref().map(ToString::to_string),
@@ -349,7 +349,7 @@ impl ApplicationView {
 /// A webhook as it is shown; never with its secret.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Webhook)]
-pub struct WebhookView {
+pub(crate) struct WebhookView {
     /// `wh_<ULID>`.
     id: String,
     /// The organization whose events it is told of; all events if `null`.
@@ -392,7 +392,7 @@ pub struct WebhookView {
 impl WebhookView {
     /// The webhook, and how far its deliveries are, if there are any yet.
     #[must_use]
-    pub fn of(webhook: &Webhook, queue: Option<&Queue>, now: Timestamp) -> Self {
+    pub(crate) fn of(webhook: &Webhook, queue: Option<&Queue>, now: Timestamp) -> Self {
         let status = match (webhook.deleted_at, webhook.disabled) {
             (Some(_), _) => "deleted",
             (None, Some(_)) => "disabled",
@@ -426,7 +426,7 @@ impl WebhookView {
 /// A portal session as it is shown.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = PortalSession)]
-pub struct PortalSessionView {
+pub(crate) struct PortalSessionView {
     /// `ps_<ULID>`.
     id: String,
     /// The organization.
@@ -460,7 +460,7 @@ pub struct PortalSessionView {
 impl PortalSessionView {
     /// The session as it stands at `now`.
     #[must_use]
-    pub fn of(session: &PortalSession, now: Timestamp) -> Self {
+    pub(crate) fn of(session: &PortalSession, now: Timestamp) -> Self {
         Self {
             id: session.id.to_string(),
             organization_id: session.organization_id.to_string(),
@@ -480,7 +480,7 @@ impl PortalSessionView {
 /// An erasure as it is shown. It tells which organization it concerned, and never which user.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Erasure)]
-pub struct ErasureView {
+pub(crate) struct ErasureView {
     /// `era_<ULID>`.
     id: String,
     /// The organization.
@@ -502,7 +502,7 @@ pub struct ErasureView {
 impl ErasureView {
     /// The erasure.
     #[must_use]
-    pub fn of(erasure: &Erasure) -> Self {
+    pub(crate) fn of(erasure: &Erasure) -> Self {
         Self {
             id: erasure.id.to_string(),
             organization_id: erasure.organization_id.to_string(),
@@ -521,7 +521,7 @@ fn scope_texts(scopes: &[Scope]) -> Vec<String> {
 
 /// A page of a list.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct Page<T: Serialize> {
+pub(crate) struct Page<T: Serialize> {
     /// The items.
     pub data: Vec<T>,
     /// What to send as `cursor` for the next page; `null` on the last.

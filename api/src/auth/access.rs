@@ -16,7 +16,7 @@ use crate::compat;
 
 /// Who may make a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Access {
+pub(crate) enum Access {
     /// Everybody; what it takes beside that, the call says itself.
     Everybody,
     /// Whoever is signed in to the portal.
@@ -36,7 +36,7 @@ use Permission::{
 };
 
 /// Every call: its method, its path as the document has it, and who may make it.
-pub const CALLS: &[(&str, &str, Access)] = &[
+pub(crate) const CALLS: &[(&str, &str, Access)] = &[
     ("POST", "/v1/keys", Needs(&[KeysCreate])),
     ("GET", "/v1/keys", Needs(&[KeysRead])),
     ("GET", "/v1/keys/{id}", Needs(&[KeysRead])),
@@ -130,7 +130,7 @@ pub const CALLS: &[(&str, &str, Access)] = &[
 impl Access {
     /// Who may make a call; none for a call that is not in the table.
     #[must_use]
-    pub fn to(method: &Method, path: &str) -> Option<Self> {
+    pub(crate) fn to(method: &Method, path: &str) -> Option<Self> {
         // The router marks a parameter that may hold slashes with a star.
         let path = if path.contains('*') { path.replace("{*", "{").into() } else { Cow::Borrowed(path) };
         let rows = || CALLS.iter().chain(compat::CALLS.iter().copied().flatten());
@@ -142,7 +142,7 @@ impl Access {
 
     /// The permissions that a caller needs, whoever's keys they see.
     #[must_use]
-    pub const fn permissions(self) -> &'static [Permission] {
+    pub(crate) const fn permissions(self) -> &'static [Permission] {
         match self {
             Self::Everybody | Self::PortalSession => &[],
             Self::Needs(permissions) | Self::NeedsUnbound(permissions) | Self::NeedsOrOwn(permissions, _) => {
@@ -155,7 +155,7 @@ impl Access {
     ///
     /// # Errors
     /// `forbidden`, saying what the caller lacks.
-    pub fn admit(self, principal: &Principal) -> Result<(), Problem> {
+    pub(crate) fn admit(self, principal: &Principal) -> Result<(), Problem> {
         let needed = match self {
             Self::NeedsOrOwn(_, own) if principal.user_id.is_some() => own,
             _ => self.permissions(),
@@ -195,7 +195,7 @@ impl Access {
 
 /// docs/permissions.md.
 #[must_use]
-pub fn document() -> String {
+pub(crate) fn document() -> String {
     let mut text = String::from(
         "# Who may do what\n\n\
         Written by `keyledger permissions` from the table that the service itself looks at; a test makes every call below \

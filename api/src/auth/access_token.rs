@@ -27,7 +27,7 @@ const CHECKED_MAX: usize = 16_384;
 
 /// How access tokens are given.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// Where the service is reached: the issuer, without a slash at its end.
     pub public_url: String,
     /// How long a token is good, in seconds.
@@ -35,7 +35,7 @@ pub struct Options {
 }
 
 /// Gives access tokens and checks them.
-pub struct AccessTokens {
+pub(crate) struct AccessTokens {
     /// The keys that sign.
     pub keys: SigningKeys,
     options: Options,
@@ -46,7 +46,7 @@ pub struct AccessTokens {
 
 /// What an access token says, once it was found good.
 #[derive(Debug)]
-pub struct Claims {
+pub(crate) struct Claims {
     /// The application that it was given to.
     pub application_id: ApplicationId,
     /// The version of the application that brought the secret that it was given for.
@@ -80,7 +80,7 @@ struct WireClaims {
 impl AccessTokens {
     /// Gives tokens signed with `keys`.
     #[must_use]
-    pub fn new(keys: SigningKeys, options: Options) -> Self {
+    pub(crate) fn new(keys: SigningKeys, options: Options) -> Self {
         let audiences = [options.public_url.clone(), format!("{}/api", options.public_url)];
         Self { keys, options, audiences, checked: Mutex::default() }
     }
@@ -89,7 +89,7 @@ impl AccessTokens {
     ///
     /// # Errors
     /// When the keys cannot be read; they are as they were.
-    pub fn reload(&self) -> Result<(), signing_keys::Error> {
+    pub(crate) fn reload(&self) -> Result<(), signing_keys::Error> {
         self.keys.reload()?;
         self.checked().clear();
         Ok(())
@@ -97,19 +97,19 @@ impl AccessTokens {
 
     /// The issuer: where the service is reached.
     #[must_use]
-    pub fn issuer(&self) -> &str {
+    pub(crate) fn issuer(&self) -> &str {
         &self.options.public_url
     }
 
     /// How long a token is good, in seconds.
     #[must_use]
-    pub const fn lifetime_seconds(&self) -> u32 {
+    pub(crate) const fn lifetime_seconds(&self) -> u32 {
         self.options.lifetime_seconds
     }
 
     /// The audience that was asked for, if there is such a one; the service itself if none was.
     #[must_use]
-    pub fn audience(&self, asked: Option<&str>) -> Option<&str> {
+    pub(crate) fn audience(&self, asked: Option<&str>) -> Option<&str> {
         let [default, _] = &self.audiences;
         let Some(asked) = asked else { return Some(default) };
         // A base address is the same with a slash after it.
@@ -121,7 +121,7 @@ impl AccessTokens {
     ///
     /// # Errors
     /// When it cannot be signed.
-    pub fn issue(
+    pub(crate) fn issue(
         &self,
         keys: &KeySet,
         application: &Application,
@@ -150,7 +150,7 @@ impl AccessTokens {
     /// What a token says, if it is one of ours, unchanged, for us, and good at `now`. Whether its application is there
     /// still is not asked here.
     #[must_use]
-    pub fn check(&self, token: &str, now: Timestamp) -> Option<Arc<Claims>> {
+    pub(crate) fn check(&self, token: &str, now: Timestamp) -> Option<Arc<Claims>> {
         // Root keys' tokens and other texts that are no JWTs are not worth a digest.
         if token.len() > LEN_MAX || token.bytes().filter(|byte| *byte == b'.').count() != 2 {
             return None;
@@ -205,7 +205,7 @@ impl AccessTokens {
 /// Why no token was given.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum Error {
+pub(crate) enum Error {
     /// There is no key.
     #[error(transparent)]
     Keys(#[from] signing_keys::Error),

@@ -24,10 +24,10 @@ use crate::request::precondition::reach_min_position;
 use crate::service::Service;
 
 /// The header that carries a credential beside `Authorization`.
-pub const API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
+pub(crate) const API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
 
 /// An authenticated caller.
-pub struct Caller {
+pub(crate) struct Caller {
     /// Who they are.
     pub principal: Arc<Principal>,
     /// The caller as the log will name them.
@@ -37,19 +37,11 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// Lets only callers with a permission on, where a call needs more than its row in [`access`](crate::auth::access) says.
-    ///
-    /// # Errors
-    /// `forbidden`, naming the permission.
-    pub fn require(&self, permission: Permission) -> Result<(), Problem> {
-        self.require_all(&[permission])
-    }
-
     /// Lets only callers on who may themselves do all that they want others to be able to.
     ///
     /// # Errors
     /// `forbidden`, naming a permission that the caller lacks.
-    pub fn require_all(&self, permissions: &[Permission]) -> Result<(), Problem> {
+    pub(crate) fn require_all(&self, permissions: &[Permission]) -> Result<(), Problem> {
         match permissions.iter().find(|permission| !self.principal.may(**permission)) {
             None => Ok(()),
             Some(permission) => Err(Problem::new(
@@ -61,37 +53,37 @@ impl Caller {
 
     /// Whether the caller may see what belongs to an organization.
     #[must_use]
-    pub fn sees(&self, organization_id: &OrganizationId) -> bool {
+    pub(crate) fn sees(&self, organization_id: &OrganizationId) -> bool {
         self.bound_to().is_none_or(|bound| bound == organization_id)
     }
 
     /// Whether the caller may see what belongs to an organization, or to the service itself if to none.
     #[must_use]
-    pub fn sees_owned_by(&self, organization_id: Option<&OrganizationId>) -> bool {
+    pub(crate) fn sees_owned_by(&self, organization_id: Option<&OrganizationId>) -> bool {
         self.bound_to().is_none_or(|bound| organization_id == Some(bound))
     }
 
     /// The only organization that the caller may see, if bound to one.
     #[must_use]
-    pub fn bound_to(&self) -> Option<&OrganizationId> {
+    pub(crate) fn bound_to(&self) -> Option<&OrganizationId> {
         self.principal.organization_id.as_ref()
     }
 
     /// Whether the caller may see a key.
     #[must_use]
-    pub fn sees_key(&self, key: &Key) -> bool {
+    pub(crate) fn sees_key(&self, key: &Key) -> bool {
         self.principal.sees(&key.organization_id, key.user_id.as_ref())
     }
 
     /// The only user whose keys the caller may see, if there is such a one.
     #[must_use]
-    pub fn own_keys_of(&self) -> Option<&UserId> {
+    pub(crate) fn own_keys_of(&self) -> Option<&UserId> {
         self.principal.user_id.as_ref()
     }
 }
 
 /// A caller who is answered for longer than a moment, and is looked at again as long as that takes.
-pub struct StandingCaller {
+pub(crate) struct StandingCaller {
     /// The headers that carry the credential.
     credential: HeaderMap,
     principal: Arc<Principal>,
@@ -102,7 +94,7 @@ pub struct StandingCaller {
 impl StandingCaller {
     /// The caller of a request that only reads, with its headers.
     #[must_use]
-    pub fn new(caller: &Caller, headers: &HeaderMap) -> Self {
+    pub(crate) fn new(caller: &Caller, headers: &HeaderMap) -> Self {
         let mut credential = headers.clone();
         let carries = [header::AUTHORIZATION, API_KEY_HEADER, header::COOKIE];
         let others: Vec<_> = headers.keys().filter(|name| !carries.contains(*name)).cloned().collect();
@@ -114,12 +106,12 @@ impl StandingCaller {
 
     /// Who they are.
     #[must_use]
-    pub const fn principal(&self) -> &Arc<Principal> {
+    pub(crate) const fn principal(&self) -> &Arc<Principal> {
         &self.principal
     }
 
     /// Whether the credential is good still, and for the same.
-    pub fn stands(&mut self, service: &Service) -> bool {
+    pub(crate) fn stands(&mut self, service: &Service) -> bool {
         let epoch = service.index.authentication_epoch();
         let by_header = has_credential(&self.credential);
         // A session of the console ends without a record, so whoever comes with a cookie is always looked up.
@@ -138,7 +130,7 @@ impl StandingCaller {
 
 /// The token in `Authorization: Bearer` or, without that header, in `x-api-key`.
 #[must_use]
-pub fn presented_token(headers: &HeaderMap) -> Option<&str> {
+pub(crate) fn presented_token(headers: &HeaderMap) -> Option<&str> {
     match headers.get(header::AUTHORIZATION) {
         Some(value) => {
             let (scheme, token) = value.to_str().ok()?.split_once(' ')?;
@@ -152,7 +144,7 @@ pub fn presented_token(headers: &HeaderMap) -> Option<&str> {
 ///
 /// # Errors
 /// `unauthenticated`.
-pub fn authenticate(service: &Service, headers: &HeaderMap) -> Result<Arc<Principal>, Problem> {
+pub(crate) fn authenticate(service: &Service, headers: &HeaderMap) -> Result<Arc<Principal>, Problem> {
     presented_token(headers)
         .and_then(|token| authenticate_token(service, token))
         .ok_or_else(|| unauthenticated(service))
@@ -160,7 +152,7 @@ pub fn authenticate(service: &Service, headers: &HeaderMap) -> Result<Arc<Princi
 
 /// Who stands behind a credential.
 #[must_use]
-pub fn authenticate_token(service: &Service, token: &str) -> Option<Arc<Principal>> {
+pub(crate) fn authenticate_token(service: &Service, token: &str) -> Option<Arc<Principal>> {
     if let Some(root_key) = service.index.authenticate_root_key(token) {
         return Some(Arc::new(Principal::of_root_key(&root_key)));
     }
@@ -180,7 +172,7 @@ pub fn authenticate_token(service: &Service, token: &str) -> Option<Arc<Principa
 /// The application that an access token was given to, and what the token says; none when the token is not good, or the
 /// application has ended or has got another secret since.
 #[must_use]
-pub fn access_token_holder(
+pub(crate) fn access_token_holder(
     service: &Service,
     token: &str,
     now: Timestamp,
@@ -202,7 +194,7 @@ fn unauthenticated(service: &Service) -> Problem {
 
 /// Says of a request that the service makes to itself on whose behalf it does. No request from outside carries it.
 #[derive(Clone)]
-pub struct Admitted(pub Arc<Principal>);
+pub(crate) struct Admitted(pub Arc<Principal>);
 
 impl FromRequestParts<Arc<Service>> for Caller {
     type Rejection = Problem;
@@ -230,7 +222,7 @@ impl FromRequestParts<Arc<Service>> for Caller {
 ///
 /// # Errors
 /// `forbidden`; `internal` for a call without a row in [`access`](crate::auth::access).
-pub fn admit(principal: &Principal, method: &Method, path: &str) -> Result<(), Problem> {
+pub(crate) fn admit(principal: &Principal, method: &Method, path: &str) -> Result<(), Problem> {
     let access = Access::to(method, path)
         .ok_or_else(|| Problem::internal(&format!("{method} {path} has no row in the table of calls")))?;
     access.admit(principal)
@@ -278,7 +270,7 @@ fn signed_in(service: &Service, method: &Method, headers: &HeaderMap) -> Result<
 
 /// Who is signed in with a session's secret: to the portal, or to the console.
 #[must_use]
-pub fn session_holder(service: &Service, secret: &str) -> Option<Arc<Principal>> {
+pub(crate) fn session_holder(service: &Service, secret: &str) -> Option<Arc<Principal>> {
     let now = service.now();
     match service.index.authenticate_portal_session(secret, now) {
         Some(session) => Some(Arc::new(Principal::of_portal_session(&session))),

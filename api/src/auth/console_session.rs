@@ -21,17 +21,17 @@ const IDLE_MILLIS_MAX: i64 = 60 * 60 * 1_000;
 /// However much it is used, a session ends after this many milliseconds.
 const LIFETIME_MILLIS_MAX: i64 = 8 * 60 * 60 * 1_000;
 /// The same in seconds, for the cookie.
-pub const LIFETIME_SECONDS_MAX: u32 = (LIFETIME_MILLIS_MAX / 1_000) as u32;
+pub(crate) const LIFETIME_SECONDS_MAX: u32 = (LIFETIME_MILLIS_MAX / 1_000) as u32;
 /// With more sessions than this the one that was not used for longest ends.
 const SESSIONS_MAX: usize = 10_000;
 
 /// The sessions there are, by the digest of their secret.
 #[derive(Default)]
-pub struct ConsoleSessions(Mutex<HashMap<Digest, Session>>);
+pub(crate) struct ConsoleSessions(Mutex<HashMap<Digest, Session>>);
 
 /// Whose a session is.
 #[derive(Debug, Clone)]
-pub enum Holder {
+pub(crate) enum Holder {
     /// A root key.
     RootKey(RootKeyId),
     /// Somebody whom the OpenID provider vouched for.
@@ -53,7 +53,7 @@ impl Session {
 
 impl ConsoleSessions {
     /// Begins a session under a secret that nobody had before.
-    pub fn start(&self, secret: &Token, holder: Holder, now: Timestamp) {
+    pub(crate) fn start(&self, secret: &Token, holder: Holder, now: Timestamp) {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() >= SESSIONS_MAX {
             sessions.retain(|_, session| !session.is_over(now));
@@ -69,7 +69,12 @@ impl ConsoleSessions {
 
     /// Who has a session's secret, if the session is still there, and its root key.
     #[must_use]
-    pub fn holder(&self, index: &VerificationIndex, secret: &str, now: Timestamp) -> Option<Principal> {
+    pub(crate) fn holder(
+        &self,
+        index: &VerificationIndex,
+        secret: &str,
+        now: Timestamp,
+    ) -> Option<Principal> {
         let digest = digest(secret)?;
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let session = sessions.get_mut(&digest)?;
@@ -94,7 +99,7 @@ impl ConsoleSessions {
     }
 
     /// Ends the session that has a secret, if there is one.
-    pub fn end(&self, secret: &str) {
+    pub(crate) fn end(&self, secret: &str) {
         if let Some(digest) = digest(secret) {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
         }

@@ -14,7 +14,7 @@ use crate::service::Service;
 
 /// What was last found good on one connection.
 #[derive(Default)]
-pub struct LastCredential(Option<Accepted>);
+pub(crate) struct LastCredential(Option<Accepted>);
 
 struct Accepted {
     name: HeaderName,
@@ -26,7 +26,7 @@ struct Accepted {
 
 impl LastCredential {
     /// Finds out at `now` who a header's credential stands for, as [`authenticate`] does; none when for nobody.
-    pub fn authenticate(
+    pub(crate) fn authenticate(
         &mut self,
         service: &Service,
         name: &HeaderName,

@@ -1,12 +1,12 @@
 //! Who calls, how they prove it, and what they may do.
 
-pub mod access;
-pub mod access_token;
-pub mod caller;
-pub mod console_session;
-pub mod last_credential;
-pub mod oidc;
-pub mod origin;
-pub mod principal;
-pub mod session_cookie;
-pub mod signing_keys;
+pub(crate) mod access;
+pub(crate) mod access_token;
+pub(crate) mod caller;
+pub(crate) mod console_session;
+pub(crate) mod last_credential;
+pub(crate) mod oidc;
+pub(crate) mod origin;
+pub(crate) mod principal;
+pub(crate) mod session_cookie;
+pub(crate) mod signing_keys;

@@ -17,7 +17,7 @@ use crate::service::Service;
 /// The header in which trusted proxies tell for whom they ask. One and not whichever is there: a proxy that writes the one
 /// passes the other on as its client sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub enum ForwardedHeader {
+pub(crate) enum ForwardedHeader {
     /// `X-Forwarded-For`, which most proxies write.
     #[default]
     XForwardedFor,
@@ -27,7 +27,7 @@ pub enum ForwardedHeader {
 
 /// Whom to believe about where a request came from.
 #[derive(Debug, Clone, Default)]
-pub struct TrustedProxies {
+pub(crate) struct TrustedProxies {
     /// The networks that the proxies are in. Without any, the address is the connection's own.
     pub networks: Vec<IpNet>,
     /// Where they tell for whom they ask.
@@ -38,7 +38,7 @@ impl TrustedProxies {
     /// The address of whoever sent a request that came from `peer`: the last one on the way that no trusted proxy has.
     /// What stands before that in the header is hearsay.
     #[must_use]
-    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
         let hops = if self.trusts(client) { self.hops(headers) } else { Vec::new() };
         for hop in hops.into_iter().rev() {
@@ -54,7 +54,7 @@ impl TrustedProxies {
 
     /// Whether an address is that of a trusted proxy.
     #[must_use]
-    pub fn trusts(&self, address: IpAddr) -> bool {
+    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address))
     }
 
@@ -91,27 +91,32 @@ fn address_of(text: &str) -> Option<IpAddr> {
 
 /// The address that a request came from.
 #[must_use]
-pub fn address(service: &Service, parts: &Parts) -> Option<IpAddr> {
+pub(crate) fn address(service: &Service, parts: &Parts) -> Option<IpAddr> {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>()?.0.ip();
     Some(service.trusted_proxies.client(peer, &parts.headers))
 }
 
 /// The actor of a request, as the log is to name them.
 #[must_use]
-pub fn actor(service: &Service, parts: &Parts, kind: ActorKind, id: &str) -> Actor {
+pub(crate) fn actor(service: &Service, parts: &Parts, kind: ActorKind, id: &str) -> Actor {
     actor_at(kind, id, address(service, parts), parts.headers.get(header::USER_AGENT))
 }
 
 /// The actor of a request that came from an address, with its `User-Agent`.
 #[must_use]
-pub fn actor_at(kind: ActorKind, id: &str, ip: Option<IpAddr>, user_agent: Option<&HeaderValue>) -> Actor {
+pub(crate) fn actor_at(
+    kind: ActorKind,
+    id: &str,
+    ip: Option<IpAddr>,
+    user_agent: Option<&HeaderValue>,
+) -> Actor {
     let user_agent = user_agent.and_then(|value| value.to_str().ok());
     Actor { kind, id: id.into(), ip, user_agent: user_agent.map(Actor::clip_user_agent) }
 }
 
 /// Takes out of an event where its actor called from, if that is not for the caller to know: who sees their own keys only
 /// learns nothing of the addresses of others who had to do with them.
-pub fn conceal(caller: &Principal, record: &mut Record) {
+pub(crate) fn conceal(caller: &Principal, record: &mut Record) {
     let Actor { kind, id, ip, user_agent } = &mut record.actor;
     if caller.user_id.is_some() && (*kind != caller.kind || **id != *caller.id) {
         (*ip, *user_agent) = (None, None);

@@ -14,7 +14,7 @@ use crate::auth::oidc;
 
 /// An authenticated caller, whatever kind of credential they came with.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Principal {
+pub(crate) struct Principal {
     /// The kind of caller.
     pub kind: ActorKind,
     /// The caller's id, as the log names them.
@@ -32,7 +32,7 @@ pub struct Principal {
 impl Principal {
     /// Whoever has a root key's token.
     #[must_use]
-    pub fn of_root_key(root_key: &RootKey) -> Self {
+    pub(crate) fn of_root_key(root_key: &RootKey) -> Self {
         Self {
             kind: ActorKind::RootKey,
             id: root_key.id.to_string().into(),
@@ -46,7 +46,11 @@ impl Principal {
     /// An application with an access token for `scope`. It may do what the token was given for and the application itself
     /// may do still.
     #[must_use]
-    pub fn of_application(application: &Application, scope: &[Permission], expires_at: Timestamp) -> Self {
+    pub(crate) fn of_application(
+        application: &Application,
+        scope: &[Permission],
+        expires_at: Timestamp,
+    ) -> Self {
         Self {
             kind: ActorKind::Application,
             id: application.id.to_string().into(),
@@ -59,7 +63,7 @@ impl Principal {
 
     /// Whoever is signed in to the portal.
     #[must_use]
-    pub fn of_portal_session(session: &PortalSession) -> Self {
+    pub(crate) fn of_portal_session(session: &PortalSession) -> Self {
         Self {
             kind: ActorKind::PortalSession,
             id: session.id.to_string().into(),
@@ -72,7 +76,7 @@ impl Principal {
 
     /// Somebody whom an OpenID provider vouches for. Who has no role in an organization that is there may do nothing.
     #[must_use]
-    pub fn of_user(user: &oidc::User, is_active: impl FnOnce(&OrganizationId) -> bool) -> Self {
+    pub(crate) fn of_user(user: &oidc::User, is_active: impl FnOnce(&OrganizationId) -> bool) -> Self {
         let organization_id = user.organization_id.clone().filter(is_active);
         let role = user.role.filter(|_| organization_id.is_some());
         Self {
@@ -87,20 +91,20 @@ impl Principal {
 
     /// Whether the caller may see what belongs to an organization and, in it, to a user or to nobody in particular.
     #[must_use]
-    pub fn sees(&self, organization_id: &OrganizationId, user_id: Option<&UserId>) -> bool {
+    pub(crate) fn sees(&self, organization_id: &OrganizationId, user_id: Option<&UserId>) -> bool {
         self.organization_id.as_ref().is_none_or(|bound| bound == organization_id)
             && self.user_id.as_ref().is_none_or(|own| user_id == Some(own))
     }
 
     /// Whether the caller may do what a permission allows.
     #[must_use]
-    pub fn may(&self, permission: Permission) -> bool {
+    pub(crate) fn may(&self, permission: Permission) -> bool {
         permission.is_granted_by(&self.permissions)
     }
 
     /// Whether the credential is good still at `now`, as far as time goes.
     #[must_use]
-    pub fn is_current(&self, now: Timestamp) -> bool {
+    pub(crate) fn is_current(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|end| now < end)
     }
 }

@@ -7,7 +7,7 @@ use subtle::ConstantTimeEq;
 use crate::answer::problem::{Code, Problem};
 
 /// The header in which a page proves that it could read what only this service's pages can read.
-pub const CSRF_HEADER: HeaderName = HeaderName::from_static("x-csrf-token");
+pub(crate) const CSRF_HEADER: HeaderName = HeaderName::from_static("x-csrf-token");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const PLAIN_NAME: &str = "keyledger_session";
 /// Browsers take a cookie of this name only over TLS, from this very host, and for all of it.
@@ -15,7 +15,7 @@ const SECURE_NAME: &str = "__Host-keyledger_session";
 
 /// How the cookie is set.
 #[derive(Debug, Clone, Copy)]
-pub struct SessionCookie {
+pub(crate) struct SessionCookie {
     /// Whether browsers reach the service over TLS.
     pub secure: bool,
 }
@@ -23,7 +23,7 @@ pub struct SessionCookie {
 impl SessionCookie {
     /// The cookie of a service that is reached at `public_url`.
     #[must_use]
-    pub fn of(public_url: &str) -> Self {
+    pub(crate) fn of(public_url: &str) -> Self {
         Self { secure: public_url.starts_with("https://") }
     }
 
@@ -33,7 +33,7 @@ impl SessionCookie {
 
     /// The session's secret that a request carries.
     #[must_use]
-    pub fn read(self, headers: &HeaderMap) -> Option<&str> {
+    pub(crate) fn read(self, headers: &HeaderMap) -> Option<&str> {
         let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
         let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
         pairs.find(|(name, _)| *name == self.name()).map(|(_, value)| value)
@@ -42,7 +42,7 @@ impl SessionCookie {
     /// The header's value that gives a browser the secret for `seconds`; zero takes it away. No script can read it, and no
     /// other site's page has it sent along.
     #[must_use]
-    pub fn set(self, secret: &str, seconds: u32) -> Option<HeaderValue> {
+    pub(crate) fn set(self, secret: &str, seconds: u32) -> Option<HeaderValue> {
         let secure = if self.secure { "; Secure" } else { "" };
         let text =
             format!("{}={secret}; Path=/; Max-Age={seconds}; HttpOnly; SameSite=Strict{secure}", self.name());
@@ -54,7 +54,7 @@ impl SessionCookie {
 
 /// The token that belongs to a session's secret. Knowing it tells nothing of the secret.
 #[must_use]
-pub fn csrf_token(secret: &str) -> String {
+pub(crate) fn csrf_token(secret: &str) -> String {
     let digest = Sha256::new().chain_update(b"keyledger csrf token ").chain_update(secret).finalize();
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
@@ -63,7 +63,7 @@ pub fn csrf_token(secret: &str) -> String {
 ///
 /// # Errors
 /// `csrf_failed`.
-pub fn check_csrf(method: &Method, headers: &HeaderMap, secret: &str) -> Result<(), Problem> {
+pub(crate) fn check_csrf(method: &Method, headers: &HeaderMap, secret: &str) -> Result<(), Problem> {
     if matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS) {
         return Ok(());
     }
@@ -75,7 +75,7 @@ pub fn check_csrf(method: &Method, headers: &HeaderMap, secret: &str) -> Result<
 ///
 /// # Errors
 /// `csrf_failed`.
-pub fn check_csrf_token(shown: &[u8], secret: &str) -> Result<(), Problem> {
+pub(crate) fn check_csrf_token(shown: &[u8], secret: &str) -> Result<(), Problem> {
     if bool::from(shown.ct_eq(csrf_token(secret).as_bytes())) {
         return Ok(());
     }
@@ -87,7 +87,7 @@ pub fn check_csrf_token(shown: &[u8], secret: &str) -> Result<(), Problem> {
 ///
 /// # Errors
 /// `csrf_failed`.
-pub fn check_same_origin(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn check_same_origin(headers: &HeaderMap) -> Result<(), Problem> {
     let is_ours = match headers.get(SEC_FETCH_SITE).map(HeaderValue::as_bytes) {
         Some(site) => matches!(site, b"same-origin" | b"none"),
         None => headers.get(header::ORIGIN).is_none_or(|origin| {

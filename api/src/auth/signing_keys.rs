@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 /// The signature of access tokens. RFC 9068 §2.1 has every resource server know it.
-pub const ALGORITHM: Algorithm = Algorithm::RS256;
+pub(crate) const ALGORITHM: Algorithm = Algorithm::RS256;
 /// A key that has signed for this long is replaced: 90 days.
 const AGE_MAX_MILLIS: i64 = 90 * 24 * 60 * 60 * 1_000;
 /// A key that was replaced is published for this much longer: as long as an access token can live, and an hour.
@@ -25,20 +25,20 @@ const RETIRED_MILLIS: i64 = (24 + 1) * 60 * 60 * 1_000;
 /// Why the keys cannot be had; one line that names the file and says what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Error(String);
+pub(crate) struct Error(String);
 
 /// The keys of one data directory. One that was never asked for a key has none, and makes none.
-pub struct SigningKeys {
+pub(crate) struct SigningKeys {
     path: PathBuf,
     keys: RwLock<Arc<KeySet>>,
 }
 
 /// The keys at one time, the one that signs first.
 #[derive(Default)]
-pub struct KeySet(Vec<SigningKey>);
+pub(crate) struct KeySet(Vec<SigningKey>);
 
 /// One key.
-pub struct SigningKey {
+pub(crate) struct SigningKey {
     /// Its name: its RFC 7638 thumbprint.
     pub id: String,
     /// Signs.
@@ -87,19 +87,19 @@ mod private_text {
 impl KeySet {
     /// The key with this id.
     #[must_use]
-    pub fn find(&self, id: &str) -> Option<&SigningKey> {
+    pub(crate) fn find(&self, id: &str) -> Option<&SigningKey> {
         self.0.iter().find(|key| key.id == id)
     }
 
     /// The key that signs.
     #[must_use]
-    pub fn current(&self) -> Option<&SigningKey> {
+    pub(crate) fn current(&self) -> Option<&SigningKey> {
         self.0.first()
     }
 
     /// The public keys, as RFC 7517 §5 has them.
     #[must_use]
-    pub fn jwks(&self) -> JwkSet {
+    pub(crate) fn jwks(&self) -> JwkSet {
         JwkSet { keys: self.0.iter().map(|key| key.jwk.clone()).collect() }
     }
 }
@@ -109,14 +109,14 @@ impl SigningKeys {
     ///
     /// # Errors
     /// When the file is there and cannot be read.
-    pub fn open(path: PathBuf) -> Result<Self, Error> {
+    pub(crate) fn open(path: PathBuf) -> Result<Self, Error> {
         let keys = RwLock::new(Arc::new(load(&path)?));
         Ok(Self { path, keys })
     }
 
     /// The keys as they are.
     #[must_use]
-    pub fn keys(&self) -> Arc<KeySet> {
+    pub(crate) fn keys(&self) -> Arc<KeySet> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -125,7 +125,7 @@ impl SigningKeys {
     ///
     /// # Errors
     /// When there is none that signs and none can be made.
-    pub fn with_current(&self, now: Timestamp) -> Result<Arc<KeySet>, Error> {
+    pub(crate) fn with_current(&self, now: Timestamp) -> Result<Arc<KeySet>, Error> {
         let keys = self.keys();
         if keys.current().is_some_and(|key| !key.is_due(now)) {
             return Ok(keys);
@@ -145,7 +145,7 @@ impl SigningKeys {
     ///
     /// # Errors
     /// When the file cannot be read; the keys are as they were.
-    pub fn reload(&self) -> Result<(), Error> {
+    pub(crate) fn reload(&self) -> Result<(), Error> {
         let keys = Arc::new(load(&self.path)?);
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
@@ -175,7 +175,7 @@ impl SigningKey {
 ///
 /// # Errors
 /// When the file cannot be read or written; it is as it was.
-pub fn rotate_now(path: &Path, now: Timestamp) -> Result<(), Error> {
+pub(crate) fn rotate_now(path: &Path, now: Timestamp) -> Result<(), Error> {
     rotate(path, now, |_| true)
 }
 

@@ -9,7 +9,7 @@ const MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 ///
 /// # Errors
 /// When it is none, or longer than ten years.
-pub fn parse(text: &str) -> Result<Duration, String> {
+pub(super) fn parse(text: &str) -> Result<Duration, String> {
     let wrong =
         || "must be a whole number with ms, s, m, h or d, such as 30s or 7d, of ten years at most".to_owned();
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;

@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 /// How the log's lines look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum LogFormat {
+pub(super) enum LogFormat {
     /// For people.
     Text,
     /// A JSON object a line, for machines.
@@ -16,7 +16,7 @@ pub enum LogFormat {
 }
 
 /// Starts the log. `RUST_LOG` chooses what is logged; by default everything from `info` on.
-pub fn start(format: LogFormat) {
+pub(super) fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let builder =
         tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
@@ -32,7 +32,7 @@ pub fn start(format: LogFormat) {
 /// Logs panics as lines like all others. What the storage engine panics with on a damaged file is caught by whoever reads
 /// the file and told as an error, so it is not told here as well; where it ends the process, that is said, and the exit code is
 /// `exit_code`.
-pub fn log_panics(exit_code: u8) {
+pub(super) fn log_panics(exit_code: u8) {
     std::panic::set_hook(Box::new(move |panic| {
         let location = panic.location().map(ToString::to_string).unwrap_or_default();
         let reason = panic.payload_as_str().unwrap_or("no reason given");

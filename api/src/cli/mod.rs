@@ -1,8 +1,8 @@
 //! The service's command line.
 
-pub(crate) mod allocator;
-pub mod duration;
-pub mod logging;
+mod allocator;
+mod duration;
+mod logging;
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -18,7 +18,8 @@ use crate::http::tls::{Tls, TlsFiles};
 use crate::http::{app, server};
 use crate::jobs::witness::Witness;
 use crate::jobs::{housekeeper, webhooks};
-use crate::reference_document;
+use crate::openapi;
+use crate::routes;
 use crate::service::data_directory::DataDirectory;
 use crate::service::{Options, Service};
 use crate::service::{index_snapshot, log_signer};
@@ -331,7 +332,9 @@ pub fn run() -> ExitCode {
             create_root_key(data, permissions, organization)
         }
         Command::SigningKey(SigningKeyCommand::Rotate { data }) => rotate_signing_key(&data),
-        Command::Openapi => reference_document().map_err(Into::into).and_then(|text| print_text(&text)),
+        Command::Openapi => {
+            openapi::document_text(&routes::calls().1).map_err(Into::into).and_then(|text| print_text(&text))
+        }
         Command::Permissions => print_text(&access::document()),
         Command::LogKey { data } => print_log_key(&data),
     };

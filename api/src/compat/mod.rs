@@ -12,11 +12,11 @@ use crate::auth::access::Access;
 use crate::service::Service;
 
 /// Who may make which of these calls.
-pub const CALLS: &[&[(&str, &str, Access)]] = &[kinde::CALLS, kintsugi::CALLS];
+pub(crate) const CALLS: &[&[(&str, &str, Access)]] = &[kinde::CALLS, kintsugi::CALLS];
 
 /// Another service whose calls can be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Compat {
+pub(crate) enum Compat {
     /// Kinde's API keys: docs/compat-kinde.md.
     Kinde,
     /// Kintsugi's partner and organization keys: docs/compat-kintsugi.md.
@@ -24,7 +24,7 @@ pub enum Compat {
 }
 
 /// The calls of the services named.
-pub fn router(services: &[Compat]) -> Router<Arc<Service>> {
+pub(crate) fn router(services: &[Compat]) -> Router<Arc<Service>> {
     services.iter().fold(Router::new(), |router, service| match service {
         Compat::Kinde => router.merge(kinde::router()),
         Compat::Kintsugi => router.merge(kintsugi::router()),

@@ -12,14 +12,14 @@
 //! * [`list_page`] with its [`table`], [`form_page`] with its [`field`]s, [`secret_page`]: pages that many things share.
 //! * [`sign_in`], and a file for each page.
 
-pub mod audit;
-pub mod callers;
-pub mod frame;
-pub mod keys;
-pub mod overview;
-pub mod parts;
-pub mod tenants;
-pub mod visit;
+pub(crate) mod audit;
+pub(crate) mod callers;
+pub(crate) mod frame;
+pub(crate) mod keys;
+pub(crate) mod overview;
+pub(crate) mod parts;
+pub(crate) mod tenants;
+pub(crate) mod visit;
 
 use std::sync::Arc;
 
@@ -38,7 +38,7 @@ use self::visit::openid_sign_in;
 use self::visit::visitor::{self, Visitor};
 
 /// What all pages share.
-pub struct Console {
+pub(crate) struct Console {
     service: Arc<Service>,
     /// The calls that pages are made of.
     calls: Router,
@@ -67,7 +67,7 @@ const HEADERS: [(HeaderName, HeaderValue); 6] = [
 ];
 
 /// The pages. `calls` is what the service answers to everybody.
-pub fn router(service: Arc<Service>, calls: Router<Arc<Service>>) -> Router {
+pub(crate) fn router(service: Arc<Service>, calls: Router<Arc<Service>>) -> Router {
     let calls = calls.with_state(Arc::clone(&service));
     let console = Arc::new(Console { service, calls, pending: openid_sign_in::Pending::default() });
     Router::new()

@@ -15,16 +15,16 @@ use crate::http::hyper_refusal;
 /// Counts the pieces that were written to a connection. What a client sends does not count,
 /// so that dripping headers byte by byte keeps no connection open.
 #[derive(Debug, Default)]
-pub struct Activity(AtomicU64);
+pub(crate) struct Activity(AtomicU64);
 
 impl Activity {
     /// Notes that something was done.
-    pub fn note(&self) {
+    pub(crate) fn note(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Resolves when nothing was done for `time`, or at most twice as long.
-    pub async fn ceased(&self, time: Duration) {
+    pub(crate) async fn ceased(&self, time: Duration) {
         let mut seen = None;
         loop {
             let now = self.0.load(Ordering::Relaxed);
@@ -39,7 +39,7 @@ impl Activity {
 
 /// A connection whose writes are noted, to which bytes that were read can be put back, and on which the HTTP library's own
 /// refusals are said [in other words](crate::http::hyper_refusal).
-pub struct NotedStream<S> {
+pub(crate) struct NotedStream<S> {
     stream: S,
     activity: Arc<Activity>,
     unread: BytesMut,
@@ -65,12 +65,12 @@ const LINGER_LEN_MAX: usize = 1024 * 1024;
 impl<S> NotedStream<S> {
     /// Notes the writes of `stream` in `activity`.
     #[must_use]
-    pub fn new(stream: S, activity: Arc<Activity>) -> Self {
+    pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Self {
         Self { stream, activity, unread: BytesMut::new(), refusal: BytesMut::new(), linger: Linger::No }
     }
 
     /// Has these bytes read first, in the place of any others that were put back before.
-    pub fn put_back(&mut self, bytes: BytesMut) {
+    pub(crate) fn put_back(&mut self, bytes: BytesMut) {
         self.unread = bytes;
     }
 }

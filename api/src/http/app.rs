@@ -20,7 +20,7 @@ use crate::service::Service;
 ///
 /// # Errors
 /// When the OpenAPI document cannot be written as JSON.
-pub fn router(service: Arc<Service>, compat: &[Compat]) -> Result<Router, serde_json::Error> {
+pub(crate) fn router(service: Arc<Service>, compat: &[Compat]) -> Result<Router, serde_json::Error> {
     let (router, document) = routes::calls();
     let console = console::router(Arc::clone(&service), router.clone());
     let router = router

@@ -31,10 +31,10 @@ const HEADERS_LEN_MAX: usize = 16 * 1024;
 /// A connection on which nothing is answered for this long, or at most twice as long, is closed.
 const IDLE_TIME_MAX: Duration = Duration::from_secs(60);
 /// A request must be answered, or its stream begun, within this time.
-pub const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
+pub(crate) const REQUEST_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// What the requests of one connection share.
-pub struct Connection {
+pub(crate) struct Connection {
     /// Who answers.
     pub service: Arc<Service>,
     /// The calls.
@@ -45,7 +45,7 @@ pub struct Connection {
 
 impl Connection {
     /// Answers what comes until the other side closes, nothing happens for a minute, or the service stops.
-    pub async fn serve(self, stream: Box<dyn Socket>, stop: Stop) {
+    pub(crate) async fn serve(self, stream: Box<dyn Socket>, stop: Stop) {
         let peer = self.peer;
         let activity = Arc::new(Activity::default());
         let stream = NotedStream::new(stream, Arc::clone(&activity));
@@ -136,14 +136,18 @@ fn too_slow() -> Problem {
 /// How long the requests of a connection may take, one after the other. It has one timer for all of them: setting one for
 /// each costs more than to see, when it goes off, that it was for an earlier request.
 #[derive(Default)]
-pub struct TimeLimit(Option<Pin<Box<Sleep>>>);
+pub(crate) struct TimeLimit(Option<Pin<Box<Sleep>>>);
 
 impl TimeLimit {
     /// Waits for what a request is answered with, but not past `end`, which is not before that of the request before.
     ///
     /// # Errors
     /// `overloaded` when it took too long.
-    pub async fn wait<T>(&mut self, end: Instant, answering: impl Future<Output = T>) -> Result<T, Problem> {
+    pub(crate) async fn wait<T>(
+        &mut self,
+        end: Instant,
+        answering: impl Future<Output = T>,
+    ) -> Result<T, Problem> {
         let end = end.into();
         let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(end)));
         let mut answering = pin!(answering);
@@ -163,7 +167,7 @@ impl TimeLimit {
 }
 
 /// Counts an answer to a call, a method and its route, and has a line for it in the service's own log.
-pub fn note_answer(
+pub(crate) fn note_answer(
     service: &Service,
     (method, route): (&Method, &str),
     status: StatusCode,
@@ -198,7 +202,7 @@ fn is_host(value: &[u8]) -> bool {
 }
 
 /// Completes an answer: the request's id, and the body of a problem.
-pub fn finish(service: &Service, mut response: Response, request_id: &RequestId) -> Response {
+pub(crate) fn finish(service: &Service, mut response: Response, request_id: &RequestId) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         if problem.code == Code::Overloaded {
             service.metrics.overloaded.fetch_add(1, Ordering::Relaxed);

@@ -13,7 +13,7 @@ const HEAD_LEN_MAX: usize = 256;
 
 /// What to write in the place of `bytes` if they end with an answer of the library's own.
 #[must_use]
-pub fn in_own_words(bytes: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn in_own_words(bytes: &[u8]) -> Option<Vec<u8>> {
     // A piece of a body is never taken for one, whatever it says: its head went out before it.
     if !bytes.starts_with(b"HTTP/1.1 ") || !bytes.ends_with(b"\r\n\r\n") {
         return None;
@@ -29,7 +29,7 @@ pub fn in_own_words(bytes: &[u8]) -> Option<Vec<u8>> {
     }
     let status: StatusCode = head.get(START.len() - 1..)?.get(..3)?.parse().ok()?;
     let mut instead = bytes.get(..tail_start + start)?.to_vec();
-    instead.extend(problem_of(status).to_http(&RequestId::draw()));
+    instead.extend(problem_of(status).into_http(&RequestId::draw()));
     Some(instead)
 }
 

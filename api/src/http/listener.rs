@@ -29,7 +29,7 @@ const THIS_MACHINE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::
 
 /// Where to listen.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ListenAddress {
+pub(crate) enum ListenAddress {
     /// An address of the network: `127.0.0.1:7070`.
     Network(SocketAddr),
     /// The path of a Unix socket: `unix:/run/keyledger/keyledger.sock`.
@@ -61,17 +61,17 @@ impl fmt::Display for ListenAddress {
 }
 
 /// The two directions of a connection.
-pub trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
+pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
 
 /// Takes connections at one address. A Unix socket's file goes when it is dropped.
 #[derive(Debug)]
-pub enum Listener {
+pub(crate) enum Listener {
     /// From the network.
     Network(TcpListener),
     /// From this machine. The file goes before anybody could take it for one that was left.
-    Unix(SocketFile, UnixListener),
+    Unix { _file: SocketFile, listener: UnixListener },
 }
 
 impl Listener {
@@ -82,7 +82,7 @@ impl Listener {
     ///
     /// # Panics
     /// Outside a runtime.
-    pub fn bind(address: &ListenAddress) -> io::Result<Self> {
+    pub(crate) fn bind(address: &ListenAddress) -> io::Result<Self> {
         match address {
             ListenAddress::Network(address) => {
                 let listener = std::net::TcpListener::bind(address)?;
@@ -98,17 +98,17 @@ impl Listener {
                 let listener = UnixListener::bind(path)?;
                 let file = SocketFile::of(path)?;
                 fs::set_permissions(path, fs::Permissions::from_mode(SOCKET_MODE))?;
-                Ok(Self::Unix(file, listener))
+                Ok(Self::Unix { _file: file, listener })
             }
         }
     }
 
     /// The address of the network that it listens at, with the port that the system chose if that was left to it.
     #[must_use]
-    pub fn network_address(&self) -> Option<SocketAddr> {
+    pub(crate) fn network_address(&self) -> Option<SocketAddr> {
         match self {
             Self::Network(listener) => listener.local_addr().ok(),
-            Self::Unix(..) => None,
+            Self::Unix { .. } => None,
         }
     }
 
@@ -116,7 +116,7 @@ impl Listener {
     ///
     /// # Errors
     /// When the system has none to give, such as when too many files are open.
-    pub async fn accept(&self) -> io::Result<Accepted> {
+    pub(crate) async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Network(listener) => {
                 let (stream, peer) = listener.accept().await?;
@@ -124,14 +124,14 @@ impl Listener {
                 let _ = stream.set_nodelay(true);
                 Ok(Accepted::Network(stream, peer))
             }
-            Self::Unix(_, listener) => Ok(Accepted::Unix(listener.accept().await?.0)),
+            Self::Unix { listener, .. } => Ok(Accepted::Unix(listener.accept().await?.0)),
         }
     }
 }
 
 /// A connection that was taken.
 #[derive(Debug)]
-pub enum Accepted {
+pub(crate) enum Accepted {
     /// From the network, and from where.
     Network(TcpStream, SocketAddr),
     /// From this machine.
@@ -141,7 +141,7 @@ pub enum Accepted {
 impl Accepted {
     /// The other side's address.
     #[must_use]
-    pub fn peer(&self) -> SocketAddr {
+    pub(crate) fn peer(&self) -> SocketAddr {
         match self {
             Self::Network(_, peer) => *peer,
             Self::Unix(_) => THIS_MACHINE,
@@ -150,7 +150,7 @@ impl Accepted {
 
     /// What is sent is written to it and read from it.
     #[must_use]
-    pub fn into_socket(self) -> Box<dyn Socket> {
+    pub(crate) fn into_socket(self) -> Box<dyn Socket> {
         match self {
             Self::Network(stream, _) => Box::new(stream),
             Self::Unix(stream) => Box::new(stream),
@@ -160,7 +160,7 @@ impl Accepted {
 
 /// The file of a Unix socket, as long as somebody listens there.
 #[derive(Debug)]
-pub struct SocketFile {
+pub(crate) struct SocketFile {
     path: PathBuf,
     /// The file, by its device and number: another service may have put its own there.
     identity: (u64, u64),

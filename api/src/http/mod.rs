@@ -1,11 +1,11 @@
 //! The transport: addresses, TLS, connections and their bounds, and the router.
 
-pub mod activity;
-pub mod app;
-pub mod connection;
-pub mod fast_path;
-pub mod hyper_refusal;
-pub mod listener;
-pub mod request_id;
-pub mod server;
-pub mod tls;
+pub(crate) mod activity;
+pub(crate) mod app;
+pub(crate) mod connection;
+pub(crate) mod fast_path;
+pub(crate) mod hyper_refusal;
+pub(crate) mod listener;
+pub(crate) mod request_id;
+pub(crate) mod server;
+pub(crate) mod tls;

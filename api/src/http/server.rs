@@ -34,7 +34,7 @@ const OTHER_FILES_MAX: u64 = 512;
 
 /// Raises the process's bound on open files to what [`serve`] may need, as far as the system allows. Common systems
 /// start a process with a bound of 1,024.
-pub fn allow_open_files(connections_max: u32) {
+pub(crate) fn allow_open_files(connections_max: u32) {
     let needed = u64::from(connections_max) + OTHER_FILES_MAX;
     let limit = getrlimit(Resource::Nofile);
     let (current, maximum) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
@@ -55,11 +55,11 @@ pub fn allow_open_files(connections_max: u32) {
 
 /// Tells connections that the service stops.
 #[derive(Clone)]
-pub struct Stop(watch::Receiver<bool>);
+pub(crate) struct Stop(watch::Receiver<bool>);
 
 impl Stop {
     /// Resolves when the service stops.
-    pub async fn told(&mut self) {
+    pub(crate) async fn told(&mut self) {
         // A sender that is gone says the same.
         let _ = self.0.wait_for(|stops| *stops).await;
     }
@@ -70,7 +70,7 @@ impl Stop {
 /// With `tls`, every connection from the network begins with its handshake; what stays on this machine needs none. At most
 /// `connections_max` connections are served at a time; one more is told to come back. As a connection carries one request at
 /// a time, this bounds the requests too.
-pub async fn serve(
+pub(crate) async fn serve(
     listeners: Vec<Listener>,
     connections_max: u32,
     tls: Option<Arc<Tls>>,
@@ -196,7 +196,7 @@ async fn tell_to_come_back(mut stream: Box<dyn Socket>) {
         Code::Overloaded,
         "too many connections are open; close some that are not in use, or try again in a second",
     );
-    let answer = problem.to_http(&RequestId::draw());
+    let answer = problem.into_http(&RequestId::draw());
     let telling = async {
         stream.write_all(&answer).await?;
         stream.shutdown().await

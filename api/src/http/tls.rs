@@ -27,11 +27,11 @@ const HANDSHAKE: u8 = 22;
 /// A certificate or key that cannot be used; one line that names the file and says what to do.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
-pub struct Error(String);
+pub(crate) struct Error(String);
 
 /// The files of a certificate and its key, both PEM.
 #[derive(Debug, Clone)]
-pub struct TlsFiles {
+pub(crate) struct TlsFiles {
     /// The certificate, and after it those that lead from it to one that clients know.
     pub certificate: PathBuf,
     /// Its private key.
@@ -39,7 +39,7 @@ pub struct TlsFiles {
 }
 
 /// Makes connections TLS connections, with the pair that was last read and found good.
-pub struct Tls {
+pub(crate) struct Tls {
     files: TlsFiles,
     config: watch::Sender<Arc<ServerConfig>>,
     /// What the files held when they were last looked at, good or not.
@@ -51,7 +51,7 @@ impl Tls {
     ///
     /// # Errors
     /// When one cannot be read, or they are no pair.
-    pub fn open(files: TlsFiles) -> Result<Self, Error> {
+    pub(crate) fn open(files: TlsFiles) -> Result<Self, Error> {
         let contents = Contents::read(&files)?;
         let config = contents.config(&files)?;
         let seen = Mutex::new(Some(contents.digest()));
@@ -59,7 +59,7 @@ impl Tls {
     }
 
     /// Reads the files again. Connections that are open keep what they have. Blocks.
-    pub fn reload(&self) {
+    pub(crate) fn reload(&self) {
         *self.seen() = None;
         self.look();
     }
@@ -85,7 +85,7 @@ impl Tls {
     }
 
     /// Looks at the files again and again.
-    pub async fn follow_files(self: Arc<Self>) {
+    pub(crate) async fn follow_files(self: Arc<Self>) {
         loop {
             tokio::time::sleep(LOOK_INTERVAL).await;
             let tls = Arc::clone(&self);
@@ -99,7 +99,7 @@ impl Tls {
     ///
     /// # Errors
     /// When the handshake fails or takes too long.
-    pub async fn accept(&self, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn accept(&self, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
         let config = Arc::clone(&self.config.borrow());
         let accepting = async {
             let mut first = [HANDSHAKE];

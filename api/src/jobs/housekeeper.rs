@@ -24,7 +24,7 @@ const REST_AFTER: Duration = Duration::from_secs(1);
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 
 /// Works until the service stops.
-pub async fn run(service: Arc<Service>) {
+pub(crate) async fn run(service: Arc<Service>) {
     let mut progress = service.index.watch();
     while !service.is_stopping() {
         progress.mark_unchanged();
@@ -47,7 +47,7 @@ pub async fn run(service: Arc<Service>) {
 }
 
 /// Tells the log whenever nothing was appended for a while, until the service stops.
-pub async fn let_the_log_rest(service: Arc<Service>) {
+pub(crate) async fn let_the_log_rest(service: Arc<Service>) {
     let (mut seen, mut rested) = (service.ledger.head(), false);
     loop {
         tokio::select! {

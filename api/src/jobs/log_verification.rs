@@ -30,7 +30,7 @@ const REST_MAX: Duration = Duration::from_millis(200);
 
 /// One verification.
 #[derive(Debug, Clone)]
-pub struct Verification {
+pub(crate) struct Verification {
     /// How many there were before it since the start of the service, and itself.
     pub number: u64,
     /// When it began.
@@ -45,7 +45,7 @@ pub struct Verification {
 
 /// What a verification found.
 #[derive(Debug, Clone)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     /// All is right.
     Right {
         /// The root of the tree over all events.
@@ -67,7 +67,7 @@ pub enum Outcome {
 }
 
 /// Makes verifications, and remembers what they found.
-pub struct LogVerifications {
+pub(crate) struct LogVerifications {
     reader: RedbReader,
     checkpoints: PathBuf,
     verifier: Verifier,
@@ -78,13 +78,13 @@ pub struct LogVerifications {
 impl LogVerifications {
     /// Of the log of `reader`, whose checkpoints are in a file, signed so that `verifier` believes them.
     #[must_use]
-    pub fn new(reader: RedbReader, checkpoints: PathBuf, verifier: Verifier) -> Self {
+    pub(crate) fn new(reader: RedbReader, checkpoints: PathBuf, verifier: Verifier) -> Self {
         Self { reader, checkpoints, verifier, kept: Mutex::default() }
     }
 
     /// Those that are remembered, the latest first.
     #[must_use]
-    pub fn list(&self) -> Vec<Verification> {
+    pub(crate) fn list(&self) -> Vec<Verification> {
         self.kept().iter().cloned().collect()
     }
 
@@ -92,7 +92,7 @@ impl LogVerifications {
     ///
     /// # Errors
     /// When the operating system has no thread left.
-    pub fn start(service: &Arc<Service>) -> std::io::Result<Option<Verification>> {
+    pub(crate) fn start(service: &Arc<Service>) -> std::io::Result<Option<Verification>> {
         let it = &service.log_verifications;
         let mut kept = it.kept();
         if kept.front().is_some_and(|latest| latest.ended.is_none()) {

@@ -1,6 +1,6 @@
 //! Background jobs: what the service does without a request.
 
-pub mod housekeeper;
-pub mod log_verification;
-pub mod webhooks;
-pub mod witness;
+pub(crate) mod housekeeper;
+pub(crate) mod log_verification;
+pub(crate) mod webhooks;
+pub(crate) mod witness;

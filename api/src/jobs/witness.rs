@@ -36,14 +36,14 @@ const ATTEMPTS_MAX: usize = 3;
 
 /// A witness as the operator names it: its key and where it takes checkpoints. Its text is `<key> <URL>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Witness {
+pub(crate) struct Witness {
     key: WitnessKey,
     add_checkpoint: Uri,
 }
 
 /// A text that names no witness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum InvalidWitness {
+pub(crate) enum InvalidWitness {
     /// Not two parts.
     #[error(
         "must be the witness's key, a space and its address, such as 'w.example+7f21b3c4+BA… https://w.example'"
@@ -76,7 +76,7 @@ impl FromStr for Witness {
 }
 
 /// All witnesses, and how they do.
-pub struct Witnesses {
+pub(crate) struct Witnesses {
     members: Vec<Member>,
     /// None where nobody is to be asked.
     client: Option<HttpClient>,
@@ -100,7 +100,7 @@ struct MemberState {
 
 /// How a witness does.
 #[derive(Debug, Clone)]
-pub struct WitnessStatus {
+pub(crate) struct WitnessStatus {
     /// Its name.
     pub name: String,
     /// The number of events that it vouched for last, since the service started, and when.
@@ -122,7 +122,7 @@ impl Witnesses {
     ///
     /// # Errors
     /// When there are any, and the machine trusts no certificate authority.
-    pub fn new(witnesses: Vec<Witness>) -> Result<Self, http_client::Error> {
+    pub(crate) fn new(witnesses: Vec<Witness>) -> Result<Self, http_client::Error> {
         let client = match witnesses.as_slice() {
             [] => None,
             _ => Some(HttpClient::new(ANSWER_LEN_MAX, ANSWER_TIME_MAX)?),
@@ -134,7 +134,7 @@ impl Witnesses {
 
     /// How they do, in the order in which they were named.
     #[must_use]
-    pub fn statuses(&self) -> Vec<WitnessStatus> {
+    pub(crate) fn statuses(&self) -> Vec<WitnessStatus> {
         let status = |member: &Member| {
             let MemberState { cosigned, problem, .. } = &*member.state();
             let name = member.witness.key.name().to_owned();
@@ -147,7 +147,7 @@ impl Witnesses {
     ///
     /// # Errors
     /// When one has seen another log.
-    pub async fn compare_once(&self, service: &Arc<Service>) -> Result<(), Refusal> {
+    pub(crate) async fn compare_once(&self, service: &Arc<Service>) -> Result<(), Refusal> {
         let comparing = async || self.cosign_last(service).await.map(drop);
         self.compared.get_or_try_init(comparing).await.copied()
     }
@@ -156,7 +156,7 @@ impl Witnesses {
     ///
     /// # Errors
     /// When a witness has seen another log.
-    pub async fn cosign_last(
+    pub(crate) async fn cosign_last(
         &self,
         service: &Arc<Service>,
     ) -> Result<Option<(Arc<str>, Checkpoint)>, Refusal> {

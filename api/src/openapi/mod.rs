@@ -2,7 +2,7 @@
 //!
 //! Everything is put together once, at the start, and served from memory.
 
-pub mod document;
+pub(crate) mod document;
 mod example;
 mod html;
 mod page;
@@ -33,7 +33,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 ///
 /// # Errors
 /// When it cannot be written as JSON.
-pub fn document_text(document: &utoipa::openapi::OpenApi) -> Result<String, serde_json::Error> {
+pub(crate) fn document_text(document: &utoipa::openapi::OpenApi) -> Result<String, serde_json::Error> {
     let mut text = serde_json::to_string_pretty(document)?;
     text.push('\n');
     Ok(text)
@@ -43,7 +43,7 @@ pub fn document_text(document: &utoipa::openapi::OpenApi) -> Result<String, serd
 ///
 /// # Errors
 /// When the document cannot be written as JSON.
-pub fn router(document: &utoipa::openapi::OpenApi) -> Result<Router<Arc<Service>>, serde_json::Error> {
+pub(crate) fn router(document: &utoipa::openapi::OpenApi) -> Result<Router<Arc<Service>>, serde_json::Error> {
     pages(document)
 }
 

@@ -13,7 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 /// Asks. Connections are kept for the next request.
-pub struct HttpClient {
+pub(crate) struct HttpClient {
     client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
     answer_len_max: usize,
     answer_time_max: Duration,
@@ -22,14 +22,14 @@ pub struct HttpClient {
 /// Why there is no answer; some words that follow an address.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Error(String);
+pub(crate) struct Error(String);
 
 impl HttpClient {
     /// A client that waits for an answer for so long and reads so many bytes of it.
     ///
     /// # Errors
     /// When the machine trusts no certificate authority.
-    pub fn new(answer_len_max: usize, answer_time_max: Duration) -> Result<Self, Error> {
+    pub(crate) fn new(answer_len_max: usize, answer_time_max: Duration) -> Result<Self, Error> {
         let connector = HttpsConnectorBuilder::new()
             .with_native_roots()
             .map_err(|error| {
@@ -46,7 +46,7 @@ impl HttpClient {
     ///
     /// # Errors
     /// When nothing is, in time, or too much.
-    pub async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, Error> {
+    pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, Error> {
         let failed = |reason: &dyn fmt::Display| Error(reason.to_string());
         let answering = async {
             let response = self.client.request(request).await.map_err(|error| failed(&cause(&error)))?;

@@ -1,3 +1,3 @@
 //! Requests that the service sends.
 
-pub mod http_client;
+pub(crate) mod http_client;

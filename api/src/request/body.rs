@@ -21,14 +21,14 @@ use crate::answer::problem::{Code, FieldError, Problem};
 use crate::request::json_text::read_object;
 
 /// No body is larger, but that of a call that says otherwise: 64 KiB.
-pub const BODY_LEN_MAX: usize = 64 * 1024;
+pub(crate) const BODY_LEN_MAX: usize = 64 * 1024;
 /// A body must have come within this time. It is shorter than the time that the whole answer may take, so that a client
 /// that is slow is not told that the service is.
 const BODY_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// A member of a body: absent, or any JSON value.
 #[derive(Debug, Clone, Default)]
-pub struct Field(Option<Value>);
+pub(crate) struct Field(Option<Value>);
 
 impl<'de> Deserialize<'de> for Field {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -39,20 +39,20 @@ impl<'de> Deserialize<'de> for Field {
 impl Field {
     /// Whether the member is there, be it `null`.
     #[must_use]
-    pub const fn is_present(&self) -> bool {
+    pub(crate) const fn is_present(&self) -> bool {
         self.0.is_some()
     }
 
     /// Whether the member is absent or `null`.
     #[must_use]
-    pub const fn is_missing(&self) -> bool {
+    pub(crate) const fn is_missing(&self) -> bool {
         matches!(self.0, None | Some(Value::Null))
     }
 }
 
 /// A body that takes its members one by one, which is quick: what serde derives puts all of them aside first where there is
 /// a place for those that it does not know.
-pub trait Members: Default {
+pub(crate) trait Members: Default {
     /// The place of a member that the call knows.
     fn known(&mut self, name: &str) -> Option<&mut Field>;
 
@@ -98,16 +98,16 @@ struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// Collects what is wrong with a body.
 #[derive(Debug, Default)]
-pub struct Checks(Vec<FieldError>);
+pub(crate) struct Checks(Vec<FieldError>);
 
 impl Checks {
     /// Notes that a field fails.
-    pub fn fail(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
+    pub(crate) fn fail(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
         self.0.push(FieldError { pointer: pointer.into(), detail: detail.into() });
     }
 
     /// Takes a member that must be there.
-    pub fn required<T>(
+    pub(crate) fn required<T>(
         &mut self,
         name: &str,
         field: &Field,
@@ -123,7 +123,7 @@ impl Checks {
     }
 
     /// Takes a member that may be absent or `null`, which mean the same.
-    pub fn optional<T>(
+    pub(crate) fn optional<T>(
         &mut self,
         name: &str,
         field: &Field,
@@ -136,7 +136,7 @@ impl Checks {
     }
 
     /// Takes a member of a change: absent leaves, `null` clears.
-    pub fn change<T>(
+    pub(crate) fn change<T>(
         &mut self,
         name: &str,
         field: &Field,
@@ -163,14 +163,14 @@ impl Checks {
 
     /// Names an end that is past together with whatever else fails. Alone it is left to the rules: the repetition of a call
     /// that took place is answered as the call was.
-    pub fn not_past(&mut self, name: &str, end: Option<Timestamp>, now: Timestamp) {
+    pub(crate) fn not_past(&mut self, name: &str, end: Option<Timestamp>, now: Timestamp) {
         if !self.0.is_empty() && end.is_some_and(|end| end <= now) {
             self.fail(format!("/{name}"), Rejection::ExpiryNotInFuture.to_string());
         }
     }
 
     /// Refuses members that no call knows.
-    pub fn unknown(&mut self, members: &Map<String, Value>) {
+    pub(crate) fn unknown(&mut self, members: &Map<String, Value>) {
         for name in members.keys() {
             let name = name.replace('~', "~0").replace('/', "~1");
             self.fail(format!("/{name}"), "is not a field of this call");
@@ -181,20 +181,22 @@ impl Checks {
     ///
     /// # Errors
     /// `invalid_request` with all that failed.
-    pub fn finish(self) -> Result<(), Problem> {
+    pub(crate) fn finish(self) -> Result<(), Problem> {
         if self.0.is_empty() { Ok(()) } else { Err(Problem::fields(self.0)) }
     }
 }
 
 /// A value read, or what is wrong, each with the rest of a JSON Pointer to it.
-pub type Reading<T> = Result<T, Vec<(String, String)>>;
+pub(crate) type Reading<T> = Result<T, Vec<(String, String)>>;
 
 fn wrong<T>(detail: impl Display) -> Reading<T> {
     Err(vec![(String::new(), detail.to_string())])
 }
 
 /// Reads a string with `parse`.
-pub fn text<T, E: Display>(parse: impl FnOnce(&str) -> Result<T, E>) -> impl FnOnce(&Value) -> Reading<T> {
+pub(crate) fn text<T, E: Display>(
+    parse: impl FnOnce(&str) -> Result<T, E>,
+) -> impl FnOnce(&Value) -> Reading<T> {
     move |value| match value {
         Value::String(text) => parse(text).or_else(wrong),
         _ => wrong("must be a string"),
@@ -205,12 +207,12 @@ pub fn text<T, E: Display>(parse: impl FnOnce(&str) -> Result<T, E>) -> impl FnO
 ///
 /// # Errors
 /// When it is no string, or the type refuses it.
-pub fn parsed<T: FromStr<Err: Display>>(value: &Value) -> Reading<T> {
+pub(crate) fn parsed<T: FromStr<Err: Display>>(value: &Value) -> Reading<T> {
     text(str::parse)(value)
 }
 
 /// Reads an array of at most `count_max` strings with `parse`, leaving out repetitions.
-pub fn set<T: PartialEq, E: Display>(
+pub(crate) fn set<T: PartialEq, E: Display>(
     count_max: usize,
     parse: impl Fn(&str) -> Result<T, E>,
 ) -> impl FnOnce(&Value) -> Reading<Vec<T>> {
@@ -236,12 +238,12 @@ pub fn set<T: PartialEq, E: Display>(
 ///
 /// # Errors
 /// When it is neither.
-pub fn boolean(value: &Value) -> Reading<bool> {
+pub(crate) fn boolean(value: &Value) -> Reading<bool> {
     value.as_bool().map_or_else(|| wrong("must be true or false"), Ok)
 }
 
 /// Reads a whole number from 0 to `max`.
-pub fn number(max: u64) -> impl FnOnce(&Value) -> Reading<u64> {
+pub(crate) fn number(max: u64) -> impl FnOnce(&Value) -> Reading<u64> {
     move |value| match value.as_u64() {
         Some(number) if number <= max => Ok(number),
         _ => wrong(format!("must be a whole number from 0 to {max}")),
@@ -249,7 +251,7 @@ pub fn number(max: u64) -> impl FnOnce(&Value) -> Reading<u64> {
 }
 
 /// A JSON body with the bytes it came as. A body may be left out where every field may.
-pub struct Json<T, const LEN_MAX: usize = BODY_LEN_MAX> {
+pub(crate) struct Json<T, const LEN_MAX: usize = BODY_LEN_MAX> {
     /// The body read.
     pub body: T,
     /// The bytes, which an idempotency key is bound to.
@@ -272,7 +274,7 @@ impl<T: DeserializeOwned, S: Send + Sync, const LEN_MAX: usize> FromRequest<S> f
 /// A body without fields.
 #[derive(Deserialize, ToSchema, Default)]
 #[schema(as = NoFields)]
-pub struct NoFields {
+pub(crate) struct NoFields {
     #[serde(flatten)]
     #[schema(ignore)]
     unknown: Map<String, Value>,
@@ -283,7 +285,7 @@ impl NoFields {
     ///
     /// # Errors
     /// `invalid_request`.
-    pub fn check(&self) -> Result<(), Problem> {
+    pub(crate) fn check(&self) -> Result<(), Problem> {
         let mut checks = Checks::default();
         checks.unknown(&self.unknown);
         checks.finish()
@@ -294,7 +296,7 @@ impl NoFields {
 ///
 /// # Errors
 /// `unsupported_media_type`.
-pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
+pub(crate) fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     match headers.get(header::CONTENT_TYPE) {
         Some(media_type) if is_json(media_type.as_bytes()) => Ok(()),
         _ => Err(Problem::of(Code::UnsupportedMediaType)),
@@ -303,13 +305,13 @@ pub fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
 
 /// Whether a media type says JSON, whatever its parameters (RFC 9110 §8.3.1).
 #[must_use]
-pub fn is_json(media_type: &[u8]) -> bool {
+pub(crate) fn is_json(media_type: &[u8]) -> bool {
     let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
 /// The bytes of a body whose call reads them itself.
-pub struct BodyBytes(pub Bytes);
+pub(crate) struct BodyBytes(pub Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for BodyBytes {
     type Rejection = Problem;
@@ -323,7 +325,7 @@ impl<S: Send + Sync> FromRequest<S> for BodyBytes {
 ///
 /// # Errors
 /// As [`read_body_up_to`].
-pub async fn read_body(body: axum::body::Body) -> Result<Bytes, Problem> {
+pub(crate) async fn read_body(body: axum::body::Body) -> Result<Bytes, Problem> {
     read_body_up_to(body, BODY_LEN_MAX).await
 }
 
@@ -331,7 +333,7 @@ pub async fn read_body(body: axum::body::Body) -> Result<Bytes, Problem> {
 ///
 /// # Errors
 /// `body_too_large`, `request_timeout`, or `malformed_request` when it breaks off.
-pub async fn read_body_up_to(body: axum::body::Body, len_max: usize) -> Result<Bytes, Problem> {
+pub(crate) async fn read_body_up_to(body: axum::body::Body, len_max: usize) -> Result<Bytes, Problem> {
     let too_large = || {
         Problem::new(
             Code::BodyTooLarge,

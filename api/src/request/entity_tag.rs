@@ -4,7 +4,7 @@ use http::{HeaderMap, HeaderName};
 
 /// What a header lists.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Tags {
+pub(crate) enum Tags {
     /// `*`: whatever there is.
     Any,
     /// These.
@@ -13,7 +13,7 @@ pub enum Tags {
 
 /// An entity tag. What is no text in it is replaced: no tag of this service has any such thing.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Tag {
+pub(crate) struct Tag {
     /// What stands between its quotes.
     pub text: String,
     /// Whether it says of itself that it is weak.
@@ -25,7 +25,7 @@ impl Tags {
     ///
     /// # Errors
     /// When they are no list of tags. A bare number counts as a tag that lost its quotes.
-    pub fn read(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Self>, NotTags> {
+    pub(crate) fn read(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Self>, NotTags> {
         let mut lines = headers.get_all(name).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
         let Some(first) = lines.next() else { return Ok(None) };
         let text = lines.fold(first.into_owned(), |text, line| text + "," + &line);
@@ -52,7 +52,7 @@ impl Tags {
 
     /// Whether one of them is this one, compared weakly (RFC 9110 §8.8.3.2).
     #[must_use]
-    pub fn name(&self, text: &str) -> bool {
+    pub(crate) fn name(&self, text: &str) -> bool {
         match self {
             Self::Any => true,
             Self::These(tags) => tags.iter().any(|tag| tag.text == text),
@@ -65,7 +65,7 @@ const BLANKS: [char; 2] = [' ', '\t'];
 
 /// What is there is no list of entity tags.
 #[derive(Debug, PartialEq, Eq)]
-pub struct NotTags;
+pub(crate) struct NotTags;
 
 impl Tag {
     /// Reads one, and what comes after it.

@@ -14,7 +14,7 @@ use crate::request::precondition::{expected_versions, version_conflict};
 use crate::service::Service;
 
 /// A command's result with the object of the type that the call is about.
-pub struct Outcome<T> {
+pub(crate) struct Outcome<T> {
     /// The object after the command.
     pub object: T,
     /// Its version.
@@ -32,7 +32,7 @@ pub struct Outcome<T> {
 ///
 /// # Errors
 /// What refuses the command, or a header of the wrong form.
-pub async fn execute(
+pub(crate) async fn execute(
     service: &Arc<Service>,
     caller: &Caller,
     headers: &HeaderMap,
@@ -94,7 +94,7 @@ async fn execute_at_any(
 ///
 /// # Errors
 /// `internal`, should the command have led to another kind of object; `idempotency_key_reused` does not reach here.
-pub fn outcome<T>(
+pub(crate) fn outcome<T>(
     committed: Committed,
     take: impl FnOnce(Aggregate) -> Option<(T, Version)>,
 ) -> Result<Outcome<T>, Problem> {

@@ -13,19 +13,19 @@ use crate::answer::problem::{Code, Problem};
 use crate::auth::caller::Caller;
 
 /// The header that names a call.
-pub const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
+pub(crate) const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const LEN_MAX: usize = 255;
 
 /// Marks an answer that was given before.
-pub const REPLAYED: (HeaderName, HeaderValue) =
+pub(crate) const REPLAYED: (HeaderName, HeaderValue) =
     (HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
 
 /// The commands that run now.
 #[derive(Debug, Default, Clone)]
-pub struct Running(Arc<Mutex<HashSet<CommandId>>>);
+pub(crate) struct Running(Arc<Mutex<HashSet<CommandId>>>);
 
 /// A named command while it runs.
-pub struct Named {
+pub(crate) struct Named {
     /// Its name, for the log.
     pub key: CommandKey,
     running: Running,
@@ -43,7 +43,7 @@ impl Running {
     ///
     /// # Errors
     /// `malformed_request` for a key of the wrong form, `idempotency_key_in_use` while the first request runs.
-    pub fn name(
+    pub(crate) fn name(
         &self,
         headers: &HeaderMap,
         caller: &Caller,

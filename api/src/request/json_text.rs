@@ -10,7 +10,7 @@ use crate::answer::problem::{Code, Problem};
 /// # Errors
 /// `malformed_request` when it is not JSON; `invalid_request` when it is something else than an object, or holds a number
 /// or a depth that would not be kept as it is.
-pub fn read_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
+pub(crate) fn read_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     let text = if text.is_empty() { b"{}" } else { text };
     let value: Value = serde_json::from_slice(text).map_err(|error| refused(&error))?;
     // What is derived for a struct would take an array of its members too.
@@ -30,7 +30,7 @@ pub fn read_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
 }
 
 /// Reads an object in one go; none when there is anything to say against it, which is for [`read_object`] to say.
-pub fn read_plain_object<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
+pub(crate) fn read_plain_object<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
     // What is derived for a struct would take an array of its members too.
     if text.trim_ascii_start().first() != Some(&b'{') {
         return None;

@@ -1,10 +1,10 @@
 //! Reading a request: body, query, headers, and the command it asks for.
 
-pub mod body;
-pub mod entity_tag;
-pub mod execution;
-pub mod idempotency;
-pub mod json_text;
-pub mod paging;
-pub mod precondition;
-pub mod query;
+pub(crate) mod body;
+pub(crate) mod entity_tag;
+pub(crate) mod execution;
+pub(crate) mod idempotency;
+pub(crate) mod json_text;
+pub(crate) mod paging;
+pub(crate) mod precondition;
+pub(crate) mod query;

@@ -13,9 +13,9 @@ use crate::answer::view::Page;
 use crate::request::query::QueryParameters;
 
 /// Items of a page unless the call says otherwise.
-pub const LIMIT_DEFAULT: usize = 50;
+pub(crate) const LIMIT_DEFAULT: usize = 50;
 /// The most items of a page.
-pub const LIMIT_MAX: usize = 200;
+pub(crate) const LIMIT_MAX: usize = 200;
 /// Totals are exact up to here.
 const TOTAL_MAX: u64 = 10_000;
 
@@ -23,7 +23,7 @@ const TOTAL_MAX: u64 = 10_000;
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[allow(dead_code)]
-pub struct PageQuery {
+pub(crate) struct PageQuery {
     /// How many items: 1 to 200; 50 if left out.
     limit: Option<u32>,
     /// The `next_cursor` of the page before.
@@ -34,7 +34,7 @@ pub struct PageQuery {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 #[allow(dead_code)]
-pub struct BoundPageQuery {
+pub(crate) struct BoundPageQuery {
     /// Only what is bound to this organization.
     organization_id: Option<String>,
     /// How many items: 1 to 200; 50 if left out.
@@ -44,14 +44,14 @@ pub struct BoundPageQuery {
 }
 
 /// A page to be answered of what can be bound to an organization.
-pub struct BoundPaging {
+pub(crate) struct BoundPaging {
     /// The page.
     pub paging: Paging,
     organization_id: Option<OrganizationId>,
 }
 
 /// A page to be answered.
-pub struct Paging {
+pub(crate) struct Paging {
     /// How many items it may have.
     pub limit: usize,
     cursor: Option<String>,
@@ -61,7 +61,7 @@ pub struct Paging {
 ///
 /// # Errors
 /// `invalid_request`.
-pub fn limit_of(text: &str) -> Result<usize, Problem> {
+pub(crate) fn limit_of(text: &str) -> Result<usize, Problem> {
     match text.parse() {
         Ok(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
         _ => Err(Problem::field("?limit", "must be a whole number from 1 to 200")),
@@ -93,19 +93,19 @@ impl<S: Send + Sync> FromRequestParts<S> for BoundPaging {
 
 impl BoundPaging {
     /// Whether the list is narrowed to an organization.
-    pub const fn is_narrowed(&self) -> bool {
+    pub(crate) const fn is_narrowed(&self) -> bool {
         self.organization_id.is_some()
     }
 
     /// Whether what is bound to an organization, or to none, is asked for.
-    pub fn has(&self, organization_id: Option<&OrganizationId>) -> bool {
+    pub(crate) fn has(&self, organization_id: Option<&OrganizationId>) -> bool {
         self.organization_id.is_none() || self.organization_id.as_ref() == organization_id
     }
 }
 
 impl Paging {
     /// Takes which page is asked for out of the parameters of a call that has others beside.
-    pub fn of(parameters: &mut QueryParameters) -> Self {
+    pub(crate) fn of(parameters: &mut QueryParameters) -> Self {
         Self { limit: parameters.limit(), cursor: parameters.text_or_empty("cursor") }
     }
 
@@ -113,7 +113,7 @@ impl Paging {
     ///
     /// # Errors
     /// `invalid_request` for a cursor that no page gave.
-    pub fn after<I: FromStr>(&self) -> Result<Option<I>, Problem> {
+    pub(crate) fn after<I: FromStr>(&self) -> Result<Option<I>, Problem> {
         self.after_known(|_| true)
     }
 
@@ -121,7 +121,10 @@ impl Paging {
     ///
     /// # Errors
     /// `invalid_request` for a cursor that no page gave.
-    pub fn after_known<I: FromStr>(&self, is_known: impl FnOnce(&I) -> bool) -> Result<Option<I>, Problem> {
+    pub(crate) fn after_known<I: FromStr>(
+        &self,
+        is_known: impl FnOnce(&I) -> bool,
+    ) -> Result<Option<I>, Problem> {
         let Some(cursor) = self.cursor.as_deref() else { return Ok(None) };
         let id = cursor.parse().ok().filter(is_known);
         id.map(Some)
@@ -129,7 +132,7 @@ impl Paging {
     }
 
     /// The page out of the whole list, in the order of ids, after the id given.
-    pub fn page_of_all<T, I: PartialOrd + ToString, V: Serialize>(
+    pub(crate) fn page_of_all<T, I: PartialOrd + ToString, V: Serialize>(
         &self,
         mut all: Vec<T>,
         after: Option<&I>,
@@ -142,7 +145,7 @@ impl Paging {
     }
 
     /// The page out of `found`, which holds one item more than the page where there is a next one.
-    pub fn page<T, V: Serialize>(
+    pub(crate) fn page<T, V: Serialize>(
         &self,
         mut found: Vec<T>,
         total: u64,

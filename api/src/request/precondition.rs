@@ -12,9 +12,9 @@ use crate::answer::problem::{Code, Problem};
 use crate::request::entity_tag::Tags;
 
 /// Carries the position that an answer rests on.
-pub const POSITION: HeaderName = HeaderName::from_static("keyledger-position");
+pub(crate) const POSITION: HeaderName = HeaderName::from_static("keyledger-position");
 /// Carries the position that an answer must at least rest on.
-pub const MIN_POSITION: HeaderName = HeaderName::from_static("keyledger-min-position");
+pub(crate) const MIN_POSITION: HeaderName = HeaderName::from_static("keyledger-min-position");
 /// A request waits this long for its position.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
@@ -26,7 +26,7 @@ const VERSIONS_MAX: usize = 32;
 ///
 /// # Errors
 /// `malformed_request`.
-pub fn expected_versions(headers: &HeaderMap) -> Result<Option<Vec<Version>>, Problem> {
+pub(crate) fn expected_versions(headers: &HeaderMap) -> Result<Option<Vec<Version>>, Problem> {
     let tags = Tags::read(headers, &header::IF_MATCH).map_err(|_| {
         let detail =
             "If-Match must be the ETag of the object, such as \"3\", several with commas between, or *";
@@ -44,7 +44,7 @@ pub fn expected_versions(headers: &HeaderMap) -> Result<Option<Vec<Version>>, Pr
 
 /// Says that the version is none of those that `If-Match` asks for.
 #[must_use]
-pub fn version_conflict(expected: &[Version], actual: Version) -> Problem {
+pub(crate) fn version_conflict(expected: &[Version], actual: Version) -> Problem {
     let detail = match expected {
         [] => format!(
             "the version is {actual} now, and If-Match has no tag of any version; send the object's ETag as it came, such as \"{actual}\", without W/"
@@ -61,7 +61,7 @@ pub fn version_conflict(expected: &[Version], actual: Version) -> Problem {
 ///
 /// # Errors
 /// `version_conflict`, `malformed_request`.
-pub fn check_version(headers: &HeaderMap, version: Version) -> Result<(), Problem> {
+pub(crate) fn check_version(headers: &HeaderMap, version: Version) -> Result<(), Problem> {
     match expected_versions(headers)? {
         Some(expected) if !expected.contains(&version) => Err(version_conflict(&expected, version)),
         _ => Ok(()),
@@ -79,7 +79,7 @@ fn version_of(opaque: &str) -> Option<Version> {
 ///
 /// # Errors
 /// As [`check_version`].
-pub fn is_known(headers: &HeaderMap, version: Version) -> Result<bool, Problem> {
+pub(crate) fn is_known(headers: &HeaderMap, version: Version) -> Result<bool, Problem> {
     check_version(headers, version)?;
     let tags = Tags::read(headers, &header::IF_NONE_MATCH).ok().flatten();
     Ok(tags.is_some_and(|tags| tags.name(&version.to_string())))
@@ -87,7 +87,7 @@ pub fn is_known(headers: &HeaderMap, version: Version) -> Result<bool, Problem> 
 
 /// The version as an `ETag`.
 #[must_use]
-pub fn etag(version: Version) -> HeaderValue {
+pub(crate) fn etag(version: Version) -> HeaderValue {
     HeaderValue::from_str(&format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
 }
 
@@ -95,7 +95,7 @@ pub fn etag(version: Version) -> HeaderValue {
 ///
 /// # Errors
 /// `malformed_request`.
-pub fn min_position(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
+pub(crate) fn min_position(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
     let Some(value) = headers.get(MIN_POSITION) else { return Ok(None) };
     value.to_str().ok().and_then(|text| text.trim().parse().ok()).map(Some).ok_or_else(|| {
         Problem::new(Code::MalformedRequest, "Keyledger-Min-Position must be a position, such as 42")
@@ -106,7 +106,7 @@ pub fn min_position(headers: &HeaderMap) -> Result<Option<Position>, Problem> {
 ///
 /// # Errors
 /// `malformed_request`, `position_not_reached` after two seconds.
-pub async fn reach_min_position(
+pub(crate) async fn reach_min_position(
     headers: &HeaderMap,
     progress: &watch::Receiver<Position>,
 ) -> Result<(), Problem> {
@@ -120,7 +120,7 @@ pub async fn reach_min_position(
 ///
 /// # Errors
 /// As [`reach_min_position`].
-pub async fn reach_min_position_in(
+pub(crate) async fn reach_min_position_in(
     headers: &HeaderMap,
     projection: &ProjectionHandle,
 ) -> Result<(), Problem> {
@@ -134,7 +134,7 @@ pub async fn reach_min_position_in(
 ///
 /// # Errors
 /// `position_not_reached` after two seconds.
-pub async fn reach_in(position: Position, projection: &ProjectionHandle) -> Result<(), Problem> {
+pub(crate) async fn reach_in(position: Position, projection: &ProjectionHandle) -> Result<(), Problem> {
     in_time(position, projection.reach(position)).await
 }
 
@@ -160,7 +160,7 @@ async fn in_time(position: Position, reaching: impl Future<Output = bool>) -> Re
 
 /// The position as a header's value.
 #[must_use]
-pub fn position_value(position: Position) -> HeaderValue {
+pub(crate) fn position_value(position: Position) -> HeaderValue {
     HeaderValue::from(position.get())
 }
 

@@ -13,7 +13,7 @@ use crate::request::paging::{LIMIT_DEFAULT, limit_of};
 
 /// The id in a request's path. Whether it has the form of an id is for the call to judge: what is no id names nothing.
 #[derive(Debug)]
-pub struct PathId(pub String);
+pub(crate) struct PathId(pub String);
 
 impl<S: Send + Sync> FromRequestParts<S> for PathId {
     type Rejection = Problem;
@@ -26,7 +26,7 @@ impl<S: Send + Sync> FromRequestParts<S> for PathId {
 
 /// The parameters of a request, and what is wrong with them.
 #[derive(Debug, Default)]
-pub struct QueryParameters {
+pub(crate) struct QueryParameters {
     pairs: Vec<(String, String)>,
     errors: Vec<FieldError>,
 }
@@ -43,13 +43,13 @@ impl<S: Send + Sync> FromRequestParts<S> for QueryParameters {
 
 impl QueryParameters {
     /// Notes that a parameter fails.
-    pub fn fail(&mut self, name: &str, detail: impl Into<String>) {
+    pub(crate) fn fail(&mut self, name: &str, detail: impl Into<String>) {
         self.errors.push(FieldError { pointer: format!("?{name}"), detail: detail.into() });
     }
 
     /// Takes a parameter's text. An empty one is refused: taken for one that was left out, it would have more answered
     /// than was asked for.
-    pub fn text(&mut self, name: &str) -> Option<String> {
+    pub(crate) fn text(&mut self, name: &str) -> Option<String> {
         let text = self.once(name);
         if text.as_ref().is_some_and(String::is_empty) {
             self.fail(name, "must not be empty; leave it out instead");
@@ -59,7 +59,7 @@ impl QueryParameters {
     }
 
     /// Takes the text of a parameter that narrows nothing when it is empty, which then counts as left out.
-    pub fn text_or_empty(&mut self, name: &str) -> Option<String> {
+    pub(crate) fn text_or_empty(&mut self, name: &str) -> Option<String> {
         self.once(name).filter(|text| !text.is_empty())
     }
 
@@ -73,13 +73,17 @@ impl QueryParameters {
     }
 
     /// Takes a parameter, and says whether it was given with this text. What else it says is left out of account.
-    pub fn says(&mut self, name: &str, text: &str) -> bool {
+    pub(crate) fn says(&mut self, name: &str, text: &str) -> bool {
         let given: Vec<_> = self.pairs.extract_if(.., |(given, _)| given == name).collect();
         given.iter().any(|(_, value)| value == text)
     }
 
     /// Takes a parameter and reads it with `parse`.
-    pub fn read<T, E: Display>(&mut self, name: &str, parse: impl FnOnce(&str) -> Result<T, E>) -> Option<T> {
+    pub(crate) fn read<T, E: Display>(
+        &mut self,
+        name: &str,
+        parse: impl FnOnce(&str) -> Result<T, E>,
+    ) -> Option<T> {
         match parse(&self.text(name)?) {
             Ok(value) => Some(value),
             Err(error) => {
@@ -90,17 +94,17 @@ impl QueryParameters {
     }
 
     /// Takes a parameter of a type that knows how to parse it.
-    pub fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
+    pub(crate) fn parsed<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
         self.read(name, str::parse)
     }
 
     /// Takes the size of a page.
-    pub fn limit(&mut self) -> usize {
+    pub(crate) fn limit(&mut self) -> usize {
         self.limit_if_given().unwrap_or(LIMIT_DEFAULT)
     }
 
     /// Takes the size of a page, if it is said.
-    pub fn limit_if_given(&mut self) -> Option<usize> {
+    pub(crate) fn limit_if_given(&mut self) -> Option<usize> {
         let text = self.text("limit")?;
         match limit_of(&text) {
             Ok(limit) => Some(limit),
@@ -112,7 +116,7 @@ impl QueryParameters {
     }
 
     /// Leaves out of account what nobody took: it was meant for somebody else.
-    pub fn forget_others(&mut self) {
+    pub(crate) fn forget_others(&mut self) {
         self.pairs.clear();
     }
 
@@ -120,7 +124,7 @@ impl QueryParameters {
     ///
     /// # Errors
     /// `invalid_request` with all that failed.
-    pub fn finish(mut self) -> Result<(), Problem> {
+    pub(crate) fn finish(mut self) -> Result<(), Problem> {
         let names: Vec<String> = self.pairs.iter().map(|(name, _)| name.clone()).collect();
         for name in names {
             self.fail(&name, "is not a parameter of this call");

@@ -28,7 +28,7 @@ use crate::request::query::PathId;
 use crate::service::Service;
 
 /// The calls about APIs.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(register, list)).routes(routes!(read, edit, delete))
 }
 

@@ -1,15 +1,15 @@
 //! The calls, a file for each kind of object.
 
-pub mod apis;
-pub mod callers;
-pub mod events;
-pub mod keys;
-pub mod log;
-pub mod oauth;
-pub mod organizations;
-pub mod portal;
-pub mod service;
-pub mod webhooks;
+pub(crate) mod apis;
+pub(crate) mod callers;
+pub(crate) mod events;
+pub(crate) mod keys;
+pub(crate) mod log;
+pub(crate) mod oauth;
+pub(crate) mod organizations;
+pub(crate) mod portal;
+pub(crate) mod service;
+pub(crate) mod webhooks;
 
 use std::sync::Arc;
 
@@ -19,7 +19,7 @@ use utoipa_axum::router::OpenApiRouter;
 use crate::service::Service;
 
 /// All calls and the document that describes them.
-pub fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
+pub(crate) fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
     let (router, mut document) = OpenApiRouter::with_openapi(crate::openapi::document::overview())
         .merge(keys::create::router())
         .merge(keys::key::router())

@@ -8,19 +8,19 @@ use keyledger_engine::transparency::{self, checkpoint_file};
 
 /// A directory that exists and can be written to.
 #[derive(Debug, Clone)]
-pub struct DataDirectory(PathBuf);
+pub(crate) struct DataDirectory(PathBuf);
 
 /// A directory that cannot be used; one line that names it and says what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Error(String);
+pub(crate) struct Error(String);
 
 impl DataDirectory {
     /// Takes the directory at `path`, and makes it if only it itself is missing.
     ///
     /// # Errors
     /// When it cannot be made, is no directory, cannot be written to, or its log has gone.
-    pub fn open(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let shown = path.display();
         match std::fs::metadata(path) {
             Ok(metadata) if metadata.is_dir() => {}
@@ -71,7 +71,7 @@ impl DataDirectory {
     ///
     /// # Errors
     /// When it is not, or is no directory.
-    pub fn existing(path: &Path) -> Result<Self, Error> {
+    pub(crate) fn existing(path: &Path) -> Result<Self, Error> {
         if path.is_dir() {
             return Ok(Self(path.to_path_buf()));
         }
@@ -80,67 +80,67 @@ impl DataDirectory {
 
     /// The file of the log.
     #[must_use]
-    pub fn log(&self) -> PathBuf {
+    pub(crate) fn log(&self) -> PathBuf {
         self.0.join(keyledger_engine::log::redb::FILE_NAME)
     }
 
     /// The file of the keys that seal personal text.
     #[must_use]
-    pub fn vault(&self) -> PathBuf {
+    pub(crate) fn vault(&self) -> PathBuf {
         self.0.join(keyledger_engine::vault::FILE_NAME)
     }
 
     /// The file of usage.
     #[must_use]
-    pub fn usage(&self) -> PathBuf {
+    pub(crate) fn usage(&self) -> PathBuf {
         self.0.join("usage.redb")
     }
 
     /// The file of what webhooks are still to be told of.
     #[must_use]
-    pub fn deliveries(&self) -> PathBuf {
+    pub(crate) fn deliveries(&self) -> PathBuf {
         self.0.join("webhooks.redb")
     }
 
     /// The file of the key that webhooks' secrets are made from.
     #[must_use]
-    pub fn webhook_key(&self) -> PathBuf {
+    pub(crate) fn webhook_key(&self) -> PathBuf {
         self.0.join(keyledger_engine::domain::webhook::KEY_FILE_NAME)
     }
 
     /// The directory of the projections' files.
     #[must_use]
-    pub fn projections(&self) -> PathBuf {
+    pub(crate) fn projections(&self) -> PathBuf {
         self.0.join("projections")
     }
 
     /// The file of the keys that sign access tokens.
     #[must_use]
-    pub fn signing_keys(&self) -> PathBuf {
+    pub(crate) fn signing_keys(&self) -> PathBuf {
         self.0.join("signing-keys.json")
     }
 
     /// The file of the key that signs the log's checkpoints.
     #[must_use]
-    pub fn log_key(&self) -> PathBuf {
+    pub(crate) fn log_key(&self) -> PathBuf {
         self.0.join(transparency::KEY_FILE_NAME)
     }
 
     /// The file of the key that checks the checkpoints' signatures.
     #[must_use]
-    pub fn log_verifier(&self) -> PathBuf {
+    pub(crate) fn log_verifier(&self) -> PathBuf {
         self.0.join(transparency::VERIFIER_FILE_NAME)
     }
 
     /// The file of the checkpoints that were signed.
     #[must_use]
-    pub fn checkpoints(&self) -> PathBuf {
+    pub(crate) fn checkpoints(&self) -> PathBuf {
         self.0.join(checkpoint_file::FILE_NAME)
     }
 
     /// The file of the verification index's snapshot.
     #[must_use]
-    pub fn verification_snapshot(&self) -> PathBuf {
+    pub(crate) fn verification_snapshot(&self) -> PathBuf {
         self.projections().join("verification.snapshot")
     }
 }

@@ -37,7 +37,7 @@ const REPLAY_SLICE_LEN: usize = 256;
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The snapshot of one log's verification index.
-pub struct IndexSnapshot {
+pub(crate) struct IndexSnapshot {
     path: PathBuf,
     reader: Arc<dyn LogReader>,
     /// The position of the one that is there; 0 when there is none.
@@ -54,7 +54,7 @@ impl IndexSnapshot {
     ///
     /// # Errors
     /// When the log cannot be read or does not apply, or when a snapshot that may hold what was erased cannot be removed.
-    pub fn restore(
+    pub(crate) fn restore(
         data: &DataDirectory,
         reader: Arc<dyn LogReader>,
     ) -> Result<(Self, VerificationIndex), StartError> {
@@ -138,7 +138,7 @@ impl IndexSnapshot {
     ///
     /// # Errors
     /// See [`SnapshotError`].
-    pub fn save(
+    pub(crate) fn save(
         &self,
         index: &VerificationIndex,
         mut goes_on: impl FnMut() -> bool,
@@ -168,7 +168,7 @@ impl IndexSnapshot {
     }
 
     /// Saves the index of a service that has stopped, if there is something to be saved.
-    pub fn save_at_stop(&self, index: &VerificationIndex) {
+    pub(crate) fn save_at_stop(&self, index: &VerificationIndex) {
         let position = index.position().get();
         if position < EVENTS_MIN
             || self.saved.load(Ordering::Relaxed) == position
@@ -186,7 +186,7 @@ impl IndexSnapshot {
     ///
     /// # Errors
     /// When the system does not remove it.
-    pub fn remove(&self) -> Result<(), store::Error> {
+    pub(crate) fn remove(&self) -> Result<(), store::Error> {
         self.removals.fetch_add(1, Ordering::AcqRel);
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.saved.store(0, Ordering::Relaxed);
@@ -219,7 +219,7 @@ impl IndexSnapshot {
 }
 
 /// Saves the snapshot whenever much has happened since the last one, until the service stops.
-pub async fn keep(service: Arc<Service>) {
+pub(crate) async fn keep(service: Arc<Service>) {
     let mut rest = LOOK_INTERVAL;
     loop {
         tokio::select! {

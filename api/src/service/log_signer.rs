@@ -28,7 +28,7 @@ const AGE_MAX: Duration = Duration::from_secs(60);
 
 /// Which key signs, under which name.
 #[derive(Debug, Clone, Default)]
-pub struct Options {
+pub(crate) struct Options {
     /// The file of the key, if it is not the one in the data directory.
     pub key_file: Option<PathBuf>,
     /// The log's name, for a key that is yet to be made.
@@ -38,11 +38,11 @@ pub struct Options {
 /// Why the key or the checkpoints cannot be had; one line that names the file and says what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Error(String);
+pub(crate) struct Error(String);
 
 /// Why nothing is signed.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum Refusal {
+pub(crate) enum Refusal {
     /// The log is not a continuation of what was signed.
     #[error("{0}")]
     Inconsistent(String),
@@ -52,7 +52,7 @@ pub enum Refusal {
 }
 
 /// Holds the key.
-pub struct LogSigner {
+pub(crate) struct LogSigner {
     signer: Signer,
     checkpoints: PathBuf,
     state: Mutex<State>,
@@ -72,7 +72,7 @@ impl LogSigner {
     ///
     /// # Errors
     /// When a file is there and cannot be read.
-    pub fn open(data: &DataDirectory, options: &Options, log_id: LogId) -> Result<Self, Error> {
+    pub(crate) fn open(data: &DataDirectory, options: &Options, log_id: LogId) -> Result<Self, Error> {
         let (signer, is_new) = open_key(data, options, log_id)?;
         let path = data.checkpoints();
         let shown = path.display();
@@ -104,7 +104,7 @@ impl LogSigner {
     ///
     /// # Errors
     /// When it has gone.
-    pub fn require_key(data: &DataDirectory, options: &Options) -> Result<(), Error> {
+    pub(crate) fn require_key(data: &DataDirectory, options: &Options) -> Result<(), Error> {
         let (key, checkpoints) = (data.log_key(), data.checkpoints());
         let signed = fs::metadata(&checkpoints).is_ok_and(|file| file.len() > 0);
         if options.key_file.is_some() || !signed || key.exists() {
@@ -119,19 +119,19 @@ impl LogSigner {
 
     /// The key that checks the signatures.
     #[must_use]
-    pub const fn verifier(&self) -> &Verifier {
+    pub(crate) const fn verifier(&self) -> &Verifier {
         self.signer.verifier()
     }
 
     /// The file of the checkpoints that were signed.
     #[must_use]
-    pub fn checkpoints(&self) -> &Path {
+    pub(crate) fn checkpoints(&self) -> &Path {
         &self.checkpoints
     }
 
     /// Why the last attempt to sign was refused, if it was.
     #[must_use]
-    pub fn refusal(&self) -> Option<Refusal> {
+    pub(crate) fn refusal(&self) -> Option<Refusal> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).refusal.clone()
     }
 
@@ -139,7 +139,7 @@ impl LogSigner {
     ///
     /// # Errors
     /// When there is none that may be shown.
-    pub fn checkpoint(
+    pub(crate) fn checkpoint(
         &self,
         log: &dyn LogReader,
         now: Timestamp,
@@ -160,7 +160,7 @@ impl LogSigner {
 
     /// What was signed last.
     #[must_use]
-    pub fn last(&self) -> Option<(Arc<str>, Checkpoint)> {
+    pub(crate) fn last(&self) -> Option<(Arc<str>, Checkpoint)> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).last.clone()
     }
 
@@ -169,7 +169,7 @@ impl LogSigner {
     ///
     /// # Errors
     /// When it could not be written to the file; then it is shown as before.
-    pub fn cosigned(&self, checkpoint: &Checkpoint, note: &Note, now: Timestamp) -> io::Result<()> {
+    pub(crate) fn cosigned(&self, checkpoint: &Checkpoint, note: &Note, now: Timestamp) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.last.as_ref().is_none_or(|(_, last)| last != checkpoint) {
             return Ok(());
@@ -182,12 +182,12 @@ impl LogSigner {
 
     /// Why nothing is signed any more, if a witness has seen another log under this one's name.
     #[must_use]
-    pub fn contradiction(&self) -> Option<Refusal> {
+    pub(crate) fn contradiction(&self) -> Option<Refusal> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).contradiction.clone()
     }
 
     /// Has nothing signed any more, as a witness has seen another log under this one's name.
-    pub fn contradicted(&self, reason: String) -> Refusal {
+    pub(crate) fn contradicted(&self, reason: String) -> Refusal {
         tracing::error!(%reason, "no checkpoint is signed any more");
         let refusal = Refusal::Inconsistent(reason);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
@@ -312,7 +312,7 @@ fn write_verifier(path: &Path, verifier: &Verifier) -> Result<(), Error> {
 }
 
 /// Signs what nobody asks for, and has it cosigned: at the start, now and then, and when the service stops.
-pub async fn run(service: Arc<Service>) {
+pub(crate) async fn run(service: Arc<Service>) {
     // A refusal is noted in the service's log and shows in /readyz; there is nobody else to tell.
     let _ = service.checkpoint(true).await;
     loop {

@@ -15,7 +15,7 @@ use crate::service::{ProjectionStatus, Service};
 
 /// Counts what the service does. Counting costs one atomic addition.
 #[derive(Debug, Default)]
-pub struct Metrics {
+pub(crate) struct Metrics {
     verifications: [AtomicU64; Code::ALL.len()],
     /// Requests by the first digit of their status.
     requests: [AtomicU64; 6],
@@ -27,14 +27,14 @@ pub struct Metrics {
 
 impl Metrics {
     /// Counts a verification.
-    pub fn verified(&self, code: Code) {
+    pub(crate) fn verified(&self, code: Code) {
         if let Some(counter) = self.verifications.get(code as usize) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
     }
 
     /// Counts a request by its status.
-    pub fn answered(&self, status: http::StatusCode) {
+    pub(crate) fn answered(&self, status: http::StatusCode) {
         if let Some(counter) = self.requests.get(usize::from(status.as_u16() / 100)) {
             counter.fetch_add(1, Ordering::Relaxed);
         }
@@ -45,7 +45,7 @@ impl Metrics {
 ///
 /// # Errors
 /// When it cannot be written; it is written to memory.
-pub fn render(service: &Arc<Service>) -> Result<String, fmt::Error> {
+pub(crate) fn render(service: &Arc<Service>) -> Result<String, fmt::Error> {
     let mut registry = Registry::with_prefix("keyledger");
     registry.register_collector(Box::new(ServiceCollector(Arc::clone(service))));
     let mut text = String::new();

@@ -1,9 +1,9 @@
 //! The service put together: the log with its writer, the projections, and what requests share.
 
-pub mod data_directory;
-pub mod index_snapshot;
-pub mod log_signer;
-pub mod metrics;
+pub(crate) mod data_directory;
+pub(crate) mod index_snapshot;
+pub(crate) mod log_signer;
+pub(crate) mod metrics;
 
 use std::io;
 use std::path::PathBuf;
@@ -54,7 +54,7 @@ const READERS_MAX: usize = 256;
 
 /// How the service is to run.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// The data directory.
     pub data: PathBuf,
     /// How much of the log's file is kept in memory, in bytes.
@@ -76,7 +76,7 @@ pub struct Options {
 /// Why the service cannot start; one line that says what to do.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-pub enum StartError {
+pub(crate) enum StartError {
     /// The data directory.
     #[error(transparent)]
     Directory(#[from] data_directory::Error),
@@ -132,7 +132,7 @@ pub enum StartError {
 }
 
 /// What all requests share.
-pub struct Service {
+pub(crate) struct Service {
     /// Takes commands.
     pub ledger: Ledger,
     /// Verifies, authenticates, and knows organizations, APIs and root keys.
@@ -178,14 +178,14 @@ pub struct Service {
 }
 
 /// What has to be ended when the service stops.
-pub struct Threads {
+pub(crate) struct Threads {
     writer: Writer,
     runners: Vec<RunnerThread>,
     usage: RunningUsageThread,
 }
 
 /// How one projection is doing.
-pub struct ProjectionStatus {
+pub(crate) struct ProjectionStatus {
     /// Its name.
     pub name: &'static str,
     /// How far it is.
@@ -203,7 +203,7 @@ pub struct ProjectionStatus {
 impl ProjectionStatus {
     /// How a stored projection is doing.
     #[must_use]
-    pub fn of(handle: &ProjectionHandle) -> Self {
+    pub(crate) fn of(handle: &ProjectionHandle) -> Self {
         let status = handle.status();
         let position = match status {
             Status::CatchingUp { position, .. } => position,
@@ -225,7 +225,7 @@ impl Service {
     ///
     /// # Errors
     /// See [`StartError`].
-    pub fn start(options: &Options) -> Result<(Arc<Self>, Threads), StartError> {
+    pub(crate) fn start(options: &Options) -> Result<(Arc<Self>, Threads), StartError> {
         let data = DataDirectory::open(&options.data)?;
         LogSigner::require_key(&data, &options.log_signer)?;
         let openid_provider = options.openid_provider.clone().map(OpenIdProvider::new).transpose()?;
@@ -299,12 +299,12 @@ impl Service {
 
     /// The time by which requests are judged.
     #[must_use]
-    pub fn now(&self) -> Timestamp {
+    pub(crate) fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
     /// Takes note of a verification: of every one that is answered, once.
-    pub fn verified(&self, verdict: &Verdict<'_>, now: Timestamp, from: Address) {
+    pub(crate) fn verified(&self, verdict: &Verdict<'_>, now: Timestamp, from: Address) {
         self.metrics.verified(verdict.code);
         self.usage.record(verdict, now, from);
     }
@@ -313,7 +313,7 @@ impl Service {
     ///
     /// # Errors
     /// `overloaded`, as [`Service::blocking`] says.
-    pub async fn last_verified(self: &Arc<Self>, id: KeyId) -> Result<Option<Timestamp>, Problem> {
+    pub(crate) async fn last_verified(self: &Arc<Self>, id: KeyId) -> Result<Option<Timestamp>, Problem> {
         let (usage, now) = (Arc::clone(&self.usage), self.now());
         // What the keys of a busy second add up to takes some milliseconds to gather.
         self.blocking(move || usage.last_verified(id, now)).await
@@ -321,7 +321,7 @@ impl Service {
 
     /// A new id, greater than all that were drawn before. Ids are no secrets: a generator that the operating system's
     /// randomness seeds now and then is good enough for them.
-    pub fn new_id<I: From<Ulid>>(&self) -> I {
+    pub(crate) fn new_id<I: From<Ulid>>(&self) -> I {
         let now = self.now();
         let mut ids = self.ids.lock().unwrap_or_else(PoisonError::into_inner);
         let Ok(id) = ids.draw(now, &mut rand::rng());
@@ -330,7 +330,7 @@ impl Service {
 
     /// The operating system's randomness, for tokens.
     #[must_use]
-    pub const fn randomness(&self) -> SysRng {
+    pub(crate) const fn randomness(&self) -> SysRng {
         SysRng
     }
 
@@ -338,7 +338,7 @@ impl Service {
     ///
     /// # Errors
     /// `overloaded` when too many calls read, `internal` when the log cannot be read.
-    pub async fn read_log<T: Send + 'static>(
+    pub(crate) async fn read_log<T: Send + 'static>(
         self: &Arc<Self>,
         read: impl FnOnce(&dyn LogReader) -> Result<T, log::Error> + Send + 'static,
     ) -> Result<T, Problem> {
@@ -351,7 +351,10 @@ impl Service {
     ///
     /// # Errors
     /// `log_inconsistent` when nothing may be signed, `overloaded`, `internal`.
-    pub async fn checkpoint(self: &Arc<Self>, at_once: bool) -> Result<(Arc<str>, Checkpoint), Problem> {
+    pub(crate) async fn checkpoint(
+        self: &Arc<Self>,
+        at_once: bool,
+    ) -> Result<(Arc<str>, Checkpoint), Problem> {
         self.witnesses.compare_once(self).await?;
         let (signer, reader, now) = (Arc::clone(&self.log_signer), self.ledger.reader(), self.now());
         let signed = self.blocking(move || signer.checkpoint(reader.as_ref(), now, at_once)).await??;
@@ -362,7 +365,7 @@ impl Service {
     ///
     /// # Errors
     /// `overloaded` when too many calls do so already.
-    pub async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
@@ -375,7 +378,7 @@ impl Service {
     ///
     /// # Errors
     /// `internal` when it did not come to its end.
-    pub async fn blocking_when_free<T: Send + 'static>(
+    pub(crate) async fn blocking_when_free<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Problem> {
@@ -388,7 +391,7 @@ impl Service {
     ///
     /// # Errors
     /// `internal` when a file cannot be removed or made anew, `overloaded`.
-    pub async fn forget_erased(self: &Arc<Self>) -> Result<(), Problem> {
+    pub(crate) async fn forget_erased(self: &Arc<Self>) -> Result<(), Problem> {
         let this = Arc::clone(self);
         let removed = self.blocking(move || this.index_snapshot.remove()).await?;
         removed.map_err(|error| Problem::internal(&error))?;
@@ -401,7 +404,7 @@ impl Service {
     }
 
     /// Reads again what may be changed beside the service while it runs.
-    pub fn reload(&self) {
+    pub(crate) fn reload(&self) {
         match self.access_tokens.reload() {
             Ok(()) => tracing::info!("read the signing keys again"),
             Err(error) => tracing::warn!(%error, "the signing keys stay as they were"),
@@ -409,18 +412,18 @@ impl Service {
     }
 
     /// Tells streams to end.
-    pub fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.stopping.send_replace(true);
     }
 
     /// Whether the service is stopping.
     #[must_use]
-    pub fn is_stopping(&self) -> bool {
+    pub(crate) fn is_stopping(&self) -> bool {
         *self.stopping.borrow()
     }
 
     /// Resolves when the service is told to stop.
-    pub async fn stopped(&self) {
+    pub(crate) async fn stopped(&self) {
         let mut stopping = self.stopping.subscribe();
         // The sender is this service's own, so waiting cannot fail.
         let _ = stopping.wait_for(|stopping| *stopping).await;
@@ -428,7 +431,7 @@ impl Service {
 
     /// How each projection is doing.
     #[must_use]
-    pub fn projection_statuses(&self) -> Vec<ProjectionStatus> {
+    pub(crate) fn projection_statuses(&self) -> Vec<ProjectionStatus> {
         let index = ProjectionStatus {
             name: "verification-index",
             position: self.index.position(),
@@ -443,7 +446,7 @@ impl Service {
 
     /// The projections that are kept in files.
     #[must_use]
-    pub fn stored_projections(&self) -> [&ProjectionHandle; 2] {
+    pub(crate) fn stored_projections(&self) -> [&ProjectionHandle; 2] {
         [&self.key_list_handle, &self.audit_trail_handle]
     }
 
@@ -452,7 +455,7 @@ impl Service {
     ///
     /// # Errors
     /// When the one given is no root key, the token could not be shown, or the log does not take it.
-    pub fn ensure_root_key(
+    pub(crate) fn ensure_root_key(
         &self,
         given: Option<&str>,
         show: impl FnOnce(&Token) -> io::Result<()>,
@@ -474,7 +477,7 @@ impl Service {
     ///
     /// # Errors
     /// When the token could not be shown, or the log does not take the key.
-    pub fn new_root_key(
+    pub(crate) fn new_root_key(
         &self,
         permissions: Vec<Permission>,
         organization_id: Option<OrganizationId>,
@@ -517,7 +520,7 @@ impl Threads {
     ///
     /// # Errors
     /// What ended the writer before, if something did.
-    pub fn stop(self, service: &Service) -> Result<(), log::Error> {
+    pub(crate) fn stop(self, service: &Service) -> Result<(), log::Error> {
         let ended = self.writer.stop();
         for runner in self.runners {
             runner.stop();

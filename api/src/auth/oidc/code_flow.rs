@@ -16,7 +16,7 @@ use super::{Error, OpenIdProvider, User, check_address, looks_like_token};
 
 /// The console as a client of the provider.
 #[derive(Clone)]
-pub struct ConsoleClient {
+pub(crate) struct ConsoleClient {
     /// Its client identifier.
     pub id: String,
     /// Its secret; none for a public client, which PKCE protects alone.
@@ -30,7 +30,7 @@ impl std::fmt::Debug for ConsoleClient {
 }
 
 /// A sign-in on its way: what the provider is to repeat, and what proves that the same browser comes back.
-pub struct Proofs {
+pub(crate) struct Proofs {
     /// Binds the answer to the browser (RFC 6749 §10.12).
     pub state: String,
     /// Binds the ID token to the request (OpenID Connect Core 1.0 §3.1.2.1).
@@ -58,7 +58,7 @@ impl From<String> for Zeroized {
 impl OpenIdProvider {
     /// The provider's name, if people can sign in to the console there.
     #[must_use]
-    pub fn signs_in(&self) -> Option<&str> {
+    pub(crate) fn signs_in(&self) -> Option<&str> {
         self.options.client.as_ref()?;
         let (_, rest) = self.options.issuer.split_once("://")?;
         rest.split('/').next()
@@ -68,7 +68,11 @@ impl OpenIdProvider {
     ///
     /// # Errors
     /// When the console is no client of the provider, or the provider does not answer.
-    pub async fn authorization_url(&self, proofs: &Proofs, redirect_uri: &str) -> Result<String, Error> {
+    pub(crate) async fn authorization_url(
+        &self,
+        proofs: &Proofs,
+        redirect_uri: &str,
+    ) -> Result<String, Error> {
         let client = self.options.client.as_ref().ok_or_else(no_client)?;
         let endpoint = self.metadata().await?.authorization_endpoint.ok_or_else(no_code)?;
         check_address("authorization_endpoint", &endpoint)?;
@@ -91,7 +95,12 @@ impl OpenIdProvider {
     ///
     /// # Errors
     /// When the provider gives no token, or one that is not its own, not for the console, or not of this sign-in.
-    pub async fn redeem(&self, code: &str, proofs: &Proofs, redirect_uri: &str) -> Result<User, Error> {
+    pub(crate) async fn redeem(
+        &self,
+        code: &str,
+        proofs: &Proofs,
+        redirect_uri: &str,
+    ) -> Result<User, Error> {
         let client = self.options.client.as_ref().ok_or_else(no_client)?;
         let endpoint = self.metadata().await?.token_endpoint.ok_or_else(no_code)?;
         check_address("token_endpoint", &endpoint)?;

@@ -2,7 +2,7 @@
 //! tokens: the provider vouches for who somebody is, and two claims say in which organization they are and what they are
 //! there. The provider's keys are found by discovery, kept, and looked for again when a token names one that is not known.
 
-pub mod code_flow;
+pub(crate) mod code_flow;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -58,7 +58,7 @@ const ALGORITHMS: [Algorithm; 9] = [
 
 /// Which provider, and what its tokens say.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// Its issuer, as its tokens name it.
     pub issuer: String,
     /// The audience that its tokens for Keyledger have.
@@ -74,11 +74,11 @@ pub struct Options {
 /// Why a provider cannot be used, or does not answer; one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Error(String);
+pub(crate) struct Error(String);
 
 /// Somebody whom the provider vouches for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct User {
+pub(crate) struct User {
     /// The provider's name for them.
     pub id: UserId,
     /// Their organization, if the token says one.
@@ -90,7 +90,7 @@ pub struct User {
 }
 
 /// One provider.
-pub struct OpenIdProvider {
+pub(crate) struct OpenIdProvider {
     options: Options,
     client: HttpClient,
     keys: RwLock<Keys>,
@@ -134,7 +134,7 @@ impl OpenIdProvider {
     ///
     /// # Errors
     /// When the issuer's address cannot be used, or the machine trusts no certificate authority.
-    pub fn new(options: Options) -> Result<Self, Error> {
+    pub(crate) fn new(options: Options) -> Result<Self, Error> {
         check_address("--oidc-issuer", &options.issuer)?;
         let client =
             HttpClient::new(ANSWER_LEN_MAX, ANSWER_TIME_MAX).map_err(|error| Error(error.to_string()))?;
@@ -149,7 +149,7 @@ impl OpenIdProvider {
 
     /// Who has a token; none when it is not the provider's, not for Keyledger, or has ended. Looks at the keys that are known.
     #[must_use]
-    pub fn check(&self, token: &str, now: Timestamp) -> Option<Arc<User>> {
+    pub(crate) fn check(&self, token: &str, now: Timestamp) -> Option<Arc<User>> {
         if !looks_like_token(token) {
             return None;
         }
@@ -213,7 +213,7 @@ impl OpenIdProvider {
 
     /// Asks the provider for its keys when a token may need one that is not known, and says whether to look again. Callers
     /// that come while it is asked wait for the same answer.
-    pub async fn learn_keys_for(&self, token: &str) -> bool {
+    pub(crate) async fn learn_keys_for(&self, token: &str) -> bool {
         let Some(header) = looks_like_token(token).then(|| jsonwebtoken::decode_header(token).ok()).flatten()
         else {
             return false;
@@ -231,13 +231,13 @@ impl OpenIdProvider {
 
     /// Whether the keys are due to be looked for again.
     #[must_use]
-    pub fn is_stale(&self) -> bool {
+    pub(crate) fn is_stale(&self) -> bool {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
         keys.learnt_at.is_some_and(|at| at.elapsed() > KEYS_AGE_MAX)
     }
 
     /// Asks the provider for its keys, unless it was asked a moment ago.
-    pub async fn learn_keys(&self) {
+    pub(crate) async fn learn_keys(&self) {
         let mut asked = self.asked.lock().await;
         if asked.is_some_and(|at| at.elapsed() < ASK_INTERVAL) {
             return;

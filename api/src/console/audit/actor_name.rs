@@ -11,7 +11,7 @@ use crate::console::visit::visitor::Visitor;
 
 /// Who did something, as an event tells it.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Actor {
+pub(crate) struct Actor {
     /// The kind of actor.
     pub kind: String,
     /// Its id.
@@ -24,12 +24,12 @@ pub struct Actor {
 
 /// The names of the actors of some events, by id.
 #[derive(Debug, Default)]
-pub struct ActorNames(HashMap<String, String>);
+pub(crate) struct ActorNames(HashMap<String, String>);
 
 impl ActorNames {
     /// Finds the names of actors. Names of root keys and applications are told to those who may read them; whoever is let in
     /// by a portal session is told by the events of that session, which whoever reads the others may read too.
-    pub async fn of(visitor: &Visitor, actors: impl Iterator<Item = &Actor>) -> Self {
+    pub(crate) async fn of(visitor: &Visitor, actors: impl Iterator<Item = &Actor>) -> Self {
         let mut names = HashMap::new();
         for actor in actors {
             if !names.contains_key(&actor.id) {
@@ -40,7 +40,7 @@ impl ActorNames {
     }
 
     /// The name of one.
-    pub fn get<'a>(&'a self, actor: &'a Actor) -> &'a str {
+    pub(crate) fn get<'a>(&'a self, actor: &'a Actor) -> &'a str {
         self.0.get(&actor.id).map_or(&actor.id, String::as_str)
     }
 }

@@ -148,7 +148,7 @@ impl AuditLogPage {
 }
 
 /// Shows events.
-pub async fn show(visitor: Visitor) -> Result<Response, Problem> {
+pub(crate) async fn show(visitor: Visitor) -> Result<Response, Problem> {
     let query = QueryString::of(&visitor.address);
     let asked = call(&query, visitor.now);
     let newest = asked.with("sort", Some("-position"));

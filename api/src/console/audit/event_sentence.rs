@@ -11,7 +11,7 @@ use crate::console::parts::moment::Moment;
 
 /// What the sentence is about.
 #[derive(Debug, Clone, Copy)]
-pub enum Object<'a> {
+pub(crate) enum Object<'a> {
     /// What the page is about.
     It,
     /// Something else: its kind, and its name.
@@ -20,7 +20,7 @@ pub enum Object<'a> {
 
 /// A sentence without its subject. The name in it may be anything that people write, so it is kept apart from the words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Sentence {
+pub(crate) struct Sentence {
     /// What stands before the name.
     pub head: String,
     /// The name.
@@ -31,7 +31,7 @@ pub struct Sentence {
 
 /// A sentence, and what else there is to say.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Told {
+pub(crate) struct Told {
     /// Whether it is `good` or `bad` for requests with the key; else nothing.
     pub tone: &'static str,
     /// The sentence.
@@ -42,7 +42,7 @@ pub struct Told {
 
 /// What is known of a key before an event.
 #[derive(Debug, Default)]
-pub struct Known {
+pub(crate) struct Known {
     /// How many events it had; none if nothing is known.
     pub version: u32,
     name: Option<String>,
@@ -79,7 +79,7 @@ impl fmt::Display for Sentence {
 
 impl Known {
     /// What is known of a key as it was.
-    pub fn of(key: &Key) -> Self {
+    pub(crate) fn of(key: &Key) -> Self {
         Self {
             version: key.version,
             name: Some(key.name.clone().unwrap_or_else(nothing)),
@@ -91,7 +91,7 @@ impl Known {
     }
 
     /// Tells an event, and takes note of what is after it.
-    pub fn tell(&mut self, event: &Event, object: Object<'_>) -> Told {
+    pub(crate) fn tell(&mut self, event: &Event, object: Object<'_>) -> Told {
         let data = &event.data;
         self.version = event.version;
         let told = |tone, sentence| Told { tone, sentence, change: None };
@@ -241,7 +241,7 @@ fn nothing() -> String {
 }
 
 /// A value in words.
-pub fn words(value: &Value) -> String {
+pub(crate) fn words(value: &Value) -> String {
     match value {
         Value::Null => nothing(),
         Value::String(text) => text.clone(),

@@ -11,7 +11,7 @@ use crate::console::visit::visitor::Visitor;
 
 /// An event as the calls answer it.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Event {
+pub(crate) struct Event {
     /// Its place in the log.
     pub position: u64,
     /// When it was appended.
@@ -35,7 +35,7 @@ pub struct Event {
 
 /// The object that an event happened to.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Stream {
+pub(crate) struct Stream {
     /// What it is: `key`, `organization` and so on.
     pub kind: String,
     /// Its id.
@@ -44,7 +44,7 @@ pub struct Stream {
 
 /// An event as it is told.
 #[derive(Debug)]
-pub struct Entry {
+pub(crate) struct Entry {
     /// Its place in the log.
     pub position: u64,
     /// Its place among the events of its key.
@@ -65,12 +65,10 @@ pub struct Entry {
     pub ip: Option<String>,
     /// With which program.
     pub user_agent: Option<String>,
-    /// The request.
-    pub request_id: Option<String>,
 }
 
 /// Tells events, which stand oldest first, the latest first.
-pub async fn tell(visitor: &Visitor, events: &[Event]) -> Vec<Entry> {
+pub(crate) async fn tell(visitor: &Visitor, events: &[Event]) -> Vec<Entry> {
     let names = ActorNames::of(visitor, events.iter().map(|event| &event.actor)).await;
     let mut known = Known::default();
     let mut entries: Vec<Entry> = events
@@ -88,7 +86,6 @@ pub async fn tell(visitor: &Visitor, events: &[Event]) -> Vec<Entry> {
                 at: Moment::new(event.time, visitor.now),
                 ip: event.actor.ip.clone(),
                 user_agent: event.actor.user_agent.clone(),
-                request_id: event.request_id.clone(),
             }
         })
         .collect();
@@ -97,7 +94,7 @@ pub async fn tell(visitor: &Visitor, events: &[Event]) -> Vec<Entry> {
 }
 
 /// Until when the token before the present one is accepted, if it is still.
-pub fn old_token_until(events: &[Event], now: Timestamp) -> Option<Moment> {
+pub(crate) fn old_token_until(events: &[Event], now: Timestamp) -> Option<Moment> {
     let rotated = events.iter().rev().find(|event| event.event_type == "KeyRotated")?;
     let until: Timestamp = rotated.data.get("previous_valid_until")?.as_str()?.parse().ok()?;
     (until > now).then(|| Moment::new(until, now))

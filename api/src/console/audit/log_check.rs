@@ -36,7 +36,7 @@ struct Verification {
 }
 
 /// The last check, and whether another may be asked for.
-pub struct LogCheck {
+pub(crate) struct LogCheck {
     /// Whether somebody may ask for one now.
     pub may_start: bool,
     /// How the last one stands.
@@ -45,7 +45,7 @@ pub struct LogCheck {
 
 /// How a check stands.
 #[derive(Debug)]
-pub enum CheckState {
+pub(crate) enum CheckState {
     /// There was none since the start of the service.
     None,
     /// It runs.
@@ -87,7 +87,7 @@ impl LogCheck {
     ///
     /// # Errors
     /// What the call answers.
-    pub async fn read(visitor: &Visitor) -> Result<Self, Problem> {
+    pub(crate) async fn read(visitor: &Visitor) -> Result<Self, Problem> {
         let list: Verifications = visitor.read(CALL).await?;
         let state = list.data.into_iter().next().map_or(CheckState::None, |it| it.state(visitor.now));
         let is_running = matches!(state, CheckState::Running { .. });
@@ -128,7 +128,7 @@ impl Verification {
 }
 
 /// Asks for one. One that runs already is as good.
-pub async fn start(submission: Submission) -> Result<Response, Problem> {
+pub(crate) async fn start(submission: Submission) -> Result<Response, Problem> {
     let visitor = &submission.visitor;
     let notice = match visitor.call(Method::POST, CALL).send::<Value>().await {
         Ok(answer) => Notice::of(answer.position, "The log is being verified."),

@@ -1,10 +1,10 @@
 //! Pages about events and the log.
 
-pub mod actor_name;
-pub mod audit_log;
-pub mod event_sentence;
-pub mod history;
-pub mod log_check;
+pub(crate) mod actor_name;
+pub(crate) mod audit_log;
+pub(crate) mod event_sentence;
+pub(crate) mod history;
+pub(crate) mod log_check;
 
 use std::sync::Arc;
 

@@ -77,7 +77,7 @@ fn call_path(id: &str, tail: &str) -> String {
 }
 
 /// The pages.
-pub fn router() -> Router<Arc<Console>> {
+pub(crate) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route(PATH, get(list).post(create))
         .route("/console/applications/new", get(create_form))

@@ -1,10 +1,10 @@
 //! Pages about root keys, applications, portal links and webhooks.
 
-pub mod application;
-pub mod permission_choice;
-pub mod portal_link;
-pub mod root_key;
-pub mod webhook;
+pub(crate) mod application;
+pub(crate) mod permission_choice;
+pub(crate) mod portal_link;
+pub(crate) mod root_key;
+pub(crate) mod webhook;
 
 use std::sync::Arc;
 

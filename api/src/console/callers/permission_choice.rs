@@ -30,7 +30,7 @@ fn meaning(permission: Permission) -> &'static str {
 }
 
 /// A field for permissions: those that somebody has themselves, as nobody gives what they lack.
-pub fn field(visitor: &Visitor) -> Field {
+pub(crate) fn field(visitor: &Visitor) -> Field {
     let known = Permission::names().filter_map(|name| name.parse::<Permission>().ok());
     let own = known.filter(|permission| visitor.principal.may(*permission));
     let choices = own.map(|it| Choice::new(it.as_str(), it.as_str(), meaning(it))).collect();
@@ -38,7 +38,7 @@ pub fn field(visitor: &Visitor) -> Field {
 }
 
 /// The permissions that were chosen, for a call.
-pub fn chosen(form: &Form) -> Value {
+pub(crate) fn chosen(form: &Form) -> Value {
     form.texts("permissions").map(Value::from).collect()
 }
 

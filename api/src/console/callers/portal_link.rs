@@ -85,7 +85,7 @@ fn call_path(id: &str) -> String {
 }
 
 /// The pages.
-pub fn router() -> Router<Arc<Console>> {
+pub(crate) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route(PATH, get(list).post(invite))
         .route("/console/portal-links/new", get(invite_form))

@@ -76,7 +76,7 @@ fn call_path(id: &str) -> String {
 }
 
 /// The pages.
-pub fn router() -> Router<Arc<Console>> {
+pub(crate) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route(PATH, get(list).post(create))
         .route("/console/root-keys/new", get(create_form))

@@ -132,7 +132,7 @@ fn call_path(id: &str, tail: &str) -> String {
 }
 
 /// The pages.
-pub fn router() -> Router<Arc<Console>> {
+pub(crate) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route(PATH, get(list).post(create))
         .route("/console/webhooks/new", get(create_form))

@@ -54,12 +54,12 @@ static DIRECTORY: LazyLock<(String, String)> = LazyLock::new(|| {
 });
 
 /// The path that stands before the files' names.
-pub fn directory() -> &'static str {
+pub(crate) fn directory() -> &'static str {
     &DIRECTORY.0
 }
 
 /// Answers with a file.
-pub async fn serve(Path((version, name)): Path<(String, String)>) -> Response {
+pub(crate) async fn serve(Path((version, name)): Path<(String, String)>) -> Response {
     let found = ASSETS.iter().find(|asset| asset.0 == name).filter(|_| version == DIRECTORY.1);
     let Some((_, media_type, bytes)) = found else {
         return Problem::of(Code::NotFound).into_response();

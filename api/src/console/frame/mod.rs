@@ -1,8 +1,8 @@
 //! What surrounds every page of the console.
 
-pub mod asset;
-pub mod icon;
-pub mod navigation;
-pub mod page_frame;
-pub mod theme;
-pub mod toast;
+pub(crate) mod asset;
+pub(crate) mod icon;
+pub(crate) mod navigation;
+pub(crate) mod page_frame;
+pub(crate) mod theme;
+pub(crate) mod toast;

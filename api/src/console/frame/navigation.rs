@@ -8,7 +8,7 @@ use crate::console::visit::visitor::Visitor;
 
 /// A page with a row of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Section {
+pub(crate) enum Section {
     /// Everything at a glance.
     Overview,
     /// Keys.
@@ -125,7 +125,7 @@ impl Entry {
 }
 
 /// A row as it is shown.
-pub struct Row {
+pub(crate) struct Row {
     /// Its name.
     pub name: &'static str,
     /// Its sign.
@@ -137,7 +137,7 @@ pub struct Row {
 }
 
 /// The rows that somebody sees. What is chosen stays chosen: the organization goes along.
-pub fn rows(visitor: &Visitor, current: Option<Section>, organization: Option<&str>) -> Vec<Row> {
+pub(crate) fn rows(visitor: &Visitor, current: Option<Section>, organization: Option<&str>) -> Vec<Row> {
     let row = |entry: &Entry| Row {
         name: entry.name_for(visitor),
         icon: entry.icon,
@@ -148,6 +148,6 @@ pub fn rows(visitor: &Visitor, current: Option<Section>, organization: Option<&s
 }
 
 /// The path of the first page that somebody sees, if they see any.
-pub fn first(visitor: &Visitor) -> Option<&'static str> {
+pub(crate) fn first(visitor: &Visitor) -> Option<&'static str> {
     ENTRIES.iter().find(|entry| entry.is_for(visitor)).map(|entry| entry.path)
 }

@@ -25,7 +25,7 @@ const SWITCHER_LEN: usize = 12;
 const ORGANIZATIONS: &str = "/console/organizations";
 
 /// What a page has around it.
-pub struct Frame {
+pub(crate) struct Frame {
     /// The page's title, for the window.
     pub title: String,
     /// Its colours.
@@ -42,7 +42,7 @@ pub struct Frame {
 }
 
 /// What is there for somebody who is signed in.
-pub struct SignedIn {
+pub(crate) struct SignedIn {
     /// What forms carry.
     pub csrf_token: String,
     /// The rows of the navigation.
@@ -58,7 +58,7 @@ pub struct SignedIn {
 }
 
 /// The choice of organizations.
-pub struct Switcher {
+pub(crate) struct Switcher {
     /// The one that is chosen.
     pub chosen: Option<String>,
     /// Some to choose from: name and path.
@@ -93,7 +93,7 @@ impl Organization {
 impl Frame {
     /// The frame of a page for somebody who is signed in. `organization` is the one that the page is about, if it is about
     /// one.
-    pub async fn of(
+    pub(crate) async fn of(
         visitor: &Visitor,
         title: &str,
         section: Option<Section>,
@@ -127,7 +127,7 @@ impl Frame {
     }
 
     /// The frame of a page for everybody.
-    pub fn plain(title: &str, theme: Theme) -> Self {
+    pub(crate) fn plain(title: &str, theme: Theme) -> Self {
         Self {
             title: title.into(),
             theme,
@@ -140,12 +140,12 @@ impl Frame {
     }
 
     /// What forms carry.
-    pub fn csrf_token(&self) -> &str {
+    pub(crate) fn csrf_token(&self) -> &str {
         self.signed_in.as_ref().map_or("", |signed_in| &signed_in.csrf_token)
     }
 
     /// The schemes to choose from, with their signs.
-    pub fn themes(&self) -> [(Theme, Icon, &'static str); 3] {
+    pub(crate) fn themes(&self) -> [(Theme, Icon, &'static str); 3] {
         let shown = |theme| match theme {
             Theme::System => (theme, Icon::SCREEN, "As the system"),
             Theme::Light => (theme, Icon::SUN, "Light"),
@@ -215,7 +215,7 @@ async fn switcher(visitor: &Visitor, chosen: Option<&str>) -> Option<Switcher> {
 }
 
 /// A page's template, which has its frame.
-pub trait Page: Template {
+pub(crate) trait Page: Template {
     /// The frame.
     fn frame(&self) -> &Frame;
 
@@ -261,7 +261,7 @@ struct ProblemPage {
 page!(ProblemPage);
 
 /// The page of a problem: what happened, the request's id, and a way on.
-pub async fn problem_page(
+pub(crate) async fn problem_page(
     visitor: Option<&Visitor>,
     theme: Theme,
     problem: Problem,

@@ -11,7 +11,7 @@ const COOKIE: &str = "keyledger_theme";
 
 /// The colours of the pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Theme {
+pub(crate) enum Theme {
     /// As the system has it.
     #[default]
     System,
@@ -23,10 +23,10 @@ pub enum Theme {
 
 impl Theme {
     /// All, in the order in which they are offered.
-    pub const ALL: [Self; 3] = [Self::System, Self::Light, Self::Dark];
+    pub(crate) const ALL: [Self; 3] = [Self::System, Self::Light, Self::Dark];
 
     /// Its name.
-    pub const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::System => "system",
             Self::Light => "light",
@@ -39,20 +39,20 @@ impl Theme {
     }
 
     /// What a browser was told before.
-    pub fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         cookie(headers, COOKIE).map_or_else(Self::default, Self::from_name)
     }
 }
 
 /// The value of a cookie of the console's own.
-pub fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
     let mut pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.find(|(it, _)| *it == name).map(|(_, value)| value)
 }
 
 /// Keeps what somebody chose, and leads back to where they were.
-pub async fn choose(Submission { visitor, form }: Submission) -> Response {
+pub(crate) async fn choose(Submission { visitor, form }: Submission) -> Response {
     let theme = Theme::from_name(form.text("theme"));
     let mut response = visitor.go_to(safe_path(form.text("to")).unwrap_or("/console"), &Notice::default());
     let text = format!("{COOKIE}={}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax", theme.as_str());

@@ -16,7 +16,7 @@ const NAME_CHARS_MAX: usize = 60;
 
 /// What the page before has to say.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Notice {
+pub(crate) struct Notice {
     /// The position that the next page must rest on, at least.
     pub position: Option<u64>,
     /// What it shows.
@@ -25,7 +25,7 @@ pub struct Notice {
 
 /// A few words in a corner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Toast {
+pub(crate) struct Toast {
     /// The words.
     pub text: String,
     /// The key whose revocation can be undone.
@@ -34,19 +34,19 @@ pub struct Toast {
 
 impl Notice {
     /// What a browser was given by the page before.
-    pub fn read(headers: &HeaderMap) -> Option<Self> {
+    pub(crate) fn read(headers: &HeaderMap) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(cookie(headers, COOKIE)?).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
     /// Words about a change that brought the log to a position.
-    pub fn of(position: Option<u64>, text: impl Into<String>) -> Self {
+    pub(crate) fn of(position: Option<u64>, text: impl Into<String>) -> Self {
         Self { position, toast: Some(Toast { text: text.into(), revoked_key: None }) }
     }
 
     /// The same with a way to undo the revocation of a key.
     #[must_use]
-    pub fn undo(mut self, key: Option<KeyId>) -> Self {
+    pub(crate) fn undo(mut self, key: Option<KeyId>) -> Self {
         if let Some(toast) = &mut self.toast {
             toast.revoked_key = key;
         }
@@ -54,7 +54,7 @@ impl Notice {
     }
 
     /// Gives it to a browser, for the next page.
-    pub fn keep(&self, headers: &mut HeaderMap) {
+    pub(crate) fn keep(&self, headers: &mut HeaderMap) {
         if *self == Self::default() {
             return;
         }
@@ -63,7 +63,7 @@ impl Notice {
     }
 
     /// Takes it away from a browser that has shown it.
-    pub fn forget(headers: &mut HeaderMap) {
+    pub(crate) fn forget(headers: &mut HeaderMap) {
         set(headers, &format!("{COOKIE}=; Path=/console; Max-Age=0; HttpOnly; SameSite=Strict"));
     }
 }
@@ -76,7 +76,7 @@ fn set(headers: &mut HeaderMap, cookie: &str) {
 
 /// A name as it stands in a few words. One that may be written from right to left, or that turns the direction, keeps to
 /// itself: it stands between a first strong isolate and its end (Unicode TR 9).
-pub fn shortened(name: &str) -> String {
+pub(crate) fn shortened(name: &str) -> String {
     let short: Cow<'_, str> = match name.char_indices().nth(NAME_CHARS_MAX) {
         Some((end, _)) => format!("{}…", name.get(..end).unwrap_or_default()).into(),
         None => name.into(),

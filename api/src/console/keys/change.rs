@@ -31,7 +31,7 @@ use crate::console::visit::visitor::Visitor;
 
 const EDIT_FIELDS: [&str; 5] = ["name", "description", "scopes", "metadata", "expires_at"];
 /// Why a key is revoked: the word of the call, and what people choose.
-pub const REASONS: [(&str, &str, &str); 5] = [
+pub(crate) const REASONS: [(&str, &str, &str); 5] = [
     ("unspecified", "No reason", ""),
     ("key_compromise", "Leaked", "Its token may be in the wrong hands"),
     ("superseded", "Replaced", "Another key took its place"),
@@ -48,7 +48,7 @@ const OVERLAPS: [(u32, &str, &str); 5] = [
 ];
 
 /// The path of a key's call.
-pub fn call_path(id: &str, tail: &str) -> String {
+pub(crate) fn call_path(id: &str, tail: &str) -> String {
     format!("/v1/keys/{}{tail}", encoded(id))
 }
 
@@ -117,7 +117,7 @@ impl EditPage {
 }
 
 /// Shows what can be edited.
-pub async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(crate) async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
     visitor.require(&Method::PATCH, "/v1/keys/{id}")?;
     let key = load(&visitor, &id).await?;
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
@@ -137,7 +137,7 @@ pub async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Result<Respo
 }
 
 /// Makes the changes that a form describes, unless somebody changed the key meanwhile.
-pub async fn edit(
+pub(crate) async fn edit(
     Path(id): Path<String>,
     Submission { visitor, form }: Submission,
 ) -> Result<Response, Problem> {
@@ -218,7 +218,7 @@ struct Rotated {
 }
 
 /// Asks how long the old token is to go on working.
-pub async fn rotate_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(crate) async fn rotate_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
     visitor.require(&Method::POST, "/v1/keys/{id}/rotate")?;
     let key = load(&visitor, &id).await?;
     let request = RequestId::draw().as_str().into();
@@ -228,7 +228,7 @@ pub async fn rotate_form(visitor: Visitor, Path(id): Path<String>) -> Result<Res
 }
 
 /// Gives the key a new token, and shows it.
-pub async fn rotate(
+pub(crate) async fn rotate(
     Path(id): Path<String>,
     Submission { visitor, form }: Submission,
 ) -> Result<Response, Problem> {
@@ -260,7 +260,7 @@ struct RevokePage {
 page!(RevokePage);
 
 /// Asks why.
-pub async fn revoke_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(crate) async fn revoke_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
     visitor.require(&Method::POST, "/v1/keys/{id}/revoke")?;
     let key = load(&visitor, &id).await?;
     let page = RevokePage { frame: frame(&visitor, "Revoke key", &key).await, now: visitor.now, key };
@@ -268,7 +268,7 @@ pub async fn revoke_form(visitor: Visitor, Path(id): Path<String>) -> Result<Res
 }
 
 /// Stops the key; the page after it offers to undo that.
-pub async fn revoke(
+pub(crate) async fn revoke(
     Path(id): Path<String>,
     Submission { visitor, form }: Submission,
 ) -> Result<Response, Problem> {
@@ -281,7 +281,7 @@ pub async fn revoke(
 }
 
 /// Lets the key work again.
-pub async fn reactivate(
+pub(crate) async fn reactivate(
     Path(id): Path<String>,
     Submission { visitor, form }: Submission,
 ) -> Result<Response, Problem> {
@@ -314,7 +314,7 @@ impl DeletePage {
 }
 
 /// Asks for a confirmation in writing.
-pub async fn delete_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(crate) async fn delete_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
     visitor.require(&Method::DELETE, "/v1/keys/{id}")?;
     let key = load(&visitor, &id).await?;
     let page =
@@ -323,7 +323,7 @@ pub async fn delete_form(visitor: Visitor, Path(id): Path<String>) -> Result<Res
 }
 
 /// Deletes the key, for good.
-pub async fn delete(
+pub(crate) async fn delete(
     Path(id): Path<String>,
     Submission { visitor, form }: Submission,
 ) -> Result<Response, Problem> {

@@ -172,7 +172,7 @@ async fn organization(visitor: &Visitor, id: &str) -> Result<Organization, Probl
 }
 
 /// Shows the form.
-pub async fn form(visitor: Visitor) -> Result<Response, Problem> {
+pub(crate) async fn form(visitor: Visitor) -> Result<Response, Problem> {
     visitor.require(&Method::POST, "/v1/keys")?;
     let query = QueryString::of(&visitor.address);
     let form = Form::of(query.pairs().iter().filter(|(name, _)| FIELDS.contains(&name.as_str())).cloned());
@@ -180,7 +180,7 @@ pub async fn form(visitor: Visitor) -> Result<Response, Problem> {
 }
 
 /// Issues the key that a form describes, and shows its token.
-pub async fn create(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
+pub(crate) async fn create(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
     let body = match body_of(&visitor, &form) {
         Ok(body) => body,
         Err(errors) => {
@@ -253,6 +253,6 @@ fn body_of(visitor: &Visitor, form: &Form) -> Result<Value, FieldErrors> {
 }
 
 /// The end of a day, in UTC, as a date field says it.
-pub fn end_of_day(date: &str) -> Option<Timestamp> {
+pub(crate) fn end_of_day(date: &str) -> Option<Timestamp> {
     format!("{}T23:59:59.999Z", date.trim()).parse().ok()
 }

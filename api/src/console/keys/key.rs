@@ -18,7 +18,7 @@ const NEAR_DAYS: i64 = 14;
 
 /// A key as the calls answer it.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Key {
+pub(crate) struct Key {
     /// Its id.
     pub id: String,
     /// The organization it belongs to.
@@ -51,8 +51,6 @@ pub struct Key {
     pub created_at: Timestamp,
     /// When it ends.
     pub expires_at: Option<Timestamp>,
-    /// When it was revoked.
-    pub revoked_at: Option<Timestamp>,
     /// When it was last verified.
     pub last_verified_at: Option<Timestamp>,
     /// How many events it has.
@@ -64,7 +62,7 @@ pub struct Key {
 /// Where a key stands in its life: a word and a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Status {
+pub(crate) enum Status {
     /// Works.
     Active,
     /// Stopped; can be reactivated.
@@ -92,32 +90,32 @@ impl askama::filters::HtmlSafe for Status {}
 
 impl Key {
     /// The name, or what stands for it.
-    pub fn title(&self) -> &str {
+    pub(crate) fn title(&self) -> &str {
         self.name.as_deref().unwrap_or("Unnamed key")
     }
 
     /// The name as it stands in a sentence.
-    pub fn short_title(&self) -> String {
+    pub(crate) fn short_title(&self) -> String {
         shortened(self.title())
     }
 
     /// The name with what was searched for marked.
-    pub fn marked_title<'a>(&'a self, searched: Option<&'a str>) -> Marked<'a> {
+    pub(crate) fn marked_title<'a>(&'a self, searched: Option<&'a str>) -> Marked<'a> {
         Marked::new(self.title(), searched.filter(|_| self.name.is_some()))
     }
 
     /// Another of its texts, marked.
-    pub fn marked<'a>(&'a self, text: &'a str, searched: Option<&'a str>) -> Marked<'a> {
+    pub(crate) fn marked<'a>(&'a self, text: &'a str, searched: Option<&'a str>) -> Marked<'a> {
         Marked::new(text, searched)
     }
 
     /// What of its token may be shown.
-    pub fn masked(&self) -> String {
+    pub(crate) fn masked(&self) -> String {
         format!("{}…{}", self.start, self.last_four)
     }
 
     /// Whom it is for, in words.
-    pub fn owner_words(&self) -> String {
+    pub(crate) fn owner_words(&self) -> String {
         match (self.owner.as_str(), &self.user_id, &self.client_organization_id) {
             ("user", Some(user_id), _) => user_id.clone(),
             ("client", _, Some(client)) => format!("Client {client}"),
@@ -127,34 +125,34 @@ impl Key {
     }
 
     /// The page of the key, with `tail` after it.
-    pub fn path(&self, tail: &str) -> String {
+    pub(crate) fn path(&self, tail: &str) -> String {
         format!("/console/keys/{}{tail}", self.id)
     }
 
     /// When it was issued.
-    pub fn created(&self, now: &Timestamp) -> Moment {
+    pub(crate) fn created(&self, now: &Timestamp) -> Moment {
         Moment::new(self.created_at, *now)
     }
 
     /// When it was last verified.
-    pub fn last_used(&self, now: &Timestamp) -> Option<Moment> {
+    pub(crate) fn last_used(&self, now: &Timestamp) -> Option<Moment> {
         self.last_verified_at.map(|at| Moment::new(at, *now))
     }
 
     /// When it ends or ended.
-    pub fn expiry(&self, now: &Timestamp) -> Option<Moment> {
+    pub(crate) fn expiry(&self, now: &Timestamp) -> Option<Moment> {
         self.expires_at.map(|at| Moment::new(at, *now))
     }
 
     /// Whether its end is near.
-    pub fn ends_soon(&self, now: &Timestamp) -> bool {
+    pub(crate) fn ends_soon(&self, now: &Timestamp) -> bool {
         self.status == Status::Active && self.expiry(now).is_some_and(|end| end.is_within_days(NEAR_DAYS))
     }
 }
 
 /// What somebody may do to a key as it stands.
 #[derive(Debug, Clone, Copy)]
-pub struct Actions {
+pub(crate) struct Actions {
     /// Change its texts, scopes and end.
     pub edit: bool,
     /// Give it a new token.
@@ -169,7 +167,7 @@ pub struct Actions {
 
 impl Actions {
     /// What somebody may do, whatever the key's state.
-    pub fn of(visitor: &Visitor) -> Self {
+    pub(crate) fn of(visitor: &Visitor) -> Self {
         let may = |method: Method, tail: &str| visitor.may(&method, &format!("/v1/keys/{{id}}{tail}"));
         Self {
             edit: may(Method::PATCH, ""),
@@ -182,7 +180,7 @@ impl Actions {
 
     /// What of it makes sense for a key. The rules themselves are the engine's; this keeps pages from offering what they
     /// refuse.
-    pub fn on(&self, key: &Key) -> Self {
+    pub(crate) fn on(&self, key: &Key) -> Self {
         let (is_active, is_there) = (key.status == Status::Active, key.status != Status::Deleted);
         Self {
             edit: self.edit && is_there,
@@ -194,7 +192,7 @@ impl Actions {
     }
 
     /// Whether there is anything.
-    pub const fn any(&self) -> bool {
+    pub(crate) const fn any(&self) -> bool {
         self.edit || self.rotate || self.revoke || self.reactivate || self.delete
     }
 }

@@ -128,7 +128,7 @@ impl KeyListPage {
 }
 
 /// Shows keys.
-pub async fn list(visitor: Visitor) -> Result<Response, Problem> {
+pub(crate) async fn list(visitor: Visitor) -> Result<Response, Problem> {
     let query = QueryString::of(&visitor.address);
     let apis = Apis::read(&visitor).await?;
     let asked = call(&query, visitor.now);
@@ -281,7 +281,7 @@ fn column(query: &QueryString, (label, name, latest_first): (&'static str, &str,
 }
 
 /// A number with its thousands apart.
-pub fn grouped(number: u64) -> String {
+pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {

@@ -1,14 +1,14 @@
 //! Pages about keys.
 
-pub mod change;
-pub mod creation;
-pub mod key;
-pub mod list;
-pub mod page;
-pub mod selection;
-pub mod token_page;
-pub mod token_test;
-pub mod usage_chart;
+pub(crate) mod change;
+pub(crate) mod creation;
+pub(crate) mod key;
+pub(crate) mod list;
+pub(crate) mod page;
+pub(crate) mod selection;
+pub(crate) mod token_page;
+pub(crate) mod token_test;
+pub(crate) mod usage_chart;
 
 use std::sync::Arc;
 

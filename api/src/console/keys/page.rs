@@ -82,7 +82,7 @@ impl KeyPage {
 }
 
 /// Shows a key.
-pub async fn show(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(crate) async fn show(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
     let query = QueryString::of(&visitor.address);
     let found = visitor.read::<Key>(&call_path(&id, "")).await;
     let events = match visitor.may(&Method::GET, "/v1/keys/{id}/events") {

@@ -107,12 +107,12 @@ fn confirmation(count: usize) -> String {
 }
 
 /// Shows what would be hit.
-pub async fn preview(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
+pub(crate) async fn preview(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
     SelectionPage::answer_for(&visitor, &form, FieldErrors::default()).await
 }
 
 /// Does it, key by key. What one key refuses does not keep the others from it.
-pub async fn apply(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
+pub(crate) async fn apply(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
     let action = Action::of(&form);
     let ids: Vec<&str> = form.texts("key").take(KEYS_MAX).collect();
     if action == Action::Delete && form.text("confirmation").trim() != confirmation(ids.len()) {

@@ -10,7 +10,7 @@ use crate::console::parts::secret_page::{Example, Secret, SecretPage, Words};
 use crate::console::visit::visitor::Visitor;
 
 /// Shows the token of a key that was issued.
-pub async fn show_created(
+pub(crate) async fn show_created(
     visitor: &Visitor,
     key: &Key,
     token: Option<Secret>,
@@ -22,7 +22,7 @@ pub async fn show_created(
 }
 
 /// Shows the token that a key got by rotation.
-pub async fn show_rotated(
+pub(crate) async fn show_rotated(
     visitor: &Visitor,
     key: &Key,
     token: Option<Secret>,

@@ -82,12 +82,12 @@ fn verifies(visitor: &Visitor) -> bool {
 }
 
 /// Shows the form.
-pub async fn form(visitor: Visitor) -> Result<Response, Problem> {
+pub(crate) async fn form(visitor: Visitor) -> Result<Response, Problem> {
     TokenTestPage::answer_with(&visitor, Form::of(std::iter::empty()), None, FieldErrors::default()).await
 }
 
 /// Tells what verification says. The answer does not repeat the token.
-pub async fn test(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
+pub(crate) async fn test(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
     let Some(token) = form.filled("token") else {
         let errors = FieldErrors::one("token", "paste the token that is to be tested");
         return TokenTestPage::answer_with(&visitor, form, None, errors).await;

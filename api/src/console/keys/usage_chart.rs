@@ -16,9 +16,7 @@ const LEFT: u64 = 44;
 
 /// Usage as the calls answer it.
 #[derive(Debug, Deserialize)]
-pub struct Usage {
-    /// When it was last verified.
-    pub last_verified_at: Option<Timestamp>,
+pub(crate) struct Usage {
     /// From where.
     pub last_verified_ip: Option<String>,
     /// All verifications there ever were.
@@ -38,7 +36,7 @@ struct Part {
 
 /// One bar.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Bar {
+pub(crate) struct Bar {
     /// Where it stands.
     pub x: u64,
     /// Its width.
@@ -55,7 +53,7 @@ pub struct Bar {
 
 /// What verification answered in an hour or a day.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Row {
+pub(crate) struct Row {
     /// Which.
     pub time: String,
     /// How often each of the chart's outcomes came.
@@ -64,7 +62,7 @@ pub struct Row {
 
 /// A chart.
 #[derive(Debug)]
-pub struct Chart {
+pub(crate) struct Chart {
     /// The outcomes that came, the good one first, in words.
     pub outcomes: Vec<&'static str>,
     /// How often they came, the latest first, when anything did.
@@ -81,7 +79,7 @@ pub struct Chart {
 
 impl Chart {
     /// The chart of the last day by the hour, or of the last 30 days.
-    pub fn of(usage: &Usage, by_day: bool, now: Timestamp) -> Self {
+    pub(crate) fn of(usage: &Usage, by_day: bool, now: Timestamp) -> Self {
         let (unit, count) = if by_day { (24 * HOUR_MILLIS, 30) } else { (HOUR_MILLIS, 24) };
         let parts: HashMap<i64, &Part> = usage.data.iter().map(|part| (part.start.millis(), part)).collect();
         let last = now.millis() - now.millis().rem_euclid(unit);

@@ -8,13 +8,13 @@ use crate::console::keys::list::grouped;
 /// The drawing's own measures: it is stretched to the width that there is.
 const HEIGHT: u64 = 160;
 /// Room for one day.
-pub const SLOT: u64 = 10;
+pub(crate) const SLOT: u64 = 10;
 /// What of it a bar takes.
-pub const BAR: u64 = 8;
+pub(crate) const BAR: u64 = 8;
 
 /// A day as the calls answer it.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Day {
+pub(crate) struct Day {
     /// When it begins.
     pub start: Timestamp,
     /// How many keys were created.
@@ -29,12 +29,12 @@ pub struct Day {
 
 impl Day {
     /// The day as its date: `12 Nov`.
-    pub fn date(&self) -> String {
+    pub(crate) fn date(&self) -> String {
         self.start.to_datetime().format("%-d %b").to_string()
     }
 
     /// How many ended, one way or the other.
-    pub const fn ended(&self) -> u64 {
+    pub(crate) const fn ended(&self) -> u64 {
         self.expired + self.deleted
     }
 
@@ -45,7 +45,7 @@ impl Day {
 
 /// One day's bars: where they begin, and their heights.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Bars {
+pub(crate) struct Bars {
     /// Where they stand.
     pub x: u64,
     /// What was created.
@@ -60,7 +60,7 @@ pub struct Bars {
 
 /// The chart.
 #[derive(Debug)]
-pub struct DailyChart {
+pub(crate) struct DailyChart {
     /// The days, oldest first.
     pub days: Vec<Day>,
     /// Their bars.
@@ -79,7 +79,7 @@ pub struct DailyChart {
 
 impl DailyChart {
     /// The chart of some days, oldest first.
-    pub fn of(days: Vec<Day>) -> Self {
+    pub(crate) fn of(days: Vec<Day>) -> Self {
         let most = |count: fn(&Day) -> u64| days.iter().map(count).max().unwrap_or(0);
         let (above, below) = (most(|day| day.created), most(Day::went));
         // Both sides have one scale, so that bars can be compared across the line.
@@ -122,7 +122,7 @@ impl DailyChart {
     }
 
     /// The first day's date.
-    pub fn first(&self) -> String {
+    pub(crate) fn first(&self) -> String {
         self.days.first().map(Day::date).unwrap_or_default()
     }
 }

@@ -35,7 +35,7 @@ struct Rebuild {
 }
 
 /// A part of the service, and how it is doing.
-pub struct Part {
+pub(crate) struct Part {
     /// What people call it.
     pub name: &'static str,
     /// What it is for.
@@ -48,7 +48,7 @@ pub struct Part {
 
 /// How a part is doing: a word and a shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub(crate) enum State {
     /// As it should.
     Well,
     /// Not yet.
@@ -72,7 +72,7 @@ impl fmt::Display for State {
 impl askama::filters::HtmlSafe for State {}
 
 /// How the service is doing.
-pub struct Health {
+pub(crate) struct Health {
     /// Whether all is well.
     pub is_well: bool,
     /// Events in the log.
@@ -88,7 +88,7 @@ impl Health {
     ///
     /// # Errors
     /// What the call answers.
-    pub async fn read(visitor: &Visitor) -> Result<Self, Problem> {
+    pub(crate) async fn read(visitor: &Visitor) -> Result<Self, Problem> {
         let readiness: Readiness = visitor.call(http::Method::GET, "/readyz").report().await?;
         let head = readiness.position;
         Ok(Self {
@@ -126,15 +126,13 @@ fn part(projection: Projection, head: u64) -> Part {
 }
 
 /// The newest checkpoint of the log.
-pub struct Checkpoint {
+pub(crate) struct Checkpoint {
     /// The log's name.
     pub origin: String,
     /// How many events it is over.
     pub size: String,
     /// The root of the tree over them.
     pub root: String,
-    /// The whole of it, as it was signed.
-    pub note: String,
 }
 
 impl Checkpoint {
@@ -142,13 +140,13 @@ impl Checkpoint {
     ///
     /// # Errors
     /// What the call answers, or that it is none.
-    pub async fn read(visitor: &Visitor) -> Result<Self, Problem> {
+    pub(crate) async fn read(visitor: &Visitor) -> Result<Self, Problem> {
         let note = visitor.call(http::Method::GET, "/log/checkpoint").text().await?;
         let mut lines = note.lines();
         let mut line = || lines.next().ok_or_else(|| Problem::internal(&"a checkpoint is too short"));
         let (origin, size, root) = (line()?.to_owned(), line()?.to_owned(), line()?.to_owned());
         let size = size.parse().map_or(size, grouped);
-        Ok(Self { origin, size, root, note })
+        Ok(Self { origin, size, root })
     }
 }
 

@@ -108,7 +108,7 @@ struct OverviewPage {
 page!(OverviewPage);
 
 /// Shows it.
-pub async fn show(visitor: Visitor) -> Result<Response, Problem> {
+pub(crate) async fn show(visitor: Visitor) -> Result<Response, Problem> {
     let query = QueryString::of(&visitor.address);
     let organization = query.get("organization_id").map(ToOwned::to_owned);
     let kept = QueryString::default().with("organization_id", organization.as_deref());

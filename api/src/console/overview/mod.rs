@@ -1,8 +1,8 @@
 //! The overview page.
 
-pub mod daily_chart;
-pub mod health;
-pub mod home;
+pub(crate) mod daily_chart;
+pub(crate) mod health;
+pub(crate) mod home;
 
 use std::sync::Arc;
 

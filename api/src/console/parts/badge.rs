@@ -6,7 +6,7 @@ use crate::console::frame::icon::Icon;
 
 /// A word with a shape.
 #[derive(Debug, Clone)]
-pub struct Badge {
+pub(crate) struct Badge {
     class: &'static str,
     icon: Icon,
     word: String,
@@ -14,7 +14,7 @@ pub struct Badge {
 
 impl Badge {
     /// The badge of a status as calls answer it.
-    pub fn of(status: &str) -> Self {
+    pub(crate) fn of(status: &str) -> Self {
         let (class, icon) = match status {
             "active" | "enabled" => ("good", Icon::TICK),
             "pending" | "expired" => ("warn", Icon::CLOCK),
@@ -28,7 +28,7 @@ impl Badge {
 
     /// The same in other words.
     #[must_use]
-    pub fn saying(mut self, words: &str) -> Self {
+    pub(crate) fn saying(mut self, words: &str) -> Self {
         self.word = words.into();
         self
     }

@@ -9,7 +9,7 @@ use crate::console::visit::submission::Form;
 /// A field. Its name is that of the call's field, so that it shows what the call finds wrong with that.
 #[derive(Template)]
 #[template(path = "field.html")]
-pub struct Field {
+pub(crate) struct Field {
     /// Its name.
     pub name: &'static str,
     label: String,
@@ -49,7 +49,7 @@ struct Offers {
 
 /// Something to choose.
 #[derive(Debug, Clone)]
-pub struct Choice {
+pub(crate) struct Choice {
     value: String,
     name: String,
     hint: String,
@@ -58,7 +58,7 @@ pub struct Choice {
 
 impl Choice {
     /// What is sent, what people read, and what there is to know about it.
-    pub fn new(value: impl Into<String>, name: impl Into<String>, hint: impl Into<String>) -> Self {
+    pub(crate) fn new(value: impl Into<String>, name: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { value: value.into(), name: name.into(), hint: hint.into(), is_chosen: false }
     }
 }
@@ -78,17 +78,17 @@ impl Field {
     }
 
     /// A line of text.
-    pub fn line(name: &'static str, label: &'static str, placeholder: &'static str) -> Self {
+    pub(crate) fn line(name: &'static str, label: &'static str, placeholder: &'static str) -> Self {
         Self::new(name, label, Control::Line { placeholder, is_mono: false, offers: None })
     }
 
     /// An id, an address or the like.
-    pub fn code(name: &'static str, label: &'static str, placeholder: &'static str) -> Self {
+    pub(crate) fn code(name: &'static str, label: &'static str, placeholder: &'static str) -> Self {
         Self::new(name, label, Control::Line { placeholder, is_mono: true, offers: None })
     }
 
     /// An id, with some that are offered, each with what it means, and a call that finds others by what is typed.
-    pub fn offering(
+    pub(crate) fn offering(
         name: &'static str,
         label: &'static str,
         first: Vec<(String, String)>,
@@ -103,54 +103,54 @@ impl Field {
     }
 
     /// A whole number from one on.
-    pub fn number(name: &'static str, label: &'static str) -> Self {
+    pub(crate) fn number(name: &'static str, label: &'static str) -> Self {
         Self::new(name, label, Control::Number)
     }
 
     /// Words with spaces or line breaks between them.
-    pub fn words(name: &'static str, label: &'static str, placeholder: &'static str) -> Self {
+    pub(crate) fn words(name: &'static str, label: &'static str, placeholder: &'static str) -> Self {
         Self::new(name, label, Control::Lines { placeholder })
     }
 
     /// One of some.
-    pub fn one_of(name: &'static str, label: &'static str, choices: Vec<Choice>) -> Self {
+    pub(crate) fn one_of(name: &'static str, label: &'static str, choices: Vec<Choice>) -> Self {
         Self::new(name, label, Control::OneOf(choices))
     }
 
     /// Any of some.
-    pub fn any_of(name: &'static str, label: &'static str, choices: Vec<Choice>) -> Self {
+    pub(crate) fn any_of(name: &'static str, label: &'static str, choices: Vec<Choice>) -> Self {
         Self::new(name, label, Control::AnyOf(choices))
     }
 
     /// What has to be typed to confirm.
-    pub fn confirmation(expected: String) -> Self {
+    pub(crate) fn confirmation(expected: String) -> Self {
         Self::new("confirmation", "", Control::Confirmation(expected))
     }
 
     /// The same with what there is to know.
     #[must_use]
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
     /// The same for what need not be filled in.
     #[must_use]
-    pub const fn optional(mut self) -> Self {
+    pub(crate) const fn optional(mut self) -> Self {
         self.is_optional = true;
         self
     }
 
     /// The same with the cursor in it.
     #[must_use]
-    pub const fn focused(mut self) -> Self {
+    pub(crate) const fn focused(mut self) -> Self {
         self.has_focus = true;
         self
     }
 
     /// The same with what a form has in it, and with what is wrong with that.
     #[must_use]
-    pub fn filled(mut self, form: &Form, errors: &FieldErrors) -> Self {
+    pub(crate) fn filled(mut self, form: &Form, errors: &FieldErrors) -> Self {
         self.error = errors.get(self.name).map(ToOwned::to_owned);
         match &mut self.control {
             Control::OneOf(choices) | Control::AnyOf(choices) => {

@@ -4,14 +4,14 @@ use crate::answer::problem::{Code, FieldError, Problem};
 
 /// The fields that fail, each with what is wrong.
 #[derive(Debug, Default)]
-pub struct FieldErrors(Vec<FieldError>);
+pub(crate) struct FieldErrors(Vec<FieldError>);
 
 impl FieldErrors {
     /// Takes the fields that a problem names.
     ///
     /// # Errors
     /// The problem itself, when it is not about fields: then the form cannot be corrected.
-    pub fn of(problem: Problem) -> Result<Self, Problem> {
+    pub(crate) fn of(problem: Problem) -> Result<Self, Problem> {
         match problem.code {
             Code::InvalidRequest | Code::PolicyViolation if !problem.errors.is_empty() => {
                 Ok(Self(problem.errors))
@@ -21,23 +21,23 @@ impl FieldErrors {
     }
 
     /// One field that fails.
-    pub fn one(field: &str, detail: impl Into<String>) -> Self {
+    pub(crate) fn one(field: &str, detail: impl Into<String>) -> Self {
         Self(vec![FieldError { pointer: format!("/{field}"), detail: detail.into() }])
     }
 
     /// Whether any fails.
-    pub fn any(&self) -> bool {
+    pub(crate) fn any(&self) -> bool {
         !self.0.is_empty()
     }
 
     /// What is wrong with a field, or with something in it.
-    pub fn get(&self, field: &str) -> Option<&str> {
+    pub(crate) fn get(&self, field: &str) -> Option<&str> {
         let error = self.0.iter().find(|error| field_of(&error.pointer) == field);
         error.map(|error| error.detail.as_str())
     }
 
     /// What is wrong with fields that a form does not show by themselves.
-    pub fn others(&self, shown: &[&str]) -> Vec<String> {
+    pub(crate) fn others(&self, shown: &[&str]) -> Vec<String> {
         let others = self.0.iter().filter(|error| !shown.contains(&field_of(&error.pointer)));
         others
             .map(|error| format!("{} {}", field_of(&error.pointer), error.detail).trim().to_owned())

@@ -18,7 +18,7 @@ use crate::console::visit::visitor::Visitor;
 /// The page.
 #[derive(Template)]
 #[template(path = "form.html")]
-pub struct FormPage {
+pub(crate) struct FormPage {
     frame: Frame,
     title: &'static str,
     /// What it is about.
@@ -42,7 +42,7 @@ page!(FormPage);
 
 impl FormPage {
     /// A form that is sent to `action`, and that leads back to `back`.
-    pub async fn new(
+    pub(crate) async fn new(
         visitor: &Visitor,
         section: Section,
         organization: Option<&str>,
@@ -69,21 +69,21 @@ impl FormPage {
 
     /// The same about something with a name.
     #[must_use]
-    pub fn about(mut self, subject: impl Into<String>) -> Self {
+    pub(crate) fn about(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
 
     /// The same with a sentence before the fields.
     #[must_use]
-    pub fn text(mut self, text: impl Into<String>) -> Self {
+    pub(crate) fn text(mut self, text: impl Into<String>) -> Self {
         self.texts.push(text.into());
         self
     }
 
     /// The same for what stops something: it is said what, and the button that does it is not the first.
     #[must_use]
-    pub fn danger(mut self, warning: impl Into<String>) -> Self {
+    pub(crate) fn danger(mut self, warning: impl Into<String>) -> Self {
         self.warning = Some(warning.into());
         self.is_danger = true;
         self
@@ -91,21 +91,21 @@ impl FormPage {
 
     /// The same with other words on its button.
     #[must_use]
-    pub const fn submit(mut self, submit: &'static str) -> Self {
+    pub(crate) const fn submit(mut self, submit: &'static str) -> Self {
         self.submit = submit;
         self
     }
 
     /// The same with a field that nobody sees.
     #[must_use]
-    pub fn hidden(mut self, name: &'static str, value: &str) -> Self {
+    pub(crate) fn hidden(mut self, name: &'static str, value: &str) -> Self {
         self.hidden.push((name, value.into()));
         self
     }
 
     /// The same, named so that it is carried out once.
     #[must_use]
-    pub fn once(self, form: &Form) -> Self {
+    pub(crate) fn once(self, form: &Form) -> Self {
         let request = form.filled("request").map(ToOwned::to_owned);
         let request = request.unwrap_or_else(|| RequestId::draw().as_str().into());
         self.hidden("request", &request)
@@ -113,7 +113,7 @@ impl FormPage {
 
     /// The same with its fields, as they were filled in and with what is wrong with them.
     #[must_use]
-    pub fn fields(mut self, fields: Vec<Field>, form: &Form, errors: &FieldErrors) -> Self {
+    pub(crate) fn fields(mut self, fields: Vec<Field>, form: &Form, errors: &FieldErrors) -> Self {
         let shown: Vec<&str> = fields.iter().map(|field| field.name).collect();
         self.other_errors = errors.others(&shown);
         self.fields = fields.into_iter().map(|field| field.filled(form, errors)).collect();
@@ -124,7 +124,7 @@ impl FormPage {
     }
 
     /// The page as an answer.
-    pub fn show(self) -> Response {
+    pub(crate) fn show(self) -> Response {
         self.answer(self.status)
     }
 }
@@ -133,7 +133,7 @@ impl FormPage {
 ///
 /// # Errors
 /// The problem itself, when it is not about fields: then the form cannot be corrected.
-pub fn field_errors(problem: Problem, fields: &[(Code, &str)]) -> Result<FieldErrors, Problem> {
+pub(crate) fn field_errors(problem: Problem, fields: &[(Code, &str)]) -> Result<FieldErrors, Problem> {
     match fields.iter().find(|(code, _)| *code == problem.code) {
         Some((_, field)) => Ok(FieldErrors::one(field, problem.detail)),
         None => FieldErrors::of(problem),
@@ -144,7 +144,7 @@ pub fn field_errors(problem: Problem, fields: &[(Code, &str)]) -> Result<FieldEr
 ///
 /// # Errors
 /// What is wrong with the field.
-pub fn confirmed(form: &Form, expected: &str) -> Result<(), FieldErrors> {
+pub(crate) fn confirmed(form: &Form, expected: &str) -> Result<(), FieldErrors> {
     if form.text("confirmation").trim() == expected.trim() {
         return Ok(());
     }
@@ -152,7 +152,7 @@ pub fn confirmed(form: &Form, expected: &str) -> Result<(), FieldErrors> {
 }
 
 /// What has to be typed to confirm: a name, if everybody can see and type it; else what stands for it.
-pub fn confirmation(name: Option<&str>, otherwise: &str) -> String {
+pub(crate) fn confirmation(name: Option<&str>, otherwise: &str) -> String {
     let is_typable = |it: char| it == ' ' || it.is_alphanumeric() || it.is_ascii_punctuation();
     match name {
         Some(name) if name.chars().count() <= 60 && name.chars().all(is_typable) => name.into(),

@@ -17,7 +17,7 @@ use crate::console::keys::list::grouped;
 use crate::console::visit::visitor::Visitor;
 
 /// What a page's list is of, in words.
-pub struct Listing {
+pub(crate) struct Listing {
     /// Whose row of the navigation it is.
     pub section: Section,
     /// Its title.
@@ -48,7 +48,7 @@ pub struct Listing {
 
 /// A page of things, as calls answer it.
 #[derive(Deserialize)]
-pub struct Things<T> {
+pub(crate) struct Things<T> {
     /// The things.
     pub data: Vec<T>,
     /// What leads to the next page.
@@ -87,7 +87,7 @@ impl Listing {
     ///
     /// # Errors
     /// What the call answers.
-    pub async fn answer<T: DeserializeOwned>(
+    pub(crate) async fn answer<T: DeserializeOwned>(
         self,
         visitor: &Visitor,
         row: impl Fn(T, Option<&str>) -> Row,

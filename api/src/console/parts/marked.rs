@@ -4,14 +4,14 @@ use std::fmt;
 
 /// A text, and what was searched for.
 #[derive(Debug, Clone, Copy)]
-pub struct Marked<'a> {
+pub(crate) struct Marked<'a> {
     text: &'a str,
     searched: &'a str,
 }
 
 impl<'a> Marked<'a> {
     /// A text in which `searched` is marked, in whatever case; nothing is marked without it.
-    pub fn new(text: &'a str, searched: Option<&'a str>) -> Self {
+    pub(crate) fn new(text: &'a str, searched: Option<&'a str>) -> Self {
         Self { text, searched: searched.unwrap_or_default().trim() }
     }
 

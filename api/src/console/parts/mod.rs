@@ -1,14 +1,14 @@
 //! Parts that pages of the console are made of.
 
-pub mod badge;
-pub mod field;
-pub mod field_errors;
-pub mod form_page;
-pub mod list_page;
-pub mod marked;
-pub mod moment;
-pub mod outcome;
-pub mod query_string;
-pub mod secret_page;
-pub mod table;
-pub mod tags;
+pub(crate) mod badge;
+pub(crate) mod field;
+pub(crate) mod field_errors;
+pub(crate) mod form_page;
+pub(crate) mod list_page;
+pub(crate) mod marked;
+pub(crate) mod moment;
+pub(crate) mod outcome;
+pub(crate) mod query_string;
+pub(crate) mod secret_page;
+pub(crate) mod table;
+pub(crate) mod tags;

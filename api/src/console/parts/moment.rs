@@ -10,44 +10,44 @@ const DAY: i64 = 24 * HOUR;
 
 /// An instant, seen from another.
 #[derive(Debug, Clone, Copy)]
-pub struct Moment {
+pub(crate) struct Moment {
     at: Timestamp,
     now: Timestamp,
 }
 
 impl Moment {
     /// An instant as it is seen at `now`.
-    pub const fn new(at: Timestamp, now: Timestamp) -> Self {
+    pub(crate) const fn new(at: Timestamp, now: Timestamp) -> Self {
         Self { at, now }
     }
 
     /// The instant as its date and its time: `12 Nov 2026, 14:03:07.112 UTC`.
-    pub fn exact(&self) -> String {
+    pub(crate) fn exact(&self) -> String {
         self.at.to_datetime().format("%-d %b %Y, %H:%M:%S%.3f UTC").to_string()
     }
 
     /// The instant's date: `12 Nov 2026`.
-    pub fn date(&self) -> String {
+    pub(crate) fn date(&self) -> String {
         self.at.to_datetime().format("%-d %b %Y").to_string()
     }
 
     /// Milliseconds until it comes; 0 when it has come.
-    pub fn millis_left(&self) -> i64 {
+    pub(crate) fn millis_left(&self) -> i64 {
         self.at.millis().saturating_sub(self.now.millis()).max(0)
     }
 
     /// Whether it lies ahead.
-    pub fn is_ahead(&self) -> bool {
+    pub(crate) fn is_ahead(&self) -> bool {
         self.at > self.now
     }
 
     /// Whether it lies ahead, but by no more than this many days.
-    pub fn is_within_days(&self, days: i64) -> bool {
+    pub(crate) fn is_within_days(&self, days: i64) -> bool {
         self.is_ahead() && self.at.millis().saturating_sub(self.now.millis()) <= days * DAY
     }
 
     /// How long ago or how soon, in words.
-    pub fn relative(&self) -> String {
+    pub(crate) fn relative(&self) -> String {
         let apart = self.at.millis().saturating_sub(self.now.millis());
         let (distance, ahead) = (apart.saturating_abs(), apart > 0);
         // What was is told by what has gone by in full; what is to come, as near as can be.

@@ -1,7 +1,7 @@
 //! What verification answers, in words.
 
 /// What verification's codes mean.
-pub fn in_words(code: &str) -> &'static str {
+pub(crate) fn in_words(code: &str) -> &'static str {
     match code {
         "VALID" => "Good",
         "MALFORMED" => "Not a token",

@@ -6,30 +6,30 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 /// A text as a segment of a path, or as a value in a query.
-pub fn encoded(text: &str) -> String {
+pub(crate) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
 /// What stands after the question mark of an address, name by name in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct QueryString(Vec<(String, String)>);
+pub(crate) struct QueryString(Vec<(String, String)>);
 
 impl QueryString {
     /// What an address has.
-    pub fn of(address: &str) -> Self {
+    pub(crate) fn of(address: &str) -> Self {
         let query = address.split_once('?').map_or("", |(_, query)| query);
         let pairs = form_urlencoded::parse(query.as_bytes()).into_owned();
         Self(pairs.filter(|(_, value)| !value.is_empty()).collect())
     }
 
     /// The value of a name, if it is there.
-    pub fn get(&self, name: &str) -> Option<&str> {
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
     }
 
     /// The same with another value of a name; without the name if there is none.
     #[must_use]
-    pub fn with(&self, name: &str, value: Option<&str>) -> Self {
+    pub(crate) fn with(&self, name: &str, value: Option<&str>) -> Self {
         let mut pairs = self.0.clone();
         pairs.retain(|(it, _)| it != name);
         if let Some(value) = value.filter(|value| !value.is_empty()) {
@@ -39,12 +39,12 @@ impl QueryString {
     }
 
     /// The pairs.
-    pub fn pairs(&self) -> &[(String, String)] {
+    pub(crate) fn pairs(&self) -> &[(String, String)] {
         &self.0
     }
 
     /// The address of a path with this query.
-    pub fn after(&self, path: &str) -> String {
+    pub(crate) fn after(&self, path: &str) -> String {
         if self.0.is_empty() {
             return path.into();
         }

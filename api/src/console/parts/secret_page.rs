@@ -12,7 +12,7 @@ use crate::console::frame::page_frame::{Frame, Page, page};
 use crate::console::frame::toast::Notice;
 
 /// A secret on its way to the page that shows it.
-pub struct Secret(Zeroizing<String>);
+pub(crate) struct Secret(Zeroizing<String>);
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -21,7 +21,7 @@ impl<'de> Deserialize<'de> for Secret {
 }
 
 /// What a page with a secret says.
-pub struct Words {
+pub(crate) struct Words {
     /// The title.
     pub title: &'static str,
     /// What the secret is of, as people call it.
@@ -41,7 +41,7 @@ pub struct Words {
 }
 
 /// What stands around a secret in an example.
-pub struct Example {
+pub(crate) struct Example {
     /// What it shows.
     pub lead: &'static str,
     /// What stands before the secret.
@@ -53,7 +53,7 @@ pub struct Example {
 /// The page.
 #[derive(Template)]
 #[template(path = "secret.html")]
-pub struct SecretPage {
+pub(crate) struct SecretPage {
     frame: Frame,
     words: Words,
     /// None when the same form was sent before: its first answer had the secret.
@@ -68,26 +68,26 @@ page!(SecretPage);
 
 impl SecretPage {
     /// The page of a secret, which leads on to `done`.
-    pub const fn new(frame: Frame, words: Words, secret: Option<Secret>, done: String) -> Self {
+    pub(crate) const fn new(frame: Frame, words: Words, secret: Option<Secret>, done: String) -> Self {
         Self { frame, words, secret, beside: None, example: None, done }
     }
 
     /// The same with what goes with the secret.
     #[must_use]
-    pub fn beside(mut self, name: &'static str, text: impl Into<String>) -> Self {
+    pub(crate) fn beside(mut self, name: &'static str, text: impl Into<String>) -> Self {
         self.beside = Some((name, text.into()));
         self
     }
 
     /// The same with an example.
     #[must_use]
-    pub fn example(mut self, example: Example) -> Self {
+    pub(crate) fn example(mut self, example: Example) -> Self {
         self.example = Some(example);
         self
     }
 
     /// The page as an answer; the page after it knows the log up to a position.
-    pub fn show(self, position: Option<u64>) -> Response {
+    pub(crate) fn show(self, position: Option<u64>) -> Response {
         let mut response = self.answer(StatusCode::OK);
         Notice { position, toast: None }.keep(response.headers_mut());
         response

@@ -12,7 +12,7 @@ use crate::console::keys::key::Status;
 /// A table. A phone shows its rows as cards.
 #[derive(Template)]
 #[template(path = "table.html")]
-pub struct Table {
+pub(crate) struct Table {
     columns: Vec<&'static str>,
     rows: Vec<Row>,
 }
@@ -21,7 +21,7 @@ pub struct Table {
 impl askama::filters::HtmlSafe for Table {}
 
 /// A row.
-pub struct Row {
+pub(crate) struct Row {
     /// What programs that read aloud call it.
     pub label: String,
     /// A cell for each column.
@@ -35,7 +35,7 @@ pub struct Row {
 /// What stands in a cell.
 #[derive(Template)]
 #[template(path = "cell.html")]
-pub enum Cell {
+pub(crate) enum Cell {
     /// What people call the thing, where that leads, and a line under it.
     Title {
         /// The name.
@@ -67,7 +67,7 @@ pub enum Cell {
 impl askama::filters::HtmlSafe for Cell {}
 
 /// What can be done to a row's thing.
-pub struct MenuItem {
+pub(crate) struct MenuItem {
     label: &'static str,
     icon: Icon,
     path: String,
@@ -79,34 +79,34 @@ pub struct MenuItem {
 
 impl MenuItem {
     /// What is done in a dialog.
-    pub const fn dialog(label: &'static str, icon: Icon, path: String) -> Self {
+    pub(crate) const fn dialog(label: &'static str, icon: Icon, path: String) -> Self {
         Self { label, icon, path, is_dialog: true, is_destructive: false, csrf_token: None }
     }
 
     /// What is done in a dialog and stops something.
-    pub const fn destructive(label: &'static str, icon: Icon, path: String) -> Self {
+    pub(crate) const fn destructive(label: &'static str, icon: Icon, path: String) -> Self {
         Self { label, icon, path, is_dialog: true, is_destructive: true, csrf_token: None }
     }
 
     /// What is done at once.
-    pub fn submit(label: &'static str, icon: Icon, path: String, csrf_token: &str) -> Self {
+    pub(crate) fn submit(label: &'static str, icon: Icon, path: String, csrf_token: &str) -> Self {
         Self { csrf_token: Some(csrf_token.into()), ..Self::link(label, icon, path) }
     }
 
     /// Another page.
-    pub const fn link(label: &'static str, icon: Icon, path: String) -> Self {
+    pub(crate) const fn link(label: &'static str, icon: Icon, path: String) -> Self {
         Self { label, icon, path, is_dialog: false, is_destructive: false, csrf_token: None }
     }
 }
 
 impl Table {
     /// A table.
-    pub const fn new(columns: Vec<&'static str>, rows: Vec<Row>) -> Self {
+    pub(crate) const fn new(columns: Vec<&'static str>, rows: Vec<Row>) -> Self {
         Self { columns, rows }
     }
 
     /// Whether there is nothing in it.
-    pub const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 

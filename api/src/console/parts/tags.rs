@@ -5,7 +5,7 @@ use askama::Template;
 /// Words, each by itself.
 #[derive(Template)]
 #[template(path = "tags.html")]
-pub struct Tags<'a> {
+pub(crate) struct Tags<'a> {
     first: &'a [String],
     rest: &'a [String],
 }
@@ -15,7 +15,7 @@ impl askama::filters::HtmlSafe for Tags<'_> {}
 
 impl<'a> Tags<'a> {
     /// Words, of which this many are shown at once. A few more than that are shown too: folding them away would save nothing.
-    pub fn new(words: &'a [String], shown: usize) -> Self {
+    pub(crate) fn new(words: &'a [String], shown: usize) -> Self {
         let shown = if words.len() <= shown + 2 { words.len() } else { shown };
         let (first, rest) = words.split_at(shown);
         Self { first, rest }

@@ -12,7 +12,7 @@ const OFFERED_MAX: usize = 200;
 
 /// An API.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Api {
+pub(crate) struct Api {
     /// Its id.
     pub id: String,
     /// What people call it.
@@ -30,14 +30,14 @@ struct Page {
 
 /// The APIs that somebody may see.
 #[derive(Debug, Default)]
-pub struct Apis(Vec<Api>);
+pub(crate) struct Apis(Vec<Api>);
 
 impl Apis {
     /// Reads them; none for somebody who may not.
     ///
     /// # Errors
     /// What the call answers.
-    pub async fn read(visitor: &Visitor) -> Result<Self, Problem> {
+    pub(crate) async fn read(visitor: &Visitor) -> Result<Self, Problem> {
         if !visitor.may(&Method::GET, "/v1/apis") {
             return Ok(Self::default());
         }
@@ -45,17 +45,17 @@ impl Apis {
     }
 
     /// Those that a key can be made for.
-    pub fn offered(&self) -> impl Iterator<Item = &Api> {
+    pub(crate) fn offered(&self) -> impl Iterator<Item = &Api> {
         self.0.iter().filter(|api| api.deleted_at.is_none())
     }
 
     /// One of them.
-    pub fn find(&self, id: &str) -> Option<&Api> {
+    pub(crate) fn find(&self, id: &str) -> Option<&Api> {
         self.0.iter().find(|api| api.id == id)
     }
 
     /// The name of one, or its id.
-    pub fn name<'a>(&'a self, id: &'a str) -> &'a str {
+    pub(crate) fn name<'a>(&'a self, id: &'a str) -> &'a str {
         self.find(id).map_or(id, |api| &api.name)
     }
 }

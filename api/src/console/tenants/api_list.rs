@@ -58,7 +58,7 @@ fn call_path(id: &str) -> String {
 }
 
 /// The pages.
-pub fn router() -> Router<Arc<Console>> {
+pub(crate) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route(PATH, get(list).post(register))
         .route("/console/apis/new", get(register_form))

@@ -1,12 +1,12 @@
 //! Pages about organizations, portfolios, policies and APIs.
 
-pub mod api_choice;
-pub mod api_list;
-pub mod organization;
-pub mod organization_choice;
-pub mod organization_list;
-pub mod policy;
-pub mod portfolio;
+pub(crate) mod api_choice;
+pub(crate) mod api_list;
+pub(crate) mod organization;
+pub(crate) mod organization_choice;
+pub(crate) mod organization_list;
+pub(crate) mod policy;
+pub(crate) mod portfolio;
 
 use std::sync::Arc;
 

@@ -22,7 +22,7 @@ use crate::console::parts::table::Table;
 use crate::console::visit::visitor::Visitor;
 
 /// What an organization can be: the word of the call, and what it means.
-pub const KINDS: [(&str, &str, &str); 4] = [
+pub(crate) const KINDS: [(&str, &str, &str); 4] = [
     ("test", "Test", "Tries things out"),
     ("paid", "Paid", "A customer"),
     ("partner", "Partner", "Works for clients of its own"),
@@ -31,7 +31,7 @@ pub const KINDS: [(&str, &str, &str); 4] = [
 
 /// An organization as the calls answer it.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Organization {
+pub(crate) struct Organization {
     /// Its id.
     pub id: String,
     /// What people call it.
@@ -53,48 +53,48 @@ impl Organization {
     ///
     /// # Errors
     /// What the call answers.
-    pub async fn read(visitor: &Visitor, id: &str) -> Result<Self, Problem> {
+    pub(crate) async fn read(visitor: &Visitor, id: &str) -> Result<Self, Problem> {
         visitor.read(&call_path(id, "")).await
     }
 
     /// The name, or what stands for it.
-    pub fn label(&self) -> &str {
+    pub(crate) fn label(&self) -> &str {
         self.name.as_deref().unwrap_or(&self.id)
     }
 
     /// The name as it stands in a sentence.
-    pub fn short_label(&self) -> String {
+    pub(crate) fn short_label(&self) -> String {
         shortened(self.label())
     }
 
     /// Its page, with `tail` after it.
-    pub fn path(&self, tail: &str) -> String {
+    pub(crate) fn path(&self, tail: &str) -> String {
         path(&self.id, tail)
     }
 
     /// Whether it is there still.
-    pub fn is_active(&self) -> bool {
+    pub(crate) fn is_active(&self) -> bool {
         self.status == "active"
     }
 
     /// What it is, in a word for people.
-    pub fn kind_word(&self) -> &str {
+    pub(crate) fn kind_word(&self) -> &str {
         KINDS.iter().find(|(kind, ..)| *kind == self.kind).map_or(self.kind.as_str(), |(_, name, _)| name)
     }
 }
 
 /// The path of an organization's page, with `tail` after it.
-pub fn path(id: &str, tail: &str) -> String {
+pub(crate) fn path(id: &str, tail: &str) -> String {
     format!("/console/organizations/{}{tail}", encoded(id))
 }
 
 /// The path of an organization's call, with `tail` after it.
-pub fn call_path(id: &str, tail: &str) -> String {
+pub(crate) fn call_path(id: &str, tail: &str) -> String {
     format!("/v1/organizations/{}{tail}", encoded(id))
 }
 
 /// The frame of a page about an organization.
-pub async fn frame(visitor: &Visitor, title: &str, id: &str) -> Frame {
+pub(crate) async fn frame(visitor: &Visitor, title: &str, id: &str) -> Frame {
     Frame::of(visitor, title, Some(Section::Organizations), Some(id)).await
 }
 
@@ -124,7 +124,7 @@ struct OrganizationPage {
 page!(OrganizationPage);
 
 /// Shows an organization.
-pub async fn show(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
+pub(crate) async fn show(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
     let organization = Organization::read(&visitor, &id).await?;
     let may = |method: Method, tail: &str| {
         organization.is_active() && visitor.may(&method, &format!("/v1/organizations/{{id}}{tail}"))

@@ -13,7 +13,7 @@ use crate::console::visit::visitor::Visitor;
 const OFFERED_MAX: usize = 50;
 
 /// A field for an organization's id; none for somebody who is bound to one. Some organizations are offered.
-pub async fn field(visitor: &Visitor, name: &'static str, label: &'static str) -> Option<Field> {
+pub(crate) async fn field(visitor: &Visitor, name: &'static str, label: &'static str) -> Option<Field> {
     if visitor.principal.organization_id.is_some() {
         return None;
     }
@@ -32,7 +32,7 @@ async fn offered(visitor: &Visitor) -> Vec<(String, String)> {
 }
 
 /// The organization's id for a call: the one that was filled in, or the one that somebody is bound to.
-pub fn id(visitor: &Visitor, form: &Form) -> Value {
+pub(crate) fn id(visitor: &Visitor, form: &Form) -> Value {
     match &visitor.principal.organization_id {
         Some(id) => id.as_str().into(),
         None => form.json("organization_id"),

@@ -29,7 +29,7 @@ use crate::console::visit::visitor::Visitor;
 const PATH: &str = "/console/organizations";
 
 /// The pages.
-pub fn router() -> Router<Arc<Console>> {
+pub(crate) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route(PATH, get(list).post(create))
         .route("/console/organizations/new", get(create_form))

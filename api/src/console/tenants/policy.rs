@@ -37,7 +37,7 @@ const UNITS: [(&str, &str, u64); 4] = [
 
 /// A policy as the calls answer it.
 #[derive(Debug, Clone, Deserialize)]
-pub struct Policy {
+pub(crate) struct Policy {
     max_lifetime_seconds: Option<u64>,
     expiry_required: bool,
     max_keys_per_user: Option<u32>,
@@ -50,7 +50,11 @@ impl Policy {
     ///
     /// # Errors
     /// What the call answers.
-    pub async fn read(visitor: &Visitor, id: &str, environment: &str) -> Result<Option<Self>, Problem> {
+    pub(crate) async fn read(
+        visitor: &Visitor,
+        id: &str,
+        environment: &str,
+    ) -> Result<Option<Self>, Problem> {
         match visitor.read(&policy_path(id, environment)).await {
             Ok(policy) => Ok(Some(policy)),
             Err(problem) if problem.code == Code::PolicyNotFound => Ok(None),
@@ -59,7 +63,7 @@ impl Policy {
     }
 
     /// What it demands, a sentence each.
-    pub fn lines(&self) -> Vec<String> {
+    pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(seconds) = self.max_lifetime_seconds {
             let (count, (word, ..)) = in_unit(seconds);
@@ -115,7 +119,7 @@ fn in_unit(seconds: u64) -> (u64, (&'static str, &'static str, u64)) {
 }
 
 /// The pages.
-pub fn router() -> Router<Arc<Console>> {
+pub(crate) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route("/console/organizations/{id}/policies/{environment}", get(form).post(set))
         .route("/console/organizations/{id}/policies/{environment}/remove", get(remove_form).post(remove))

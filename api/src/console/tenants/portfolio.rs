@@ -46,7 +46,7 @@ impl Client {
 }
 
 /// The pages.
-pub fn router() -> Router<Arc<Console>> {
+pub(crate) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route("/console/organizations/{id}/clients/new", get(link_form))
         .route("/console/organizations/{id}/clients", post(link))
@@ -57,7 +57,7 @@ pub fn router() -> Router<Arc<Console>> {
 ///
 /// # Errors
 /// What the call answers.
-pub async fn table(
+pub(crate) async fn table(
     visitor: &Visitor,
     partner: &Organization,
     may_unlink: bool,

@@ -1,9 +1,9 @@
 //! The visitor: signing in, reading, submitting forms.
 
-pub mod openid_sign_in;
-pub mod sign_in;
-pub mod submission;
-pub mod visitor;
+pub(crate) mod openid_sign_in;
+pub(crate) mod sign_in;
+pub(crate) mod submission;
+pub(crate) mod visitor;
 
 use std::sync::Arc;
 

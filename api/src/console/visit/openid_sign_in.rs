@@ -32,7 +32,7 @@ const REFRESH: HeaderName = HeaderName::from_static("refresh");
 
 /// The people who are at the provider just now.
 #[derive(Default)]
-pub struct Pending(Mutex<HashMap<String, Waiting>>);
+pub(crate) struct Pending(Mutex<HashMap<String, Waiting>>);
 
 struct Waiting {
     proofs: Proofs,
@@ -79,7 +79,7 @@ fn failed(error: &crate::auth::oidc::Error) -> Problem {
 }
 
 /// Sends a browser to the provider.
-pub async fn start(State(console): State<Arc<Console>>, uri: Uri) -> Result<Response, Problem> {
+pub(crate) async fn start(State(console): State<Arc<Console>>, uri: Uri) -> Result<Response, Problem> {
     let service = &console.service;
     let provider = provider(service)?;
     let random = || {
@@ -98,7 +98,7 @@ pub async fn start(State(console): State<Arc<Console>>, uri: Uri) -> Result<Resp
 }
 
 /// Begins the session of whoever comes back with a code.
-pub async fn finish(
+pub(crate) async fn finish(
     State(console): State<Arc<Console>>,
     headers: HeaderMap,
     uri: Uri,

@@ -46,14 +46,14 @@ impl SignInPage {
 }
 
 /// A path of the console to go to; none for any other address.
-pub fn safe_path(path: &str) -> Option<&str> {
+pub(crate) fn safe_path(path: &str) -> Option<&str> {
     let is_ours = path == "/console" || path.starts_with("/console/") || path.starts_with("/console?");
     let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     (is_ours && is_plain).then_some(path)
 }
 
 /// The page to sign in on.
-pub async fn page(
+pub(crate) async fn page(
     State(console): State<Arc<Console>>,
     visitor: Option<Visitor>,
     headers: HeaderMap,
@@ -69,7 +69,10 @@ pub async fn page(
 
 /// Begins a session of the root key whose token was sent, or the one that a portal link is for. What was sent is not kept;
 /// the session has a new secret, whatever cookie the browser came with.
-pub async fn sign_in(State(console): State<Arc<Console>>, request: Request) -> Result<Response, Problem> {
+pub(crate) async fn sign_in(
+    State(console): State<Arc<Console>>,
+    request: Request,
+) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
     // Nobody is signed in as somebody else by a page of another site.
     check_same_origin(&parts.headers)?;
@@ -112,7 +115,11 @@ fn secret_of_link(text: &str) -> Option<&str> {
 ///
 /// # Errors
 /// `internal`, should there be no randomness.
-pub fn begin_session(service: &Service, headers: &HeaderMap, holder: Holder) -> Result<HeaderValue, Problem> {
+pub(crate) fn begin_session(
+    service: &Service,
+    headers: &HeaderMap,
+    holder: Holder,
+) -> Result<HeaderValue, Problem> {
     if let Some(secret) = service.session_cookie.read(headers) {
         service.console_sessions.end(secret);
     }
@@ -124,7 +131,7 @@ pub fn begin_session(service: &Service, headers: &HeaderMap, holder: Holder) -> 
 }
 
 /// Ends the session: its secret is worth nothing when this is answered.
-pub async fn sign_out(Submission { visitor, .. }: Submission) -> Result<Response, Problem> {
+pub(crate) async fn sign_out(Submission { visitor, .. }: Submission) -> Result<Response, Problem> {
     if visitor.is_from_portal() {
         visitor.call(Method::DELETE, "/portal/session").send::<()>().await?;
     } else {

@@ -15,53 +15,53 @@ use super::visitor::Visitor;
 
 /// The fields of a form, in order.
 #[derive(Default)]
-pub struct Form(Vec<(String, Zeroizing<String>)>);
+pub(crate) struct Form(Vec<(String, Zeroizing<String>)>);
 
 impl Form {
     /// Reads a form.
     ///
     /// # Errors
     /// `body_too_large`, or `malformed_request` when it breaks off.
-    pub async fn read(body: axum::body::Body) -> Result<Self, Problem> {
+    pub(crate) async fn read(body: axum::body::Body) -> Result<Self, Problem> {
         let bytes = read_body(body).await?;
         let pairs = form_urlencoded::parse(&bytes);
         Ok(Self(pairs.map(|(name, value)| (name.into_owned(), lines(value.into_owned()))).collect()))
     }
 
     /// A form with fields that are filled already.
-    pub fn of(fields: impl Iterator<Item = (String, String)>) -> Self {
+    pub(crate) fn of(fields: impl Iterator<Item = (String, String)>) -> Self {
         Self(fields.map(|(name, value)| (name, Zeroizing::new(value))).collect())
     }
 
     /// The same with one more field.
     #[must_use]
-    pub fn and(mut self, name: &str, value: impl Into<String>) -> Self {
+    pub(crate) fn and(mut self, name: &str, value: impl Into<String>) -> Self {
         self.0.push((name.into(), Zeroizing::new(value.into())));
         self
     }
 
     /// The page that the form was opened on, to go back to.
-    pub fn return_path(&self) -> Option<String> {
+    pub(crate) fn return_path(&self) -> Option<String> {
         safe_path(self.text("to")).map(ToOwned::to_owned)
     }
 
     /// A field's text; empty if it is not there.
-    pub fn text(&self, name: &str) -> &str {
+    pub(crate) fn text(&self, name: &str) -> &str {
         self.0.iter().find(|(it, _)| it == name).map_or("", |(_, value)| value.as_str())
     }
 
     /// A field's text without white space around it; none if nothing is left.
-    pub fn filled(&self, name: &str) -> Option<&str> {
+    pub(crate) fn filled(&self, name: &str) -> Option<&str> {
         Some(self.text(name).trim()).filter(|text| !text.is_empty())
     }
 
     /// A field's text as JSON: `null` if it was left empty.
-    pub fn json(&self, name: &str) -> Value {
+    pub(crate) fn json(&self, name: &str) -> Value {
         self.filled(name).map_or(Value::Null, Value::from)
     }
 
     /// A field's text as JSON; what was there before, to the letter, where it comes back as it was shown.
-    pub fn edited(&self, name: &str, present: Option<&str>) -> Value {
+    pub(crate) fn edited(&self, name: &str, present: Option<&str>) -> Value {
         match present {
             Some(present) if self.is_as_shown(name, present) => present.into(),
             _ => self.json(name),
@@ -69,17 +69,17 @@ impl Form {
     }
 
     /// Whether a field comes back as it was shown. A browser sends all its line breaks alike.
-    pub fn is_as_shown(&self, name: &str, shown: &str) -> bool {
+    pub(crate) fn is_as_shown(&self, name: &str, shown: &str) -> bool {
         *lines(shown.to_owned()) == self.text(name)
     }
 
     /// All texts of a field that may be there more than once.
-    pub fn texts<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn texts<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.0.iter().filter(move |(it, _)| it == name).map(|(_, value)| value.as_str())
     }
 
     /// All texts of a field that may be there more than once, and of which each line is one, as JSON.
-    pub fn json_lines(&self, name: &str) -> Value {
+    pub(crate) fn json_lines(&self, name: &str) -> Value {
         self.texts(name).flat_map(str::split_whitespace).map(Value::from).collect()
     }
 }
@@ -95,7 +95,7 @@ fn lines(text: String) -> Zeroizing<String> {
 }
 
 /// A form that a page of this service sent, in the session of whoever is signed in.
-pub struct Submission {
+pub(crate) struct Submission {
     /// Who sent it.
     pub visitor: Visitor,
     /// What it says.

@@ -32,9 +32,9 @@ use crate::console::frame::toast::Notice;
 use crate::console::parts::query_string::encoded;
 
 /// Sent by the console's own scripts: they show the answer themselves, and follow a redirect themselves.
-pub const BY_SCRIPT: HeaderName = HeaderName::from_static("console-script");
+pub(crate) const BY_SCRIPT: HeaderName = HeaderName::from_static("console-script");
 /// Where such a script is to go.
-pub const GO_TO: HeaderName = HeaderName::from_static("console-location");
+pub(crate) const GO_TO: HeaderName = HeaderName::from_static("console-location");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const REFRESH: HeaderName = HeaderName::from_static("refresh");
 /// What says where a request came from, and how new what it reads must be; calls are made with the same.
@@ -48,7 +48,7 @@ const HEADERS_PASSED_ON: [HeaderName; 5] = [
 
 /// Somebody who is signed in. A handler that takes one is for them only; others are sent to sign in.
 #[derive(Clone)]
-pub struct Visitor {
+pub(crate) struct Visitor {
     /// What requests share.
     pub service: Arc<Service>,
     /// Who it is, and what they may do.
@@ -79,13 +79,13 @@ struct Source {
 }
 
 /// The id of a request.
-pub fn request_id(parts: &Parts) -> RequestId {
+pub(crate) fn request_id(parts: &Parts) -> RequestId {
     parts.extensions.get::<RequestId>().cloned().unwrap_or_default()
 }
 
 impl Visitor {
     /// Whoever sent a request, if they are signed in.
-    pub fn find(console: &Console, parts: &Parts) -> Option<Self> {
+    pub(crate) fn find(console: &Console, parts: &Parts) -> Option<Self> {
         let service = &console.service;
         let secret = service.session_cookie.read(&parts.headers)?;
         let principal = session_holder(service, secret)?;
@@ -113,17 +113,17 @@ impl Visitor {
     }
 
     /// The secret of their session.
-    pub fn secret(&self) -> &str {
+    pub(crate) fn secret(&self) -> &str {
         &self.secret
     }
 
     /// Whether they are signed in by the portal.
-    pub fn is_from_portal(&self) -> bool {
+    pub(crate) fn is_from_portal(&self) -> bool {
         self.principal.kind == ActorKind::PortalSession
     }
 
     /// Whether they may make a call, as the table of calls says: its method, and its path as the document has it.
-    pub fn may(&self, method: &Method, path: &str) -> bool {
+    pub(crate) fn may(&self, method: &Method, path: &str) -> bool {
         Access::to(method, path).is_some_and(|access| access.admit(&self.principal).is_ok())
     }
 
@@ -131,7 +131,7 @@ impl Visitor {
     ///
     /// # Errors
     /// `forbidden`, saying what they lack.
-    pub fn require(&self, method: &Method, path: &str) -> Result<(), Problem> {
+    pub(crate) fn require(&self, method: &Method, path: &str) -> Result<(), Problem> {
         Access::to(method, path)
             .ok_or_else(|| Problem::internal(&format!("{method} {path} has no row in the table of calls")))?
             .admit(&self.principal)
@@ -141,17 +141,17 @@ impl Visitor {
     ///
     /// # Errors
     /// What the call answers.
-    pub async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
+    pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
         self.call(Method::GET, path).send().await.map(|answer| answer.body)
     }
 
     /// A call on their behalf.
-    pub fn call(&self, method: Method, path: impl Into<String>) -> Call<'_> {
+    pub(crate) fn call(&self, method: Method, path: impl Into<String>) -> Call<'_> {
         Call { visitor: self, method, path: path.into(), headers: HeaderMap::new(), body: None }
     }
 
     /// Leads to another page after a form was sent, which may have something to say there.
-    pub fn go_to(&self, path: &str, notice: &Notice) -> Response {
+    pub(crate) fn go_to(&self, path: &str, notice: &Notice) -> Response {
         let mut response = if self.by_script {
             let mut response = StatusCode::OK.into_response();
             if let Ok(path) = HeaderValue::from_str(path) {
@@ -210,7 +210,7 @@ fn sign_in_first(parts: &Parts) -> Response {
 }
 
 /// A call being put together.
-pub struct Call<'a> {
+pub(crate) struct Call<'a> {
     visitor: &'a Visitor,
     method: Method,
     path: String,
@@ -219,7 +219,7 @@ pub struct Call<'a> {
 }
 
 /// What a call answered.
-pub struct Answer<T> {
+pub(crate) struct Answer<T> {
     /// The body.
     pub body: T,
     /// The position that it rests on, or that it brought about.
@@ -228,13 +228,13 @@ pub struct Answer<T> {
 
 impl Call<'_> {
     /// With a JSON body.
-    pub fn json(mut self, body: &impl Serialize) -> Self {
+    pub(crate) fn json(mut self, body: &impl Serialize) -> Self {
         self.body = serde_json::to_vec(body).ok();
         self.header(header::CONTENT_TYPE, "application/json")
     }
 
     /// With a header; one that cannot be written is left out.
-    pub fn header(mut self, name: HeaderName, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.headers.insert(name, value);
         }
@@ -242,7 +242,7 @@ impl Call<'_> {
     }
 
     /// The same under the name that a form carries, so that it takes place once, however often the form is sent.
-    pub fn named(self, form: &Form) -> Self {
+    pub(crate) fn named(self, form: &Form) -> Self {
         let name = form.filled("request").unwrap_or("none");
         self.header(idempotency::HEADER, name)
     }
@@ -251,7 +251,7 @@ impl Call<'_> {
     ///
     /// # Errors
     /// What the call answers.
-    pub async fn send<T: DeserializeOwned>(self) -> Result<Answer<T>, Problem> {
+    pub(crate) async fn send<T: DeserializeOwned>(self) -> Result<Answer<T>, Problem> {
         let response = succeeded(self.respond().await?)?;
         let position = response.headers().get(POSITION).and_then(|value| value.to_str().ok()?.parse().ok());
         Ok(Answer { body: read_json(response).await?, position })
@@ -261,7 +261,7 @@ impl Call<'_> {
     ///
     /// # Errors
     /// What the call answers, if it is a problem.
-    pub async fn report<T: DeserializeOwned>(self) -> Result<T, Problem> {
+    pub(crate) async fn report<T: DeserializeOwned>(self) -> Result<T, Problem> {
         read_json(self.respond().await?).await
     }
 
@@ -269,7 +269,7 @@ impl Call<'_> {
     ///
     /// # Errors
     /// What the call answers.
-    pub async fn text(self) -> Result<String, Problem> {
+    pub(crate) async fn text(self) -> Result<String, Problem> {
         let bytes = read(succeeded(self.respond().await?)?).await?;
         String::from_utf8(bytes.into()).map_err(|error| Problem::internal(&error))
     }

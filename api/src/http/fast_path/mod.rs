@@ -50,7 +50,7 @@ const REST_TIME_MAX: Duration = Duration::from_secs(1);
 const BODY_LEN: usize = 1024;
 
 /// How a connection goes on.
-pub enum Next {
+pub(crate) enum Next {
     /// It has ended.
     Closed,
     /// The HTTP library is to read on, these bytes first.
@@ -61,7 +61,7 @@ pub enum Next {
 ///
 /// # Errors
 /// When the connection breaks.
-pub async fn answer_plain_requests<S>(
+pub(crate) async fn answer_plain_requests<S>(
     stream: &mut S,
     service: &Arc<Service>,
     peer: IpAddr,

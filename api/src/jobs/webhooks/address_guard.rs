@@ -47,7 +47,7 @@ const CLOSED_V6: [(&str, &str); 4] = [
 
 /// Looks at addresses; cheap to clone.
 #[derive(Debug, Clone)]
-pub struct AddressGuard(Arc<Rules>);
+pub(crate) struct AddressGuard(Arc<Rules>);
 
 #[derive(Debug)]
 struct Rules {
@@ -60,7 +60,7 @@ struct Rules {
 
 /// Why a name leads nowhere.
 #[derive(Debug, thiserror::Error)]
-pub enum NameError {
+pub(crate) enum NameError {
     /// Nobody knows it.
     #[error("the name cannot be resolved: {0}")]
     Unresolved(std::io::Error),
@@ -72,7 +72,7 @@ pub enum NameError {
 impl AddressGuard {
     /// A guard that lets messages out to the internet, and to `opened`; over TLS only unless `allow_http`.
     #[must_use]
-    pub fn new(allow_http: bool, opened: Vec<IpNet>) -> Self {
+    pub(crate) fn new(allow_http: bool, opened: Vec<IpNet>) -> Self {
         fn read<T: std::str::FromStr>(texts: impl IntoIterator<Item = &'static str>) -> Vec<T> {
             texts.into_iter().filter_map(|text| text.parse().ok()).collect()
         }
@@ -87,7 +87,7 @@ impl AddressGuard {
 
     /// Whether messages may be sent to an address.
     #[must_use]
-    pub fn allows(&self, address: IpAddr) -> bool {
+    pub(crate) fn allows(&self, address: IpAddr) -> bool {
         let rules = &self.0;
         if rules.opened.iter().any(|network| network.contains(&address)) {
             return true;
@@ -105,7 +105,7 @@ impl AddressGuard {
     ///
     /// # Errors
     /// What is wrong with it, in words that follow its field's name.
-    pub fn check(&self, url: &WebhookUrl) -> Result<Uri, &'static str> {
+    pub(crate) fn check(&self, url: &WebhookUrl) -> Result<Uri, &'static str> {
         let uri: Uri = url.as_str().parse().map_err(|_| "is not an address that can be called")?;
         let host = uri.host().ok_or("must name a host")?;
         if uri.scheme_str() != Some("https") && !self.0.allow_http {
@@ -121,7 +121,7 @@ impl AddressGuard {
 
 /// Resolves names to addresses that may be called. One address that may not is enough for none.
 #[derive(Debug, Clone)]
-pub struct GuardedResolver(pub AddressGuard);
+pub(crate) struct GuardedResolver(pub AddressGuard);
 
 impl Service<Name> for GuardedResolver {
     type Response = vec::IntoIter<SocketAddr>;

@@ -19,14 +19,14 @@ use super::read;
 use crate::service::Service;
 
 /// A message that cannot be read now.
-pub struct Unreadable;
+pub(crate) struct Unreadable;
 
 /// The body of a message as of now: `type`, `timestamp` and `data` (Standard Webhooks 1.0, "Payload structure"). None for one
 /// that has lost its meaning.
 ///
 /// # Errors
 /// When the log cannot be read.
-pub async fn render(service: &Arc<Service>, message: &Message) -> Result<Option<Bytes>, Unreadable> {
+pub(crate) async fn render(service: &Arc<Service>, message: &Message) -> Result<Option<Bytes>, Unreadable> {
     let (reader, message, now) = (service.ledger.reader(), message.clone(), service.now());
     let rendered = read(service, move || match message {
         Message::Event { position, id, .. } => {
@@ -52,7 +52,7 @@ pub async fn render(service: &Arc<Service>, message: &Message) -> Result<Option<
 
 /// The body of a message of this kind.
 #[must_use]
-pub fn body(message_type: &str, time: Timestamp, data: &Value) -> Bytes {
+pub(crate) fn body(message_type: &str, time: Timestamp, data: &Value) -> Bytes {
     json!({ "type": message_type, "timestamp": time.to_string(), "data": data }).to_string().into()
 }
 

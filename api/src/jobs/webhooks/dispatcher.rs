@@ -24,7 +24,7 @@ const BLOCKING_THREADS_MAX: usize = 128;
 ///
 /// # Errors
 /// When the operating system gives no thread.
-pub fn start(service: Arc<Service>) -> io::Result<JoinHandle<()>> {
+pub(crate) fn start(service: Arc<Service>) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("webhooks-io")

@@ -10,14 +10,14 @@
 //!
 //! What waits, and for whom, is kept by [`keyledger_projections::beside_the_log::deliveries`].
 
-pub mod address_guard;
-pub mod content;
-pub mod dispatcher;
+pub(crate) mod address_guard;
+pub(crate) mod content;
+pub(crate) mod dispatcher;
 mod endpoint;
 mod expiry_notices;
-pub mod retry;
-pub mod secret;
-pub mod sender;
+pub(crate) mod retry;
+pub(crate) mod secret;
+pub(crate) mod sender;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -40,9 +40,9 @@ use secret::SecretKey;
 use sender::Sender;
 
 /// Webhooks that there may be at a time.
-pub const WEBHOOKS_MAX: usize = 1_000;
+pub(crate) const WEBHOOKS_MAX: usize = 1_000;
 /// Webhooks that one organization may have at a time.
-pub const WEBHOOKS_OF_ORGANIZATION_MAX: usize = 50;
+pub(crate) const WEBHOOKS_OF_ORGANIZATION_MAX: usize = 50;
 /// Reads of the log at a time, for all webhooks together: callers' own come first.
 const READS_MAX: usize = 4;
 /// Tests that callers wait for at a time; one more is refused.
@@ -50,7 +50,7 @@ const TESTS_MAX: usize = 16;
 
 /// How webhooks are served.
 #[derive(Debug, Clone)]
-pub struct Options {
+pub(crate) struct Options {
     /// Whether messages may be sent without TLS.
     pub allow_http: bool,
     /// Networks that are not of the internet, and that messages may be sent to nevertheless.
@@ -78,7 +78,7 @@ impl Default for Options {
 
 /// Why webhooks cannot be served; one line.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(crate) enum Error {
     /// The key that secrets are made from.
     #[error(transparent)]
     Key(#[from] secret::Error),
@@ -92,7 +92,7 @@ pub enum Error {
 
 /// Attempts since the start, by what became of them.
 #[derive(Debug, Default)]
-pub struct Counters {
+pub(crate) struct Counters {
     /// Answered with a status of 200 to 299.
     pub delivered: AtomicU64,
     /// Anything else; the message waits for its next attempt.
@@ -103,7 +103,7 @@ pub struct Counters {
 
 /// What waits just now, of all webhooks together.
 #[derive(Debug, Default, Clone, Copy)]
-pub struct Totals {
+pub(crate) struct Totals {
     /// Messages that wait or are being sent.
     pub pending: u64,
     /// Messages that were given up and are kept.
@@ -113,7 +113,7 @@ pub struct Totals {
 }
 
 /// What serving webhooks takes.
-pub struct Webhooks {
+pub(crate) struct Webhooks {
     /// What is still to be delivered.
     pub deliveries: Deliveries,
     /// What secrets are made from.
@@ -137,7 +137,7 @@ impl Webhooks {
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn open(
+    pub(crate) fn open(
         data: &DataDirectory,
         options: &Options,
         reader: &dyn LogReader,
@@ -168,13 +168,13 @@ impl Webhooks {
     }
 
     /// Has the dispatcher look at the queues.
-    pub fn wake(&self) {
+    pub(crate) fn wake(&self) {
         self.queued.send_modify(|count| *count += 1);
     }
 
     /// What waits just now.
     #[must_use]
-    pub fn totals(&self, index: &VerificationIndex, head: Position) -> Totals {
+    pub(crate) fn totals(&self, index: &VerificationIndex, head: Position) -> Totals {
         let mut totals = Totals::default();
         for webhook in index.webhooks(None, usize::MAX) {
             self.deliveries.with_existing(webhook.id, |queue| {

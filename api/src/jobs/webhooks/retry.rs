@@ -8,7 +8,7 @@ use rand::{Rng, RngExt};
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How long to wait after each attempt, as the specification advises.
-pub const DELAYS: [Duration; 9] = {
+pub(crate) const DELAYS: [Duration; 9] = {
     const fn minutes(minutes: u64) -> Duration {
         Duration::from_secs(minutes * 60)
     }
@@ -28,7 +28,7 @@ pub const DELAYS: [Duration; 9] = {
 /// How long to wait after the attempt with this number, from 0; none when it was the last. The delay is spread over half to
 /// one and a half of what `delays` says, so that messages that failed together do not come back together, and is what the
 /// receiver asks for if that is longer.
-pub fn wait(
+pub(crate) fn wait(
     delays: &[Duration],
     attempt: u16,
     retry_after: Option<Duration>,

@@ -21,20 +21,20 @@ const PURPOSE: &[u8] = b"keyledger webhook secret 1";
 /// Why the key cannot be had; one line that names the file and says what to do.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct Error(String);
+pub(crate) struct Error(String);
 
 /// The key that all secrets are made from.
-pub struct SecretKey(Zeroizing<[u8; KEY_LEN]>);
+pub(crate) struct SecretKey(Zeroizing<[u8; KEY_LEN]>);
 
 /// The secret of one webhook, of one generation.
-pub struct Secret(Zeroizing<[u8; KEY_LEN]>);
+pub(crate) struct Secret(Zeroizing<[u8; KEY_LEN]>);
 
 impl SecretKey {
     /// Takes the key from a file, or makes it if there is none; says whether it was made.
     ///
     /// # Errors
     /// When the file cannot be read or made, or holds something else.
-    pub fn open(path: &Path) -> Result<(Self, bool), Error> {
+    pub(crate) fn open(path: &Path) -> Result<(Self, bool), Error> {
         let shown = path.display();
         match fs::read_to_string(path).map(Zeroizing::new) {
             Ok(text) => {
@@ -63,7 +63,7 @@ impl SecretKey {
 
     /// The secret of a webhook, of one generation.
     #[must_use]
-    pub fn secret(&self, id: WebhookId, generation: u32) -> Secret {
+    pub(crate) fn secret(&self, id: WebhookId, generation: u32) -> Secret {
         let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_slice()));
         context.update(PURPOSE);
         context.update(&id.to_u128().to_be_bytes());
@@ -79,14 +79,14 @@ impl SecretKey {
 impl Secret {
     /// The secret as receivers take it: `whsec_` and base64.
     #[must_use]
-    pub fn expose(&self) -> Zeroizing<String> {
+    pub(crate) fn expose(&self) -> Zeroizing<String> {
         let encoded = Zeroizing::new(STANDARD.encode(self.0.as_slice()));
         Zeroizing::new(format!("whsec_{}", encoded.as_str()))
     }
 
     /// A signature of version 1: HMAC-SHA256 over id, time and body with full stops between.
     #[must_use]
-    pub fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
+    pub(crate) fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_slice()));
         context.update(format!("{id}.{timestamp}.").as_bytes());
         context.update(body);

@@ -31,7 +31,7 @@ const USER_AGENT: &str = concat!("Keyledger/", env!("CARGO_PKG_VERSION"));
 
 /// A message that did not arrive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Refused {
+pub(crate) struct Refused {
     /// Why.
     pub failure: Failure,
     /// How long the receiver asks to be left alone.
@@ -45,7 +45,7 @@ impl From<Failure> for Refused {
 }
 
 /// Sends messages.
-pub struct Sender {
+pub(crate) struct Sender {
     guard: AddressGuard,
     client: Client<HttpsConnector<HttpConnector<GuardedResolver>>, Full<Bytes>>,
 }
@@ -53,7 +53,7 @@ pub struct Sender {
 impl Sender {
     /// A sender that calls only what `guard` allows.
     #[must_use]
-    pub fn new(guard: AddressGuard) -> Self {
+    pub(crate) fn new(guard: AddressGuard) -> Self {
         let mut http = HttpConnector::new_with_resolver(GuardedResolver(guard.clone()));
         http.enforce_http(false);
         http.set_nodelay(true);
@@ -77,7 +77,7 @@ impl Sender {
     ///
     /// # Errors
     /// Why it did not arrive: anything but a status of 200 to 299.
-    pub async fn send(
+    pub(crate) async fn send(
         &self,
         webhook: &Webhook,
         keys: &SecretKey,

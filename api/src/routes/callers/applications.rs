@@ -31,7 +31,7 @@ use crate::request::query::PathId;
 use crate::service::Service;
 
 /// The calls about applications; all of them need the permission `applications:write`.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new()
         .routes(routes!(create, list))
         .routes(routes!(read, edit, delete))

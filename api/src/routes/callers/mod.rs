@@ -1,4 +1,4 @@
 //! Endpoints about those who call: root keys and applications.
 
-pub mod applications;
-pub mod root_keys;
+pub(crate) mod applications;
+pub(crate) mod root_keys;

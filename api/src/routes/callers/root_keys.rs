@@ -29,7 +29,7 @@ use crate::request::query::PathId;
 use crate::service::Service;
 
 /// The calls about root keys; all of them need the permission `admin`.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(read, revoke))
 }
 

@@ -24,7 +24,7 @@ use crate::request::execution::{execute, outcome};
 use crate::service::Service;
 
 /// The call that erases; it needs the permission `admin`.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(create))
 }
 

@@ -36,7 +36,7 @@ const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 const TOTAL_MAX: usize = 10_000;
 
 /// The calls about events.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(list_of_key)).routes(routes!(find))
 }
 

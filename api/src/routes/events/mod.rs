@@ -1,4 +1,4 @@
 //! Endpoints about events and erasures.
 
-pub mod erasures;
-pub mod list;
+pub(crate) mod erasures;
+pub(crate) mod list;

@@ -30,17 +30,17 @@ use crate::routes::keys::issuing::{NewKey, issue};
 use crate::service::Service;
 
 /// The call's path, in the table of calls too.
-pub const PATH: &str = "/v1/keys";
+pub(crate) const PATH: &str = "/v1/keys";
 
 /// The call that issues a key.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(create))
 }
 
 /// A new key.
 #[derive(ToSchema, Default)]
 #[schema(as = CreateKey)]
-pub struct CreateBody {
+pub(crate) struct CreateBody {
     /// The organization it is to belong to.
     #[schema(value_type = String, required = true)]
     organization_id: Field,
@@ -150,7 +150,7 @@ async fn create(
 }
 
 /// A key that is asked for by a body with which nothing is wrong.
-pub struct Asked {
+pub(crate) struct Asked {
     /// The key.
     pub new: NewKey,
     /// Whether its end is given by a preset.
@@ -162,7 +162,7 @@ impl Asked {
     ///
     /// # Errors
     /// Whatever is wrong with the body.
-    pub fn read(service: &Service, caller: &Caller, body: &CreateBody) -> Result<Self, Problem> {
+    pub(crate) fn read(service: &Service, caller: &Caller, body: &CreateBody) -> Result<Self, Problem> {
         let now = service.ledger.now();
         let mut checks = Checks::default();
         let organization_id =
@@ -208,7 +208,7 @@ impl Asked {
 }
 
 /// What is answered of a key that was issued.
-pub fn shown<'a>(outcome: &'a Outcome<Key>, token: &'a Token) -> KeyWithToken<'a> {
+pub(crate) fn shown<'a>(outcome: &'a Outcome<Key>, token: &'a Token) -> KeyWithToken<'a> {
     let token = (!outcome.replayed).then(|| token.expose());
     KeyWithToken { key: KeyView::of(&outcome.object, outcome.time), token }
 }
@@ -249,7 +249,7 @@ fn read_owner(checks: &mut Checks, body: &CreateBody, has_user: bool) -> Owner {
 ///
 /// # Errors
 /// `forbidden` when it is to be somebody else's.
-pub fn owner_for(
+pub(crate) fn owner_for(
     caller: &Caller,
     owner: Owner,
     user_id: Option<UserId>,
@@ -299,7 +299,7 @@ pub(in crate::routes) fn check_scopes(api: &Api, scopes: Option<&[Scope]>, check
 
 /// The problem as the body can be blamed for it: what it names and is not there is a field that fails, not a missing page;
 /// and an end that breaks a policy was given by a preset or as a time.
-pub fn in_words_of(mut problem: Problem, by_preset: bool) -> Problem {
+pub(crate) fn in_words_of(mut problem: Problem, by_preset: bool) -> Problem {
     for error in problem.errors.iter_mut().filter(|error| by_preset && error.pointer == "/expires_at") {
         error.pointer = "/expires_in".into();
     }

@@ -33,7 +33,7 @@ const ENVIRONMENT: HeaderName = HeaderName::from_static("x-keyledger-environment
 const SCOPES: HeaderName = HeaderName::from_static("x-keyledger-scopes");
 
 /// The call for gateways, with anything after its path.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     // The document knows eight methods; a gateway may ask with any.
     let (schemas, paths, methods) = routes!(forward_auth);
     OpenApiRouter::new()

@@ -17,7 +17,7 @@ use crate::request::execution::{Outcome, execute, outcome};
 use crate::service::Service;
 
 /// A key that is asked for: all of it but what is drawn at random.
-pub struct NewKey {
+pub(crate) struct NewKey {
     /// The organization it is to belong to.
     pub organization_id: OrganizationId,
     /// The API it is for.
@@ -45,7 +45,7 @@ pub struct NewKey {
 ///
 /// # Errors
 /// `organization_not_found` for an organization that the caller may not see, and whatever refuses the command.
-pub async fn issue(
+pub(crate) async fn issue(
     service: &Arc<Service>,
     caller: &Caller,
     headers: &HeaderMap,
@@ -64,7 +64,7 @@ pub async fn issue(
 ///
 /// # Errors
 /// `internal` when the operating system has no randomness.
-pub fn creation(service: &Service, new: NewKey) -> Result<(Command, Token), Problem> {
+pub(crate) fn creation(service: &Service, new: NewKey) -> Result<(Command, Token), Problem> {
     let prefix = new
         .api_id
         .and_then(|id| service.index.api(id))
@@ -94,7 +94,7 @@ pub fn creation(service: &Service, new: NewKey) -> Result<(Command, Token), Prob
 ///
 /// # Errors
 /// Whatever refuses the command.
-pub async fn rotate(
+pub(crate) async fn rotate(
     service: &Arc<Service>,
     caller: &Caller,
     headers: &HeaderMap,
@@ -115,7 +115,7 @@ pub async fn rotate(
 ///
 /// # Errors
 /// `internal`, should the command have led to another kind of object.
-pub fn key_outcome(committed: Committed) -> Result<Outcome<Key>, Problem> {
+pub(crate) fn key_outcome(committed: Committed) -> Result<Outcome<Key>, Problem> {
     outcome(committed, |aggregate| match aggregate {
         Aggregate::Key(key) => {
             let version = key.version;

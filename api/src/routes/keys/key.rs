@@ -35,7 +35,7 @@ use crate::service::Service;
 const OVERLAP_SECONDS_MAX: u64 = 90 * 24 * 60 * 60;
 
 /// The calls about one key.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new()
         .routes(routes!(read, edit, delete))
         .routes(routes!(revoke))
@@ -47,7 +47,7 @@ pub fn router() -> OpenApiRouter<Arc<Service>> {
 ///
 /// # Errors
 /// `key_not_found`, also for another organization's.
-pub async fn load_any(service: &Arc<Service>, caller: &Caller, id: &str) -> Result<Key, Problem> {
+pub(crate) async fn load_any(service: &Arc<Service>, caller: &Caller, id: &str) -> Result<Key, Problem> {
     let not_found = || Problem::of(Code::KeyNotFound);
     let id: KeyId = id.parse().map_err(|_| not_found())?;
     let stream = service.read_log(move |log| log.read_stream(&StreamId::Key(id))).await?;

@@ -27,7 +27,7 @@ use crate::service::Service;
 const TEXT_CHARS_MAX: usize = 200;
 
 /// The call that lists keys.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(list))
 }
 
@@ -135,7 +135,7 @@ fn key_query(
 ///
 /// # Errors
 /// `organization_not_found` or `key_not_found` when it asks for others.
-pub fn narrow(caller: &Caller, query: &mut KeyQuery) -> Result<(), Problem> {
+pub(crate) fn narrow(caller: &Caller, query: &mut KeyQuery) -> Result<(), Problem> {
     if let Some(bound) = caller.bound_to() {
         if query.organization_id.as_ref().is_some_and(|asked| asked != bound) {
             return Err(Problem::of(Code::OrganizationNotFound));

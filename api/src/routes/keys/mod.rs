@@ -1,11 +1,11 @@
 //! Endpoints about keys and their tokens.
 
-pub mod create;
-pub mod forward_auth;
-pub mod issuing;
-pub mod key;
-pub mod list;
-pub mod self_revocation;
-pub mod usage;
-pub mod verification;
-pub mod verify;
+pub(crate) mod create;
+pub(crate) mod forward_auth;
+pub(crate) mod issuing;
+pub(crate) mod key;
+pub(crate) mod list;
+pub(crate) mod self_revocation;
+pub(crate) mod usage;
+pub(crate) mod verification;
+pub(crate) mod verify;

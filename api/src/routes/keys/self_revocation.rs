@@ -29,7 +29,7 @@ use crate::request::execution::execute;
 use crate::service::Service;
 
 /// The call by which a key is revoked with its own token.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(self_revoke))
 }
 

@@ -31,7 +31,7 @@ const KEYS_MAX: usize = 1_000;
 const HOURS_MAX: i64 = 31 * 24;
 
 /// The calls about usage.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(of_key)).routes(routes!(of_all))
 }
 

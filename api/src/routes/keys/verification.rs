@@ -9,6 +9,6 @@ use super::verify;
 use crate::service::Service;
 
 /// The calls about tokens.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(verify::verify)).routes(routes!(verify::verify_batch))
 }

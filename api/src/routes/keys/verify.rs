@@ -27,10 +27,8 @@ use crate::request::json_text::read_object;
 use crate::request::precondition::{POSITION, position_value, reach_min_position};
 use crate::service::Service;
 
-/// The path of the call.
-pub const PATH: &str = "/v1/keys/verify";
 /// A batch may have this many tokens.
-pub const BATCH_LEN_MAX: usize = 1_000;
+pub(crate) const BATCH_LEN_MAX: usize = 1_000;
 /// Room for so many of the longest tokens, of 74 characters, however they are laid out, and for all scopes asked for.
 const BATCH_BODY_LEN_MAX: usize = 256 * 1024;
 /// Scopes that a question may ask for.
@@ -39,7 +37,7 @@ const SCOPES_MAX: usize = 100;
 /// A token to verify, and what it must be good for.
 #[derive(Deserialize, ToSchema, Default)]
 #[schema(as = VerifyKey)]
-pub struct VerifyBody {
+pub(crate) struct VerifyBody {
     /// The token as it was presented.
     #[schema(value_type = String, required = true, example = "kl_live_...")]
     #[serde(default)]
@@ -69,7 +67,7 @@ pub struct VerifyBody {
 /// Tokens to verify, and what each must be good for.
 #[derive(Deserialize, ToSchema, Default)]
 #[schema(as = VerifyKeys)]
-pub struct VerifyBatchBody {
+pub(crate) struct VerifyBatchBody {
     /// The tokens, at most 1,000.
     #[schema(value_type = Vec<String>, required = true)]
     #[serde(default)]
@@ -98,7 +96,7 @@ pub struct VerifyBatchBody {
 /// The verdict on a token.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Verification)]
-pub struct VerdictBody<'a> {
+pub(crate) struct VerdictBody<'a> {
     /// Whether the token is good; only with code `VALID`.
     valid: bool,
     /// The first of these that applies: `MALFORMED`, `NOT_FOUND`, `ORGANIZATION_INACTIVE`, `REVOKED`, `EXPIRED`,
@@ -158,7 +156,7 @@ impl Serialize for Scopes<'_> {
 impl<'a> VerdictBody<'a> {
     /// The verdict as it is shown.
     #[must_use]
-    pub fn of(verdict: &Verdict<'a>) -> Self {
+    pub(crate) fn of(verdict: &Verdict<'a>) -> Self {
         let Verdict { code, key, .. } = *verdict;
         Self {
             valid: code == Verified::Valid,
@@ -183,7 +181,7 @@ impl<'a> VerdictBody<'a> {
 
 /// The verdict as a caller sees it: to them, the token of a key that they may not see is one that nobody has.
 #[must_use]
-pub fn seen_by<'a>(verdict: Verdict<'a>, caller: &Principal) -> Verdict<'a> {
+pub(crate) fn seen_by<'a>(verdict: Verdict<'a>, caller: &Principal) -> Verdict<'a> {
     match verdict.key {
         Some(key) if !caller.sees(key.organization_id(), key.user_id()) => {
             Verdict { code: Verified::NotFound, key: None, ..verdict }
@@ -194,7 +192,7 @@ pub fn seen_by<'a>(verdict: Verdict<'a>, caller: &Principal) -> Verdict<'a> {
 
 /// When and from where a verification was asked for.
 #[derive(Debug, Clone, Copy)]
-pub struct Occasion {
+pub(crate) struct Occasion {
     /// When.
     pub now: Timestamp,
     /// From where.
@@ -236,7 +234,7 @@ struct Asked<'a> {
         (status = 422, body = ProblemBody, description = "`invalid_request`"),
         (status = 503, body = ProblemBody, description = "`position_not_reached`"),
     ))]
-pub async fn verify(
+pub(crate) async fn verify(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,
@@ -256,7 +254,7 @@ pub async fn verify(
 
 /// Answers a body as it usually comes from a caller who may verify; none, and nothing written, when there is anything
 /// unusual about either.
-pub fn write_plain_verdict(
+pub(crate) fn write_plain_verdict(
     service: &Service,
     caller: &Principal,
     bytes: &[u8],
@@ -362,7 +360,7 @@ struct Verdicts<'a> {
         (status = 200, body = Verdicts, description = "the verdicts, in the order of the tokens"),
         (status = 422, body = ProblemBody, description = "`invalid_request`"),
     ))]
-pub async fn verify_batch(
+pub(crate) async fn verify_batch(
     State(service): State<Arc<Service>>,
     caller: Caller,
     headers: HeaderMap,

@@ -25,7 +25,7 @@ use crate::service::Service;
 const CHUNKS_MAX: usize = 4;
 
 /// The call.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(backup))
 }
 

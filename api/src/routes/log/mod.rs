@@ -1,5 +1,5 @@
 //! Endpoints about the log as a whole: proofs, verification, backup.
 
-pub mod backup;
-pub mod transparency;
-pub mod verifications;
+pub(crate) mod backup;
+pub(crate) mod transparency;
+pub(crate) mod verifications;

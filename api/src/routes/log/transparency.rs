@@ -26,7 +26,7 @@ const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000
 const FOR_EVER_PRIVATELY: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
 
 /// The calls by which the log can be checked.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new()
         .routes(routes!(checkpoint))
         .routes(routes!(verifier))

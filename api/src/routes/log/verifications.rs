@@ -21,7 +21,7 @@ use crate::jobs::log_verification::{LogVerifications, Outcome, Verification};
 use crate::service::Service;
 
 /// The calls about verifications of the log.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(list, start))
 }
 

@@ -16,7 +16,7 @@ use utoipa_axum::routes;
 use crate::service::Service;
 
 /// The calls of OAuth 2.0.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new()
         .routes(routes!(token::token))
         .routes(routes!(introspection::introspect))

@@ -23,7 +23,7 @@ use crate::request::query::PathId;
 use crate::service::Service;
 
 /// The calls about portfolios.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(link, unlink))
 }
 

@@ -1,5 +1,5 @@
 //! Endpoints about organizations, portfolios and policies.
 
-pub mod clients;
-pub mod organization;
-pub mod policies;
+pub(crate) mod clients;
+pub(crate) mod organization;
+pub(crate) mod policies;

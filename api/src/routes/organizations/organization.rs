@@ -33,7 +33,7 @@ const SEARCHED_CHARS_MAX: usize = 200;
 const RESERVED_IDS: [&str; 1] = ["api_keys"];
 
 /// The calls about organizations.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(read, edit, delete))
 }
 

@@ -35,7 +35,7 @@ const LIFETIME_SECONDS_MAX: u64 = 1_000 * 366 * 24 * 60 * 60;
 const KEYS_PER_USER_MAX: u64 = 1_000_000;
 
 /// The calls about policies.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(read, put, remove)).routes(routes!(violations))
 }
 

@@ -4,7 +4,7 @@
 //! button, and only pressing it trades the secret for a session: what looks at links ahead of people, in mail or in chats,
 //! does not use them up. Without scripts people paste the link on the console's page to sign in, which does the same.
 
-pub mod sessions;
+pub(crate) mod sessions;
 
 use std::sync::Arc;
 
@@ -51,7 +51,7 @@ const PAGE_HEADERS: [(header::HeaderName, HeaderValue); 4] = [
 ];
 
 /// The page, and the calls about one's own session.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     let asset = |media_type: &'static str, text: &'static str| {
         get(move || async move { ([(header::CONTENT_TYPE, media_type)], text) })
     };
@@ -114,7 +114,7 @@ async fn start(State(service): State<Arc<Service>>, request: Request) -> Result<
 }
 
 /// A session that somebody has just entered.
-pub struct Entered {
+pub(crate) struct Entered {
     session: Outcome<PortalSession>,
     secret: Token,
     /// What gives the browser the session's secret.
@@ -126,7 +126,7 @@ pub struct Entered {
 ///
 /// # Errors
 /// `portal_link_invalid`, and what a command may end in.
-pub async fn enter(service: &Arc<Service>, parts: &Parts, link: &str) -> Result<Entered, Problem> {
+pub(crate) async fn enter(service: &Arc<Service>, parts: &Parts, link: &str) -> Result<Entered, Problem> {
     let invalid = || Problem::of(Code::PortalLinkInvalid);
     let found = service.index.portal_link(link, service.now()).ok_or_else(invalid)?;
     let secret = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness())

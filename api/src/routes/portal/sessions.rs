@@ -39,7 +39,7 @@ const SESSION_SECONDS_DEFAULT: u64 = 8 * 60 * 60;
 const SECONDS_MAX: u64 = 24 * 60 * 60;
 
 /// The calls about portal sessions; all of them need the permission `portal:write`.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(read, revoke))
 }
 
@@ -159,7 +159,7 @@ async fn create(
 ///
 /// # Errors
 /// `internal`, should it have led to something else.
-pub fn session_outcome(committed: Committed) -> Result<Outcome<PortalSession>, Problem> {
+pub(crate) fn session_outcome(committed: Committed) -> Result<Outcome<PortalSession>, Problem> {
     outcome(committed, |aggregate| match aggregate {
         Aggregate::PortalSession(session) => {
             let version = session.version;

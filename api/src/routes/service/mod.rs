@@ -1,5 +1,5 @@
 //! Endpoints about the service itself.
 
-pub mod overview;
-pub mod projections;
-pub mod status;
+pub(crate) mod overview;
+pub(crate) mod projections;
+pub(crate) mod status;

@@ -31,7 +31,7 @@ const DAYS_MAX: u32 = 90;
 const DAYS: u32 = 30;
 
 /// The call.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(overview))
 }
 

@@ -19,14 +19,14 @@ use crate::request::query::PathId;
 use crate::service::{ProjectionStatus, Service};
 
 /// The calls about projections; all of them need the permission `admin`.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(read)).routes(routes!(rebuild))
 }
 
 /// How a projection is doing.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Projection)]
-pub struct ProjectionView {
+pub(crate) struct ProjectionView {
     /// Its name.
     #[schema(example = "key-list")]
     name: &'static str,
@@ -57,7 +57,7 @@ struct RebuildView {
 impl ProjectionView {
     /// What is shown of a projection.
     #[must_use]
-    pub fn of(status: ProjectionStatus) -> Self {
+    pub(crate) fn of(status: ProjectionStatus) -> Self {
         Self {
             name: status.name,
             status: match (&status.poisoned, status.live) {

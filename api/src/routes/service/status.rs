@@ -18,7 +18,7 @@ use crate::service::Service;
 use crate::service::metrics;
 
 /// The calls about the service itself; they need no root key.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics_text))
 }
 

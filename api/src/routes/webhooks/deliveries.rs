@@ -32,7 +32,7 @@ use crate::service::Service;
 const TEST: &str = "WebhookTest";
 
 /// The calls about deliveries.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new()
         .routes(routes!(test))
         .routes(routes!(list_pending))

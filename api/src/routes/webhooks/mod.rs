@@ -1,4 +1,4 @@
 //! Endpoints about webhooks and their deliveries.
 
-pub mod deliveries;
-pub mod webhook;
+pub(crate) mod deliveries;
+pub(crate) mod webhook;

@@ -34,7 +34,7 @@ const OVERLAP_SECONDS_MAX: u64 = 7 * 24 * 60 * 60;
 const OVERLAP_SECONDS_DEFAULT: u64 = 24 * 60 * 60;
 
 /// The calls about webhooks.
-pub fn router() -> OpenApiRouter<Arc<Service>> {
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new()
         .routes(routes!(create, list))
         .routes(routes!(read, edit, delete))
