@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::log::merkle::Hash;
 use crate::log::{LogId, RememberedCommand};
+use crate::storage::data_directory;
 use crate::value::position::Position;
 use crate::value::time::Timestamp;
 
@@ -131,9 +132,9 @@ impl KeptFile {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::LogKey => crate::transparency::KEY_FILE_NAME,
-            Self::SigningKeys => "signing-keys.json",
-            Self::WebhookKey => crate::domain::webhook::KEY_FILE_NAME,
+            Self::LogKey => data_directory::LOG_KEY,
+            Self::SigningKeys => data_directory::SIGNING_KEYS,
+            Self::WebhookKey => data_directory::WEBHOOK_KEY,
         }
     }
 }

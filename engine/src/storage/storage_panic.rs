@@ -5,6 +5,7 @@
 //! database is closed, which is a commit too). What was acknowledged is on the disk by then. That last word belongs to the
 //! program's panic hook, which is told here what it is about.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::PanicHookInfo;
 
@@ -63,6 +64,13 @@ impl StoragePanic {
 pub fn last_words() -> String {
     let file = FILE.with_borrow(|file| file.as_deref().unwrap_or("a file of the data directory").to_owned());
     format!("{file}: damaged, and the storage engine cannot go on with it; {WHAT_TO_DO}")
+}
+
+/// The text that a caught panic carries.
+#[must_use]
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
 }
 
 #[cfg(test)]

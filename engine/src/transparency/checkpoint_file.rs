@@ -10,9 +10,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::time::Timestamp;
 
-/// Its name in a data directory.
-pub const FILE_NAME: &str = "checkpoints.ndjson";
-
 /// A signed checkpoint and when it was signed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedCheckpoint {

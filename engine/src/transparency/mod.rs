@@ -23,10 +23,5 @@ pub mod submission;
 pub mod tile;
 pub mod tree;
 
-/// The file of the signing key in a data directory; only its owner may read it.
-pub const KEY_FILE_NAME: &str = "log-key";
-/// The file of the verifier key in a data directory, for whoever has the files alone.
-pub const VERIFIER_FILE_NAME: &str = "log-key.pub";
-
 #[cfg(test)]
 mod tests;

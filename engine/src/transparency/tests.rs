@@ -257,7 +257,7 @@ fn a_proof_file_proves_its_own_entry_and_no_other() {
 #[test]
 fn the_file_keeps_checkpoints_and_drops_half_a_line() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join(checkpoint_file::FILE_NAME);
+    let path = directory.path().join("checkpoints.ndjson");
     assert_eq!(checkpoint_file::read(&path).unwrap(), []);
     let signed =
         |n: i64| SignedCheckpoint { time: Timestamp::from_millis(n), checkpoint: format!("{n}\n\n") };

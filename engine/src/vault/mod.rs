@@ -30,7 +30,7 @@ use subject::SubjectKeyMap;
 use crate::value::id::OrganizationId;
 
 /// The vault's file in a data directory.
-pub const FILE_NAME: &str = "vault.redb";
+pub const FILE_NAME: &str = crate::storage::data_directory::VAULT;
 
 /// Subjects whose keys are found without a tag.
 const LATELY_LEN_MAX: usize = 8_192;

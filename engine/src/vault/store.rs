@@ -3,20 +3,25 @@
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
-};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Error;
 use super::seal::{SECRET_LEN, Secret};
 use super::subject::SubjectKeyId;
+use crate::storage::atomic_file;
 use crate::storage::overlay::Overlay;
+use crate::storage::redb_file::{self, Failure, FileKind, one_line};
 use crate::storage::storage_panic::in_file;
 use crate::value::id::OrganizationId;
+
+/// The vault's file, for messages.
+const FILE_KIND: FileKind = FileKind {
+    noun: "vault",
+    repair: "put a copy of it back, or move it away: what it sealed reads as erased then",
+};
 
 /// The number of this layout of tables.
 const FORMAT: u32 = 1;
@@ -65,17 +70,12 @@ pub(super) struct Store {
 impl Store {
     /// Opens the file, or makes it with this key for tags if it is not there.
     pub(super) fn open(path: &Path, new_tag_key: &[u8; SECRET_LEN]) -> Result<(Self, Stored), Error> {
-        let unfinished = unfinished(path);
-        // What a crash left of a file that was to take this one's place: it never did.
-        match fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(open_error(path, &in_words(&error)));
-            }
-            _ => {}
-        }
+        let unfinished = atomic_file::unfinished(path);
+        // What a crash left of a replacement that never took this file's place.
+        atomic_file::remove(&unfinished).map_err(|error| open_error(path, error))?;
         if !path.exists() {
-            write_file(&unfinished, new_tag_key, &[]).map_err(|error| open_error(path, &error))?;
-            take_place(&unfinished, path).map_err(|error| open_error(path, &in_words(&error)))?;
+            write_file(&unfinished, new_tag_key, &[]).map_err(|error| open_error(path, error))?;
+            atomic_file::rename(&unfinished, path).map_err(|error| open_error(path, error))?;
         }
         let database = open_database(path, || builder().open(path))?;
         let stored = read(path, &database)?;
@@ -84,7 +84,7 @@ impl Store {
 
     /// Reads a file that nobody has open for writing, without ever writing to it.
     pub(super) fn read_only(path: &Path) -> Result<Stored, Error> {
-        let file = File::open(path).map_err(|error| open_error(path, &in_words(&error)))?;
+        let file = File::open(path).map_err(|error| open_error(path, error))?;
         let database = open_database(path, || builder().create_with_backend(Overlay::new(file)?))?;
         read(path, &database)
     }
@@ -118,7 +118,7 @@ impl Store {
     /// Puts a new file with these keys alone in the place of the present one, whose bytes are overwritten: a table's row
     /// that is removed stays in the file's free pages.
     pub(super) fn replace(&mut self, tag_key: &[u8; SECRET_LEN], rows: &[Row]) -> Result<(), Error> {
-        let unfinished = unfinished(&self.path);
+        let unfinished = atomic_file::unfinished(&self.path);
         let written = write_file(&unfinished, tag_key, rows);
         if let Err(error) = written {
             // What failed is told; that something is left behind as well would hide it.
@@ -128,16 +128,11 @@ impl Store {
         let failed = |error: io::Error| unavailable(&self.path, error);
         let old = OpenOptions::new().write(true).open(&self.path).map_err(failed)?;
         self.database = None;
-        take_place(&unfinished, &self.path).map_err(failed)?;
+        atomic_file::rename(&unfinished, &self.path).map_err(failed)?;
         overwrite(old).map_err(failed)?;
         self.database = Some(open_database(&self.path, || builder().open(&self.path))?);
         Ok(())
     }
-}
-
-/// Where a file is written that is to take this one's place.
-fn unfinished(path: &Path) -> PathBuf {
-    path.with_extension("redb.new")
 }
 
 fn builder() -> Builder {
@@ -148,8 +143,7 @@ fn builder() -> Builder {
 
 /// Writes a whole file, readable by its owner alone.
 fn write_file(path: &Path, tag_key: &[u8; SECRET_LEN], rows: &[Row]) -> Result<(), redb::Error> {
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let file = atomic_file::create_private(path)?;
     let synced = file.try_clone()?;
     let database = builder().create_file(file)?;
     let transaction = database.begin_write()?;
@@ -166,12 +160,6 @@ fn write_file(path: &Path, tag_key: &[u8; SECRET_LEN], rows: &[Row]) -> Result<(
     drop(database);
     synced.sync_all()?;
     Ok(())
-}
-
-fn take_place(unfinished: &Path, path: &Path) -> io::Result<()> {
-    fs::rename(unfinished, path)?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Writes zeros over a file that has no name any more.
@@ -210,12 +198,7 @@ fn read_row(id: [u8; SubjectKeyId::LEN], row: &[u8]) -> Option<Row> {
 }
 
 fn read(path: &Path, database: &Database) -> Result<Stored, Error> {
-    let damaged = |reason: &dyn Display| {
-        Error::Open(one_line(format!(
-            "{}: damaged: {reason}; put a copy of it back, or move it away: what it sealed reads as erased then",
-            path.display()
-        )))
-    };
+    let damaged = |reason: &dyn Display| open_error(path, Failure::Damaged(reason.to_string()));
     let read = || -> Result<_, redb::Error> {
         let transaction = database.begin_read()?;
         let meta = transaction.open_table(META)?;
@@ -243,44 +226,13 @@ fn read(path: &Path, database: &Database) -> Result<Stored, Error> {
 }
 
 fn open_database<D>(path: &Path, open: impl FnOnce() -> Result<D, DatabaseError>) -> Result<D, Error> {
-    let _file = in_file(&path.display().to_string());
-    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(open));
-    let opened = opened.map_err(|_| open_error(path, &"damaged; put a copy of it back"))?;
-    opened.map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => {
-            open_error(path, &"in use by another process; stop that one first")
-        }
-        DatabaseError::Storage(StorageError::Io(error)) => open_error(path, &in_words(&error)),
-        DatabaseError::Storage(StorageError::Corrupted(reason)) => {
-            open_error(path, &format!("damaged: {reason}; put a copy of it back"))
-        }
-        error => open_error(path, &format!("{error}; put a copy of it back")),
-    })
+    redb_file::open(path.display(), open).map_err(|failure| open_error(path, failure))
 }
 
-fn in_words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => format!(
-            "cannot be opened ({error}); give this user the right to read and write it and its directory"
-        ),
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-            "not a vault; put a copy of it back".into()
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "no space left on its disk; make some".into()
-        }
-        _ => format!("{error}; see to the disk, then start again"),
-    }
-}
-
-fn open_error(path: &Path, error: &dyn Display) -> Error {
-    Error::Open(one_line(format!("{}: {error}", path.display())))
+fn open_error(path: &Path, failure: impl Into<Failure>) -> Error {
+    Error::Open(failure.into().message(path.display(), FILE_KIND))
 }
 
 fn unavailable(path: &Path, error: impl Display) -> Error {
     Error::Unavailable(one_line(format!("{}: {error}", path.display())))
-}
-
-fn one_line(text: String) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

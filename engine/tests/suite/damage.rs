@@ -38,6 +38,11 @@ fn read_all(images: Images) -> Found {
             assert!(named && !text.contains('\n'), "{text}");
             return Found::Refused(text);
         }
+        // Opening reads the erasures, and may find damage on the way to one.
+        Err(Error::Damaged { file, reason, .. }) => {
+            assert!(file == "events.redb" && !reason.contains('\n'), "{file}: {reason}");
+            return Found::Refused(reason);
+        }
         Err(error) => panic!("{error}"),
     };
     let reader = log.redb_reader();

@@ -2,7 +2,7 @@
 //! process in between, the present file is whole, or the new one is.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::File;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ use std::time::Duration;
 use keyledger_engine::domain::record::Record;
 use keyledger_engine::log::slices::Slices;
 use keyledger_engine::log::{self, LogReader};
+use keyledger_engine::storage::atomic_file;
 use keyledger_engine::value::position::Position;
 
 use crate::stored::projection::Projection;
@@ -107,8 +108,7 @@ impl<P: Projection> Rebuild<P> {
         self.replay.interrupt_by(Arc::default());
         self.replay.save()?;
         let path = path_of(&self.directory, P::NAME);
-        let swapped = fs::rename(unfinished_path_of(&self.directory, P::NAME), &path)
-            .and_then(|()| File::open(&self.directory)?.sync_all());
+        let swapped = atomic_file::rename(&unfinished_path_of(&self.directory, P::NAME), &path);
         swapped.map_err(|error| Error::Unavailable {
             file: path.display().to_string(),
             reason: format!("the new one cannot take its place: {error}"),

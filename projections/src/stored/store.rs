@@ -6,16 +6,16 @@
 use std::fs;
 use std::io;
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keyledger_engine::log::merkle::{self, Hash};
 use keyledger_engine::log::{self, LogReader, SourceId};
+use keyledger_engine::storage::redb_file::{self, Failure};
 use keyledger_engine::storage::storage_panic::in_file;
 use keyledger_engine::value::position::Position;
 use redb::{
-    Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError, Table,
+    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError, Table,
     TableDefinition,
 };
 use sha2::{Digest, Sha256};
@@ -77,6 +77,17 @@ pub enum Error {
     /// The log could not be read.
     #[error(transparent)]
     Log(#[from] log::Error),
+}
+
+impl Error {
+    fn of(file: &str, failure: &Failure) -> Self {
+        let (file, reason) = (file.to_owned(), failure.reason());
+        match failure {
+            Failure::InUse => Self::InUse { file },
+            failure if failure.is_damage() => Self::Damaged { file, reason },
+            _ => Self::Unavailable { file, reason },
+        }
+    }
 }
 
 /// How far a projection has come, and in which log.
@@ -240,7 +251,7 @@ impl Snapshot {
     /// When it is not there, in use, or damaged.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = file_name(path);
-        let database = Arc::new(open_database(path).map_err(|error| error.into_error(&file))?);
+        let database = Arc::new(open_database(path).map_err(|failure| Error::of(&file, &failure))?);
         snapshot_of(&database, &file).map_err(|reason| Error::Damaged { file: file.to_string(), reason })
     }
 
@@ -255,7 +266,7 @@ impl Snapshot {
     /// # Errors
     /// When the file cannot be read.
     pub fn get<T>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> Result<Option<T>, Error> {
-        let row = self.0.rows.get(key).map_err(|error| self.storage_error(&error))?;
+        let row = self.0.rows.get(key).map_err(|error| self.storage_error(error))?;
         Ok(row.map(|value| read(value.value())))
     }
 
@@ -265,11 +276,11 @@ impl Snapshot {
     /// When the file cannot be read.
     pub fn rows_from(&self, from: &[u8]) -> Result<impl Iterator<Item = Result<Row, Error>> + use<>, Error> {
         let bounds = (Bound::Included(from), Bound::Unbounded);
-        let range = self.0.rows.range::<&[u8]>(bounds).map_err(|error| self.storage_error(&error))?;
+        let range = self.0.rows.range::<&[u8]>(bounds).map_err(|error| self.storage_error(error))?;
         let snapshot = self.clone();
         Ok(range.map(move |row| {
             row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec()))
-                .map_err(|error| snapshot.storage_error(&error))
+                .map_err(|error| snapshot.storage_error(error))
         }))
     }
 
@@ -295,8 +306,8 @@ impl Snapshot {
         Error::Damaged { file: self.0.file.to_string(), reason: reason.into() }
     }
 
-    fn storage_error(&self, error: &StorageError) -> Error {
-        storage_error(&self.0.file, error)
+    fn storage_error(&self, error: StorageError) -> Error {
+        Error::of(&self.0.file, &error.into())
     }
 }
 
@@ -320,7 +331,7 @@ impl Store {
     ) -> Result<Self, Error> {
         let file = file_name(path);
         let create = || Database::builder().set_cache_size(cache_len).create(path);
-        let database = create().map_err(|error| OpenFailure::of(error).into_error(&file))?;
+        let database = redb_file::open(&file, create).map_err(|failure| Error::of(&file, &failure))?;
         Self::initialize(database, file, version, reader)
     }
 
@@ -328,8 +339,8 @@ impl Store {
     pub(crate) fn in_memory(version: u32, reader: &dyn LogReader) -> Result<Self, Error> {
         let file: Arc<str> = "memory".into();
         let backend = redb::backends::InMemoryBackend::new();
-        let create = Database::builder().set_cache_size(CACHE_LEN).create_with_backend(backend);
-        let database = create.map_err(|error| OpenFailure::of(error).into_error(&file))?;
+        let create = || Database::builder().set_cache_size(CACHE_LEN).create_with_backend(backend);
+        let database = redb_file::open(&file, create).map_err(|failure| Error::of(&file, &failure))?;
         Self::initialize(database, file, version, reader)
     }
 
@@ -353,15 +364,16 @@ impl Store {
         let file = &file_name(path);
         let mut database = match open_database(path) {
             Ok(database) => database,
-            Err(OpenFailure::Damaged(reason)) => return Ok(Err(reason)),
-            Err(failure) => return Err(failure.into_error(file)),
+            Err(failure) if failure.is_damage() || matches!(failure, Failure::NewerFormat(_)) => {
+                return Ok(Err(failure.reason()));
+            }
+            Err(failure) => return Err(Error::of(file, &failure)),
         };
         // Rows are trusted by every reader from here on, so that a flipped bit must show here and nowhere else.
-        match catch_unwind(AssertUnwindSafe(|| database.check_integrity())) {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => return Ok(Err("its checksums do not match".into())),
-            Ok(Err(error)) => return Ok(Err(error.to_string())),
-            Err(_) => return Ok(Err("its pages cannot be read".into())),
+        match redb_file::open(file, || database.check_integrity()) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Err("its checksums do not match".into())),
+            Err(failure) => return Ok(Err(failure.reason())),
         }
         let database = Arc::new(database);
         let checkpoint = match snapshot_of(&database, file) {
@@ -489,41 +501,8 @@ fn write_rows(
     Ok(())
 }
 
-enum OpenFailure {
-    InUse,
-    Damaged(String),
-    Unavailable(String),
-}
-
-impl OpenFailure {
-    fn of(error: DatabaseError) -> Self {
-        match error {
-            DatabaseError::DatabaseAlreadyOpen => Self::InUse,
-            DatabaseError::Storage(StorageError::Io(error))
-                if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
-            {
-                Self::Unavailable(error.to_string())
-            }
-            error => Self::Damaged(error.to_string()),
-        }
-    }
-
-    fn into_error(self, file: &Arc<str>) -> Error {
-        let file = file.to_string();
-        match self {
-            Self::InUse => Error::InUse { file },
-            Self::Damaged(reason) => Error::Damaged { file, reason },
-            Self::Unavailable(reason) => Error::Unavailable { file, reason },
-        }
-    }
-}
-
-fn open_database(path: &Path) -> Result<Database, OpenFailure> {
-    let open = || Database::builder().set_cache_size(CACHE_LEN).open(path);
-    match catch_unwind(open) {
-        Ok(opened) => opened.map_err(OpenFailure::of),
-        Err(_) => Err(OpenFailure::Damaged("it cannot be read".into())),
-    }
+fn open_database(path: &Path) -> Result<Database, Failure> {
+    redb_file::open(path.display(), || Database::builder().set_cache_size(CACHE_LEN).open(path))
 }
 
 fn snapshot_of(database: &Arc<Database>, file: &Arc<str>) -> Result<Snapshot, String> {
@@ -543,14 +522,6 @@ fn snapshot_of(database: &Arc<Database>, file: &Arc<str>) -> Result<Snapshot, St
         Ok(Some(inner)) => Ok(Snapshot(Arc::new(inner))),
         Ok(None) => Err("it does not say how far it has come".into()),
         Err(error) => Err(error.to_string()),
-    }
-}
-
-fn storage_error(file: &str, error: &StorageError) -> Error {
-    let (file, reason) = (file.to_owned(), error.to_string());
-    match error {
-        StorageError::Corrupted(_) => Error::Damaged { file, reason },
-        _ => Error::Unavailable { file, reason },
     }
 }
 

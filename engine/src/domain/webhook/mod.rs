@@ -25,9 +25,6 @@ use crate::value::position::{Position, Version};
 use crate::value::text::is_same_set;
 use crate::value::time::Timestamp;
 
-/// The file in a data directory that holds the key which webhooks' secrets are made from.
-pub const KEY_FILE_NAME: &str = "webhook-key";
-
 /// At most this many secrets before the present one sign beside it; of more the oldest end early.
 const PREVIOUS_SECRETS_MAX: usize = 4;
 

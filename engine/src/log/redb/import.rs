@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 use redb::{Database, ReadableTable, StorageError, TableError, WriteTransaction};
 
 use super::RedbOptions;
-use super::database::{builder, close, guarded, make_log, one_line, open_database};
+use super::database::{builder, make_log, open_database};
 use super::journal::segment::Segment;
 use super::tables::{COMMANDS, Tables, command_row};
 use crate::backup::reader::Entry;
 use crate::log::merkle::Frontier;
 use crate::log::{CommandId, Error, LogId, RememberedCommand};
+use crate::storage::redb_file::{close, guarded, one_line};
 use crate::storage::storage_panic::in_file;
 use crate::value::position::Position;
 use crate::value::time::Timestamp;

@@ -29,7 +29,7 @@ pub use verify::{Finding, VerifyReport};
 pub use writer::RedbLog;
 
 /// The log's database in a data directory.
-pub const FILE_NAME: &str = "events.redb";
+pub const FILE_NAME: &str = crate::storage::data_directory::LOG;
 
 /// The journal that belongs to the database at `path`: `events.journal` beside `events.redb`.
 #[must_use]

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
-use super::database::{Shared, builder, guarded, open_database, read_contents};
+use super::database::{Shared, builder, open_database, read_contents};
 use super::idempotency::CommandIndex;
 use super::journal::pending::Staged;
 use super::journal::recovery::read_journal;
@@ -19,6 +19,7 @@ use crate::domain::stream::{StreamId, StreamKind};
 use crate::log::merkle::{Frontier, Hash};
 use crate::log::{CommandId, Error, LogId, LogReader, RememberedCommand, SourceId, Stream, StreamHead};
 use crate::storage::overlay::Overlay;
+use crate::storage::redb_file::guarded;
 use crate::storage::storage_panic::in_file;
 use crate::value::position::{Position, Version};
 use crate::vault::Vault;

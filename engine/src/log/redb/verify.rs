@@ -6,13 +6,13 @@ use std::thread;
 
 use redb::{ReadableTable, StorageError};
 
-use super::database::guarded;
 use super::reader::RedbReader;
 use super::tables::{COMMANDS, ENTRIES, META, META_FRONTIER, STREAMS, TREE, read_command_row};
 use crate::domain::record::Record;
 use crate::log::merkle::{Frontier, Hash, TILE_HEIGHT, leaf_hash};
 use crate::log::slices::Slices;
 use crate::log::{Error, LogId};
+use crate::storage::redb_file::guarded;
 use crate::value::position::Position;
 use crate::value::time::Timestamp;
 

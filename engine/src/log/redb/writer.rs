@@ -11,8 +11,7 @@ use rand::{SeedableRng, TryCryptoRng};
 use redb::{Builder, Database, DatabaseError, ReadOnlyTable, StorageBackend};
 
 use super::database::{
-    Contents, Shared, builder, close, create_file, damage, guarded, initialize, one_line, open_database,
-    read_contents,
+    Contents, Shared, builder, create_file, damage, initialize, open_database, read_contents,
 };
 use super::idempotency::{CommandIndex, CommandRows};
 use super::journal::checkpointing::{NotSettled, Settler, settle};
@@ -31,6 +30,7 @@ use crate::domain::record::{Personal, Record};
 use crate::log::{
     Append, AppendOutcome, CommandId, Error, EventLog, LogReader, RememberedCommand, StreamHead,
 };
+use crate::storage::redb_file::{close, guarded, one_line};
 use crate::storage::storage_panic::in_file;
 use crate::value::position::{Position, Version};
 use crate::value::time::Timestamp;
@@ -109,7 +109,7 @@ impl RedbLog {
     /// journal's. `file` is the name in messages.
     ///
     /// # Errors
-    /// [`Error::Open`].
+    /// [`Error::Open`], or [`Error::Damaged`] where an erasure cannot be read.
     pub fn open_with_backend<B: StorageBackend, R: TryCryptoRng>(
         file: &str,
         backend: impl Fn() -> B + Send + 'static,

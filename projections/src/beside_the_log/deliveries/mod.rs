@@ -16,6 +16,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use keyledger_engine::domain::webhook::Webhook;
 use keyledger_engine::log::LogId;
+use keyledger_engine::storage::redb_file;
 use keyledger_engine::value::id::{KeyId, WebhookId};
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
@@ -59,6 +60,18 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+}
+
+impl Error {
+    fn of(path: &Path, failure: impl Into<redb_file::Failure>) -> Self {
+        let (file, failure) = (path.display().to_string(), failure.into());
+        let reason = failure.reason();
+        match failure {
+            redb_file::Failure::InUse => Self::InUse { file },
+            failure if failure.is_damage() => Self::Damaged { file, reason },
+            _ => Self::Unavailable { file, reason },
+        }
+    }
 }
 
 /// See the [module](self). All methods take `&self`; share it as an `Arc`.

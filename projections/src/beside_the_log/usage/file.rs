@@ -12,14 +12,13 @@
 //! writing a few megabytes at most; folding brings the keys' rows up afterwards, some keys with each flush. A key's row in
 //! `totals` says up to where the journal is in its rows: what a crash leaves in the journal is counted once, never twice.
 
-use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use keyledger_engine::storage::redb_file;
 use keyledger_engine::storage::storage_panic::in_file;
 use keyledger_engine::value::id::KeyId;
 use keyledger_engine::value::time::Timestamp;
-use redb::{Database, DatabaseError, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -117,21 +116,17 @@ impl UsageFile {
         if path.exists() {
             match Self::open_existing(path) {
                 Err(Error::Damaged { file, reason }) => {
-                    let mut aside = path.as_os_str().to_owned();
-                    aside.push(".damaged");
+                    let aside = redb_file::set_aside(path).map_err(|error| unavailable(path, &error))?;
                     tracing::error!(
-                        file, reason, kept = %Path::new(&aside).display(),
+                        file, reason, kept = %aside.display(),
                         "the usage file is damaged and was set aside; counting starts anew"
                     );
-                    fs::rename(path, &aside).map_err(|error| unavailable(path, &error))?;
                 }
                 opened => return opened,
             }
         }
-        let database = Database::builder()
-            .set_cache_size(CACHE_LEN)
-            .create(path)
-            .map_err(|error| failure(path, error))?;
+        let create = || Database::builder().set_cache_size(CACHE_LEN).create(path);
+        let database = redb_file::open(path.display(), create).map_err(|failure| Error::of(path, failure))?;
         let make = || -> Result<(), redb::Error> {
             let transaction = database.begin_write()?;
             transaction.open_table(FORMAT)?.insert((), FORMAT_NUMBER)?;
@@ -147,13 +142,9 @@ impl UsageFile {
     }
 
     fn open_existing(path: &Path) -> Result<Opened, Error> {
-        let _file = in_file(&path.display().to_string());
-        let open = || -> Result<Opened, Error> {
-            let database = Database::builder().set_cache_size(CACHE_LEN).open(path);
-            Self::load(path, database.map_err(|error| failure(path, error))?)
-        };
-        // redb panics at some pages that make no sense.
-        catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| Err(damaged(path, "it cannot be read")))
+        let open = || Database::builder().set_cache_size(CACHE_LEN).open(path);
+        let database = redb_file::open(path.display(), open).map_err(|failure| Error::of(path, failure))?;
+        redb_file::guarded(|| Self::load(path, database)).unwrap_or_else(|panic| Err(damaged(path, panic)))
     }
 
     fn load(path: &Path, database: Database) -> Result<Opened, Error> {
@@ -213,15 +204,15 @@ impl UsageFile {
             return Err(unavailable(&self.path, &"a test wants it so"));
         }
         let write = || self.write(flush);
-        let (aging_after, written) = catch_unwind(AssertUnwindSafe(write))
-            .unwrap_or_else(|_| Err(damaged(&self.path, "it cannot be written to")))?;
+        let (aging_after, written) =
+            redb_file::guarded(write).unwrap_or_else(|panic| Err(damaged(&self.path, panic)))?;
         self.next_sequence += 1;
         Ok((Flushed { aging_after, rows: Rows::of(&self.database, &self.path)? }, written))
     }
 
     fn write(&self, flush: &Flush<'_>) -> Result<(Option<KeyId>, usize), Error> {
         let _file = in_file(&self.path.display().to_string());
-        let storage = |error: redb::Error| redb_failure(&self.path, &error);
+        let storage = |error: redb::Error| Error::of(&self.path, error);
         let transaction = self.database.begin_write().map_err(|error| storage(error.into()))?;
         let mut aging_after = None;
         let mut written = 0;
@@ -359,11 +350,11 @@ impl Rows {
                 path: path.to_path_buf(),
             })
         };
-        read().map_err(|error| redb_failure(path, &error))
+        read().map_err(|error| Error::of(path, error))
     }
 
     fn format(&self) -> Result<u32, Error> {
-        let row = self.format.get(()).map_err(|error| redb_failure(&self.path, &error.into()))?;
+        let row = self.format.get(()).map_err(|error| Error::of(&self.path, error))?;
         row.map(|row| row.value()).ok_or_else(|| damaged(&self.path, "it does not say what its format is"))
     }
 
@@ -447,7 +438,7 @@ impl<E: Into<redb::Error>> From<E> for Change {
 impl Change {
     fn into_error(self, path: &Path) -> Error {
         match self {
-            Self::Redb(error) => redb_failure(path, &error),
+            Self::Redb(error) => Error::of(path, error),
             Self::Value(reason) => damaged(path, reason),
         }
     }
@@ -459,28 +450,6 @@ fn encode(value: &impl Serialize) -> Result<Vec<u8>, Change> {
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Change> {
     rmp_serde::from_slice(bytes).map_err(|error| Change::Value(error.to_string()))
-}
-
-fn failure(path: &Path, error: DatabaseError) -> Error {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => Error::InUse { file: path.display().to_string() },
-        error => redb_failure(path, &error.into()),
-    }
-}
-
-fn redb_failure(path: &Path, error: &redb::Error) -> Error {
-    match error {
-        redb::Error::Io(error)
-            if !matches!(
-                error.kind(),
-                std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
-            ) =>
-        {
-            unavailable(path, error)
-        }
-        redb::Error::PreviousIo | redb::Error::DatabaseClosed => unavailable(path, error),
-        error => damaged(path, error.to_string()),
-    }
 }
 
 fn unavailable(path: &Path, error: &dyn std::fmt::Display) -> Error {

@@ -29,6 +29,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use keyledger_engine::storage::redb_file::Failure;
 use keyledger_engine::value::id::KeyId;
 use keyledger_engine::value::time::Timestamp;
 
@@ -80,6 +81,18 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+}
+
+impl Error {
+    fn of(path: &Path, failure: impl Into<Failure>) -> Self {
+        let (file, failure) = (path.display().to_string(), failure.into());
+        let reason = failure.reason();
+        match failure {
+            Failure::InUse => Self::InUse { file },
+            failure if failure.is_damage() => Self::Damaged { file, reason },
+            _ => Self::Unavailable { file, reason },
+        }
+    }
 }
 
 /// A key's last verification; the time 0 when there was none.

@@ -15,6 +15,7 @@ use keyledger_engine::domain::resource_api::Api;
 use keyledger_engine::domain::root_key::RootKey;
 use keyledger_engine::domain::webhook::Webhook;
 use keyledger_engine::log::SourceId;
+use keyledger_engine::storage::atomic_file;
 use keyledger_engine::value::id::ClientLinkId;
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::text::Scope;
@@ -118,8 +119,7 @@ impl VerificationIndex {
         let saved = self
             .write_snapshot(&temporary, path, source, entry_hash, goes_on, keys_at_a_time)
             .and_then(|position| {
-                let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+                atomic_file::sync_directory_of(path)?;
                 Ok(position)
             });
         if saved.is_err() {

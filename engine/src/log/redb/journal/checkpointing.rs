@@ -8,9 +8,10 @@ use std::thread::JoinHandle;
 use super::file::JournalNote;
 use super::segment::Segment;
 use crate::log::Error;
-use crate::log::redb::database::{Shared, guarded};
+use crate::log::redb::database::Shared;
 use crate::log::redb::tables::Tables;
 use crate::storage::background;
+use crate::storage::redb_file::guarded;
 use crate::storage::storage_panic::in_file;
 use crate::value::position::Position;
 

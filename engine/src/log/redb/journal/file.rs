@@ -6,7 +6,7 @@
 //! ([`RedbLog`](crate::log::redb::RedbLog)). That commit gives the region another [`Salt`]: frames with another salt than the database
 //! names do not count, and are written over. docs/format.md has the bytes, docs/decisions/journal.md the reasons.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -17,6 +17,7 @@ use redb::StorageBackend;
 use redb::backends::FileBackend;
 
 use super::frame::{FinishedFrame, Frame, Salt};
+use crate::storage::atomic_file;
 use crate::storage::direct_file::DirectFile;
 
 /// How many regions a journal has that is begun now.
@@ -194,8 +195,7 @@ impl Journal {
         let mut journal = Self::open(path.display().to_string(), storage, len_if_new, note)?;
         journal.storage = DirectFile::over(path, journal.storage);
         if note.is_none() {
-            let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
-            File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+            atomic_file::sync_directory_of(path)?;
         }
         Ok(journal)
     }

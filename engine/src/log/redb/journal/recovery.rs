@@ -11,10 +11,9 @@ use super::segment::Segment;
 use crate::codec;
 use crate::log::Error;
 use crate::log::merkle::Frontier;
-use crate::log::redb::database::{
-    Contents, close, damage, guarded, io_error, one_line, open_database, open_error, read_contents,
-};
+use crate::log::redb::database::{Contents, damage, open_database, open_error, read_contents};
 use crate::log::redb::tables::Tables;
+use crate::storage::redb_file::{close, guarded, one_line};
 
 /// How what the journal has is committed.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -38,7 +37,7 @@ pub(in crate::log::redb) fn take_in_journal(
         journal.end_use();
         return Ok((store, contents));
     };
-    let bytes = journal.bytes().map_err(|error| open_error(&journal.file, io_error(error)));
+    let bytes = journal.bytes().map_err(|error| open_error(&journal.file, error));
     let frames = bytes.and_then(|bytes| Ok((frames_of(&journal.file, &bytes, &note)?, bytes)));
     let (frames, bytes) = match frames {
         Ok(frames) => frames,
@@ -108,7 +107,7 @@ pub(in crate::log::redb) fn journal_error(journal: &str, error: std::io::Error) 
             how_to_go_on()
         ));
     }
-    open_error(journal, io_error(error))
+    open_error(journal, error)
 }
 
 fn journal_damage(journal: &str, reason: impl Display) -> Error {
