@@ -1,8 +1,9 @@
-//! The audit trail: which events concern an organization, an actor or a type, when, and what a key was at some time.
+//! The audit trail: which events concern an organization, an actor or a type, when they happened, and what a
+//! key was at some time.
 //!
-//! Events are read from the log itself. The projection holds only where they are: for every block of 65,536 positions
-//! and every term (an organization, an actor, a type, a hash of a request's id) that occurs in it, the set of positions as a roaring bitmap
-//! (<https://github.com/RoaringBitmap/RoaringFormatSpec>).
+//! Events are read from the log itself. The projection only holds where they are. For every block of 65,536
+//! positions and every term that occurs in it (an organization, an actor, a type, a hash of a request's id),
+//! it stores the set of positions as a roaring bitmap (<https://github.com/RoaringBitmap/RoaringFormatSpec>).
 
 mod as_of;
 mod frequency;
@@ -29,7 +30,7 @@ pub use frequency::Frequency;
 pub use query::{AuditPage, AuditQuery, first_not_before};
 pub use rendering::event_json;
 
-/// Answers queries; cheap to clone.
+/// Answers queries. Cheap to clone.
 #[derive(Clone)]
 pub struct AuditTrail {
     front: Front<Option<Snapshot>>,
@@ -37,7 +38,8 @@ pub struct AuditTrail {
 }
 
 impl AuditTrail {
-    /// An audit trail over the log of `reader`, and the projection that fills it once it is started.
+    /// Creates an audit trail over the log of `reader` and the projection that fills it. The trail answers
+    /// once the projection is started.
     #[must_use]
     pub fn new(reader: Arc<dyn LogReader>) -> (Self, AuditTrailProjection) {
         let rows = Arc::default();
@@ -46,13 +48,13 @@ impl AuditTrail {
         (Self { front, reader }, projection)
     }
 
-    /// Which log the events are of.
+    /// Id of the log.
     #[must_use]
     pub fn log_id(&self) -> LogId {
         self.reader.log_id()
     }
 
-    /// The page that a query asks for. May read from the disk.
+    /// Returns one page of the events that match a query. May read from the disk.
     ///
     /// # Errors
     /// When the projection's rows or the log cannot be read.
@@ -60,7 +62,7 @@ impl AuditTrail {
         query::run(query, &self.rows()?, &*self.reader)
     }
 
-    /// How many events match a query on all of its pages, counted up to `max`. May read from the disk.
+    /// Counts the events that match a query on all its pages, up to `max`. May read from the disk.
     ///
     /// # Errors
     /// When the projection's rows or the log cannot be read.
@@ -68,8 +70,9 @@ impl AuditTrail {
         query::count(query, &self.rows()?, &*self.reader, max)
     }
 
-    /// How many events of each of `types` there were between each two of `bounds`, which ascend: at the earlier one or
-    /// later, and before the later one. Of all organizations without one. May read from the disk.
+    /// Counts the events of each of `types` between adjacent `bounds`, which must ascend. A span includes its
+    /// lower bound. Counts events of all organizations if `organization_id` is `None`. May read from the
+    /// disk.
     ///
     /// # Errors
     /// When the projection's rows or the log cannot be read.
@@ -88,7 +91,7 @@ impl AuditTrail {
     }
 }
 
-/// Fills an [`AuditTrail`].
+/// Fills an [`AuditTrail`]: one row per block and term.
 pub struct AuditTrailProjection {
     front: Front<Option<Snapshot>>,
     rows: Arc<RwLock<Option<Snapshot>>>,

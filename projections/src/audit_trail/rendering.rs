@@ -1,4 +1,4 @@
-//! An event as people and other programs are shown it. A token's digest is never part of it.
+//! The JSON form of an event, for people and other programs. It never includes a token's digest.
 
 use keyledger_engine::domain::event::Event;
 use keyledger_engine::domain::key::KeyCreated;
@@ -8,9 +8,9 @@ use keyledger_engine::value::token::TokenHint;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// The event as a JSON object: its place, its time, who issued it, and under `data` what it says, facts and personal
-/// part together. What is absent is `null`; where a personal part was erased, what it held is, and `data` has an `erased`
-/// that is true.
+/// Converts an event to a JSON object: position, time, actor, and under `data` the content, facts and
+/// personal part together. Absent values are `null`. If the personal part was erased, its values are `null`
+/// and `data` has `"erased": true`.
 #[must_use]
 pub fn event_json(record: &Record) -> Value {
     let event_type = record.event.event_type();
@@ -43,7 +43,8 @@ pub fn event_json(record: &Record) -> Value {
 fn data(event: &Event) -> Value {
     match event {
         Event::KeyCreated(facts, personal) => {
-            // Taken apart so that a field added to the event cannot be forgotten, or shown, without a decision.
+            // Destructured, so that a field added to the event is neither forgotten nor shown without a
+            // decision.
             let KeyCreated { digest: _, hint, environment, owner, api_id, scopes, expires_at } = facts;
             with_hint(
                 hint,

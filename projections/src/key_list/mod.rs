@@ -1,8 +1,8 @@
-//! The key list: keys by organization, with filters, substring search, sorts and pages.
+//! The key list: keys by organization, with filters, substring search, sorting and pages.
 //!
-//! The keys themselves are rows of the projection's file. What filters, sorts and search look at is also kept in memory,
-//! column by column and chunk by chunk for each organization. A query takes the chunks as they are, by reference, and
-//! works on them without holding up the next change: whoever changes a chunk that a query still uses changes a copy.
+//! The keys are rows of the projection's file. The columns that filters, sorting and search read are also
+//! kept in memory, in chunks of each organization. A query holds references to the chunks it reads and does
+//! not block changes: changing a chunk that a query still holds copies it first.
 
 mod changed;
 mod chunk;
@@ -37,7 +37,7 @@ use violations::Violations;
 pub use counts::KeyCounts;
 pub use query::{KeyPage, KeyQuery, KeySort, QueryError, TOTAL_MAX};
 
-/// Answers queries; cheap to clone.
+/// Answers queries. Cheap to clone.
 #[derive(Clone)]
 pub struct KeyList {
     front: Front<Shared>,
@@ -45,7 +45,7 @@ pub struct KeyList {
 }
 
 impl KeyList {
-    /// A key list, and the projection that fills it once it is started.
+    /// Creates a key list and the projection that fills it. The list answers once the projection is started.
     #[must_use]
     pub fn new() -> (Self, KeyListProjection) {
         let shared = Arc::default();
@@ -54,17 +54,17 @@ impl KeyList {
         (Self { front, usage: None }, KeyListProjection::for_readers(Some(readers)))
     }
 
-    /// The list with what tells when keys were last verified; without it, none ever was.
+    /// Adds the usage, which knows when keys were last verified. Without it, no key counts as verified.
     #[must_use]
     pub fn with_usage(mut self, usage: Arc<Usage>) -> Self {
         self.usage = Some(usage);
         self
     }
 
-    /// The page that a query asks for. May read from the disk.
+    /// Returns one page of the keys that match a query. May read from the disk.
     ///
     /// # Errors
-    /// When the cursor is not one of this query, or the rows cannot be read.
+    /// When the cursor does not belong to this query, or the rows cannot be read.
     pub fn query(&self, query: &KeyQuery) -> Result<KeyPage, QueryError> {
         let (mut chunks, rows) = {
             let shown = self.front.shown();
@@ -94,8 +94,8 @@ impl KeyList {
         })
     }
 
-    /// How many of the keys that a query is about are in each state. Its own states do not matter, nor do its order, its
-    /// page, what it says of usage and of policies. It goes through some bytes of each key in memory, and reads no disk.
+    /// Counts the keys that match a query in each state. The query's status, order, page, `unused_since` and
+    /// `breaks` are ignored. Scans some bytes per key in memory and does not read from the disk.
     ///
     /// # Errors
     /// When the list is not ready.
@@ -109,7 +109,7 @@ impl KeyList {
         Ok(counts::count(query, &chunks, position))
     }
 
-    /// A key, whatever its state. May read from the disk.
+    /// Returns a key in whatever state. May read from the disk.
     ///
     /// # Errors
     /// When the rows cannot be read.
@@ -127,7 +127,7 @@ struct Shared {
     rows: Option<Snapshot>,
 }
 
-/// Where a key's columns are.
+/// Where the columns of a key are.
 #[derive(Clone, Copy)]
 struct Place {
     organization: u32,
@@ -175,13 +175,13 @@ impl Shared {
     }
 }
 
-/// Fills a [`KeyList`]: a row for each key, by its id.
+/// Fills a [`KeyList`]: one row per key, by key id.
 pub struct KeyListProjection {
     readers: Option<Readers>,
     changed: Changed,
 }
 
-/// What readers see.
+/// The state that readers see, and its columns.
 struct Readers {
     front: Front<Shared>,
     shared: Arc<RwLock<Shared>>,
@@ -189,7 +189,7 @@ struct Readers {
 }
 
 impl Readers {
-    /// Brings the columns to what these keys are, together with the rows if they are given.
+    /// Updates the columns of these keys, and in the same step the rows if they are given.
     fn put<'a>(&mut self, keys: impl Iterator<Item = &'a Key>, rows: Option<Snapshot>) {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         for key in keys {
@@ -203,14 +203,14 @@ impl Readers {
 }
 
 impl KeyListProjection {
-    /// One that makes the rows and nothing else, which takes less time: there is no list to read from it.
+    /// Creates a projection that only makes rows. That is faster, but no list can be read from it.
     #[must_use]
     pub fn without_readers() -> Self {
         Self::for_readers(None)
     }
 
-    /// Keeps this many keys in memory in a long batch, at least, those that came last: most keys that change again should be
-    /// among them. Without being told, 131,072.
+    /// Keeps at least this many recently changed keys in memory during a long batch; most keys that change
+    /// again should be among them. Default 131,072.
     #[must_use]
     pub fn keeping(mut self, keys: usize) -> Self {
         self.changed = Changed::keeping(keys);
@@ -272,7 +272,7 @@ impl Projection for KeyListProjection {
             }
             return if key.change(record) { Ok(()) } else { Err(does_not_fit()) };
         }
-        // The first event of a stream has no row before it; looking for one would cost most of the replay's time.
+        // The first event of a stream has no row. Looking for one would take most of a replay's time.
         let key = if record.version == Version::NONE.next() {
             None
         } else {

@@ -1,9 +1,9 @@
-//! What the readers of a projection look at.
+//! The state that readers of a projection see.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Holds what one instance of a projection shows, until another takes its place. Whoever looks at the one before meanwhile
-/// goes on doing so.
+/// Points readers to the state of one projection instance. A reader that still holds the previous state after
+/// a switch keeps it until it is done.
 pub(crate) struct Front<T>(Arc<RwLock<Arc<RwLock<T>>>>);
 
 impl<T> Front<T> {
@@ -11,12 +11,12 @@ impl<T> Front<T> {
         Self(Arc::new(RwLock::new(shown)))
     }
 
-    /// What readers are to look at now.
+    /// Returns the state that new queries read.
     pub(crate) fn shown(&self) -> Arc<RwLock<T>> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Lets readers look at something else from now on.
+    /// Switches new queries to `state`.
     pub(crate) fn show(&self, shown: &Arc<RwLock<T>>) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(shown);
     }

@@ -1,14 +1,16 @@
-//! Keeps stored projections caught up with the log, each on a thread of its own, so that one that is slow or stops does
-//! not hold up the others.
+//! Keeps stored projections caught up with the log, each on its own thread, so that a slow or stopped
+//! projection does not delay the others.
 //!
-//! Readers see a projection once it has caught up with what was in the log when it was started, and from then on always. It
-//! is made anew on another thread, in a file beside its own ([`rebuild`](crate::stored::rebuild)), while readers go on with the
-//! rows that are there; when it has caught up it takes their place, never at an earlier position than they were. That is
-//! done when somebody asks ([`ProjectionHandle::rebuild`]), when the file at the start is of another version, does not fit
-//! the log or is missing, when it turns out to be damaged, and, until it succeeds, when the disk did not do what it should.
+//! Readers see a projection from the moment it has caught up with the log as it was at the start. A rebuild
+//! runs on another thread, in a file beside the current one ([`rebuild`](crate::stored::rebuild)), while
+//! readers keep using the current rows. Once it has caught up, it replaces them; the position that readers
+//! see never decreases. A rebuild runs when a caller requests it ([`ProjectionHandle::rebuild`]); at the
+//! start, when the file is missing, has another version or does not fit the log; when the file turns out to
+//! be damaged; and, repeatedly until it succeeds, after the file could not be read or written.
 //!
-//! Records are taken in as they come. When very many do, they gather for a moment between two commits, as a few large ones
-//! cost much less than many small ones; a reader who waits ([`ProjectionHandle::reach`]) ends the moment.
+//! Records are applied as they arrive. Under a high write rate the runner waits briefly between two commits,
+//! because a few large commits cost much less than many small ones. A reader that waits for a position
+//! ([`ProjectionHandle::reach`]) ends that wait.
 
 mod handle;
 mod remake;
@@ -34,34 +36,35 @@ use crate::stored::rebuild::{Rebuild, remove_unfinished};
 use crate::stored::replay::{BULK_BATCH_LEN, Replay, panic_text};
 use crate::stored::store::Error;
 
-/// At most this many records share a commit while the projection is near the head, so that readers see them soon.
+/// Maximum number of records per commit near the head, so that readers see them soon.
 const LIVE_BATCH_LEN: usize = 2_048;
-/// Records that come in larger numbers gather before the next commit.
+/// A commit of at least this many records is followed by a pause in which records accumulate.
 const FEW_RECORDS: usize = 16;
-/// A commit begins this long after the one before began, for each record that that one took in, and no longer than
-/// [`COMMIT_INTERVAL_MAX`]: the interval grows as long as records come faster than this.
+/// Minimum time between the starts of two commits, per record of the first one, up to
+/// [`COMMIT_INTERVAL_MAX`]. The interval grows as long as records arrive faster than this.
 const COMMIT_INTERVAL_PER_RECORD: Duration = Duration::from_micros(250);
-/// Commits begin at most this far apart when there are records to take in.
+/// Maximum time between the starts of two commits while records are waiting.
 pub const COMMIT_INTERVAL_MAX: Duration = Duration::from_millis(50);
-/// A projection further behind than this takes large batches, and is said to be catching up.
+/// A projection further behind than this uses large batches and reports that it is catching up.
 const LAG_MAX: u64 = 8_192;
-/// After this many records, or this long, what was taken in is made durable. Losing it costs only time.
+/// Applied records become durable after this many records or this long. Losing them only costs the time to
+/// apply them again.
 const SAVE_AFTER_RECORDS: u64 = 32_768;
 const SAVE_AFTER: Duration = Duration::from_secs(1);
-/// How often the log is asked for news when nobody tells of them.
+/// How often the log is polled when there is no head watcher.
 const POLL_INTERVAL: Duration = Duration::from_millis(20);
-/// How long to wait before a log that did not answer is asked again.
+/// Pause before a log that could not be read is read again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The thread of a running projection. Dropping it ends the thread without saving what was taken in last, which costs
-/// nothing but the time to take it in again.
+/// Thread of a running projection. Dropping it ends the thread without saving, which only costs the time to
+/// apply the last records again.
 pub struct RunnerThread {
     stop: Option<oneshot::Sender<()>>,
     thread: thread::JoinHandle<()>,
 }
 
 impl RunnerThread {
-    /// Saves what was taken in, ends the thread and closes the file. Blocks.
+    /// Saves what was applied, ends the thread and closes the file. Blocks.
     pub fn stop(mut self) {
         if let Some(stop) = self.stop.take() {
             // The thread may have ended by itself; its status says why.
@@ -71,11 +74,11 @@ impl RunnerThread {
     }
 }
 
-/// Opens the projection's file in `directory` and starts a thread that keeps it caught up with the log of `reader`.
-/// `head` tells of news in the log; without it, the log is asked at intervals.
+/// Opens the projection's file in `directory` and starts a thread that keeps it caught up with the log of
+/// `reader`. `head` signals new records; without it the log is polled.
 ///
 /// # Errors
-/// When the file cannot be opened or made, the log cannot be read, or no thread can be started.
+/// When the file cannot be opened or created, the log cannot be read, or no thread can be started.
 pub fn start<P: Projection>(
     directory: &Path,
     projection: P,
@@ -133,7 +136,7 @@ pub fn start<P: Projection>(
     Ok((ProjectionHandle { shared, position }, RunnerThread { stop: Some(stop_sender), thread }))
 }
 
-/// The rows that are there, if they can be answered from; or new ones, where making them takes no time.
+/// Opens the existing rows if they are usable, or creates new ones if replaying the log is quick.
 fn open<P: Projection>(
     directory: &Path,
     projection: &P,
@@ -148,7 +151,7 @@ fn open<P: Projection>(
     if reader.head()?.get() - replay.position().get() <= LAG_MAX
         && let Err(error) = replay.catch_up(Position::new(u64::MAX), LIVE_BATCH_LEN, |_| {})
     {
-        // The thread comes upon the same, and says what it means.
+        // The thread gets the same error and decides what it means.
         tracing::warn!(projection = P::NAME, %error, "not caught up");
     }
     Ok(Some(replay))
@@ -156,9 +159,9 @@ fn open<P: Projection>(
 
 struct Runner<P: Projection> {
     directory: PathBuf,
-    /// Takes in nothing; others are made after it.
+    /// Never applies records itself; it creates the instances that do.
     projection: P,
-    /// None until the first rows are made, where there were none to begin with.
+    /// `None` until the first rebuild ends, if there were no usable rows at the start.
     replay: Option<Replay<P>>,
     reader: Arc<dyn LogReader>,
     news: Option<watch::Receiver<Position>>,
@@ -171,7 +174,7 @@ struct Runner<P: Projection> {
     unsaved_since: Option<Instant>,
 }
 
-/// A rebuild on a thread of its own.
+/// A rebuild on its own thread.
 struct Build<P: Projection> {
     outcome: oneshot::Receiver<Result<Rebuild<P>, Error>>,
     interrupted: Arc<AtomicBool>,
@@ -179,11 +182,11 @@ struct Build<P: Projection> {
     askers: Vec<Asker>,
 }
 
-/// What a runner waits for when it has taken in what there was.
+/// How a runner waits after it has applied all available records.
 enum Pause {
-    /// News, or the time to save.
+    /// Wait for new records, or until it is time to save.
     Idle(Duration),
-    /// More records to gather, or somebody who waits for those that are there.
+    /// Let records accumulate, unless a reader waits for the existing ones.
     Gathering(Duration),
 }
 
@@ -192,12 +195,12 @@ enum Wake<P: Projection> {
     News,
     Built(Result<Rebuild<P>, Error>),
     Stop,
-    /// The thread's owner is gone.
+    /// The [`RunnerThread`] was dropped.
     Abandoned,
 }
 
 impl<P: Projection> Runner<P> {
-    /// Works until it is told to stop; says whether to save what was taken in.
+    /// Works until it is stopped. Returns whether to save what was applied.
     fn run(&mut self) -> bool {
         loop {
             self.begin_if_asked();
@@ -220,13 +223,13 @@ impl<P: Projection> Runner<P> {
         self.shared.end.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    /// Takes in no more records. Readers who saw rows go on seeing them.
+    /// Stops applying records. Readers keep the rows they have.
     fn halt(&self, end: Status) {
         tracing::error!(projection = P::NAME, ?end, "the projection has stopped");
         *self.shared.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
     }
 
-    /// Takes in what there is, and says how to wait for more.
+    /// Applies the available records and returns how to wait for more.
     fn follow(&mut self) -> Pause {
         let begun = Instant::now();
         match self.advance() {
@@ -235,7 +238,8 @@ impl<P: Projection> Runner<P> {
                 let interval = COMMIT_INTERVAL_PER_RECORD * u32::try_from(taken).unwrap_or(u32::MAX);
                 Pause::Gathering(interval.min(COMMIT_INTERVAL_MAX).saturating_sub(begun.elapsed()))
             }
-            // Few: whoever writes and then reads, one after the other, does not meet an interval. Or more than fit a commit.
+            // Few records: a client that alternates between writing and reading is never delayed by an
+            // interval. Or more records than fit one commit.
             Ok(_) => Pause::Gathering(Duration::ZERO),
             Err(Error::Log(error @ log::Error::Unavailable(_))) => {
                 tracing::warn!(projection = P::NAME, %error, "the log does not answer; trying again");
@@ -257,7 +261,7 @@ impl<P: Projection> Runner<P> {
         }
     }
 
-    /// Takes in the next records, if there are any.
+    /// Applies the next batch, if there is one.
     fn advance(&mut self) -> Result<usize, Error> {
         let head = self.reader.head()?;
         self.shared.head.send_if_modified(|seen| std::mem::replace(seen, head) != head);
@@ -281,7 +285,7 @@ impl<P: Projection> Runner<P> {
         Ok(taken)
     }
 
-    /// Readers see the rows from here on if they have everything that is in the log.
+    /// Publishes the rows if they include everything in the log.
     fn show_if_caught_up(&self) -> Result<(), Error> {
         let Some(replay) = &self.replay else { return Ok(()) };
         if !self.shared.live.load(Ordering::Relaxed) && replay.position() >= self.reader.head()? {
@@ -296,7 +300,7 @@ impl<P: Projection> Runner<P> {
         self.tell_position();
     }
 
-    /// Tells how far the rows are that readers see.
+    /// Publishes the position of the rows that readers see.
     fn tell_position(&self) {
         if self.shared.live.load(Ordering::Relaxed) {
             self.position.send_replace(self.reached());
@@ -313,7 +317,7 @@ impl<P: Projection> Runner<P> {
         }
     }
 
-    /// Waits as `pause` says, or until something else is to be done.
+    /// Waits as `pause` says, or until there is other work.
     fn wait(&mut self, pause: Pause) -> Wake<P> {
         let (longest, gathering) = match pause {
             Pause::Idle(longest) => (longest, false),
@@ -343,14 +347,14 @@ impl<P: Projection> Runner<P> {
         wake
     }
 
-    /// Begins a rebuild where the rows at the start were none, or not those of this version.
+    /// Starts a rebuild if there were no usable rows at the start, or rows of an older version.
     fn begin_if_outdated(&mut self) {
         if self.replay.as_ref().is_none_or(|replay| !replay.is_current()) {
             self.begin(Vec::new());
         }
     }
 
-    /// Begins a rebuild where the last failure may have passed.
+    /// Starts a rebuild when the retry after a failure is due.
     fn begin_if_due(&mut self) {
         if self.build.is_none() && self.remake.as_ref().is_some_and(Remake::is_due) {
             self.begin(Vec::new());
@@ -366,7 +370,7 @@ impl<P: Projection> Runner<P> {
             if waiting.is_empty() {
                 return;
             }
-            // Under the lock, so that nobody sees neither of them.
+            // Under the lock, so that a caller always sees either a waiting rebuild or a running one.
             self.shared.rebuilding.running.store(true, Ordering::Release);
             std::mem::take(&mut *waiting)
         };
@@ -398,12 +402,13 @@ impl<P: Projection> Runner<P> {
         }
     }
 
-    /// Lets what was made anew take the place of what is there.
+    /// Replaces the current rows with the rebuilt ones.
     fn finish(&mut self, built: Result<Rebuild<P>, Error>) {
         let Some(Build { thread, askers, .. }) = self.build.take() else { return };
         let _ = thread.join();
         let swapped = built.and_then(|mut rebuild| {
-            // Few are left; readers must not go back behind what they saw.
+            // Few records are left. They must be applied first: the position that readers see must not
+            // decrease.
             rebuild.catch_up(&*self.reader, |_| {})?;
             rebuild.swap_in()
         });
@@ -459,7 +464,7 @@ impl<P: Projection> Runner<P> {
         }
     }
 
-    /// Ends the work, saving what was taken in if `save`.
+    /// Ends the work. Saves what was applied if `save`.
     fn stop(mut self, save: bool) {
         if let Some(Build { thread, interrupted, .. }) = self.build.take() {
             interrupted.store(true, Ordering::Relaxed);
@@ -484,7 +489,7 @@ impl<P: Projection> Runner<P> {
     }
 }
 
-/// Makes the projection anew, up to a log that may go on growing meanwhile.
+/// Rebuilds the projection from a log that keeps growing meanwhile.
 fn build<P: Projection>(
     directory: &Path,
     projection: P,
@@ -518,7 +523,7 @@ async fn built<P: Projection>(build: &mut Option<Build<P>>) -> Result<Rebuild<P>
     }
 }
 
-/// Waits for news; `false` when there will be none any more.
+/// Waits for a new head; `false` when the sender is gone.
 async fn changed(news: &mut Option<watch::Receiver<Position>>) -> bool {
     match news {
         Some(news) => news.changed().await.is_ok(),

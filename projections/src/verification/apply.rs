@@ -1,4 +1,4 @@
-//! What each event changes in the index. Everything that can fail is looked at before anything is changed.
+//! Applies events to the index. Everything that can fail is checked before anything changes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,11 +24,11 @@ use super::verified_key::{ApiRef, KeyText, VerifiedKey, VerifiedKeyParts};
 use super::writer_state::{KeyPlace, WriterState};
 use super::{RootToken, VerificationIndex};
 
-/// A record that cannot follow what the index has seen: the log is damaged, or another one.
+/// A record that does not fit the index: the log is damaged, or it is another log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the event at position {position} does not apply to the verification index: {reason}")]
 pub struct NotApplicable {
-    /// The record's position.
+    /// Position of the record.
     pub position: Position,
     /// Why it does not apply.
     pub reason: String,
@@ -38,27 +38,29 @@ pub(super) type Reason = String;
 
 const TOO_MANY_GROUPS: &str = "there are too many organizations and links";
 
-/// Whether a record may end what a caller was found good for.
+/// Returns whether a record may end the authentication of a caller.
 const fn may_end_authentication(record: &Record) -> bool {
     matches!(record.stream, StreamId::RootKey(_) | StreamId::Application(_) | StreamId::PortalSession(_))
         || matches!(record.event, Event::OrganizationDeleted(..))
 }
 
 impl VerificationIndex {
-    /// Takes in the next record. A record that was taken in before is passed over. There must be one caller at a time;
-    /// a second one waits.
+    /// Applies the next record. Skips a record that is already applied. A second concurrent caller waits for
+    /// the first.
     ///
     /// # Errors
-    /// When the record does not follow the one before, or what it changes is not there. The index is as it was before.
+    /// When the record does not follow the last one applied, or refers to something that does not exist. The
+    /// index is then unchanged.
     pub fn apply(&self, record: &Record) -> Result<(), NotApplicable> {
         self.apply_all(std::slice::from_ref(record))
     }
 
-    /// Takes in records one after the other, each as [`apply`](Self::apply) does, and tells those who
-    /// [follow](Self::watch) once.
+    /// Applies records in order, as [`apply`](Self::apply) does, and notifies [subscribers](Self::watch)
+    /// once.
     ///
     /// # Errors
-    /// As [`apply`](Self::apply), of the first record that cannot be taken in; those before it are.
+    /// As [`apply`](Self::apply), for the first record that does not apply. The records before it are
+    /// applied.
     pub fn apply_all(&self, records: &[Record]) -> Result<(), NotApplicable> {
         let Some(first) = records.first() else { return Ok(()) };
         let mut writer = self.writer.lock().map_err(|_| NotApplicable {
@@ -94,12 +96,13 @@ impl VerificationIndex {
             StreamId::Application(id) => self.apply_to_application(*id, record),
             StreamId::ClientLink(id) => self.apply_to_client_link(writer, id, record),
             StreamId::PortalSession(id) => self.portal_sessions.apply(writer, *id, record),
-            // What it takes away is taken away ahead of its record: see `erase`.
+            // `erase` has removed the text before this record arrives.
             StreamId::Erasure(_) => Ok(()),
             StreamId::Webhook(id) => self.apply_to_webhook(*id, record),
         }
         .map_err(not_applicable)?;
-        // After all that the record changes: whoever reads the new epoch finds nobody by what was before it.
+        // After all changes of the record: a caller that reads the new epoch never authenticates by the old
+        // state.
         if may_end_authentication(record) {
             self.end_authentication_epoch();
         }
@@ -124,7 +127,7 @@ impl VerificationIndex {
         Ok(())
     }
 
-    /// Begins to count the keys of an organization's users, or stops, as its policies want it.
+    /// Starts or stops counting the keys of an organization's users, as its policies require.
     pub(super) fn count_user_keys(&self, writer: &mut WriterState, group: u32, wanted: bool) {
         if wanted == writer.counts_user_keys(group) {
             return;
@@ -195,12 +198,13 @@ impl VerificationIndex {
         Ok(())
     }
 
-    /// Lets a root key's token in, or no longer if the root key is revoked.
+    /// Accepts a root key's token, or removes it if the root key is revoked.
     pub(super) fn put_root_token(&self, writer: &mut WriterState, root_key: &RootKey) -> Result<(), Reason> {
         let tokens = self.root_tokens.pin();
         let digest = DigestKey::new(&root_key.digest);
         if root_key.revoked_at.is_some() {
-            // The token may have been given to another root key since: operators choose the first one themselves.
+            // The token may have been given to another root key since: operators choose the first token
+            // themselves.
             if tokens.get(&digest).is_some_and(|token| token.root_key.id == root_key.id) {
                 tokens.remove(&digest);
             }
@@ -227,7 +231,7 @@ impl VerificationIndex {
             .ok_or("the index has lost the token of the key")?;
         let mut after = before.clone();
         match &record.event {
-            // Descriptions are not part of any answer here.
+            // Verification never shows descriptions.
             Event::KeyDescriptionChanged(..) => return Ok(()),
             Event::KeyRotated(facts, ()) => return self.rotate_key(writer, place, record, facts, before),
             Event::KeyDeleted(..) => {
@@ -325,7 +329,7 @@ impl VerificationIndex {
         writer.keys.insert(place, facts.digest);
         let before = writer.previous_tokens.remove(&key.key_id()).unwrap_or_default();
         let after = facts.previous_tokens_after(&before, replaced, record.time);
-        // The new token first, then the old ones: at no time is the key without a token.
+        // Insert the new token before removing old ones, so that the key always has a valid token.
         self.put_key(key.clone(), &facts.digest, &after);
         for digest in before.iter().map(|token| &token.digest).chain([&replaced]) {
             if !after.iter().any(|token| token.digest == *digest) {
@@ -339,12 +343,12 @@ impl VerificationIndex {
     }
 
     fn bury(&self, writer: &mut WriterState, digest: &Digest, key_id: KeyId) {
-        // First, so that a walk does not take it for dead already.
+        // First, so that a running walk does not count the token as retired already.
         writer.keep_alive(digest);
         self.tokens.bury(digest, key_id);
     }
 
-    /// Two keys with one token would hide one of them from verification.
+    /// Two keys with the same token would hide one of them from verification.
     fn check_unused(&self, digest: &Digest) -> Result<(), Reason> {
         match self.tokens.find(digest) {
             Some(key_id) => Err(format!("its token is or was that of {key_id}")),
@@ -352,7 +356,7 @@ impl VerificationIndex {
         }
     }
 
-    /// Shows a key as it is now under all tokens that are accepted for it.
+    /// Stores the key under all tokens that are accepted for it.
     pub(super) fn put_key(&self, key: VerifiedKey, digest: &Digest, previous: &[PreviousToken]) {
         let replaced: Vec<_> = previous
             .iter()
@@ -368,7 +372,7 @@ impl VerificationIndex {
     }
 }
 
-/// Where a key that is not deleted stands, and the digest of its present token.
+/// Returns the place of a key that is not deleted, and the digest of its current token.
 fn place_of(writer: &WriterState, id: KeyId, record: &Record) -> Result<(KeyPlace, Digest), Reason> {
     let organization_id = record.organization_id.as_ref().ok_or("it names no organization")?;
     writer

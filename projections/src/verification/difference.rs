@@ -1,4 +1,4 @@
-//! Comparing two indexes: how a check shows that one restored from a snapshot is what a replay makes.
+//! Compares two indexes, to prove that a restored snapshot equals a replay.
 
 use std::fmt::Display;
 use std::hash::Hash;
@@ -19,8 +19,8 @@ const TOKENS_AT_A_TIME: usize = 4_096;
 const END_OF_TIME: Timestamp = Timestamp::from_millis(i64::MAX);
 
 impl VerificationIndex {
-    /// The first thing, as people call it, by which two indexes differ; none when every answer of one is the other's.
-    /// Both must be at rest.
+    /// Returns the name of the first thing in which two indexes differ, or `None` when they give the same
+    /// answers. Nothing may be applied to either index meanwhile.
     #[must_use]
     pub fn first_difference(&self, other: &Self) -> Option<String> {
         if std::ptr::eq(self, other) {
@@ -84,7 +84,7 @@ impl VerificationIndex {
         others.next().map(|(place, _)| place.key_id().to_string())
     }
 
-    /// Whether a key's tokens stand for the same key, in the same state.
+    /// Whether a key's tokens lead to the same key in the same state.
     fn same_tokens(&self, other: &Self, digest: &Digest, previous: &[PreviousToken]) -> bool {
         let (guard, other_guard) = (self.tokens.guard(), other.tokens.guard());
         previous.iter().map(|token| &token.digest).chain([digest]).all(|digest| {
@@ -124,7 +124,7 @@ where
     ids.iter().find(|id| one.get(id) != two.get(id)).map(ToString::to_string)
 }
 
-/// The organization or API that stops its keys in one index and not in the other.
+/// Returns the organization or API that stops its keys in only one of the indexes.
 fn differing_flag(one: &WriterState, two: &WriterState) -> Option<String> {
     if one.groups.len() != two.groups.len() || one.apis.len() != two.apis.len() {
         return Some("the number of organizations, links or APIs that keys refer to".into());

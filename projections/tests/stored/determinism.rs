@@ -29,7 +29,7 @@ fn fresh<P: Projection>(projection: P, history: &History, batch_len: usize) -> R
 
 #[test]
 fn batches_of_any_size_give_the_same_rows() {
-    // The longer one is more than a block of the audit trail.
+    // The longer log exceeds a block of the audit trail.
     for (len, batch_lens) in [(1_500, vec![1, 7, 512]), (66_000, vec![512])] {
         let history = History::with_events(1, len);
         let digests = |batch_len| {
@@ -51,7 +51,7 @@ fn a_replay_goes_on_where_it_was_interrupted() {
     let mut history = History::with_events(2, 500);
     for round in 0..20 {
         history.extend(100 * (round % 4));
-        // Dropped without saving: what is not durable may be lost, and rows and position with it.
+        // Dropped without saving: what is not durable may be lost, rows and position together.
         let mut keys = Replay::open(directory.path(), key_list(), history.reader()).unwrap();
         let mut events = Replay::open(directory.path(), audit_trail(&history), history.reader()).unwrap();
         for step in 0..3 {
@@ -78,7 +78,7 @@ fn a_crash_costs_only_what_was_not_durable() {
     replay.step(100, true).unwrap();
     replay.step(100, false).unwrap();
     assert_eq!((replay.position(), replay.unsaved()), (Position::new(200), 100));
-    // The file as a crash would leave it.
+    // The file as after a crash.
     let path = |directory: &tempfile::TempDir| path_of(directory.path(), KeyListProjection::NAME);
     std::fs::copy(path(&directory), path(&after_crash)).unwrap();
     let mut replay = Replay::open(after_crash.path(), key_list(), history.reader()).unwrap();
@@ -88,7 +88,7 @@ fn a_crash_costs_only_what_was_not_durable() {
     assert_eq!(replay.rows().digest().unwrap(), expected);
 }
 
-/// Replays `first` into a file, does something to it, opens it for `second` and says where it stands.
+/// Replays `first` into a file, calls `meddle` on it, opens it for `second` and returns its position.
 fn reopened(first: &History, second: &History, meddle: impl FnOnce(&std::path::Path)) -> Position {
     let directory = tempfile::tempdir().unwrap();
     let mut replay = Replay::open(directory.path(), key_list(), first.reader()).unwrap();
@@ -142,7 +142,7 @@ fn damaged_files_are_made_anew() {
             bytes[place] ^= 0x10;
             std::fs::write(path, bytes).unwrap();
         });
-        // A flipped bit in a page that is not in use harms nobody.
+        // A flipped bit in an unused page does no harm.
         rebuilt += usize::from(position == Position::START);
     }
     assert!(rebuilt > 5, "{rebuilt} of 40");
@@ -217,7 +217,7 @@ fn a_rebuild_takes_the_place_of_the_file_when_it_is_done() {
 #[test]
 fn rows_written_before_the_end_of_a_rebuild_are_those_of_its_end() {
     let mut history = History::with_events(10, 30_000);
-    // Keys of any age change up to here, and from here on none does but the latest.
+    // Keys of any age change up to here; from here on only the newest does.
     for _ in 0..20_000 {
         history.time += 1;
         let index = history.add_key();

@@ -1,4 +1,4 @@
-//! Projections that are made anew while they are in use.
+//! Rebuilds of projections that are in use.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use crate::history::History;
 use crate::runner::{reaches, wait};
 
-/// A log that keeps rebuilds waiting while it is shut; the projections themselves can read it.
+/// A log that blocks rebuilds while it is shut. The projections themselves can read it.
 struct Gate {
     log: Arc<dyn LogReader>,
     shut: Mutex<bool>,
@@ -90,7 +90,7 @@ impl LogReader for Gate {
     }
 }
 
-/// A key list that runs.
+/// A running key list.
 struct Running {
     directory: TempDir,
     list: KeyList,
@@ -129,7 +129,7 @@ fn names(directory: &Path) -> Vec<String> {
     names.collect()
 }
 
-/// What the file in a directory must hold: what a fresh replay makes.
+/// The file in a directory must equal a fresh replay.
 fn assert_as_fresh(directory: &Path, history: &History) {
     let rows = Snapshot::open(&path_of(directory, KeyListProjection::NAME)).unwrap();
     assert_eq!(rows.checkpoint().position, history.reader().head().unwrap());
@@ -162,7 +162,7 @@ fn readers_go_on_with_the_rows_that_are_there() {
     assert_eq!(names(running.directory.path()), ["key-list.redb"]);
     assert_eq!(running.handle.rebuild_progress(), None);
     assert_eq!(running.handle.rebuild_counts(), (1, 0));
-    // It goes on from there.
+    // The projection continues from there.
     history.extend(100);
     reaches(&running.handle, history.reader().head().unwrap());
     let directory = running.stop();
@@ -176,7 +176,7 @@ fn who_asks_during_a_rebuild_gets_the_next_one() {
     let running = Running::start(gate.clone());
     let first = running.handle.rebuild();
     wait("it begins", || running.handle.rebuild_progress().is_some());
-    // The first has taken its askers up; these two come later and share one.
+    // The first request has been taken; these two arrive later and share one rebuild.
     wait("it is under way", || names(running.directory.path()).len() == 2);
     let (second, third) = (running.handle.rebuild(), running.handle.rebuild());
     gate.open();
@@ -206,12 +206,12 @@ fn pages_positions_and_readings_hold_across_rebuilds_under_load() {
             scope.spawn(|| {
                 let mut reached = Position::START;
                 while !done.load(Ordering::Relaxed) {
-                    // Nothing but keys are made here, one by each event.
+                    // The log only creates keys, one per event.
                     let page = running.list.query(&KeyQuery::new(history_now())).unwrap();
                     assert_eq!(page.total, page.position.get());
                     assert!(page.position >= reached, "readers do not go back");
                     reached = page.position;
-                    // A walk over pages is not disturbed by what takes place meanwhile.
+                    // Walking over pages is not affected by rebuilds.
                     let mut query =
                         KeyQuery { sort: KeySort::CreatedAsc, limit: 500, ..KeyQuery::new(history_now()) };
                     let mut walked = Vec::new();
@@ -286,7 +286,7 @@ fn history_now() -> keyledger_engine::value::time::Timestamp {
 
 #[test]
 fn nobody_is_shown_a_part() {
-    // More than is made before the start ends.
+    // More events than the start replays by itself.
     let history = History::with_events(34, 20_000);
     let gate = Gate::shut(&history);
     let running = Running::start(gate.clone());
@@ -316,7 +316,7 @@ fn a_stop_or_a_crash_in_the_middle_leaves_the_rows_that_are_there() {
     let before = running.inode();
     let outcome = running.handle.rebuild();
     wait("it is under way", || names(running.directory.path()).len() == 2);
-    // What a crash would leave.
+    // The files as after a crash.
     let crashed = tempfile::tempdir().unwrap();
     for name in names(running.directory.path()) {
         fs::copy(running.directory.path().join(&name), crashed.path().join(&name)).unwrap();
@@ -326,7 +326,7 @@ fn a_stop_or_a_crash_in_the_middle_leaves_the_rows_that_are_there() {
         scope.spawn(|| gate.open());
         let directory = running.stop();
         assert_eq!(names(directory.path()), ["key-list.redb"]);
-        // It may have been finished just before the stop.
+        // It may have finished just before the stop.
         let finished = fs::metadata(path_of(directory.path(), "key-list")).unwrap().ino() != inode;
         assert_eq!(outcome.blocking_recv().is_ok(), finished);
         assert_eq!(inode, before);
@@ -339,7 +339,7 @@ fn a_stop_or_a_crash_in_the_middle_leaves_the_rows_that_are_there() {
     assert_as_fresh(running.stop().path(), &history);
 }
 
-/// The next version of the key list, which can answer from the rows of the present one.
+/// The next version of the key list, which can read the rows of the current one.
 struct NextKeyList(KeyListProjection);
 
 impl Projection for NextKeyList {

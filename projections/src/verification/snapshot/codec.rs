@@ -45,20 +45,21 @@ use crate::verification::verified_key::{ApiRef, KeyGroup, KeyText, VerifiedKey, 
 use crate::verification::writer_state::{KeyPlace, WriterState};
 
 pub(in crate::verification) const MAGIC: [u8; 8] = *b"KLVERIFY";
-/// Changes with anything below, and with the aggregates of the engine that are stored as they are.
+/// Increase it with every change of the layout below, or of the engine's aggregates, which are stored as they
+/// are.
 pub(in crate::verification) const VERSION: u32 = 7;
 const HEADER_LEN: usize = 8 + 4 + 16 + 8 + 32;
 const HASH_LEN: usize = 32;
 pub(in crate::verification) const BUFFER_LEN: usize = 1 << 20;
 
-/// An index as it was saved.
+/// An index loaded from a snapshot.
 pub struct Snapshot {
-    /// The log that it was built from.
+    /// The log that the index was built from.
     pub source: SourceId,
-    /// The position of the last record applied to it.
+    /// Position of the last record applied to the index.
     pub position: Position,
-    /// The leaf hash of the log's entry at that position; zeros before the first. A log that has another entry there is
-    /// not the one that the index was built from, whatever its id says.
+    /// Leaf hash of the log's entry at that position; zeros before the first. A log with another entry there
+    /// is not the one that the index was built from, even if the ids match.
     pub entry_hash: [u8; 32],
     /// The index.
     pub index: VerificationIndex,
@@ -68,17 +69,17 @@ pub struct Snapshot {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// The file cannot be read or written; there may be none.
+    /// The file cannot be read or written, or does not exist.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// The file is no snapshot, one of another version, or damaged.
+    /// The file is not a snapshot, has another version, or is damaged.
     #[error("not a usable snapshot: {0}")]
     Unusable(Cow<'static, str>),
     /// The index cannot be saved.
     #[error("the index cannot be saved: {0}")]
     Unsavable(Cow<'static, str>),
-    /// Saving was given up: a subject was erased meanwhile, so much was changed that it would have taken too much memory, or
-    /// the caller wanted it to end.
+    /// Saving was interrupted: a subject was erased meanwhile, too many changes arrived to keep in memory, or
+    /// the caller asked to stop.
     #[error("saving was interrupted")]
     Interrupted,
 }
@@ -103,14 +104,15 @@ pub(in crate::verification) struct Counts {
     pub(in crate::verification) deleted_keys: u64,
 }
 
-/// In the order of numbers.
+/// Stored in the order of group numbers.
 #[derive(Serialize, Deserialize)]
 pub(in crate::verification) struct StoredGroup {
     pub(in crate::verification) id: OrganizationId,
     pub(in crate::verification) client_id: Option<OrganizationId>,
-    /// Whether the client is linked still.
+    /// Whether the client is still linked.
     pub(in crate::verification) linked: bool,
-    /// None for a client's group, and for an organization that a root key is bound to although it was never created.
+    /// `None` for a client's group, and for an organization that a root key is bound to but that was never
+    /// created.
     pub(in crate::verification) organization: Option<Arc<Organization>>,
     pub(in crate::verification) end: Option<EventId>,
 }
@@ -132,11 +134,11 @@ pub(in crate::verification) struct StoredKey<'a> {
 }
 
 impl VerificationIndex {
-    /// Loads what [`VerificationIndex::save_snapshot`] saved. The caller compares log and entry, and replays what the
-    /// log has after the position.
+    /// Loads a snapshot that [`VerificationIndex::save_snapshot`] saved. The caller compares the log and the
+    /// entry hash, and replays the log from the position on.
     ///
     /// # Errors
-    /// When there is none, or anything about it is odd: the caller replays the log from its start.
+    /// When there is no snapshot, or it is not usable. The caller then replays the log from its start.
     pub fn load_snapshot(path: &Path) -> Result<Snapshot, SnapshotError> {
         let mut file = File::open(path)?;
         let hashed_len = check_hash(&mut file)?;
@@ -225,7 +227,7 @@ fn read_body<R: Read>(values: &mut Values<R>) -> Result<VerificationIndex, Snaps
             writer.previous_tokens.insert(stored.id, stored.previous_tokens.into_owned());
         }
     }
-    // They come in order: built at once, the tree's nodes are full.
+    // They are sorted: building the tree at once fills its nodes.
     writer.keys = BTreeMap::from_iter(keys);
     for _ in 0..counts.dead_tokens {
         let (digest, key_id): (u128, KeyId) = values.next()?;
@@ -280,7 +282,7 @@ fn read_groups<R: Read>(
     Ok(groups)
 }
 
-/// Compares the hash at the file's end with its bytes, and says how many there are before it.
+/// Compares the hash at the file's end with its bytes, and returns the number of bytes before it.
 fn check_hash(file: &mut File) -> Result<u64, SnapshotError> {
     let len = file.metadata()?.len();
     let hashed_len = len
@@ -311,7 +313,7 @@ fn take<const N: usize>(input: &mut impl Read) -> Result<[u8; N], SnapshotError>
     Ok(bytes)
 }
 
-/// MessagePack values, one after the other.
+/// A sequence of MessagePack values.
 struct Values<R: Read>(rmp_serde::Deserializer<rmp_serde::decode::ReadReader<R>>);
 
 impl<R: Read> Values<R> {

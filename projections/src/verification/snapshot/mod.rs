@@ -1,4 +1,4 @@
-//! The verification index on disk, so that a start need not replay the log.
+//! Snapshots: the verification index on disk, so that a start does not replay the whole log.
 
 pub(super) mod codec;
 pub(super) mod saving;

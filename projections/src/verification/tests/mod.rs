@@ -1,4 +1,4 @@
-//! Records by hand, and tests that need no model.
+//! Hand-made records, and tests that need no model.
 
 mod concurrency;
 mod model;
@@ -79,7 +79,7 @@ impl History {
         self.record(StreamId::Organization(id.clone()), Some(id.clone()), event)
     }
 
-    /// A key with nothing but a name, and its token.
+    /// A key with only a name, and its token.
     fn key(&mut self, id: KeyId, organization_id: &OrganizationId) -> (Record, Token) {
         let token = self.token(Environment::Production);
         let facts = KeyCreated {
@@ -157,7 +157,7 @@ fn a_record_that_does_not_follow_changes_nothing() {
     assert_eq!(code(&index, token.expose(), history.now), Code::Valid);
     assert_eq!(index.key_counts().active, 1);
 
-    // A token of another key.
+    // The token already belongs to another key.
     let (mut second, _) = history.key(KeyId::from_u128(2), &acme);
     second.event = created.event.clone();
     let error = index.apply(&second).unwrap_err();

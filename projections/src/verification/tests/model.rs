@@ -1,8 +1,5 @@
-//! Random lives of a few keys, organizations, APIs and root keys, against a model that keeps the engine's aggregates in
-//! lists and looks at all of them for every answer.
-//!
-//! A failure prints the smallest history that shows it. Its seed is kept under `proptest-regressions`, and running the
-//! test again begins with it. `PROPTEST_CASES` says how many histories are tried.
+//! A model of the index that keeps the engine's aggregates in lists and searches all of them for every
+//! answer.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -125,7 +122,7 @@ fn scopes(mask: u8) -> Vec<Scope> {
     set.map(|(_, scope)| Scope::new(scope).unwrap()).collect()
 }
 
-/// The engine's aggregates, and every token there ever was.
+/// The engine's aggregates, and every token ever issued.
 #[derive(Default)]
 struct Model {
     organizations: Vec<Organization>,
@@ -164,7 +161,7 @@ impl Model {
             StreamId::RootKey(id) => {
                 replace(&mut self.root_keys, |it| it.id == *id, |it| RootKey::apply(it, record));
             }
-            // The steps make none.
+            // The steps create none of these.
             StreamId::Application(_)
             | StreamId::PortalSession(_)
             | StreamId::Erasure(_)
@@ -198,7 +195,7 @@ impl Model {
             && self.link(&ClientLinkId { partner_id, client_id }).is_some_and(ClientLink::is_linked)
     }
 
-    /// The first event that ended what a key lives by.
+    /// The first event that ended the basis of a key: its organization, its client or their link.
     fn end_of(&self, key: &Key) -> Option<EventId> {
         let deletions = [Some(&key.organization_id), key.owner.client_id.as_ref()].into_iter().flatten();
         let deletions = deletions.filter_map(|id| self.organization_deletions.get(id).copied());
@@ -211,7 +208,7 @@ impl Model {
         ends.min_by_key(|(position, _)| *position).map(|(_, event)| event)
     }
 
-    /// Whether a key is good for an organization that is asked for, or for none.
+    /// Whether a key is valid for the requested organization, if any.
     fn is_good_for(&self, key: &Key, asked: Option<&str>) -> bool {
         let asked: Option<OrganizationId> = asked.map(|id| id.parse().unwrap());
         match (key.owner.kind, asked) {

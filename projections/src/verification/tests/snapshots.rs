@@ -1,4 +1,4 @@
-//! Snapshots: what is saved comes back, and what is damaged does not.
+//! Snapshots: a saved one restores the index, and a damaged one is refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -57,7 +57,7 @@ fn an_index_comes_back_and_goes_on() {
         )
         .unwrap();
     assert_eq!(position, Position::new(3));
-    // A second one takes the place of the first.
+    // A second snapshot replaces the first.
     index.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
     let files: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(files, ["verification.snapshot"]);
@@ -155,7 +155,7 @@ fn nothing_is_left_of_a_snapshot_that_an_erasure_or_its_caller_interrupts() {
         index.apply(&history.key(KeyId::from_u128(number), &acme).0).unwrap();
     }
     let files = || fs::read_dir(directory.path()).unwrap().count();
-    // Before every piece: the first, those between, and the one that finds that there is no more.
+    // Before every piece: the first, those between, and the last one, which is empty.
     for moment in 0..4 {
         for erases in [true, false] {
             let mut asked = 0;
@@ -171,7 +171,7 @@ fn nothing_is_left_of_a_snapshot_that_an_erasure_or_its_caller_interrupts() {
             assert_eq!(files(), 0);
         }
     }
-    // The next one is saved again.
+    // The next snapshot can be saved.
     index.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
     assert_eq!(files(), 1);
 }
