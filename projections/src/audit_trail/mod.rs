@@ -21,7 +21,7 @@ use keyledger_engine::value::id::OrganizationId;
 use keyledger_engine::value::time::Timestamp;
 
 use crate::stored::projection::{self, Projection};
-use crate::stored::published::Front;
+use crate::stored::published::Published;
 use crate::stored::store::{self, Changes, Snapshot};
 use postings::OpenBlocks;
 
@@ -33,7 +33,7 @@ pub use rendering::event_json;
 /// Answers queries. Cheap to clone.
 #[derive(Clone)]
 pub struct AuditTrail {
-    front: Front<Option<Snapshot>>,
+    published: Published<Option<Snapshot>>,
     reader: Arc<dyn LogReader>,
 }
 
@@ -43,9 +43,10 @@ impl AuditTrail {
     #[must_use]
     pub fn new(reader: Arc<dyn LogReader>) -> (Self, AuditTrailProjection) {
         let rows = Arc::default();
-        let front = Front::new(Arc::clone(&rows));
-        let projection = AuditTrailProjection { front: front.clone(), rows, blocks: OpenBlocks::default() };
-        (Self { front, reader }, projection)
+        let published = Published::new(Arc::clone(&rows));
+        let projection =
+            AuditTrailProjection { published: published.clone(), rows, blocks: OpenBlocks::default() };
+        (Self { published, reader }, projection)
     }
 
     /// Id of the log.
@@ -86,14 +87,14 @@ impl AuditTrail {
     }
 
     fn rows(&self) -> Result<Snapshot, store::Error> {
-        let rows = self.front.shown().read().unwrap_or_else(PoisonError::into_inner).clone();
+        let rows = self.published.current().read().unwrap_or_else(PoisonError::into_inner).clone();
         rows.ok_or(store::Error::NotReady)
     }
 }
 
 /// Fills an [`AuditTrail`]: one row per block and term.
 pub struct AuditTrailProjection {
-    front: Front<Option<Snapshot>>,
+    published: Published<Option<Snapshot>>,
     rows: Arc<RwLock<Option<Snapshot>>>,
     blocks: OpenBlocks,
 }
@@ -108,12 +109,12 @@ impl Projection for AuditTrailProjection {
     const NAME: &'static str = "audit-trail";
     const VERSION: u32 = 2;
 
-    fn beside(&self) -> Self {
-        Self { front: self.front.clone(), rows: Arc::default(), blocks: OpenBlocks::default() }
+    fn new_instance(&self) -> Self {
+        Self { published: self.published.clone(), rows: Arc::default(), blocks: OpenBlocks::default() }
     }
 
-    fn show(&self) {
-        self.front.show(&self.rows);
+    fn switch_readers(&self) {
+        self.published.switch_to(&self.rows);
     }
 
     fn load(&mut self, rows: Snapshot) -> Result<(), store::Error> {
@@ -131,11 +132,11 @@ impl Projection for AuditTrailProjection {
         Ok(())
     }
 
-    fn has_settled(&self, _no_more: bool) -> bool {
+    fn should_spill(&self, _at_end: bool) -> bool {
         self.blocks.filled_len() > 0
     }
 
-    fn write_settled(&mut self, _no_more: bool, changes: &mut Changes<'_>) -> Result<(), store::Error> {
+    fn spill(&mut self, _at_end: bool, changes: &mut Changes<'_>) -> Result<(), store::Error> {
         self.blocks.write_filled(changes);
         Ok(())
     }

@@ -44,7 +44,7 @@ pub(super) fn row_name(key: &[u8]) -> String {
             let (first, last) = (position_at(block, 0), position_at(block, u32::from(u16::MAX)));
             format!("{}, positions {first} to {last}", term::name(term))
         }
-        None => "a row that is no term's".into(),
+        None => "a row without a term".into(),
     }
 }
 
@@ -129,7 +129,7 @@ impl OpenBlocks {
         for row in rows.rows_from(&prefix)? {
             let (key, bytes) = row?;
             let Some(term) = key.strip_prefix(prefix.as_slice()) else {
-                return Err(rows.damaged("a row is of a block that is yet to come"));
+                return Err(rows.damaged("a row belongs to a block after the checkpoint"));
             };
             let offsets = decode(&bytes).map_err(|error| rows.damaged(format!("not a bitmap: {error}")))?;
             open.postings.insert(term.into(), Posting { offsets, ..Posting::default() });

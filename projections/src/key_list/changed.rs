@@ -14,9 +14,9 @@ const PIECE_LEN: usize = 1_024;
 const KEPT_LEN: usize = 128 * PIECE_LEN;
 /// Keys beyond those are written this many at a time: few enough not to block the thread that reads the log,
 /// enough to be worth a commit.
-const SETTLED_LEN: usize = 16 * PIECE_LEN;
+const SPILL_LEN: usize = 16 * PIECE_LEN;
 /// How many written keys may change again before more keys are kept.
-const RETURNED_MAX: usize = SETTLED_LEN / 16;
+const RETURNED_MAX: usize = SPILL_LEN / 16;
 /// Maximum growth of the number of kept keys. Reading a key back and writing it twice costs more than
 /// everything else that is done with it.
 const GROWTH_MAX: usize = 8;
@@ -58,7 +58,7 @@ impl Changed {
     }
 
     /// Creates an empty set that keeps as many keys as this one did at first.
-    pub(super) fn beside(&self) -> Self {
+    pub(super) fn fresh(&self) -> Self {
         Self::keeping(self.kept_len_max / GROWTH_MAX)
     }
 
@@ -89,29 +89,29 @@ impl Changed {
 
     /// Whether there are many keys that are unlikely to change again, because their first change is long ago.
     /// At the end of the batch, any key counts.
-    pub(super) fn has_settled(&self, no_more: bool) -> bool {
-        let kept_len = if no_more { 0 } else { self.kept_len };
-        (self.next - self.first).saturating_sub(kept_len) >= SETTLED_LEN
+    pub(super) fn should_spill(&self, at_end: bool) -> bool {
+        let kept_len = if at_end { 0 } else { self.kept_len };
+        (self.next - self.first).saturating_sub(kept_len) >= SPILL_LEN
     }
 
     /// Removes some of those keys. If too many spilled keys have changed again, keeps more keys from now on.
-    pub(super) fn take_settled(&mut self, no_more: bool) -> Vec<Key> {
+    pub(super) fn take_spill(&mut self, at_end: bool) -> Vec<Key> {
         let returned = std::mem::take(&mut self.returned);
         if returned > RETURNED_MAX && self.kept_len < self.kept_len_max {
             self.kept_len *= 2;
         }
-        let mut settled = Vec::new();
-        if self.has_settled(no_more) {
-            settled.reserve(SETTLED_LEN);
-            for piece in self.pieces.drain(..self.pieces.len().min(SETTLED_LEN / PIECE_LEN)) {
-                settled.extend(piece);
+        let mut spilled = Vec::new();
+        if self.should_spill(at_end) {
+            spilled.reserve(SPILL_LEN);
+            for piece in self.pieces.drain(..self.pieces.len().min(SPILL_LEN / PIECE_LEN)) {
+                spilled.extend(piece);
             }
         }
-        for key in &settled {
+        for key in &spilled {
             self.numbers.remove(&key.id);
         }
-        self.first += settled.len();
-        settled
+        self.first += spilled.len();
+        spilled
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {

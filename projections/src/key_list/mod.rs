@@ -27,7 +27,7 @@ use keyledger_engine::value::position::Version;
 
 use crate::beside_the_log::usage::Usage;
 use crate::stored::projection::{self, Projection};
-use crate::stored::published::Front;
+use crate::stored::published::Published;
 use crate::stored::store::{self, Changes, Snapshot};
 use changed::Changed;
 use chunk::{Chunk, Columns};
@@ -40,7 +40,7 @@ pub use query::{KeyPage, KeyQuery, KeySort, QueryError, TOTAL_MAX};
 /// Answers queries. Cheap to clone.
 #[derive(Clone)]
 pub struct KeyList {
-    front: Front<Shared>,
+    published: Published<Shared>,
     usage: Option<Arc<Usage>>,
 }
 
@@ -49,9 +49,9 @@ impl KeyList {
     #[must_use]
     pub fn new() -> (Self, KeyListProjection) {
         let shared = Arc::default();
-        let front = Front::new(Arc::clone(&shared));
-        let readers = Readers { front: front.clone(), shared, columns: Columns::default() };
-        (Self { front, usage: None }, KeyListProjection::for_readers(Some(readers)))
+        let published = Published::new(Arc::clone(&shared));
+        let readers = Readers { published: published.clone(), shared, columns: Columns::default() };
+        (Self { published, usage: None }, KeyListProjection::for_readers(Some(readers)))
     }
 
     /// Adds the usage, which knows when keys were last verified. Without it, no key counts as verified.
@@ -67,8 +67,8 @@ impl KeyList {
     /// When the cursor does not belong to this query, or the rows cannot be read.
     pub fn query(&self, query: &KeyQuery) -> Result<KeyPage, QueryError> {
         let (mut chunks, rows) = {
-            let shown = self.front.shown();
-            let shared = shown.read().unwrap_or_else(PoisonError::into_inner);
+            let state = self.published.current();
+            let shared = state.read().unwrap_or_else(PoisonError::into_inner);
             let rows = shared.rows.clone().ok_or(store::Error::NotReady)?;
             (shared.chunks(query.organization_id.as_ref()), rows)
         };
@@ -101,8 +101,8 @@ impl KeyList {
     /// When the list is not ready.
     pub fn count(&self, query: &KeyQuery) -> Result<KeyCounts, store::Error> {
         let (chunks, position) = {
-            let shown = self.front.shown();
-            let shared = shown.read().unwrap_or_else(PoisonError::into_inner);
+            let state = self.published.current();
+            let shared = state.read().unwrap_or_else(PoisonError::into_inner);
             let rows = shared.rows.as_ref().ok_or(store::Error::NotReady)?;
             (shared.chunks(query.organization_id.as_ref()), rows.checkpoint().position)
         };
@@ -114,7 +114,7 @@ impl KeyList {
     /// # Errors
     /// When the rows cannot be read.
     pub fn get(&self, id: KeyId) -> Result<Option<Key>, store::Error> {
-        let rows = self.front.shown().read().unwrap_or_else(PoisonError::into_inner).rows.clone();
+        let rows = self.published.current().read().unwrap_or_else(PoisonError::into_inner).rows.clone();
         read_key(&rows.ok_or(store::Error::NotReady)?, id)
     }
 }
@@ -183,7 +183,7 @@ pub struct KeyListProjection {
 
 /// The state that readers see, and its columns.
 struct Readers {
-    front: Front<Shared>,
+    published: Published<Shared>,
     shared: Arc<RwLock<Shared>>,
     columns: Columns,
 }
@@ -226,18 +226,18 @@ impl Projection for KeyListProjection {
     const NAME: &'static str = "key-list";
     const VERSION: u32 = 2;
 
-    fn beside(&self) -> Self {
+    fn new_instance(&self) -> Self {
         let readers = self.readers.as_ref().map(|readers| Readers {
-            front: readers.front.clone(),
+            published: readers.published.clone(),
             shared: Arc::default(),
             columns: Columns::default(),
         });
-        Self { readers, changed: self.changed.beside() }
+        Self { readers, changed: self.changed.fresh() }
     }
 
-    fn show(&self) {
+    fn switch_readers(&self) {
         if let Some(readers) = &self.readers {
-            readers.front.show(&readers.shared);
+            readers.published.switch_to(&readers.shared);
         }
     }
 
@@ -248,7 +248,7 @@ impl Projection for KeyListProjection {
             let (id, bytes) = row?;
             let key = decode_key(&rows, &bytes)?;
             if id != row_key(key.id) {
-                return Err(rows.damaged("a row has another key's id"));
+                return Err(rows.damaged("a row's key and its value have different ids"));
             }
             columns.fill(&key);
             loaded.put(&key, &columns);
@@ -260,15 +260,15 @@ impl Projection for KeyListProjection {
 
     fn apply(&mut self, rows: &Snapshot, record: &Record) -> Result<(), projection::Error> {
         let StreamId::Key(id) = record.stream else { return Ok(()) };
-        let out_of_turn =
-            || projection::Error::poison(format!("{id}: version {} is out of turn", record.version));
+        let out_of_order =
+            || projection::Error::poison(format!("{id}: version {} is out of order", record.version));
         let does_not_fit = || {
             let event_type = record.event.event_type();
             projection::Error::poison(format!("{id}: {event_type} does not fit its state"))
         };
         if let Some(key) = self.changed.get_mut(id) {
             if key.version.next() != record.version {
-                return Err(out_of_turn());
+                return Err(out_of_order());
             }
             return if key.change(record) { Ok(()) } else { Err(does_not_fit()) };
         }
@@ -281,7 +281,7 @@ impl Projection for KeyListProjection {
             key
         };
         if key.as_ref().map_or(Version::NONE, |key| key.version).next() != record.version {
-            return Err(out_of_turn());
+            return Err(out_of_order());
         }
         self.changed.add(Key::apply(key, record).ok_or_else(does_not_fit)?);
         Ok(())
@@ -291,16 +291,16 @@ impl Projection for KeyListProjection {
         write_keys(self.changed.keys(), changes)
     }
 
-    fn has_settled(&self, no_more: bool) -> bool {
-        self.changed.has_settled(no_more)
+    fn should_spill(&self, at_end: bool) -> bool {
+        self.changed.should_spill(at_end)
     }
 
-    fn write_settled(&mut self, no_more: bool, changes: &mut Changes<'_>) -> Result<(), store::Error> {
-        let settled = self.changed.take_settled(no_more);
+    fn spill(&mut self, at_end: bool, changes: &mut Changes<'_>) -> Result<(), store::Error> {
+        let spilled = self.changed.take_spill(at_end);
         if let Some(readers) = &mut self.readers {
-            readers.put(settled.iter(), None);
+            readers.put(spilled.iter(), None);
         }
-        write_keys(settled.iter(), changes)
+        write_keys(spilled.iter(), changes)
     }
 
     fn publish(&mut self, rows: Snapshot) {
@@ -324,7 +324,7 @@ impl Projection for KeyListProjection {
     fn row_name(key: &[u8]) -> String {
         match key.try_into() {
             Ok(bytes) => KeyId::from_u128(u128::from_be_bytes(bytes)).to_string(),
-            Err(_) => "a row that is no key's".into(),
+            Err(_) => "a row without a key id".into(),
         }
     }
 }

@@ -172,7 +172,7 @@ pub struct KeyPage {
 #[non_exhaustive]
 pub enum QueryError {
     /// The text is not a cursor, or a cursor of another query.
-    #[error("not a cursor of this query; start again without one")]
+    #[error("the cursor does not belong to this query; start again without a cursor")]
     BadCursor,
     /// The rows cannot be read, or are not ready.
     #[error(transparent)]

@@ -47,13 +47,13 @@ pub trait Projection: Send + 'static {
     /// Creates an empty instance for a rebuild. Readers do not see its rows before
     /// [`switch_readers`](Projection::switch_readers).
     #[must_use]
-    fn beside(&self) -> Self
+    fn new_instance(&self) -> Self
     where
         Self: Sized;
 
     /// Switches readers to the rows of this instance. A query that has started finishes on the rows it
     /// started with.
-    fn show(&self);
+    fn switch_readers(&self);
 
     /// Loads what the projection keeps in memory from `rows`, and publishes them to the readers of this
     /// instance.
@@ -77,7 +77,7 @@ pub trait Projection: Send + 'static {
 
     /// Returns whether rows should be written before a long batch ends, to bound memory: rows that are
     /// unlikely to change again in the batch, or, `at_end` of the batch, any large number of rows.
-    fn has_settled(&self, _no_more: bool) -> bool {
+    fn should_spill(&self, _at_end: bool) -> bool {
         false
     }
 
@@ -87,7 +87,7 @@ pub trait Projection: Send + 'static {
     ///
     /// # Errors
     /// As [`write`](Projection::write).
-    fn write_settled(&mut self, _no_more: bool, _changes: &mut Changes<'_>) -> Result<(), store::Error> {
+    fn spill(&mut self, _at_end: bool, _changes: &mut Changes<'_>) -> Result<(), store::Error> {
         Ok(())
     }
 

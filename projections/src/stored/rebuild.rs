@@ -7,7 +7,7 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
@@ -73,35 +73,35 @@ impl<P: Projection> Rebuild<P> {
         mut progress: impl FnMut(Position),
     ) -> Result<Position, Error> {
         let (after, until) = (self.replay.position(), reader.head()?);
-        let (mut taken, mut outcome) = (0, Ok(()));
+        let (mut applied, mut outcome) = (0, Ok(()));
         Slices { after, until, len: SLICE_LEN, threads: 1 }.run(
             || |after, len| reader.read(after, len),
             |slice| {
                 outcome = if self.replay.is_interrupted() {
                     Err(Error::Interrupted)
                 } else {
-                    slice.map_err(Error::from).and_then(|slice| self.take_slice(&slice, &mut taken))
+                    slice.map_err(Error::from).and_then(|slice| self.apply_slice(&slice, &mut applied))
                 };
-                progress(Position::new(after.get() + taken as u64));
+                progress(Position::new(after.get() + applied as u64));
                 if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             },
         );
         if matches!(outcome, Ok(()) | Err(Error::Log(_))) {
-            self.end_batch(taken)?;
+            self.end_batch(applied)?;
         }
         outcome.map(|()| self.replay.position())
     }
 
-    fn end_batch(&mut self, taken: usize) -> Result<(), Error> {
-        self.replay.write_settled(true)?;
-        self.replay.commit(taken, true)
+    fn end_batch(&mut self, applied: usize) -> Result<(), Error> {
+        self.replay.spill(true)?;
+        self.replay.commit(applied, true)
     }
 
     /// Applies the records that follow `applied` uncommitted ones, and adds their number to it.
-    fn take_slice(&mut self, slice: &[Record], taken: &mut usize) -> Result<(), Error> {
-        self.replay.apply_read(slice, *taken)?;
-        *taken += slice.len();
-        self.replay.write_settled(false)
+    fn apply_slice(&mut self, slice: &[Record], applied: &mut usize) -> Result<(), Error> {
+        self.replay.apply_read(slice, *applied)?;
+        *applied += slice.len();
+        self.replay.spill(false)
     }
 
     /// Renames the new file over the current one.
@@ -113,7 +113,7 @@ impl<P: Projection> Rebuild<P> {
             .and_then(|()| File::open(&self.directory)?.sync_all());
         swapped.map_err(|error| Error::Unavailable {
             file: path.display().to_string(),
-            reason: format!("the new one cannot take its place: {error}"),
+            reason: format!("the rebuilt file could not be renamed over it: {error}"),
         })?;
         Ok(self.replay)
     }
@@ -167,7 +167,7 @@ impl Rebuilds {
             // Deletes the unfinished file if anything fails before the rename.
             let mut unfinished = Unfinished { rebuild: Some(rebuild), directory };
             if let Some(rebuild) = &mut unfinished.rebuild {
-                rebuild.take_in(slices)?;
+                rebuild.apply_slices(slices)?;
             }
             Ok(Box::new(move || match unfinished.rebuild.take() {
                 Some(rebuild) => rebuild.swap_in().map(drop),
@@ -183,10 +183,9 @@ impl Rebuilds {
     /// # Errors
     /// [`Error::Poisoned`] when a projection rejects a record; other errors when a file or the log fails. The
     /// current files are then unchanged.
-    pub fn run(self, mut progress: impl FnMut(Position)) -> Result<Position, Error> {
+    pub fn run(self, progress: impl FnMut(Position)) -> Result<Position, Error> {
         let Self { reader, works, files, .. } = self;
         let head = reader.head()?;
-        let mut position = Position::START;
         let (outcomes, read) = thread::scope(|scope| {
             let mut senders = Vec::new();
             let threads: Vec<_> = works
@@ -197,48 +196,9 @@ impl Rebuilds {
                     scope.spawn(move || work(slices))
                 })
                 .collect();
-            let slices = Slices {
-                after: Position::START,
-                until: head,
-                len: SLICE_LEN,
-                threads: Slices::all_processors(),
-            };
             let (ended, end) = sync_channel::<()>(0);
             scope.spawn(move || write_out(&files, &end));
-            let mut read: Result<(), log::Error> = Ok(());
-            let reader = &*reader;
-            let worker = || {
-                // Each reader thread frees the records it allocated, so that its allocator reuses the memory
-                // at once.
-                let mut read = VecDeque::<Slice>::new();
-                move |after, len| {
-                    while read.pop_front_if(|slice| Arc::strong_count(slice) == 1).is_some() {}
-                    let slice = Arc::new(reader.read(after, len)?);
-                    read.push_back(Arc::clone(&slice));
-                    Ok(slice)
-                }
-            };
-            slices.run(worker, |slice| {
-                let slice = match slice {
-                    Ok(slice) => slice,
-                    Err(error) => {
-                        read = Err(error);
-                        return ControlFlow::Break(());
-                    }
-                };
-                // A log that ends before its head is applied as far as it goes.
-                let whole = slice.len() == SLICE_LEN;
-                if let Some(last) = slice.last() {
-                    position = last.position;
-                }
-                // A closed channel means that the projection failed. Joining its thread returns the error.
-                if senders.iter().any(|sender| sender.send(Arc::clone(&slice)).is_err()) {
-                    return ControlFlow::Break(());
-                }
-                progress(position);
-                if whole { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            });
-            drop(senders);
+            let read = read_log(&*reader, head, senders, progress);
             let outcomes: Vec<_> = threads.into_iter().map(|thread| thread.join()).collect();
             drop(ended);
             (outcomes, read)
@@ -246,11 +206,11 @@ impl Rebuilds {
         let mut swaps = Vec::new();
         for outcome in outcomes {
             swaps.push(outcome.unwrap_or_else(|panic| {
-                let reason = format!("making it anew panicked: {}", panic_text(&*panic));
+                let reason = format!("the rebuild panicked: {}", panic_text(&*panic));
                 Err(Error::Unavailable { file: "projections".into(), reason })
             })?);
         }
-        read?;
+        let position = read?;
         for swap_in in swaps {
             swap_in()?;
         }
@@ -258,14 +218,59 @@ impl Rebuilds {
     }
 }
 
+/// Reads the log up to `head` on all processors and sends it, in order, to every one of `senders`. Ends early
+/// when a receiver is gone. Returns the position of the last record read.
+fn read_log(
+    reader: &dyn LogReader,
+    head: Position,
+    senders: Vec<SyncSender<Slice>>,
+    mut progress: impl FnMut(Position),
+) -> Result<Position, log::Error> {
+    let worker = || {
+        // Each reader thread frees the records it allocated, so that its allocator reuses the memory at once.
+        let mut read = VecDeque::<Slice>::new();
+        move |after, len| {
+            while read.pop_front_if(|slice| Arc::strong_count(slice) == 1).is_some() {}
+            let slice = Arc::new(reader.read(after, len)?);
+            read.push_back(Arc::clone(&slice));
+            Ok(slice)
+        }
+    };
+    let mut outcome = Ok(Position::START);
+    let threads = Slices::all_processors();
+    Slices { after: Position::START, until: head, len: SLICE_LEN, threads }.run(worker, |slice| {
+        let slice = match slice {
+            Ok(slice) => slice,
+            Err(error) => {
+                outcome = Err(error);
+                return ControlFlow::Break(());
+            }
+        };
+        // A log that ends before its head is applied as far as it goes.
+        let whole = slice.len() == SLICE_LEN;
+        if let Some(last) = slice.last() {
+            outcome = Ok(last.position);
+        }
+        // A closed channel means that the projection failed. Joining its thread returns the error.
+        if senders.iter().any(|sender| sender.send(Arc::clone(&slice)).is_err()) {
+            return ControlFlow::Break(());
+        }
+        if let Ok(position) = outcome {
+            progress(position);
+        }
+        if whole { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    outcome
+}
+
 impl<P: Projection> Rebuild<P> {
     /// Applies slices until the channel closes.
-    fn take_in(&mut self, slices: Receiver<Slice>) -> Result<(), Error> {
-        let mut taken = 0;
+    fn apply_slices(&mut self, slices: Receiver<Slice>) -> Result<(), Error> {
+        let mut applied = 0;
         for slice in slices {
-            self.take_slice(&slice, &mut taken)?;
+            self.apply_slice(&slice, &mut applied)?;
         }
-        self.end_batch(taken)
+        self.end_batch(applied)
     }
 }
 

@@ -42,7 +42,7 @@ impl<P: Projection> Replay<P> {
     /// When the file cannot be opened or created, or the log cannot be read.
     pub fn open(directory: &Path, projection: P, reader: Arc<dyn LogReader>) -> Result<Self, Error> {
         let is_current = |version| version == P::VERSION;
-        match Self::take_up(directory, projection, Arc::clone(&reader), is_current)? {
+        match Self::open_existing(directory, projection, Arc::clone(&reader), is_current)? {
             Ok(replay) => Ok(replay),
             Err(projection) => {
                 let path = path_of(directory, P::NAME);
@@ -59,10 +59,10 @@ impl<P: Projection> Replay<P> {
         projection: P,
         reader: Arc<dyn LogReader>,
     ) -> Result<Result<Self, P>, Error> {
-        Self::take_up(directory, projection, reader, P::reads)
+        Self::open_existing(directory, projection, reader, P::reads)
     }
 
-    fn take_up(
+    fn open_existing(
         directory: &Path,
         mut projection: P,
         reader: Arc<dyn LogReader>,
@@ -87,7 +87,7 @@ impl<P: Projection> Replay<P> {
                 }
             }
         };
-        tracing::warn!(file = %path.display(), reason, "making the projection anew from the log");
+        tracing::warn!(file = %path.display(), reason, "rebuilding the projection from the log");
         Ok(Err(projection))
     }
 
@@ -126,8 +126,8 @@ impl<P: Projection> Replay<P> {
     }
 
     /// Switches readers of the projection to these rows.
-    pub(crate) fn show(&self) {
-        self.projection.show();
+    pub(crate) fn switch_readers(&self) {
+        self.projection.switch_readers();
     }
 
     /// Drops the replay but leaves its rows to queries that have started on them. Readers must have been
@@ -195,15 +195,15 @@ impl<P: Projection> Replay<P> {
     /// As [`Replay::catch_up`].
     pub fn step(&mut self, records_max: usize, durable: bool) -> Result<usize, Error> {
         match self.apply(records_max) {
-            Ok(taken) => {
-                self.commit(taken, durable)?;
-                Ok(taken)
+            Ok(applied) => {
+                self.commit(applied, durable)?;
+                Ok(applied)
             }
-            Err((taken, Failure::Poison(reason))) => {
+            Err((applied, Failure::Poison(reason))) => {
                 // The records before it in this batch can be applied: they were a moment ago.
                 self.projection.discard(&self.rows)?;
-                let position = Position::new(self.position().get() + taken as u64 + 1);
-                let again = self.apply(taken).map_err(|(_, failure)| self.fatal(position, failure))?;
+                let position = Position::new(self.position().get() + applied as u64 + 1);
+                let again = self.apply(applied).map_err(|(_, failure)| self.fatal(position, failure))?;
                 self.commit(again, true)?;
                 Err(Error::Poisoned { projection: P::NAME, position, reason })
             }
@@ -230,57 +230,55 @@ impl<P: Projection> Replay<P> {
     }
 
     fn apply(&mut self, records_max: usize) -> Result<usize, (usize, Failure)> {
-        let taken = Cell::new(0);
-        while taken.get() < records_max {
+        let applied = Cell::new(0);
+        while applied.get() < records_max {
             if self.is_interrupted() {
-                return Err((taken.get(), Failure::Other(Error::Interrupted)));
+                return Err((applied.get(), Failure::Other(Error::Interrupted)));
             }
-            let after = Position::new(self.position().get() + taken.get() as u64);
+            let after = Position::new(self.position().get() + applied.get() as u64);
             if let Some(group) = self.reader.recent(after) {
                 let is_next = group.partition_point(|record| record.position <= after);
                 let next = group.get(is_next..).unwrap_or_default();
-                let next = next.get(..next.len().min(records_max - taken.get())).unwrap_or_default();
-                self.apply_records(next, &taken).map_err(|failure| (taken.get(), failure))?;
+                let next = next.get(..next.len().min(records_max - applied.get())).unwrap_or_default();
+                self.apply_records(next, &applied).map_err(|failure| (applied.get(), failure))?;
                 continue;
             }
-            let slice_len = SLICE_LEN.min(records_max - taken.get());
+            let slice_len = SLICE_LEN.min(records_max - applied.get());
             let records =
-                self.reader.read(after, slice_len).map_err(|e| (taken.get(), Failure::Other(e.into())))?;
-            self.apply_records(&records, &taken).map_err(|failure| (taken.get(), failure))?;
+                self.reader.read(after, slice_len).map_err(|e| (applied.get(), Failure::Other(e.into())))?;
+            self.apply_records(&records, &applied).map_err(|failure| (applied.get(), failure))?;
             if records.len() < slice_len {
                 break;
             }
         }
-        Ok(taken.get())
+        Ok(applied.get())
     }
 
     /// Applies records and adds their number to `applied`.
-    fn apply_records(&mut self, records: &[Record], taken: &Cell<usize>) -> Result<(), Failure> {
+    fn apply_records(&mut self, records: &[Record], applied: &Cell<usize>) -> Result<(), Failure> {
         let (projection, rows) = (&mut self.projection, &self.rows);
         // A panic counts as a rejected record, so that the service and the other projections continue.
-        let applied = catch_unwind(AssertUnwindSafe(|| {
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
             for record in records {
                 projection.apply(rows, record)?;
-                taken.set(taken.get() + 1);
+                applied.set(applied.get() + 1);
             }
             Ok(())
         }));
-        match applied {
+        match outcome {
             Ok(Ok(())) => Ok(()),
             Ok(Err(projection::Error::Poison(reason))) => Err(Failure::Poison(reason)),
             Ok(Err(projection::Error::Store(error))) => Err(Failure::Other(error)),
-            Err(panic) => {
-                Err(Failure::Poison(format!("it made the projection panic: {}", panic_text(&*panic))))
-            }
+            Err(panic) => Err(Failure::Poison(format!("the projection panicked: {}", panic_text(&*panic)))),
         }
     }
 
     /// Applies records that the caller has read. They follow the `applied` ones that no commit has written
     /// yet. On an error, all of these are discarded.
-    pub(crate) fn apply_read(&mut self, records: &[Record], taken: usize) -> Result<(), Error> {
-        let taken = Cell::new(taken);
-        self.apply_records(records, &taken).map_err(|failure| {
-            let position = Position::new(self.position().get() + taken.get() as u64 + 1);
+    pub(crate) fn apply_read(&mut self, records: &[Record], applied: usize) -> Result<(), Error> {
+        let applied = Cell::new(applied);
+        self.apply_records(records, &applied).map_err(|failure| {
+            let position = Position::new(self.position().get() + applied.get() as u64 + 1);
             let error = self.fatal(position, failure);
             self.projection.discard(&self.rows).err().unwrap_or(error)
         })
@@ -288,21 +286,21 @@ impl<P: Projection> Replay<P> {
 
     /// Writes rows early, so that neither memory nor the last commit has to hold all of them. The checkpoint
     /// stays at the position before the batch, so a file whose batch does not end is useless.
-    pub(crate) fn write_settled(&mut self, no_more: bool) -> Result<(), Error> {
-        while self.projection.has_settled(no_more) {
+    pub(crate) fn spill(&mut self, at_end: bool) -> Result<(), Error> {
+        while self.projection.should_spill(at_end) {
             let (checkpoint, projection) = (*self.rows.checkpoint(), &mut self.projection);
-            self.store.commit(&checkpoint, false, |changes| projection.write_settled(no_more, changes))?;
+            self.store.commit(&checkpoint, false, |changes| projection.spill(at_end, changes))?;
             self.rows = self.store.snapshot()?;
         }
         Ok(())
     }
 
     /// Commits what was applied since the last commit: `applied` records.
-    pub(crate) fn commit(&mut self, taken: usize, durable: bool) -> Result<(), Error> {
-        if taken == 0 && !durable {
+    pub(crate) fn commit(&mut self, applied: usize, durable: bool) -> Result<(), Error> {
+        if applied == 0 && !durable {
             return Ok(());
         }
-        let position = Position::new(self.position().get() + taken as u64);
+        let position = Position::new(self.position().get() + applied as u64);
         let checkpoint = self.store.checkpoint_at(&*self.reader, position)?;
         let projection = &mut self.projection;
         self.store.commit(&checkpoint, durable, |changes| projection.write(changes))?;

@@ -74,7 +74,7 @@ fn files_stay_what_they_were() {
         for (written, stored) in written.lines().zip(stored.lines()) {
             assert_eq!(written, stored, "{}", path.display());
         }
-        assert_eq!(written, stored, "{}: has other lines; delete it and write it anew", path.display());
+        assert_eq!(written, stored, "{}: has other lines; delete it and write it again", path.display());
     }
 }
 

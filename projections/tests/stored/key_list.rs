@@ -272,7 +272,7 @@ proptest! {
     }
 
     #[test]
-    fn keys_unused_since_a_time_are_those_that_nobody_verified(
+    fn keys_unused_since_a_time_are_those_not_verified_since(
         seed: u64,
         len in 1..400_usize,
         query in queries(),
@@ -281,7 +281,8 @@ proptest! {
         let mut listed = Listed::new(History::with_events(seed, len));
         let directory = tempfile::tempdir().unwrap();
         let since = Timestamp::from_millis(since);
-        let (usage, _thread) = Usage::open(&directory.path().join("usage.redb"), since, HashSet::new).unwrap();
+        let path = directory.path().join("usage.redb");
+        let (usage, _thread) = Usage::open(&path, since, HashSet::new).unwrap();
         let mut last = HashMap::new();
         for (number, key) in listed.history.keys.iter().enumerate().filter(|(number, _)| number % 3 > 0) {
             let at = since.saturating_add_millis(number as i64 % 7 - 3);

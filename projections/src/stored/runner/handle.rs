@@ -58,7 +58,7 @@ pub struct RebuildFailed(pub(super) String);
 /// Receives the outcome of a rebuild once: the position of the new rows, or the failure.
 pub type RebuildOutcome = oneshot::Receiver<Result<Position, RebuildFailed>>;
 
-pub(super) type Asker = oneshot::Sender<Result<Position, RebuildFailed>>;
+pub(super) type Requester = oneshot::Sender<Result<Position, RebuildFailed>>;
 
 /// State shared by the runner and its handles.
 pub(super) struct Shared {
@@ -70,7 +70,7 @@ pub(super) struct Shared {
     /// Whether it has reached the head once. From then on readers see it.
     pub(super) live: AtomicBool,
     /// Position of rows that readers do not see yet.
-    pub(super) unseen: AtomicU64,
+    pub(super) unpublished: AtomicU64,
     pub(super) rebuilding: Rebuilding,
     pub(super) waiting: Waiting,
 }
@@ -88,7 +88,7 @@ impl Waiting {
     }
 
     /// Resolves when a reader waits. It may also resolve after that reader has left.
-    pub(super) async fn somebody(&self) {
+    pub(super) async fn any(&self) {
         if self.is_empty() {
             self.came.notified().await;
         }
@@ -120,13 +120,13 @@ pub(super) struct Rebuilding {
     pub(super) finished: AtomicU64,
     pub(super) failed: AtomicU64,
     /// Callers whose rebuild has not started.
-    pub(super) askers: Mutex<Vec<Asker>>,
-    pub(super) asked: Notify,
+    pub(super) requesters: Mutex<Vec<Requester>>,
+    pub(super) requested: Notify,
 }
 
 impl Rebuilding {
-    pub(super) fn askers(&self) -> MutexGuard<'_, Vec<Asker>> {
-        self.askers.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn requesters(&self) -> MutexGuard<'_, Vec<Requester>> {
+        self.requesters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -177,8 +177,8 @@ impl ProjectionHandle {
         let lag = head.get().saturating_sub(position.get());
         if !self.shared.live.load(Ordering::Relaxed) {
             let rebuilt = self.shared.rebuilding.position.load(Ordering::Relaxed);
-            let unseen = self.shared.unseen.load(Ordering::Relaxed).max(rebuilt);
-            return Status::CatchingUp { position: Position::new(unseen), head };
+            let unpublished = self.shared.unpublished.load(Ordering::Relaxed).max(rebuilt);
+            return Status::CatchingUp { position: Position::new(unpublished), head };
         }
         if lag <= LAG_MAX { Status::Live } else { Status::CatchingUp { position, head } }
     }
@@ -194,9 +194,9 @@ impl ProjectionHandle {
     /// meanwhile share the next rebuild.
     #[must_use]
     pub fn rebuild(&self) -> RebuildOutcome {
-        let (asker, outcome) = oneshot::channel();
-        self.shared.rebuilding.askers().push(asker);
-        self.shared.rebuilding.asked.notify_one();
+        let (requester, outcome) = oneshot::channel();
+        self.shared.rebuilding.requesters().push(requester);
+        self.shared.rebuilding.requested.notify_one();
         outcome
     }
 
@@ -204,13 +204,13 @@ impl ProjectionHandle {
     #[must_use]
     pub fn rebuild_if_idle(&self) -> Option<RebuildOutcome> {
         let rebuilding = &self.shared.rebuilding;
-        let mut askers = rebuilding.askers();
-        if !askers.is_empty() || rebuilding.running.load(Ordering::Acquire) {
+        let mut requesters = rebuilding.requesters();
+        if !requesters.is_empty() || rebuilding.running.load(Ordering::Acquire) {
             return None;
         }
-        let (asker, outcome) = oneshot::channel();
-        askers.push(asker);
-        rebuilding.asked.notify_one();
+        let (requester, outcome) = oneshot::channel();
+        requesters.push(requester);
+        rebuilding.requested.notify_one();
         Some(outcome)
     }
 
@@ -218,7 +218,7 @@ impl ProjectionHandle {
     #[must_use]
     pub fn rebuild_progress(&self) -> Option<RebuildProgress> {
         let rebuilding = &self.shared.rebuilding;
-        let asked = !rebuilding.askers().is_empty();
+        let asked = !rebuilding.requesters().is_empty();
         let running = rebuilding.running.load(Ordering::Acquire);
         let position = if running { rebuilding.position.load(Ordering::Relaxed) } else { 0 };
         (asked || running)

@@ -8,12 +8,12 @@ const WAIT_MIN: Duration = Duration::from_secs(1);
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
 /// The next rebuild after a failure that may be temporary, such as a full disk.
-pub(super) struct Remake {
+pub(super) struct RebuildRetry {
     at: Instant,
     waited: Duration,
 }
 
-impl Remake {
+impl RebuildRetry {
     pub(super) fn first() -> Self {
         Self::after(WAIT_MIN)
     }
