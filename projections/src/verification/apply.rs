@@ -36,7 +36,7 @@ pub struct NotApplicable {
 
 pub(super) type Reason = String;
 
-const TOO_MANY_GROUPS: &str = "there are too many organizations and links";
+const TOO_MANY_GROUPS: &str = "too many organizations and links";
 
 /// Returns whether a record may end the authentication of a caller.
 const fn may_end_authentication(record: &Record) -> bool {
@@ -65,7 +65,7 @@ impl VerificationIndex {
         let Some(first) = records.first() else { return Ok(()) };
         let mut writer = self.writer.lock().map_err(|_| NotApplicable {
             position: first.position,
-            reason: "an earlier event was left half applied by a panic".into(),
+            reason: "a panic left an earlier event half applied".into(),
         })?;
         let before = self.position();
         let applied = records.iter().try_for_each(|record| self.apply_next(&mut writer, record));
@@ -83,7 +83,7 @@ impl VerificationIndex {
             return Ok(());
         }
         if record.position != position.next() {
-            return Err(not_applicable(format!("the last one applied is at position {position}")));
+            return Err(not_applicable(format!("the last event applied is at position {position}")));
         }
         if let Some(reason) = self.poison.get() {
             return Err(not_applicable(format!("the index has stopped: {reason}")));
@@ -228,7 +228,7 @@ impl VerificationIndex {
             .tokens
             .get(&digest, &guard)
             .map(Token::key)
-            .ok_or("the index has lost the token of the key")?;
+            .ok_or("the token of the key is missing from the index")?;
         let mut after = before.clone();
         match &record.event {
             // Verification never shows descriptions.
@@ -236,9 +236,9 @@ impl VerificationIndex {
             Event::KeyRotated(facts, ()) => return self.rotate_key(writer, place, record, facts, before),
             Event::KeyDeleted(..) => {
                 writer.keep(place, &digest, before);
-                self.bury(writer, &digest, id);
+                self.retire(writer, &digest, id);
                 for token in writer.previous_tokens.remove(&id).unwrap_or_default() {
-                    self.bury(writer, &token.digest, id);
+                    self.retire(writer, &token.digest, id);
                 }
                 writer.key_deleted(before);
                 return Ok(());
@@ -294,7 +294,7 @@ impl VerificationIndex {
         self.check_unused(&facts.digest)?;
         let key = VerifiedKey::new(VerifiedKeyParts {
             key_id: id,
-            number: writer.next_key_number().ok_or("there are too many keys")?,
+            number: writer.next_key_number().ok_or("too many keys")?,
             group,
             api,
             scopes: writer.scope_list(&facts.scopes),
@@ -333,7 +333,7 @@ impl VerificationIndex {
         self.put_key(key.clone(), &facts.digest, &after);
         for digest in before.iter().map(|token| &token.digest).chain([&replaced]) {
             if !after.iter().any(|token| token.digest == *digest) {
-                self.bury(writer, digest, key.key_id());
+                self.retire(writer, digest, key.key_id());
             }
         }
         if !after.is_empty() {
@@ -342,16 +342,16 @@ impl VerificationIndex {
         Ok(())
     }
 
-    fn bury(&self, writer: &mut WriterState, digest: &Digest, key_id: KeyId) {
+    fn retire(&self, writer: &mut WriterState, digest: &Digest, key_id: KeyId) {
         // First, so that a running walk does not count the token as retired already.
-        writer.keep_alive(digest);
-        self.tokens.bury(digest, key_id);
+        writer.note_retirement(digest);
+        self.tokens.retire(digest, key_id);
     }
 
     /// Two keys with the same token would hide one of them from verification.
     fn check_unused(&self, digest: &Digest) -> Result<(), Reason> {
         match self.tokens.find(digest) {
-            Some(key_id) => Err(format!("its token is or was that of {key_id}")),
+            Some(key_id) => Err(format!("its token is or was a token of {key_id}")),
             None => Ok(()),
         }
     }
@@ -378,9 +378,9 @@ fn place_of(writer: &WriterState, id: KeyId, record: &Record) -> Result<(KeyPlac
     writer
         .place_of(organization_id, id)
         .and_then(|place| writer.keys.get(&place).map(|digest| (place, *digest)))
-        .ok_or_else(|| "the organization that it names has no such key, or has it no more".into())
+        .ok_or_else(|| "its organization has no such key".into())
 }
 
 pub(super) fn does_not_follow(record: &Record) -> Reason {
-    format!("{} cannot follow what happened to {} before", record.event.event_type(), record.stream)
+    format!("{} does not fit the state of {}", record.event.event_type(), record.stream)
 }

@@ -40,14 +40,14 @@ impl VerificationIndex {
             .or_else(|| differing_flag(writer, other_writer))
             .or_else(|| self.differing_root_token(other))
             .or_else(|| self.differing_key(other, writer, other_writer))
-            .or_else(|| self.differing_dead_token(other))
-            .or_else(|| differing_duty(writer, other_writer))
+            .or_else(|| self.differing_retired_token(other))
+            .or_else(|| differing_work(writer, other_writer))
     }
 
     fn differing_root_token(&self, other: &Self) -> Option<String> {
         let (tokens, others) = (self.root_tokens.pin(), other.root_tokens.pin());
         if tokens.len() != others.len() {
-            return Some("the number of root keys' tokens".into());
+            return Some("the number of root key tokens".into());
         }
         let same = |one: &RootToken, two: &RootToken| {
             let organization = |token: &RootToken| token.organization.as_ref().map(|it| it.id.clone());
@@ -99,15 +99,15 @@ impl VerificationIndex {
         })
     }
 
-    fn differing_dead_token(&self, other: &Self) -> Option<String> {
-        let different = |key_id: KeyId| format!("a former token of {key_id}");
-        let found = self.tokens.try_for_each_dead(TOKENS_AT_A_TIME, |dead| {
+    fn differing_retired_token(&self, other: &Self) -> Option<String> {
+        let different = |key_id: KeyId| format!("a retired token of {key_id}");
+        let found = self.tokens.try_for_each_retired(TOKENS_AT_A_TIME, |retired| {
             let unknown =
-                dead.iter().find(|(digest, key_id)| other.tokens.find_dead(digest) != Some(*key_id));
+                retired.iter().find(|(digest, key_id)| other.tokens.find_retired(digest) != Some(*key_id));
             unknown.map_or(Ok(()), |(_, key_id)| Err(different(*key_id)))
         });
-        let more = (self.tokens.dead_len() != other.tokens.dead_len())
-            .then(|| "the number of former tokens".to_owned());
+        let more = (self.tokens.retired_len() != other.tokens.retired_len())
+            .then(|| "the number of retired tokens".to_owned());
         found.err().or(more)
     }
 }
@@ -132,7 +132,7 @@ fn differing_flag(one: &WriterState, two: &WriterState) -> Option<String> {
     let mut groups = one.groups.iter().zip(&two.groups);
     let group = groups.find(|(group, other)| {
         (&group.id, &group.client_id, group.is_stopped()) != (&other.id, &other.client_id, other.is_stopped())
-            || one.ends.get(&group.number) != two.ends.get(&other.number)
+            || one.stopped_by.get(&group.number) != two.stopped_by.get(&other.number)
     });
     let numbers = |state: &WriterState| {
         let links = state.links.iter().map(|(id, group)| (id.clone(), group.number));
@@ -148,11 +148,11 @@ fn differing_flag(one: &WriterState, two: &WriterState) -> Option<String> {
     group.map(|(group, _)| group.id.to_string()).or(api.map(|api| api.id.to_string()))
 }
 
-fn differing_duty(one: &WriterState, two: &WriterState) -> Option<String> {
+fn differing_work(one: &WriterState, two: &WriterState) -> Option<String> {
     if one.counts != two.counts {
         Some("the number of keys in each status".into())
     } else if one.due_expiries(END_OF_TIME, usize::MAX) != two.due_expiries(END_OF_TIME, usize::MAX) {
-        Some("the keys whose end has still to be recorded".into())
+        Some("the keys whose expiry is not recorded yet".into())
     } else if one.orphaned_keys(usize::MAX) != two.orphaned_keys(usize::MAX) {
         Some("the keys of deleted organizations and former clients".into())
     } else {

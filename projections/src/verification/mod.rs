@@ -53,7 +53,7 @@ use tokio::sync::watch;
 pub use apply::NotApplicable;
 pub use observer::VerificationObserver;
 pub use question::{Code, Question, Verdict};
-pub use snapshot::codec::{Snapshot, SnapshotError};
+pub use snapshot::format::{Snapshot, SnapshotError};
 pub use snapshot::saving::temporary_of;
 pub use verified_key::VerifiedKey;
 pub use writer_state::KeyCounts;

@@ -22,7 +22,7 @@ impl Observer for VerificationObserver {
             tracing::error!(
                 position = error.position.get(),
                 reason = %error.reason,
-                "the verification index cannot take in a committed event; no token is accepted until a restart"
+                "the verification index cannot apply a committed event; no token is accepted until a restart"
             );
             self.0.poison(&error);
         }

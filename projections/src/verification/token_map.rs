@@ -102,7 +102,7 @@ pub(super) struct TokenMap {
     live: DigestMap<32, Token>,
     /// Tokens that are never accepted again, kept for `find`. Half a digest identifies them: finding two
     /// tokens that agree in 128 bits is infeasible.
-    dead: DigestMap<16, KeyId>,
+    retired: DigestMap<16, KeyId>,
 }
 
 impl TokenMap {
@@ -110,10 +110,10 @@ impl TokenMap {
         Self::with_capacity(0, 0)
     }
 
-    pub(super) fn with_capacity(live: usize, dead: usize) -> Self {
+    pub(super) fn with_capacity(live: usize, retired: usize) -> Self {
         Self {
             live: HashMap::with_capacity_and_hasher(live, BuildHasherDefault::default()),
-            dead: HashMap::with_capacity_and_hasher(dead, BuildHasherDefault::default()),
+            retired: HashMap::with_capacity_and_hasher(retired, BuildHasherDefault::default()),
         }
     }
 
@@ -128,8 +128,8 @@ impl TokenMap {
     /// Returns the key that has, or once had, this token.
     pub(super) fn find(&self, digest: &Digest) -> Option<KeyId> {
         // A token is inserted into `retired` before it leaves `live`, so this order cannot miss it.
-        let living = self.live.pin().get(&DigestKey::new(digest)).map(|token| token.key().key_id());
-        living.or_else(|| self.dead.pin().get(&DigestKey::new(digest)).copied())
+        let live = self.live.pin().get(&DigestKey::new(digest)).map(|token| token.key().key_id());
+        live.or_else(|| self.retired.pin().get(&DigestKey::new(digest)).copied())
     }
 
     pub(super) fn insert(&self, digest: &Digest, token: Token) {
@@ -137,33 +137,33 @@ impl TokenMap {
     }
 
     /// Moves a token to the retired ones.
-    pub(super) fn bury(&self, digest: &Digest, key_id: KeyId) {
-        self.insert_dead(DigestKey::new(digest), key_id);
+    pub(super) fn retire(&self, digest: &Digest, key_id: KeyId) {
+        self.insert_retired(DigestKey::new(digest), key_id);
         self.live.pin().remove(&DigestKey::new(digest));
     }
 
-    pub(super) fn insert_dead(&self, digest: DigestKey<16>, key_id: KeyId) {
-        self.dead.pin().insert(digest, key_id);
+    pub(super) fn insert_retired(&self, digest: DigestKey<16>, key_id: KeyId) {
+        self.retired.pin().insert(digest, key_id);
     }
 
-    pub(super) fn find_dead(&self, digest: &DigestKey<16>) -> Option<KeyId> {
-        self.dead.pin().get(digest).copied()
+    pub(super) fn find_retired(&self, digest: &DigestKey<16>) -> Option<KeyId> {
+        self.retired.pin().get(digest).copied()
     }
 
-    pub(super) fn dead_len(&self) -> usize {
-        self.dead.len()
+    pub(super) fn retired_len(&self) -> usize {
+        self.retired.len()
     }
 
     /// Passes all retired tokens to `f` in pieces. Tokens retired meanwhile may be included.
-    pub(super) fn try_for_each_dead<E>(
+    pub(super) fn try_for_each_retired<E>(
         &self,
         at_a_time: usize,
         mut f: impl FnMut(Vec<(DigestKey<16>, KeyId)>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let dead = self.dead.pin();
-        let mut dead = dead.iter().map(|(digest, key_id)| (*digest, *key_id));
+        let retired = self.retired.pin();
+        let mut retired = retired.iter().map(|(digest, key_id)| (*digest, *key_id));
         loop {
-            let piece: Vec<_> = dead.by_ref().take(at_a_time).collect();
+            let piece: Vec<_> = retired.by_ref().take(at_a_time).collect();
             if piece.is_empty() {
                 return Ok(());
             }

@@ -108,7 +108,7 @@ pub(super) struct WriterState {
     /// Keys of each user, for organizations whose policy limits them.
     user_keys: HashMap<u32, HashMap<(Environment, UserId), BTreeSet<KeyId>>>,
     /// The event that stopped each stopped group.
-    pub(super) ends: HashMap<u32, EventId>,
+    pub(super) stopped_by: HashMap<u32, EventId>,
     /// Stopped groups that still have keys.
     groups_to_clear: BTreeSet<u32>,
     /// Expiries that `KeyExpired` has not recorded yet, in milliseconds.
@@ -156,7 +156,7 @@ impl WriterState {
         let group = self.links.remove(id)?;
         self.partners.remove(&(id.client_id.clone(), id.partner_id.clone()));
         self.organizations.get(&id.partner_id)?.unlink(&id.client_id);
-        self.end(&group, event);
+        self.stop_group(&group, event);
         Some(())
     }
 
@@ -189,7 +189,7 @@ impl WriterState {
     /// Stops all keys of an organization: its own, those made for its clients, and those that partners made
     /// for it.
     pub(super) fn organization_deleted(&mut self, organization: &KeyGroup, event: EventId) {
-        self.end(organization, event);
+        self.stop_group(organization, event);
         let first = ClientLinkId { partner_id: organization.id.clone(), client_id: OrganizationId::first() };
         let clients = self.links.range(first..).take_while(|(link, _)| link.partner_id == organization.id);
         let first = (organization.id.clone(), OrganizationId::first());
@@ -201,14 +201,14 @@ impl WriterState {
         });
         let groups: Vec<_> = clients.map(|(_, group)| group).chain(partners).cloned().collect();
         for group in groups {
-            self.end(&group, event);
+            self.stop_group(&group, event);
         }
     }
 
     /// Stops all keys of a group, unless an earlier event did.
-    pub(super) fn end(&mut self, group: &KeyGroup, event: EventId) {
+    pub(super) fn stop_group(&mut self, group: &KeyGroup, event: EventId) {
         group.stop();
-        self.ends.entry(group.number).or_insert(event);
+        self.stopped_by.entry(group.number).or_insert(event);
         if self.has_keys(group.number) {
             self.groups_to_clear.insert(group.number);
         }
@@ -223,7 +223,7 @@ impl WriterState {
     pub(super) fn key_created(&mut self, key: &VerifiedKey, digest: Digest) {
         let number = key.group().number;
         self.keys.insert(KeyPlace::new(number, key.key_id()), digest);
-        if self.ends.contains_key(&number) {
+        if self.stopped_by.contains_key(&number) {
             self.groups_to_clear.insert(number);
         }
         self.key_added(key);
@@ -375,7 +375,7 @@ impl WriterState {
     pub(super) fn orphaned_keys(&self, limit: usize) -> Vec<(KeyId, EventId)> {
         self.groups_to_clear
             .iter()
-            .filter_map(|number| self.ends.get(number).map(|event| (*number, *event)))
+            .filter_map(|number| self.stopped_by.get(number).map(|event| (*number, *event)))
             .flat_map(|(number, event)| self.keys_of(number).map(move |key_id| (key_id, event)))
             .take(limit)
             .collect()

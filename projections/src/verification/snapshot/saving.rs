@@ -22,7 +22,7 @@ use keyledger_engine::value::text::Scope;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
-use super::codec::{BUFFER_LEN, Counts, MAGIC, SnapshotError, StoredGroup, StoredKey, VERSION};
+use super::format::{BUFFER_LEN, Counts, MAGIC, SnapshotError, StoredGroup, StoredKey, VERSION};
 use super::walk::{Interrupted, Walk, WalkedKey};
 use crate::verification::VerificationIndex;
 use crate::verification::verified_key::{KeyGroup, ScopeList};
@@ -31,7 +31,7 @@ use crate::verification::writer_state::WriterState;
 /// Keys read while the writer waits, which takes some hundred microseconds.
 const KEYS_AT_A_TIME: usize = 256;
 /// Retired tokens read while the writer waits.
-const DEAD_TOKENS_AT_A_TIME: usize = 4_096;
+const RETIRED_TOKENS_AT_A_TIME: usize = 4_096;
 /// The file is flushed to the disk each time it has grown by this much; flushing it all at once would delay
 /// the log.
 const SYNC_LEN: usize = 8 << 20;
@@ -44,7 +44,7 @@ impl From<Interrupted> for SnapshotError {
     fn from(interrupted: Interrupted) -> Self {
         match interrupted {
             Interrupted::Ended => Self::Interrupted,
-            Interrupted::Lost => unsavable("it has lost the token of a key"),
+            Interrupted::Lost => unsavable("the token of a key is missing"),
         }
     }
 }
@@ -105,9 +105,9 @@ impl VerificationIndex {
         path: &Path,
         source: SourceId,
         entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
-        goes_on: impl FnMut() -> bool,
+        keep_going: impl FnMut() -> bool,
     ) -> Result<Position, SnapshotError> {
-        self.save_in_pieces(path, source, entry_hash, goes_on, KEYS_AT_A_TIME)
+        self.save_in_pieces(path, source, entry_hash, keep_going, KEYS_AT_A_TIME)
     }
 
     pub(in crate::verification) fn save_in_pieces(
@@ -115,12 +115,12 @@ impl VerificationIndex {
         path: &Path,
         source: SourceId,
         entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
-        goes_on: impl FnMut() -> bool,
+        keep_going: impl FnMut() -> bool,
         keys_at_a_time: usize,
     ) -> Result<Position, SnapshotError> {
         let temporary = temporary_of(path);
         let saved = self
-            .write_snapshot(&temporary, path, source, entry_hash, goes_on, keys_at_a_time)
+            .write_snapshot(&temporary, path, source, entry_hash, keep_going, keys_at_a_time)
             .and_then(|position| {
                 let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
                 File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
@@ -139,7 +139,7 @@ impl VerificationIndex {
         path: &Path,
         source: SourceId,
         entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
-        mut goes_on: impl FnMut() -> bool,
+        mut keep_going: impl FnMut() -> bool,
         keys_at_a_time: usize,
     ) -> Result<Position, SnapshotError> {
         let mut out = SnapshotFile::create(temporary)?;
@@ -155,30 +155,30 @@ impl VerificationIndex {
         let scope_lists = beginning.scope_list_numbers();
         let mut keys = 0;
         loop {
-            if !goes_on() {
+            if !keep_going() {
                 return Err(SnapshotError::Interrupted);
             }
-            let Some(piece) = self.walk_on(keys_at_a_time)? else { break };
+            let Some(piece) = self.continue_walk(keys_at_a_time)? else { break };
             keys += piece.len();
             for walked in &piece {
                 write_key(&mut out, walked, &scope_lists)?;
             }
             out.sync_if_long()?;
         }
-        let mut dead_tokens = 0;
-        self.tokens.try_for_each_dead(DEAD_TOKENS_AT_A_TIME, |mut dead| {
-            if !goes_on() {
+        let mut retired_tokens = 0;
+        self.tokens.try_for_each_retired(RETIRED_TOKENS_AT_A_TIME, |mut retired| {
+            if !keep_going() {
                 return Err(SnapshotError::Interrupted);
             }
-            self.retain_dead_before(&mut dead)?;
-            dead_tokens += dead.len();
-            for (digest, key_id) in &dead {
+            self.keep_retired_before(&mut retired)?;
+            retired_tokens += retired.len();
+            for (digest, key_id) in &retired {
                 put(&mut out, &(u128::from_be_bytes(*digest.as_bytes()), key_id))?;
             }
             out.sync_if_long()
         })?;
-        if (keys, dead_tokens) != (beginning.counts.keys, beginning.counts.dead_tokens) {
-            return Err(unsavable("there are other keys than were counted"));
+        if (keys, retired_tokens) != (beginning.counts.keys, beginning.counts.retired_tokens) {
+            return Err(unsavable("the keys do not match their count"));
         }
         out.finish()?;
         self.put_in_place(temporary, path)?;
@@ -199,13 +199,12 @@ impl VerificationIndex {
 
     /// Starts a walk over all keys and collects everything else.
     fn begin_snapshot(&self) -> Result<Beginning, SnapshotError> {
-        let mut writer =
-            self.writer.lock().map_err(|_| unsavable("an event was left half applied by a panic"))?;
+        let mut writer = self.writer.lock().map_err(|_| unsavable("a panic left an event half applied"))?;
         if let Some(reason) = self.poisoned() {
             return Err(unsavable(reason));
         }
         if writer.walk.is_some() {
-            return Err(unsavable("it is being saved already"));
+            return Err(unsavable("another snapshot is being saved"));
         }
         let client_links = self.client_links.page(None, usize::MAX);
         let apis = self.apis.page(None, usize::MAX);
@@ -226,7 +225,7 @@ impl VerificationIndex {
             scope_lists: scope_lists.len(),
             keys: writer.keys.len(),
             live_tokens: writer.keys.len() + previous_tokens,
-            dead_tokens: self.tokens.dead_len(),
+            retired_tokens: self.tokens.retired_len(),
             deleted_keys: writer.counts.deleted,
         };
         let groups = writer.groups.iter().map(|group| self.stored_group(&writer, group)).collect();
@@ -256,7 +255,7 @@ impl VerificationIndex {
             client_id: group.client_id.clone(),
             linked,
             organization: self.organizations.get(&group.id).filter(|_| own),
-            end: writer.ends.get(&group.number).copied(),
+            end: writer.stopped_by.get(&group.number).copied(),
         }
     }
 }
@@ -295,7 +294,7 @@ fn write_key(
         owner: key.owner(),
         environment: key.environment(),
         api_id: key.api_id(),
-        scope_list: *scope_list.ok_or_else(|| unsavable("it has lost a list of scopes"))?,
+        scope_list: *scope_list.ok_or_else(|| unsavable("a list of scopes is missing"))?,
         revoked: key.is_revoked(),
         expiry_recorded: key.is_expiry_recorded(),
         expires_at: key.expires_at(),

@@ -42,7 +42,7 @@ pub(in crate::verification) struct Walk {
     /// Copies of keys ahead of the walk; `None` where there was no key.
     kept: BTreeMap<KeyPlace, Option<Box<WalkedKey>>>,
     /// Tokens retired since the walk started.
-    buried: HashSet<DigestKey<16>>,
+    retired: HashSet<DigestKey<16>>,
 }
 
 impl Walk {
@@ -53,7 +53,7 @@ impl Walk {
 
     /// Whether one more copy may be kept.
     fn has_room(&self) -> bool {
-        self.kept.len() + self.buried.len() < KEPT_MAX
+        self.kept.len() + self.retired.len() < KEPT_MAX
     }
 
     /// Advances the walk to `last` and returns the copies up to there.
@@ -93,10 +93,10 @@ impl WriterState {
     }
 
     /// Records that a token is about to be retired.
-    pub(in crate::verification) fn keep_alive(&mut self, digest: &Digest) {
+    pub(in crate::verification) fn note_retirement(&mut self, digest: &Digest) {
         self.walk.take_if(|walk| !walk.has_room());
         if let Some(walk) = &mut self.walk {
-            walk.buried.insert(DigestKey::new(digest));
+            walk.retired.insert(DigestKey::new(digest));
         }
     }
 }
@@ -106,7 +106,7 @@ impl VerificationIndex {
     ///
     /// # Errors
     /// When the walk cannot continue.
-    pub(in crate::verification) fn walk_on(
+    pub(in crate::verification) fn continue_walk(
         &self,
         limit: usize,
     ) -> Result<Option<Vec<WalkedKey>>, Interrupted> {
@@ -141,13 +141,13 @@ impl VerificationIndex {
     ///
     /// # Errors
     /// When the walk was interrupted.
-    pub(in crate::verification) fn retain_dead_before<T>(
+    pub(in crate::verification) fn keep_retired_before<T>(
         &self,
-        dead: &mut Vec<(DigestKey<16>, T)>,
+        retired: &mut Vec<(DigestKey<16>, T)>,
     ) -> Result<(), Interrupted> {
         let writer = self.writer();
         let walk = writer.walk.as_ref().ok_or(Interrupted::Ended)?;
-        dead.retain(|(digest, _)| !walk.buried.contains(digest));
+        retired.retain(|(digest, _)| !walk.retired.contains(digest));
         Ok(())
     }
 }

@@ -24,7 +24,7 @@ impl Drop for StopOnDrop<'_> {
 }
 
 #[test]
-fn nobody_sees_valid_once_a_revocation_was_applied() {
+fn no_reader_sees_valid_once_a_revocation_is_applied() {
     let mut history = History::new();
     let index = VerificationIndex::new();
     let acme: OrganizationId = "acme".parse().unwrap();

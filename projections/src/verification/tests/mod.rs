@@ -2,7 +2,9 @@
 
 mod concurrency;
 mod model;
+mod random_histories;
 mod snapshots;
+mod steps;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -221,7 +223,7 @@ fn codes_are_spelled_as_documented() {
     let spelled: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
     assert_eq!(
         spelled.join(" "),
-        "VALID MALFORMED NOT_FOUND ORGANIZATION_INACTIVE REVOKED EXPIRED WRONG_ENVIRONMENT WRONG_ORGANIZATION \
-         WRONG_API INSUFFICIENT_SCOPE"
+        "VALID MALFORMED NOT_FOUND ORGANIZATION_INACTIVE REVOKED EXPIRED WRONG_ENVIRONMENT \
+         WRONG_ORGANIZATION WRONG_API INSUFFICIENT_SCOPE"
     );
 }
