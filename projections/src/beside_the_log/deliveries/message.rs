@@ -102,12 +102,14 @@ impl fmt::Display for Failure {
         match self {
             Self::Status(status) => write!(f, "the receiver answered with status {status}"),
             Self::Timeout => f.write_str("the receiver did not answer in time"),
-            Self::Connection => f.write_str("no connection to the receiver, or it broke off"),
+            Self::Connection => f.write_str("could not connect to the receiver, or the connection broke"),
             Self::Name => f.write_str("the receiver's host name cannot be resolved"),
             Self::AddressNotAllowed => {
                 f.write_str("the receiver's address is in a network that webhooks may not call")
             }
-            Self::Tls => f.write_str("the receiver's certificate is not good for its name, or TLS failed"),
+            Self::Tls => f.write_str(
+                "the TLS handshake failed, or the receiver's certificate is not valid for its name",
+            ),
             Self::Unreadable => f.write_str("the message could not be read from the log"),
         }
     }

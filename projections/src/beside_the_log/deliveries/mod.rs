@@ -53,7 +53,7 @@ pub enum Error {
         reason: String,
     },
     /// The file's contents are damaged, or belong to another log.
-    #[error("{file}: {reason}; move it away, and webhooks are told of what comes from then on")]
+    #[error("{file}: {reason}; move it away; webhooks then receive new events only")]
     Damaged {
         /// Path of the file.
         file: String,
@@ -217,7 +217,7 @@ impl Deliveries {
         let Some(before) = number.checked_sub(1) else { return Ok(false) };
         let found = file.dead_letters(webhook.id, before, 1)?.pop().filter(|found| found.0 == number);
         let Some((_, letter)) = found else { return Ok(false) };
-        self.with(webhook, |queue| queue.revive(number, letter, now));
+        self.with(webhook, |queue| queue.requeue(number, letter, now));
         self.save_to(&mut file)?;
         Ok(true)
     }

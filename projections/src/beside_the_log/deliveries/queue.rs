@@ -138,7 +138,7 @@ impl Queue {
         if message.position().is_none() && self.pending.len() >= NOTICES_LEN_MAX {
             let failure = Failure::Timeout;
             let letter = DeadLetter { message, lane, attempts: 0, given_up_at: now, failure };
-            self.bury(number, letter);
+            self.add_dead_letter(number, letter);
             return;
         }
         self.changed.insert(number);
@@ -214,13 +214,16 @@ impl Queue {
             }
             None => {
                 if let Some(Pending { message, lane, attempts, .. }) = self.remove(number) {
-                    self.bury(number, DeadLetter { message, lane, attempts, given_up_at: now, failure });
+                    self.add_dead_letter(
+                        number,
+                        DeadLetter { message, lane, attempts, given_up_at: now, failure },
+                    );
                 }
             }
         }
     }
 
-    fn bury(&mut self, number: u64, letter: DeadLetter) {
+    fn add_dead_letter(&mut self, number: u64, letter: DeadLetter) {
         self.letters.insert(number, Some(letter));
         self.letter_count = (self.letter_count + 1).min(DEAD_LETTERS_MAX);
     }
@@ -245,7 +248,7 @@ impl Queue {
     }
 
     /// Makes all pending messages due now and resets their attempts, after the webhook was enabled.
-    pub fn begin_anew(&mut self, now: Timestamp) {
+    pub fn restart(&mut self, now: Timestamp) {
         self.failing_since = None;
         self.header_changed = true;
         let waiting: Vec<u64> = self.pending.keys().copied().collect();
@@ -284,7 +287,7 @@ impl Queue {
     }
 
     /// Queues a dead letter again.
-    pub(super) fn revive(&mut self, number: u64, letter: DeadLetter, now: Timestamp) {
+    pub(super) fn requeue(&mut self, number: u64, letter: DeadLetter, now: Timestamp) {
         self.forget_letter(number);
         self.push(letter.message, letter.lane, now);
     }
@@ -361,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_waits_for_its_first_and_others_go_on() {
+    fn a_lane_waits_for_its_first_message_and_others_continue() {
         let mut queue = queue(&[(1, 1), (2, 1), (3, 2)]);
         let (first, position) = start(&mut queue, NOW).unwrap();
         assert_eq!(position, 1);
@@ -374,7 +377,7 @@ mod tests {
         assert_eq!(start(&mut queue, at(5)), Some((first, 1)));
         queue.failed(first, Failure::Status(500), at(5), None);
         assert_eq!(queue.letter_count(), 1);
-        assert_eq!(start(&mut queue, at(5)).unwrap().1, 2, "what was given up holds up nobody");
+        assert_eq!(start(&mut queue, at(5)).unwrap().1, 2, "a dead letter does not block its lane");
     }
 
     #[test]
@@ -386,7 +389,7 @@ mod tests {
         queue.rewind(Position::new(9));
         assert_eq!(queue.cursor().get(), 2, "there is nothing to read again after it");
         queue.rewind(Position::START);
-        assert_eq!(queue.len(), 1, "what is being sent goes on");
+        assert_eq!(queue.len(), 1, "a message being sent stays");
         queue.push(event(1), lane(1), NOW);
         assert_eq!(start(&mut queue, NOW), None, "its repetition waits for it");
         queue.delivered(first);
@@ -399,7 +402,7 @@ mod tests {
         let (number, _) = start(&mut queue, NOW).unwrap();
         queue.failed(number, Failure::Timeout, NOW, Some(at(100_000)));
         assert_eq!(queue.failing_since(), Some(NOW));
-        queue.begin_anew(at(1));
+        queue.restart(at(1));
         assert_eq!(queue.failing_since(), None);
         assert_eq!((start(&mut queue, at(1)), queue.attempts(number)), (Some((number, 1)), 0));
     }
@@ -440,16 +443,19 @@ mod tests {
                     3 => {
                         if let Some((number, position)) = start(&mut queue, now) {
                             let key = key_of(position);
-                            prop_assert!(!sending.iter().any(|it| key_of(it.1) == key), "two of a lane at a time");
-                            prop_assert!(last_done.get(&key).is_none_or(|last| *last < position), "overtaken");
+                            let is_alone = !sending.iter().any(|it| key_of(it.1) == key);
+                            prop_assert!(is_alone, "two of a lane at a time");
+                            let is_in_order = last_done.get(&key).is_none_or(|last| *last < position);
+                            prop_assert!(is_in_order, "overtaken");
                             sending.push((number, position));
                         }
                     }
                     4..=6 => {
                         if let Some((number, position)) = sending.pop() {
+                            let retry_at = now.saturating_add_millis(wait);
                             match step {
                                 4 => queue.delivered(number),
-                                5 => queue.failed(number, Failure::Timeout, now, Some(now.saturating_add_millis(wait))),
+                                5 => queue.failed(number, Failure::Timeout, now, Some(retry_at)),
                                 _ => queue.failed(number, Failure::Timeout, now, None),
                             }
                             if step != 5 {

@@ -71,11 +71,11 @@ impl UsageThread {
         match self.flusher.flush(now) {
             Ok(()) if self.is_failing => {
                 self.is_failing = false;
-                tracing::info!("usage is saved again; nothing was lost");
+                tracing::info!("usage is saved again; nothing is lost");
             }
             Err(error) if !self.is_failing => {
                 self.is_failing = true;
-                tracing::error!(%error, "usage cannot be saved; it is kept in memory and tried again");
+                tracing::error!(%error, "could not save usage; keeping it in memory and retrying");
             }
             _ => {}
         }

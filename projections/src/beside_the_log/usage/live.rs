@@ -120,7 +120,7 @@ impl LiveCounters {
             .get(bucket as usize)
             .map(|chunks| chunks.get_or_init(|| (0..1_usize << bucket).map(|_| OnceLock::new()).collect()));
         let chunk = chunks.and_then(|chunks| chunks.get(chunk - (1 << bucket)));
-        let chunk = chunk.expect("there is a chunk for every 32-bit number");
+        let chunk = chunk.expect("every 32-bit number has a chunk");
         (chunk.get_or_init(Chunk::new), number % CHUNK_LEN)
     }
 
@@ -266,7 +266,7 @@ mod tests {
                 .collect();
             let mut take = |id, counts: &Counts, last: Last| {
                 *sums.entry(id).or_default() += counts.total();
-                assert!(addresses.contains(&last.from), "an address that nobody gave: {last:?}");
+                assert!(addresses.contains(&last.from), "an address that was never recorded: {last:?}");
             };
             while recording.iter().any(|thread| !thread.is_finished()) {
                 live.gather(&mut take);

@@ -72,10 +72,12 @@ pub enum Error {
         reason: String,
     },
     /// The file has failed and will be opened again.
-    #[error("the file of usage does not work; the service's log says why")]
+    #[error("the usage file has failed; see the service's log")]
     Failed,
     /// The file's contents are damaged.
-    #[error("{file}: damaged: {reason}; start again, and counting starts anew")]
+    #[error(
+        "{file}: damaged: {reason}; restart the service; it sets the file aside and starts counting from zero"
+    )]
     Damaged {
         /// Path of the file.
         file: String,
