@@ -218,10 +218,10 @@ impl ProjectionHandle {
     #[must_use]
     pub fn rebuild_progress(&self) -> Option<RebuildProgress> {
         let rebuilding = &self.shared.rebuilding;
-        let asked = !rebuilding.requesters().is_empty();
+        let queued = !rebuilding.requesters().is_empty();
         let running = rebuilding.running.load(Ordering::Acquire);
         let position = if running { rebuilding.position.load(Ordering::Relaxed) } else { 0 };
-        (asked || running)
+        (queued || running)
             .then(|| RebuildProgress { position: Position::new(position), head: *self.shared.head.borrow() })
     }
 
