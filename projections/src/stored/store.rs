@@ -1,7 +1,7 @@
-//! The file of a stored projection: ordered rows, and how far the log has been taken into them. Both change in one
-//! commit, so that neither is ever without the other.
+//! The file of a stored projection: rows ordered by key, and a checkpoint. Both change in one commit, so they
+//! always match.
 //!
-//! The file holds nothing that the log does not: whenever it cannot be trusted, it is thrown away and made anew.
+//! The file holds nothing that the log does not. A file that cannot be trusted is deleted and rebuilt.
 
 use std::fs;
 use std::io;
@@ -22,56 +22,57 @@ use sha2::{Digest, Sha256};
 
 const ROWS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("rows");
 const CHECKPOINT: TableDefinition<'static, (), &[u8]> = TableDefinition::new("checkpoint");
-/// Pages kept in memory; redb's own choice of 1 GiB per file would be too much for several files.
+/// Page cache of a file that is read; redb's default of 1 GiB per file is too much for several files.
 pub(crate) const CACHE_LEN: usize = 128 * 1024 * 1024;
-/// Pages kept in memory where nobody reads and rows are added at the end: no more than a processor's caches may have.
+/// Page cache of a file that nothing reads and that only grows at its end: no more than a processor's caches
+/// may hold.
 pub(crate) const WRITING_CACHE_LEN: usize = 16 * 1024 * 1024;
 
-/// Rows are handed to the file when they have come to this many bytes.
+/// Rows are written to the file in portions of this many bytes.
 const CHANGES_LEN: usize = 128 * 1024;
 
-/// What goes wrong with a stored projection.
+/// An error of a stored projection.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Another process has the file open.
     #[error("{file}: in use by another process; stop that process first")]
     InUse {
-        /// The file.
+        /// Path of the file.
         file: String,
     },
     /// The file cannot be read or written.
     #[error("{file}: {reason}; check the disk, and the file's owner and permissions")]
     Unavailable {
-        /// The file.
+        /// Path of the file.
         file: String,
-        /// What the storage says.
+        /// Message of the storage layer.
         reason: String,
     },
-    /// The file's contents are not what was written.
+    /// The file's contents are damaged.
     #[error("{file}: damaged: {reason}; delete the file, it is rebuilt from the log")]
     Damaged {
-        /// The file.
+        /// Path of the file.
         file: String,
         /// What is wrong.
         reason: String,
     },
-    /// The projection has no rows to answer from: it is being made from the log, or was stopped.
+    /// The projection has no rows to answer from: it is being built from the log, or was stopped.
     #[error(
         "the projection is not ready: it is being made from the log, or was stopped; try again in a moment"
     )]
     NotReady,
-    /// The work was told to stop before its end.
+    /// The work was interrupted before its end.
     #[error("the projection was told to stop")]
     Interrupted,
-    /// An event that the projection cannot take in.
+    /// The projection rejects an event.
     #[error("{projection} cannot take in the event at position {position}: {reason}")]
     Poisoned {
-        /// The projection's name.
+        /// Name of the projection.
         projection: &'static str,
-        /// Where the event is.
+        /// Position of the event.
         position: Position,
-        /// Why not.
+        /// Why the event is rejected.
         reason: String,
     },
     /// The log could not be read.
@@ -90,26 +91,27 @@ impl Error {
     }
 }
 
-/// How far a projection has come, and in which log.
+/// The log that rows were made from, and up to which position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The log, and the vault by whose keys it was read.
+    /// Identifies the log, and the vault whose keys opened it.
     pub source: SourceId,
-    /// The position of the last record taken in.
+    /// Position of the last record applied.
     pub position: Position,
-    /// The leaf hash of the entry there, by which a log that was restored from an older copy and went on differently
-    /// is told from this one; zeros at the start.
+    /// Leaf hash of the entry at that position; zeros at the start. It detects a log that was restored from
+    /// an older copy and then continued differently.
     pub leaf: Hash,
-    /// The version of the projection that made the rows.
+    /// Version of the projection that made the rows.
     pub version: u32,
-    /// The newest erasure of personal text in the log when the rows were begun: of a later one they know too much.
+    /// The newest erasure of personal text in the log when the rows were started. Rows started before an
+    /// erasure may hold the erased text.
     pub erasure: Position,
 }
 
 impl Checkpoint {
     const LEN: usize = 16 + 8 + 32 + 4 + 8;
 
-    /// The checkpoint of rows that were made from `reader`'s log up to `position`.
+    /// Builds the checkpoint of rows made from `reader`'s log up to `position`.
     fn at(
         reader: &dyn LogReader,
         position: Position,
@@ -143,7 +145,7 @@ impl Checkpoint {
         })
     }
 
-    /// Why rows with this checkpoint cannot be continued from `reader`'s log, if they cannot.
+    /// Returns why rows with this checkpoint cannot be continued from `reader`'s log, or `None` if they can.
     fn mismatch(&self, reader: &dyn LogReader) -> Result<Option<String>, log::Error> {
         let head = reader.head()?;
         Ok(if self.source != reader.source_id() {
@@ -160,7 +162,7 @@ impl Checkpoint {
     }
 }
 
-/// The position of the newest erasure in the log; the start if there is none.
+/// Position of the newest erasure in the log; the start if there is none.
 fn newest_erasure(reader: &dyn LogReader) -> Result<Position, log::Error> {
     Ok(reader.erasures()?.last().map_or(Position::START, |record| record.position))
 }
@@ -171,18 +173,18 @@ fn leaf_at(reader: &dyn LogReader, position: Position) -> Result<Hash, log::Erro
     Ok(entries.first().map_or([0; 32], |entry| merkle::leaf_hash(entry)))
 }
 
-/// Rows to be written in one commit. They go to the file some at a time, so that they need not all be in memory.
+/// Rows to be written in one commit. They go to the file in portions, so that not all of them are in memory.
 pub struct Changes<'a> {
     rows: Rows,
     write: &'a mut dyn FnMut(&Rows) -> Result<(), redb::Error>,
     failed: Option<redb::Error>,
 }
 
-/// Rows, one after the other.
+/// Encoded rows, back to back.
 #[derive(Default)]
 struct Rows {
     bytes: Vec<u8>,
-    /// Where each row's key and value end in `bytes`.
+    /// Where the key and the value of each row end in `bytes`.
     ends: Vec<(usize, usize)>,
 }
 
@@ -201,8 +203,8 @@ impl Rows {
 }
 
 impl Changes<'_> {
-    /// Adds a row, in place of the one with the same key if there is one. Rows must be added in the order of their
-    /// keys. The value is what `write` appends to the buffer.
+    /// Adds a row, or replaces the row with the same key. Rows must be added in ascending key order. `write`
+    /// appends the value to the buffer.
     pub fn put(&mut self, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
         let Rows { bytes, ends } = &mut self.rows;
         bytes.extend_from_slice(key);
@@ -228,8 +230,8 @@ impl Changes<'_> {
     }
 }
 
-/// The rows as one commit left them, whatever is committed later, and also when another file takes the place of theirs.
-/// Cheap to clone. It holds on to space in the file, and to the file, so keep it for the length of a query only.
+/// The rows of one commit. Later commits do not change them, nor does replacing the file. Cheap to clone. It
+/// keeps the file and some of its space in use, so hold it for the length of a query only.
 #[derive(Clone)]
 pub struct Snapshot(Arc<SnapshotInner>);
 
@@ -237,11 +239,11 @@ struct SnapshotInner {
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
     checkpoint: Checkpoint,
     file: Arc<str>,
-    /// Kept open: pages that are not in memory cannot be read once it is closed.
+    /// Keeps the file open: pages that are not in memory are read from it.
     _database: Arc<Database>,
 }
 
-/// A row: its key and its value.
+/// Key and value of a row.
 pub type Row = (Vec<u8>, Vec<u8>);
 
 impl Snapshot {
@@ -255,13 +257,13 @@ impl Snapshot {
         snapshot_of(&database, &file).map_err(|reason| Error::Damaged { file: file.to_string(), reason })
     }
 
-    /// How far the rows have come.
+    /// How far the rows have come, and in which log.
     #[must_use]
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.0.checkpoint
     }
 
-    /// What `read` makes of the value of the row with this key, if there is one.
+    /// Returns what `read` makes of the value with this key, if the row exists.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -270,7 +272,7 @@ impl Snapshot {
         Ok(row.map(|value| read(value.value())))
     }
 
-    /// The rows from the key `from` on, in the order of their keys.
+    /// Iterates over the rows from the key `from` on, in ascending key order.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -284,7 +286,8 @@ impl Snapshot {
         }))
     }
 
-    /// A SHA-256 hash over all rows in the order of their keys: the same for the same rows, however they came about.
+    /// Computes a SHA-256 hash over all rows in ascending key order. Equal rows give equal hashes, whatever
+    /// batches wrote them.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -300,7 +303,7 @@ impl Snapshot {
         Ok(hasher.finalize().into())
     }
 
-    /// That a row of this file is not what was written.
+    /// Creates the error that says that a row of this file is damaged.
     #[must_use]
     pub fn damaged(&self, reason: impl Into<String>) -> Error {
         Error::Damaged { file: self.0.file.to_string(), reason: reason.into() }
@@ -315,7 +318,7 @@ impl Snapshot {
 pub(crate) struct Store {
     database: Arc<Database>,
     file: Arc<str>,
-    /// Of the projection that made the rows.
+    /// Version of the projection that made the rows.
     version: u32,
     /// See [`Checkpoint::erasure`].
     erasure: Position,
@@ -344,7 +347,7 @@ impl Store {
         Self::initialize(database, file, version, reader)
     }
 
-    /// Deletes the file at `path`, if there is one.
+    /// Deletes the file at `path`, if it exists.
     pub(crate) fn delete(path: &Path) -> Result<(), Error> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -392,7 +395,7 @@ impl Store {
         })
     }
 
-    /// The checkpoint of these rows when the log of `reader` was taken in up to `position`.
+    /// Builds the checkpoint of these rows once the log of `reader` is applied up to `position`.
     pub(crate) fn checkpoint_at(
         &self,
         reader: &dyn LogReader,
@@ -401,7 +404,7 @@ impl Store {
         Checkpoint::at(reader, position, self.version, self.erasure)
     }
 
-    /// The version of the projection that made the rows.
+    /// Version of the projection that made the rows.
     pub(crate) fn version(&self) -> u32 {
         self.version
     }
@@ -419,8 +422,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Writes the rows that `collect` adds, and the checkpoint, in one commit. One that is not durable is lost if the
-    /// process ends before the next durable one.
+    /// Writes the rows that `collect` adds, and the checkpoint, in one commit. A commit that is not durable
+    /// is lost if the process ends before the next durable one.
     pub(crate) fn commit(
         &self,
         checkpoint: &Checkpoint,
@@ -436,7 +439,7 @@ impl Store {
         written.map_err(|error| Error::Unavailable { file: self.file.to_string(), reason: error.to_string() })
     }
 
-    /// Commits what `collect` adds if it says so.
+    /// Commits what `collect` adds if it returns `true`.
     fn write(
         &self,
         checkpoint: &Checkpoint,
@@ -461,18 +464,18 @@ impl Store {
         Ok(())
     }
 
-    /// The rows as the last commit left them.
+    /// Returns the rows of the last commit.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, Error> {
         snapshot_of(&self.database, &self.file)
             .map_err(|reason| Error::Unavailable { file: self.file.to_string(), reason })
     }
 }
 
-/// Rows of so many bytes, and one more, are inserted as one run: redb holds them until the run ends, and memory of a
-/// megabyte would be asked of the system anew each time.
+/// One run of inserts holds this many bytes and one more row. redb keeps a run in memory until it ends, and
+/// buffers of a megabyte would be allocated from the system each time.
 const RUN_LEN_MAX: usize = 64 * 1024;
 
-/// Writes rows into a table whose last key was `last` when the first of them came.
+/// Writes rows into a table whose last key was `last` before the commit.
 fn write_rows(
     table: &mut Table<'_, &'static [u8], &'static [u8]>,
     last: &[u8],
@@ -482,7 +485,7 @@ fn write_rows(
     while let Some((key, value)) = rows.next_if(|(key, _)| *key <= last) {
         table.insert(key, value)?;
     }
-    // What comes after the last key goes in as runs, which fill pages instead of splitting them.
+    // Rows after the last key are inserted as runs, which fill pages instead of splitting them.
     let mut end = table.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
     let mut run_len = 0;
     for (key, value) in rows {
@@ -529,13 +532,13 @@ fn file_name(path: &Path) -> Arc<str> {
     path.display().to_string().into()
 }
 
-/// The file of the projection called `name` in the directory of projections.
+/// Returns the path of the projection called `name` in the directory of projections.
 #[must_use]
 pub fn path_of(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.redb"))
 }
 
-/// The file in which a projection is made anew beside [its own](path_of).
+/// Returns the path of the file in which a projection is rebuilt, beside [its own](path_of).
 pub(crate) fn unfinished_path_of(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.rebuild.redb"))
 }

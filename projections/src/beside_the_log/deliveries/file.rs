@@ -2,13 +2,13 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | - | number of the format, id of the log, position from which the file was kept |
-//! | `queues` | webhook | up to where it has read, the next number, since when it fails |
-//! | `pending` | webhook, number | a message that waits |
-//! | `dead_letters` | webhook, number | a message that was given up |
-//! | `notices` | milliseconds before the end | the last end that was told of so long before, and its key |
+//! | `meta` | - | number of the format, id of the log, position that deliveries start after |
+//! | `queues` | webhook | cursor in the log, next number, start of the current failures |
+//! | `pending` | webhook, number | a pending message |
+//! | `dead_letters` | webhook, number | a dead letter |
+//! | `notices` | milliseconds before the expiry | last expiry with such a notice, and its key |
 //!
-//! Values are MessagePack, all but the last.
+//! All values but those of `notices` are MessagePack.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
@@ -34,10 +34,10 @@ const DEAD_LETTERS: TableDefinition<'static, (u128, u64), &[u8]> = TableDefiniti
 const NOTICES: TableDefinition<'static, i64, (i64, u128)> = TableDefinition::new("notices");
 
 const FORMAT_NUMBER: u32 = 1;
-/// Pages kept in memory.
+/// Page cache in bytes.
 const CACHE_LEN: usize = 8 * 1024 * 1024;
 
-/// What to store in one commit.
+/// Changes to store in one commit.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) queues: Vec<(WebhookId, Changes)>,
@@ -53,7 +53,7 @@ impl Batch {
 
 /// The file, open for writing.
 pub(super) struct DeliveriesFile {
-    /// None after it has failed, until it is opened again.
+    /// `None` after a failure, until the file is opened again.
     database: Option<Database>,
     path: PathBuf,
 }
@@ -61,7 +61,7 @@ pub(super) struct DeliveriesFile {
 /// What a file held when it was opened.
 pub(super) struct Opened {
     pub(super) file: DeliveriesFile,
-    /// The log's head when the file was made: nothing is delivered that came before.
+    /// The log's head when the file was created. Earlier events are not delivered.
     pub(super) kept_from: Position,
     pub(super) queues: HashMap<WebhookId, Queue>,
     pub(super) watermarks: Watermarks,
@@ -160,7 +160,7 @@ impl DeliveriesFile {
         Ok(Opened { file, kept_from, queues, watermarks })
     }
 
-    /// Stores a batch, all of it or nothing.
+    /// Stores a batch in one commit.
     pub(super) fn store(&mut self, batch: &Batch) -> Result<(), Error> {
         let _file = in_file(&self.path.display().to_string());
         let database = self.open_again()?;
@@ -214,7 +214,7 @@ impl DeliveriesFile {
         Ok(self.database.insert(database))
     }
 
-    /// At most `limit` dead letters of a webhook, after the number given.
+    /// Returns at most `limit` dead letters of a webhook with numbers greater than `after`.
     pub(super) fn dead_letters(
         &mut self,
         id: WebhookId,
