@@ -101,7 +101,7 @@ impl StorageBackend for DirectFile {
                 // nothing has to be read first.
                 Err(error) => {
                     let file = self.path.display();
-                    tracing::warn!(%file, %error, "direct write failed; writing through the page cache, which is slower");
+                    tracing::warn!(%file, %error, "direct write failed; using the slower page cache");
                     self.other.write(start, blocks)
                 }
             },

@@ -10,8 +10,8 @@ use std::cell::{Cell, RefCell};
 use std::panic::PanicHookInfo;
 
 /// Instruction for the operator after a [`StoragePanic::Final`].
-pub const WHAT_TO_DO: &str = "make a new data directory from this one with `replay-tool backup --with-keys` and \
-     `replay-tool restore` (docs/backup.md), or restore an older backup";
+pub const WHAT_TO_DO: &str = "make a new data directory from this one with `replay-tool backup --with-keys` \
+     and `replay-tool restore` (docs/backup.md), or restore an older backup";
 
 thread_local! {
     static GAVE_UP: Cell<bool> = const { Cell::new(false) };
