@@ -106,6 +106,15 @@ pub struct CommandKey {
     pub fingerprint: [u8; 16],
 }
 
+/// Event as a log stores it, for example in a backup or an import.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The stored bytes.
+    pub bytes: Vec<u8>,
+    /// The decoded record.
+    pub record: Record,
+}
+
 /// Command that the log remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RememberedCommand {

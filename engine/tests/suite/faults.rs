@@ -21,7 +21,7 @@ fn log_on(disk: &Disk) -> RedbLog {
 }
 
 fn assert_sound(log: &mut RedbLog, records: u64) {
-    log.rest().unwrap();
+    log.checkpoint_journal().unwrap();
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
     assert_eq!((report.finding, report.head), (None, Position::new(records)));
 }

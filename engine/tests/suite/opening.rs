@@ -182,7 +182,7 @@ fn whoever_wants_to_goes_on_without_the_journal() {
     let mut log = open(&left.path().join(FILE_NAME)).unwrap();
     assert_eq!(log.reader().head().unwrap(), Position::new(33));
     log.append(vec![samples::issue(1_000, "after")]).unwrap();
-    log.rest().unwrap();
+    log.checkpoint_journal().unwrap();
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
     assert_eq!((report.head, report.finding), (Position::new(34), None));
     assert_eq!(fs::metadata(&journal).unwrap().len(), RedbOptions::default().journal_bytes);

@@ -66,7 +66,7 @@ fn work(
             Err(error) => return failed(error),
         }
         if rng.random_range(0..6) == 0
-            && let Err(error) = log.rest()
+            && let Err(error) = log.checkpoint_journal()
         {
             return failed(error);
         }
@@ -78,7 +78,7 @@ fn work(
 fn check(log: &mut RedbLog, acknowledged: &[Record]) -> Result<(), String> {
     let reader = log.redb_reader();
     let records = reader.read(Position::START, usize::MAX).map_err(|error| error.to_string())?;
-    log.rest().map_err(|error| error.to_string())?;
+    log.checkpoint_journal().map_err(|error| error.to_string())?;
     for expected in acknowledged {
         let index = usize::try_from(expected.position.get()).unwrap() - 1;
         if records.get(index) != Some(expected) {

@@ -67,13 +67,13 @@ fn a_log_at_rest_needs_no_journal() {
             log.append(vec![samples::issue(number * 2 + part, "busy")]).unwrap();
             assert_eq!(in_the_database_alone(&disk), None);
         }
-        log.rest().unwrap();
+        log.checkpoint_journal().unwrap();
         assert_eq!(in_the_database_alone(&disk), Some(number * 2 + 2));
         let images = disk.images();
-        log.rest().unwrap();
+        log.checkpoint_journal().unwrap();
         assert!(disk.images() == images, "there is nothing more to do");
     }
-    log.rest().unwrap();
+    log.checkpoint_journal().unwrap();
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
     assert_eq!((report.finding, report.head.get()), (None, 6));
 }
@@ -94,12 +94,12 @@ fn a_failed_rest_is_recovered_from() {
     let mut log = log_on(&disk);
     log.append(vec![samples::issue(1, "one")]).unwrap();
     disk.set_faults(Faults { fail_sync: true, ..Faults::default() });
-    log.rest().unwrap_err();
+    log.checkpoint_journal().unwrap_err();
     log.append(vec![samples::issue(2, "two")]).unwrap_err();
     disk.set_faults(Faults::default());
     assert_eq!(log.recover().unwrap().get(), 1);
     log.append(vec![samples::issue(2, "two")]).unwrap();
-    log.rest().unwrap();
+    log.checkpoint_journal().unwrap();
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
     assert_eq!((report.finding, report.head.get()), (None, 2));
 }
@@ -118,13 +118,13 @@ fn a_full_disk_is_no_reason_to_end() {
     }
     appended = appended.max(log.recover().unwrap().get());
     for _ in 0..3 {
-        if log.rest().is_err() {
+        if log.checkpoint_journal().is_err() {
             assert_eq!(log.recover().unwrap().get(), appended);
         }
     }
     disk.set_faults(Faults::default());
     log.append(vec![samples::issue(2_000, "space again")]).unwrap();
-    log.rest().unwrap();
+    log.checkpoint_journal().unwrap();
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
     assert_eq!((report.finding, report.head.get()), (None, appended + 1));
 }

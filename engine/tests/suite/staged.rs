@@ -247,10 +247,10 @@ fn settling_that_fails_is_noticed_and_recovered_from() {
         };
         assert!(matches!(error, Error::Unavailable(_)), "{error}");
         assert!(!error.to_string().contains("not available: the event log is not available"), "{error}");
-        assert!(matches!(log.rest(), Ok(())), "there is nothing to be done before recovering");
+        assert!(matches!(log.checkpoint_journal(), Ok(())), "there is nothing to be done before recovering");
         assert_eq!(log.recover().unwrap().get(), next);
         log.append(vec![samples::issue(next + 1, "after")]).unwrap();
-        log.rest().unwrap();
+        log.checkpoint_journal().unwrap();
         let report = log.redb_reader().verify(|_, _| {}).unwrap();
         assert_eq!((report.finding, report.head.get()), (None, next + 1));
     }

@@ -17,7 +17,7 @@ use redb::{
 use super::RedbOptions;
 use super::idempotency::{CommandIndex, CommandRows};
 use super::journal::file::JournalNote;
-use super::journal::pending::Staged;
+use super::journal::pending::Pending;
 use super::recent::RecentRecords;
 use super::tables::{
     COMMANDS, ENTRIES, FORMAT, META, META_FORMAT, META_FRONTIER, META_JOURNAL, META_LOG_ID, STREAMS, TREE,
@@ -32,32 +32,32 @@ use crate::value::position::Position;
 use crate::value::time::Timestamp;
 use crate::vault::Vault;
 
-/// What the writer and all readers share.
+/// State shared by the writer and all readers.
 pub(super) struct Shared {
-    /// The file's name, for messages.
+    /// Name of the file, for messages.
     pub(super) file: String,
     pub(super) log_id: LogId,
     pub(super) commands: CommandIndex,
-    pub(super) staged: Staged,
+    pub(super) pending: Pending,
     pub(super) recent: RecentRecords,
     /// Seals and opens personal parts.
     pub(super) vault: Arc<Vault>,
-    /// Whether the database has failed to read or write since it was opened. It takes nothing more then.
+    /// Whether the database has failed to read or write since it was opened. It accepts no writes then.
     pub(super) failed: AtomicBool,
-    /// Empty while the database is opened anew. Closing it ends the read transactions that are under way.
+    /// `None` while the database is being reopened. Closing it ends running read transactions.
     pub(super) store: RwLock<Option<Database>>,
-    /// Where the database writes to, when that is not its file.
+    /// Where the database writes, if not to its file.
     pub(super) overlay: Option<Overlay>,
 }
 
 impl Shared {
     /// # Errors
-    /// [`Error::Unavailable`] while the database is opened anew.
+    /// [`Error::Unavailable`] while the database is being reopened.
     pub(super) fn is_open(&self) -> Result<(), Error> {
         self.with_store(|_| ())
     }
 
-    /// Notes that the database takes nothing more until it is opened anew.
+    /// Records that the database accepts no writes until it is reopened.
     pub(super) fn set_failed(&self) {
         self.failed.store(true, Ordering::Release);
     }
@@ -81,8 +81,8 @@ impl Shared {
             self.set_failed();
             self.unavailable(error)
         })?;
-        // Names and descriptions come from anybody, and redb's checksums alone do not withstand who chooses what is
-        // stored; with two phases they need not.
+        // Clients choose names and descriptions, and redb's checksums alone do not withstand an attacker who
+        // chooses what is stored. A two-phase commit does not rely on them.
         transaction.set_two_phase_commit(true);
         Ok(transaction)
     }
@@ -99,7 +99,7 @@ impl Shared {
         Error::Damaged { file: self.file.clone(), position, reason: one_line(reason) }
     }
 
-    /// An error of reading what is stored at `position`, or on the way to it.
+    /// Error of reading what is stored at `position`, or on the way to it.
     pub(super) fn read_error(&self, position: Position, error: StorageError) -> Error {
         match error {
             StorageError::Corrupted(reason) => self.damaged(position, reason),
@@ -110,7 +110,7 @@ impl Shared {
         }
     }
 
-    /// An error of opening a table on the way to `position`.
+    /// Error of opening a table on the way to `position`.
     pub(super) fn table_error(&self, position: Position, error: TableError) -> Error {
         match error {
             TableError::Storage(error) => self.read_error(position, error),
@@ -119,7 +119,7 @@ impl Shared {
     }
 }
 
-/// Closing a damaged database may end in a panic as well; whoever lets go of a log need not know.
+/// Closing a damaged database may panic; dropping a log must not.
 impl Drop for Shared {
     fn drop(&mut self) {
         let _file = in_file(&self.file);
@@ -131,7 +131,7 @@ impl Drop for Shared {
     }
 }
 
-/// Closes a database. What was committed is in the file before that, so nothing depends on how it ends.
+/// Closes a database. Everything committed is in the file already, so the outcome does not matter.
 pub(super) fn close<D>(database: D) {
     let _ = guarded(|| drop(database));
 }
@@ -146,12 +146,12 @@ pub(super) struct Contents {
     pub(super) journal: Option<JournalNote>,
 }
 
-/// Runs `read`, which may come upon a damaged file; redb answers some damage with a panic.
+/// Runs `read` and turns a panic into an error text: redb reports some damage by panicking.
 pub(super) fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(read)).map_err(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        one_line(format!("the storage engine gave up: {}", text.unwrap_or("no reason given")))
+        one_line(format!("the storage engine panicked: {}", text.unwrap_or("no reason given")))
     })
 }
 
