@@ -1,4 +1,4 @@
-//! Subjects of personal text, and the ids of their keys.
+//! Whose personal text a record holds, and the name of the key that seals it.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -9,20 +9,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::value::id::OrganizationId;
 use crate::value::text::UserId;
 
-/// Person or organization that a personal text belongs to. Each subject's texts are sealed with one key and
-/// erased with it.
+/// Whose personal text it is. Everything of one subject is sealed with one key, and erased with it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Subject {
-    /// Keyledger itself, for records that concern no organization. Never erased.
+    /// Whoever runs Keyledger: records that concern no organization. It is never erased.
     Installation,
-    /// An organization.
+    /// An organization as such.
     Organization(OrganizationId),
     /// A user of an organization.
     User(OrganizationId, UserId),
 }
 
 impl Subject {
-    /// The user if there is one, else the organization, else the installation.
+    /// The user where one is concerned, else the organization, else the installation.
     #[must_use]
     pub fn of(organization_id: Option<&OrganizationId>, user_id: Option<&UserId>) -> Self {
         match (organization_id, user_id) {
@@ -47,12 +46,12 @@ impl Subject {
     }
 }
 
-/// Id of a subject's key: 16 random bytes, which reveal nothing about the subject. Shown in hex.
+/// Names the key of a subject; drawn at random, so that it tells nothing of whose it is. Sixteen bytes, shown as hex.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubjectKeyId([u8; Self::LEN]);
 
 impl SubjectKeyId {
-    /// Length, in bytes.
+    /// How many bytes it has.
     pub const LEN: usize = 16;
 
     /// The id with these bytes.
@@ -61,7 +60,7 @@ impl SubjectKeyId {
         Self(bytes)
     }
 
-    /// The bytes.
+    /// Its bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0
@@ -80,8 +79,7 @@ impl fmt::Debug for SubjectKeyId {
     }
 }
 
-/// Map that uses the randomness of these ids as their hash. No client can choose an id, so collisions cannot
-/// be provoked.
+/// A map by these ids that takes their own randomness for a hash: nobody can choose those that are in it.
 pub(super) type SubjectKeyMap<V> = HashMap<SubjectKeyId, V, BuildHasherDefault<SubjectKeyHasher>>;
 
 #[derive(Default)]
@@ -99,7 +97,7 @@ impl Hasher for SubjectKeyHasher {
     }
 }
 
-/// Hex in human-readable formats, bytes in binary ones.
+/// Hex in formats for people, the bytes in binary ones.
 impl Serialize for SubjectKeyId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -110,7 +108,7 @@ impl Serialize for SubjectKeyId {
     }
 }
 
-/// From binary formats only: no client sends the id of a key.
+/// From binary formats only: nobody names a key to Keyledger.
 impl<'de> Deserialize<'de> for SubjectKeyId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_bytes(crate::value::fixed_bytes::FixedBytes::<{ Self::LEN }>).map(Self)
