@@ -400,7 +400,8 @@ impl Ledger {
         self.queue_len() == 0 && self.queue.try_send(Message::Rest(None)).is_ok()
     }
 
-    /// Has the log [rest](EventLog::rest) after the commands that wait now, though others may follow. Blocks.
+    /// Checkpoints the log's journal ([`EventLog::checkpoint_journal`]) after the commands that wait now, though
+    /// others may follow. Blocks.
     ///
     /// # Errors
     /// [`Error::Stopped`]; [`Error::Log`] when the log could not, and goes on all the same.

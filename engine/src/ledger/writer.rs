@@ -261,7 +261,7 @@ impl State {
         }
         // The group at once: whoever follows the log is woken up once.
         self.publish(&published);
-        self.log.told(published);
+        self.log.recycle(published);
         Ok(())
     }
 
@@ -343,7 +343,7 @@ impl State {
 
     /// Has the log make use of the pause. Says why it did not, if it goes on all the same.
     fn rest(&mut self) -> Result<Result<(), String>, log::Error> {
-        let Err(error) = self.log.rest() else { return Ok(Ok(())) };
+        let Err(error) = self.log.checkpoint_journal() else { return Ok(Ok(())) };
         tracing::error!(%error, "the log did not take a commit; reopening it");
         self.log.recover()?;
         self.catch_up()?;

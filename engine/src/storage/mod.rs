@@ -1,4 +1,4 @@
-//! What every file on disk shares, whichever component owns it.
+//! What the owners of files on disk share. It depends on nothing else in the crate.
 //!
 //! * [`redb_file`]: opening the storage engine's files, classifying what fails, catching its panics.
 //! * [`atomic_file`]: files that are replaced durably and as a whole.

@@ -1,4 +1,4 @@
-//! The vault's file, `vault.redb`. No other module names redb's types for it (docs/format.md).
+//! The vault's file, `vault.redb` (docs/format.md).
 
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
@@ -23,30 +23,30 @@ const FILE_KIND: FileKind = FileKind {
     repair: "put a copy of it back, or move it away: what it sealed reads as erased then",
 };
 
-/// The number of this layout of tables.
+/// Version of the table layout.
 const FORMAT: u32 = 1;
-/// Id of a key to its row.
+/// Key id to row.
 const KEYS: TableDefinition<'_, &[u8; SubjectKeyId::LEN], &[u8]> = TableDefinition::new("keys");
-/// What there is once.
+/// Values that exist once.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const META_FORMAT: &str = "format";
 const META_TAG_KEY: &str = "tag_key";
-/// Little is read from the file: it is read once, when it is opened.
+/// Cache size, in bytes. Small, because the file is read only once, when it is opened.
 const CACHE_LEN: usize = 1024 * 1024;
-/// Written over a file's bytes at a time.
+/// Zeros to overwrite a file with, one block at a time.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
-/// Stands for a user without naming them: HMAC-SHA-256 of the user's id with a key of the vault's own, cut to half.
+/// Pseudonym of a user: HMAC-SHA-256 of the user id with the vault's tag key, truncated to 16 bytes.
 pub(super) type UserTag = [u8; 16];
 
-/// Whose key a row is.
+/// Subject of a key, as its row names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Holder {
     pub(super) organization_id: Option<OrganizationId>,
     pub(super) user: Option<UserTag>,
 }
 
-/// A key with what its row says.
+/// A key, with its holder.
 #[derive(Clone)]
 pub(super) struct Row {
     pub(super) id: SubjectKeyId,
@@ -54,7 +54,7 @@ pub(super) struct Row {
     pub(super) secret: Secret,
 }
 
-/// All that the file holds.
+/// The file's contents.
 pub(super) struct Stored {
     pub(super) tag_key: Zeroizing<[u8; SECRET_LEN]>,
     pub(super) rows: Vec<Row>,
@@ -63,7 +63,7 @@ pub(super) struct Stored {
 /// The file, open for writing.
 pub(super) struct Store {
     path: PathBuf,
-    /// Empty only while the file is being replaced.
+    /// `None` only while the file is being replaced.
     database: Option<Database>,
 }
 
@@ -89,13 +89,13 @@ impl Store {
         read(path, &database)
     }
 
-    /// Closes the file, and says where it is.
+    /// Closes the file and returns its path.
     pub(super) fn close(&mut self) -> PathBuf {
         self.database = None;
         self.path.clone()
     }
 
-    /// Adds keys; they are durable when this returns.
+    /// Adds keys. They are durable on return.
     pub(super) fn add(&self, rows: &[Row]) -> Result<(), Error> {
         let _file = in_file(&self.path.display().to_string());
         let add = || -> Result<(), redb::Error> {
@@ -162,7 +162,7 @@ fn write_file(path: &Path, tag_key: &[u8; SECRET_LEN], rows: &[Row]) -> Result<(
     Ok(())
 }
 
-/// Writes zeros over a file that has no name any more.
+/// Overwrites a file that no longer has a name with zeros.
 fn overwrite(mut file: File) -> io::Result<()> {
     let mut left = file.metadata()?.len();
     while left > 0 {
@@ -173,7 +173,8 @@ fn overwrite(mut file: File) -> io::Result<()> {
     file.sync_data()
 }
 
-/// Secret 32, whether a user's 1, tag of the user 16 (zeros if none), id of the organization as text.
+/// Secret 32, 1 for a user else 0 in one byte, tag of the user 16 (zeros if none), id of the organization as
+/// text.
 fn row_bytes(row: &Row) -> Zeroizing<Vec<u8>> {
     let organization_id = row.holder.organization_id.as_ref().map_or("", OrganizationId::as_str);
     let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_LEN + 17 + organization_id.len()));

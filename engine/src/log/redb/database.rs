@@ -14,7 +14,7 @@ use redb::{
 use super::RedbOptions;
 use super::idempotency::{CommandIndex, CommandRows};
 use super::journal::file::JournalNote;
-use super::journal::pending::Staged;
+use super::journal::pending::Pending;
 use super::recent::RecentRecords;
 use super::tables::{
     COMMANDS, ENTRIES, FORMAT, META, META_FORMAT, META_FRONTIER, META_JOURNAL, META_LOG_ID, STREAMS, TREE,
@@ -34,32 +34,32 @@ use crate::vault::Vault;
 /// The log's file, for messages.
 const FILE_KIND: FileKind = FileKind { noun: "event log", repair: "restore it from a backup" };
 
-/// What the writer and all readers share.
+/// State shared by the writer and all readers.
 pub(super) struct Shared {
-    /// The file's name, for messages.
+    /// Name of the file, for messages.
     pub(super) file: String,
     pub(super) log_id: LogId,
     pub(super) commands: CommandIndex,
-    pub(super) staged: Staged,
+    pub(super) pending: Pending,
     pub(super) recent: RecentRecords,
     /// Seals and opens personal parts.
     pub(super) vault: Arc<Vault>,
-    /// Whether the database has failed to read or write since it was opened. It takes nothing more then.
+    /// Whether the database has failed to read or write since it was opened. It accepts no writes then.
     pub(super) failed: AtomicBool,
-    /// Empty while the database is opened anew. Closing it ends the read transactions that are under way.
+    /// `None` while the database is being reopened. Closing it ends running read transactions.
     pub(super) store: RwLock<Option<Database>>,
-    /// Where the database writes to, when that is not its file.
+    /// Where the database writes, if not to its file.
     pub(super) overlay: Option<Overlay>,
 }
 
 impl Shared {
     /// # Errors
-    /// [`Error::Unavailable`] while the database is opened anew.
+    /// [`Error::Unavailable`] while the database is being reopened.
     pub(super) fn is_open(&self) -> Result<(), Error> {
         self.with_store(|_| ())
     }
 
-    /// Notes that the database takes nothing more until it is opened anew.
+    /// Records that the database accepts no writes until it is reopened.
     pub(super) fn set_failed(&self) {
         self.failed.store(true, Ordering::Release);
     }
@@ -83,8 +83,8 @@ impl Shared {
             self.set_failed();
             self.unavailable(error)
         })?;
-        // Names and descriptions come from anybody, and redb's checksums alone do not withstand who chooses what is
-        // stored; with two phases they need not.
+        // Clients choose names and descriptions, and redb's checksums alone do not withstand an attacker who
+        // chooses what is stored. A two-phase commit does not rely on them.
         transaction.set_two_phase_commit(true);
         Ok(transaction)
     }
@@ -101,7 +101,7 @@ impl Shared {
         Error::Damaged { file: self.file.clone(), position, reason: one_line(reason) }
     }
 
-    /// An error of reading what is stored at `position`, or on the way to it.
+    /// Error of reading what is stored at `position`, or on the way to it.
     pub(super) fn read_error(&self, position: Position, error: StorageError) -> Error {
         match error {
             StorageError::Corrupted(reason) => self.damaged(position, reason),
@@ -112,7 +112,7 @@ impl Shared {
         }
     }
 
-    /// An error of opening a table on the way to `position`.
+    /// Error of opening a table on the way to `position`.
     pub(super) fn table_error(&self, position: Position, error: TableError) -> Error {
         match error {
             TableError::Storage(error) => self.read_error(position, error),
@@ -121,7 +121,7 @@ impl Shared {
     }
 }
 
-/// Closing a damaged database may end in a panic as well; whoever lets go of a log need not know.
+/// Closing a damaged database may panic; dropping a log must not.
 impl Drop for Shared {
     fn drop(&mut self) {
         let _file = in_file(&self.file);
