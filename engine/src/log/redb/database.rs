@@ -136,13 +136,13 @@ pub(super) fn close<D>(database: D) {
     let _ = guarded(|| drop(database));
 }
 
-/// What stands in the file at its head.
+/// Contents of the file that the writer needs, as of its head.
 pub(super) struct Contents {
     pub(super) log_id: LogId,
     pub(super) frontier: Frontier,
     pub(super) time: Option<Timestamp>,
     pub(super) commands: CommandRows,
-    /// Which frames of the journal count; none when none do.
+    /// Which frames of the journal count; `None` when none do.
     pub(super) journal: Option<JournalNote>,
 }
 
