@@ -123,7 +123,7 @@ fn range_hash(log: &dyn LogReader, first: u64, end: u64) -> Result<Hash, Error> 
     Ok(node_hash(&range_hash(log, first, middle)?, &range_hash(log, middle, end)?))
 }
 
-/// Hash of a perfect subtree, computed from the nearest stored level below it.
+/// Hash of a perfect subtree, computed from the nearest stored level at or below it.
 fn subtree_hash(log: &dyn LogReader, level: u8, index: u64) -> Result<Hash, Error> {
     let (stored_level, above) = (level / TILE_HEIGHT * TILE_HEIGHT, level % TILE_HEIGHT);
     let count = 1_usize << above;

@@ -10,7 +10,7 @@ use serde::Serialize;
 pub enum ActorKind {
     /// Keyledger itself: expiry, and deletions that follow from deleting an organization.
     System,
-    /// The holder of a key, acting on that key.
+    /// A root key.
     RootKey,
     /// An OAuth 2.0 client.
     Application,
@@ -18,7 +18,7 @@ pub enum ActorKind {
     PortalSession,
     /// A person authenticated by an OpenID Connect provider.
     User,
-    /// Whoever has a key, about that key.
+    /// The holder of a key, acting on that key.
     Key,
 }
 

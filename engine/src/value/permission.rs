@@ -61,7 +61,7 @@ impl Permission {
     }
 
     /// Returns the permissions that both lists grant, sorted and without duplicates. `admin` in one list
-    /// stands for every permission in the other.
+    /// grants every permission in the other.
     #[must_use]
     pub fn in_both(one: &[Self], other: &[Self]) -> Vec<Self> {
         let in_one = other.iter().filter(|permission| permission.is_granted_by(one));

@@ -1,6 +1,6 @@
 //! The vault: the keys that seal personal parts of records, one for each [`Subject`]. Stored bytes never
-//! change, so text is erased by destroying its key. The log keeps its bytes, hashes and proofs, and nobody
-//! can read the text any more.
+//! change, so text is erased by destroying its key. The log keeps its bytes, hashes and proofs, but the
+//! text can no longer be read.
 //!
 //! * [`Subject`]: the person or organization that a text belongs to. [`SubjectKeyId`]: the id of its key,
 //!   stored beside what the key sealed.

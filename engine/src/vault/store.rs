@@ -1,4 +1,4 @@
-//! The vault's file, `vault.redb` (docs/format.md).
+//! The vault's file, `vault.redb` (docs/format.md). No other module of the vault names redb's types.
 
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
@@ -82,7 +82,7 @@ impl Store {
         Ok((Self { path: path.to_path_buf(), database: Some(database) }, stored))
     }
 
-    /// Reads a file that nobody has open for writing, without ever writing to it.
+    /// Reads a file that no process has open for writing, without ever writing to it.
     pub(super) fn read_only(path: &Path) -> Result<Stored, Error> {
         let file = File::open(path).map_err(|error| open_error(path, error))?;
         let database = open_database(path, || builder().create_with_backend(Overlay::new(file)?))?;

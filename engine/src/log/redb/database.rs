@@ -133,13 +133,13 @@ impl Drop for Shared {
     }
 }
 
-/// What stands in the file at its head.
+/// Contents of the file that the writer needs, as of its head.
 pub(super) struct Contents {
     pub(super) log_id: LogId,
     pub(super) frontier: Frontier,
     pub(super) time: Option<Timestamp>,
     pub(super) commands: CommandRows,
-    /// Which frames of the journal count; none when none do.
+    /// Which frames of the journal count; `None` when none do.
     pub(super) journal: Option<JournalNote>,
 }
 

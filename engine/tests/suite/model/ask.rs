@@ -108,7 +108,7 @@ pub(super) fn hint() -> TokenHint {
     TokenHint { start: "kl_live_abcd".into(), last_four: "wxyz".into() }
 }
 
-/// Digest for a token. A number stands for the token in the model and in the digest.
+/// Digest of a token. In the model a token is a number.
 pub(super) fn digest(token: u8) -> Digest {
     Digest::from_bytes([token; 32])
 }
