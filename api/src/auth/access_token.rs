@@ -10,9 +10,9 @@ use keyledger_engine::domain::application::Application;
 use keyledger_engine::value::id::ApplicationId;
 use keyledger_engine::value::permission::Permission;
 use keyledger_engine::value::position::Version;
+use keyledger_engine::value::sha256::sha256;
 use keyledger_engine::value::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use ulid::Ulid;
 use zeroize::Zeroizing;
 
@@ -155,7 +155,7 @@ impl AccessTokens {
         if token.len() > LEN_MAX || token.bytes().filter(|byte| *byte == b'.').count() != 2 {
             return None;
         }
-        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let digest = sha256(token.as_bytes());
         let known = self.checked().get(&digest).cloned();
         let claims = match known {
             Some(claims) => claims,

@@ -3,8 +3,8 @@
 
 use std::sync::Arc;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use keyledger_engine::value::constant_time;
 use keyledger_engine::value::time::Timestamp;
 use zeroize::Zeroizing;
 
@@ -38,7 +38,7 @@ impl LastCredential {
             last.epoch == epoch
                 && last.principal.is_current(now)
                 && last.name == *name
-                && verify_slices_are_equal(&last.value, value).is_ok()
+                && constant_time::equal(&last.value, value)
         };
         if !self.0.as_ref().is_some_and(is_same) {
             let mut header = HeaderValue::from_bytes(value).ok()?;

@@ -1,10 +1,10 @@
 //! The cookie that carries a session of the portal or of the console, and what protects against requests that other pages make with it.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
 use crate::answer::problem::{Code, Problem};
+use keyledger_engine::value::constant_time;
+use keyledger_engine::value::sha256::Sha256;
 
 /// The header in which a page proves that it could read what only this service's pages can read.
 pub(crate) const CSRF_HEADER: HeaderName = HeaderName::from_static("x-csrf-token");
@@ -76,7 +76,7 @@ pub(crate) fn check_csrf(method: &Method, headers: &HeaderMap, secret: &str) -> 
 /// # Errors
 /// `csrf_failed`.
 pub(crate) fn check_csrf_token(shown: &[u8], secret: &str) -> Result<(), Problem> {
-    if bool::from(shown.ct_eq(csrf_token(secret).as_bytes())) {
+    if constant_time::equal(shown, csrf_token(secret).as_bytes()) {
         return Ok(());
     }
     Err(Problem::of(Code::CsrfFailed))

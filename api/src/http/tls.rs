@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
+use keyledger_engine::value::sha256::{Sha256, sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -67,7 +67,7 @@ impl Tls {
     /// Takes the files' contents when they have changed. A pair that is not good is told of once, and the one before stays.
     fn look(&self) {
         let contents = Contents::read(&self.files);
-        let digest = contents.as_ref().map_or_else(|error| Sha256::digest(&error.0).into(), Contents::digest);
+        let digest = contents.as_ref().map_or_else(|error| sha256(error.0.as_bytes()), Contents::digest);
         if self.seen().replace(digest) == Some(digest) {
             return;
         }
@@ -146,7 +146,7 @@ impl Contents {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part);
         }
-        hasher.finalize().into()
+        hasher.finalize()
     }
 
     fn config(&self, files: &TlsFiles) -> Result<Arc<ServerConfig>, Error> {

@@ -5,6 +5,7 @@
 //! database is closed, which is a commit too). What was acknowledged is on the disk by then. That last word belongs to the
 //! program's panic hook, which is told here what it is about.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::PanicHookInfo;
 
@@ -56,6 +57,13 @@ impl StoragePanic {
         }
         (in_cleanup && GAVE_UP.get()).then_some(Self::Final)
     }
+}
+
+/// Returns the message of a caught panic, or `no reason given` for a payload that is no text.
+#[must_use]
+pub fn panic_text(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
 }
 
 /// What a program says when [`StoragePanic::Final`] ends it: one line.

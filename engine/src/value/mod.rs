@@ -1,6 +1,7 @@
 //! Values: ids, positions, times, texts, tokens, and the closed sets of words. Plain data, no IO.
 
 pub mod actor;
+pub mod constant_time;
 pub mod environment;
 pub(crate) mod fixed_bytes;
 pub mod id;

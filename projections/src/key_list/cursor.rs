@@ -2,7 +2,7 @@
 //! move nothing, because no place is counted.
 
 use keyledger_engine::value::id::KeyId;
-use sha2::{Digest, Sha256};
+use keyledger_engine::value::sha256::Sha256;
 
 use super::query::KeyQuery;
 

@@ -22,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use keyledger_engine::log::{self, LogReader};
 use keyledger_engine::storage::background;
+use keyledger_engine::storage::storage_panic::panic_text;
 use keyledger_engine::value::position::Position;
 use tokio::sync::{oneshot, watch};
 
@@ -31,7 +32,7 @@ use self::handle::{Asker, Rebuilding, Shared, Waiting};
 use self::remake::Remake;
 use crate::stored::projection::Projection;
 use crate::stored::rebuild::{Rebuild, remove_unfinished};
-use crate::stored::replay::{BULK_BATCH_LEN, Replay, panic_text};
+use crate::stored::replay::{BULK_BATCH_LEN, Replay};
 use crate::stored::store::Error;
 
 /// At most this many records share a commit while the projection is near the head, so that readers see them soon.

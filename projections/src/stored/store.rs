@@ -14,11 +14,11 @@ use keyledger_engine::log::merkle::{self, Hash};
 use keyledger_engine::log::{self, LogReader, SourceId};
 use keyledger_engine::storage::storage_panic::in_file;
 use keyledger_engine::value::position::Position;
+use keyledger_engine::value::sha256::Sha256;
 use redb::{
     Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError, Table,
     TableDefinition,
 };
-use sha2::{Digest, Sha256};
 
 const ROWS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("rows");
 const CHECKPOINT: TableDefinition<'static, (), &[u8]> = TableDefinition::new("checkpoint");
@@ -286,7 +286,7 @@ impl Snapshot {
                 hasher.update(part);
             }
         }
-        Ok(hasher.finalize().into())
+        Ok(hasher.finalize())
     }
 
     /// That a row of this file is not what was written.

@@ -7,9 +7,9 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use http_body_util::Full;
+use keyledger_engine::value::sha256::sha256;
 use serde::Deserialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Error, OpenIdProvider, User, check_address, looks_like_token};
@@ -76,7 +76,7 @@ impl OpenIdProvider {
         let client = self.options.client.as_ref().ok_or_else(no_client)?;
         let endpoint = self.metadata().await?.authorization_endpoint.ok_or_else(no_code)?;
         check_address("authorization_endpoint", &endpoint)?;
-        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(proofs.verifier.as_bytes()));
+        let challenge = URL_SAFE_NO_PAD.encode(sha256(proofs.verifier.as_bytes()));
         let mut query = form_urlencoded::Serializer::new(String::new());
         query
             .append_pair("response_type", "code")

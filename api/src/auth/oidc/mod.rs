@@ -17,12 +17,12 @@ use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use keyledger_engine::value::id::OrganizationId;
 use keyledger_engine::value::role::Role;
+use keyledger_engine::value::sha256::sha256;
 use keyledger_engine::value::text::UserId;
 use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Number, Value};
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::outbound::http_client::HttpClient;
@@ -153,7 +153,7 @@ impl OpenIdProvider {
         if !looks_like_token(token) {
             return None;
         }
-        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let digest = sha256(token.as_bytes());
         let known = self.checked().get(&digest).cloned();
         let user = match known {
             Some(user) => user,

@@ -27,7 +27,7 @@ use crate::codec;
 use crate::log::merkle::Frontier;
 use crate::log::{Error, LogId};
 use crate::storage::overlay::Overlay;
-use crate::storage::storage_panic::in_file;
+use crate::storage::storage_panic::{in_file, panic_text};
 use crate::value::position::Position;
 use crate::value::time::Timestamp;
 use crate::vault::Vault;
@@ -148,11 +148,8 @@ pub(super) struct Contents {
 
 /// Runs `read`, which may come upon a damaged file; redb answers some damage with a panic.
 pub(super) fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(read)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        one_line(format!("the storage engine gave up: {}", text.unwrap_or("no reason given")))
-    })
+    catch_unwind(AssertUnwindSafe(read))
+        .map_err(|panic| one_line(format!("the storage engine gave up: {}", panic_text(&*panic))))
 }
 
 pub(super) fn one_line(text: impl Display) -> String {

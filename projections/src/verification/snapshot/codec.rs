@@ -32,12 +32,12 @@ use keyledger_engine::log::SourceId;
 use keyledger_engine::value::environment::Environment;
 use keyledger_engine::value::id::{ApiId, ClientLinkId, EventId, KeyId, OrganizationId};
 use keyledger_engine::value::position::Position;
+use keyledger_engine::value::sha256::Sha256;
 use keyledger_engine::value::text::Scope;
 use keyledger_engine::value::time::Timestamp;
 use keyledger_engine::value::token::Digest;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 
 use crate::verification::VerificationIndex;
 use crate::verification::token_map::{DigestKey, TokenMap};
