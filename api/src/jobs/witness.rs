@@ -20,7 +20,8 @@ use keyledger_engine::value::time::Timestamp;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::outbound::http_client::{self, HttpClient};
+use crate::outbound::connector::NoTrustRoots;
+use crate::outbound::http_client::HttpClient;
 use crate::service::Service;
 use crate::service::log_signer::Refusal;
 
@@ -122,7 +123,7 @@ impl Witnesses {
     ///
     /// # Errors
     /// When there are any, and the machine trusts no certificate authority.
-    pub(crate) fn new(witnesses: Vec<Witness>) -> Result<Self, http_client::Error> {
+    pub(crate) fn new(witnesses: Vec<Witness>) -> Result<Self, NoTrustRoots> {
         let client = match witnesses.as_slice() {
             [] => None,
             _ => Some(HttpClient::new(ANSWER_LEN_MAX, ANSWER_TIME_MAX)?),

@@ -44,7 +44,7 @@ use crate::auth::signing_keys::{self, SigningKeys};
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::{self, Webhooks};
 use crate::jobs::witness::{Witness, Witnesses};
-use crate::outbound::http_client;
+use crate::outbound::connector::NoTrustRoots;
 use crate::request::idempotency::Running;
 use crate::service::index_snapshot::IndexSnapshot;
 use crate::service::metrics::Metrics;
@@ -91,7 +91,7 @@ pub(crate) enum StartError {
     LogSigner(#[from] log_signer::Error),
     /// The witnesses.
     #[error("witnesses: {0}")]
-    Witnesses(#[from] http_client::Error),
+    Witnesses(#[from] NoTrustRoots),
     /// The OpenID provider.
     #[error(transparent)]
     OpenIdProvider(#[from] oidc::Error),
