@@ -30,7 +30,8 @@ pub(crate) fn backup(
 ) -> Result<impl Read + use<>, Failure> {
     let token = token.ok_or_else(|| {
         Failure::could_not_run(
-            "--token is missing; set KEYLEDGER_TOKEN to a root key with the permission admin, which keeps it out of process lists",
+            "--token is missing; set KEYLEDGER_TOKEN to a root key with the permission admin, \
+             which keeps it out of process lists",
         )
     })?;
     let agent = agent(url, ca_cert)?;
@@ -84,14 +85,15 @@ fn certificates_in(path: &Path) -> Result<Vec<CertificateDer<'static>>, Failure>
     })
 }
 
-/// Loads the certificate authorities that the service trusts too: the system's, or those that `SSL_CERT_FILE` and
-/// `SSL_CERT_DIR` name.
+/// Loads the certificate authorities that the service trusts too: the system's, or those that `SSL_CERT_FILE`
+/// and `SSL_CERT_DIR` name.
 fn system_certificates() -> Result<Vec<CertificateDer<'static>>, Failure> {
     let loaded = rustls_native_certs::load_native_certs();
     if loaded.certs.is_empty() {
         let reason = loaded.errors.first().map_or_else(String::new, |error| format!(": {error}"));
         return Err(Failure::could_not_run(format!(
-            "no certificate authority is trusted{reason}; install ca-certificates, or name a file with --ca-cert"
+            "no certificate authority is trusted{reason}; install ca-certificates, or name a \
+             file with --ca-cert"
         )));
     }
     Ok(loaded.certs)

@@ -417,7 +417,7 @@ fn run_service(serve: Serve) -> Outcome {
         // Before anybody is served who could tell it to stop.
         let stop = stop_signal(service.ledger.clone())?;
         let reloading = tokio::spawn(reload_on_signal(Arc::clone(&service), tls.clone()));
-        let following = tls.clone().map(|tls| tokio::spawn(tls.follow_files()));
+        let following = tls.clone().map(|tls| tokio::spawn(tls.watch_files()));
         let housekeeping = tokio::spawn(housekeeper::run(Arc::clone(&service)));
         let saving = tokio::spawn(index_snapshot::keep(Arc::clone(&service)));
         let resting = tokio::spawn(housekeeper::let_the_log_rest(Arc::clone(&service)));

@@ -1,5 +1,5 @@
-//! Connections to other services: HTTP/1.1, over TLS with the system's certificate authorities. Every request that the
-//! service sends goes through a client built here.
+//! Connections to other services: HTTP/1.1, over TLS with the system's certificate authorities. Every request
+//! that the service sends goes through a client built here.
 
 use std::time::Duration;
 
@@ -16,7 +16,8 @@ const ANSWER_HEAD_LEN_MAX: usize = 32 * 1024;
 const IDLE_CONNECTIONS_MAX: usize = 4;
 const IDLE_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// A client that follows no redirects and keeps idle connections for the next request. `R` resolves host names.
+/// A client that follows no redirects and keeps idle connections for the next request. `R` resolves host
+/// names.
 pub(crate) type HttpsClient<R> = Client<HttpsConnector<HttpConnector<R>>, Full<Bytes>>;
 
 /// The system has no certificate authorities to trust.

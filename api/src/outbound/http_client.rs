@@ -1,5 +1,5 @@
-//! The client for services that the operator has named: the OpenID provider and the witnesses. It follows no redirect and
-//! bounds every answer in size and time.
+//! The client for services that the operator has named: the OpenID provider and the witnesses. It follows no
+//! redirect and bounds every answer in size and time.
 
 use std::fmt;
 use std::time::Duration;
@@ -24,8 +24,8 @@ pub(crate) struct HttpClient {
 pub(crate) struct Error(String);
 
 impl HttpClient {
-    /// Makes a client that reads at most `answer_len_max` bytes of a body and waits at most `answer_time_max` for a whole
-    /// answer, connecting included.
+    /// Makes a client that reads at most `answer_len_max` bytes of a body and waits at most `answer_time_max`
+    /// for a whole answer, connecting included.
     ///
     /// # Errors
     /// When the system has no certificate authorities.

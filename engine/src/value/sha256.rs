@@ -1,12 +1,13 @@
-//! SHA-256 (FIPS 180-4), the one implementation for the workspace: [`sha256`] for bytes that are all in memory,
-//! [`Sha256`] for bytes that arrive in parts.
+//! SHA-256 (FIPS 180-4), the one implementation for the workspace: [`sha256`] for bytes that are all in
+//! memory, [`Sha256`] for bytes that arrive in parts.
 
 use aws_lc_rs::digest::{SHA256, digest};
 use sha2::Digest as _;
 
 /// Returns the hash of `bytes`.
 ///
-/// aws-lc takes half the time of sha2 on processors without SHA instructions, and tokens are hashed at every request.
+/// aws-lc takes half the time of sha2 on processors without SHA instructions, and tokens are hashed at every
+/// request.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];
