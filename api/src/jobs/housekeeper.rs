@@ -47,7 +47,7 @@ pub(crate) async fn run(service: Arc<Service>) {
 }
 
 /// Tells the log whenever nothing was appended for a while, until the service stops.
-pub(crate) async fn let_the_log_rest(service: Arc<Service>) {
+pub(crate) async fn checkpoint_when_idle(service: Arc<Service>) {
     let (mut seen, mut rested) = (service.ledger.head(), false);
     loop {
         tokio::select! {

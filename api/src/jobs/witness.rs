@@ -171,7 +171,7 @@ impl Witnesses {
         let due = self.members.iter().filter(|member| member.is_due(checkpoint.size));
         let answers = join_all(due.map(|member| member.ask(service, client, &note, &checkpoint))).await;
         let signatures = answers.into_iter().filter_map(Result::transpose).collect::<Result<Vec<_>, _>>();
-        let signatures = signatures.map_err(|reason| signer.contradicted(reason))?;
+        let signatures = signatures.map_err(|reason| signer.stop_signing(reason))?;
         if signatures.is_empty() {
             return Ok(signer.last());
         }
@@ -181,7 +181,7 @@ impl Witnesses {
         });
         if let Some(cosigned) = cosigned {
             let (signer, now) = (Arc::clone(signer), service.now());
-            let keep = move || signer.cosigned(&checkpoint, &cosigned, now);
+            let keep = move || signer.add_cosignatures(&checkpoint, &cosigned, now);
             match service.blocking_when_free(keep).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {

@@ -1,25 +1,25 @@
-//! The directory that holds everything: the log, the projections made from it, and what no log holds: usage, and what was
-//! delivered to webhooks.
+//! The data directory: the log, the projections built from it, and data beside the log: usage, and deliveries
+//! to webhooks.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use keyledger_engine::transparency::{self, checkpoint_file};
 
-/// A directory that exists and can be written to.
+/// A data directory that exists. [`DataDirectory::open`] also checks that it is writable.
 #[derive(Debug, Clone)]
 pub(crate) struct DataDirectory(PathBuf);
 
-/// A directory that cannot be used; one line that names it and says what to do.
+/// An unusable directory: one line that names it and the next step.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Error(String);
 
 impl DataDirectory {
-    /// Takes the directory at `path`, and makes it if only it itself is missing.
+    /// Opens the directory at `path`. Creates it if its parent exists.
     ///
     /// # Errors
-    /// When it cannot be made, is no directory, cannot be written to, or its log has gone.
+    /// When it cannot be created, is not a directory, is not writable, or its log is missing.
     pub(crate) fn open(path: &Path) -> Result<Self, Error> {
         let shown = path.display();
         match std::fs::metadata(path) {
@@ -27,7 +27,9 @@ impl DataDirectory {
             Ok(_) => return Err(Error(format!("{shown}: not a directory; name another with --data"))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 create(path).map_err(|error| {
-                    Error(format!("{shown}: cannot be made: {error}; make it, or name another with --data"))
+                    Error(format!(
+                        "{shown}: cannot be created: {error}; create it, or name another with --data"
+                    ))
                 })?;
             }
             Err(error) => {
@@ -50,7 +52,7 @@ impl DataDirectory {
             Err(error) => {
                 let path = directory.projections();
                 return Err(Error(format!(
-                    "{}: cannot be made: {error}; check the permissions",
+                    "{}: cannot be created: {error}; check the permissions",
                     path.display()
                 )));
             }
@@ -58,8 +60,8 @@ impl DataDirectory {
         let signed = std::fs::metadata(directory.checkpoints()).is_ok_and(|file| file.len() > 0);
         if signed && !directory.log().exists() {
             return Err(Error(format!(
-                "{}: missing, though {} says that a log was here; bring it back from where it is or from a backup, or \
-                 begin a new one in another directory",
+                "{}: missing, but {} says that a log was here; restore it from a backup, or start a new log \
+                 in another directory",
                 directory.log().display(),
                 directory.checkpoints().display()
             )));
@@ -67,10 +69,10 @@ impl DataDirectory {
         Ok(directory)
     }
 
-    /// Takes the directory at `path`, which must be there.
+    /// Returns the directory at `path`, which must exist.
     ///
     /// # Errors
-    /// When it is not, or is no directory.
+    /// When it does not exist, or is not a directory.
     pub(crate) fn existing(path: &Path) -> Result<Self, Error> {
         if path.is_dir() {
             return Ok(Self(path.to_path_buf()));
@@ -78,37 +80,34 @@ impl DataDirectory {
         Err(Error(format!("{}: no such directory; name the data directory with --data", path.display())))
     }
 
-    /// The file of the log.
     #[must_use]
     pub(crate) fn log(&self) -> PathBuf {
         self.0.join(keyledger_engine::log::redb::FILE_NAME)
     }
 
-    /// The file of the keys that seal personal text.
+    /// The vault: the keys that seal personal text.
     #[must_use]
     pub(crate) fn vault(&self) -> PathBuf {
         self.0.join(keyledger_engine::vault::FILE_NAME)
     }
 
-    /// The file of usage.
     #[must_use]
     pub(crate) fn usage(&self) -> PathBuf {
         self.0.join("usage.redb")
     }
 
-    /// The file of what webhooks are still to be told of.
+    /// The file of pending messages for webhooks.
     #[must_use]
     pub(crate) fn deliveries(&self) -> PathBuf {
         self.0.join("webhooks.redb")
     }
 
-    /// The file of the key that webhooks' secrets are made from.
+    /// The file of the key from which webhook secrets are derived.
     #[must_use]
     pub(crate) fn webhook_key(&self) -> PathBuf {
         self.0.join(keyledger_engine::domain::webhook::KEY_FILE_NAME)
     }
 
-    /// The directory of the projections' files.
     #[must_use]
     pub(crate) fn projections(&self) -> PathBuf {
         self.0.join("projections")
@@ -120,32 +119,31 @@ impl DataDirectory {
         self.0.join("signing-keys.json")
     }
 
-    /// The file of the key that signs the log's checkpoints.
+    /// The file of the private key that signs the log's checkpoints.
     #[must_use]
     pub(crate) fn log_key(&self) -> PathBuf {
         self.0.join(transparency::KEY_FILE_NAME)
     }
 
-    /// The file of the key that checks the checkpoints' signatures.
+    /// The file of the public key that verifies the checkpoints' signatures.
     #[must_use]
     pub(crate) fn log_verifier(&self) -> PathBuf {
         self.0.join(transparency::VERIFIER_FILE_NAME)
     }
 
-    /// The file of the checkpoints that were signed.
+    /// The file of signed checkpoints.
     #[must_use]
     pub(crate) fn checkpoints(&self) -> PathBuf {
         self.0.join(checkpoint_file::FILE_NAME)
     }
 
-    /// The file of the verification index's snapshot.
     #[must_use]
     pub(crate) fn verification_snapshot(&self) -> PathBuf {
         self.projections().join("verification.snapshot")
     }
 }
 
-/// Only its owner may look into it: the log holds names and addresses.
+/// Creates a directory that only its owner can enter: the log contains names and addresses.
 fn create(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
     std::fs::DirBuilder::new().mode(0o700).create(path)
