@@ -120,7 +120,8 @@ impl IndexSnapshot {
         let snapshot = match snapshot {
             Ok(snapshot) => snapshot,
             Err(error) => {
-                tracing::warn!(%error, file = %path.display(), "could not read the index snapshot; replaying the log");
+                let file = path.display();
+                tracing::warn!(%error, %file, "could not read the index snapshot; replaying the log");
                 return Ok(None);
             }
         };
@@ -128,7 +129,7 @@ impl IndexSnapshot {
             && position <= self.reader.head()?
             && self.entry_hash(position)? == Some(snapshot.entry_hash);
         if !same_log {
-            tracing::warn!(%position, "the index snapshot belongs to another log or vault; replaying the log");
+            tracing::warn!(%position, "the index snapshot is of another log or vault; replaying the log");
             return Ok(None);
         }
         tracing::info!(%position, "restored the verification index from its snapshot");

@@ -56,7 +56,8 @@ impl Sender {
         Self { guard, client }
     }
 
-    /// Delivers a message, signed with every secret of the webhook that signs at `now`. Gives up after 15 seconds.
+    /// Delivers a message, signed with every secret of the webhook that signs at `now`. Gives up after 15
+    /// seconds.
     ///
     /// # Errors
     /// When the answer has a status outside 200 to 299, or none arrives.
