@@ -43,7 +43,7 @@ pub(crate) struct MonitoredStream<S> {
     stream: S,
     activity: Arc<Activity>,
     unread: BytesMut,
-    /// The unwritten part of a replacement answer. hyper was told that its own answer is written.
+    /// The unwritten part of a replacement answer. hyper believes that its own answer was written.
     refusal: BytesMut,
     linger: Linger,
 }

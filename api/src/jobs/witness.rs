@@ -55,7 +55,7 @@ pub(crate) enum InvalidWitness {
     Form,
     /// The first part is not a key.
     #[error(
-        "the first part must be an Ed25519 witness key, <name>+<8 hexadecimal digits>+<base64>; ask the \
+        "the first part must be a witness's Ed25519 key, <name>+<8 hexadecimal digits>+<base64>; ask the \
          witness's operator"
     )]
     Key,

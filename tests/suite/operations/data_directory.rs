@@ -378,7 +378,7 @@ fn a_refused_start_makes_no_key_in_place_of_one_that_has_gone() {
     fs::rename(vault.with_extension("elsewhere"), &vault).unwrap();
     let other = Server::start();
     fs::copy(other.data().join("log-key"), &key).unwrap();
-    refused(&data).check("bring back the key that signed it");
+    refused(&data).check("restore the key that signed it");
     assert_eq!(fs::read(&verifier).unwrap(), before);
     fs::rename(key.with_extension("elsewhere"), &key).unwrap();
     let server = Server::start_in(stopped.directory, &stopped.root_token, Options::default()).unwrap();

@@ -198,7 +198,7 @@ mod tests {
     }
 
     fn step(keys: &BTreeSet<(i64, u128)>, watermarks: &mut Watermarks, now: i64) -> Vec<(u128, i64)> {
-        let mut told = Vec::new();
+        let mut notices = Vec::new();
         loop {
             let (found, next, more) = due(&TIMES, watermarks, at(now), |after, through| {
                 keys.iter()
@@ -208,9 +208,9 @@ mod tests {
                     .collect()
             });
             *watermarks = next;
-            told.extend(found.into_iter().map(|due| (due.key_id.to_u128(), due.notice_millis)));
+            notices.extend(found.into_iter().map(|due| (due.key_id.to_u128(), due.notice_millis)));
             if !more {
-                return told;
+                return notices;
             }
         }
     }
@@ -259,13 +259,13 @@ mod tests {
             ends in prop::collection::btree_set((1_000..3_000_i64, 0..5_u128), 1..20),
             pauses in prop::collection::vec(1..200_i64, 1..60),
         ) {
-            let (mut now, mut watermarks, mut told) = (600, Watermarks::new(), Vec::new());
+            let (mut now, mut watermarks, mut notices) = (600, Watermarks::new(), Vec::new());
             let mut looks = vec![now];
             step(&ends, &mut watermarks, now);
             for pause in pauses {
                 now += pause;
                 looks.push(now);
-                told.extend(step(&ends, &mut watermarks, now));
+                notices.extend(step(&ends, &mut watermarks, now));
             }
             for (end, id) in &ends {
                 for (index, time) in TIMES.iter().enumerate() {
@@ -273,7 +273,7 @@ mod tests {
                     let in_time = looks.iter().any(|look| *look >= end - time && *look < until);
                     let same_id: Vec<_> = ends.iter().filter(|it| it.1 == *id).collect();
                     if same_id.len() == 1 {
-                        let count = told.iter().filter(|it| **it == (*id, *time)).count();
+                        let count = notices.iter().filter(|it| **it == (*id, *time)).count();
                         prop_assert_eq!(count, usize::from(in_time), "{} before the end of {}", time, end);
                     }
                 }
