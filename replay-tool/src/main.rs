@@ -23,13 +23,12 @@ mod stopped_log;
 use commands::{backup, diff, erase, export, proof, rebuild, restore, show, stats, verify};
 use output::report;
 
-use std::any::Any;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use keyledger_engine::storage::storage_panic::{self, StoragePanic};
+use keyledger_engine::storage::storage_panic::{self, StoragePanic, panic_text};
 
 use arguments::{Arguments, Command};
 use output::report::{Failure, Report};
@@ -123,9 +122,4 @@ fn print(text: &str) -> io::Result<()> {
 fn complain(line: &str) {
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
     let _ = writeln!(io::stderr().lock(), "{line}");
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given").to_owned()
 }

@@ -1,7 +1,7 @@
-//! Who may make which call: the one table of calls and permissions. [`Caller`](crate::auth::caller::Caller) looks here before a
-//! call is carried out, docs/permissions.md is written from it, and so is what the OpenAPI document says of each call.
-//! The calls of other services ([`compat`]) have their rows beside them.
-//! What the roles of people allow stands in [`keyledger_engine::value::role`].
+//! The one table of endpoints and the permissions that they need. [`Caller`](crate::auth::caller::Caller)
+//! checks it before an endpoint runs; docs/permissions.md and the OpenAPI document's permissions are
+//! generated from it. The rows of other services' endpoints are beside those endpoints ([`compat`]).
+//! [`keyledger_engine::value::role`] has the permissions of each role.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -14,18 +14,19 @@ use crate::answer::problem::{Code, Problem};
 use crate::auth::principal::Principal;
 use crate::compat;
 
-/// Who may make a call.
+/// Who may use an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Everybody; what it takes beside that, the call says itself.
+    /// Every client. The endpoint may check a credential of its own.
     Everybody,
-    /// Whoever is signed in to the portal.
+    /// Callers with a portal session.
     PortalSession,
     /// Callers with all of these permissions.
     Needs(&'static [Permission]),
     /// Callers with all of these permissions who are not bound to one organization.
     NeedsUnbound(&'static [Permission]),
-    /// Callers with all of the first permissions; who sees their own keys only, also with all of the second.
+    /// Callers with all of the first permissions. For callers who see only their own keys, all of the second
+    /// suffice.
     NeedsOrOwn(&'static [Permission], &'static [Permission]),
 }
 
@@ -35,7 +36,7 @@ use Permission::{
     KeysUpdate, KeysVerify, OrganizationsRead, OrganizationsWrite, PortalWrite, WebhooksWrite,
 };
 
-/// Every call: its method, its path as the document has it, and who may make it.
+/// Every endpoint: its method, its path as in the OpenAPI document, and who may use it.
 pub(crate) const CALLS: &[(&str, &str, Access)] = &[
     ("POST", "/v1/keys", Needs(&[KeysCreate])),
     ("GET", "/v1/keys", Needs(&[KeysRead])),
@@ -128,19 +129,19 @@ pub(crate) const CALLS: &[(&str, &str, Access)] = &[
 ];
 
 impl Access {
-    /// Who may make a call; none for a call that is not in the table.
+    /// Returns who may use an endpoint; none for an endpoint without a row.
     #[must_use]
     pub(crate) fn to(method: &Method, path: &str) -> Option<Self> {
-        // The router marks a parameter that may hold slashes with a star.
+        // axum marks a parameter that may contain slashes with a star.
         let path = if path.contains('*') { path.replace("{*", "{").into() } else { Cow::Borrowed(path) };
         let rows = || CALLS.iter().chain(compat::CALLS.iter().copied().flatten());
         let row = |method: &str| rows().find(|row| row.1 == path && row.0 == method);
-        // A HEAD that has no row of its own is answered by the GET.
+        // A HEAD without a row of its own is answered by the GET endpoint.
         let row = row(method.as_str()).or_else(|| row("GET").filter(|_| method == Method::HEAD));
         row.map(|row| row.2)
     }
 
-    /// The permissions that a caller needs, whoever's keys they see.
+    /// The permissions that a caller needs who sees the keys of all users.
     #[must_use]
     pub(crate) const fn permissions(self) -> &'static [Permission] {
         match self {
@@ -151,10 +152,10 @@ impl Access {
         }
     }
 
-    /// Lets a caller on or not.
+    /// Checks that a caller may use the endpoint.
     ///
     /// # Errors
-    /// `forbidden`, saying what the caller lacks.
+    /// `forbidden`, with the missing permission or the reason.
     pub(crate) fn admit(self, principal: &Principal) -> Result<(), Problem> {
         let needed = match self {
             Self::NeedsOrOwn(_, own) if principal.user_id.is_some() => own,
@@ -179,7 +180,7 @@ impl Access {
         }
     }
 
-    /// Whether a role may make the call in its own organization, in a word.
+    /// Whether a role may use the endpoint in its own organization, as a word for the table.
     #[must_use]
     fn of_role(self, role: Role) -> &'static str {
         let has = |permissions: &[Permission]| permissions.iter().all(|it| role.permissions().contains(it));
@@ -193,7 +194,7 @@ impl Access {
     }
 }
 
-/// docs/permissions.md.
+/// Returns the text of docs/permissions.md.
 #[must_use]
 pub(crate) fn document() -> String {
     let mut text = String::from(

@@ -1,4 +1,4 @@
-//! Who calls, how they prove it, and what they may do.
+//! Authentication and authorization: who a caller is, how they prove it, and what they may do.
 
 pub(crate) mod access;
 pub(crate) mod access_token;

@@ -1,5 +1,5 @@
-//! Where a request came from: the address of whoever sent it, seen past the proxies that are trusted to tell; and who is told
-//! of it later.
+//! The origin of a request: the client's address, seen through trusted proxies; and who may see that address
+//! later.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -14,8 +14,8 @@ use keyledger_engine::value::actor::{Actor, ActorKind};
 use crate::auth::principal::Principal;
 use crate::service::Service;
 
-/// The header in which trusted proxies tell for whom they ask. One and not whichever is there: a proxy that writes the one
-/// passes the other on as its client sent it.
+/// The header in which trusted proxies forward the client's address. Only one is read, because a proxy that
+/// writes one header passes the other on as its client sent it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
 pub(crate) enum ForwardedHeader {
     /// `X-Forwarded-For`, which most proxies write.
@@ -25,18 +25,18 @@ pub(crate) enum ForwardedHeader {
     Forwarded,
 }
 
-/// Whom to believe about where a request came from.
+/// The proxies that are trusted to forward a client's address.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct TrustedProxies {
-    /// The networks that the proxies are in. Without any, the address is the connection's own.
+    /// The networks of the proxies. Without any, the client's address is the connection's own.
     pub networks: Vec<IpNet>,
-    /// Where they tell for whom they ask.
+    /// The header that the proxies write.
     pub header: ForwardedHeader,
 }
 
 impl TrustedProxies {
-    /// The address of whoever sent a request that came from `peer`: the last one on the way that no trusted proxy has.
-    /// What stands before that in the header is hearsay.
+    /// Returns the address of the client of a request that came from `peer`: the last address on the way that
+    /// is not a trusted proxy's. Addresses before it in the header are not trustworthy.
     #[must_use]
     pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer.to_canonical();
@@ -45,20 +45,21 @@ impl TrustedProxies {
             if !self.trusts(client) {
                 break;
             }
-            // A proxy that does not tell is as far as can be seen.
+            // Addresses behind a proxy that forwards none are unknown.
             let Some(hop) = hop else { break };
             client = hop;
         }
         client
     }
 
-    /// Whether an address is that of a trusted proxy.
+    /// Whether an address belongs to a trusted proxy.
     #[must_use]
     pub(crate) fn trusts(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address))
     }
 
-    /// The addresses in the header, the one of the last hop last; none for a hop whose address cannot be read.
+    /// Returns the addresses in the header, the last hop's last; none for a hop whose address cannot be
+    /// parsed.
     fn hops(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
         let name = match self.header {
             ForwardedHeader::XForwardedFor => HeaderName::from_static("x-forwarded-for"),
@@ -75,34 +76,34 @@ impl TrustedProxies {
     }
 }
 
-/// The value of `for` in one element of `Forwarded`.
+/// Returns the value of `for` in one element of `Forwarded`.
 fn forwarded_for(element: &str) -> Option<&str> {
     let pair = element.split(';').filter_map(|pair| pair.split_once('='));
     let (_, value) = pair.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
     Some(value.trim().trim_matches('"'))
 }
 
-/// An address, with a port after it or not.
+/// Reads an address, with or without a port.
 fn address_of(text: &str) -> Option<IpAddr> {
     let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
     let address = bare.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
     address.ok().map(|address| address.to_canonical())
 }
 
-/// The address that a request came from.
+/// Returns the client's address of a request.
 #[must_use]
 pub(crate) fn address(service: &Service, parts: &Parts) -> Option<IpAddr> {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>()?.0.ip();
     Some(service.trusted_proxies.client(peer, &parts.headers))
 }
 
-/// The actor of a request, as the log is to name them.
+/// Returns the actor of a request, as the log records them.
 #[must_use]
 pub(crate) fn actor(service: &Service, parts: &Parts, kind: ActorKind, id: &str) -> Actor {
     actor_at(kind, id, address(service, parts), parts.headers.get(header::USER_AGENT))
 }
 
-/// The actor of a request that came from an address, with its `User-Agent`.
+/// Returns the actor of a request from the address `ip`, with its `User-Agent`.
 #[must_use]
 pub(crate) fn actor_at(
     kind: ActorKind,
@@ -114,8 +115,8 @@ pub(crate) fn actor_at(
     Actor { kind, id: id.into(), ip, user_agent: user_agent.map(Actor::clip_user_agent) }
 }
 
-/// Takes out of an event where its actor called from, if that is not for the caller to know: who sees their own keys only
-/// learns nothing of the addresses of others who had to do with them.
+/// Removes the actor's address and user agent from an event if the caller may not see them: a caller who sees
+/// only their own keys does not learn the addresses of other actors.
 pub(crate) fn conceal(caller: &Principal, record: &mut Record) {
     let Actor { kind, id, ip, user_agent } = &mut record.actor;
     if caller.user_id.is_some() && (*kind != caller.kind || **id != *caller.id) {
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn only_trusted_proxies_are_believed_and_only_as_far_as_they_see() {
+    fn only_trusted_proxies_are_believed() {
         let x = |peer: &str, lines: &[&str]| client(ForwardedHeader::XForwardedFor, peer, lines);
         assert_eq!(x("192.0.2.1", &["198.51.100.7"]), "192.0.2.1", "a stranger may claim anything");
         assert_eq!(x("10.0.0.1", &[]), "10.0.0.1");

@@ -19,8 +19,8 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use keyledger_engine::value::sha256::sha256;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 use crate::answer::problem::{Code, Problem};
 use crate::request::entity_tag::Tags;
@@ -89,7 +89,7 @@ struct Page {
 
 impl Page {
     fn new(media_type: HeaderValue, text: String) -> Self {
-        let digest = Sha256::digest(text.as_bytes());
+        let digest = sha256(text.as_bytes());
         let name: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
         let etag = HeaderValue::try_from(format!("\"{name}\"")).unwrap_or(HeaderValue::from_static("\"\""));
         Self { media_type, policy: None, name, etag, text: text.into() }

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use keyledger_engine::log::{CommandId, CommandKey};
-use sha2::{Digest, Sha256};
+use keyledger_engine::value::sha256::Sha256;
 
 use crate::answer::problem::{Code, Problem};
 use crate::auth::caller::Caller;
@@ -81,8 +81,7 @@ fn hash(parts: &[&[u8]]) -> [u8; 16] {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part);
     }
-    let digest: [u8; 32] = hasher.finalize().into();
     let mut half = [0; 16];
-    half.copy_from_slice(digest.split_at(16).0);
+    half.copy_from_slice(hasher.finalize().split_at(16).0);
     half
 }

@@ -14,11 +14,11 @@ use keyledger_engine::log::{self, LogReader, SourceId};
 use keyledger_engine::storage::redb_file::{self, Failure};
 use keyledger_engine::storage::storage_panic::in_file;
 use keyledger_engine::value::position::Position;
+use keyledger_engine::value::sha256::Sha256;
 use redb::{
     Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError, Table,
     TableDefinition,
 };
-use sha2::{Digest, Sha256};
 
 const ROWS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("rows");
 const CHECKPOINT: TableDefinition<'static, (), &[u8]> = TableDefinition::new("checkpoint");
@@ -300,7 +300,7 @@ impl Snapshot {
                 hasher.update(part);
             }
         }
-        Ok(hasher.finalize().into())
+        Ok(hasher.finalize())
     }
 
     /// Creates the error that says that a row of this file is damaged.

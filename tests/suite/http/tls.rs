@@ -178,7 +178,7 @@ fn a_certificate_is_replaced_under_traffic() {
             // A pair that is none: the second one stays, and the log says why.
             put(&next[1].certificate, &pair.certificate);
             hang_up(&server);
-            let complaint = format!("{}: not the key of the certificate", pair.key.display());
+            let complaint = format!("{}: does not match the certificate", pair.key.display());
             poll::until("the complaint", limit, || server.output().contains(&complaint).then_some(()));
             assert!(trusts(&server, &next[0].certificate));
 

@@ -6,9 +6,9 @@ use std::sync::LazyLock;
 use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
-use sha2::{Digest, Sha256};
 
 use crate::answer::problem::{Code, Problem};
+use keyledger_engine::value::sha256::Sha256;
 
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";

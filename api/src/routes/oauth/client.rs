@@ -7,10 +7,10 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
 use keyledger_engine::domain::application::Application;
+use keyledger_engine::value::constant_time;
 use keyledger_engine::value::id::ApplicationId;
 use keyledger_engine::value::token::{PresentedToken, SecretKind};
 use percent_encoding::percent_decode_str;
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::error::OAuthError;
@@ -57,7 +57,7 @@ pub(super) fn authenticate(
 fn application_of(service: &Service, credentials: &Credentials) -> Option<Arc<Application>> {
     let digest = PresentedToken::parse_secret(SecretKind::ClientSecret, &credentials.secret).ok()?.digest();
     let application = service.index.active_application(credentials.id.parse::<ApplicationId>().ok()?)?;
-    bool::from(application.digest.as_bytes().ct_eq(digest.as_bytes())).then_some(application)
+    constant_time::equal(application.digest.as_bytes(), digest.as_bytes()).then_some(application)
 }
 
 /// What `Authorization: Basic` says; an inner `None` when it cannot be read.

@@ -16,7 +16,8 @@ use crate::answer::reply::Reply;
 use crate::answer::view::Page;
 use crate::auth::caller::Caller;
 use crate::request::query::PathId;
-use crate::service::{ProjectionStatus, Service};
+use crate::service::Service;
+use crate::service::projections::ProjectionStatus;
 
 /// The calls about projections; all of them need the permission `admin`.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
