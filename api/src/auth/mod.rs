@@ -10,3 +10,4 @@ pub(crate) mod origin;
 pub(crate) mod principal;
 pub(crate) mod session_cookie;
 pub(crate) mod signing_keys;
+pub(crate) mod trusted_proxies;

@@ -6,7 +6,7 @@ use clap::Args;
 use keyledger_engine::transparency::note::KeyName;
 
 use crate::auth::access_token;
-use crate::auth::origin::TrustedProxies;
+use crate::auth::trusted_proxies::TrustedProxies;
 use crate::jobs::webhooks;
 use crate::service::log_signer;
 use crate::service::options::Options;

@@ -19,7 +19,7 @@ use super::openid_provider::OpenIdProvider;
 use super::webhooks::Webhooks;
 use super::{Outcome, allocator, logging};
 use crate::auth::access_token;
-use crate::auth::origin::{ForwardedHeader, TrustedProxies};
+use crate::auth::trusted_proxies::{ForwardedHeader, TrustedProxies};
 use crate::compat::Compat;
 use crate::http::listener::{ListenAddress, Listener};
 use crate::http::tls::{self, Tls, TlsFiles};

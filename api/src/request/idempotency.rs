@@ -7,10 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use keyledger_engine::log::{CommandId, CommandKey};
+use keyledger_engine::value::actor::Actor;
 use keyledger_engine::value::sha256::Sha256;
 
 use crate::answer::problem::{Code, Problem};
-use crate::auth::caller::Caller;
 
 /// The header that names a call.
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -46,7 +46,7 @@ impl Running {
     pub(crate) fn name(
         &self,
         headers: &HeaderMap,
-        caller: &Caller,
+        actor: &Actor,
         path: &str,
         body: &[u8],
     ) -> Result<Option<Named>, Problem> {
@@ -59,7 +59,7 @@ impl Running {
             ));
         };
         let key = CommandKey {
-            id: CommandId(hash(&[caller.actor.id.as_bytes(), key.as_bytes()])),
+            id: CommandId(hash(&[actor.id.as_bytes(), key.as_bytes()])),
             fingerprint: hash(&[path.as_bytes(), body]),
         };
         if !self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.id) {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::auth::access_token;
 use crate::auth::oidc;
-use crate::auth::origin::TrustedProxies;
+use crate::auth::trusted_proxies::TrustedProxies;
 use crate::jobs::webhooks;
 use crate::jobs::witness::Witness;
 use crate::service::log_signer;

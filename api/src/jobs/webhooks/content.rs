@@ -16,7 +16,7 @@ use keyledger_projections::audit_trail::event_json;
 use keyledger_projections::beside_the_log::deliveries::Message;
 use serde_json::{Value, json};
 
-use super::read;
+use super::lookup::read;
 use crate::service::Service;
 
 /// The log could not be read.

@@ -19,8 +19,9 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use super::content::{self, Unreadable};
+use super::lookup::{enabled, read};
+use super::retry;
 use super::sender::Refused;
-use super::{enabled, read, retry};
 use crate::service::Service;
 
 /// Concurrent deliveries to one receiver.

@@ -19,7 +19,7 @@ use keyledger_engine::value::time::Timestamp;
 use keyledger_projections::beside_the_log::deliveries::{Lane, Message, Watermarks};
 
 use super::content::Unreadable;
-use super::read;
+use super::lookup::read;
 use crate::service::Service;
 
 /// Keys handled at a time.

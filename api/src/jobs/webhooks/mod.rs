@@ -15,24 +15,20 @@ pub(crate) mod content;
 pub(crate) mod dispatcher;
 mod endpoint;
 mod expiry_notices;
+mod lookup;
 pub(crate) mod retry;
 pub(crate) mod secret;
 pub(crate) mod sender;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use keyledger_engine::domain::webhook::Webhook;
-use keyledger_engine::value::id::WebhookId;
 use keyledger_engine::value::position::Position;
 use keyledger_projections::beside_the_log::deliveries::{self, Deliveries};
 use keyledger_projections::verification::VerificationIndex;
 use tokio::sync::{Semaphore, watch};
 
-use crate::answer::problem::Problem;
-use crate::service::Service;
 use address_guard::AddressGuard;
 use keyledger_engine::log::LogReader;
 use keyledger_engine::storage::data_directory::DataDirectory;
@@ -122,6 +118,7 @@ pub(crate) struct Webhooks {
     options: Options,
     /// Incremented when a message is queued outside the dispatcher.
     queued: watch::Sender<u64>,
+    /// Permits for reads of the log.
     reads: Semaphore,
     /// Permits for test deliveries.
     pub tests: Semaphore,
@@ -182,18 +179,4 @@ impl Webhooks {
         }
         totals
     }
-}
-
-/// Returns a webhook if it is enabled.
-fn enabled(service: &Service, id: WebhookId) -> Option<Arc<Webhook>> {
-    service.index.webhook(id).filter(|webhook| webhook.is_enabled())
-}
-
-/// Reads from the log with lower priority than requests.
-async fn read<T: Send + 'static>(
-    service: &Arc<Service>,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Problem> {
-    let _permit = service.webhooks.reads.acquire().await.map_err(|error| Problem::internal(&error))?;
-    service.blocking_when_free(work).await
 }

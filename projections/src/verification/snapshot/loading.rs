@@ -223,11 +223,7 @@ fn check_hash(file: &mut File) -> Result<u64, SnapshotError> {
         }
     }
     let stored: [u8; HASH_LEN] = take(file)?;
-    if stored == hash.finalize() {
-        Ok(hashed_len)
-    } else {
-        Err(unusable("its hash does not match"))
-    }
+    if stored == hash.finalize() { Ok(hashed_len) } else { Err(unusable("its hash does not match")) }
 }
 
 fn take<const N: usize>(input: &mut impl Read) -> Result<[u8; N], SnapshotError> {
