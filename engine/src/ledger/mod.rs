@@ -35,9 +35,9 @@ use crate::value::id::{
     RootKeyId, WebhookId,
 };
 use crate::value::position::{Position, Version};
+use crate::value::subject::Subject;
 use crate::value::text::UserId;
 use crate::value::time::{Clock, Timestamp};
-use crate::vault::Subject;
 
 /// At most this many commands wait; one more is refused with [`Error::Overloaded`].
 pub const QUEUE_LEN_MAX: usize = 4_096;

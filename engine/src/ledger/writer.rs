@@ -25,7 +25,8 @@ use crate::domain::stream::StreamId;
 use crate::log::{self, Append, AppendOutcome, EventLog, LogReader, RememberedCommand, StreamHead};
 use crate::value::id::UlidSequence;
 use crate::value::position::Position;
-use crate::vault::{Subject, Vault};
+use crate::value::subject::Subject;
+use crate::vault::Vault;
 
 /// A command is decided anew at most this often when other writers change its stream meanwhile.
 const ATTEMPTS_MAX: u32 = 8;

@@ -7,7 +7,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use rand::Rng;
 use zeroize::Zeroizing;
 
-use super::subject::SubjectKeyId;
+use crate::value::subject::SubjectKeyId;
 
 /// How many bytes a key has.
 pub(super) const SECRET_LEN: usize = 32;

@@ -13,10 +13,10 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::Error;
 use super::seal::{SECRET_LEN, Secret};
-use super::subject::SubjectKeyId;
 use crate::storage::overlay::Overlay;
 use crate::storage::storage_panic::in_file;
 use crate::value::id::OrganizationId;
+use crate::value::subject::SubjectKeyId;
 
 /// The number of this layout of tables.
 const FORMAT: u32 = 1;

@@ -12,9 +12,9 @@ use crate::domain::rejection::Rejection;
 use crate::domain::stream::StreamId;
 use crate::value::id::{ErasureId, OrganizationId};
 use crate::value::position::Version;
+use crate::value::subject::SubjectKeyId;
 use crate::value::text::UserId;
 use crate::value::time::Timestamp;
-use crate::vault::SubjectKeyId;
 
 /// An event names at most this many keys, so that it fits an entry; an erasure of more has more events.
 pub const KEYS_MAX: usize = 2_048;

@@ -18,8 +18,8 @@ use crate::domain::webhook::{self, WebhookCommand};
 use crate::ledger::{Aggregate, Command, Error, Request, UserOf};
 use crate::log::{self, Append, CommandId};
 use crate::value::id::{ApiId, ClientLinkId, EventId, OrganizationId};
+use crate::value::subject::Subject;
 use crate::value::time::Timestamp;
-use crate::vault::Subject;
 
 impl State {
     pub(super) fn decide(
