@@ -1,0 +1,56 @@
+//! The rules of a link between a partner and a client: the events that each command leads to in each state.
+
+use crate::domain::event::Event;
+use crate::domain::organization::{Organization, OrganizationKind, OrganizationStatus};
+use crate::domain::portfolio::{ClientLink, ClientLinkCommand, ClientLinked, ClientUnlinked};
+use crate::domain::rejection::Rejection;
+use crate::value::id::ClientLinkId;
+
+/// All that a decision about a partner and a client looks at.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClientLinkState<'a> {
+    /// The two, unless they never were linked.
+    pub link: Option<&'a ClientLink>,
+    /// The partner.
+    pub partner: Option<&'a Organization>,
+    /// The client.
+    pub client: Option<&'a Organization>,
+}
+
+/// Says what `command` leads to: the events to append, none when nothing changes.
+///
+/// # Errors
+/// The rule that refuses the command.
+pub fn decide(
+    id: &ClientLinkId,
+    state: ClientLinkState<'_>,
+    command: ClientLinkCommand,
+) -> Result<Vec<Event>, Rejection> {
+    let linked = state.link.is_some_and(ClientLink::is_linked);
+    let client_id = id.client_id.clone();
+    match command {
+        ClientLinkCommand::Link => {
+            let partner = active(state.partner)?;
+            if partner.kind != OrganizationKind::Partner {
+                return Err(Rejection::NotAPartner(partner.kind));
+            }
+            if id.client_id == id.partner_id {
+                return Err(Rejection::ClientIsPartner);
+            }
+            active(state.client)?;
+            Ok(if linked { Vec::new() } else { vec![Event::ClientLinked(ClientLinked { client_id }, ())] })
+        }
+        ClientLinkCommand::Unlink if linked => {
+            Ok(vec![Event::ClientUnlinked(ClientUnlinked { client_id }, ())])
+        }
+        ClientLinkCommand::Unlink => Err(Rejection::ClientNotLinked),
+    }
+}
+
+fn active(organization: Option<&Organization>) -> Result<&Organization, Rejection> {
+    match organization {
+        None => Err(Rejection::OrganizationUnknown),
+        Some(it) if it.status() == OrganizationStatus::Deleted => Err(Rejection::OrganizationDeleted),
+        Some(it) => Ok(it),
+    }
+}
