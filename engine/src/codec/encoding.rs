@@ -9,9 +9,10 @@ use serde::de::{DeserializeOwned, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer as _, Serialize};
 
 use super::{ENTRY_LEN_MAX, upcast};
+use crate::domain::aggregate::BareId;
 use crate::domain::event::{EventDraft, EventParts, EventType, PersonalPart};
 use crate::domain::record::{Personal, Record};
-use crate::domain::stream::{StreamId, StreamKind};
+use crate::domain::stream::StreamId;
 use crate::value::actor::{Actor, ActorKind, ActorOrigin};
 use crate::value::id::{EventId, OrganizationId};
 use crate::value::position::{Position, Version};
@@ -87,17 +88,7 @@ pub fn encode_with(record: &Record, key: Option<&SubjectKey>) -> Result<Vec<u8>,
     encoder.field(&record.id)?;
     encoder.field(&record.time)?;
     encoder.field(&record.stream.kind())?;
-    match &record.stream {
-        StreamId::Key(id) => encoder.field(id)?,
-        StreamId::Organization(id) => encoder.field(id)?,
-        StreamId::Api(id) => encoder.field(id)?,
-        StreamId::RootKey(id) => encoder.field(id)?,
-        StreamId::Application(id) => encoder.field(id)?,
-        StreamId::ClientLink(id) => encoder.field(id)?,
-        StreamId::PortalSession(id) => encoder.field(id)?,
-        StreamId::Erasure(id) => encoder.field(id)?,
-        StreamId::Webhook(id) => encoder.field(id)?,
-    }
+    encoder.field(&BareId(&record.stream))?;
     encoder.field(&record.version)?;
     encoder.field(record.event.event_type().as_str())?;
     encoder.field(&record.event.event_type().schema())?;
@@ -298,23 +289,17 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Envelope<'de>, A::Error> {
+        fn too_short<E: serde::de::Error>() -> E {
+            E::custom("fewer than 15 fields")
+        }
         fn field<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(seq: &mut A) -> Result<T, A::Error> {
-            seq.next_element()?.ok_or_else(|| A::Error::custom("fewer than 15 fields"))
+            seq.next_element()?.ok_or_else(too_short)
         }
         let position = field(&mut seq)?;
         let id = field(&mut seq)?;
         let time = field(&mut seq)?;
-        let stream = match field(&mut seq)? {
-            StreamKind::Key => StreamId::Key(field(&mut seq)?),
-            StreamKind::Organization => StreamId::Organization(field(&mut seq)?),
-            StreamKind::Api => StreamId::Api(field(&mut seq)?),
-            StreamKind::RootKey => StreamId::RootKey(field(&mut seq)?),
-            StreamKind::Application => StreamId::Application(field(&mut seq)?),
-            StreamKind::ClientLink => StreamId::ClientLink(field(&mut seq)?),
-            StreamKind::PortalSession => StreamId::PortalSession(field(&mut seq)?),
-            StreamKind::Erasure => StreamId::Erasure(field(&mut seq)?),
-            StreamKind::Webhook => StreamId::Webhook(field(&mut seq)?),
-        };
+        let kind = field(&mut seq)?;
+        let stream = StreamId::read_id(kind, &mut seq)?.ok_or_else(too_short)?;
         let version = field(&mut seq)?;
         let event_type: EventType = field(&mut seq)?;
         let schema: u16 = field(&mut seq)?;
@@ -327,7 +312,7 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
         let causation = field(&mut seq)?;
         let draft = if schema == event_type.schema() {
             let draft = EventDraft::read_facts(event_type, &mut seq)?;
-            Draft::Present(draft.ok_or_else(|| A::Error::custom("fewer than 15 fields"))?)
+            Draft::Present(draft.ok_or_else(too_short)?)
         } else {
             Draft::Older { event_type, schema, facts: field(&mut seq)? }
         };

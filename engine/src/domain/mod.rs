@@ -1,6 +1,8 @@
 //! The domain: what can happen to each aggregate, and the rules that decide it. Pure: the clock, randomness and ids come in as values.
 
+pub mod aggregate;
 pub mod application;
+pub(crate) mod decision;
 pub mod erasure;
 pub mod event;
 pub mod key;

@@ -15,75 +15,22 @@ use std::thread;
 use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::domain::application::{Application, ApplicationCommand};
-use crate::domain::erasure::{Erasure, ErasureCommand};
-use crate::domain::key::{Key, KeyCommand};
-use crate::domain::organization::{Organization, OrganizationCommand};
-use crate::domain::portal_session::{PortalSession, PortalSessionCommand};
-use crate::domain::portfolio::{ClientLink, ClientLinkCommand};
+pub use crate::domain::aggregate::{Aggregate, Command};
+pub use crate::domain::key::UserOf;
+
 use crate::domain::record::Record;
 use crate::domain::rejection::Rejection;
-use crate::domain::resource_api::{Api, ApiCommand};
-use crate::domain::root_key::{RootKey, RootKeyCommand};
-use crate::domain::stream::StreamId;
-use crate::domain::webhook::{Webhook, WebhookCommand};
 use crate::log::{self, CommandKey, EventLog, LogReader};
 use crate::value::actor::Actor;
-use crate::value::environment::Environment;
-use crate::value::id::{
-    ApiId, ApplicationId, ClientLinkId, ErasureId, EventId, KeyId, OrganizationId, PortalSessionId,
-    RootKeyId, WebhookId,
-};
+use crate::value::id::EventId;
 use crate::value::position::{Position, Version};
 use crate::value::subject::Subject;
-use crate::value::text::UserId;
 use crate::value::time::{Clock, Timestamp};
 
 /// At most this many commands wait; one more is refused with [`Error::Overloaded`].
 pub const QUEUE_LEN_MAX: usize = 4_096;
 /// At most this many commands share a commit.
 pub const GROUP_LEN_MAX: usize = 1_024;
-
-/// A command and the aggregate it is for.
-#[derive(Debug, Clone)]
-pub enum Command {
-    /// For a key.
-    Key(KeyId, KeyCommand),
-    /// For an organization.
-    Organization(OrganizationId, OrganizationCommand),
-    /// For an API.
-    Api(ApiId, ApiCommand),
-    /// For a root key.
-    RootKey(RootKeyId, RootKeyCommand),
-    /// For an application.
-    Application(ApplicationId, ApplicationCommand),
-    /// For a partner and a client.
-    ClientLink(ClientLinkId, ClientLinkCommand),
-    /// For a portal session.
-    PortalSession(PortalSessionId, PortalSessionCommand),
-    /// For an erasure.
-    Erasure(ErasureId, ErasureCommand),
-    /// For a webhook.
-    Webhook(WebhookId, WebhookCommand),
-}
-
-impl Command {
-    /// The stream that its events go to.
-    #[must_use]
-    pub fn stream(&self) -> StreamId {
-        match self {
-            Self::Key(id, _) => StreamId::Key(*id),
-            Self::Organization(id, _) => StreamId::Organization(id.clone()),
-            Self::Api(id, _) => StreamId::Api(*id),
-            Self::RootKey(id, _) => StreamId::RootKey(*id),
-            Self::Application(id, _) => StreamId::Application(*id),
-            Self::ClientLink(id, _) => StreamId::ClientLink(id.clone()),
-            Self::PortalSession(id, _) => StreamId::PortalSession(*id),
-            Self::Erasure(id, _) => StreamId::Erasure(*id),
-            Self::Webhook(id, _) => StreamId::Webhook(*id),
-        }
-    }
-}
 
 /// A command with all that its events will say of where it came from.
 #[derive(Debug, Clone)]
@@ -107,81 +54,6 @@ impl Request {
     #[must_use]
     pub const fn new(command: Command, actor: Actor) -> Self {
         Self { command, actor, request_id: None, causation: None, command_key: None, expected_version: None }
-    }
-}
-
-/// An aggregate as its events have left it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Aggregate {
-    /// A key.
-    Key(Key),
-    /// An organization.
-    Organization(Organization),
-    /// An API.
-    Api(Api),
-    /// A root key.
-    RootKey(RootKey),
-    /// An application.
-    Application(Application),
-    /// A partner and a client.
-    ClientLink(ClientLink),
-    /// A portal session.
-    PortalSession(PortalSession),
-    /// An erasure.
-    Erasure(Erasure),
-    /// A webhook.
-    Webhook(Webhook),
-}
-
-impl Aggregate {
-    /// The aggregate after `record`; `None` when the record does not fit.
-    #[must_use]
-    pub fn apply(aggregate: Option<Self>, record: &Record) -> Option<Self> {
-        match (&record.stream, aggregate) {
-            (StreamId::Key(_), None) => Key::apply(None, record).map(Self::Key),
-            (StreamId::Key(_), Some(Self::Key(key))) => Key::apply(Some(key), record).map(Self::Key),
-            (StreamId::Organization(_), None) => Organization::apply(None, record).map(Self::Organization),
-            (StreamId::Organization(_), Some(Self::Organization(organization))) => {
-                Organization::apply(Some(organization), record).map(Self::Organization)
-            }
-            (StreamId::Api(_), None) => Api::apply(None, record).map(Self::Api),
-            (StreamId::Api(_), Some(Self::Api(api))) => Api::apply(Some(api), record).map(Self::Api),
-            (StreamId::RootKey(_), None) => RootKey::apply(None, record).map(Self::RootKey),
-            (StreamId::RootKey(_), Some(Self::RootKey(root_key))) => {
-                RootKey::apply(Some(root_key), record).map(Self::RootKey)
-            }
-            (StreamId::Application(_), None) => Application::apply(None, record).map(Self::Application),
-            (StreamId::Application(_), Some(Self::Application(application))) => {
-                Application::apply(Some(application), record).map(Self::Application)
-            }
-            (StreamId::ClientLink(_), None) => ClientLink::apply(None, record).map(Self::ClientLink),
-            (StreamId::ClientLink(_), Some(Self::ClientLink(link))) => {
-                ClientLink::apply(Some(link), record).map(Self::ClientLink)
-            }
-            (StreamId::PortalSession(_), None) => PortalSession::apply(None, record).map(Self::PortalSession),
-            (StreamId::PortalSession(_), Some(Self::PortalSession(session))) => {
-                PortalSession::apply(Some(session), record).map(Self::PortalSession)
-            }
-            (StreamId::Erasure(_), None) => Erasure::apply(None, record).map(Self::Erasure),
-            (StreamId::Erasure(_), Some(Self::Erasure(erasure))) => {
-                Erasure::apply(Some(erasure), record).map(Self::Erasure)
-            }
-            (StreamId::Webhook(_), None) => Webhook::apply(None, record).map(Self::Webhook),
-            (StreamId::Webhook(_), Some(Self::Webhook(webhook))) => {
-                Webhook::apply(Some(webhook), record).map(Self::Webhook)
-            }
-            _ => None,
-        }
-    }
-
-    /// The aggregate that `records`, a stream from its first event, lead to; `None` for no records.
-    ///
-    /// # Errors
-    /// The position of the record that does not fit.
-    pub fn fold(records: &[Record]) -> Result<Option<Self>, Position> {
-        records.iter().try_fold(None, |aggregate, record| {
-            Self::apply(aggregate, record).map(Some).ok_or(record.position)
-        })
     }
 }
 
@@ -239,17 +111,6 @@ pub trait Observer: Send {
     fn keys_of_user(&self, _user: &UserOf, _now: Timestamp) -> Option<u32> {
         None
     }
-}
-
-/// A user of an organization, in one environment.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct UserOf {
-    /// The organization.
-    pub organization_id: OrganizationId,
-    /// The environment.
-    pub environment: Environment,
-    /// The user.
-    pub user_id: UserId,
 }
 
 /// Counters of the writer since it started.

@@ -13,7 +13,7 @@ use rand::rngs::StdRng;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{mpsc, watch};
 
-use self::deciding::is_looked_at;
+use self::deciding::is_cached;
 use self::queue::Queue;
 use super::{
     Aggregate, Command, Committed, Counters, Error, GROUP_LEN_MAX, LogClock, Message, Observer, Reply,
@@ -178,6 +178,9 @@ impl State {
         let mut changed = HashSet::with_capacity(waiting.len());
         let mut names = HashSet::new();
         self.counted.clear();
+        if self.directory.len() >= DIRECTORY_LEN_MAX {
+            self.directory.clear();
+        }
         let mut erases = false;
         for mut command in waiting {
             // An erasure has a group to itself: what is sealed with its keys is in the log before it or not at all.
@@ -289,7 +292,7 @@ impl State {
         let (Some(aggregate), Some(last)) = (after?, records.last()) else {
             return Err(Error::Log(log::Error::Unavailable("an append without events".into())));
         };
-        if is_looked_at(&aggregate) {
+        if is_cached(last.stream.kind()) {
             let loaded = Loaded { aggregate: Some(aggregate.clone()), head };
             self.directory.insert(last.stream.clone(), loaded);
         }

@@ -3,11 +3,37 @@
 use crate::domain::application::{
     Application, ApplicationCommand, ApplicationPermissionsChanged, ApplicationPersonal,
 };
+use crate::domain::decision::{Context, Decide};
 use crate::domain::event::Event;
 use crate::domain::rejection::Rejection;
+use crate::value::id::{ApplicationId, OrganizationId};
 use crate::value::permission::Permission;
 use crate::value::text::is_same_set;
 use crate::value::time::Timestamp;
+
+impl Decide for Application {
+    fn organization_id<'a>(
+        _id: &'a ApplicationId,
+        application: Option<&'a Self>,
+        command: &'a ApplicationCommand,
+    ) -> Option<&'a OrganizationId> {
+        match (application, command) {
+            (Some(application), _) => application.organization_id.as_ref(),
+            (None, ApplicationCommand::Create { organization_id, .. }) => organization_id.as_ref(),
+            (None, _) => None,
+        }
+    }
+
+    fn decide(
+        _id: &ApplicationId,
+        application: Option<&Self>,
+        command: &ApplicationCommand,
+        _context: &Context<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, Rejection> {
+        decide(application, command, now)
+    }
+}
 
 /// Says what `command` leads to: the events to append, none when nothing changes.
 ///
@@ -58,7 +84,7 @@ mod tests {
     use crate::domain::record::{Personal, Record};
     use crate::domain::stream::StreamId;
     use crate::value::actor::Actor;
-    use crate::value::id::{ApplicationId, EventId};
+    use crate::value::id::EventId;
     use crate::value::position::{Position, Version};
     use crate::value::text::Name;
     use crate::value::token::{Digest, TokenHint};

@@ -1,13 +1,49 @@
 //! The rules of an erasure: the events that each command leads to in each state.
 
+use crate::domain::decision::{Context, Decide, Reads};
 use crate::domain::erasure::{ErasedSubject, Erasure, ErasureCommand, PersonalDataErased};
 use crate::domain::event::Event;
 use crate::domain::organization::Organization;
 use crate::domain::rejection::Rejection;
+use crate::value::id::{ErasureId, OrganizationId};
+use crate::value::subject::Subject;
 use crate::value::subject::SubjectKeyId;
+use crate::value::time::Timestamp;
 
 /// An event names at most this many keys, so that it fits an entry; an erasure of more has more events.
 pub const KEYS_MAX: usize = 2_048;
+
+impl Decide for Erasure {
+    fn organization_id<'a>(
+        _id: &'a ErasureId,
+        _erasure: Option<&'a Self>,
+        command: &'a ErasureCommand,
+    ) -> Option<&'a OrganizationId> {
+        let ErasureCommand::Erase { organization_id, .. } = command;
+        Some(organization_id)
+    }
+
+    /// The installation: the record of an erasure outlives it, with the address that its actor called from.
+    fn subject(_id: &ErasureId, _erasure: Option<&Self>, _command: &ErasureCommand) -> Subject {
+        Subject::Installation
+    }
+
+    fn reads<'a>(_id: &'a ErasureId, _erasure: Option<&'a Self>, command: &'a ErasureCommand) -> Reads<'a> {
+        let ErasureCommand::Erase { organization_id, user_id } = command;
+        let subject = Some(Subject::of(Some(organization_id), user_id.as_ref()));
+        Reads { subject, ..Reads::organization(Some(organization_id)) }
+    }
+
+    fn decide(
+        _id: &ErasureId,
+        erasure: Option<&Self>,
+        command: &ErasureCommand,
+        context: &Context<'_>,
+        _now: Timestamp,
+    ) -> Result<Vec<Event>, Rejection> {
+        decide(erasure, context.organization, &context.subject_keys, command)
+    }
+}
 
 /// Says what `command` leads to: the events to append. `organization` is the one it names, deleted or not, and `keys` are
 /// the subject's as of now.

@@ -1,5 +1,6 @@
 //! The rules of a key's life: what each command leads to in each state.
 
+use crate::domain::decision::{Context, Decide, Reads};
 use crate::domain::event::Event;
 use crate::domain::key::{
     CreateKey, EditKey, Key, KeyCommand, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal,
@@ -11,7 +12,10 @@ use crate::domain::policy::{Breach, Policy};
 use crate::domain::portfolio::ClientLink;
 use crate::domain::rejection::Rejection;
 use crate::domain::resource_api::Api;
+use crate::domain::stream::StreamId;
 use crate::value::environment::Environment;
+use crate::value::id::{ClientLinkId, KeyId, OrganizationId};
+use crate::value::subject::Subject;
 use crate::value::text::{Metadata, Scope, is_same_set};
 use crate::value::time::Timestamp;
 
@@ -49,6 +53,66 @@ impl KeyState<'_> {
 
 fn is_gone(organization: Option<&Organization>) -> bool {
     organization.is_none_or(|it| it.status() == OrganizationStatus::Deleted)
+}
+
+impl Decide for Key {
+    fn organization_id<'a>(
+        _id: &'a KeyId,
+        key: Option<&'a Self>,
+        command: &'a KeyCommand,
+    ) -> Option<&'a OrganizationId> {
+        match (key, command) {
+            (Some(key), _) => Some(&key.organization_id),
+            (None, KeyCommand::Create(create)) => Some(&create.organization_id),
+            (None, _) => None,
+        }
+    }
+
+    /// The user whose key it is. Events of a key whose user was erased are the organization's, as the user is unknown.
+    fn subject(id: &KeyId, key: Option<&Self>, command: &KeyCommand) -> Subject {
+        let user_id = match (key, command) {
+            (Some(key), _) => key.user_id.as_ref(),
+            (None, KeyCommand::Create(create)) => create.user_id.as_ref(),
+            (None, _) => None,
+        };
+        Subject::of(Self::organization_id(id, key, command), user_id)
+    }
+
+    fn reads<'a>(id: &'a KeyId, key: Option<&'a Self>, command: &'a KeyCommand) -> Reads<'a> {
+        let (api_id, owner) = match (key, command) {
+            (Some(key), _) => (key.api_id, Some(&key.owner)),
+            (None, KeyCommand::Create(create)) => (create.api_id, Some(&create.owner)),
+            (None, _) => (None, None),
+        };
+        let user = match (command, key) {
+            (KeyCommand::Create(create), _) => create.user_id.as_ref().zip(Some(create.environment)),
+            (KeyCommand::Reactivate, Some(key)) => key.user_id.as_ref().zip(Some(key.environment)),
+            _ => None,
+        };
+        let organization_id = Self::organization_id(id, key, command);
+        let client_id = owner.and_then(|owner| owner.client_id.as_ref());
+        let link = organization_id.zip(client_id).map(|(partner_id, client_id)| {
+            ClientLinkId { partner_id: partner_id.clone(), client_id: client_id.clone() }.into()
+        });
+        Reads {
+            api: api_id.map(StreamId::from),
+            client: client_id.cloned().map(StreamId::from),
+            link,
+            user: user.map(|(user_id, environment)| (environment, user_id)),
+            ..Reads::organization(organization_id)
+        }
+    }
+
+    fn decide(
+        _id: &KeyId,
+        key: Option<&Self>,
+        command: &KeyCommand,
+        context: &Context<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, Rejection> {
+        let Context { organization, api, client, link, keys_of_user, .. } = *context;
+        decide(KeyState { key, organization, api, client, link, keys_of_user }, command, now)
+    }
 }
 
 /// Says what `command` leads to at `now`: the events to append, none when nothing changes.

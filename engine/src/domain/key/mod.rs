@@ -15,5 +15,5 @@ pub use event::{
     KeyScopesChanged, RevocationReason,
 };
 pub use expiry::ExpiryPreset;
-pub use owner::{Owner, OwnerKind};
+pub use owner::{Owner, OwnerKind, UserOf};
 pub use state::{Key, KeyStatus, PreviousToken};

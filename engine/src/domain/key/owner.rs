@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::value::environment::Environment;
 use crate::value::id::OrganizationId;
+use crate::value::text::UserId;
 
 /// The kind of owner. The numbers are stored (docs/format.md) and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -55,4 +57,15 @@ impl Owner {
     pub const fn client(client_id: OrganizationId) -> Self {
         Self { kind: OwnerKind::Client, client_id: Some(client_id) }
     }
+}
+
+/// A user of an organization, in one environment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UserOf {
+    /// The organization.
+    pub organization_id: OrganizationId,
+    /// The environment.
+    pub environment: Environment,
+    /// The user.
+    pub user_id: UserId,
 }

@@ -1,5 +1,6 @@
 //! The rules of an organization: the events that each command leads to in each state.
 
+use crate::domain::decision::{Context, Decide};
 use crate::domain::event::Event;
 use crate::domain::organization::{
     Organization, OrganizationCommand, OrganizationCreated, OrganizationKindChanged, OrganizationPersonal,
@@ -7,7 +8,28 @@ use crate::domain::organization::{
 };
 use crate::domain::policy::{PolicyRemoved, PolicySet};
 use crate::domain::rejection::Rejection;
+use crate::value::id::OrganizationId;
 use crate::value::time::Timestamp;
+
+impl Decide for Organization {
+    fn organization_id<'a>(
+        id: &'a OrganizationId,
+        _organization: Option<&'a Self>,
+        _command: &'a OrganizationCommand,
+    ) -> Option<&'a OrganizationId> {
+        Some(id)
+    }
+
+    fn decide(
+        _id: &OrganizationId,
+        organization: Option<&Self>,
+        command: &OrganizationCommand,
+        _context: &Context<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, Rejection> {
+        decide(organization, command, now)
+    }
+}
 
 /// Says what `command` leads to: the events to append, none when nothing changes.
 ///

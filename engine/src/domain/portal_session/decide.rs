@@ -1,5 +1,6 @@
 //! The rules of a portal session: the events that each command leads to in each state.
 
+use crate::domain::decision::{Context, Decide, Reads};
 use crate::domain::event::Event;
 use crate::domain::organization::{Organization, OrganizationStatus};
 use crate::domain::portal_session::{
@@ -7,7 +8,50 @@ use crate::domain::portal_session::{
     PortalSessionStarted, PortalSessionStatus,
 };
 use crate::domain::rejection::Rejection;
+use crate::value::id::{OrganizationId, PortalSessionId};
+use crate::value::subject::Subject;
 use crate::value::time::Timestamp;
+
+impl Decide for PortalSession {
+    fn organization_id<'a>(
+        _id: &'a PortalSessionId,
+        session: Option<&'a Self>,
+        command: &'a PortalSessionCommand,
+    ) -> Option<&'a OrganizationId> {
+        match (session, command) {
+            (Some(session), _) => Some(&session.organization_id),
+            (None, PortalSessionCommand::Create { organization_id, .. }) => Some(organization_id),
+            (None, _) => None,
+        }
+    }
+
+    fn subject(id: &PortalSessionId, session: Option<&Self>, command: &PortalSessionCommand) -> Subject {
+        let user_id = match (session, command) {
+            (Some(session), _) => session.user_id.as_ref(),
+            (None, PortalSessionCommand::Create { user_id, .. }) => user_id.as_ref(),
+            (None, _) => None,
+        };
+        Subject::of(Self::organization_id(id, session, command), user_id)
+    }
+
+    fn reads<'a>(
+        id: &'a PortalSessionId,
+        session: Option<&'a Self>,
+        command: &'a PortalSessionCommand,
+    ) -> Reads<'a> {
+        Reads::organization(Self::organization_id(id, session, command))
+    }
+
+    fn decide(
+        _id: &PortalSessionId,
+        session: Option<&Self>,
+        command: &PortalSessionCommand,
+        context: &Context<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, Rejection> {
+        decide(session, context.organization, command, now)
+    }
+}
 
 /// Says what `command` leads to: the events to append. `organization` is the session's, or the one that it is to be for.
 ///
@@ -63,7 +107,7 @@ mod tests {
     use crate::domain::record::{Personal, Record};
     use crate::domain::stream::StreamId;
     use crate::value::actor::Actor;
-    use crate::value::id::{EventId, PortalSessionId};
+    use crate::value::id::EventId;
     use crate::value::position::{Position, Version};
     use crate::value::role::Role;
     use crate::value::text::UserId;

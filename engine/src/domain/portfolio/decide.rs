@@ -1,10 +1,13 @@
 //! The rules of a link between a partner and a client: the events that each command leads to in each state.
 
+use crate::domain::decision::{Context, Decide, Reads};
 use crate::domain::event::Event;
 use crate::domain::organization::{Organization, OrganizationKind, OrganizationStatus};
 use crate::domain::portfolio::{ClientLink, ClientLinkCommand, ClientLinked, ClientUnlinked};
 use crate::domain::rejection::Rejection;
 use crate::value::id::ClientLinkId;
+use crate::value::id::OrganizationId;
+use crate::value::time::Timestamp;
 
 /// All that a decision about a partner and a client looks at.
 #[derive(Debug, Clone, Copy, Default)]
@@ -15,6 +18,36 @@ pub struct ClientLinkState<'a> {
     pub partner: Option<&'a Organization>,
     /// The client.
     pub client: Option<&'a Organization>,
+}
+
+impl Decide for ClientLink {
+    fn organization_id<'a>(
+        id: &'a ClientLinkId,
+        _link: Option<&'a Self>,
+        _command: &'a ClientLinkCommand,
+    ) -> Option<&'a OrganizationId> {
+        Some(&id.partner_id)
+    }
+
+    fn reads<'a>(
+        id: &'a ClientLinkId,
+        _link: Option<&'a Self>,
+        _command: &'a ClientLinkCommand,
+    ) -> Reads<'a> {
+        let client = Some(id.client_id.clone().into());
+        Reads { client, ..Reads::organization(Some(&id.partner_id)) }
+    }
+
+    fn decide(
+        id: &ClientLinkId,
+        link: Option<&Self>,
+        command: &ClientLinkCommand,
+        context: &Context<'_>,
+        _now: Timestamp,
+    ) -> Result<Vec<Event>, Rejection> {
+        let state = ClientLinkState { link, partner: context.organization, client: context.client };
+        decide(id, state, *command)
+    }
 }
 
 /// Says what `command` leads to: the events to append, none when nothing changes.

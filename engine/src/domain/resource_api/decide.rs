@@ -1,10 +1,32 @@
 //! The rules of an API: the events that each command leads to in each state.
 
+use crate::domain::decision::{Context, Decide};
 use crate::domain::event::Event;
 use crate::domain::rejection::Rejection;
 use crate::domain::resource_api::{Api, ApiCommand, ApiRenamed, ApiScopesChanged};
+use crate::value::id::{ApiId, OrganizationId};
 use crate::value::text::is_same_set;
 use crate::value::time::Timestamp;
+
+impl Decide for Api {
+    fn organization_id<'a>(
+        _id: &'a ApiId,
+        _api: Option<&'a Self>,
+        _command: &'a ApiCommand,
+    ) -> Option<&'a OrganizationId> {
+        None
+    }
+
+    fn decide(
+        _id: &ApiId,
+        api: Option<&Self>,
+        command: &ApiCommand,
+        _context: &Context<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, Rejection> {
+        decide(api, command, now)
+    }
+}
 
 /// Says what `command` leads to: the events to append, none when nothing changes.
 ///

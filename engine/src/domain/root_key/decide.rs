@@ -1,9 +1,35 @@
 //! The rules of a root key: the events that each command leads to in each state.
 
+use crate::domain::decision::{Context, Decide};
 use crate::domain::event::Event;
 use crate::domain::rejection::Rejection;
 use crate::domain::root_key::{RootKey, RootKeyCommand, RootKeyCreatedPersonal};
+use crate::value::id::{OrganizationId, RootKeyId};
 use crate::value::time::Timestamp;
+
+impl Decide for RootKey {
+    fn organization_id<'a>(
+        _id: &'a RootKeyId,
+        root_key: Option<&'a Self>,
+        command: &'a RootKeyCommand,
+    ) -> Option<&'a OrganizationId> {
+        match (root_key, command) {
+            (Some(root_key), _) => root_key.organization_id.as_ref(),
+            (None, RootKeyCommand::Create { organization_id, .. }) => organization_id.as_ref(),
+            (None, RootKeyCommand::Revoke) => None,
+        }
+    }
+
+    fn decide(
+        _id: &RootKeyId,
+        root_key: Option<&Self>,
+        command: &RootKeyCommand,
+        _context: &Context<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, Rejection> {
+        decide(root_key, command, now)
+    }
+}
 
 /// Says what `command` leads to: the events to append.
 ///

@@ -1,5 +1,6 @@
 //! The rules of a webhook: the events that each command leads to in each state.
 
+use crate::domain::decision::{Context, Decide, Reads};
 use crate::domain::event::Event;
 use crate::domain::organization::Organization;
 use crate::domain::rejection::Rejection;
@@ -7,8 +8,37 @@ use crate::domain::webhook::{
     DisableReason, MessageType, Webhook, WebhookCommand, WebhookDisabled, WebhookEventTypesChanged,
     WebhookSecretRotated, WebhookUrlChanged,
 };
+use crate::value::id::{OrganizationId, WebhookId};
 use crate::value::text::is_same_set;
 use crate::value::time::Timestamp;
+
+impl Decide for Webhook {
+    fn organization_id<'a>(
+        _id: &'a WebhookId,
+        webhook: Option<&'a Self>,
+        command: &'a WebhookCommand,
+    ) -> Option<&'a OrganizationId> {
+        match (webhook, command) {
+            (Some(webhook), _) => webhook.organization_id.as_ref(),
+            (None, WebhookCommand::Register { organization_id, .. }) => organization_id.as_ref(),
+            (None, _) => None,
+        }
+    }
+
+    fn reads<'a>(id: &'a WebhookId, webhook: Option<&'a Self>, command: &'a WebhookCommand) -> Reads<'a> {
+        Reads::organization(Self::organization_id(id, webhook, command))
+    }
+
+    fn decide(
+        _id: &WebhookId,
+        webhook: Option<&Self>,
+        command: &WebhookCommand,
+        context: &Context<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, Rejection> {
+        decide(webhook, context.organization, command, now)
+    }
+}
 
 /// Says what `command` leads to: the events to append, none when nothing changes. `organization` is the one that the
 /// webhook is to be bound to.
