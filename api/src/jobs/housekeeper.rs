@@ -58,7 +58,7 @@ pub(crate) async fn let_the_log_rest(service: Arc<Service>) {
         if head != seen {
             (seen, rested) = (head, false);
         } else if !rested {
-            rested = service.ledger.rest();
+            rested = service.ledger.checkpoint_if_idle();
         }
     }
 }

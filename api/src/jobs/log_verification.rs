@@ -134,7 +134,7 @@ impl LogVerifications {
             Err(error) => return Outcome::Failed(format!("{}: {error}", self.checkpoints.display())),
         };
         // What it reads is on the disk, and all that was acknowledged before it began is.
-        if let Err(error) = service.ledger.rest_blocking() {
+        if let Err(error) = service.ledger.checkpoint_blocking() {
             return Outcome::Failed(error.to_string());
         }
         let mut worked_since = Instant::now();
