@@ -76,8 +76,9 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, Error> {
     encode_with(record, None)
 }
 
-/// Encodes a record as the entry that the log stores and the Merkle tree holds. Its personal part is sealed with the key,
-/// and bound to all that comes before it in the entry; one that has nothing in it stays as it is.
+/// Encodes a record as the entry that the log stores and the Merkle tree holds. Its personal part is sealed
+/// with the key, and bound to all that comes before it in the entry; one that has nothing in it stays as it
+/// is.
 ///
 /// # Errors
 /// As [`encode`]; [`Error::Seal`].
@@ -170,8 +171,8 @@ impl<'de: 'a, 'a> Deserialize<'de> for BorrowedBytes<'a> {
     }
 }
 
-/// Decodes an entry without any vault: what is sealed reads as erased. Events of older schemas are brought to the present
-/// one.
+/// Decodes an entry without any vault: what is sealed reads as erased. Events of older schemas are brought to
+/// the present one.
 ///
 /// # Errors
 /// When the bytes are no record, or one of a newer version.
@@ -246,8 +247,8 @@ fn open_personal<'a>(
     let malformed = |error: OpenError| Error::Malformed(error.to_string());
     let (id, sealed) = vault::split(rest).ok_or(OpenError).map_err(malformed)?;
     let Some(key) = vault.and_then(|vault| vault.key(id)) else { return Ok(None) };
-    // MessagePack says how long a byte string is in one byte, or in two. The key does not cover these: a text, which would read
-    // the same, is none.
+    // MessagePack says how long a byte string is in one byte, or in two. The key does not cover these: a
+    // text, which would read the same, is none.
     let (header_len, marker) = if part.len() <= usize::from(u8::MAX) { (2, BIN_8) } else { (3, BIN_16) };
     let context =
         entry.len().checked_sub(part.len() + header_len).and_then(|len| entry.split_at_checked(len));

@@ -397,7 +397,8 @@ proptest! {
         prop_assert_eq!(envelope(&erased), envelope(&record));
     }
 
-    /// Whatever is changed of a sealed entry, it does not read as another record than the one that was sealed.
+    /// Whatever is changed of a sealed entry, it does not read as another record than the one that was
+    /// sealed.
     #[test]
     fn no_byte_of_a_sealed_entry_can_be_exchanged(record in record(), at in any::<prop::sample::Index>(), flip in 1..=255_u8) {
         let vault = Vault::in_memory().unwrap();

@@ -1,5 +1,5 @@
-//! The table of all aggregates. From one row for each come its stream's kind and id, its commands, its state, and the
-//! calls of its rules.
+//! The table of all aggregates. From one row for each come its stream's kind and id, its commands, its state,
+//! and the calls of its rules.
 
 use std::fmt;
 
@@ -36,8 +36,8 @@ pub(crate) trait Kind: Sized {
     fn of(aggregate: &Aggregate) -> Option<&Self>;
 }
 
-/// Declares the aggregates: name, stored number and name of the stream's kind, type of the id, type of the state (with
-/// its `apply` and its `Decide`), type of the commands.
+/// Declares the aggregates: name, stored number and name of the stream's kind, type of the id, type of the
+/// state (with its `apply` and its `Decide`), type of the commands.
 macro_rules! aggregates {
     ($(
         $(#[$doc:meta])*
@@ -66,7 +66,8 @@ macro_rules! aggregates {
                 match self { $(Self::$name(_) => StreamKind::$name,)* }
             }
 
-            /// The bytes that order streams in an index: the kind's number, then the id. ULIDs keep their order of time.
+            /// The bytes that order streams in an index: the kind's number, then the id. ULIDs keep their
+            /// order of time.
             #[must_use]
             pub fn to_index_key(&self) -> Vec<u8> {
                 let mut key = vec![self.kind().code()];

@@ -1,4 +1,5 @@
-//! The decision: what the rules of an aggregate read besides the aggregate itself, and how the ledger calls them.
+//! The decision: the call of an aggregate's rules, and the things that they read besides the aggregate
+//! itself.
 
 use crate::domain::aggregate::Kind;
 use crate::domain::event::Event;
@@ -28,7 +29,7 @@ pub(crate) trait Decide: Kind {
         Subject::of(Self::organization_id(id, state, command), None)
     }
 
-    /// Names what [`decide`](Self::decide) reads besides `state`.
+    /// Names the things that [`decide`](Self::decide) reads besides `state`.
     fn reads<'a>(_id: &'a Self::Id, _state: Option<&'a Self>, _command: &'a Self::Command) -> Reads<'a> {
         Reads::default()
     }
@@ -36,7 +37,7 @@ pub(crate) trait Decide: Kind {
     /// Returns the events that the command leads to, none when nothing changes.
     ///
     /// # Errors
-    /// The rule that refuses the command.
+    /// The rule that rejects the command.
     fn decide(
         id: &Self::Id,
         state: Option<&Self>,
@@ -46,7 +47,7 @@ pub(crate) trait Decide: Kind {
     ) -> Result<Vec<Event>, Rejection>;
 }
 
-/// Names what a decision reads besides its own aggregate.
+/// Names the things that a decision reads besides its own aggregate.
 #[derive(Debug, Default)]
 pub(crate) struct Reads<'a> {
     /// The organization that the aggregate belongs to.
@@ -82,7 +83,8 @@ impl Reads<'_> {
     }
 }
 
-/// What [`Reads`] names, as of the head of the log. An aggregate without events is none.
+/// The aggregates and counts that [`Reads`] names, as of the head of the log. An aggregate without events is
+/// none.
 #[derive(Debug, Default)]
 pub(crate) struct Context<'a> {
     pub(crate) organization: Option<&'a Organization>,

@@ -5,27 +5,27 @@ use crate::value::id::OrganizationId;
 use crate::value::permission::Permission;
 use crate::value::text::Name;
 
-/// What can be asked of an application.
+/// A command to an application.
 #[derive(Debug, Clone)]
 pub enum ApplicationCommand {
-    /// Create it.
+    /// Creates the application.
     Create {
-        /// The organization it is bound to, if one.
+        /// The organization that it is bound to, if any.
         organization_id: Option<OrganizationId>,
-        /// What people call it.
+        /// Its name.
         name: Option<Name>,
-        /// The facts to record.
+        /// The facts of the event.
         facts: ApplicationCreated,
     },
-    /// Change what `Some` names; an inner `None` clears.
+    /// Changes the fields that are `Some`; an inner `None` clears a field.
     Edit {
-        /// New name.
+        /// The new name.
         name: Option<Option<Name>>,
-        /// New permissions.
+        /// The new permissions.
         permissions: Option<Vec<Permission>>,
     },
-    /// Give it a new secret.
+    /// Replaces its secret by a new one. The previous secret is invalid at once.
     RotateSecret(ApplicationSecretRotated),
-    /// Delete it, for good.
+    /// Deletes the application. This is final.
     Delete,
 }

@@ -35,10 +35,10 @@ impl Decide for Application {
     }
 }
 
-/// Says what `command` leads to: the events to append, none when nothing changes.
+/// Returns the events that `command` leads to, none when nothing changes.
 ///
 /// # Errors
-/// The rule that refuses the command.
+/// The rule that rejects the command.
 pub fn decide(
     application: Option<&Application>,
     command: &ApplicationCommand,

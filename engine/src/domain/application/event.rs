@@ -1,5 +1,5 @@
-//! The events of an application: facts, and apart from them the personal part. The order of fields is the order of bytes
-//! (docs/format.md): a field is never added, removed or moved without a new schema number.
+//! The events of an application: facts, and the personal part apart from them. The order of fields is the
+//! order of bytes (docs/format.md). To add, remove or move a field, introduce a new schema number.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,14 +7,14 @@ use crate::value::permission::Permission;
 use crate::value::text::Name;
 use crate::value::token::{Digest, TokenHint};
 
-/// An application was created. The organization that it is bound to, if one, is the record's own.
+/// An application was created. The record names the organization that it is bound to, if any.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplicationCreated {
-    /// Digest of its secret.
+    /// The digest of its secret.
     pub digest: Digest,
-    /// What of the secret may be shown.
+    /// The parts of its secret that may be shown.
     pub hint: TokenHint,
-    /// What it may do.
+    /// Its permissions.
     pub permissions: Vec<Permission>,
 }
 
@@ -25,18 +25,18 @@ pub struct ApplicationPersonal {
     pub name: Option<Name>,
 }
 
-/// An application may do other things than before.
+/// An application's permissions were changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplicationPermissionsChanged {
-    /// What it may do from now on.
+    /// All its permissions from now on.
     pub permissions: Vec<Permission>,
 }
 
-/// An application got a new secret; the one before is good for nothing any more.
+/// An application's secret was replaced by a new one. The previous secret is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApplicationSecretRotated {
-    /// Digest of the new secret.
+    /// The digest of the new secret.
     pub digest: Digest,
-    /// What of the new secret may be shown.
+    /// The parts of the new secret that may be shown.
     pub hint: TokenHint,
 }

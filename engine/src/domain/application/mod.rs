@@ -1,5 +1,6 @@
-//! The application: an OAuth 2.0 client (RFC 6749 §1.1) that calls Keyledger by itself, machine to machine. It trades its
-//! secret for short-lived access tokens; what those may do is what the application itself may do at that moment.
+//! The application: an OAuth 2.0 client (RFC 6749 §1.1) that calls Keyledger machine to machine. It exchanges
+//! its secret for short-lived access tokens, which have the permissions that the application has when they
+//! are used.
 
 mod command;
 mod decide;

@@ -14,35 +14,37 @@ use crate::value::text::Name;
 use crate::value::time::Timestamp;
 use crate::value::token::{Digest, TokenHint};
 
-/// An application as its events have left it.
+/// An application, as its events leave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Application {
-    /// Its id, which is its OAuth 2.0 client identifier too.
+    /// Its id, which is also its OAuth 2.0 client identifier.
     pub id: ApplicationId,
-    /// The organization it is bound to, if one.
+    /// The organization that it is bound to, if any.
     pub organization_id: Option<OrganizationId>,
-    /// What people call it.
+    /// Its name.
     pub name: Option<Name>,
-    /// What it may do.
+    /// Its permissions.
     pub permissions: Vec<Permission>,
-    /// Digest of its secret.
+    /// The digest of its secret.
     pub digest: Digest,
-    /// What of the secret may be shown.
+    /// The parts of its secret that may be shown.
     pub hint: TokenHint,
-    /// The version that brought its present secret: an access token that was got with another one is not good any more.
+    /// The version that set its current secret. Access tokens that were issued for another secret are
+    /// invalid.
     pub secret_version: Version,
-    /// When it was created.
+    /// The time of its creation.
     pub created_at: Timestamp,
-    /// The id of the actor who created it.
+    /// The id of the actor that created it.
     pub created_by: Arc<str>,
-    /// When it was deleted.
+    /// The time of its deletion.
     pub deleted_at: Option<Timestamp>,
-    /// How many events it has.
+    /// The number of its events.
     pub version: Version,
 }
 
 impl Application {
-    /// The application after `record`, which must be of its stream; `None` comes back when it does not fit.
+    /// Returns the application after `record`, which must be of its stream, or `None` when the record does
+    /// not fit.
     #[must_use]
     pub fn apply(application: Option<Self>, record: &Record) -> Option<Self> {
         let StreamId::Application(id) = record.stream else { return None };

@@ -3,10 +3,10 @@
 use crate::value::id::OrganizationId;
 use crate::value::text::UserId;
 
-/// What can be asked of an erasure.
+/// A command to an erasure.
 #[derive(Debug, Clone)]
 pub enum ErasureCommand {
-    /// Carry it out.
+    /// Erases the personal text of an organization or of one of its users.
     Erase {
         /// The organization.
         organization_id: OrganizationId,

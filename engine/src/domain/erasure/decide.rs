@@ -6,11 +6,10 @@ use crate::domain::event::Event;
 use crate::domain::organization::Organization;
 use crate::domain::rejection::Rejection;
 use crate::value::id::{ErasureId, OrganizationId};
-use crate::value::subject::Subject;
-use crate::value::subject::SubjectKeyId;
+use crate::value::subject::{Subject, SubjectKeyId};
 use crate::value::time::Timestamp;
 
-/// An event names at most this many keys, so that it fits an entry; an erasure of more has more events.
+/// The most keys in one event, so that the event fits an entry. An erasure of more keys has more events.
 pub const KEYS_MAX: usize = 2_048;
 
 impl Decide for Erasure {
@@ -45,11 +44,11 @@ impl Decide for Erasure {
     }
 }
 
-/// Says what `command` leads to: the events to append. `organization` is the one it names, deleted or not, and `keys` are
-/// the subject's as of now.
+/// Returns the events that `command` leads to. `organization` is the one that it names, deleted or not, and
+/// `keys` are the names of the subject's current keys.
 ///
 /// # Errors
-/// The rule that refuses the command.
+/// The rule that rejects the command.
 pub fn decide(
     erasure: Option<&Erasure>,
     organization: Option<&Organization>,

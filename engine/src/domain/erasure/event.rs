@@ -1,12 +1,12 @@
-//! The events of an erasure: facts, and apart from them the personal part. The order of fields is the order of bytes
-//! (docs/format.md): a field is never added, removed or moved without a new schema number.
+//! The events of an erasure: facts, and the personal part apart from them. The order of fields is the order
+//! of bytes (docs/format.md). To add, remove or move a field, introduce a new schema number.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::event::Event;
 use crate::value::subject::SubjectKeyId;
 
-/// Whose text is erased. The numbers are stored (docs/format.md) and never change.
+/// The kind of subject whose text is erased. The numbers are stored (docs/format.md) and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum ErasedSubject {
     /// An organization with all its users.
@@ -22,17 +22,17 @@ impl ErasedSubject {
 
 crate::value::stored_enum::stored_enum!(ErasedSubject, "subject of an erasure");
 
-/// Keys were destroyed, and what they seal with them. The organization is the record's own; which user it was is told
-/// nowhere.
+/// Keys were destroyed, and the text that they seal with them. The record names the organization; the user is
+/// not recorded.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PersonalDataErased {
-    /// Whose text it was.
+    /// The kind of subject.
     pub subject: ErasedSubject,
-    /// The keys; none when there was nothing to erase.
+    /// The names of the keys; empty if there was nothing to erase.
     pub subject_keys: Vec<SubjectKeyId>,
 }
 
-/// The keys that an event says were destroyed.
+/// The names of the keys that the event says were destroyed.
 pub(crate) fn destroyed_keys(event: &Event) -> &[SubjectKeyId] {
     match event {
         Event::PersonalDataErased(facts, ()) => &facts.subject_keys,

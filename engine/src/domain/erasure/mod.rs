@@ -1,5 +1,6 @@
-//! The erasure of personal text: of a user of an organization, or of a whole organization. It destroys the keys that the
-//! text is sealed with ([`crate::vault`]); what is left in the log is which keys these were, and nothing of whom they were.
+//! The erasure of personal text of a user of an organization, or of a whole organization. It destroys the
+//! keys that seal the text ([`crate::vault`]). The log records the names of these keys, and nothing about the
+//! subject.
 
 mod command;
 mod decide;

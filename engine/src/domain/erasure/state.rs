@@ -19,20 +19,21 @@ pub struct Erasure {
     pub id: ErasureId,
     /// The organization.
     pub organization_id: OrganizationId,
-    /// Whose text was erased.
+    /// The kind of subject.
     pub subject: ErasedSubject,
-    /// How many keys were destroyed.
+    /// The number of keys that were destroyed.
     pub subject_keys: u64,
-    /// When.
+    /// The time of the erasure.
     pub erased_at: Timestamp,
-    /// The id of the actor who asked for it.
+    /// The id of the actor that issued it.
     pub created_by: Arc<str>,
-    /// How many events it has.
+    /// The number of its events.
     pub version: Version,
 }
 
 impl Erasure {
-    /// The erasure after `record`, which must be of its stream; `None` comes back when it does not fit.
+    /// Returns the erasure after `record`, which must be of its stream, or `None` when the record does not
+    /// fit.
     #[must_use]
     pub fn apply(erasure: Option<Self>, record: &Record) -> Option<Self> {
         let StreamId::Erasure(id) = record.stream else { return None };

@@ -1,4 +1,4 @@
-//! The rules of a key's life: what each command leads to in each state.
+//! The rules of a key's life: the events that each command leads to in each state.
 
 use crate::domain::decision::{Context, Decide, Reads};
 use crate::domain::event::Event;
@@ -19,31 +19,31 @@ use crate::value::subject::Subject;
 use crate::value::text::{Metadata, Scope, is_same_set};
 use crate::value::time::Timestamp;
 
-/// All that a decision about a key looks at.
+/// Everything that a decision about a key reads.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct KeyState<'a> {
-    /// The key, unless it is yet to be created.
+    /// The key; none before it is created.
     pub key: Option<&'a Key>,
-    /// The organization that it belongs to, or is to belong to.
+    /// The organization that it belongs to or, before it is created, will belong to.
     pub organization: Option<&'a Organization>,
-    /// The API that it is for, or is to be for.
+    /// The API that it is for or, before it is created, will be for.
     pub api: Option<&'a Api>,
     /// The client organization, for a client's key.
     pub client: Option<&'a Organization>,
-    /// The link between the organization and that client, unless they never were linked.
+    /// The link between the organization and that client; none if they never were linked.
     pub link: Option<&'a ClientLink>,
-    /// How many active keys the key's user has in its environment, where a policy bounds that.
+    /// The number of active keys of the key's user in its environment; 0 where no policy bounds it.
     pub keys_of_user: u32,
 }
 
 impl KeyState<'_> {
-    /// What the organization demands of its keys in an environment.
+    /// The organization's policy for an environment.
     fn policy(&self, environment: Environment) -> Option<&Policy> {
         self.organization?.policies.get(environment).map(AsRef::as_ref)
     }
 
-    /// Whether something that the key lives by has ended: its organization or, for a client's key, the client or its
-    /// being in the portfolio. That ends the key at that moment; its own `KeyDeleted` follows.
+    /// Whether the key's organization is gone or, for a client's key, the client or its link to the
+    /// portfolio. The key stops working at that moment; its own `KeyDeleted` follows.
     fn is_orphaned(&self, key: &Key) -> bool {
         is_gone(self.organization)
             || key.owner.kind == OwnerKind::Client
@@ -68,7 +68,8 @@ impl Decide for Key {
         }
     }
 
-    /// The user whose key it is. Events of a key whose user was erased are the organization's, as the user is unknown.
+    /// The user whose key it is. Events of a key whose user was erased are the organization's, as the user is
+    /// unknown.
     fn subject(id: &KeyId, key: Option<&Self>, command: &KeyCommand) -> Subject {
         let user_id = match (key, command) {
             (Some(key), _) => key.user_id.as_ref(),
@@ -115,10 +116,10 @@ impl Decide for Key {
     }
 }
 
-/// Says what `command` leads to at `now`: the events to append, none when nothing changes.
+/// Returns the events that `command` leads to at `now`, none when nothing changes.
 ///
 /// # Errors
-/// The rule that refuses the command.
+/// The rule that rejects the command.
 pub fn decide(state: KeyState<'_>, command: &KeyCommand, now: Timestamp) -> Result<Vec<Event>, Rejection> {
     if let KeyCommand::Create(create) = command {
         return create_key(state, create, now).map(|event| vec![event]);
@@ -250,7 +251,7 @@ fn edit_key(key: &Key, api: Option<&Api>, edit: &EditKey, now: Timestamp) -> Res
         events.push(Event::KeyScopesChanged(KeyScopesChanged { scopes: scopes.clone() }, ()));
     }
     if let Some(expires_at) = edit.expires_at.filter(|expires_at| *expires_at != key.expires_at) {
-        // Expired is final: a later end must not bring the key back.
+        // Expired is final: a later expiry must not revive the key.
         if key.status(now) == KeyStatus::Expired {
             return Err(Rejection::KeyExpired);
         }
@@ -260,10 +261,10 @@ fn edit_key(key: &Key, api: Option<&Api>, edit: &EditKey, now: Timestamp) -> Res
     Ok(events)
 }
 
-fn changes(metadata: &Option<Metadata>, present: &Option<Metadata>) -> bool {
-    match (metadata, present) {
-        (Some(metadata), Some(present)) => !metadata.is_same(present),
-        (metadata, present) => metadata.is_some() || present.is_some(),
+fn changes(metadata: &Option<Metadata>, current: &Option<Metadata>) -> bool {
+    match (metadata, current) {
+        (Some(metadata), Some(current)) => !metadata.is_same(current),
+        (metadata, current) => metadata.is_some() || current.is_some(),
     }
 }
 

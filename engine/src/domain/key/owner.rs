@@ -1,4 +1,4 @@
-//! Whom a key is for.
+//! The owner of a key.
 
 use serde::{Deserialize, Serialize};
 
@@ -30,7 +30,7 @@ impl OwnerKind {
 
 crate::value::stored_enum::stored_enum!(OwnerKind, "owner kind");
 
-/// The owner as the facts name it. Who the user is stands in the personal part, apart from it.
+/// The owner as the facts name it. The user's id is in the personal part, apart from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// The kind of owner.

@@ -5,27 +5,27 @@ use crate::domain::policy::Policy;
 use crate::value::environment::Environment;
 use crate::value::text::Name;
 
-/// What can be asked of an organization.
+/// A command to an organization.
 #[derive(Debug, Clone)]
 pub enum OrganizationCommand {
-    /// Create it.
+    /// Creates the organization.
     Create {
-        /// What people call it.
+        /// Its name.
         name: Option<Name>,
         /// Its kind.
         kind: OrganizationKind,
     },
-    /// Change what `Some` names; an inner `None` clears.
+    /// Changes the fields that are `Some`; an inner `None` clears a field.
     Edit {
-        /// New name.
+        /// The new name.
         name: Option<Option<Name>>,
-        /// New kind.
+        /// The new kind.
         kind: Option<OrganizationKind>,
     },
-    /// Demand this of its keys in an environment from now on.
+    /// Sets or replaces the policy for an environment.
     SetPolicy(Environment, Policy),
-    /// Demand nothing of its keys in an environment any more.
+    /// Removes the policy for an environment.
     RemovePolicy(Environment),
-    /// Delete it, and with it every key it has, at that moment.
+    /// Deletes the organization. All its keys stop working at that moment.
     Delete,
 }

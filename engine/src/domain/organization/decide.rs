@@ -31,10 +31,10 @@ impl Decide for Organization {
     }
 }
 
-/// Says what `command` leads to: the events to append, none when nothing changes.
+/// Returns the events that `command` leads to, none when nothing changes.
 ///
 /// # Errors
-/// The rule that refuses the command.
+/// The rule that rejects the command.
 pub fn decide(
     organization: Option<&Organization>,
     command: &OrganizationCommand,
@@ -64,7 +64,7 @@ pub fn decide(
             }
         }
         OrganizationCommand::SetPolicy(environment, policy) => {
-            if organization.policies.get(*environment).is_none_or(|present| !present.is_same(policy)) {
+            if organization.policies.get(*environment).is_none_or(|current| !current.is_same(policy)) {
                 let facts = PolicySet { environment: *environment, policy: policy.clone() };
                 events.push(Event::PolicySet(facts, ()));
             }

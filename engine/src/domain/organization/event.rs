@@ -1,5 +1,5 @@
-//! The events of an organization: facts, and apart from them the personal part. The order of fields is the order of bytes
-//! (docs/format.md): a field is never added, removed or moved without a new schema number.
+//! The events of an organization: facts, and the personal part apart from them. The order of fields is the
+//! order of bytes (docs/format.md). To add, remove or move a field, introduce a new schema number.
 
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +20,7 @@ pub struct OrganizationPersonal {
     pub name: Option<Name>,
 }
 
-/// An organization is of another kind than before.
+/// An organization's kind was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct OrganizationKindChanged {
     /// Its kind from now on.

@@ -1,15 +1,15 @@
 //! The kinds of organization.
 
-/// What an organization is to the service's owner. The numbers are stored (docs/format.md) and never change.
+/// The kind of customer that an organization is. The numbers are stored (docs/format.md) and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OrganizationKind {
-    /// Trying the product out.
+    /// Evaluates the product.
     Test,
-    /// Paying.
+    /// Pays for the product.
     Paid,
-    /// Selling on to a portfolio of client organizations.
+    /// Resells to a portfolio of client organizations.
     Partner,
-    /// Neither; may not create keys.
+    /// Uses the product for free; may not create keys.
     Free,
 }
 
@@ -21,7 +21,7 @@ impl OrganizationKind {
         (Self::Free, 3, "free"),
     ];
 
-    /// Whether organizations of this kind may have new keys.
+    /// Whether organizations of this kind may create keys.
     #[must_use]
     pub const fn may_create_keys(self) -> bool {
         !matches!(self, Self::Free)

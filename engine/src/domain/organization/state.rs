@@ -12,12 +12,12 @@ use crate::value::position::Version;
 use crate::value::text::Name;
 use crate::value::time::Timestamp;
 
-/// Whether an organization is there.
+/// The status of an organization.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum OrganizationStatus {
-    /// It is.
+    /// It exists.
     Active,
-    /// It was deleted; final.
+    /// It was deleted. This is final.
     Deleted,
 }
 
@@ -27,33 +27,34 @@ impl OrganizationStatus {
 
 crate::value::stored_enum::stored_enum!(OrganizationStatus, "organization status");
 
-/// An organization as its events have left it.
+/// An organization, as its events leave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Organization {
     /// Its id.
     pub id: OrganizationId,
-    /// What people call it.
+    /// Its name.
     pub name: Option<Name>,
     /// Its kind.
     pub kind: OrganizationKind,
-    /// When it was created.
+    /// The time of its creation.
     pub created_at: Timestamp,
-    /// When it was deleted.
+    /// The time of its deletion.
     pub deleted_at: Option<Timestamp>,
-    /// What it demands of its keys.
+    /// Its policies for keys, one for each environment.
     pub policies: Policies,
-    /// How many events it has.
+    /// The number of its events.
     pub version: Version,
 }
 
 impl Organization {
-    /// Whether it is there.
+    /// The status: active until it is deleted.
     #[must_use]
     pub const fn status(&self) -> OrganizationStatus {
         if self.deleted_at.is_some() { OrganizationStatus::Deleted } else { OrganizationStatus::Active }
     }
 
-    /// The organization after `record`, which must be of its stream; `None` comes back when it does not fit.
+    /// Returns the organization after `record`, which must be of its stream, or `None` when the record does
+    /// not fit.
     #[must_use]
     pub fn apply(organization: Option<Self>, record: &Record) -> Option<Self> {
         let StreamId::Organization(id) = &record.stream else { return None };

@@ -8,20 +8,20 @@ use crate::value::time::Timestamp;
 /// A way in which a key breaks a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Breach {
-    /// It has no end.
+    /// It never expires.
     ExpiryRequired,
-    /// It ends too late, or never.
+    /// It expires too late, or never.
     LifetimeTooLong {
-        /// The longest life, in seconds.
+        /// The longest lifetime, in seconds.
         max_seconds: u64,
     },
-    /// It carries a scope that is not allowed, by its index.
+    /// It has a scope that is not allowed, given by its index.
     ScopeNotAllowed(usize),
     /// It has no name.
     NameRequired,
     /// Its user has too many active keys.
     TooManyKeysOfUser {
-        /// How many they may have.
+        /// The most that a user may have.
         max: u32,
     },
 }
@@ -29,12 +29,12 @@ pub enum Breach {
 impl std::fmt::Display for Breach {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::ExpiryRequired => f.write_str("the policy demands an end"),
+            Self::ExpiryRequired => f.write_str("the policy requires an expiry"),
             Self::LifetimeTooLong { max_seconds } => {
-                write!(f, "the policy demands an end at most {max_seconds} seconds after the creation")
+                write!(f, "the policy requires an expiry at most {max_seconds} seconds after the creation")
             }
             Self::ScopeNotAllowed(_) => f.write_str("the policy does not allow this scope"),
-            Self::NameRequired => f.write_str("the policy demands a name"),
+            Self::NameRequired => f.write_str("the policy requires a name"),
             Self::TooManyKeysOfUser { max } => {
                 write!(f, "the policy allows a user {max} active keys; revoke or delete one first")
             }
@@ -43,7 +43,8 @@ impl std::fmt::Display for Breach {
 }
 
 impl Policy {
-    /// How a key that is to be created at `now` breaks the policy. `keys_of_user` says how many active keys its user has.
+    /// The breaches of a key that would be created at `now`. `keys_of_user` is the number of active keys that
+    /// its user has.
     #[must_use]
     pub fn breaches_of_new(&self, new: &CreateKey, now: Timestamp, keys_of_user: u32) -> Vec<Breach> {
         let expiry = self.breach_of_expiry(now, new.expires_at);
@@ -53,7 +54,7 @@ impl Policy {
         expiry.into_iter().chain(scopes).chain(name).chain(keys).collect()
     }
 
-    /// How what an edit changes of a key breaks the policy.
+    /// The breaches in what an edit changes of a key.
     #[must_use]
     pub fn breaches_of_edit(&self, key: &Key, edit: &EditKey) -> Vec<Breach> {
         let expiry = edit.expires_at.filter(|end| *end != key.expires_at);
@@ -65,7 +66,7 @@ impl Policy {
         expiry.into_iter().chain(scopes).chain(name).collect()
     }
 
-    /// How a key as it is breaks the policy by itself; how many others its user has is not looked at.
+    /// The breaches of a key as it is, regardless of the number of its user's keys.
     #[must_use]
     pub fn breaches_of(&self, key: &Key) -> Vec<Breach> {
         let expiry = self.breach_of_expiry(key.created_at, key.expires_at);
@@ -73,14 +74,14 @@ impl Policy {
         expiry.into_iter().chain(self.breaches_of_scopes(&key.scopes)).chain(name).collect()
     }
 
-    /// Whether a user who has that many active keys may have no other.
+    /// The breach in one more key for a user with that many active keys.
     #[must_use]
     pub fn breach_of_keys(&self, keys_of_user: u32) -> Option<Breach> {
         let max = self.max_keys_per_user.filter(|max| keys_of_user >= *max)?;
         Some(Breach::TooManyKeysOfUser { max })
     }
 
-    /// How a key breaks the policy that was created at one time and ends at another, or never.
+    /// The breach in the lifetime of a key that was created at one time and expires at another, or never.
     #[must_use]
     pub fn breach_of_expiry(&self, created_at: Timestamp, expires_at: Option<Timestamp>) -> Option<Breach> {
         let max = self.max_lifetime_seconds.map(|max_seconds| Breach::LifetimeTooLong { max_seconds });

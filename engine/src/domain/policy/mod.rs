@@ -1,4 +1,4 @@
-//! The policy: what an organization demands of its keys in one environment.
+//! The policy: an organization's requirements on its keys in one environment.
 
 mod breach;
 mod event;

@@ -7,24 +7,26 @@ use serde::{Deserialize, Serialize};
 use crate::value::environment::Environment;
 use crate::value::text::{Scope, is_same_set};
 
-/// What an organization demands of its keys in one environment. Nothing is demanded by default. It is looked at when a key
-/// is created, in what an edit changes, and when a key is reactivated; what existed before stays as it is.
+/// An organization's requirements on its keys in one environment. The default requires nothing. A policy
+/// applies to new keys, to the fields that an edit changes, and to reactivations; existing keys stay as they
+/// are.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct Policy {
-    /// The longest life of a key, in seconds from its creation to its end. A key without an end breaks it.
+    /// The longest lifetime of a key, in seconds from its creation to its expiry. A key that never expires
+    /// breaches it.
     pub max_lifetime_seconds: Option<u64>,
-    /// Whether keys must have an end.
+    /// Whether keys must expire.
     pub expiry_required: bool,
-    /// How many active keys a user may have.
+    /// The most active keys that a user may have.
     pub max_keys_per_user: Option<u32>,
-    /// The only scopes that keys may carry.
+    /// The only scopes that keys may have.
     pub allowed_scopes: Option<Vec<Scope>>,
     /// Whether keys must have a name.
     pub name_required: bool,
 }
 
 impl Policy {
-    /// Whether another demands the same: the scopes that it allows have no order.
+    /// Whether another policy requires the same. The order of allowed scopes does not matter.
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let same_scopes = match (&self.allowed_scopes, &other.allowed_scopes) {
@@ -34,7 +36,7 @@ impl Policy {
         same_scopes && Self { allowed_scopes: other.allowed_scopes.clone(), ..self.clone() } == *other
     }
 
-    /// Whether keys may carry a scope.
+    /// Whether keys may have a scope.
     #[must_use]
     pub fn allows_scope(&self, scope: &str) -> bool {
         self.allowed_scopes.as_ref().is_none_or(|allowed| allowed.iter().any(|it| it.as_str() == scope))
@@ -49,7 +51,7 @@ pub struct Policies {
 }
 
 impl Policies {
-    /// The policy for an environment, if there is one.
+    /// The policy for an environment; none if nothing is required.
     #[must_use]
     pub const fn get(&self, environment: Environment) -> Option<&Arc<Policy>> {
         match environment {
@@ -66,13 +68,13 @@ impl Policies {
         }
     }
 
-    /// Every policy with its environment.
+    /// All policies with their environments.
     pub fn iter(&self) -> impl Iterator<Item = (Environment, &Arc<Policy>)> {
         let all = [Environment::Preview, Environment::Production];
         all.into_iter().filter_map(|environment| Some((environment, self.get(environment)?)))
     }
 
-    /// Whether one of them bounds how many keys a user may have.
+    /// Whether a policy bounds the number of a user's keys.
     #[must_use]
     pub fn count_keys_of_users(&self) -> bool {
         self.iter().any(|(_, policy)| policy.max_keys_per_user.is_some())

@@ -5,26 +5,26 @@ use crate::value::id::OrganizationId;
 use crate::value::text::UserId;
 use crate::value::token::Digest;
 
-/// What can be asked of a portal session.
+/// A command to a portal session.
 #[derive(Debug, Clone)]
 pub enum PortalSessionCommand {
-    /// Mint a link to it.
+    /// Creates the session's link.
     Create {
         /// The organization.
         organization_id: OrganizationId,
-        /// Who the person is.
+        /// The user, as the organization names them. Roles that see their own keys only require one.
         user_id: Option<UserId>,
-        /// The facts to record.
+        /// The facts of the event.
         facts: PortalSessionCreated,
     },
-    /// Follow the link.
+    /// Follows the link and starts the session.
     Start {
-        /// Digest of the session's secret.
+        /// The digest of the session's secret.
         digest: Digest,
     },
-    /// End it.
+    /// Ends the session.
     End {
-        /// Why.
+        /// The reason.
         reason: EndReason,
     },
 }

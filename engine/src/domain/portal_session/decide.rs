@@ -53,10 +53,11 @@ impl Decide for PortalSession {
     }
 }
 
-/// Says what `command` leads to: the events to append. `organization` is the session's, or the one that it is to be for.
+/// Returns the events that `command` leads to. `organization` is the one that the session belongs to or,
+/// before it is created, will belong to.
 ///
 /// # Errors
-/// The rule that refuses the command.
+/// The rule that rejects the command.
 pub fn decide(
     session: Option<&PortalSession>,
     organization: Option<&Organization>,
@@ -113,7 +114,7 @@ mod tests {
     use crate::value::text::UserId;
     use crate::value::token::Digest;
 
-    const MINTED: Timestamp = Timestamp::from_millis(1_000_000);
+    const CREATED: Timestamp = Timestamp::from_millis(1_000_000);
     const START: PortalSessionCommand = PortalSessionCommand::Start { digest: Digest::from_bytes([2; 32]) };
     const END: PortalSessionCommand = PortalSessionCommand::End { reason: EndReason::SignedOut };
 
@@ -122,8 +123,8 @@ mod tests {
             id: "acme".parse().unwrap(),
             name: None,
             kind: OrganizationKind::Paid,
-            created_at: MINTED,
-            deleted_at: deleted.then_some(MINTED),
+            created_at: CREATED,
+            deleted_at: deleted.then_some(CREATED),
             policies: crate::domain::policy::Policies::default(),
             version: Version::new(1),
         }
@@ -133,7 +134,7 @@ mod tests {
         let facts = PortalSessionCreated {
             digest: Digest::from_bytes([1; 32]),
             role,
-            link_expires_at: MINTED.saturating_add_millis(60_000),
+            link_expires_at: CREATED.saturating_add_millis(60_000),
             lifetime_seconds: 600,
         };
         let user_id = user_id.map(|user_id| UserId::new(user_id).unwrap());
@@ -168,11 +169,11 @@ mod tests {
 
     #[test]
     fn a_link_is_followed_once_and_in_time() {
-        let minted = after(None, &create(Role::Admin, None), MINTED);
-        let late = MINTED.saturating_add_millis(60_000);
-        assert_eq!(refusal(&minted, &START, late), Rejection::PortalSessionEnded);
+        let created = after(None, &create(Role::Admin, None), CREATED);
+        let late = CREATED.saturating_add_millis(60_000);
+        assert_eq!(refusal(&created, &START, late), Rejection::PortalSessionEnded);
         let in_time = late.saturating_add_millis(-1);
-        let started = after(Some(minted), &START, in_time);
+        let started = after(Some(created), &START, in_time);
         assert_eq!(started.expires_at, in_time.saturating_add_millis(600_000));
         assert_eq!(refusal(&started, &START, in_time), Rejection::PortalLinkUsed);
         assert_eq!(started.status(started.expires_at), PortalSessionStatus::Expired);
@@ -185,14 +186,14 @@ mod tests {
     #[test]
     fn a_link_is_for_an_organization_that_is_there_and_a_member_for_a_user() {
         let create_member = create(Role::Member, None);
-        let refused = decide(None, Some(&acme(false)), &create_member, MINTED);
+        let refused = decide(None, Some(&acme(false)), &create_member, CREATED);
         assert_eq!(refused, Err(Rejection::UserRequired(Role::Member)));
-        assert!(decide(None, Some(&acme(false)), &create(Role::Member, Some("u1")), MINTED).is_ok());
+        assert!(decide(None, Some(&acme(false)), &create(Role::Member, Some("u1")), CREATED).is_ok());
         let create = create(Role::Owner, None);
-        assert_eq!(decide(None, None, &create, MINTED), Err(Rejection::OrganizationUnknown));
-        assert_eq!(decide(None, Some(&acme(true)), &create, MINTED), Err(Rejection::OrganizationDeleted));
-        let minted = after(None, &create, MINTED);
-        let refused = decide(Some(&minted), Some(&acme(true)), &START, MINTED);
+        assert_eq!(decide(None, None, &create, CREATED), Err(Rejection::OrganizationUnknown));
+        assert_eq!(decide(None, Some(&acme(true)), &create, CREATED), Err(Rejection::OrganizationDeleted));
+        let created = after(None, &create, CREATED);
+        let refused = decide(Some(&created), Some(&acme(true)), &START, CREATED);
         assert_eq!(refused, Err(Rejection::OrganizationDeleted));
     }
 }

@@ -1,5 +1,5 @@
-//! The events of a portal session: facts, and apart from them the personal part. The order of fields is the order of bytes
-//! (docs/format.md): a field is never added, removed or moved without a new schema number.
+//! The events of a portal session: facts, and the personal part apart from them. The order of fields is the
+//! order of bytes (docs/format.md). To add, remove or move a field, introduce a new schema number.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,12 +8,13 @@ use crate::value::text::UserId;
 use crate::value::time::Timestamp;
 use crate::value::token::Digest;
 
-/// Why a session ended before its time. The numbers are stored (docs/format.md) and never change.
+/// The reason for which a session ended before it expired. The numbers are stored (docs/format.md) and never
+/// change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum EndReason {
     /// The person signed out.
     SignedOut,
-    /// Somebody else ended it.
+    /// Another caller ended it.
     Revoked,
 }
 
@@ -24,38 +25,38 @@ impl EndReason {
 
 crate::value::stored_enum::stored_enum!(EndReason, "reason for a portal session's end");
 
-/// A link to a portal session was minted. The organization is the record's own.
+/// A portal session's link was created. The record names the organization.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortalSessionCreated {
-    /// Digest of the link's secret.
+    /// The digest of the link's secret.
     pub digest: Digest,
-    /// What the person may do.
+    /// The person's role.
     pub role: Role,
-    /// Until when the link can be followed.
+    /// The time at which the link expires.
     pub link_expires_at: Timestamp,
-    /// How long the session lasts once it was started, in seconds.
+    /// The lifetime of the session from its start, in seconds.
     pub lifetime_seconds: u32,
 }
 
 /// The personal part of [`PortalSessionCreated`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortalSessionCreatedPersonal {
-    /// Who the person is, as the organization names them.
+    /// The user, as the organization names them.
     pub user_id: Option<UserId>,
 }
 
-/// The link was followed; it is good for nothing any more.
+/// The link was followed, and the session started. The link does not work again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortalSessionStarted {
-    /// Digest of the session's secret.
+    /// The digest of the session's secret.
     pub digest: Digest,
-    /// When the session ends by itself.
+    /// The time at which the session expires.
     pub expires_at: Timestamp,
 }
 
-/// The session, or a link that nobody followed, was ended before its time.
+/// The session, or a link that was not followed, was ended before it expired.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortalSessionEnded {
-    /// Why.
+    /// The reason.
     pub reason: EndReason,
 }

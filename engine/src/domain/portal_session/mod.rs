@@ -1,6 +1,6 @@
-//! The portal session: a person's stay at the self-service portal of an organization. Somebody with the permission mints
-//! a link for it; the link, followed once and in time, starts the session; the session ends by itself, by signing out, or
-//! by being revoked.
+//! The portal session: a person's visit to the self-service portal of an organization. A caller with the
+//! permission creates a link. The link works once and for a limited time, and starts the session. The session
+//! ends when it expires, when the person signs out, or when it is revoked.
 
 mod command;
 mod decide;

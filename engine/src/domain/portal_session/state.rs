@@ -14,21 +14,21 @@ use crate::value::text::UserId;
 use crate::value::time::Timestamp;
 use crate::value::token::Digest;
 
-/// Where a portal session stands.
+/// The status of a portal session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PortalSessionStatus {
-    /// Its link waits to be followed.
+    /// Its link was not followed yet.
     Pending,
     /// It was started.
     Active,
     /// It was ended.
     Ended,
-    /// Its time has come, or its link's.
+    /// It or its link has expired.
     Expired,
 }
 
 impl PortalSessionStatus {
-    /// The name that is shown.
+    /// The name in the API.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -40,41 +40,41 @@ impl PortalSessionStatus {
     }
 }
 
-/// A portal session as its events have left it.
+/// A portal session, as its events leave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PortalSession {
     /// Its id.
     pub id: PortalSessionId,
     /// The organization.
     pub organization_id: OrganizationId,
-    /// Who the person is.
+    /// The user, as the organization names them.
     pub user_id: Option<UserId>,
-    /// What the person may do.
+    /// The person's role.
     pub role: Role,
-    /// Digest of the link's secret.
+    /// The digest of the link's secret.
     pub link_digest: Digest,
-    /// How long it lasts once it was started, in seconds.
+    /// Its lifetime from its start, in seconds.
     pub lifetime_seconds: u32,
-    /// Digest of the session's secret, once it was started.
+    /// Digest of the session's secret; none before it started.
     pub digest: Option<Digest>,
-    /// When it was minted.
+    /// The time of its creation.
     pub created_at: Timestamp,
-    /// The id of the actor who minted it.
+    /// The id of the actor that created it.
     pub created_by: Arc<str>,
-    /// When it was started.
+    /// The time of its start.
     pub started_at: Option<Timestamp>,
-    /// When it ends by itself: the link, as long as nobody followed it, and the session since.
+    /// The time at which it expires: the link's before it is followed, the session's after.
     pub expires_at: Timestamp,
-    /// When it was ended before that.
+    /// The time at which it was ended, if before that.
     pub ended_at: Option<Timestamp>,
-    /// Whether the person was erased: whose session it is can no longer be told, so it is nobody's.
+    /// Whether the person was erased. The session has ended then, because its user is unknown.
     pub is_erased: bool,
-    /// How many events it has.
+    /// The number of its events.
     pub version: Version,
 }
 
 impl PortalSession {
-    /// Where it stands at `now`.
+    /// The status at `now`.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> PortalSessionStatus {
         if self.ended_at.is_some() || self.is_erased {
@@ -88,7 +88,8 @@ impl PortalSession {
         }
     }
 
-    /// The session after `record`, which must be of its stream; `None` comes back when it does not fit.
+    /// Returns the session after `record`, which must be of its stream, or `None` when the record does not
+    /// fit.
     #[must_use]
     pub fn apply(session: Option<Self>, record: &Record) -> Option<Self> {
         let StreamId::PortalSession(id) = record.stream else { return None };

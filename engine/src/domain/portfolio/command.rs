@@ -1,10 +1,11 @@
 //! The commands to a link between a partner and a client.
 
-/// What can be asked of a partner and a client.
+/// A command to the link between a partner and a client.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ClientLinkCommand {
-    /// Put the client into the partner's portfolio.
+    /// Adds the client to the partner's portfolio.
     Link,
-    /// Take it out, and with it every key that the partner made for it, at that moment.
+    /// Removes the client from the portfolio. All keys that the partner made for it stop working at that
+    /// moment.
     Unlink,
 }

@@ -5,14 +5,13 @@ use crate::domain::event::Event;
 use crate::domain::organization::{Organization, OrganizationKind, OrganizationStatus};
 use crate::domain::portfolio::{ClientLink, ClientLinkCommand, ClientLinked, ClientUnlinked};
 use crate::domain::rejection::Rejection;
-use crate::value::id::ClientLinkId;
-use crate::value::id::OrganizationId;
+use crate::value::id::{ClientLinkId, OrganizationId};
 use crate::value::time::Timestamp;
 
-/// All that a decision about a partner and a client looks at.
+/// Everything that a decision about a link reads.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ClientLinkState<'a> {
-    /// The two, unless they never were linked.
+    /// The link; none if the two were never linked.
     pub link: Option<&'a ClientLink>,
     /// The partner.
     pub partner: Option<&'a Organization>,
@@ -50,10 +49,10 @@ impl Decide for ClientLink {
     }
 }
 
-/// Says what `command` leads to: the events to append, none when nothing changes.
+/// Returns the events that `command` leads to, none when nothing changes.
 ///
 /// # Errors
-/// The rule that refuses the command.
+/// The rule that rejects the command.
 pub fn decide(
     id: &ClientLinkId,
     state: ClientLinkState<'_>,

@@ -1,7 +1,7 @@
 //! The portfolio of a partner: the client organizations that are linked to it.
 //!
-//! Each pair of partner and client is an aggregate of its own, so that a portfolio may be of any size: linking one client
-//! costs the same whether there are ten others or a hundred thousand.
+//! Each pair of partner and client is an aggregate of its own, so a portfolio can have any size: linking a
+//! client costs the same with ten others as with a hundred thousand.
 
 mod command;
 mod decide;

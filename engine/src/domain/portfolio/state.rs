@@ -11,36 +11,37 @@ use crate::value::id::ClientLinkId;
 use crate::value::position::{Position, Version};
 use crate::value::time::Timestamp;
 
-/// A partner and a client as their events have left them.
+/// The link between a partner and a client. It stays, unlinked, when the client leaves the portfolio.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClientLink {
-    /// The two.
+    /// The ids of both.
     pub id: ClientLinkId,
     /// The position of the event that linked them; none while they are not.
     pub since: Option<Position>,
-    /// When they were linked last.
+    /// The time of the last link.
     pub linked_at: Timestamp,
-    /// The id of the actor who did it.
+    /// The id of the actor that linked them last.
     pub linked_by: Arc<str>,
-    /// How many events they have.
+    /// The number of its events.
     pub version: Version,
 }
 
 impl ClientLink {
-    /// Whether the client is in the partner's portfolio. That it was deleted meanwhile does not show here.
+    /// Whether the client is linked. A deleted client is not unlinked, so its status has to be checked as
+    /// well.
     #[must_use]
     pub const fn is_linked(&self) -> bool {
         self.since.is_some()
     }
 
-    /// Whether a key that was created at a position lives by this link: linking again does not bring back the keys of
-    /// an earlier time.
+    /// Whether a key that was created at a position depends on this link. Linking again does not revive keys
+    /// that were created before.
     #[must_use]
     pub fn carries(&self, created: Position) -> bool {
         self.since.is_some_and(|since| since < created)
     }
 
-    /// The link after `record`, which must be of its stream; `None` comes back when it does not fit.
+    /// Returns the link after `record`, which must be of its stream, or `None` when the record does not fit.
     #[must_use]
     pub fn apply(link: Option<Self>, record: &Record) -> Option<Self> {
         let StreamId::ClientLink(id) = &record.stream else { return None };

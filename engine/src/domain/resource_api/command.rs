@@ -3,18 +3,18 @@
 use crate::domain::resource_api::ApiRegistered;
 use crate::value::text::{Name, Scope};
 
-/// What can be asked of an API.
+/// A command to an API.
 #[derive(Debug, Clone)]
 pub enum ApiCommand {
-    /// Register it.
+    /// Registers the API.
     Register(ApiRegistered),
-    /// Change what `Some` names.
+    /// Changes the fields that are `Some`.
     Edit {
-        /// New name.
+        /// The new name.
         name: Option<Name>,
-        /// New scopes.
+        /// The new scopes.
         scopes: Option<Vec<Scope>>,
     },
-    /// Delete it: its keys are refused from then on.
+    /// Deletes the API. All its keys stop working at that moment.
     Delete,
 }

@@ -28,10 +28,10 @@ impl Decide for Api {
     }
 }
 
-/// Says what `command` leads to: the events to append, none when nothing changes.
+/// Returns the events that `command` leads to, none when nothing changes.
 ///
 /// # Errors
-/// The rule that refuses the command.
+/// The rule that rejects the command.
 pub fn decide(api: Option<&Api>, command: &ApiCommand, _now: Timestamp) -> Result<Vec<Event>, Rejection> {
     let api = match (api, command) {
         (None, ApiCommand::Register(facts)) => return Ok(vec![Event::ApiRegistered(facts.clone(), ())]),

@@ -1,5 +1,5 @@
-//! The events of an API: facts, and apart from them the personal part. The order of fields is the order of bytes
-//! (docs/format.md): a field is never added, removed or moved without a new schema number.
+//! The events of an API: facts, and the personal part apart from them. The order of fields is the order of
+//! bytes (docs/format.md). To add, remove or move a field, introduce a new schema number.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,24 +9,24 @@ use crate::value::token::TokenPrefix;
 /// An API was registered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiRegistered {
-    /// What people call it.
+    /// Its name.
     pub name: Name,
-    /// Whom its tokens are for, as OAuth 2.0 says audience.
+    /// Its audience, as in OAuth 2.0.
     pub audience: Audience,
-    /// What its keys' tokens begin with; never changes.
+    /// The prefix of its keys' tokens; it never changes.
     pub token_prefix: TokenPrefix,
-    /// All scopes that its keys may carry.
+    /// All scopes that its keys may have.
     pub scopes: Vec<Scope>,
 }
 
-/// An API has another name than before.
+/// An API was renamed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiRenamed {
-    /// Its name from now on.
+    /// The new name.
     pub name: Name,
 }
 
-/// An API has other scopes than before. Keys keep what they carry.
+/// An API's scopes were changed. Existing keys keep their scopes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ApiScopesChanged {
     /// All its scopes from now on.

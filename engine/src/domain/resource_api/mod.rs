@@ -1,4 +1,4 @@
-//! The API: a registered resource server, whose scopes keys may carry.
+//! The API: a registered resource server, whose scopes keys may have.
 
 mod command;
 mod decide;

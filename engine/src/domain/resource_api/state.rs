@@ -11,29 +11,29 @@ use crate::value::text::{Audience, Name, Scope};
 use crate::value::time::Timestamp;
 use crate::value::token::TokenPrefix;
 
-/// An API as its events have left it.
+/// An API, as its events leave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Api {
     /// Its id.
     pub id: ApiId,
-    /// What people call it.
+    /// Its name.
     pub name: Name,
-    /// Whom its tokens are for.
+    /// Its audience, as in OAuth 2.0.
     pub audience: Audience,
-    /// What its keys' tokens begin with.
+    /// The prefix of its keys' tokens.
     pub token_prefix: TokenPrefix,
-    /// All scopes that its keys may carry.
+    /// All scopes that its keys may have.
     pub scopes: Vec<Scope>,
-    /// When it was registered.
+    /// The time of its registration.
     pub created_at: Timestamp,
-    /// When it was deleted.
+    /// The time of its deletion.
     pub deleted_at: Option<Timestamp>,
-    /// How many events it has.
+    /// The number of its events.
     pub version: Version,
 }
 
 impl Api {
-    /// The API after `record`, which must be of its stream; `None` comes back when it does not fit.
+    /// Returns the API after `record`, which must be of its stream, or `None` when the record does not fit.
     #[must_use]
     pub fn apply(api: Option<Self>, record: &Record) -> Option<Self> {
         let StreamId::Api(id) = record.stream else { return None };

@@ -4,18 +4,18 @@ use crate::domain::root_key::RootKeyCreated;
 use crate::value::id::OrganizationId;
 use crate::value::text::Name;
 
-/// What can be asked of a root key.
+/// A command to a root key.
 #[derive(Debug, Clone)]
 pub enum RootKeyCommand {
-    /// Create it.
+    /// Creates the root key.
     Create {
-        /// The organization it is bound to, if one.
+        /// The organization that it is bound to, if any.
         organization_id: Option<OrganizationId>,
-        /// What people call it.
+        /// Its name.
         name: Option<Name>,
-        /// The facts to record.
+        /// The facts of the event.
         facts: RootKeyCreated,
     },
-    /// Stop it, for good.
+    /// Revokes the root key. This is final.
     Revoke,
 }

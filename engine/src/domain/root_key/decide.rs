@@ -31,10 +31,10 @@ impl Decide for RootKey {
     }
 }
 
-/// Says what `command` leads to: the events to append.
+/// Returns the events that `command` leads to.
 ///
 /// # Errors
-/// The rule that refuses the command.
+/// The rule that rejects the command.
 pub fn decide(
     root_key: Option<&RootKey>,
     command: &RootKeyCommand,

@@ -1,5 +1,5 @@
-//! The events of a root key: facts, and apart from them the personal part. The order of fields is the order of bytes
-//! (docs/format.md): a field is never added, removed or moved without a new schema number.
+//! The events of a root key: facts, and the personal part apart from them. The order of fields is the order
+//! of bytes (docs/format.md). To add, remove or move a field, introduce a new schema number.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,20 +7,20 @@ use crate::value::permission::Permission;
 use crate::value::text::Name;
 use crate::value::token::{Digest, TokenHint};
 
-/// A root key was created. The organization that it is bound to, if one, is the record's own.
+/// A root key was created. The record names the organization that it is bound to, if any.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootKeyCreated {
-    /// Digest of its token.
+    /// The digest of its token.
     pub digest: Digest,
-    /// What of the token may be shown.
+    /// The parts of its token that may be shown.
     pub hint: TokenHint,
-    /// What it allows.
+    /// Its permissions.
     pub permissions: Vec<Permission>,
 }
 
 /// The personal part of [`RootKeyCreated`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootKeyCreatedPersonal {
-    /// What people call it.
+    /// Its name.
     pub name: Option<Name>,
 }

@@ -1,4 +1,4 @@
-//! The root key: a credential of those who manage or check keys.
+//! The root key: a credential for managing or verifying keys.
 
 mod command;
 mod decide;

@@ -14,33 +14,34 @@ use crate::value::text::Name;
 use crate::value::time::Timestamp;
 use crate::value::token::{Digest, TokenHint};
 
-/// A root key as its events have left it.
+/// A root key, as its events leave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RootKey {
     /// Its id.
     pub id: RootKeyId,
-    /// The organization it is bound to, if one.
+    /// The organization that it is bound to, if any.
     pub organization_id: Option<OrganizationId>,
-    /// What people call it.
+    /// Its name.
     pub name: Option<Name>,
-    /// What it allows.
+    /// Its permissions.
     pub permissions: Vec<Permission>,
-    /// Digest of its token.
+    /// The digest of its token.
     pub digest: Digest,
-    /// What of the token may be shown.
+    /// The parts of its token that may be shown.
     pub hint: TokenHint,
-    /// When it was created.
+    /// The time of its creation.
     pub created_at: Timestamp,
-    /// The id of the actor who created it.
+    /// The id of the actor that created it.
     pub created_by: Arc<str>,
-    /// When it was revoked.
+    /// The time of its revocation.
     pub revoked_at: Option<Timestamp>,
-    /// How many events it has.
+    /// The number of its events.
     pub version: Version,
 }
 
 impl RootKey {
-    /// The root key after `record`, which must be of its stream; `None` comes back when it does not fit.
+    /// Returns the root key after `record`, which must be of its stream, or `None` when the record does not
+    /// fit.
     #[must_use]
     pub fn apply(root_key: Option<Self>, record: &Record) -> Option<Self> {
         let StreamId::RootKey(id) = record.stream else { return None };

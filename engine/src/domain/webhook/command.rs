@@ -3,32 +3,32 @@
 use crate::domain::webhook::{DisableReason, MessageType, WebhookRegistered, WebhookUrl};
 use crate::value::id::OrganizationId;
 
-/// What can be asked of a webhook.
+/// A command to a webhook.
 #[derive(Debug, Clone)]
 pub enum WebhookCommand {
-    /// Register it.
+    /// Registers the webhook.
     Register {
-        /// The organization whose events it is told of; all events if none.
+        /// The organization whose events it receives; none for all events.
         organization_id: Option<OrganizationId>,
-        /// The facts to record.
+        /// The facts of the event.
         facts: WebhookRegistered,
     },
-    /// Change what `Some` names.
+    /// Changes the fields that are `Some`.
     Edit {
-        /// Where messages go.
+        /// The new URL.
         url: Option<WebhookUrl>,
-        /// What it is told of.
+        /// The new message types; empty for all.
         event_types: Option<Vec<MessageType>>,
-        /// Whether anything is delivered.
+        /// Whether messages are delivered.
         enabled: Option<bool>,
     },
-    /// Give it a new secret; the present one signs for this many milliseconds more.
+    /// Replaces its secret by a new one.
     RotateSecret {
-        /// For how long.
+        /// The number of milliseconds for which the current secret signs as well.
         overlap_millis: i64,
     },
-    /// Deliver nothing any more, for a reason that deliveries showed.
+    /// Disables the webhook because of its deliveries.
     Disable(DisableReason),
-    /// Delete it, for good.
+    /// Deletes the webhook. This is final.
     Delete,
 }

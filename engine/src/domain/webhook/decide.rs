@@ -40,11 +40,11 @@ impl Decide for Webhook {
     }
 }
 
-/// Says what `command` leads to: the events to append, none when nothing changes. `organization` is the one that the
-/// webhook is to be bound to.
+/// Returns the events that `command` leads to, none when nothing changes. `organization` is the one that a
+/// new webhook will be bound to.
 ///
 /// # Errors
-/// The rule that refuses the command.
+/// The rule that rejects the command.
 pub fn decide(
     webhook: Option<&Webhook>,
     organization: Option<&Organization>,

@@ -1,58 +1,59 @@
-//! The events of a webhook: facts, and apart from them the personal part. The order of fields is the order of bytes
-//! (docs/format.md): a field is never added, removed or moved without a new schema number.
+//! The events of a webhook: facts, and the personal part apart from them. The order of fields is the order of
+//! bytes (docs/format.md). To add, remove or move a field, introduce a new schema number.
 
 use serde::{Deserialize, Serialize};
 
 use crate::domain::webhook::{MessageType, WebhookUrl};
 use crate::value::time::Timestamp;
 
-/// A webhook was registered. The organization that it is bound to, if one, is the record's own.
+/// A webhook was registered. The record names the organization that it is bound to, if any.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebhookRegistered {
-    /// Where messages go.
+    /// Its URL.
     pub url: WebhookUrl,
-    /// What it is told of; everything if empty.
+    /// The message types that it receives; all if empty.
     pub event_types: Vec<MessageType>,
 }
 
-/// A webhook's messages go elsewhere from now on.
+/// A webhook's URL was changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebhookUrlChanged {
-    /// Where they go.
+    /// The new URL.
     pub url: WebhookUrl,
 }
 
-/// A webhook is told of other things than before.
+/// A webhook's message types were changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebhookEventTypesChanged {
-    /// What it is told of; everything if empty.
+    /// The message types that it receives; all if empty.
     pub event_types: Vec<MessageType>,
 }
 
-/// A webhook got a new secret.
+/// A webhook's secret was replaced by a new one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebhookSecretRotated {
-    /// Which one it is; the first is 1.
+    /// The number of the new secret; the first is 1.
     pub generation: u32,
-    /// Until when the secret before it signs too; where that is not later than the event's own time, not at all.
+    /// The time until which the previous secret signs as well. It stops at once if that is not after the
+    /// event's own time.
     pub previous_valid_until: Timestamp,
 }
 
-/// Nothing is delivered to a webhook any more, until it is enabled.
+/// A webhook was disabled: nothing is delivered to it until it is enabled again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WebhookDisabled {
-    /// Why.
+    /// The reason.
     pub reason: DisableReason,
 }
 
-/// Why a webhook was disabled. The numbers are stored (docs/format.md) and never change.
+/// The reason for which a webhook was disabled. The numbers are stored (docs/format.md) and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum DisableReason {
-    /// Somebody asked for it.
+    /// A caller disabled it.
     Requested,
     /// The receiver answered 410 Gone.
     Gone,
-    /// Nothing could be delivered for days.
+    /// All deliveries failed for days.
     Failing,
 }
 

@@ -1,6 +1,6 @@
-//! The webhook: an address outside that is told of events as they happen
-//! (Standard Webhooks 1.0, <https://www.standardwebhooks.com>). The log knows where it is, what it wants to hear of and
-//! which generation of its secret signs; the secret itself stands nowhere, and what was delivered is kept elsewhere.
+//! The webhook: a URL that receives events as they happen (Standard Webhooks 1.0,
+//! <https://www.standardwebhooks.com>). The log has its URL, its message types and the generation of the
+//! secret that signs. The secret itself is stored nowhere, and deliveries are stored elsewhere.
 
 mod address;
 mod command;
@@ -21,5 +21,5 @@ pub use event::{
 pub use message_type::MessageType;
 pub use state::{PreviousSecret, Webhook};
 
-/// The file in a data directory that holds the key which webhooks' secrets are made from.
+/// The name of the file in a data directory with the key that webhooks' secrets are derived from.
 pub const KEY_FILE_NAME: &str = "webhook-key";

@@ -12,67 +12,68 @@ use crate::value::id::{OrganizationId, WebhookId};
 use crate::value::position::{Position, Version};
 use crate::value::time::Timestamp;
 
-/// At most this many secrets before the present one sign beside it; of more the oldest end early.
+/// The most previous secrets that sign beside the current one. The oldest stop early if there are more.
 const PREVIOUS_SECRETS_MAX: usize = 4;
 
-/// A secret that rotation replaced.
+/// A secret that a rotation replaced.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreviousSecret {
-    /// Which one.
+    /// The number of the secret.
     pub generation: u32,
-    /// Until when it signs beside the present one.
+    /// The time until which it signs beside the current one.
     pub valid_until: Timestamp,
 }
 
-/// A webhook as its events have left it.
+/// A webhook, as its events leave it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Webhook {
     /// Its id.
     pub id: WebhookId,
-    /// The organization whose events it is told of; all events if none.
+    /// The organization whose events it receives; none for all events.
     pub organization_id: Option<OrganizationId>,
-    /// Where messages go.
+    /// Its URL.
     pub url: WebhookUrl,
-    /// What it is told of; everything if empty.
+    /// The message types that it receives; all if empty.
     pub event_types: Vec<MessageType>,
-    /// Which secret signs.
+    /// The number of the current secret; the first is 1.
     pub generation: u32,
-    /// The secrets that sign too, for a while.
+    /// The previous secrets that still sign.
     pub previous_secrets: Vec<PreviousSecret>,
-    /// Why nothing is delivered, if nothing is.
+    /// The reason for which it is disabled; none while it is enabled.
     pub disabled: Option<DisableReason>,
-    /// The position of its first event: it is told of what came after.
+    /// The position of its first event. It receives the events after that.
     pub registered_at: Position,
-    /// When it was registered.
+    /// The time of its registration.
     pub created_at: Timestamp,
-    /// The id of the actor who registered it.
+    /// The id of the actor that registered it.
     pub created_by: Arc<str>,
-    /// When it was deleted.
+    /// The time of its deletion.
     pub deleted_at: Option<Timestamp>,
-    /// How many events it has.
+    /// The number of its events.
     pub version: Version,
 }
 
 impl Webhook {
-    /// Whether messages are delivered.
+    /// Whether messages are delivered to it.
     #[must_use]
     pub const fn is_enabled(&self) -> bool {
         self.deleted_at.is_none() && self.disabled.is_none()
     }
 
-    /// Whether it is told of messages of a kind.
+    /// Whether it receives messages of a type.
     #[must_use]
     pub fn wants(&self, message_type: &str) -> bool {
         self.event_types.is_empty() || self.event_types.iter().any(|it| it.as_str() == message_type)
     }
 
-    /// The generations of the secrets that sign at `now`, the present one first.
+    /// The numbers of the secrets that sign at `now`, the current one first.
     pub fn generations(&self, now: Timestamp) -> impl Iterator<Item = u32> {
         let previous = self.previous_secrets.iter().rev().filter(move |it| now < it.valid_until);
         std::iter::once(self.generation).chain(previous.map(|it| it.generation))
     }
 
-    /// The webhook after `record`, which must be of its stream; `None` comes back when it does not fit.
+    /// Returns the webhook after `record`, which must be of its stream, or `None` when the record does not
+    /// fit.
     #[must_use]
     pub fn apply(webhook: Option<Self>, record: &Record) -> Option<Self> {
         let StreamId::Webhook(id) = record.stream else { return None };
@@ -111,7 +112,7 @@ impl Webhook {
         Some(webhook)
     }
 
-    /// No secret that was replaced before signs for longer than the one that is replaced now.
+    /// No secret that was replaced earlier signs for longer than the one that is replaced now.
     fn rotate(&mut self, rotated: &WebhookSecretRotated, time: Timestamp) {
         let valid_until = rotated.previous_valid_until;
         self.previous_secrets.push(PreviousSecret { generation: self.generation, valid_until });
