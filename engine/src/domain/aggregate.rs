@@ -152,7 +152,8 @@ macro_rules! aggregates {
             ) -> Result<Vec<Event>, Rejection> {
                 match self { $(
                     Self::$name(id, command) => {
-                        <$state as Decide>::decide(id, aggregate.and_then(<$state>::of), command, context, now)
+                        let state = aggregate.and_then(<$state>::of);
+                        <$state as Decide>::decide(id, state, command, context, now)
                     }
                 )* }
             }
@@ -216,7 +217,8 @@ aggregates! {
     /// An application.
     Application, stored 6 "application", id ApplicationId, state Application, command ApplicationCommand;
     /// A portal session.
-    PortalSession, stored 7 "portal_session", id PortalSessionId, state PortalSession, command PortalSessionCommand;
+    PortalSession, stored 7 "portal_session", id PortalSessionId, state PortalSession,
+        command PortalSessionCommand;
     /// A webhook.
     Webhook, stored 8 "webhook", id WebhookId, state Webhook, command WebhookCommand;
     /// An erasure.
