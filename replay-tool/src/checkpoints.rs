@@ -8,8 +8,8 @@ use keyledger_engine::transparency::note::Verifier;
 use keyledger_engine::transparency::signed_checkpoints::SignedCheckpoints;
 
 use crate::arguments::CheckpointOptions;
-use crate::data_directory::DataDirectory;
 use crate::output::report::Failure;
+use keyledger_engine::storage::data_directory::DataDirectory;
 
 /// Reads those that the data directory holds, and one from elsewhere if it is given; every signature is checked.
 pub(crate) fn read(

@@ -6,7 +6,7 @@
 //! * [`erase`]: personal text, for good.
 //! * [`stats`]: what there is, at a glance. [`show`]: one key, with [`timeline`] for its events in words.
 //! * [`export`]: events as files for other programs.
-//! * [`data_directory`], [`progress`], [`report`]: where the files are, how far the work has come, what came of it.
+//! * [`stopped_log`], [`progress`], [`report`]: where the files are, how far the work has come, what came of it.
 //!
 //! Exit codes: 0 good, 1 what was read is wrong, 2 could not run. A command says what it found on standard output, as
 //! text or as one JSON object, and what is wrong in one line on standard error.
@@ -14,10 +14,11 @@
 mod arguments;
 mod checkpoints;
 mod commands;
-mod data_directory;
+
 mod output;
 mod remote;
 mod replays;
+mod stopped_log;
 
 use commands::{backup, diff, erase, export, proof, rebuild, restore, show, stats, verify};
 use output::report;

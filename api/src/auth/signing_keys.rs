@@ -11,6 +11,7 @@ use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use jsonwebtoken::jwk::{Jwk, JwkSet, KeyOperations, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
+use keyledger_engine::storage::atomic_file;
 use keyledger_engine::value::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -202,7 +203,7 @@ fn rotate(path: &Path, now: Timestamp, is_due: impl FnOnce(&SigningKey) -> bool)
     stored.keys.insert(0, StoredKey { created_at: now, retired_at: None, private_key });
     let text =
         serde_json::to_vec_pretty(&stored).map(Zeroizing::new).map_err(|error| failed(error.into()))?;
-    replace(path, &text).map_err(failed)
+    atomic_file::replace(path, |file| file.write_all(&text)).map_err(failed)
 }
 
 fn generate() -> Result<Zeroizing<String>, String> {
@@ -210,17 +211,6 @@ fn generate() -> Result<Zeroizing<String>, String> {
     let der =
         AsDer::<aws_lc_rs::encoding::Pkcs8V1Der<'_>>::as_der(&pair).map_err(|error| error.to_string())?;
     Ok(Zeroizing::new(pem::encode(&pem::Pem::new("PRIVATE KEY", der.as_ref()))))
-}
-
-/// All of the file or nothing of it.
-fn replace(path: &Path, text: &[u8]) -> io::Result<()> {
-    let temporary = path.with_extension("new");
-    let _ = fs::remove_file(&temporary);
-    let mut file = open_private(&temporary)?;
-    file.write_all(text)?;
-    file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
 }
 
 fn open_private(path: &Path) -> io::Result<File> {

@@ -1,7 +1,7 @@
 //! The verification index on disk: read at the start, saved at a stop, and now and then in between, so that a start after a
 //! crash has little of the log to replay.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -18,8 +18,9 @@ use keyledger_projections::stored::store;
 use keyledger_projections::verification::{SnapshotError, VerificationIndex, temporary_of};
 use tokio::sync::oneshot;
 
-use crate::service::data_directory::DataDirectory;
 use crate::service::{Service, StartError};
+use keyledger_engine::storage::atomic_file;
+use keyledger_engine::storage::data_directory::DataDirectory;
 
 /// Below this many events a replay is so quick that no snapshot is kept, or a new one made.
 const EVENTS_MIN: u64 = 100_000;
@@ -254,12 +255,7 @@ pub(crate) async fn keep(service: Arc<Service>) {
 
 /// Removes a file for good, if it is there.
 fn remove(path: &Path) -> Result<(), store::Error> {
-    let removed = match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        removed => removed,
-    };
-    let directory = path.parent().unwrap_or(Path::new("."));
-    removed.and_then(|()| File::open(directory)?.sync_all()).map_err(|error| store::Error::Unavailable {
+    atomic_file::remove(path).map(drop).map_err(|error| store::Error::Unavailable {
         file: path.display().to_string(),
         reason: format!("it may hold personal text that was erased, and cannot be removed: {error}"),
     })

@@ -1,9 +1,8 @@
 //! Signs the log's checkpoints. Before each signature the log is shown to begin with what was signed last: whoever puts
 //! an older or another log in its place gets no signature for it.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +18,8 @@ use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
 use crate::service::Service;
-use crate::service::data_directory::DataDirectory;
+use keyledger_engine::storage::atomic_file;
+use keyledger_engine::storage::data_directory::DataDirectory;
 
 /// A log that has grown is signed again when somebody asks, but not more often than this.
 const AGE_MIN: Duration = Duration::from_secs(1);
@@ -285,19 +285,11 @@ fn default_name(log_id: LogId) -> Result<KeyName, Error> {
     format!("keyledger/{id}").parse().map_err(|error| Error(format!("the log's name: {error}")))
 }
 
-/// It has its name only when it is whole and on the disk.
 fn write_key(path: &Path, signer: &Signer) -> io::Result<()> {
-    let unfinished = path.with_extension("new");
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-    file.write_all(signer.expose().as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    match path.parent() {
-        Some(parent) => fs::File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
+    atomic_file::replace(path, |file| {
+        file.write_all(signer.expose().as_bytes())?;
+        file.write_all(b"\n")
+    })
 }
 
 /// For whoever has the files alone.

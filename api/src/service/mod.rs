@@ -1,6 +1,5 @@
 //! The service put together: the log with its writer, the projections, and what requests share.
 
-pub(crate) mod data_directory;
 pub(crate) mod index_snapshot;
 pub(crate) mod log_signer;
 pub(crate) mod metrics;
@@ -32,7 +31,6 @@ use rand::rngs::{StdRng, SysRng};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use ulid::Ulid;
 
-use self::data_directory::DataDirectory;
 use self::log_signer::LogSigner;
 use crate::answer::problem::{Code, Problem};
 use crate::auth::access_token::{self, AccessTokens};
@@ -48,6 +46,7 @@ use crate::outbound::http_client;
 use crate::request::idempotency::Running;
 use crate::service::index_snapshot::IndexSnapshot;
 use crate::service::metrics::Metrics;
+use keyledger_engine::storage::data_directory::{self, DataDirectory};
 
 /// Calls that read files at a time; one more is refused.
 const READERS_MAX: usize = 256;
@@ -226,7 +225,7 @@ impl Service {
     /// # Errors
     /// See [`StartError`].
     pub(crate) fn start(options: &Options) -> Result<(Arc<Self>, Threads), StartError> {
-        let data = DataDirectory::open(&options.data)?;
+        let data = DataDirectory::open_or_create(&options.data)?;
         LogSigner::require_key(&data, &options.log_signer)?;
         let openid_provider = options.openid_provider.clone().map(OpenIdProvider::new).transpose()?;
         let signing_keys = SigningKeys::open(data.signing_keys())?;

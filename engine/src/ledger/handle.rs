@@ -85,8 +85,8 @@ impl Ledger {
         self.queue_len() == 0 && self.queue.try_send(Message::Checkpoint(None)).is_ok()
     }
 
-    /// Runs a [checkpoint](EventLog::rest) of the log after the commands that wait now, even if more commands
-    /// follow. Blocks.
+    /// Runs a [checkpoint](EventLog::checkpoint_journal) of the log after the commands that wait now, even if
+    /// more commands follow. Blocks.
     ///
     /// # Errors
     /// [`Error::Stopped`]; [`Error::Log`] when the checkpoint failed, after which the log works nevertheless.

@@ -1,4 +1,5 @@
-//! Values: ids, positions, times, texts, tokens, and the closed sets of words. Plain data, no IO.
+//! Plain data: ids, positions, times, texts, tokens and closed sets of words. No IO, and nothing of the rest
+//! of the crate.
 
 pub mod actor;
 pub mod environment;

@@ -1,8 +1,9 @@
-//! SHA-256 (FIPS 180-4) of bytes that are all there.
+//! SHA-256 (FIPS 180-4) of bytes that are all in memory.
 
 use aws_lc_rs::digest::{SHA256, digest};
 
-/// The hash of `bytes`. Where processors have no instructions for it, this library takes half the time of sha2.
+/// Hashes `bytes`. On processors without SHA instructions this library takes half the time that the `sha2`
+/// crate does.
 #[must_use]
 pub fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut hash = [0; 32];

@@ -9,15 +9,17 @@ use keyledger_engine::backup::reader::{Entry, Error};
 use keyledger_engine::backup::{KeptFile, Part, Reader};
 use keyledger_engine::log;
 use keyledger_engine::log::redb::{RedbImport, RedbOptions};
+use keyledger_engine::storage::atomic_file;
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
 use serde_json::json;
 
 use crate::arguments::{CheckpointOptions, Options};
 use crate::checkpoints;
-use crate::data_directory::DataDirectory;
 use crate::output::progress::Progress;
 use crate::output::report::{Failure, Report, grouped, hex};
+use crate::stopped_log;
+use keyledger_engine::storage::data_directory::DataDirectory;
 
 /// Up to where a log is restored.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +58,7 @@ pub(crate) fn run(options: &Options, file: &Path, to: Option<&str>) -> Result<Re
     })?;
     let place = Place::beside(&options.data)?;
     let restored = fill(&place, file, input, until)?;
-    let directory = DataDirectory::open(&place.unfinished)?;
+    let directory = DataDirectory::existing(&place.unfinished)?;
     let root = verify(&directory, &restored)?;
     place.finish()?;
     restored.report(&options.data, file, &root)
@@ -66,7 +68,6 @@ pub(crate) fn run(options: &Options, file: &Path, to: Option<&str>) -> Result<Re
 struct Place {
     data: PathBuf,
     unfinished: PathBuf,
-    parent: PathBuf,
 }
 
 impl Place {
@@ -96,7 +97,7 @@ impl Place {
         })?;
         // The one inside gets the name: it is made with the permissions that a data directory has.
         let unfinished = unfinished.keep();
-        let place = Self { data, unfinished: unfinished.join("data"), parent };
+        let place = Self { data, unfinished: unfinished.join("data") };
         DirBuilder::new().mode(0o700).create(&place.unfinished).map_err(|error| place.unwritable(&error))?;
         Ok(place)
     }
@@ -123,14 +124,12 @@ impl Place {
         let synced = File::open(&self.unfinished).and_then(|directory| directory.sync_all());
         synced.map_err(|error| self.unwritable(&error))?;
         // An empty directory of that name gives way.
-        fs::rename(&self.unfinished, &self.data).map_err(|error| {
+        atomic_file::rename(&self.unfinished, &self.data).map_err(|error| {
             let data = self.data.display();
             Failure::could_not_run(format!(
                 "{data}: what was restored cannot get this name: {error}; name a directory that is missing or empty and no mount point"
             ))
-        })?;
-        let synced = File::open(&self.parent).and_then(|directory| directory.sync_all());
-        synced.map_err(|error| self.unwritable(&error))
+        })
     }
 }
 
@@ -183,7 +182,7 @@ fn fill(place: &Place, file: &Path, input: File, until: Until) -> Result<Restore
             header.head
         )));
     }
-    let directory = DataDirectory::open(&place.unfinished)?;
+    let directory = DataDirectory::existing(&place.unfinished)?;
     let mut import =
         RedbImport::create(&directory.log(), RedbOptions::default(), header.log_id).map_err(stored)?;
     if let Some(key) = &header.log_key {
@@ -211,7 +210,7 @@ fn fill(place: &Place, file: &Path, input: File, until: Until) -> Result<Restore
                 import.remember(&commands).map_err(stored)?;
             }
             Part::File(file, bytes) => {
-                place.write(&directory.kept(file), &bytes)?;
+                place.write(&directory.file(file.name()), &bytes)?;
                 files.push(file);
             }
         }
@@ -237,7 +236,7 @@ fn fill(place: &Place, file: &Path, input: File, until: Until) -> Result<Restore
 
 /// Reads what was written again, and gives back the root of the tree.
 fn verify(directory: &DataDirectory, restored: &Restored) -> Result<String, Failure> {
-    let reader = directory.open_log()?;
+    let reader = stopped_log::open(directory)?;
     let options = CheckpointOptions { checkpoint: None, log_key: None };
     let checkpoints = checkpoints::read(directory, &options)?;
     let mut progress = Progress::start("verify", restored.position);

@@ -19,9 +19,10 @@ use keyledger_engine::value::time::{Clock, SystemClock, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Options;
-use crate::data_directory::DataDirectory;
 use crate::output::progress::Progress;
 use crate::output::report::{Failure, Report, grouped, hex};
+use crate::stopped_log;
+use keyledger_engine::storage::data_directory::DataDirectory;
 
 /// How many records are read at a time.
 const BATCH_LEN: usize = 8_192;
@@ -32,8 +33,8 @@ const BAR_LEN: u64 = 40;
 const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
-    let directory = DataDirectory::open(&options.data)?;
-    let reader = directory.open_log()?;
+    let directory = DataDirectory::existing(&options.data)?;
+    let reader = stopped_log::open(&directory)?;
     let head = reader.head()?;
     let mut progress = Progress::start("stats", head);
     let mut counts = Counts::default();

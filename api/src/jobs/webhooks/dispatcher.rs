@@ -58,7 +58,7 @@ async fn serve_all(service: &Arc<Service>) {
             } else if !served.contains(&webhook.id) {
                 if was_disabled.remove(&webhook.id) {
                     let now = service.now();
-                    service.webhooks.deliveries.with(&webhook, |queue| queue.begin_anew(now));
+                    service.webhooks.deliveries.with(&webhook, |queue| queue.restart(now));
                 }
                 served.insert(webhook.id);
                 endpoints.spawn(endpoint::run(Arc::clone(service), webhook.id));

@@ -33,9 +33,9 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::answer::problem::Problem;
 use crate::service::Service;
-use crate::service::data_directory::DataDirectory;
 use address_guard::AddressGuard;
 use keyledger_engine::log::LogReader;
+use keyledger_engine::storage::data_directory::DataDirectory;
 use secret::SecretKey;
 use sender::Sender;
 

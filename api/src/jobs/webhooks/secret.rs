@@ -1,14 +1,14 @@
 //! The secrets that sign messages. None is stored: each is made from the key in the data directory, the webhook's id and
 //! the secret's generation, so that the log, which holds the last two, gives nothing away.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use keyledger_engine::storage::atomic_file;
 use keyledger_engine::value::id::WebhookId;
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -94,20 +94,12 @@ impl Secret {
     }
 }
 
-/// It has its name only when it is whole and on the disk, and its owner alone may read it.
 fn write(path: &Path, key: &[u8; KEY_LEN]) -> io::Result<()> {
-    let unfinished = path.with_extension("new");
     let text = Zeroizing::new(STANDARD.encode(key));
-    let mut file =
-        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
-    file.write_all(text.as_bytes())?;
-    file.write_all(b"\n")?;
-    file.sync_all()?;
-    fs::rename(&unfinished, path)?;
-    match path.parent() {
-        Some(parent) => fs::File::open(parent)?.sync_all(),
-        None => Ok(()),
-    }
+    atomic_file::replace(path, |file| {
+        file.write_all(text.as_bytes())?;
+        file.write_all(b"\n")
+    })
 }
 
 #[cfg(test)]

@@ -20,6 +20,3 @@ pub use event::{
 };
 pub use message_type::MessageType;
 pub use state::{PreviousSecret, Webhook};
-
-/// The name of the file in a data directory with the key that webhooks' secrets are derived from.
-pub const KEY_FILE_NAME: &str = "webhook-key";

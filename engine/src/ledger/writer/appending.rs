@@ -62,7 +62,7 @@ impl State {
         }
         // The whole group at once, so that each follower of the log wakes up once.
         self.publish(&published);
-        self.log.told(published);
+        self.log.recycle(published);
         Ok(())
     }
 

@@ -48,7 +48,7 @@ impl State {
     /// Runs a checkpoint of the log. The inner error is the reason of a failure after which the log works
     /// again.
     pub(super) fn checkpoint(&mut self) -> Result<Result<(), String>, log::Error> {
-        let Err(error) = self.log.rest() else { return Ok(Ok(())) };
+        let Err(error) = self.log.checkpoint_journal() else { return Ok(Ok(())) };
         tracing::error!(%error, "the log failed to take a checkpoint; reopening it");
         self.log.recover()?;
         self.catch_up()?;

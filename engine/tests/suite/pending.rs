@@ -1,5 +1,5 @@
-//! Readers beside a writer whose journal goes into the database all the time: they find everything that was appended, wherever
-//! it is just then.
+//! Readers beside a writer that checkpoints all the time: they find every record, wherever it is at that
+//! moment.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -19,10 +19,10 @@ use crate::samples;
 
 const GROUPS: u64 = 300;
 const GROUP_LEN: u64 = 16;
-/// Regions of a few groups.
+/// Regions that hold a few groups.
 const OPTIONS: RedbOptions = RedbOptions { cache_bytes: 1 << 20, journal_bytes: 48 * 1024 };
 
-/// Reads in some way, after `acknowledged` was appended, and checks what it gets.
+/// Reads in a random way after `acknowledged` records were appended, and checks the result.
 fn read(reader: &dyn LogReader, acknowledged: u64, rng: &mut StdRng) {
     let head = reader.head().unwrap().get();
     assert!(head >= acknowledged, "the head is {head} after {acknowledged}");
@@ -60,7 +60,7 @@ fn read(reader: &dyn LogReader, acknowledged: u64, rng: &mut StdRng) {
 }
 
 #[test]
-fn readers_find_everything_while_the_journal_goes_into_the_database() {
+fn readers_find_everything_while_the_log_checkpoints() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(FILE_NAME);
     let mut log = RedbLog::open(&path, OPTIONS, samples::vault(), &mut rng(1)).unwrap();
@@ -82,7 +82,7 @@ fn readers_find_everything_while_the_journal_goes_into_the_database() {
                 }
             });
         }
-        // Whoever verifies reads the database, which grows meanwhile.
+        // A verification reads the database, which grows meanwhile.
         scope.spawn(|| {
             while acknowledged.load(Ordering::SeqCst) < GROUPS * GROUP_LEN {
                 let report = redb_reader.verify_while(&[], 1, |_, _| ControlFlow::Continue(())).unwrap();
@@ -105,9 +105,9 @@ fn readers_find_everything_while_the_journal_goes_into_the_database() {
     assert_eq!((report.finding, report.head.get()), (None, GROUPS * GROUP_LEN));
 }
 
-/// What is staged counts when conditions are looked at, and so does what has left for the database.
+/// Pending records count when conditions are checked, and so do checkpointed ones.
 #[test]
-fn a_stream_stands_where_its_last_event_left_it_wherever_that_is() {
+fn conditions_are_checked_against_pending_and_stored_records() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(FILE_NAME);
     let mut log = RedbLog::open(&path, OPTIONS, samples::vault(), &mut rng(1)).unwrap();
@@ -118,8 +118,8 @@ fn a_stream_stands_where_its_last_event_left_it_wherever_that_is() {
         let AppendOutcome::Appended { records, head } = outcome else { panic!("{outcome:?}") };
         heads.push((records[0].stream.clone(), head));
         let index = rng.random_range(0..heads.len());
-        let (stream, stands_at) = heads[index].clone();
-        let rename = |number| samples::rename(stream.clone(), stands_at, number);
+        let (stream, head) = heads[index].clone();
+        let rename = |number| samples::rename(stream.clone(), head, number);
         let outcomes = log.append(vec![rename(number), rename(number + 1_000)]).unwrap();
         let AppendOutcome::Appended { head, .. } = &outcomes[0] else { panic!("{outcomes:?}") };
         assert!(matches!(outcomes[1], AppendOutcome::Conflict));
@@ -133,9 +133,9 @@ fn a_stream_stands_where_its_last_event_left_it_wherever_that_is() {
     }
 }
 
-/// Reading beside a writer that finds out where its log stands again and again.
+/// Readers beside a writer that recovers again and again.
 #[test]
-fn readers_find_everything_or_are_told_to_wait_while_the_log_recovers() {
+fn readers_find_everything_or_get_unavailable_while_the_log_recovers() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(FILE_NAME);
     let mut log = RedbLog::open(&path, OPTIONS, samples::vault(), &mut rng(1)).unwrap();
@@ -172,9 +172,9 @@ fn open(disk: &Disk) -> RedbLog {
         .unwrap()
 }
 
-/// A log with frames in both regions, of which one is on its way into the database: that is held after so many operations.
-/// With it how many records there are; none when the database was done with fewer operations.
-fn settling(operations: u64) -> Option<(Disk, RedbLog, u64)> {
+/// A log with frames in both regions, whose running checkpoint is held after `operations` operations on the
+/// database, and the number of its records; `None` when the checkpoint takes fewer operations.
+fn checkpointing(operations: u64) -> Option<(Disk, RedbLog, u64)> {
     let disk = Disk::default();
     let mut log = open(&disk);
     let mut number = 0;
@@ -183,10 +183,10 @@ fn settling(operations: u64) -> Option<(Disk, RedbLog, u64)> {
         log.append(vec![samples::issue(number, &"n".repeat(900))]).unwrap();
         number
     };
-    // The first commit has the journal begin.
+    // The first commit begins the journal.
     append(&mut log);
     disk.set_faults(Faults { hold_database_after: Some(operations), ..Faults::default() });
-    // More than a region holds, less than both do.
+    // More than one region holds, less than both do.
     let mut records = 0;
     for _ in 0..24 {
         records = append(&mut log);
@@ -199,13 +199,13 @@ fn settling(operations: u64) -> Option<(Disk, RedbLog, u64)> {
     None
 }
 
-/// Of the database's operations in such a commit: before the first, and every so many later.
+/// Moments of a checkpoint: before its first operation on the database, and every `step` operations later.
 fn moments(step: usize) -> impl Iterator<Item = (Disk, RedbLog, u64)> {
-    (0..).step_by(step).map_while(settling)
+    (0..).step_by(step).map_while(checkpointing)
 }
 
 #[test]
-fn nothing_is_lost_at_any_moment_of_settling() {
+fn nothing_is_lost_at_any_moment_of_a_checkpoint() {
     let mut moments_seen = 0;
     for (disk, log, records) in moments(1) {
         let reader = log.reader();
@@ -228,7 +228,7 @@ fn nothing_is_lost_at_any_moment_of_settling() {
 }
 
 #[test]
-fn settling_that_fails_is_noticed_and_recovered_from() {
+fn a_failed_background_checkpoint_is_recovered_from() {
     for (disk, mut log, records) in moments(4) {
         disk.set_faults(Faults { fail_sync: true, ..Faults::default() });
         let deadline = Instant::now() + Duration::from_secs(30);
@@ -236,21 +236,21 @@ fn settling_that_fails_is_noticed_and_recovered_from() {
             assert!(Instant::now() < deadline, "nothing was synced");
             thread::yield_now();
         }
-        // The group that comes upon it is not appended, and says so.
+        // The first group that meets the failure is not appended and returns an error.
         let mut next = records;
         let error = loop {
             match log.append(vec![samples::issue(next + 1, "after")]) {
                 Ok(_) => next += 1,
                 Err(error) => break error,
             }
-            assert!(Instant::now() < deadline, "nobody noticed");
+            assert!(Instant::now() < deadline, "no append failed");
         };
         assert!(matches!(error, Error::Unavailable(_)), "{error}");
-        assert!(!error.to_string().contains("not available: the event log is not available"), "{error}");
-        assert!(matches!(log.rest(), Ok(())), "there is nothing to be done before recovering");
+        assert!(!error.to_string().contains("unavailable: the event log is unavailable"), "{error}");
+        assert!(matches!(log.checkpoint_journal(), Ok(())), "a checkpoint before recovery does nothing");
         assert_eq!(log.recover().unwrap().get(), next);
         log.append(vec![samples::issue(next + 1, "after")]).unwrap();
-        log.rest().unwrap();
+        log.checkpoint_journal().unwrap();
         let report = log.redb_reader().verify(|_, _| {}).unwrap();
         assert_eq!((report.finding, report.head.get()), (None, next + 1));
     }

@@ -1,4 +1,4 @@
-//! A log that may rest is whole without its journal; one that was busy is open at once after a crash all the same.
+//! After an idle checkpoint, the database alone is the whole log. A busy log opens at once after a crash.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,11 +31,11 @@ fn ledger_on(disk: &Disk) -> (Ledger, Writer) {
     Ledger::start(log, Vec::new(), Arc::new(SystemClock), StdRng::seed_from_u64(1)).unwrap()
 }
 
-/// How many records the database has without its journal; none when it says that it has not all of them.
+/// Number of records in the database without its journal; `None` while the database notes that frames count.
 fn in_the_database_alone(disk: &Disk) -> Option<u64> {
     let [database, journal] = disk.images();
     let (alone, options) = (Disk::of([database, journal[..0].to_vec()]), RedbOptions::default());
-    let at_rest = {
+    let is_whole = {
         let database = redb::Builder::new().create_with_backend(alone.clone()).unwrap();
         let table = TableDefinition::<&str, &[u8]>::new("meta");
         let transaction = database.begin_read().unwrap();
@@ -45,10 +45,10 @@ fn in_the_database_alone(disk: &Disk) -> Option<u64> {
     let (open, journal) = (move || alone.clone(), Disk::default().journal());
     let log =
         RedbLog::open_with_backend("events.redb", open, journal, options, samples::vault(), &mut rng(1));
-    at_rest.then(|| log.unwrap().reader().head().unwrap().get())
+    is_whole.then(|| log.unwrap().reader().head().unwrap().get())
 }
 
-/// Whether what stands on the disk now has to be gone through before it can be used.
+/// Whether the current files need a repair before they can be used.
 fn needs_repair(disk: &Disk) -> bool {
     let repaired = Arc::new(AtomicBool::new(false));
     let seen = Arc::clone(&repaired);
@@ -59,7 +59,7 @@ fn needs_repair(disk: &Disk) -> bool {
 }
 
 #[test]
-fn a_log_at_rest_needs_no_journal() {
+fn a_checkpointed_log_needs_no_journal() {
     let disk = Disk::default();
     let mut log = log_on(&disk);
     for number in 0..3 {
@@ -67,19 +67,19 @@ fn a_log_at_rest_needs_no_journal() {
             log.append(vec![samples::issue(number * 2 + part, "busy")]).unwrap();
             assert_eq!(in_the_database_alone(&disk), None);
         }
-        log.rest().unwrap();
+        log.checkpoint_journal().unwrap();
         assert_eq!(in_the_database_alone(&disk), Some(number * 2 + 2));
         let images = disk.images();
-        log.rest().unwrap();
-        assert!(disk.images() == images, "there is nothing more to do");
+        log.checkpoint_journal().unwrap();
+        assert!(disk.images() == images, "the second checkpoint has nothing to do");
     }
-    log.rest().unwrap();
+    log.checkpoint_journal().unwrap();
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
     assert_eq!((report.finding, report.head.get()), (None, 6));
 }
 
 #[test]
-fn a_log_that_was_cut_off_is_open_at_once() {
+fn a_killed_log_opens_without_repair() {
     let disk = Disk::default();
     let mut log = log_on(&disk);
     for number in 0..200 {
@@ -89,23 +89,23 @@ fn a_log_that_was_cut_off_is_open_at_once() {
 }
 
 #[test]
-fn a_failed_rest_is_recovered_from() {
+fn a_failed_checkpoint_is_recovered_from() {
     let disk = Disk::default();
     let mut log = log_on(&disk);
     log.append(vec![samples::issue(1, "one")]).unwrap();
     disk.set_faults(Faults { fail_sync: true, ..Faults::default() });
-    log.rest().unwrap_err();
+    log.checkpoint_journal().unwrap_err();
     log.append(vec![samples::issue(2, "two")]).unwrap_err();
     disk.set_faults(Faults::default());
     assert_eq!(log.recover().unwrap().get(), 1);
     log.append(vec![samples::issue(2, "two")]).unwrap();
-    log.rest().unwrap();
+    log.checkpoint_journal().unwrap();
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
     assert_eq!((report.finding, report.head.get()), (None, 2));
 }
 
 #[test]
-fn a_full_disk_is_no_reason_to_end() {
+fn a_log_survives_a_full_disk() {
     let disk = Disk::default();
     let mut log = log_on(&disk);
     let mut appended = 0;
@@ -118,19 +118,19 @@ fn a_full_disk_is_no_reason_to_end() {
     }
     appended = appended.max(log.recover().unwrap().get());
     for _ in 0..3 {
-        if log.rest().is_err() {
+        if log.checkpoint_journal().is_err() {
             assert_eq!(log.recover().unwrap().get(), appended);
         }
     }
     disk.set_faults(Faults::default());
     log.append(vec![samples::issue(2_000, "space again")]).unwrap();
-    log.rest().unwrap();
+    log.checkpoint_journal().unwrap();
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
     assert_eq!((report.finding, report.head.get()), (None, appended + 1));
 }
 
 #[test]
-fn the_ledger_has_its_log_rest() {
+fn the_ledger_checkpoints_its_log() {
     let disk = Disk::default();
     let (ledger, writer) = ledger_on(&disk);
     let create = |id: &str| {
@@ -143,19 +143,19 @@ fn the_ledger_has_its_log_rest() {
     assert!(ledger.checkpoint_if_idle());
     let deadline = Instant::now() + Duration::from_secs(10);
     while in_the_database_alone(&disk).is_none() {
-        assert!(Instant::now() < deadline, "the log was not told");
+        assert!(Instant::now() < deadline, "no checkpoint was made");
         std::thread::yield_now();
     }
-    // A disk that fails just then costs nothing.
+    // A disk failure at that moment costs nothing.
     create("two");
     disk.set_faults(Faults { fail_sync: true, ..Faults::default() });
     assert!(ledger.checkpoint_if_idle());
     while disk.is_to_fail() {
-        assert!(Instant::now() < deadline, "the log was not told");
+        assert!(Instant::now() < deadline, "no checkpoint was made");
         std::thread::yield_now();
     }
     assert_eq!(create("three").position.get(), 3);
-    // Whoever waits for it is told what came of it.
+    // A blocking call returns the outcome.
     ledger.checkpoint_blocking().unwrap();
     assert_eq!(in_the_database_alone(&disk), Some(3));
     create("four");
@@ -168,9 +168,9 @@ fn the_ledger_has_its_log_rest() {
     assert!(matches!(ledger.checkpoint_blocking(), Err(Error::Stopped)));
 }
 
-/// Commands that wait for each other leave something in the queue with every group.
+/// Commands that wait for each other leave some in the queue with every group, so the ledger is never idle.
 #[test]
-fn a_log_rests_for_whoever_waits_for_it_however_busy_it_is() {
+fn a_requested_checkpoint_is_made_however_busy_the_ledger_is() {
     let disk = Disk::default();
     let (ledger, writer) = ledger_on(&disk);
     let id: OrganizationId = "busy".parse().unwrap();

@@ -1,24 +1,24 @@
-//! When a projection whose file failed is made anew.
+//! When a failed projection is rebuilt.
 
 use std::time::{Duration, Instant};
 
-/// How long after the failure.
+/// Delay of the first rebuild after a failure.
 const WAIT_MIN: Duration = Duration::from_secs(1);
-/// It is twice as long after each time that making it anew fails too, up to this.
+/// The delay doubles after each failed rebuild, up to this.
 const WAIT_MAX: Duration = Duration::from_secs(60);
 
-/// The next attempt, after a failure that may have passed by itself then, such as a full disk's.
-pub(super) struct Remake {
+/// The next rebuild after a failure that may be temporary, such as a full disk.
+pub(super) struct RebuildRetry {
     at: Instant,
     waited: Duration,
 }
 
-impl Remake {
+impl RebuildRetry {
     pub(super) fn first() -> Self {
         Self::after(WAIT_MIN)
     }
 
-    /// The one after this, which failed.
+    /// The attempt after this one failed.
     pub(super) fn next(&self) -> Self {
         Self::after((self.waited * 2).min(WAIT_MAX))
     }
