@@ -58,7 +58,7 @@ pub(crate) async fn checkpoint_when_idle(service: Arc<Service>) {
         if head != seen {
             (seen, is_checkpointed) = (head, false);
         } else if !is_checkpointed {
-            is_checkpointed = service.ledger.rest();
+            is_checkpointed = service.ledger.checkpoint_if_idle();
         }
     }
 }

@@ -135,7 +135,7 @@ impl LogVerifications {
             Err(error) => return Outcome::Failed(format!("{}: {error}", self.checkpoints.display())),
         };
         // It reads the file, so every event that was acknowledged before has to be in the file.
-        if let Err(error) = service.ledger.rest_blocking() {
+        if let Err(error) = service.ledger.checkpoint_blocking() {
             return Outcome::Failed(error.to_string());
         }
         let mut worked_since = Instant::now();

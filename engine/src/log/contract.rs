@@ -22,9 +22,9 @@ use crate::domain::stream::StreamId;
 use crate::value::actor::Actor;
 use crate::value::id::{ErasureId, EventId, KeyId};
 use crate::value::position::{Position, Version};
+use crate::value::subject::Subject;
 use crate::value::text::{Name, Scope, UserId};
 use crate::value::time::Timestamp;
-use crate::vault::Subject;
 
 /// Source of logs to test.
 pub trait Fixture {

@@ -53,6 +53,11 @@ fn parse_prefixed(prefix: &str, text: &str) -> Result<Ulid, InvalidId> {
     if ulid.to_string() == encoded { Ok(ulid) } else { Err(expected()) }
 }
 
+/// An id that orders the entries of an index by its bytes.
+pub(crate) trait IndexKey {
+    fn write_index_key(&self, key: &mut Vec<u8>);
+}
+
 macro_rules! ulid_id {
     ($(#[$doc:meta])* $name:ident, $prefix:literal) => {
         $(#[$doc])*
@@ -81,6 +86,12 @@ macro_rules! ulid_id {
             #[must_use]
             pub const fn to_u128(self) -> u128 {
                 self.0.0
+            }
+        }
+
+        impl IndexKey for $name {
+            fn write_index_key(&self, key: &mut Vec<u8>) {
+                key.extend(self.0.to_bytes());
             }
         }
 
@@ -187,6 +198,12 @@ impl OrganizationId {
     }
 }
 
+impl IndexKey for OrganizationId {
+    fn write_index_key(&self, key: &mut Vec<u8>) {
+        key.extend(self.as_str().as_bytes());
+    }
+}
+
 impl From<Ulid> for OrganizationId {
     fn from(ulid: Ulid) -> Self {
         Self(format!("{}{ulid}", Self::PREFIX).into())
@@ -237,6 +254,12 @@ pub struct ClientLinkId {
     pub partner_id: OrganizationId,
     /// The client organization.
     pub client_id: OrganizationId,
+}
+
+impl IndexKey for ClientLinkId {
+    fn write_index_key(&self, key: &mut Vec<u8>) {
+        key.extend(self.to_string().as_bytes());
+    }
 }
 
 impl fmt::Display for ClientLinkId {

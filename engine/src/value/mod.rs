@@ -11,6 +11,7 @@ pub mod position;
 pub mod role;
 pub mod sha256;
 pub(crate) mod stored_enum;
+pub mod subject;
 pub mod text;
 pub mod time;
 pub mod token;

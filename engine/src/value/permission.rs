@@ -88,3 +88,24 @@ impl Permission {
 }
 
 super::stored_enum::stored_enum!(Permission, "permission");
+
+#[cfg(test)]
+mod tests {
+    use super::Permission::{self, Admin, KeysRead, KeysVerify};
+
+    #[test]
+    fn what_both_allow() {
+        assert_eq!(Permission::in_both(&[Admin], &[KeysRead, KeysVerify]), [KeysRead, KeysVerify]);
+        assert_eq!(Permission::in_both(&[KeysRead], &[Admin]), [KeysRead]);
+        assert_eq!(Permission::in_both(&[KeysRead, KeysVerify], &[KeysVerify]), [KeysVerify]);
+        assert_eq!(Permission::in_both(&[KeysRead], &[KeysVerify]), []);
+        assert_eq!(Permission::in_both(&[Admin], &[Admin]), [Admin]);
+    }
+
+    #[test]
+    fn a_scope_is_read_as_it_was_written() {
+        let all: Vec<Permission> = Permission::names().map(|name| name.parse().unwrap()).collect();
+        assert_eq!(Permission::of_scope(&Permission::to_scope(&all)).unwrap(), all);
+        assert!(Permission::of_scope("keys:read keys:everything").is_err());
+    }
+}

@@ -12,7 +12,7 @@
 
 mod seal;
 mod store;
-mod subject;
+mod subject_key_map;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -21,12 +21,12 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
+pub use crate::value::subject::{Subject, SubjectKeyId};
 pub use seal::{OVERHEAD, OpenError, SealError, SubjectKey, split};
-pub use subject::{Subject, SubjectKeyId};
 
 use seal::{SECRET_LEN, Secret};
 use store::{Holder, Row, Store, Stored, UserTag};
-use subject::SubjectKeyMap;
+use subject_key_map::SubjectKeyMap;
 
 use crate::value::id::OrganizationId;
 

@@ -8,7 +8,7 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use rand::Rng;
 use zeroize::Zeroizing;
 
-use super::subject::SubjectKeyId;
+use crate::value::subject::SubjectKeyId;
 
 /// Length of a key, in bytes.
 pub(super) const SECRET_LEN: usize = 32;

@@ -10,12 +10,12 @@ use zeroize::{Zeroize, Zeroizing};
 
 use super::Error;
 use super::seal::{SECRET_LEN, Secret};
-use super::subject::SubjectKeyId;
 use crate::storage::atomic_file;
 use crate::storage::overlay::Overlay;
 use crate::storage::redb_file::{self, Failure, FileKind, one_line};
 use crate::storage::storage_panic::in_file;
 use crate::value::id::OrganizationId;
+use crate::value::subject::SubjectKeyId;
 
 /// The vault's file, for messages.
 const FILE_KIND: FileKind = FileKind {

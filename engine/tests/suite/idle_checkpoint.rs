@@ -140,7 +140,7 @@ fn the_ledger_checkpoints_its_log() {
     };
     create("one");
     assert_eq!(in_the_database_alone(&disk), None);
-    assert!(ledger.rest());
+    assert!(ledger.checkpoint_if_idle());
     let deadline = Instant::now() + Duration::from_secs(10);
     while in_the_database_alone(&disk).is_none() {
         assert!(Instant::now() < deadline, "no checkpoint was made");
@@ -149,23 +149,23 @@ fn the_ledger_checkpoints_its_log() {
     // A disk failure at that moment costs nothing.
     create("two");
     disk.set_faults(Faults { fail_sync: true, ..Faults::default() });
-    assert!(ledger.rest());
+    assert!(ledger.checkpoint_if_idle());
     while disk.is_to_fail() {
         assert!(Instant::now() < deadline, "no checkpoint was made");
         std::thread::yield_now();
     }
     assert_eq!(create("three").position.get(), 3);
     // A blocking call returns the outcome.
-    ledger.rest_blocking().unwrap();
+    ledger.checkpoint_blocking().unwrap();
     assert_eq!(in_the_database_alone(&disk), Some(3));
     create("four");
     disk.set_faults(Faults { fail_sync: true, ..Faults::default() });
-    let error = ledger.rest_blocking().unwrap_err();
+    let error = ledger.checkpoint_blocking().unwrap_err();
     assert!(matches!(error, Error::Log(_)), "{error}");
-    ledger.rest_blocking().unwrap();
+    ledger.checkpoint_blocking().unwrap();
     assert_eq!(in_the_database_alone(&disk), Some(4));
     writer.stop().unwrap();
-    assert!(matches!(ledger.rest_blocking(), Err(Error::Stopped)));
+    assert!(matches!(ledger.checkpoint_blocking(), Err(Error::Stopped)));
 }
 
 /// Commands that wait for each other leave some in the queue with every group, so the ledger is never idle.
@@ -193,7 +193,7 @@ fn a_requested_checkpoint_is_made_however_busy_the_ledger_is() {
             });
         }
         for _ in 0..20 {
-            ledger.rest_blocking().unwrap();
+            ledger.checkpoint_blocking().unwrap();
         }
         is_over.store(true, Ordering::SeqCst);
     });

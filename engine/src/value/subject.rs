@@ -1,18 +1,17 @@
-//! Whose personal text a record holds, and the name of the key that seals it.
+//! The subject of personal text, and the name of the key that seals it.
 
-use std::collections::HashMap;
 use std::fmt;
-use std::hash::{BuildHasherDefault, Hasher};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::value::id::OrganizationId;
 use crate::value::text::UserId;
 
-/// Whose personal text it is. Everything of one subject is sealed with one key, and erased with it.
+/// The person or organization that personal text is about. All text of one subject is sealed with one key and erased
+/// with it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Subject {
-    /// Whoever runs Keyledger: records that concern no organization. It is never erased.
+    /// The operator of the installation: the subject of records that concern no organization. It is never erased.
     Installation,
     /// An organization as such.
     Organization(OrganizationId),
@@ -21,7 +20,7 @@ pub enum Subject {
 }
 
 impl Subject {
-    /// The user where one is concerned, else the organization, else the installation.
+    /// The user if one is given with an organization, else the organization, else the installation.
     #[must_use]
     pub fn of(organization_id: Option<&OrganizationId>, user_id: Option<&UserId>) -> Self {
         match (organization_id, user_id) {
@@ -31,14 +30,14 @@ impl Subject {
         }
     }
 
-    pub(super) const fn organization_id(&self) -> Option<&OrganizationId> {
+    pub(crate) const fn organization_id(&self) -> Option<&OrganizationId> {
         match self {
             Self::Installation => None,
             Self::Organization(id) | Self::User(id, _) => Some(id),
         }
     }
 
-    pub(super) const fn user_id(&self) -> Option<&UserId> {
+    pub(crate) const fn user_id(&self) -> Option<&UserId> {
         match self {
             Self::User(_, user_id) => Some(user_id),
             _ => None,
@@ -46,12 +45,12 @@ impl Subject {
     }
 }
 
-/// Names the key of a subject; drawn at random, so that it tells nothing of whose it is. Sixteen bytes, shown as hex.
+/// The name of a subject's key: 16 bytes, shown as hex. It is drawn at random, so it reveals nothing about the subject.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubjectKeyId([u8; Self::LEN]);
 
 impl SubjectKeyId {
-    /// How many bytes it has.
+    /// Its length in bytes.
     pub const LEN: usize = 16;
 
     /// The id with these bytes.
@@ -60,7 +59,7 @@ impl SubjectKeyId {
         Self(bytes)
     }
 
-    /// Its bytes.
+    /// The bytes of the id.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; Self::LEN] {
         &self.0
@@ -79,25 +78,7 @@ impl fmt::Debug for SubjectKeyId {
     }
 }
 
-/// A map by these ids that takes their own randomness for a hash: nobody can choose those that are in it.
-pub(super) type SubjectKeyMap<V> = HashMap<SubjectKeyId, V, BuildHasherDefault<SubjectKeyHasher>>;
-
-#[derive(Default)]
-pub(super) struct SubjectKeyHasher(u64);
-
-impl Hasher for SubjectKeyHasher {
-    fn write(&mut self, bytes: &[u8]) {
-        for word in bytes.as_chunks().0 {
-            self.0 ^= u64::from_le_bytes(*word);
-        }
-    }
-
-    fn finish(&self) -> u64 {
-        self.0
-    }
-}
-
-/// Hex in formats for people, the bytes in binary ones.
+/// Serializes as hex in formats for people and as bytes in binary formats.
 impl Serialize for SubjectKeyId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -108,7 +89,7 @@ impl Serialize for SubjectKeyId {
     }
 }
 
-/// From binary formats only: nobody names a key to Keyledger.
+/// Deserializes from binary formats only: no client names a key to Keyledger.
 impl<'de> Deserialize<'de> for SubjectKeyId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_bytes(crate::value::fixed_bytes::FixedBytes::<{ Self::LEN }>).map(Self)
