@@ -1,4 +1,4 @@
-//! A data directory of a service that is not running.
+//! The data directory of a stopped service.
 
 use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
@@ -13,14 +13,14 @@ use keyledger_engine::vault::{self, Vault};
 
 use crate::output::report::Failure;
 
-/// Commands go through the log from one end to the other; what they have read they hardly need again.
+/// Commands read the log once from start to end, so a larger cache would hardly be hit.
 const LOG_OPTIONS: RedbOptions = RedbOptions { cache_bytes: 16 * 1024 * 1024, journal_bytes: 1024 * 1024 };
 
-/// The directory that holds the log, and the projections made from it.
+/// The directory with the log, the vault and the projections.
 pub(crate) struct DataDirectory(PathBuf);
 
 impl DataDirectory {
-    /// Takes the directory at `path`, which must be there.
+    /// Checks that `path` is a directory that can be read.
     pub(crate) fn open(path: &Path) -> Result<Self, Failure> {
         let directory = path.display();
         match std::fs::metadata(path) {
@@ -37,42 +37,42 @@ impl DataDirectory {
         }
     }
 
-    /// The file of the log.
     pub(crate) fn log(&self) -> PathBuf {
         self.0.join(FILE_NAME)
     }
 
-    /// The file of the keys that seal personal text.
+    /// The vault: the keys that seal personal text.
     pub(crate) fn vault(&self) -> PathBuf {
         self.0.join(vault::FILE_NAME)
     }
 
-    /// The directory of the projections' files.
     pub(crate) fn projections(&self) -> PathBuf {
         self.0.join("projections")
     }
 
-    /// The file of the verification index's snapshot.
     pub(crate) fn verification_snapshot(&self) -> PathBuf {
         self.projections().join("verification.snapshot")
     }
 
-    /// The file of the checkpoints that were signed.
+    /// The signed checkpoints, one per line.
     pub(crate) fn checkpoints(&self) -> PathBuf {
         self.0.join(checkpoint_file::FILE_NAME)
     }
 
-    /// The file of the key that checks the checkpoints' signatures.
+    /// The public key that verifies the checkpoints' signatures.
     pub(crate) fn log_verifier(&self) -> PathBuf {
         self.0.join(transparency::VERIFIER_FILE_NAME)
     }
 
-    /// A file that a backup may hold.
+    /// A key file that a backup can contain.
     pub(crate) fn kept(&self, file: KeptFile) -> PathBuf {
         self.0.join(file.name())
     }
 
-    /// Opens the log for reading, with the vault if it is there; without it personal text reads as erased. Nobody can write to it, and the service cannot start, before it is dropped.
+    /// Opens the log for reading, with the vault if it exists; without a vault, personal text reads as
+    /// erased.
+    ///
+    /// While the reader exists the log cannot be written and the service cannot start.
     pub(crate) fn open_log(&self) -> Result<Arc<RedbReader>, Failure> {
         let path = self.log();
         let shown = path.display();

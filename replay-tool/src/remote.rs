@@ -1,4 +1,4 @@
-//! A running service, asked over HTTP.
+//! The HTTP client that fetches a backup from a running service.
 
 use std::io::Read;
 use std::path::Path;
@@ -13,13 +13,14 @@ use ureq::{Agent, Body};
 
 use crate::output::report::Failure;
 
-/// How long a service may take to be connected to, and to begin its answer.
+/// Time limit for the connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+/// Time limit for the response head.
 const ANSWER_LIMIT: Duration = Duration::from_secs(60);
-/// More of an error's text is not shown.
+/// At most this many bytes of a problem response are read.
 const PROBLEM_LEN_MAX: u64 = 65_536;
 
-/// The backup that the service at `url` makes of itself.
+/// Requests a backup of the service at `url` and returns its body, unread.
 pub(crate) fn backup(
     url: &str,
     token: Option<&str>,
@@ -27,7 +28,8 @@ pub(crate) fn backup(
 ) -> Result<impl Read + use<>, Failure> {
     let token = token.ok_or_else(|| {
         Failure::could_not_run(
-            "--token is missing; put a root key with the permission admin into KEYLEDGER_TOKEN, so that no list of processes shows it",
+            "--token is missing; put a root key with the permission admin into KEYLEDGER_TOKEN, where process lists \
+             do not show it",
         )
     })?;
     let agent = agent(ca_cert)?;
@@ -35,14 +37,14 @@ pub(crate) fn backup(
     let request = agent.get(&address).header("authorization", &format!("Bearer {token}"));
     let answer = request.call().map_err(|error| {
         Failure::could_not_run(format!(
-            "{url}: {error}; name where the service answers, such as http://127.0.0.1:7070"
+            "{url}: {error}; give the URL of the running service, such as http://127.0.0.1:7070"
         ))
     })?;
     let (status, body) = (answer.status().as_u16(), answer.into_body());
     if status == 200 {
         return Ok(body.into_reader());
     }
-    Err(Failure::could_not_run(format!("{url}: {}", refusal(status, body))))
+    Err(Failure::could_not_run(format!("{url}: {}", problem(status, body))))
 }
 
 fn agent(ca_cert: Option<&Path>) -> Result<Agent, Failure> {
@@ -54,7 +56,7 @@ fn agent(ca_cert: Option<&Path>) -> Result<Agent, Failure> {
             CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
         let certificates = certificates.map_err(|error| {
             Failure::could_not_run(format!(
-                "{shown}: no certificates in PEM: {error}; name another with --ca-cert"
+                "{shown}: no PEM certificates: {error}; name another file with --ca-cert"
             ))
         })?;
         let certificates: Vec<_> =
@@ -63,7 +65,7 @@ fn agent(ca_cert: Option<&Path>) -> Result<Agent, Failure> {
     }
     let config = Agent::config_builder()
         .http_status_as_error(false)
-        // A token is for the service that was named and no other.
+        // A redirect would send the token to a service that the caller did not name.
         .max_redirects(0)
         .timeout_connect(Some(CONNECT_LIMIT))
         .timeout_recv_response(Some(ANSWER_LIMIT))
@@ -72,10 +74,10 @@ fn agent(ca_cert: Option<&Path>) -> Result<Agent, Failure> {
     Ok(config.into())
 }
 
-/// What an answer that is no backup says, and what to do.
-fn refusal(status: u16, body: Body) -> String {
+/// The text for a response that is not a backup: its status, its detail and what to do.
+fn problem(status: u16, body: Body) -> String {
     let mut text = String::new();
-    // What cannot be read of a refusal is left out.
+    // An unreadable body leaves the status alone.
     let _ = body.into_reader().take(PROBLEM_LEN_MAX).read_to_string(&mut text);
     let problem: Value = serde_json::from_str(&text).unwrap_or_default();
     let said = |name: &str| problem.get(name).and_then(Value::as_str);
@@ -83,9 +85,9 @@ fn refusal(status: u16, body: Body) -> String {
     let help = match status {
         401 => "give a root key of this service with --token or KEYLEDGER_TOKEN",
         403 => "give a root key with the permission admin that is not bound to an organization",
-        404 | 405 => "there is no Keyledger that makes backups; check the address and the service's version",
-        503 => "try again when the service is well; `/readyz` says how it is",
-        _ => "check the address and the service's log",
+        404 | 405 => "no Keyledger with backups answers there; check the URL and the service's version",
+        503 => "try again when the service is ready; `/readyz` says what is wrong",
+        _ => "check the URL and the service's log",
     };
     format!("the service answered {status}{said}; {help}")
 }

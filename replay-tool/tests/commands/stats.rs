@@ -1,4 +1,4 @@
-//! `stats`.
+//! The command `stats`.
 
 use serde_json::json;
 
@@ -34,11 +34,11 @@ fn everything_is_counted_once() {
         "48 events, from 2026-09-21",
         "  2026-09-21  48\n",
         "  KeyCreated             22\n",
-        "none was signed",
+        "none signed",
     ] {
         assert!(text.contains(line), "{line:?} is not in:\n{text}");
     }
-    // Bars are for people; here nobody looks on.
+    // Bars are drawn on a terminal only.
     assert!(text.is_ascii(), "{text}");
     assert!(data.files() == before);
 }

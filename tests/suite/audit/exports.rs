@@ -297,7 +297,7 @@ fn the_replay_tool_says_where_to_go_on_and_never_writes_over_a_file() {
     let (first, second) = (name("first.csv"), name("second.csv"));
     let arguments = ["--format", "csv", "--to", "6", "--output", &first];
     let said = good(&replay_tool(&data, &arguments));
-    assert!(said.contains("6 events, up to position 6; --from 7 goes on from there"), "{said}");
+    assert!(said.contains("6 events, up to position 6; continue with --from 7"), "{said}");
     let report = good(&replay_tool(
         &data,
         &["--format", "csv", "--from", "7", "--no-header", "--output", &second, "--json"],
@@ -309,7 +309,7 @@ fn the_replay_tool_says_where_to_go_on_and_never_writes_over_a_file() {
 
     // One line on standard error that names what is wrong, and nothing written.
     let refused = [
-        (vec!["--format", "csv", "--output", &first], "first.csv: is there already"),
+        (vec!["--format", "csv", "--output", &first], "first.csv: already exists"),
         (vec!["--format", "csv", "--json"], "--output"),
         (vec!["--format", "csv", "--from", "yesterday"], "--from \"yesterday\""),
         (vec!["--format", "csv", "--organization", "no such"], "--organization \"no such\""),

@@ -244,7 +244,7 @@ fn a_log_is_restored_to_a_position_or_a_time() {
     let restore =
         |to: &'static str| ["restore", path(&file), "--data", path(&target), "--to", to].map(str::to_owned);
     for (to, word) in
-        [("999999", "past the end"), ("1970-01-01T00:00:00Z", "no event is that old"), ("x", "RFC 3339")]
+        [("999999", "past the end"), ("1970-01-01T00:00:00Z", "no event that old"), ("x", "RFC 3339")]
     {
         let arguments = restore(to);
         refused(&arguments.each_ref().map(String::as_str), None, 2, &["--to", word]);
@@ -282,7 +282,7 @@ fn nothing_that_is_there_is_written_over() {
     let (file, data) = (directory.path().join("b"), server.data());
     fs::write(&file, "precious").unwrap();
     let backup = ["backup", "--data", path(&data), path(&file)];
-    refused(&backup, None, 2, &[path(&file), "is there already", "--force"]);
+    refused(&backup, None, 2, &[path(&file), "already exists", "--force"]);
     assert_eq!(fs::read(&file).unwrap(), b"precious");
     run(&[&backup[..], &["--force"]].concat(), None);
     assert_eq!(names(directory.path()), ["b"]);
@@ -290,7 +290,7 @@ fn nothing_that_is_there_is_written_over() {
     let full = directory.path().join("full");
     fs::create_dir(&full).unwrap();
     fs::write(full.join("file"), "precious").unwrap();
-    refused(&["restore", path(&file), "--data", path(&full)], None, 2, &["full", "is not empty"]);
+    refused(&["restore", path(&file), "--data", path(&full)], None, 2, &["full", "not empty"]);
     refused(&["restore", path(&file), "--data", path(&file)], None, 2, &["cannot be used"]);
     assert_eq!(names(&full), ["file"]);
     assert_eq!(names(directory.path()), ["b", "full"]);
@@ -317,7 +317,7 @@ fn nothing_that_is_there_is_written_over() {
     let earlier = directory.path().join("earlier");
     run(&["restore", path(&file), "--data", path(&earlier), "--to", "2"], None);
     fs::copy(&checkpoints, earlier.join("checkpoints.ndjson")).unwrap();
-    refused(&["backup", "--data", path(&earlier), path(&other)], None, 1, &["cut off"]);
+    refused(&["backup", "--data", path(&earlier), path(&other)], None, 1, &["truncated"]);
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn only_who_may_see_everything_gets_a_backup() {
         &["--with-keys", "does not give its keys away"],
     );
     let elsewhere = format!("{address}/healthz");
-    refused(&["backup", "--url", &elsewhere, path(&file)], root, 2, &["404", "check the address"]);
+    refused(&["backup", "--url", &elsewhere, path(&file)], root, 2, &["404", "check the URL"]);
     let nobody = format!("http://{}", free_address());
     refused(&["backup", "--url", &nobody, path(&file)], root, 2, &[&nobody]);
     assert!(names(directory.path()).is_empty());
