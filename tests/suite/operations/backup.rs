@@ -340,7 +340,7 @@ fn only_who_may_see_everything_gets_a_backup() {
         &[&backup[..], &["--with-keys"]].concat(),
         root,
         2,
-        &["--with-keys", "does not give its keys away"],
+        &["--with-keys", "does not hand out its keys"],
     );
     let elsewhere = format!("{address}/healthz");
     refused(&["backup", "--url", &elsewhere, path(&file)], root, 2, &["404", "check the URL"]);

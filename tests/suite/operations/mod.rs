@@ -2,6 +2,7 @@
 
 pub(crate) mod backup;
 pub(crate) mod data_directory;
+pub(crate) mod examples;
 pub(crate) mod index_snapshot;
 pub(crate) mod newcomer;
 pub(crate) mod process;
