@@ -11,7 +11,8 @@ use crate::fixture::{Data, Ran};
 
 const SEED: u64 = 0x6b6c;
 
-/// Flips one byte or a page of bytes of a file per round, then cuts the file short, and calls `check` after each change.
+/// Flips one byte or a page of bytes of a file per round, then cuts the file short, and calls `check` after
+/// each change.
 fn flip(path: &Path, rounds: usize, mut check: impl FnMut(&str)) {
     let good = fs::read(path).unwrap();
     let mut rng = StdRng::seed_from_u64(SEED);

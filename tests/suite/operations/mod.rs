@@ -1,4 +1,4 @@
-//! Running the service: its data directory, backups, rebuilds, and the README's commands.
+//! Running the service: its data directory, backups, rebuilds, the README's commands, and the examples.
 
 pub(crate) mod backup;
 pub(crate) mod data_directory;
