@@ -224,7 +224,7 @@ impl Restored {
         lines.push(format!("read in {}", self.pace));
         if position < head {
             lines.push(format!(
-                "left out: {} later events and their checkpoints; witnesses and auditors that saw those will notice that the \
+                "omitted: {} later events and their checkpoints; witnesses and auditors that saw those will notice that the \
                  log was truncated",
                 grouped(head.get() - position.get())
             ));

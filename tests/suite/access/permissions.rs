@@ -247,12 +247,12 @@ fn every_endpoint_requires_what_the_table_says() {
             }
         }
         if call.kind != Kind::Everybody {
-            for nobody in [
+            for anonymous in [
                 client.anonymous(),
                 client.with_token(&token::root()),
                 client.with_session("keyledger_session=x", "x"),
             ] {
-                let answer = answer(&nobody, call);
+                let answer = answer(&anonymous, call);
                 if !answer.is_unauthenticated(call) {
                     let Answer { status, text } = answer;
                     wrong.push(format!("anonymous: {} {} answers {status} {text}", call.method, call.path));

@@ -372,8 +372,8 @@ fn erasing_requires_a_permission_and_a_valid_subject() {
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
     }
     // A user without any text has nothing to erase. The erasure is recorded anyway.
-    let nobody = json!({ "subject": { "organization_id": org, "user_id": "nobody" } });
-    assert_eq!(client.post("/v1/erasures", &nobody).expect(201).json()["subject_keys"], 0);
+    let unknown = json!({ "subject": { "organization_id": org, "user_id": "nobody" } });
+    assert_eq!(client.post("/v1/erasures", &unknown).expect(201).json()["subject_keys"], 0);
     // Repeated with the same idempotency key, it happens once.
     let named = || bound.post("/v1/erasures", &subject(&org)).header("idempotency-key", "once").expect(201);
     let (first, second) = (named(), named());

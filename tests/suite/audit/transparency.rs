@@ -143,27 +143,31 @@ fn one_flipped_bit_anywhere_is_detected() {
 #[test]
 fn tiles_are_served_as_specified() {
     let server = Server::start();
-    let (client, nobody) = (server.client(), server.anonymous());
+    let (client, anonymous) = (server.client(), server.anonymous());
     let organization = organization(&client, "paid");
     let _ = key(&client, &organization, json!({}));
-    let answer = nobody.get("/log/checkpoint").expect(200);
+    let answer = anonymous.get("/log/checkpoint").expect(200);
     assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
     assert_eq!(answer.header("cache-control"), Some("public, max-age=1"));
     let size = size_of(&answer.text());
-    let tile = nobody.get(&format!("/log/tile/0/000.p/{size}")).expect(200);
+    let tile = anonymous.get(&format!("/log/tile/0/000.p/{size}")).expect(200);
     assert_eq!(tile.header("content-type"), Some("application/octet-stream"));
     assert!(tile.header("cache-control").unwrap().contains("immutable"));
     assert_eq!(tile.body.len() as u64, 32 * size);
     for path in ["0/000", "0/001", "0/0", "9/000", "64/000", "0/000.p/0", "x/000", "0/000.p/255", "1/000.p/1"]
     {
-        assert_eq!(nobody.get(&format!("/log/tile/{path}")).expect(404).code(), "tile_not_found", "{path}");
+        assert_eq!(
+            anonymous.get(&format!("/log/tile/{path}")).expect(404).code(),
+            "tile_not_found",
+            "{path}"
+        );
     }
     // Entries contain personal text.
     let entries = format!("/log/tile/entries/000.p/{size}");
-    assert_eq!(nobody.get(&entries).expect(401).code(), "unauthenticated");
+    assert_eq!(anonymous.get(&entries).expect(401).code(), "unauthenticated");
     for disguised in ["%65ntries", "entrie%73", "ent%72ies"] {
         let path = entries.replace("entries", disguised);
-        let refused = nobody.get(&path).send();
+        let refused = anonymous.get(&path).send();
         assert!(matches!(refused.status, 401 | 404), "{path} answers {}", refused.status);
         assert!(!String::from_utf8_lossy(&refused.body).contains(&organization), "{path}");
     }

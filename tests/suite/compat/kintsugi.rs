@@ -175,9 +175,9 @@ fn errors_have_the_form_of_fastapi() {
         nowhere.json()["detail"][0],
         json!({ "loc": ["header", "x-organization-id"], "msg": "Field required", "type": "missing" })
     );
-    let nobody = caller.client.get(KEYS).header("x-organization-id", &partner).send();
-    assert_eq!(nobody.status, 401);
-    assert!(nobody.json()["detail"].is_string() && nobody.header("www-authenticate").is_some());
+    let anonymous = caller.client.get(KEYS).header("x-organization-id", &partner).send();
+    assert_eq!(anonymous.status, 401);
+    assert!(anonymous.json()["detail"].is_string() && anonymous.header("www-authenticate").is_some());
 }
 
 #[test]

@@ -344,8 +344,8 @@ fn a_backup_requires_an_unbound_administrator() {
     );
     let elsewhere = format!("{address}/healthz");
     refused(&["backup", "--url", &elsewhere, path(&file)], root, 2, &["404", "check the URL"]);
-    let nobody = format!("http://{}", free_address());
-    refused(&["backup", "--url", &nobody, path(&file)], root, 2, &[&nobody]);
+    let closed = format!("http://{}", free_address());
+    refused(&["backup", "--url", &closed, path(&file)], root, 2, &[&closed]);
     assert!(names(directory.path()).is_empty());
     let (_, token) = root_key(&client, &["admin"], None);
     run(&backup, Some(&token));

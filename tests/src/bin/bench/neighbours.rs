@@ -144,24 +144,25 @@ impl Insert {
 }
 
 const TABLE: &str = "CREATE TABLE events (
-    id bigserial PRIMARY KEY, time timestamptz NOT NULL DEFAULT now(), stream text NOT NULL, type text NOT NULL,
-    digest bytea NOT NULL, data text NOT NULL)";
+    id bigserial PRIMARY KEY, time timestamptz NOT NULL DEFAULT now(), stream text NOT NULL,
+    type text NOT NULL, digest bytea NOT NULL, data text NOT NULL)";
 const INSERT: &str = "INSERT INTO events (stream, type, digest, data) VALUES ('key_01KAJX7Q5M3J6S2Y9W8V4T1R0P',
     'KeyCreated', '\\x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f',
     '{\"environment\":\"production\",\"owner\":\"organization\",\"name\":\"Production integration 1234\",\"user_id\":\"user-1234\"}')";
 
 const KEY_TABLES: &str = "CREATE TABLE keys (
-    id uuid PRIMARY KEY, digest bytea NOT NULL UNIQUE, organization_id text NOT NULL, user_id text, name text NOT NULL,
-    environment text NOT NULL, status text NOT NULL, created_at timestamptz NOT NULL DEFAULT now(),
-    expires_at timestamptz);
+    id uuid PRIMARY KEY, digest bytea NOT NULL UNIQUE, organization_id text NOT NULL, user_id text,
+    name text NOT NULL, environment text NOT NULL, status text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(), expires_at timestamptz);
 CREATE INDEX keys_listed ON keys (organization_id, created_at);
 CREATE TABLE audit (
-    id bigserial PRIMARY KEY, time timestamptz NOT NULL DEFAULT now(), key_id uuid NOT NULL, type text NOT NULL,
-    data text NOT NULL);
+    id bigserial PRIMARY KEY, time timestamptz NOT NULL DEFAULT now(), key_id uuid NOT NULL,
+    type text NOT NULL, data text NOT NULL);
 CREATE INDEX audit_of_key ON audit (key_id)";
-const KEY_INSERT: &str = "WITH made AS (INSERT INTO keys (id, digest, organization_id, user_id, name, environment, status,
-    expires_at) VALUES (gen_random_uuid(), sha256(gen_random_uuid()::text::bytea), 'org_01KAJX7Q5M3J6S2Y9W8V4T1R0P',
-    'user-1234', 'Production integration 1234', 'production', 'active', now() + interval '1 year') RETURNING id)
+const KEY_INSERT: &str = "WITH made AS (INSERT INTO keys (id, digest, organization_id, user_id, name, environment,
+    status, expires_at) VALUES (gen_random_uuid(), sha256(gen_random_uuid()::text::bytea),
+    'org_01KAJX7Q5M3J6S2Y9W8V4T1R0P', 'user-1234',
+    'Production integration 1234', 'production', 'active', now() + interval '1 year') RETURNING id)
     INSERT INTO audit (key_id, type, data) SELECT id, 'KeyCreated',
     '{\"environment\":\"production\",\"owner\":\"organization\",\"actor\":\"rk_01KAJX7Q5M3J6S2Y9W8V4T1R0P\"}' FROM made";
 
