@@ -30,7 +30,7 @@ $(CERTIFICATE):
 	@echo "made $@: clients must be told to trust it, as in curl --cacert $@"
 
 build: ## build the release binaries
-	cargo build --release --package keyledger-api --package keyledger-replay-tool --bins
+	cargo build --release --package keyledger-api --package keyledger-replay-tool --package keyledger-examples --bins
 
 CARGO_DENY := tests/tools/bin/cargo-deny --log-level error
 

@@ -1,4 +1,4 @@
-//! Requests to a running service.
+//! The HTTP client that fetches a backup from a running service.
 
 use std::io::Read;
 use std::path::Path;
