@@ -58,7 +58,11 @@ fn a_start_after_a_crash_rests_on_what_was_saved_while_commands_went_on() {
     let after = key(&client, "acme", json!({}));
     server.kill();
     server.start_again();
-    assert!(server.output().contains("restored the verification index from its snapshot"), "{}", server.output());
+    assert!(
+        server.output().contains("restored the verification index from its snapshot"),
+        "{}",
+        server.output()
+    );
     let client = server.client();
     for (token, expected) in [
         (&revoked.token, "REVOKED"),

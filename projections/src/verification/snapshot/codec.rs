@@ -298,7 +298,7 @@ fn check_hash(file: &mut File) -> Result<u64, SnapshotError> {
         }
     }
     let stored: [u8; HASH_LEN] = take(file)?;
-    if stored == <[u8; HASH_LEN]>::from(hash.finalize()) {
+    if stored == hash.finalize() {
         Ok(hashed_len)
     } else {
         Err(unusable("its bytes are not those that were written"))
