@@ -18,6 +18,8 @@ pub(crate) mod frame;
 pub(crate) mod keys;
 pub(crate) mod overview;
 pub(crate) mod parts;
+pub(crate) mod sign_in;
+pub(crate) mod state;
 pub(crate) mod tenants;
 pub(crate) mod visit;
 
@@ -33,18 +35,14 @@ use http::{HeaderName, HeaderValue, header};
 use crate::answer::problem::{Code, Problem};
 use crate::service::Service;
 
-use self::frame::{asset, navigation, page_frame, theme};
-use self::visit::openid_sign_in;
+use self::frame::{asset, navigation, page_frame};
+use self::parts::query_string::safe_path;
+use self::sign_in::pending::Pending;
+use self::state::Console;
+use self::visit::notice::Notice;
+use self::visit::submission::Submission;
+use self::visit::theme::Theme;
 use self::visit::visitor::{self, Visitor};
-
-/// What all pages share.
-pub(crate) struct Console {
-    service: Arc<Service>,
-    /// The calls that pages are made of.
-    calls: Router,
-    /// Who is at the OpenID provider just now, to sign in.
-    pending: openid_sign_in::Pending,
-}
 
 /// Nothing is loaded from elsewhere, nothing that stands in a page itself runs or styles, no frame shows a page, and no other
 /// page has a hand on its window.
@@ -66,20 +64,20 @@ const HEADERS: [(HeaderName, HeaderValue); 6] = [
     ),
 ];
 
-/// The pages. `calls` is what the service answers to everybody.
-pub(crate) fn router(service: Arc<Service>, calls: Router<Arc<Service>>) -> Router {
-    let calls = calls.with_state(Arc::clone(&service));
-    let console = Arc::new(Console { service, calls, pending: openid_sign_in::Pending::default() });
+/// The console's pages. They call `api`, the routes of the HTTP API, in process.
+pub(crate) fn router(service: Arc<Service>, api: Router<Arc<Service>>) -> Router {
+    let api = api.with_state(Arc::clone(&service));
+    let console = Arc::new(Console { service, api, pending: Pending::default() });
     Router::new()
         .route("/", get(|| async { Redirect::to("/console") }))
         .route("/console", get(home))
-        .merge(visit::router())
+        .merge(sign_in::router())
         .merge(audit::router())
         .merge(overview::router())
         .merge(keys::router())
         .merge(tenants::router())
         .merge(callers::router())
-        .route("/console/theme", post(theme::choose))
+        .route("/console/theme", post(choose_theme))
         .route("/console/{*rest}", get(|| async { Problem::of(Code::NotFound) }))
         .layer(middleware::from_fn_with_state(Arc::clone(&console), around))
         // Beside the layer: files are the same for everybody, and are kept by browsers.
@@ -97,6 +95,13 @@ async fn home(visitor: Visitor) -> Result<Redirect, Problem> {
     })
 }
 
+/// Stores the theme that a visitor chose, and returns to the page they were on.
+async fn choose_theme(Submission { visitor, form }: Submission) -> Response {
+    let mut response = visitor.go_to(safe_path(form.text("to")).unwrap_or("/console"), &Notice::default());
+    Theme::from_name(form.text("theme")).keep(response.headers_mut());
+    response
+}
+
 /// Finds out who is signed in, shows problems as pages, and adds what every page is protected by.
 async fn around(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
@@ -105,7 +110,7 @@ async fn around(State(console): State<Arc<Console>>, request: Request, next: Nex
         parts.extensions.insert(visitor.clone());
     }
     let request_id = visitor::request_id(&parts);
-    let theme = theme::Theme::of(&parts.headers);
+    let theme = Theme::of(&parts.headers);
     let mut response = next.run(Request::from_parts(parts, body)).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         response =

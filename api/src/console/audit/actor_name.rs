@@ -5,22 +5,9 @@ use std::collections::HashMap;
 use http::Method;
 use keyledger_engine::domain::stream::StreamId;
 use keyledger_engine::ledger::Aggregate;
-use serde::Deserialize;
 
+use super::event::Actor;
 use crate::console::visit::visitor::Visitor;
-
-/// Who did something, as an event tells it.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Actor {
-    /// The kind of actor.
-    pub kind: String,
-    /// Its id.
-    pub id: String,
-    /// The address that the command came from.
-    pub ip: Option<String>,
-    /// The program that sent it.
-    pub user_agent: Option<String>,
-}
 
 /// The names of the actors of some events, by id.
 #[derive(Debug, Default)]

@@ -14,17 +14,17 @@ use serde_json::Value;
 use crate::answer::problem::Problem;
 
 use super::actor_name::ActorNames;
+use super::checkpoint::Checkpoint;
+use super::event::Event;
 use super::event_sentence::{Known, Object, Sentence};
-use super::history::Event;
 use super::log_check::{CheckState, LogCheck};
-use crate::console::frame::icon::Icon;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::{Frame, Page, page};
-use crate::console::keys::key::Key;
-use crate::console::keys::list::grouped;
-use crate::console::overview::health::Checkpoint;
 use crate::console::parts::field_errors::FieldErrors;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::key::Key;
 use crate::console::parts::moment::Moment;
+use crate::console::parts::number::grouped;
 use crate::console::parts::query_string::{QueryString, encoded};
 use crate::console::visit::visitor::Visitor;
 

@@ -5,8 +5,8 @@ use std::fmt;
 use keyledger_engine::value::time::Timestamp;
 use serde_json::Value;
 
-use super::history::Event;
-use crate::console::keys::key::Key;
+use super::event::Event;
+use crate::console::parts::key::Key;
 use crate::console::parts::moment::Moment;
 
 /// What the sentence is about.

@@ -1,46 +1,13 @@
 //! A key's history as a timeline of sentences: who did what, when, from where; and what was before and after.
 
 use keyledger_engine::value::time::Timestamp;
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::actor_name::{Actor, ActorNames};
+use super::actor_name::ActorNames;
+use super::event::Event;
 use super::event_sentence::{Known, Object, Sentence};
 use crate::console::parts::moment::Moment;
 use crate::console::visit::visitor::Visitor;
-
-/// An event as the calls answer it.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Event {
-    /// Its place in the log.
-    pub position: u64,
-    /// When it was appended.
-    pub time: Timestamp,
-    /// What happened.
-    #[serde(rename = "type")]
-    pub event_type: String,
-    /// Its place among the events of the object that it happened to.
-    pub version: u32,
-    /// The object that it happened to.
-    pub stream: Stream,
-    /// The organization concerned.
-    pub organization_id: Option<String>,
-    /// Who did it.
-    pub actor: Actor,
-    /// The request that carried the command.
-    pub request_id: Option<String>,
-    /// What there is to say of it.
-    pub data: Value,
-}
-
-/// The object that an event happened to.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Stream {
-    /// What it is: `key`, `organization` and so on.
-    pub kind: String,
-    /// Its id.
-    pub id: String,
-}
 
 /// An event as it is told.
 #[derive(Debug)]

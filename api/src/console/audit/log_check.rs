@@ -8,9 +8,9 @@ use serde_json::Value;
 
 use crate::answer::problem::{Code, Problem};
 
-use crate::console::frame::toast::Notice;
-use crate::console::keys::list::grouped;
 use crate::console::parts::moment::Moment;
+use crate::console::parts::number::grouped;
+use crate::console::visit::notice::Notice;
 use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 

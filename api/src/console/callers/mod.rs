@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use super::Console;
+use super::state::Console;
 
 /// Pages about those who call, and about webhooks.
 pub(super) fn router() -> Router<Arc<Console>> {

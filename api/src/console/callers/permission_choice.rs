@@ -4,7 +4,7 @@ use keyledger_engine::value::permission::Permission;
 use serde_json::Value;
 
 use crate::console::parts::field::{Choice, Field};
-use crate::console::visit::submission::Form;
+use crate::console::parts::form::Form;
 use crate::console::visit::visitor::Visitor;
 
 /// What a permission lets its holder do.

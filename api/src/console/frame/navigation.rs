@@ -2,8 +2,8 @@
 
 use http::Method;
 
-use super::icon::Icon;
-use crate::console::parts::query_string::QueryString;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::query_string::{QueryString, encoded};
 use crate::console::visit::visitor::Visitor;
 
 /// A page with a row of its own.
@@ -150,4 +150,9 @@ pub(crate) fn rows(visitor: &Visitor, current: Option<Section>, organization: Op
 /// The path of the first page that somebody sees, if they see any.
 pub(crate) fn first(visitor: &Visitor) -> Option<&'static str> {
     ENTRIES.iter().find(|entry| entry.is_for(visitor)).map(|entry| entry.path)
+}
+
+/// Returns the path of an organization's page, followed by `tail`.
+pub(crate) fn organization_path(id: &str, tail: &str) -> String {
+    format!("/console/organizations/{}{tail}", encoded(id))
 }

@@ -10,12 +10,11 @@ use crate::answer::problem::{Code, Problem};
 use crate::http::request_id::RequestId;
 
 use super::asset;
-use super::icon::Icon;
 use super::navigation::{self, Row, Section};
-use super::theme::Theme;
-use super::toast::{Notice, Toast};
+use crate::console::parts::icon::Icon;
 use crate::console::parts::query_string::{QueryString, encoded};
-use crate::console::tenants::organization;
+use crate::console::visit::notice::{Notice, Toast};
+use crate::console::visit::theme::Theme;
 use crate::console::visit::visitor::Visitor;
 
 /// Organizations that the switcher offers; the page of organizations has all.
@@ -196,7 +195,7 @@ async fn switcher(visitor: &Visitor, chosen: Option<&str>) -> Option<Switcher> {
     let is_about_organizations = path.starts_with(ORGANIZATIONS);
     let path = if path.split('/').count() == 3 || is_about_organizations { path } else { "/console/keys" };
     let to = |id: Option<&str>| match id {
-        Some(id) if is_about_organizations => organization::path(id, ""),
+        Some(id) if is_about_organizations => navigation::organization_path(id, ""),
         None if is_about_organizations => ORGANIZATIONS.into(),
         id => QueryString::default().with("organization_id", id).after(path),
     };

@@ -14,19 +14,20 @@ use crate::answer::problem::Problem;
 use crate::http::request_id::RequestId;
 
 use super::creation::end_of_day;
-use super::key::Key;
 use super::token_page;
-use crate::console::frame::icon::Icon;
+use crate::console::frame::form_page;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::{Frame, Page, page};
-use crate::console::frame::toast::Notice;
+use crate::console::frame::secret_page::Secret;
 use crate::console::parts::field_errors::FieldErrors;
-use crate::console::parts::form_page;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::key::Key;
 use crate::console::parts::query_string::encoded;
-use crate::console::parts::secret_page::Secret;
+use crate::console::parts::query_string::safe_path;
 use crate::console::tenants::api_choice::{Api, Apis};
-use crate::console::visit::sign_in::safe_path;
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::visit::notice::Notice;
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
 const EDIT_FIELDS: [&str; 5] = ["name", "description", "scopes", "metadata", "expires_at"];

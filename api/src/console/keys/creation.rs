@@ -11,19 +11,20 @@ use serde_json::{Map, Value, json};
 use crate::answer::problem::{Code, Problem};
 use crate::http::request_id::RequestId;
 
-use super::key::Key;
 use super::token_page;
-use crate::console::frame::icon::Icon;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::{Frame, Page, page};
+use crate::console::frame::secret_page::Secret;
 use crate::console::parts::field::Field;
 use crate::console::parts::field_errors::FieldErrors;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::key::Key;
 use crate::console::parts::moment::Moment;
 use crate::console::parts::query_string::{QueryString, encoded};
-use crate::console::parts::secret_page::Secret;
 use crate::console::tenants::api_choice::Apis;
 use crate::console::tenants::organization_choice;
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
 /// The fields that the form shows errors beside.

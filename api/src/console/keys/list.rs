@@ -8,10 +8,12 @@ use serde::Deserialize;
 
 use crate::answer::problem::Problem;
 
-use super::key::{Actions, Key, Status};
-use crate::console::frame::icon::Icon;
+use super::actions::Actions;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::{Frame, Page, page};
+use crate::console::parts::icon::Icon;
+use crate::console::parts::key::{Key, Status};
+use crate::console::parts::number::grouped;
 use crate::console::parts::query_string::QueryString;
 use crate::console::tenants::api_choice::Apis;
 use crate::console::visit::visitor::Visitor;
@@ -280,27 +282,9 @@ fn column(query: &QueryString, (label, name, latest_first): (&'static str, &str,
     Column { label, path: query.with("cursor", None).with("sort", Some(&next)).after(PATH), order }
 }
 
-/// A number with its thousands apart.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn numbers_have_their_thousands_apart() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-    }
 
     #[test]
     fn the_address_says_what_is_asked() {

@@ -9,13 +9,15 @@ use serde::Deserialize;
 
 use crate::answer::problem::{Code, Problem};
 
+use super::actions::Actions;
 use super::change::call_path;
-use super::key::{Actions, Key};
 use super::usage_chart::{Chart, Usage};
-use crate::console::audit::history::{self, Entry, Event};
-use crate::console::frame::icon::Icon;
+use crate::console::audit::event::Event;
+use crate::console::audit::history::{self, Entry};
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::{Frame, Page, page};
+use crate::console::parts::icon::Icon;
+use crate::console::parts::key::Key;
 use crate::console::parts::moment::Moment;
 use crate::console::parts::query_string::{QueryString, encoded};
 use crate::console::parts::tags::Tags;

@@ -8,16 +8,18 @@ use serde_json::{Value, json};
 
 use crate::answer::problem::Problem;
 
+use super::actions::Actions;
 use super::change::call_path;
-use super::key::{Actions, Key};
-use crate::console::frame::icon::Icon;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::{Frame, Page, page};
-use crate::console::frame::toast::Notice;
 use crate::console::parts::field_errors::FieldErrors;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::key::Key;
 use crate::console::parts::query_string::QueryString;
-use crate::console::visit::sign_in::safe_path;
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::parts::query_string::safe_path;
+use crate::console::visit::notice::Notice;
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
 /// A page of the list has no more.

@@ -2,11 +2,11 @@
 
 use axum::response::Response;
 
-use super::key::Key;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::Frame;
+use crate::console::frame::secret_page::{Example, Secret, SecretPage, Words};
+use crate::console::parts::key::Key;
 use crate::console::parts::query_string::QueryString;
-use crate::console::parts::secret_page::{Example, Secret, SecretPage, Words};
 use crate::console::visit::visitor::Visitor;
 
 /// Shows the token of a key that was issued.

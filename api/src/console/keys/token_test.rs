@@ -8,15 +8,16 @@ use serde_json::{Map, Value, json};
 
 use crate::answer::problem::{Code, Problem};
 
-use super::key::{Key, Status};
-use crate::console::frame::icon::Icon;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::{Frame, Page, page};
 use crate::console::parts::field_errors::FieldErrors;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::key::{Key, Status};
 use crate::console::parts::query_string::QueryString;
 use crate::console::parts::tags::Tags;
 use crate::console::tenants::api_choice::Apis;
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
 /// What verification says.

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 
-use super::list::grouped;
+use crate::console::parts::number::grouped;
 use crate::console::parts::outcome::in_words;
 
 const HOUR_MILLIS: i64 = 60 * 60 * 1_000;

@@ -3,7 +3,7 @@
 use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 
-use crate::console::keys::list::grouped;
+use crate::console::parts::number::grouped;
 
 /// The drawing's own measures: it is stretched to the width that there is.
 const HEIGHT: u64 = 160;

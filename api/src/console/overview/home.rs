@@ -12,12 +12,13 @@ use serde::Deserialize;
 use crate::answer::problem::{Code, Problem};
 
 use super::daily_chart::{BAR, DailyChart, Day};
-use super::health::{Checkpoint, Health};
-use crate::console::frame::icon::Icon;
+use super::health::Health;
+use crate::console::audit::checkpoint::Checkpoint;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::{Frame, Page, page};
-use crate::console::keys::key::Key;
-use crate::console::keys::list::grouped;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::key::Key;
+use crate::console::parts::number::grouped;
 use crate::console::parts::outcome::in_words;
 use crate::console::parts::query_string::QueryString;
 use crate::console::visit::visitor::Visitor;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::console::frame::icon::Icon;
+use super::icon::Icon;
 
 /// A word with a shape.
 #[derive(Debug, Clone)]

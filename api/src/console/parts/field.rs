@@ -3,8 +3,8 @@
 use askama::Template;
 
 use super::field_errors::FieldErrors;
-use crate::console::frame::icon::Icon;
-use crate::console::visit::submission::Form;
+use super::form::Form;
+use super::icon::Icon;
 
 /// A field. Its name is that of the call's field, so that it shows what the call finds wrong with that.
 #[derive(Template)]

@@ -10,6 +10,13 @@ pub(crate) fn encoded(text: &str) -> String {
     utf8_percent_encode(text, ENCODED).to_string()
 }
 
+/// A path of the console to go to; none for any other address.
+pub(crate) fn safe_path(path: &str) -> Option<&str> {
+    let is_ours = path == "/console" || path.starts_with("/console/") || path.starts_with("/console?");
+    let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    (is_ours && is_plain).then_some(path)
+}
+
 /// What stands after the question mark of an address, name by name in order.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct QueryString(Vec<(String, String)>);
@@ -66,5 +73,22 @@ mod tests {
         assert_eq!(query.with("sort", None).after("/x"), "/x?q=a%26b");
         assert_eq!(query.with("q", None).with("sort", None).after("/x"), "/x");
         assert_eq!(encoded("a/b?c d"), "a%2Fb%3Fc%20d");
+    }
+
+    #[test]
+    fn only_addresses_of_the_console_are_gone_to() {
+        for path in ["/console", "/console/keys?q=a", "/console?x"] {
+            assert_eq!(safe_path(path), Some(path));
+        }
+        for path in [
+            "",
+            "//evil.example",
+            "/consolevil",
+            "https://evil.example/console",
+            "/console/\\evil",
+            "/console/\r\nx",
+        ] {
+            assert_eq!(safe_path(path), None, "{path}");
+        }
     }
 }

@@ -3,11 +3,10 @@
 use askama::Template;
 
 use super::badge::Badge;
+use super::icon::Icon;
 use super::marked::Marked;
 use super::moment::Moment;
 use super::tags::Tags;
-use crate::console::frame::icon::Icon;
-use crate::console::keys::key::Status;
 
 /// A table. A phone shows its rows as cards.
 #[derive(Template)]
@@ -57,8 +56,6 @@ pub(crate) enum Cell {
     Lines(Vec<String>),
     /// Where the thing stands.
     Badge(Badge),
-    /// Where a key stands.
-    Status(Status),
     /// A time; a dash if there is none.
     Time(Option<Moment>),
 }

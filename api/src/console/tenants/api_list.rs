@@ -13,19 +13,21 @@ use serde_json::json;
 
 use crate::answer::problem::Problem;
 
-use crate::console::Console;
-use crate::console::frame::icon::Icon;
+use crate::console::frame::form_page::{FormPage, confirmation, confirmed, field_errors};
+use crate::console::frame::list_page::Listing;
 use crate::console::frame::navigation::Section;
-use crate::console::frame::toast::{Notice, shortened};
 use crate::console::parts::badge::Badge;
 use crate::console::parts::field::Field;
 use crate::console::parts::field_errors::FieldErrors;
-use crate::console::parts::form_page::{FormPage, confirmation, confirmed, field_errors};
-use crate::console::parts::list_page::Listing;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
 use crate::console::parts::moment::Moment;
 use crate::console::parts::query_string::{QueryString, encoded};
+use crate::console::parts::short_name::shortened;
 use crate::console::parts::table::{Cell, MenuItem, Row};
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::state::Console;
+use crate::console::visit::notice::Notice;
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
 const PATH: &str = "/console/apis";

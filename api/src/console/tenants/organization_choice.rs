@@ -4,9 +4,9 @@ use http::Method;
 use serde_json::Value;
 
 use super::organization::Organization;
+use crate::console::frame::list_page::Things;
 use crate::console::parts::field::Field;
-use crate::console::parts::list_page::Things;
-use crate::console::visit::submission::Form;
+use crate::console::parts::form::Form;
 use crate::console::visit::visitor::Visitor;
 
 /// Organizations that are offered at once; others are found while somebody types, or named by their ids.

@@ -11,19 +11,21 @@ use serde_json::{Map, json};
 
 use crate::answer::problem::{Code, Problem};
 
-use super::organization::{self, KINDS, Organization, call_path};
-use crate::console::Console;
-use crate::console::frame::icon::Icon;
-use crate::console::frame::navigation::Section;
-use crate::console::frame::toast::Notice;
+use super::organization::{KINDS, Organization, call_path};
+use super::organization_page;
+use crate::console::frame::form_page::{FormPage, confirmation, confirmed, field_errors};
+use crate::console::frame::list_page::Listing;
+use crate::console::frame::navigation::{Section, organization_path};
 use crate::console::parts::badge::Badge;
 use crate::console::parts::field::{Choice, Field};
 use crate::console::parts::field_errors::FieldErrors;
-use crate::console::parts::form_page::{FormPage, confirmation, confirmed, field_errors};
-use crate::console::parts::list_page::Listing;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
 use crate::console::parts::moment::Moment;
 use crate::console::parts::table::{Cell, MenuItem, Row};
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::state::Console;
+use crate::console::visit::notice::Notice;
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
 const PATH: &str = "/console/organizations";
@@ -33,7 +35,7 @@ pub(crate) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route(PATH, get(list).post(create))
         .route("/console/organizations/new", get(create_form))
-        .route("/console/organizations/{id}", get(organization::show))
+        .route("/console/organizations/{id}", get(organization_page::show))
         .route("/console/organizations/{id}/edit", get(edit_form).post(edit))
         .route("/console/organizations/{id}/delete", get(delete_form).post(delete))
 }
@@ -41,7 +43,7 @@ pub(crate) fn router() -> Router<Arc<Console>> {
 /// Shows organizations; whoever is bound to one sees that one's page.
 async fn list(visitor: Visitor) -> Result<Response, Problem> {
     if let Some(id) = &visitor.principal.organization_id {
-        return Ok(Redirect::to(&organization::path(id.as_str(), "")).into_response());
+        return Ok(Redirect::to(&organization_path(id.as_str(), "")).into_response());
     }
     let may = |method, path| visitor.may(&method, path);
     let (may_edit, may_delete) =

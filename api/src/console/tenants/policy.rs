@@ -12,19 +12,17 @@ use serde_json::{Value, json};
 
 use crate::answer::problem::{Code, Problem};
 
-use super::organization::{Organization, call_path, path};
-use crate::console::Console;
-use crate::console::frame::navigation::Section;
-use crate::console::frame::toast::Notice;
-use crate::console::keys::key::Key;
-use crate::console::keys::list::grouped;
+use super::organization::{Organization, call_path};
+use crate::console::frame::form_page::{FormPage, field_errors};
+use crate::console::frame::navigation::{Section, organization_path};
 use crate::console::parts::field::{Choice, Field};
 use crate::console::parts::field_errors::FieldErrors;
-use crate::console::parts::form_page::{FormPage, field_errors};
-use crate::console::parts::list_page::Listing;
+use crate::console::parts::form::Form;
+use crate::console::parts::number::grouped;
 use crate::console::parts::query_string::encoded;
-use crate::console::parts::table::{Cell, Row};
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::state::Console;
+use crate::console::visit::notice::Notice;
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
 /// What the longest life of a key is told in: a word, and its seconds.
@@ -123,7 +121,6 @@ pub(crate) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route("/console/organizations/{id}/policies/{environment}", get(form).post(set))
         .route("/console/organizations/{id}/policies/{environment}/remove", get(remove_form).post(remove))
-        .route("/console/organizations/{id}/violations", get(violations))
 }
 
 fn policy_path(id: &str, environment: &str) -> String {
@@ -276,76 +273,7 @@ async fn remove(
 ) -> Result<Response, Problem> {
     let answer = visitor.call(Method::DELETE, policy_path(&id, &environment)).send::<()>().await?;
     let text = format!("Nothing is demanded of {environment} keys any more.");
-    Ok(visitor.go_to(&path(&id, ""), &Notice::of(answer.position, text)))
-}
-
-#[derive(Deserialize)]
-struct Violation {
-    key: Key,
-    violations: Vec<Breach>,
-}
-
-#[derive(Deserialize)]
-struct Breach {
-    pointer: String,
-    detail: String,
-}
-
-impl Breach {
-    /// What of a key breaks the policy.
-    fn sentence(&self, key: &Key) -> String {
-        let mut segments = self.pointer.trim_start_matches('/').split('/');
-        let scope = |index: Option<&str>| key.scopes.get(index?.parse::<usize>().ok()?);
-        let subject = match segments.next() {
-            Some("scopes") => match scope(segments.next()) {
-                Some(scope) => format!("Scope {scope}"),
-                None => "Scopes".into(),
-            },
-            Some("expires_at" | "expires_in") => "End".into(),
-            Some("name") => "Name".into(),
-            Some("user_id") => "User".into(),
-            _ => self.pointer.clone(),
-        };
-        format!("{subject}: {}", self.detail)
-    }
-}
-
-/// Shows the keys that break what is demanded.
-async fn violations(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
-    let organization = Organization::read(&visitor, &id).await?;
-    let listing = Listing {
-        section: Section::Organizations,
-        title: "Keys that break policies",
-        lead: "Active and revoked keys that a new key could not be like, oldest first. They work until somebody changes or ends them.",
-        path: organization.path("/violations"),
-        call: call_path(&id, "/policy-violations"),
-        noun: ("key", "keys"),
-        search: None,
-        by_organization: false,
-        columns: vec!["Name", "Key", "Environment", "Status", "What breaks the policy"],
-        create: None,
-        of: Some(organization.id.clone()),
-        above: Some((organization.short_label(), organization.path(""))),
-        empty: "All keys of this organization are as its policies demand, or nothing is demanded.",
-    };
-    let row = |it: Violation, _: Option<&str>| Row {
-        label: it.key.short_title(),
-        cells: vec![
-            Cell::Title {
-                text: it.key.title().into(),
-                path: Some(it.key.path("")),
-                under: None,
-                searched: None,
-            },
-            Cell::Code(it.key.masked()),
-            Cell::Text(Some(it.key.environment.clone())),
-            Cell::Status(it.key.status),
-            Cell::Lines(it.violations.iter().map(|breach| breach.sentence(&it.key)).collect()),
-        ],
-        menu: Vec::new(),
-        is_over: false,
-    };
-    listing.answer(&visitor, row).await
+    Ok(visitor.go_to(&organization_path(&id, ""), &Notice::of(answer.position, text)))
 }
 
 #[cfg(test)]

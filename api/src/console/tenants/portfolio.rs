@@ -13,19 +13,21 @@ use serde_json::{Value, json};
 
 use crate::answer::problem::{Code, Problem};
 
-use super::organization::{Organization, call_path, path};
+use super::organization::{Organization, call_path};
 use super::organization_choice;
-use crate::console::Console;
-use crate::console::frame::icon::Icon;
-use crate::console::frame::navigation::Section;
-use crate::console::frame::toast::{Notice, shortened};
+use crate::console::frame::form_page::{FormPage, field_errors};
+use crate::console::frame::list_page::Things;
+use crate::console::frame::navigation::{Section, organization_path};
 use crate::console::parts::field_errors::FieldErrors;
-use crate::console::parts::form_page::{FormPage, field_errors};
-use crate::console::parts::list_page::Things;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
 use crate::console::parts::moment::Moment;
 use crate::console::parts::query_string::{QueryString, encoded};
+use crate::console::parts::short_name::shortened;
 use crate::console::parts::table::{Cell, MenuItem, Row, Table};
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::state::Console;
+use crate::console::visit::notice::Notice;
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
 /// Clients shown on one page.
@@ -84,7 +86,7 @@ pub(crate) async fn table(
             cells: vec![
                 Cell::Title {
                     text: client.label().into(),
-                    path: (!is_bound).then(|| path(&client.organization_id, "")),
+                    path: (!is_bound).then(|| organization_path(&client.organization_id, "")),
                     under: client.name.is_some().then(|| client.organization_id.clone()),
                     searched: None,
                 },
@@ -205,5 +207,5 @@ async fn unlink(
     let tail = format!("/clients/{}", encoded(&client));
     let answer = visitor.call(Method::DELETE, call_path(&id, &tail)).send::<()>().await?;
     let text = format!("“{}” is no longer in the portfolio.", shortened(&client));
-    Ok(visitor.go_to(&path(&id, ""), &Notice::of(answer.position, text)))
+    Ok(visitor.go_to(&organization_path(&id, ""), &Notice::of(answer.position, text)))
 }

@@ -25,11 +25,11 @@ use crate::request::idempotency;
 use crate::request::precondition::{MIN_POSITION, POSITION};
 use crate::service::Service;
 
-use super::submission::Form;
-use crate::console::Console;
-use crate::console::frame::theme::Theme;
-use crate::console::frame::toast::Notice;
+use super::notice::Notice;
+use super::theme::Theme;
+use crate::console::parts::form::Form;
 use crate::console::parts::query_string::encoded;
+use crate::console::state::Console;
 
 /// Sent by the console's own scripts: they show the answer themselves, and follow a redirect themselves.
 pub(crate) const BY_SCRIPT: HeaderName = HeaderName::from_static("console-script");
@@ -66,7 +66,7 @@ pub(crate) struct Visitor {
     /// When they asked.
     pub now: Timestamp,
     secret: Arc<Zeroizing<String>>,
-    calls: axum::Router,
+    api: axum::Router,
     source: Source,
 }
 
@@ -103,7 +103,7 @@ impl Visitor {
             by_script: parts.headers.contains_key(BY_SCRIPT),
             now: service.now(),
             secret: Arc::new(Zeroizing::new(secret.into())),
-            calls: console.calls.clone(),
+            api: console.api.clone(),
             source: Source {
                 headers: headers.collect(),
                 peer: parts.extensions.get().copied(),
@@ -292,7 +292,7 @@ impl Call<'_> {
         if let Some(peer) = visitor.source.peer {
             extensions.insert(peer);
         }
-        let mut response = match tower::ServiceExt::oneshot(visitor.calls.clone(), request).await {
+        let mut response = match tower::ServiceExt::oneshot(visitor.api.clone(), request).await {
             Ok(response) => response,
             Err(never) => match never {},
         };

@@ -7,9 +7,9 @@ use http::StatusCode;
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
-use crate::console::frame::icon::Icon;
-use crate::console::frame::page_frame::{Frame, Page, page};
-use crate::console::frame::toast::Notice;
+use super::page_frame::{Frame, Page, page};
+use crate::console::parts::icon::Icon;
+use crate::console::visit::notice::Notice;
 
 /// A secret on its way to the page that shows it.
 pub(crate) struct Secret(Zeroizing<String>);

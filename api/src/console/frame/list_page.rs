@@ -8,12 +8,12 @@ use serde::de::DeserializeOwned;
 
 use crate::answer::problem::Problem;
 
-use super::query_string::QueryString;
-use super::table::{Row, Table};
-use crate::console::frame::icon::Icon;
-use crate::console::frame::navigation::Section;
-use crate::console::frame::page_frame::{Frame, Page, page};
-use crate::console::keys::list::grouped;
+use super::navigation::Section;
+use super::page_frame::{Frame, Page, page};
+use crate::console::parts::icon::Icon;
+use crate::console::parts::number::grouped;
+use crate::console::parts::query_string::QueryString;
+use crate::console::parts::table::{Row, Table};
 use crate::console::visit::visitor::Visitor;
 
 /// What a page's list is of, in words.

@@ -7,12 +7,12 @@ use http::StatusCode;
 use crate::answer::problem::{Code, Problem};
 use crate::http::request_id::RequestId;
 
-use super::field::Field;
-use super::field_errors::FieldErrors;
-use crate::console::frame::icon::Icon;
-use crate::console::frame::navigation::Section;
-use crate::console::frame::page_frame::{Frame, Page, page};
-use crate::console::visit::submission::Form;
+use super::navigation::Section;
+use super::page_frame::{Frame, Page, page};
+use crate::console::parts::field::Field;
+use crate::console::parts::field_errors::FieldErrors;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
 use crate::console::visit::visitor::Visitor;
 
 /// The page.

@@ -1,12 +1,10 @@
 //! Signing in at an OpenID provider (OpenID Connect Core 1.0 §3.1), with PKCE (RFC 7636): the way there and back.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
-use keyledger_engine::value::time::Timestamp;
 use keyledger_engine::value::token::{SecretKind, Token};
 use zeroize::Zeroizing;
 
@@ -17,49 +15,15 @@ use crate::auth::oidc::code_flow::Proofs;
 use crate::auth::principal::Principal;
 use crate::service::Service;
 
-use super::sign_in::{begin_session, safe_path};
-use crate::console::Console;
-use crate::console::frame::theme::cookie;
-use crate::console::parts::query_string::QueryString;
+use super::page::begin_session;
+use super::pending::{WAIT_MILLIS_MAX, Waiting};
+use crate::console::parts::query_string::{QueryString, safe_path};
+use crate::console::state::Console;
+use crate::console::visit::cookie;
 
 /// Names the browser that went; other sites' pages lead back here, so it is not `SameSite=Strict`.
 const COOKIE: &str = "keyledger_openid";
-/// Whoever comes back later than this, in milliseconds, has to begin again.
-const WAIT_MILLIS_MAX: i64 = 10 * 60 * 1_000;
-/// With more people on their way than this the one who went first has to begin again.
-const PENDING_MAX: usize = 10_000;
 const REFRESH: HeaderName = HeaderName::from_static("refresh");
-
-/// The people who are at the provider just now.
-#[derive(Default)]
-pub(crate) struct Pending(Mutex<HashMap<String, Waiting>>);
-
-struct Waiting {
-    proofs: Proofs,
-    to: String,
-    since: Timestamp,
-}
-
-impl Pending {
-    fn add(&self, waiting: Waiting, now: Timestamp) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= PENDING_MAX {
-            all.retain(|_, waiting| waiting.since.saturating_add_millis(WAIT_MILLIS_MAX) > now);
-        }
-        if all.len() >= PENDING_MAX
-            && let Some(first) =
-                all.iter().min_by_key(|(_, waiting)| waiting.since).map(|(state, _)| state.clone())
-        {
-            all.remove(&first);
-        }
-        all.insert(waiting.proofs.state.clone(), waiting);
-    }
-
-    fn take(&self, state: &str, now: Timestamp) -> Option<Waiting> {
-        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(state)?;
-        (waiting.since.saturating_add_millis(WAIT_MILLIS_MAX) > now).then_some(waiting)
-    }
-}
 
 fn provider(service: &Service) -> Result<&OpenIdProvider, Problem> {
     let provider = service.openid_provider.as_ref().filter(|provider| provider.signs_in().is_some());
@@ -107,7 +71,7 @@ pub(crate) async fn finish(
     let provider = provider(service)?;
     let query = QueryString::of(&uri.to_string());
     // The browser that comes must be the one that went: nobody is signed in as somebody else by a link.
-    let state = query.get("state").filter(|state| cookie(&headers, COOKIE) == Some(state));
+    let state = query.get("state").filter(|state| cookie::read(&headers, COOKIE) == Some(state));
     let waiting = state.and_then(|state| console.pending.take(state, service.now()));
     let begin_again = "this sign-in is not the one that you began, or took too long; begin again";
     let waiting = waiting.ok_or_else(|| Problem::new(Code::Unauthenticated, begin_again))?;
@@ -137,7 +101,5 @@ fn set_cookie(service: &Service, headers: &mut HeaderMap, state: &str, seconds: 
     let secure = if service.session_cookie.secure { "; Secure" } else { "" };
     let text =
         format!("{COOKIE}={state}; Path=/console/openid; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
-    if let Ok(value) = HeaderValue::from_str(&text) {
-        headers.append(header::SET_COOKIE, value);
-    }
+    cookie::set(headers, &text);
 }

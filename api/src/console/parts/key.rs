@@ -2,16 +2,14 @@
 
 use std::fmt;
 
-use http::Method;
 use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::console::frame::icon::Icon;
-use crate::console::frame::toast::shortened;
-use crate::console::parts::marked::Marked;
-use crate::console::parts::moment::Moment;
-use crate::console::visit::visitor::Visitor;
+use super::badge::Badge;
+use super::marked::Marked;
+use super::moment::Moment;
+use super::short_name::shortened;
 
 /// A key's end is shown as near within this many days.
 const NEAR_DAYS: i64 = 14;
@@ -73,19 +71,25 @@ pub(crate) enum Status {
     Deleted,
 }
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (class, icon, word) = match self {
-            Self::Active => ("good", Icon::TICK, "Active"),
-            Self::Revoked => ("bad", Icon::STOP, "Revoked"),
-            Self::Expired => ("warn", Icon::CLOCK, "Expired"),
-            Self::Deleted => ("idle", Icon::CLOSE, "Deleted"),
-        };
-        write!(f, r#"<span class="badge {class}">{icon}{word}</span>"#)
+impl Status {
+    /// The badge that shows it.
+    pub(crate) fn badge(self) -> Badge {
+        Badge::of(match self {
+            Self::Active => "active",
+            Self::Revoked => "revoked",
+            Self::Expired => "expired",
+            Self::Deleted => "deleted",
+        })
     }
 }
 
-/// Its own words only.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.badge().fmt(f)
+    }
+}
+
+/// [`Badge`] writes letters and spaces only.
 impl askama::filters::HtmlSafe for Status {}
 
 impl Key {
@@ -147,52 +151,5 @@ impl Key {
     /// Whether its end is near.
     pub(crate) fn ends_soon(&self, now: &Timestamp) -> bool {
         self.status == Status::Active && self.expiry(now).is_some_and(|end| end.is_within_days(NEAR_DAYS))
-    }
-}
-
-/// What somebody may do to a key as it stands.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Actions {
-    /// Change its texts, scopes and end.
-    pub edit: bool,
-    /// Give it a new token.
-    pub rotate: bool,
-    /// Stop it.
-    pub revoke: bool,
-    /// Let it work again.
-    pub reactivate: bool,
-    /// Delete it.
-    pub delete: bool,
-}
-
-impl Actions {
-    /// What somebody may do, whatever the key's state.
-    pub(crate) fn of(visitor: &Visitor) -> Self {
-        let may = |method: Method, tail: &str| visitor.may(&method, &format!("/v1/keys/{{id}}{tail}"));
-        Self {
-            edit: may(Method::PATCH, ""),
-            rotate: may(Method::POST, "/rotate"),
-            revoke: may(Method::POST, "/revoke"),
-            reactivate: may(Method::POST, "/reactivate"),
-            delete: may(Method::DELETE, ""),
-        }
-    }
-
-    /// What of it makes sense for a key. The rules themselves are the engine's; this keeps pages from offering what they
-    /// refuse.
-    pub(crate) fn on(&self, key: &Key) -> Self {
-        let (is_active, is_there) = (key.status == Status::Active, key.status != Status::Deleted);
-        Self {
-            edit: self.edit && is_there,
-            rotate: self.rotate && is_active,
-            revoke: self.revoke && is_active,
-            reactivate: self.reactivate && key.status == Status::Revoked,
-            delete: self.delete && is_there,
-        }
-    }
-
-    /// Whether there is anything.
-    pub(crate) const fn any(&self) -> bool {
-        self.edit || self.rotate || self.revoke || self.reactivate || self.delete
     }
 }

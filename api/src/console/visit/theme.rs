@@ -1,0 +1,51 @@
+//! Light or dark: what somebody chose, in a cookie, or what their system says.
+
+use http::HeaderMap;
+
+use super::cookie;
+
+const COOKIE: &str = "keyledger_theme";
+
+/// The colours of the pages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Theme {
+    /// As the system has it.
+    #[default]
+    System,
+    /// Light.
+    Light,
+    /// Dark.
+    Dark,
+}
+
+impl Theme {
+    /// All, in the order in which they are offered.
+    pub(crate) const ALL: [Self; 3] = [Self::System, Self::Light, Self::Dark];
+
+    /// Its name.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Light => "light",
+            Self::Dark => "dark",
+        }
+    }
+
+    /// Returns the theme with this name, or the default.
+    pub(crate) fn from_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|theme| theme.as_str() == name).unwrap_or_default()
+    }
+
+    /// What a browser was told before.
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
+        cookie::read(headers, COOKIE).map_or_else(Self::default, Self::from_name)
+    }
+
+    /// Stores the choice in a cookie for a year.
+    pub(crate) fn keep(self, headers: &mut HeaderMap) {
+        cookie::set(
+            headers,
+            &format!("{COOKIE}={}; Path=/; Max-Age=31536000; HttpOnly; SameSite=Lax", self.as_str()),
+        );
+    }
+}
