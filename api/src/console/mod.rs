@@ -1,16 +1,15 @@
-//! The console: everything that a person does with keys, as pages.
+//! The web console: everything people do with keys, as HTML pages.
 //!
-//! It is a client of the calls that everybody else makes, in the same process ([`visitor`]): a page reads and changes
-//! nothing but by such a call, on behalf of whoever is signed in. So what a role may do, what a field may hold and what an
-//! error says is decided in one place (docs/decisions/console.md).
+//! The console is a client of the HTTP API in the same process ([`visitor`]). A page reads and changes data only
+//! through API requests made for the signed-in visitor, so permissions, field rules and error texts are decided in
+//! one place (docs/decisions/console.md).
 //!
-//! * [`visitor`]: who is signed in, and the calls that are made for them.
-//! * [`submission`]: a form that was sent, which only a page of this service can have done.
-//! * [`frame`]: what every page has around it; [`navigation`], [`toast`], [`theme`], [`asset`] are its parts.
-//! * [`moment`], [`icon`], [`badge`], [`marked`], [`tags`]: how times, signs, words with a shape, search results and many
-//!   words look.
-//! * [`list_page`] with its [`table`], [`form_page`] with its [`field`]s, [`secret_page`]: pages that many things share.
-//! * [`sign_in`], and a file for each page.
+//! From the bottom up:
+//!
+//! * [`parts`]: building blocks such as fields, tables, badges and times. They know no visitor.
+//! * [`visit`]: the signed-in visitor, the forms they submit, their theme and the notice on their next page.
+//! * [`frame`]: what surrounds a page, and the page kinds that several folders fill in (list, form, secret).
+//! * [`sign_in`], [`tenants`], [`audit`], [`keys`], [`callers`], [`overview`]: the pages, each folder with its routes.
 
 pub(crate) mod audit;
 pub(crate) mod callers;
@@ -44,8 +43,8 @@ use self::visit::submission::Submission;
 use self::visit::theme::Theme;
 use self::visit::visitor::{self, Visitor};
 
-/// Nothing is loaded from elsewhere, nothing that stands in a page itself runs or styles, no frame shows a page, and no other
-/// page has a hand on its window.
+/// Pages load resources from this origin only, run no inline script or style, cannot be framed, and share no window
+/// with other origins.
 const HEADERS: [(HeaderName, HeaderValue); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -80,17 +79,17 @@ pub(crate) fn router(service: Arc<Service>, api: Router<Arc<Service>>) -> Router
         .route("/console/theme", post(choose_theme))
         .route("/console/{*rest}", get(|| async { Problem::of(Code::NotFound) }))
         .layer(middleware::from_fn_with_state(Arc::clone(&console), around))
-        // Beside the layer: files are the same for everybody, and are kept by browsers.
+        // Added after the layer: assets are public and cacheable, so they need no visitor and no `no-store`.
         .route("/console/assets/{version}/{name}", get(asset::serve))
         .with_state(console)
 }
 
-/// Leads to the first page that somebody may see.
+/// Redirects to the first page that the visitor may see.
 async fn home(visitor: Visitor) -> Result<Redirect, Problem> {
     navigation::first(&visitor).map(Redirect::to).ok_or_else(|| {
         Problem::new(
             Code::Forbidden,
-            "you may do nothing that has a page here; sign in with another root key",
+            "your permissions include no page of the console; sign in with another root key",
         )
     })
 }
@@ -102,7 +101,7 @@ async fn choose_theme(Submission { visitor, form }: Submission) -> Response {
     response
 }
 
-/// Finds out who is signed in, shows problems as pages, and adds what every page is protected by.
+/// Identifies the visitor, renders problems as pages, and adds the security headers.
 async fn around(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let visitor = Visitor::find(&console, &parts);

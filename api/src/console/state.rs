@@ -11,5 +11,6 @@ pub(crate) struct Console {
     pub service: Arc<Service>,
     /// The API's routes, which pages call in process.
     pub api: Router,
+    /// Sign-ins that wait for the OpenID provider.
     pub pending: Pending,
 }

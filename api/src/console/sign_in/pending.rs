@@ -7,17 +7,18 @@ use keyledger_engine::value::time::Timestamp;
 
 use crate::auth::oidc::code_flow::Proofs;
 
-/// Whoever comes back later than this, in milliseconds, has to begin again.
+/// A browser must return from the provider within this many milliseconds.
 pub(crate) const WAIT_MILLIS_MAX: i64 = 10 * 60 * 1_000;
-/// With more people on their way than this the one who went first has to begin again.
+/// Beyond this many pending sign-ins, the oldest is dropped to bound memory.
 const PENDING_MAX: usize = 10_000;
 
-/// The people who are at the provider just now.
+/// Pending sign-ins by their `state` parameter.
 #[derive(Default)]
 pub(crate) struct Pending(Mutex<HashMap<String, Waiting>>);
 
 pub(crate) struct Waiting {
     pub proofs: Proofs,
+    /// The console path to open after sign-in.
     pub to: String,
     pub since: Timestamp,
 }

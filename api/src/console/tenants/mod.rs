@@ -15,7 +15,6 @@ use axum::Router;
 
 use super::state::Console;
 
-/// Pages about organizations and APIs.
 pub(super) fn router() -> Router<Arc<Console>> {
     Router::new()
         .merge(organization_list::router())

@@ -1,4 +1,4 @@
-//! An organization as pages show it, and its own page: what it is, what it demands of its keys, whom it has as clients.
+//! The page of an organization: its details, policies and clients.
 
 use askama::Template;
 use axum::extract::Path;
@@ -26,12 +26,12 @@ struct OrganizationPage {
     badge: Badge,
     created: Moment,
     deleted: Option<Moment>,
-    /// What it demands, in each environment.
+    /// The policy of each environment.
     policies: [(&'static str, Option<Policy>); 2],
-    /// Its clients, if it is a partner.
+    /// The portfolio, for a partner.
     clients: Option<Table>,
     more_clients: Option<String>,
-    /// Whether there is a list to go back to.
+    /// Whether the visitor sees a list of organizations to go back to.
     is_one_of_many: bool,
     may_edit: bool,
     may_delete: bool,
@@ -73,7 +73,7 @@ pub(crate) async fn show(visitor: Visitor, Path(id): Path<String>) -> Result<Res
         may_edit: may(Method::PATCH, ""),
         may_delete: may(Method::DELETE, ""),
         may_set_policies: may(Method::PUT, "/policies/{environment}"),
-        // Whoever is bound to one organization sees no other that could be linked to it.
+        // A visitor bound to one organization sees no other organization to link.
         may_link: may_unlink && visitor.principal.organization_id.is_none(),
         violations: visitor
             .may(&Method::GET, "/v1/organizations/{id}/policy-violations")

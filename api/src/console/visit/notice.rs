@@ -1,4 +1,4 @@
-//! What one page has to say on the next: a few words, a way to undo, and how much of the log the next page must know.
+//! What one page leaves for the next, in a cookie: a toast, an undo, and the log position the next page must include.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,37 +10,40 @@ use super::cookie;
 
 const COOKIE: &str = "keyledger_notice";
 
-/// What the page before has to say.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Notice {
-    /// The position that the next page must rest on, at least.
+    /// The lowest log position that the next page may be based on.
     pub position: Option<u64>,
-    /// What it shows.
     pub toast: Option<Toast>,
 }
 
-/// A few words in a corner.
+/// A short message in the corner of a page.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Toast {
-    /// The words.
     pub text: String,
-    /// The key whose revocation can be undone.
+    /// The key whose revocation the toast offers to undo.
     pub revoked_key: Option<KeyId>,
 }
 
 impl Notice {
-    /// What a browser was given by the page before.
+    /// Reads the notice that the previous page left.
     pub(crate) fn read(headers: &HeaderMap) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(cookie::read(headers, COOKIE)?).ok()?;
         serde_json::from_slice(&bytes).ok()
     }
 
-    /// Words about a change that brought the log to a position.
+    /// A toast about a change that was appended at `position`.
     pub(crate) fn of(position: Option<u64>, text: impl Into<String>) -> Self {
         Self { position, toast: Some(Toast { text: text.into(), revoked_key: None }) }
     }
 
-    /// The same with a way to undo the revocation of a key.
+    /// A toast about an edit, which may have changed nothing.
+    pub(crate) fn of_edit(position: Option<u64>, version_before: u32, version_after: u32) -> Self {
+        let is_same = version_before == version_after;
+        Self::of(position, if is_same { "No changes were made." } else { "Changes saved." })
+    }
+
+    /// Offers to undo the revocation of `key`.
     #[must_use]
     pub(crate) fn undo(mut self, key: Option<KeyId>) -> Self {
         if let Some(toast) = &mut self.toast {
@@ -49,7 +52,7 @@ impl Notice {
         self
     }
 
-    /// Gives it to a browser, for the next page.
+    /// Stores the notice for the next page.
     pub(crate) fn keep(&self, headers: &mut HeaderMap) {
         if *self == Self::default() {
             return;
@@ -61,7 +64,7 @@ impl Notice {
         );
     }
 
-    /// Takes it away from a browser that has shown it.
+    /// Removes the notice after it was shown.
     pub(crate) fn forget(headers: &mut HeaderMap) {
         cookie::set(headers, &format!("{COOKIE}=; Path=/console; Max-Age=0; HttpOnly; SameSite=Strict"));
     }

@@ -1,5 +1,5 @@
-//! A form that was sent. A handler that changes something takes a [`Submission`], so that none forgets to make sure that a
-//! page of this service sent it, in the same session.
+//! A submitted form. Handlers that change something take a [`Submission`], whose extraction proves that a page of this
+//! service sent the form in the visitor's session (same origin and CSRF token).
 
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};
@@ -9,11 +9,8 @@ use crate::auth::session_cookie::{check_csrf_token, check_same_origin};
 use super::visitor::Visitor;
 use crate::console::parts::form::Form;
 
-/// A form that a page of this service sent, in the session of whoever is signed in.
 pub(crate) struct Submission {
-    /// Who sent it.
     pub visitor: Visitor,
-    /// What it says.
     pub form: Form,
 }
 

@@ -1,4 +1,4 @@
-//! Light or dark: what somebody chose, in a cookie, or what their system says.
+//! The colour theme: the visitor's choice from a cookie, or the system's setting.
 
 use http::HeaderMap;
 
@@ -6,23 +6,19 @@ use super::cookie;
 
 const COOKIE: &str = "keyledger_theme";
 
-/// The colours of the pages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Theme {
-    /// As the system has it.
+    /// Follows the operating system.
     #[default]
     System,
-    /// Light.
     Light,
-    /// Dark.
     Dark,
 }
 
 impl Theme {
-    /// All, in the order in which they are offered.
+    /// All themes, in the order of the switch.
     pub(crate) const ALL: [Self; 3] = [Self::System, Self::Light, Self::Dark];
 
-    /// Its name.
     pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::System => "system",
@@ -36,7 +32,7 @@ impl Theme {
         Self::ALL.into_iter().find(|theme| theme.as_str() == name).unwrap_or_default()
     }
 
-    /// What a browser was told before.
+    /// Reads the choice from the cookie.
     pub(crate) fn of(headers: &HeaderMap) -> Self {
         cookie::read(headers, COOKIE).map_or_else(Self::default, Self::from_name)
     }
