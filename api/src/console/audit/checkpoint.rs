@@ -5,21 +5,20 @@ use crate::answer::problem::Problem;
 use crate::console::parts::number::grouped;
 use crate::console::visit::visitor::Visitor;
 
-/// The newest checkpoint of the log.
 pub(crate) struct Checkpoint {
-    /// The log's name.
+    /// The log's origin line.
     pub origin: String,
-    /// How many events it is over.
+    /// The number of events that it covers.
     pub size: String,
-    /// The root of the tree over them.
+    /// The root hash of the Merkle tree over them.
     pub root: String,
 }
 
 impl Checkpoint {
-    /// Asks for it.
+    /// Reads the newest checkpoint.
     ///
     /// # Errors
-    /// What the call answers, or that it is none.
+    /// The problem that the API returns, or `internal` if the checkpoint is malformed.
     pub(crate) async fn read(visitor: &Visitor) -> Result<Self, Problem> {
         let note = visitor.call(http::Method::GET, "/log/checkpoint").text().await?;
         let mut lines = note.lines();

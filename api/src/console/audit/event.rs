@@ -4,48 +4,37 @@ use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-/// An event as the calls answer it.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Event {
-    /// Its place in the log.
     pub position: u64,
-    /// When it was appended.
+    /// The time when the event was appended.
     pub time: Timestamp,
-    /// What happened.
     #[serde(rename = "type")]
     pub event_type: String,
-    /// Its place among the events of the object that it happened to.
+    /// The event's number in its stream, from 1.
     pub version: u32,
-    /// The object that it happened to.
     pub stream: Stream,
-    /// The organization concerned.
     pub organization_id: Option<String>,
-    /// Who did it.
     pub actor: Actor,
-    /// The request that carried the command.
     pub request_id: Option<String>,
-    /// What there is to say of it.
+    /// The event's own fields.
     pub data: Value,
 }
 
-/// The object that an event happened to.
+/// The object that an event belongs to.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Stream {
-    /// What it is: `key`, `organization` and so on.
+    /// `key`, `organization` and so on.
     pub kind: String,
-    /// Its id.
     pub id: String,
 }
 
-/// Who did something, as an event tells it.
+/// The issuer of the command behind an event.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Actor {
-    /// The kind of actor.
+    /// `root_key`, `application`, `portal_session`, `user` or `system`.
     pub kind: String,
-    /// Its id.
     pub id: String,
-    /// The address that the command came from.
     pub ip: Option<String>,
-    /// The program that sent it.
     pub user_agent: Option<String>,
 }

@@ -15,7 +15,6 @@ use axum::routing::{get, post};
 
 use super::state::Console;
 
-/// The audit log and the verification of the log.
 pub(super) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route("/console/audit", get(audit_log::show))

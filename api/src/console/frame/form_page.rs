@@ -146,7 +146,7 @@ pub(crate) fn confirmed(form: &Form, expected: &str) -> Result<(), FieldErrors> 
     if form.text("confirmation").trim() == expected.trim() {
         return Ok(());
     }
-    Err(FieldErrors::one("confirmation", format!("That doesn't match. Type “{}”.", expected.trim())))
+    Err(FieldErrors::one("confirmation", "That doesn't match. Type the text exactly as shown."))
 }
 
 /// Returns the text to type to confirm: the name if it is short and consists of typable characters, else `otherwise`.

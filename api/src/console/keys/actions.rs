@@ -5,23 +5,18 @@ use http::Method;
 use crate::console::parts::key::{Key, Status};
 use crate::console::visit::visitor::Visitor;
 
-/// What somebody may do to a key as it stands.
+/// The actions that a page offers for a key.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Actions {
-    /// Change its texts, scopes and end.
     pub edit: bool,
-    /// Give it a new token.
     pub rotate: bool,
-    /// Stop it.
     pub revoke: bool,
-    /// Let it work again.
     pub reactivate: bool,
-    /// Delete it.
     pub delete: bool,
 }
 
 impl Actions {
-    /// What somebody may do, whatever the key's state.
+    /// The actions that the visitor's permissions allow, whatever the key's status.
     pub(crate) fn of(visitor: &Visitor) -> Self {
         let may = |method: Method, tail: &str| visitor.may(&method, &format!("/v1/keys/{{id}}{tail}"));
         Self {
@@ -33,8 +28,8 @@ impl Actions {
         }
     }
 
-    /// What of it makes sense for a key. The rules themselves are the engine's; this keeps pages from offering what they
-    /// refuse.
+    /// The subset that the key's status allows. The engine enforces the rules; this only keeps pages from offering what
+    /// it would refuse.
     pub(crate) fn on(&self, key: &Key) -> Self {
         let (is_active, is_there) = (key.status == Status::Active, key.status != Status::Deleted);
         Self {
@@ -46,7 +41,6 @@ impl Actions {
         }
     }
 
-    /// Whether there is anything.
     pub(crate) const fn any(&self) -> bool {
         self.edit || self.rotate || self.revoke || self.reactivate || self.delete
     }

@@ -18,7 +18,6 @@ use axum::routing::{get, post};
 
 use super::state::Console;
 
-/// Pages about keys, and the token test.
 pub(super) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route("/console/keys", get(list::list).post(creation::create))

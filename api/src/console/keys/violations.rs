@@ -26,7 +26,7 @@ struct Breach {
 }
 
 impl Breach {
-    /// What of a key breaks the policy.
+    /// Names the key's field and the rule that it violates.
     fn sentence(&self, key: &Key) -> String {
         let mut segments = self.pointer.trim_start_matches('/').split('/');
         let scope = |index: Option<&str>| key.scopes.get(index?.parse::<usize>().ok()?);
@@ -35,7 +35,7 @@ impl Breach {
                 Some(scope) => format!("Scope {scope}"),
                 None => "Scopes".into(),
             },
-            Some("expires_at" | "expires_in") => "End".into(),
+            Some("expires_at" | "expires_in") => "Expiry".into(),
             Some("name") => "Name".into(),
             Some("user_id") => "User".into(),
             _ => self.pointer.clone(),
@@ -44,23 +44,23 @@ impl Breach {
     }
 }
 
-/// Shows the keys that break what is demanded.
 pub(crate) async fn show(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
     let organization = Organization::read(&visitor, &id).await?;
     let listing = Listing {
         section: Section::Organizations,
-        title: "Keys that break policies",
-        lead: "Active and revoked keys that a new key could not be like, oldest first. They work until somebody changes or ends them.",
+        title: "Policy violations",
+        lead: "Active and revoked keys that would be refused if created today, oldest first. They stay as they are until \
+               you change them.",
         path: organization.path("/violations"),
         call: call_path(&id, "/policy-violations"),
         noun: ("key", "keys"),
         search: None,
         by_organization: false,
-        columns: vec!["Name", "Key", "Environment", "Status", "What breaks the policy"],
+        columns: vec!["Name", "Key", "Environment", "Status", "Violation"],
         create: None,
         of: Some(organization.id.clone()),
         above: Some((organization.short_label(), organization.path(""))),
-        empty: "All keys of this organization are as its policies demand, or nothing is demanded.",
+        empty: "Every key of this organization complies with its policies, or there are no policies.",
     };
     let row = |it: Violation, _: Option<&str>| Row {
         label: it.key.short_title(),

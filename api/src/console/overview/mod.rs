@@ -11,7 +11,6 @@ use axum::routing::get;
 
 use super::state::Console;
 
-/// The overview.
 pub(super) fn router() -> Router<Arc<Console>> {
     Router::new().route("/console/overview", get(home::show))
 }
