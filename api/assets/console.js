@@ -1,4 +1,5 @@
-// Scripts enhance pages that also work without them. Each module looks for its own data attributes in the page.
+// Scripts enhance pages that also work without them. Each module looks for its own data attributes in the
+// page.
 import './copy.js'
 import './countdown.js'
 import './dialog.js'

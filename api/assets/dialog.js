@@ -1,5 +1,5 @@
-// Links with data-dialog open their page's sheet in a dialog. A form in it is submitted by script; the response is
-// another sheet or a redirect.
+// Links with data-dialog open their page's sheet in a dialog. A form in it is submitted by script; the
+// response is another sheet or a redirect.
 import { announce, ask, leave } from './sheet.js'
 
 let busy = false

@@ -1,4 +1,5 @@
-// A form with data-live="id" searches while typing: the element with that id is replaced, and the field keeps its focus.
+// A form with data-live="id" searches while typing: the element with that id is replaced, and the field keeps
+// its focus.
 import { announce, ask, say } from './sheet.js'
 
 const WAIT_MILLIS = 120

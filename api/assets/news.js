@@ -1,6 +1,7 @@
-// An element with data-news="address of a count" shows how many keys were created since the page was rendered, with a
-// link to them. The list itself does not move. If there is an event stream (data-stream), its first event starts the
-// counting; otherwise, and from then on, the count is polled. A hidden page requests nothing.
+// An element with data-news="address of a count" shows how many keys were created since the page was
+// rendered, with a link to them. The list itself does not move. If there is an event stream (data-stream),
+// its first event starts the counting; otherwise, and from then on, the count is polled. A hidden page
+// requests nothing.
 const COUNTED_EVERY_MILLIS = 15000
 /** The delay from an event to the first count, which gathers bursts. */
 const COUNTED_AFTER_MILLIS = 300

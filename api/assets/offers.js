@@ -1,5 +1,5 @@
-// A field with data-offers="path of an endpoint" suggests what the endpoint finds for the typed text. The chosen value
-// is an id; its name appears below the field.
+// A field with data-offers="path of an endpoint" suggests what the endpoint finds for the typed text. The
+// chosen value is an id; its name appears below the field.
 const WAIT_MILLIS = 150
 const OFFERS_MAX = 20
 

@@ -1,4 +1,5 @@
-// The selection bar, which CSS shows once a key is selected: it counts the keys, and one checkbox selects the page.
+// The selection bar, which CSS shows once a key is selected: it counts the keys, and one checkbox selects the
+// page.
 const refresh = () => {
   const bar = document.querySelector('.selection')
   if (!bar) return

@@ -1,5 +1,5 @@
-// Single-key shortcuts: / searches, c creates, ? lists them. They are inactive while typing and can be turned off, which
-// people who use speech input or press keys by accident need (WCAG 2.1.4).
+// Single-key shortcuts: / searches, c creates, ? lists them. They are inactive while typing and can be turned
+// off, which people who use speech input or press keys by accident need (WCAG 2.1.4).
 const KEPT = 'keyledger-single-keys'
 
 const areOff = () => {

@@ -1,4 +1,5 @@
-// The field in the organization switcher (data-switch="address with %7Bid%7D in place of the id") searches while typing.
+// The field in the organization switcher (data-switch="address with %7Bid%7D in place of the id") searches
+// while typing.
 import { say } from './sheet.js'
 
 const WAIT_MILLIS = 150

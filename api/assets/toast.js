@@ -1,5 +1,5 @@
-// A toast disappears after a while. The time pauses while the pointer or the focus is in it, and while the page is
-// hidden. It can be closed earlier. Screen readers hear its text.
+// A toast disappears after a while. The time pauses while the pointer or the focus is in it, and while the
+// page is hidden. It can be closed earlier. Screen readers hear its text.
 import { say } from './sheet.js'
 
 const STAYS_MILLIS = 12000

@@ -1,4 +1,5 @@
-// A secret is shown once. Leaving without having copied it asks for confirmation, and the page drops the secret on leave.
+// A secret is shown once. Leaving without having copied it asks for confirmation, and the page drops the
+// secret on leave.
 const sheetOf = (within) => within.querySelector('.sheet[data-token]')
 
 const watch = (sheet) => {

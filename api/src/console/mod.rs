@@ -1,15 +1,16 @@
 //! The web console: everything people do with keys, as HTML pages.
 //!
-//! The console is a client of the HTTP API in the same process ([`visitor`]). A page reads and changes data only
-//! through API requests made for the signed-in visitor, so permissions, field rules and error texts are decided in
-//! one place (docs/decisions/console.md).
+//! The console is a client of the HTTP API in the same process ([`visitor`]). A page reads and changes data
+//! only through API requests made for the signed-in visitor, so permissions, field rules and error texts are
+//! decided in one place (docs/decisions/console.md).
 //!
 //! From the bottom up:
 //!
 //! * [`parts`]: building blocks such as fields, tables, badges and times. They know no visitor.
 //! * [`visit`]: the signed-in visitor, the forms they submit, their theme and the notice on their next page.
 //! * [`frame`]: what surrounds a page, and the page kinds that several folders fill in (list, form, secret).
-//! * [`sign_in`], [`tenants`], [`audit`], [`keys`], [`callers`], [`overview`]: the pages, each folder with its routes.
+//! * [`sign_in`], [`tenants`], [`audit`], [`keys`], [`callers`], [`overview`]: the pages, each folder with
+//!   its routes.
 
 pub(crate) mod audit;
 pub(crate) mod callers;
@@ -43,8 +44,8 @@ use self::visit::submission::Submission;
 use self::visit::theme::Theme;
 use self::visit::visitor::{self, Visitor};
 
-/// Pages load resources from this origin only, run no inline script or style, cannot be framed, and share no window
-/// with other origins.
+/// Pages load resources from this origin only, run no inline script or style, cannot be framed, and share no
+/// window with other origins.
 const HEADERS: [(HeaderName, HeaderValue); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,

@@ -55,8 +55,8 @@ export class Visit {
     await page.setViewport(WIDE)
     page.on('pageerror', (error) => errors.push(error.message))
     page.on('console', (message) => {
-      // Violations of the content security policy arrive here too. Error responses are left to the flow, and pages of
-      // other sites are ignored.
+      // Violations of the content security policy arrive here too. Error responses are left to the flow, and
+      // pages of other sites are ignored.
       if (!page.url().startsWith(given.base)) return
       if (message.type() === 'error' && !message.text().includes('the server responded')) errors.push(message.text())
     })

@@ -406,7 +406,8 @@ fn people_from_the_portal_see_what_their_role_allows() {
     let found = client.post("/v1/keys/find", &json!({ "token": own })).expect(200).json();
     assert_eq!((&found["key"]["user_id"], &found["key"]["owner"]), (&json!("u1"), &json!("user")));
     assert_eq!(found["events"][0]["actor"]["kind"], "portal_session");
-    // A member sees their own key's history, but no proof, because the proof file contains the whole stored event.
+    // A member sees their own key's history, but no proof, because the proof file contains the whole stored
+    // event.
     let id = text(&found["key"]["id"]);
     client.post(&format!("/v1/keys/{id}/revoke"), &json!({ "reason": "superseded" })).expect(200);
     let page = member.get(&format!("/console/keys/{id}")).expect_page(200);
@@ -519,7 +520,8 @@ fn a_token_is_tested_and_not_repeated() {
     let auditor = Browser::with_cookie(&client, &follow(&client, &link).0);
     assert!(test(&auditor, &[("token", &made.token)]).contains("The key was deleted"));
     assert!(test(&auditor, &[("token", "kl_live_x")]).contains("No such key"));
-    // An organization's own people see the result of verification. Keys that they may not see count as unknown.
+    // An organization's own people see the result of verification. Keys that they may not see count as
+    // unknown.
     let other = organization(&client, "paid");
     let elsewhere = key(&client, &other, json!({ "name": "Of somebody else" }));
     let ours = key(&client, &org, json!({ "name": "Ours", "user_id": "u1" }));
@@ -602,7 +604,8 @@ fn whatever_a_key_is_called_is_only_text() {
     };
     let mut shown = 0;
     for name in &nasty {
-        let more = json!({ "name": name, "description": name, "user_id": name.chars().take(60).collect::<String>(),
+        let more = json!({ "name": name, "description": name, "user_id":
+        name.chars().take(60).collect::<String>(),
             "metadata": { name.as_str(): name } });
         let made = client.post("/v1/keys", &keyledger_tests::data::fixture::key_body(&org, more)).send();
         // A name that the rules refuse cannot be shown. Every other name must be.

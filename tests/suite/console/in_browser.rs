@@ -1,5 +1,5 @@
-//! The console in Debian's Chromium: each role, every page of the navigation, light and dark, desktop and phone. axe-core
-//! checks each page, and screenshots are left in tests/out/console.
+//! The console in Debian's Chromium: each role, every page of the navigation, light and dark, desktop and
+//! phone. axe-core checks each page, and screenshots are left in tests/out/console.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -44,7 +44,8 @@ fn an_operators_day() {
     let _ = api(&client, &["read:users", "write:users"]);
     let others: Vec<_> =
         (0..3).map(|n| key(&client, &other, json!({ "name": format!("Key {n}") }))).collect();
-    let input = json!({ "base": base(&client), "root": server.root_token(), "organization": org, "other": other,
+    let input = json!({ "base": base(&client), "root": server.root_token(), "organization": org, "other":
+    other,
         "out": pictures("operator") });
     let result = node::run("console/operator.mjs", &input);
     let tokens = take_tokens(&server, &result);
@@ -84,7 +85,8 @@ fn what_an_operator_looks_after_beside_keys() {
         let shown = client.get(&webhook.path("")).expect(200).json();
         (shown["dead_letters"] == 1).then_some(())
     });
-    let input = json!({ "base": base(&client), "root": server.root_token(), "partner": partner, "client": other,
+    let input = json!({ "base": base(&client), "root": server.root_token(), "partner": partner, "client":
+    other,
         "webhook": webhook.id, "out": pictures("caretaker") });
     let result = node::run("console/caretaker.mjs", &input);
     let secrets: Vec<String> = result["secrets"].as_array().unwrap().iter().map(text).collect();

@@ -1,4 +1,5 @@
-//! The console's pages for operators and owners: what each form appends to the log, and which roles may submit it.
+//! The console's pages for operators and owners: what each form appends to the log, and which roles may
+//! submit it.
 
 use std::time::Duration;
 
@@ -320,7 +321,8 @@ fn a_root_key_is_created_and_revoked_by_forms() {
     assert!(!page.contains("<script>alert"));
     let token = between(&page, "id=\"token\" value=\"", "\"").to_owned();
     let theirs = Browser::sign_in(&client, &token);
-    // The root key is bound to one organization: what it creates is bound too, and it sees no other organization.
+    // The root key is bound to one organization: what it creates is bound too, and it sees no other
+    // organization.
     let list = theirs.get("/console/root-keys").expect_page(200);
     assert!(list.contains("1 root key") && list.contains("(you)") && !list.contains(server.root_token()));
     let bound = theirs
@@ -564,7 +566,8 @@ fn a_webhook_is_managed_by_forms() {
     let rotated = rotated.expect_page(200);
     assert!(rotated.contains("keeps signing until") && !rotated.contains(&secret));
 
-    // An auditor sees the webhook but cannot change it. A member and another organization's owner do not see it.
+    // An auditor sees the webhook but cannot change it. A member and another organization's owner do not see
+    // it.
     let enter = |org: &str, role: &str| {
         let (_, link) = portal_link(&client, org, role, json!({ "user_id": "u1" }));
         Browser::with_cookie(&client, &follow(&client, &link).0)

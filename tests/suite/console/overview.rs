@@ -46,8 +46,8 @@ fn keys_are_counted_by_status_and_by_day() {
     assert_eq!(of_one["days"].as_array().unwrap().len(), 30);
     assert_eq!(counts(of_one["days"].as_array().unwrap(), "created"), 5);
 
-    // A caller bound to an organization sees that one, a member sees their own keys, and only callers who may read events
-    // see the days.
+    // A caller bound to an organization sees that one, a member sees their own keys, and only callers who may
+    // read events see the days.
     let (_, bound) = root_key(&client, &["keys:read"], Some(&org));
     let bound = client.with_token(&bound);
     assert_eq!(overview(&bound, "")["keys"], of_one["keys"]);

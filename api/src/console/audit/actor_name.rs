@@ -14,8 +14,9 @@ use crate::console::visit::visitor::Visitor;
 pub(crate) struct ActorNames(HashMap<String, String>);
 
 impl ActorNames {
-    /// Finds the names of actors. Names of root keys and applications are shown only to visitors who may read those. The
-    /// user of a portal session comes from the session's own events, which anyone who reads these events may read too.
+    /// Finds the names of actors. Names of root keys and applications are shown only to visitors who may read
+    /// those. The user of a portal session comes from the session's own events, which anyone who reads these
+    /// events may read too.
     pub(crate) async fn of(visitor: &Visitor, actors: impl Iterator<Item = &Actor>) -> Self {
         let mut names = HashMap::new();
         for actor in actors {

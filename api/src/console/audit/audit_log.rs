@@ -1,4 +1,5 @@
-//! The audit log: events as sentences and as stored JSON, filters in the address, and proof that nothing was changed.
+//! The audit log: events as sentences and as stored JSON, filters in the address, and proof that nothing was
+//! changed.
 
 use std::collections::HashMap;
 
@@ -214,7 +215,8 @@ fn call(query: &QueryString, now: Timestamp) -> QueryString {
     call
 }
 
-/// Converts the value of a `datetime-local` field, which has no zone, to RFC 3339 in UTC. Other texts stay as they are.
+/// Converts the value of a `datetime-local` field, which has no zone, to RFC 3339 in UTC. Other texts stay as
+/// they are.
 fn instant(text: &str) -> String {
     let text = text.trim();
     let local = |digits: &str| text.len() == digits.len() && text.get(10..11) == Some("T");
@@ -376,8 +378,8 @@ impl<'a> Objects<'a> {
         name
     }
 
-    /// The name that a key had before an event, or got from its first one. It is remembered from the previous event, or
-    /// read from the key's past state.
+    /// The name that a key had before an event, or got from its first one. It is remembered from the previous
+    /// event, or read from the key's past state.
     async fn key_name(&mut self, event: &Event) -> String {
         let id = &event.stream.id;
         let unnamed = || "without a name".to_owned();

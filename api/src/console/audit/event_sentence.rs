@@ -1,4 +1,5 @@
-//! Events as sentences: what was done to what, with the values before and after. The actor's name precedes the sentence.
+//! Events as sentences: what was done to what, with the values before and after. The actor's name precedes
+//! the sentence.
 
 use std::fmt;
 

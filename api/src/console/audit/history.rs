@@ -70,7 +70,8 @@ mod tests {
         serde_json::from_value(json!({
             "position": 1, "time": "2026-11-12T14:03:07.112Z", "type": event_type, "version": 1,
             "stream": { "kind": "key", "id": "key_x" }, "organization_id": null,
-            "actor": { "kind": "root_key", "id": "rk_x", "ip": null, "user_agent": null }, "request_id": null, "data": data,
+            "actor": { "kind": "root_key", "id": "rk_x", "ip": null, "user_agent": null },
+            "request_id": null, "data": data,
         }))
         .unwrap()
     }

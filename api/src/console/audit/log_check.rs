@@ -152,7 +152,8 @@ mod tests {
         let now: Timestamp = "2026-11-12T15:00:00Z".parse().unwrap();
         let state = |more: Value| {
             let mut verification = json!({
-                "position": 1_000, "head": 2_000, "started_at": "2026-11-12T14:00:00Z", "ended_at": null, "root": null,
+                "position": 1_000, "head": 2_000, "started_at": "2026-11-12T14:00:00Z", "ended_at": null,
+                "root": null,
                 "checkpoints": null, "signed_up_to": null, "bad_position": null, "reason": null,
             });
             verification.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -160,7 +161,8 @@ mod tests {
         };
         let running = state(json!({ "status": "running" }));
         assert!(matches!(running, CheckState::Running { words, .. } if words == "1,000 of 2,000 events"));
-        let passed = json!({ "status": "passed", "checkpoints": 3, "signed_up_to": 1_999, "root": "x", "reason": null });
+        let passed = json!({ "status": "passed", "checkpoints": 3, "signed_up_to": 1_999, "root": "x",
+            "reason": null });
         let CheckState::Passed { words, .. } = state(passed) else { panic!() };
         assert!(
             words.ends_with("2,000 events is valid and matches 3 checkpoints, the last over 1,999 events."),

@@ -79,7 +79,8 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
     let listing = Listing {
         section: Section::Applications,
         title: "Applications",
-        lead: "Programs that manage keys with OAuth 2.0. Each exchanges its client ID and secret for short-lived tokens.",
+        lead: "Programs that manage keys with OAuth 2.0. Each exchanges its client ID and secret for \
+               short-lived tokens.",
         path: PATH.into(),
         call: "/v1/applications".into(),
         noun: ("application", "applications"),
@@ -92,8 +93,8 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         )),
         of: None,
         above: None,
-        empty: "An application lets your program call Keyledger without a root key. Create one, and give the program \
-                its client ID and secret.",
+        empty: "An application lets your program call Keyledger without a root key. Create one, and give \
+                the program its client ID and secret.",
     };
     let row = |it: Application, _: Option<&str>| {
         let is_there = it.credential.is_active();
@@ -212,7 +213,10 @@ async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response,
 
 async fn edit(Path(id): Path<String>, Submission { visitor, form }: Submission) -> Result<Response, Problem> {
     let it = Application::read(&visitor, &id).await?;
-    let body = json!({ "name": form.edited("name", it.credential.name.as_deref()), "permissions": permission_choice::chosen(&form) });
+    let body = json!({
+        "name": form.edited("name", it.credential.name.as_deref()),
+        "permissions": permission_choice::chosen(&form),
+    });
     let call = visitor.call(Method::PATCH, call_path(&id, "")).json(&body).if_match(&form);
     match call.send::<Application>().await {
         Ok(answer) => {
@@ -236,7 +240,8 @@ async fn rotate_form(visitor: Visitor, Path(id): Path<String>) -> Result<Respons
         PATH,
     );
     let page = page.await.about(shortened(it.label())).danger(
-        "The current secret and every token issued with it are refused at once. The new secret is shown once.",
+        "The current secret and every token issued with it are refused at once. The new secret is shown \
+         once.",
     );
     Ok(page.once(&form).fields(Vec::new(), &form, &FieldErrors::default()).show())
 }

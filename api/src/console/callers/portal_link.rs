@@ -1,4 +1,5 @@
-//! The list of portal links and the sessions started with them, and the forms that invite a person and end a session.
+//! The list of portal links and the sessions started with them, and the forms that invite a person and end a
+//! session.
 
 use std::sync::Arc;
 
@@ -111,8 +112,8 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
             .then(|| ("Invite", organization_choice::kept(&visitor, "/console/portal-links/new"))),
         of: None,
         above: None,
-        empty: "Invite people to this console for one organization. You get a link to send them, which works once. \
-                Members see only their own keys.",
+        empty: "Invite people to this console for one organization. You get a link to send them, which \
+                works once. Members see only their own keys.",
     };
     let row = |it: Session, _: Option<&str>| {
         let (label, icon) =

@@ -67,7 +67,8 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
     let listing = Listing {
         section: Section::RootKeys,
         title: "Root keys",
-        lead: "Credentials for Keyledger's own API. Give each program its own, with only the permissions it needs.",
+        lead: "Credentials for Keyledger's own API. Give each program its own, with only the permissions \
+               it needs.",
         path: PATH.into(),
         call: "/v1/root-keys".into(),
         noun: ("root key", "root keys"),
@@ -159,10 +160,10 @@ async fn revoke_page(visitor: &Visitor, it: &Credential, form: &Form, errors: &F
     );
     let own = it.id == *visitor.principal.id;
     let warning = if own {
-        "This cannot be undone. You are signed in with this root key. You will be signed out at once and need another \
-         root key to come back."
+        "This cannot be undone. You are signed in with this root key: you will be signed out at once and \
+         need another root key to come back."
     } else {
-        "This cannot be undone. API requests with this root key are refused at once, and console sessions that were \
+        "This cannot be undone. API requests with this root key are refused at once, and console sessions \
          started with it end."
     };
     let page = page.await.about(shortened(label(it))).danger(warning);

@@ -1,4 +1,5 @@
-//! The list of webhooks, the page of one, and the buttons that enable, disable and test it and redeliver a message.
+//! The list of webhooks, the page of one, and the buttons that enable, disable and test it and redeliver a
+//! message.
 
 use askama::Template;
 use axum::extract::Path;
@@ -133,8 +134,8 @@ pub(super) async fn list(visitor: Visitor) -> Result<Response, Problem> {
             .then(|| ("Register webhook", organization_choice::kept(&visitor, "/console/webhooks/new"))),
         of: None,
         above: None,
-        empty: "Register a URL to receive each event as a Standard Webhooks message, for example to alert on revoked \
-                keys or to remind people before their keys expire.",
+        empty: "Register a URL to receive each event as a Standard Webhooks message, for example to alert \
+                on revoked keys or to remind people before their keys expire.",
     };
     let row = |it: Webhook, _: Option<&str>| {
         let mut cells = vec![

@@ -177,8 +177,10 @@ async fn redeliver_page(visitor: &Visitor, it: &Webhook, form: &Form, errors: &F
         .focused()
         .hint("Events after this position are redelivered. Enter 0 for all events.");
     let page = form_page(visitor, it, "Redeliver", "/redeliver").await;
-    let page = page.text("Later events that this webhook receives are delivered again, in order. Receivers recognize repeats by the \
-         webhook-id header.");
+    let page = page.text(
+        "Later events that this webhook receives are delivered again, in order. Receivers \
+         recognize repeats by the webhook-id header.",
+    );
     page.fields(vec![field], form, errors).show()
 }
 

@@ -1,5 +1,5 @@
-//! The files that pages load: style sheet, scripts and icon. They are embedded in the binary and served at addresses
-//! that change with their content, so browsers cache them permanently.
+//! The files that pages load: style sheet, scripts and icon. They are embedded in the binary and served at
+//! addresses that change with their content, so browsers cache them permanently.
 
 use std::sync::LazyLock;
 
@@ -42,7 +42,8 @@ assets! {
     "icon.svg" "image/svg+xml";
 }
 
-/// The directory of all files and its version. The files share one directory so that scripts can import each other.
+/// The directory of all files and its version. The files share one directory so that scripts can import each
+/// other.
 static DIRECTORY: LazyLock<(String, String)> = LazyLock::new(|| {
     let mut digest = Sha256::new();
     for (name, _, bytes) in ASSETS {

@@ -127,7 +127,8 @@ impl FormPage {
     }
 }
 
-/// Turns the problem of a submitted form into field errors. `fields` maps problem codes to the field they are about.
+/// Turns the problem of a submitted form into field errors. `fields` maps problem codes to the field they are
+/// about.
 ///
 /// # Errors
 /// The problem itself if it is not about fields, because correcting the form would not help.
@@ -149,7 +150,8 @@ pub(crate) fn confirmed(form: &Form, expected: &str) -> Result<(), FieldErrors> 
     Err(FieldErrors::one("confirmation", "That doesn't match. Type the text exactly as shown."))
 }
 
-/// Returns the text to type to confirm: the name if it is short and consists of typable characters, else `otherwise`.
+/// Returns the text to type to confirm: the name if it is short and consists of typable characters, else
+/// `otherwise`.
 pub(crate) fn confirmation(name: Option<&str>, otherwise: &str) -> String {
     let is_typable = |it: char| it == ' ' || it.is_alphanumeric() || it.is_ascii_punctuation();
     match name {

@@ -181,7 +181,8 @@ async fn switcher(visitor: &Visitor, chosen: Option<&str>) -> Option<Switcher> {
         }
         None => None,
     };
-    // A page about one object belongs to its organization, so switching leaves it; a list stays open for the new one.
+    // A page about one object belongs to its organization, so switching leaves it; a list stays open for the
+    // new one.
     let path = visitor.address.split('?').next().unwrap_or_default();
     let is_about_organizations = path.starts_with(ORGANIZATIONS);
     let path = if path.split('/').count() == 3 || is_about_organizations { path } else { "/console/keys" };

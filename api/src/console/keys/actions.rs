@@ -28,8 +28,8 @@ impl Actions {
         }
     }
 
-    /// The subset that the key's status allows. The engine enforces the rules; this only keeps pages from offering what
-    /// it would refuse.
+    /// The subset that the key's status allows. The engine enforces the rules; this only keeps pages from
+    /// offering what it would refuse.
     pub(crate) fn on(&self, key: &Key) -> Self {
         let (is_active, is_there) = (key.status == Status::Active, key.status != Status::Deleted);
         Self {

@@ -1,5 +1,5 @@
-//! The forms that edit, rotate, revoke and delete a key, which scripts show as dialogs; and its reactivation, which
-//! needs no form.
+//! The forms that edit, rotate, revoke and delete a key, which scripts show as dialogs; and its reactivation,
+//! which needs no form.
 
 use askama::Template;
 use axum::extract::Path;
@@ -332,7 +332,8 @@ mod tests {
     fn the_confirmation_can_be_typed() {
         let named = |name: Option<&str>| {
             let key = json!({ "id": "key_x", "organization_id": "o", "owner": "organization", "name": name,
-                "environment": "preview", "scopes": [], "status": "active", "start": "kl_live_ab12", "last_four": "wxyz",
+                "environment": "preview", "scopes": [], "status": "active",
+                "start": "kl_live_ab12", "last_four": "wxyz",
                 "created_at": "2026-11-12T00:00:00.000Z", "version": 1, "created_by": "rk_x" });
             confirmation(&serde_json::from_value(key).unwrap())
         };

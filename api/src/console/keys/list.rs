@@ -1,5 +1,5 @@
-//! The list of keys with search, filters, order and pager. The address holds all of them, so that a view can be
-//! bookmarked and shared.
+//! The list of keys with search, filters, order and pager. The address holds all of them, so that a view can
+//! be bookmarked and shared.
 
 use askama::Template;
 use axum::response::Response;

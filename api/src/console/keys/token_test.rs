@@ -161,7 +161,8 @@ fn why(code: &str) -> &'static str {
             "This is not a token: its format or checksum is wrong. Check that you copied all of it."
         }
         "NOT_FOUND" => {
-            "No key has this token. It was never issued here, was replaced by rotation, or its key was deleted."
+            "No key has this token. It was never issued here, was replaced by rotation, or its key was \
+             deleted."
         }
         "ORGANIZATION_INACTIVE" => "The key's organization was deleted.",
         "REVOKED" => "The key was revoked. Reactivate it if that was a mistake.",

@@ -145,7 +145,9 @@ mod tests {
         let now: Timestamp = "2026-11-12T15:20:00Z".parse().unwrap();
         let usage: Usage = serde_json::from_value(json!({
             "last_verified_at": null, "last_verified_ip": null, "total": 7, "outcomes": {},
-            "data": [{ "start": "2026-11-12T15:00:00.000Z", "total": 4, "outcomes": { "VALID": 3, "REVOKED": 1 } }],
+            "data": [
+                { "start": "2026-11-12T15:00:00.000Z", "total": 4, "outcomes": { "VALID": 3, "REVOKED": 1 } },
+            ],
         }))
         .unwrap();
         let chart = Chart::of(&usage, false, now);

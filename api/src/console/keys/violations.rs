@@ -49,8 +49,8 @@ pub(crate) async fn show(visitor: Visitor, Path(id): Path<String>) -> Result<Res
     let listing = Listing {
         section: Section::Organizations,
         title: "Policy violations",
-        lead: "Active and revoked keys that would be refused if created today, oldest first. They stay as they are until \
-               you change them.",
+        lead: "Active and revoked keys that would be refused if created today, oldest first. They stay as \
+               they are until you change them.",
         path: organization.path("/violations"),
         call: call_path(&id, "/policy-violations"),
         noun: ("key", "keys"),

@@ -1,4 +1,5 @@
-//! Keys created and ended per day as a bar chart: created above the line, revoked, expired and deleted below it.
+//! Keys created and ended per day as a bar chart: created above the line, revoked, expired and deleted below
+//! it.
 
 use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;

@@ -1,5 +1,5 @@
-//! The overview: keys by status, daily changes, verifications by outcome, keys that expire soon, and the health of the
-//! service.
+//! The overview: keys by status, daily changes, verifications by outcome, keys that expire soon, and the
+//! health of the service.
 
 use std::collections::BTreeMap;
 

@@ -55,7 +55,8 @@ impl Form {
         self.filled(name).map_or(Value::Null, Value::from)
     }
 
-    /// A field's new value as JSON. A field that comes back as it was shown keeps its current value byte for byte.
+    /// A field's new value as JSON. A field that comes back as it was shown keeps its current value byte for
+    /// byte.
     pub(crate) fn edited(&self, name: &str, current: Option<&str>) -> Value {
         match current {
             Some(current) if self.is_as_shown(name, current) => current.into(),

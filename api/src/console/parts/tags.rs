@@ -13,8 +13,8 @@ pub(crate) struct Tags<'a> {
 impl askama::filters::HtmlSafe for Tags<'_> {}
 
 impl<'a> Tags<'a> {
-    /// Shows `shown` words and folds the others. Two more than `shown` are still shown, because folding them would not
-    /// save space.
+    /// Shows `shown` words and folds the others. Two more than `shown` are still shown, because folding them
+    /// would not save space.
     pub(crate) fn new(words: &'a [String], shown: usize) -> Self {
         let shown = if words.len() <= shown + 2 { words.len() } else { shown };
         let (first, rest) = words.split_at(shown);

@@ -1,4 +1,5 @@
-//! Sign-in with an OpenID provider: the authorization code flow (OpenID Connect Core 1.0 §3.1) with PKCE (RFC 7636).
+//! Sign-in with an OpenID provider: the authorization code flow (OpenID Connect Core 1.0 §3.1) with PKCE (RFC
+//! 7636).
 
 use std::sync::Arc;
 
@@ -21,8 +22,8 @@ use crate::console::parts::query_string::{QueryString, safe_path};
 use crate::console::state::Console;
 use crate::console::visit::cookie;
 
-/// Ties the callback to the browser that started the sign-in. The provider's page leads back here, so the cookie
-/// cannot be `SameSite=Strict`.
+/// Ties the callback to the browser that started the sign-in. The provider's page leads back here, so the
+/// cookie cannot be `SameSite=Strict`.
 const COOKIE: &str = "keyledger_openid";
 const REFRESH: HeaderName = HeaderName::from_static("refresh");
 const NOT_SIGNED_IN: &str =
@@ -70,7 +71,8 @@ pub(crate) async fn finish(
     let service = &console.service;
     let provider = provider(service)?;
     let query = QueryString::of(&uri.to_string());
-    // Only the browser that started the sign-in may finish it; otherwise a link could sign its reader in as another user.
+    // Only the browser that started the sign-in may finish it; otherwise a link could sign its reader in as
+    // another user.
     let state = query.get("state").filter(|state| cookie::read(&headers, COOKIE) == Some(state));
     let waiting = state.and_then(|state| console.pending.take(state, service.now()));
     let begin_again = "this sign-in was not started in this browser, or took too long; begin again";
@@ -88,7 +90,8 @@ pub(crate) async fn finish(
         return Err(Problem::new(Code::Forbidden, detail));
     }
     let session = begin_session(service, &headers, Holder::User(Box::new(user)))?;
-    // A redirect would still count as cross-site, and the browser would withhold the `SameSite=Strict` session cookie.
+    // A redirect would still count as cross-site, and the browser would withhold the `SameSite=Strict`
+    // session cookie.
     let refresh = HeaderValue::from_str(&format!("0; url={}", waiting.to))
         .map_err(|error| Problem::internal(&error))?;
     let html = "<!doctype html><html lang=\"en\"><title>Keyledger</title><p>Signing you in…</p></html>";

@@ -61,8 +61,8 @@ pub(crate) async fn page(
     }
 }
 
-/// Starts a session from a root key's token or a portal link. The submitted secret is not kept, and the session gets
-/// a new secret whatever cookie the browser sent (no session fixation).
+/// Starts a session from a root key's token or a portal link. The submitted secret is not kept, and the
+/// session gets a new secret whatever cookie the browser sent (no session fixation).
 pub(crate) async fn sign_in(
     State(console): State<Arc<Console>>,
     request: Request,
@@ -82,7 +82,8 @@ pub(crate) async fn sign_in(
             Ok(entered) => entered.cookie,
             Err(problem) if problem.code == Code::PortalLinkInvalid => {
                 return Ok(refused(
-                    "This link isn't valid. It was already used, has expired, or is incomplete. Ask for a new one.",
+                    "This link isn't valid. It was already used, has expired, or is incomplete. Ask for a \
+                     new one.",
                 ));
             }
             Err(problem) => return Err(problem),

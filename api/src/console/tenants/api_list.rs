@@ -84,8 +84,8 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         create: may_register.then(|| ("Register API", format!("{PATH}/new"))),
         of: None,
         above: None,
-        empty: "Register a service to define scopes for its keys and to have other APIs refuse them. Keys also work \
-                without an API.",
+        empty: "Register a service to define scopes for its keys and to have other APIs refuse them. Keys \
+                also work without an API.",
     };
     let organization = QueryString::of(&visitor.address).get("organization_id").map(ToOwned::to_owned);
     let row = |api: Api, _: Option<&str>| {
@@ -131,9 +131,10 @@ async fn register_page(visitor: &Visitor, form: &Form, errors: &FieldErrors) -> 
         Field::code("audience", "Audience", "https://api.example.com")
             .hint("Identifies the API, usually by its base URL."),
         scopes_field(),
-        Field::code("token_prefix", "Token prefix", "kl")
-            .optional()
-            .hint("At most 16 lowercase letters and digits. Secret scanners recognize kl. You can't change it later."),
+        Field::code("token_prefix", "Token prefix", "kl").optional().hint(
+            "At most 16 lowercase letters and digits. Secret scanners recognize kl. You can't change \
+             it later.",
+        ),
     ];
     let page = FormPage::new(visitor, Section::Apis, None, "Register API", PATH, PATH).await;
     page.once(form).fields(fields, form, errors).show()

@@ -1,5 +1,5 @@
-//! The organization that an object belongs or is bound to. Visitors who see several organizations choose one; for
-//! others it is their own.
+//! The organization that an object belongs or is bound to. Visitors who see several organizations choose one;
+//! for others it is their own.
 
 use http::Method;
 use serde_json::Value;
@@ -41,7 +41,8 @@ pub(crate) fn form(visitor: &Visitor) -> Form {
     Form::default().and("organization_id", query.get("organization_id").unwrap_or_default())
 }
 
-/// Column heads with an organization column in between, which only visitors who see several organizations need.
+/// Column heads with an organization column in between, which only visitors who see several organizations
+/// need.
 pub(crate) fn columns(
     visitor: &Visitor,
     before: &[&'static str],
@@ -54,7 +55,7 @@ pub(crate) fn columns(
 /// The cell of the organization column. An object without an organization applies to all.
 pub(crate) fn cell(visitor: &Visitor, organization: Option<&str>) -> Option<Cell> {
     let text = organization.unwrap_or("All").to_owned();
-    visitor.principal.organization_id.is_none().then(|| Cell::Text(Some(text)))
+    visitor.principal.organization_id.is_none().then_some(Cell::Text(Some(text)))
 }
 
 /// The first organizations by id and name.

@@ -61,7 +61,8 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         create: create.then(|| ("Create organization", format!("{PATH}/new"))),
         of: None,
         above: None,
-        empty: "Every key belongs to an organization: a customer, a team or yourself. Create one, then its first key.",
+        empty: "Every key belongs to an organization: a customer, a team or yourself. Create one, then its \
+                first key.",
     };
     let now = visitor.now;
     let row = |it: Organization, searched: Option<&str>| {
@@ -207,8 +208,8 @@ async fn delete_page(
         organization.path(""),
     );
     let page = page.await.about(organization.short_label()).danger(
-        "This cannot be undone. All keys of this organization are refused at once, and everyone signed in to it \
-         loses access. Auditors can still see its history.",
+        "This cannot be undone. All keys of this organization are refused at once, and everyone signed in to \
+         it loses access. Auditors can still see its history.",
     );
     page.fields(vec![Field::confirmation(expected(organization)).focused()], form, errors).show()
 }

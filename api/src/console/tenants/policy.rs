@@ -1,4 +1,5 @@
-//! An organization's policies: rules for its keys in each environment, and the forms that set and remove them.
+//! An organization's policies: rules for its keys in each environment, and the forms that set and remove
+//! them.
 
 use std::sync::Arc;
 
@@ -171,7 +172,8 @@ async fn page(
     );
     let page = page.await.about(organization.short_label()).submit("Save policy");
     page.text(
-        "New keys and changes to keys are refused if they violate the policy. Existing keys stay as they are.",
+        "New keys and changes to keys are refused if they violate the policy. Existing keys stay as they \
+         are.",
     )
     .hidden("version", form.text("version"))
     .fields(fields, form, errors)
@@ -261,7 +263,8 @@ async fn remove_form(
     );
     let about = format!("{} · {environment}", organization.short_label());
     let page = page.await.about(about).danger(
-        "Keys of this environment no longer have rules: they can have any scope and lifetime, and need no name.",
+        "Keys of this environment no longer have rules: they can have any scope and lifetime, and need no \
+         name.",
     );
     Ok(page.fields(Vec::new(), &Form::default(), &FieldErrors::default()).show())
 }

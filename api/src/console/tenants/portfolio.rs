@@ -170,16 +170,17 @@ async fn unlink_form(
     visitor.require(&Method::DELETE, "/v1/organizations/{partner}/clients/{client}")?;
     let partner = Organization::read(&visitor, &id).await?;
     let warning = match key_count(&visitor, &id, &client).await {
-        Some(0) => "The partner has no keys for this client alone. Its other keys stop working for the client."
+        Some(0) => "The partner has no keys for this client alone. Its other keys stop working for the \
+                    client."
             .into(),
         Some(count) => format!(
-            "{count} {} permanently deleted. Linking the client again does not restore {}. The partner's other keys \
-             stop working for the client.",
+            "{count} {} permanently deleted. Linking the client again does not restore {}. The partner's \
+             other keys stop working for the client.",
             if count == 1 { "key for this client alone is" } else { "keys for this client alone are" },
             if count == 1 { "it" } else { "them" },
         ),
-        None => "Keys for this client alone are permanently deleted. The partner's other keys stop working for the \
-                 client."
+        None => "Keys for this client alone are permanently deleted. The partner's other keys stop working \
+                 for the client."
             .into(),
     };
     let action = partner.path(&format!("/clients/{}/unlink", encoded(&client)));

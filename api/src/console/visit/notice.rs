@@ -1,4 +1,5 @@
-//! What one page leaves for the next, in a cookie: a toast, an undo, and the log position the next page must include.
+//! What one page leaves for the next, in a cookie: a toast, an undo, and the log position the next page must
+//! include.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;

@@ -1,5 +1,5 @@
-//! A submitted form. Handlers that change something take a [`Submission`], whose extraction proves that a page of this
-//! service sent the form in the visitor's session (same origin and CSRF token).
+//! A submitted form. Handlers that change something take a [`Submission`], whose extraction proves that a
+//! page of this service sent the form in the visitor's session (same origin and CSRF token).
 
 use axum::extract::{FromRequest, Request};
 use axum::response::{IntoResponse, Response};

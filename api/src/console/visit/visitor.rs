@@ -119,7 +119,8 @@ impl Visitor {
         self.principal.kind == ActorKind::PortalSession
     }
 
-    /// Returns whether the access table admits the visitor to an endpoint. `path` is written as in the OpenAPI document.
+    /// Returns whether the access table admits the visitor to an endpoint. `path` is written as in the
+    /// OpenAPI document.
     pub(crate) fn may(&self, method: &Method, path: &str) -> bool {
         Access::to(method, path).is_some_and(|access| access.admit(&self.principal).is_ok())
     }
@@ -183,7 +184,8 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Visitor {
 }
 
 fn sign_in_first(parts: &Parts) -> Response {
-    // A browser that follows a link on another site withholds the `SameSite=Strict` cookie; it sends it when this page reloads.
+    // A browser that follows a link on another site withholds the `SameSite=Strict` cookie; it sends it when
+    // this page reloads.
     let is_from_elsewhere =
         parts.headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site" || site == "same-site");
     if parts.method == Method::GET && is_from_elsewhere {
