@@ -1,5 +1,5 @@
-//! The files that pages load: style, scripts, the sign. They are in the binary; their address changes with their content, so
-//! browsers keep them for good.
+//! The files that pages load: style sheet, scripts and icon. They are embedded in the binary and served at
+//! addresses that change with their content, so browsers cache them permanently.
 
 use std::sync::LazyLock;
 
@@ -42,7 +42,8 @@ assets! {
     "icon.svg" "image/svg+xml";
 }
 
-/// Where the files are: one address for all, so that scripts find each other beside themselves.
+/// The directory of all files and its version. The files share one directory so that scripts can import each
+/// other.
 static DIRECTORY: LazyLock<(String, String)> = LazyLock::new(|| {
     let mut digest = Sha256::new();
     for (name, _, bytes) in ASSETS {
@@ -53,12 +54,12 @@ static DIRECTORY: LazyLock<(String, String)> = LazyLock::new(|| {
     (format!("/console/assets/{version}"), version)
 });
 
-/// The path that stands before the files' names.
+/// Returns the path of the directory, without a trailing slash.
 pub(crate) fn directory() -> &'static str {
     &DIRECTORY.0
 }
 
-/// Answers with a file.
+/// Serves a file.
 pub(crate) async fn serve(Path((version, name)): Path<(String, String)>) -> Response {
     let found = ASSETS.iter().find(|asset| asset.0 == name).filter(|_| version == DIRECTORY.1);
     let Some((_, media_type, bytes)) = found else {
