@@ -332,9 +332,9 @@ pub fn run() -> ExitCode {
             create_root_key(data, permissions, organization)
         }
         Command::SigningKey(SigningKeyCommand::Rotate { data }) => rotate_signing_key(&data),
-        Command::Openapi => {
-            openapi::document_text(&routes::calls().1).map_err(Into::into).and_then(|text| print_text(&text))
-        }
+        Command::Openapi => openapi::document_text(&routes::endpoints().1)
+            .map_err(Into::into)
+            .and_then(|text| print_text(&text)),
         Command::Permissions => print_text(&access::document()),
         Command::LogKey { data } => print_log_key(&data),
     };

@@ -18,7 +18,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Sleep, sleep_until};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::http::activity::{Activity, NotedStream};
 use crate::http::fast_path::{Next, answer_plain_requests};
 use crate::http::listener::Socket;

@@ -5,7 +5,8 @@
 
 use http::StatusCode;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::http::request_id::RequestId;
 
 /// The library's own head is shorter.

@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use sha2::{Digest, Sha256};
 
-use crate::answer::problem::Code;
+use crate::answer::code::Code;
 
 /// The style of all pages. It stands in each page, so that a page that was saved still looks as it should.
 const STYLE: &str = include_str!("style.css");

@@ -34,7 +34,8 @@ use ulid::Ulid;
 
 use self::data_directory::DataDirectory;
 use self::log_signer::LogSigner;
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::auth::access_token::{self, AccessTokens};
 use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::{self, OpenIdProvider};

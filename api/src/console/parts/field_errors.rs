@@ -1,6 +1,7 @@
 //! What is wrong with the fields of a form, as the call that it led to said.
 
-use crate::answer::problem::{Code, FieldError, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::{FieldError, Problem};
 
 /// The fields that fail, each with what is wrong.
 #[derive(Debug, Default)]
