@@ -68,7 +68,8 @@ fn follow(
             data.push_str(text.trim_start());
         } else if line.is_empty() && !data.is_empty() {
             let event: Value = serde_json::from_str(&data)?;
-            println!("{} {} {}", event["position"], text(&event["type"]), text(&event["stream"]["id"]));
+            let field = |pointer: &str| event.pointer(pointer).map(text).unwrap_or_default();
+            println!("{} {} {}", field("/position"), field("/type"), field("/stream/id"));
             // Saved after the event is handled. A crash in between repeats one event and loses none.
             *position = id.take().ok_or("the event has no id")?;
             fs::write(file, position.to_string())?;
@@ -83,6 +84,6 @@ fn follow(
     Err("the service closed the stream".into())
 }
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -13,7 +13,8 @@ use keyledger_engine::value::permission::Permission;
 use keyledger_engine::value::text::UserId;
 use keyledger_engine::value::time::Timestamp;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::auth::access::Access;
 use crate::auth::access_token::Claims;
 use crate::auth::origin;

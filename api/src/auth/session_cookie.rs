@@ -3,7 +3,8 @@
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use keyledger_engine::value::constant_time;
 use keyledger_engine::value::sha256::Sha256;
 

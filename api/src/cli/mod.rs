@@ -66,7 +66,7 @@ impl Command {
             Self::RootKey(command) => command.run(),
             Self::SigningKey(command) => command.run(),
             Self::LogKey(path) => log_key::print(&path),
-            Self::Openapi => print_text(&openapi::document_text(&routes::calls().1)?),
+            Self::Openapi => print_text(&openapi::document_text(&routes::endpoints().1)?),
             Self::Permissions => print_text(&access::document()),
         }
     }

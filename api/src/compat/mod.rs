@@ -8,11 +8,7 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use crate::auth::access::Access;
 use crate::service::Service;
-
-/// Who may make which of these calls.
-pub(crate) const CALLS: &[&[(&str, &str, Access)]] = &[kinde::CALLS, kintsugi::CALLS];
 
 /// Another service whose calls can be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

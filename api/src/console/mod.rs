@@ -32,7 +32,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use http::{HeaderName, HeaderValue, header};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::service::Service;
 
 use self::frame::{asset, navigation, page_frame};

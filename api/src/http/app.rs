@@ -9,7 +9,8 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::compat::{self, Compat};
 use crate::console;
 use crate::openapi;
@@ -21,7 +22,7 @@ use crate::service::Service;
 /// # Errors
 /// When the OpenAPI document cannot be written as JSON.
 pub(crate) fn router(service: Arc<Service>, compat: &[Compat]) -> Result<Router, serde_json::Error> {
-    let (router, document) = routes::calls();
+    let (router, document) = routes::endpoints();
     let console = console::router(Arc::clone(&service), router.clone());
     let router = router
         .merge(compat::router(compat))

@@ -15,7 +15,8 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::http::activity::{Activity, MonitoredStream};
 use crate::http::completion::{REQUEST_TIME_MAX, finish, note_answer, too_slow};
 use crate::http::fast_path::{Next, answer_plain_requests};

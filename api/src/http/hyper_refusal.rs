@@ -6,7 +6,8 @@
 
 use http::StatusCode;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::http::request_id::RequestId;
 
 /// The head of hyper's own answer is shorter.

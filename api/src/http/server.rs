@@ -11,7 +11,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::http::connection::Connection;
 use crate::http::listener::{Accepted, Listener, Socket};
 use crate::http::request_id::RequestId;

@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use crate::answer::problem::Code;
+use crate::answer::code::Code;
 use keyledger_engine::value::sha256::sha256;
 
 /// The style of all pages. It stands in each page, so that a page that was saved still looks as it should.

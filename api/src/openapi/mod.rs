@@ -6,6 +6,7 @@ pub(crate) mod document;
 mod example;
 mod html;
 mod page;
+pub(crate) mod parameters;
 mod problem_pages;
 #[cfg(test)]
 mod tests;
@@ -22,7 +23,8 @@ use http::{HeaderMap, HeaderValue, StatusCode, header};
 use keyledger_engine::value::sha256::sha256;
 use serde_json::Value;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::request::entity_tag::Tags;
 use crate::service::Service;
 

@@ -17,6 +17,8 @@ use keyledger_engine::value::time::Timestamp;
 use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::service::Service;
 use keyledger_engine::storage::atomic_file;
 use keyledger_engine::storage::data_directory::DataDirectory;
@@ -49,6 +51,15 @@ pub(crate) enum Refusal {
     /// The log could not be read, or the checkpoint could not be written.
     #[error("{0}")]
     Unavailable(String),
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match &refusal {
+            Refusal::Inconsistent(reason) => Self::new(Code::LogInconsistent, reason.as_str()),
+            Refusal::Unavailable(_) => Self::internal(&refusal),
+        }
+    }
 }
 
 /// Signs checkpoints and keeps the last one.

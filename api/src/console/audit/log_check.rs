@@ -6,7 +6,8 @@ use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
 use crate::console::parts::moment::Moment;
 use crate::console::parts::number::grouped;

@@ -10,7 +10,8 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
 use super::credential::{self, Credential};
 use super::permission_choice;

@@ -7,7 +7,8 @@ use keyledger_engine::domain::webhook::MessageType;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
 use super::webhook::{PATH, Webhook, call_path};
 use crate::console::frame::form_page::{FormPage, confirmed, field_errors};

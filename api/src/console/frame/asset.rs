@@ -7,7 +7,8 @@ use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use keyledger_engine::value::sha256::Sha256;
 
 const CSS: &str = "text/css; charset=utf-8";

@@ -6,7 +6,8 @@ use http::{HeaderValue, Method, StatusCode, header};
 use keyledger_engine::value::actor::ActorKind;
 use serde::Deserialize;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::http::request_id::RequestId;
 
 use super::asset;

@@ -8,7 +8,8 @@ use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::http::request_id::RequestId;
 
 use super::token_page;

@@ -9,7 +9,8 @@ use http::{Method, StatusCode};
 use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
 use super::daily_chart::{BAR, DailyChart, Day};
 use super::health::Health;

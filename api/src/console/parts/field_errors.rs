@@ -1,6 +1,7 @@
 //! The field errors of a form, as the API reports them.
 
-use crate::answer::problem::{Code, FieldError, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::{FieldError, Problem};
 
 #[derive(Debug, Default)]
 pub(crate) struct FieldErrors(Vec<FieldError>);

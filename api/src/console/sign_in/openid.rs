@@ -9,7 +9,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
 use keyledger_engine::value::token::{SecretKind, Token};
 use zeroize::Zeroizing;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::auth::console_session::{Holder, LIFETIME_SECONDS_MAX};
 use crate::auth::oidc::OpenIdProvider;
 use crate::auth::oidc::code_flow::Proofs;

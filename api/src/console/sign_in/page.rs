@@ -8,7 +8,8 @@ use axum::response::{IntoResponse, Redirect, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use keyledger_engine::value::token::{SecretKind, Token};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::auth::console_session::{Holder, LIFETIME_SECONDS_MAX};
 use crate::auth::session_cookie::check_same_origin;
 use crate::routes::portal;

@@ -9,7 +9,8 @@ use axum::routing::get;
 use http::Method;
 use serde_json::{Map, json};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
 use super::organization::{KINDS, Organization, call_path};
 use super::organization_page;

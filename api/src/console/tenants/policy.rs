@@ -11,7 +11,8 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
 use super::organization::{Organization, call_path};
 use crate::console::frame::form_page::{FormPage, field_errors};

@@ -11,7 +11,8 @@ use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
 use super::organization::{Organization, call_path};
 use super::organization_choice;

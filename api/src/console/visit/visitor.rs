@@ -16,13 +16,14 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::answer::problem::Problem;
+use crate::answer::reply::POSITION;
 use crate::auth::access::Access;
 use crate::auth::caller::{Admitted, session_holder};
 use crate::auth::principal::Principal;
 use crate::auth::session_cookie::csrf_token;
 use crate::http::request_id::RequestId;
 use crate::request::idempotency;
-use crate::request::precondition::{MIN_POSITION, POSITION};
+use crate::request::precondition::MIN_POSITION;
 use crate::service::Service;
 
 use super::notice::Notice;
@@ -283,7 +284,7 @@ impl Call<'_> {
             .method(method)
             .uri(path)
             .body(Body::from(body.unwrap_or_default()))
-            .map_err(|_| Problem::of(crate::answer::problem::Code::NotFound))?;
+            .map_err(|_| Problem::of(crate::answer::code::Code::NotFound))?;
         request.headers_mut().extend(visitor.source.headers.clone());
         request.headers_mut().extend(headers);
         if let Some(position) = visitor.notice.as_ref().and_then(|notice| notice.position) {

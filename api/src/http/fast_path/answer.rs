@@ -10,9 +10,9 @@ use keyledger_engine::domain::key::Key;
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
 
+use crate::answer::reply::POSITION;
 use crate::http::request_id;
 use crate::request::execution::Outcome;
-use crate::request::precondition::POSITION;
 use crate::routes::keys::create;
 
 /// A buffer for the answers of one connection, one after the other.

@@ -36,9 +36,10 @@ use crate::http::completion::{REQUEST_TIME_MAX, TimeLimit, finish, note_answer};
 use crate::http::request_id::RequestId;
 use crate::request::execution::Outcome;
 use crate::request::json_text::read_plain_object;
-use crate::routes::keys::create::{self, Asked, CreateBody, in_words_of, shown};
-use crate::routes::keys::issuing::{creation, key_outcome};
+use crate::routes::keys::create::{self, Asked, CreateBody, for_body};
+use crate::routes::keys::issuing::creation;
 use crate::routes::keys::verify::{self, Occasion};
+use crate::routes::keys::view::KeyWithToken;
 use crate::service::Service;
 
 /// A longer request is left to hyper, in bytes.
@@ -289,8 +290,8 @@ impl<'a> Conversation<'a> {
         let user_agent = head.user_agent.and_then(|value| HeaderValue::from_bytes(value).ok());
         let actor = origin::actor_at(principal.kind, &principal.id, Some(from), user_agent.as_ref());
         let caller = Caller { principal: Arc::clone(principal), actor, request_id: head.request_id(now) };
-        let Asked { new, by_preset } = Asked::read(self.service, &caller, &body).ok()?;
-        let (command, token) = creation(self.service, new).ok()?;
+        let Asked { key, token, by_preset } = Asked::read(self.service, &caller, &body).ok()?;
+        let command = creation(self.service, key);
         let Caller { actor, request_id, .. } = caller;
         let request =
             Request { request_id: Some(request_id.as_str().into()), ..Request::new(command, actor) };
@@ -307,7 +308,7 @@ impl<'a> Conversation<'a> {
             Err(error) => Ok(Err(error)),
         };
         let issued = answered.and_then(|answered| self.write_key(answered?, &token));
-        let status = match issued.map_err(|problem| in_words_of(problem, by_preset)) {
+        let status = match issued.map_err(|problem| for_body(problem, by_preset)) {
             Ok(outcome) => {
                 let now = self.service.now();
                 self.answer.set_created(&outcome, request_id.as_bytes(), &self.json, now, close);
@@ -325,9 +326,9 @@ impl<'a> Conversation<'a> {
 
     /// Writes the body of the answer to a creation, which contains the token.
     fn write_key(&mut self, committed: Committed, token: &Token) -> Result<Outcome<Key>, Problem> {
-        let outcome = key_outcome(committed)?;
+        let outcome = Outcome::of(committed)?;
         self.json.clear();
-        serde_json::to_writer(&mut self.json, &shown(&outcome, token))
+        serde_json::to_writer(&mut self.json, &KeyWithToken::of(&outcome, token))
             .map_err(|error| Problem::internal(&error))?;
         let token = token.expose().as_bytes();
         self.token_to_end =

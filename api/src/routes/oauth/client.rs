@@ -15,7 +15,8 @@ use zeroize::Zeroizing;
 
 use super::error::OAuthError;
 use super::form::Form;
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::service::Service;
 
 /// An id and a secret as they were shown.
