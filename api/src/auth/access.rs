@@ -1,6 +1,6 @@
-//! Access rights: the one table of endpoints and permissions. [`Caller`](crate::auth::caller::Caller) checks it before an
-//! endpoint runs. docs/permissions.md and the access rights in the OpenAPI document are generated from it.
-//! [`keyledger_engine::value::role`] has the permissions of each role.
+//! Access rights: the one table of endpoints and permissions. [`Caller`](crate::auth::caller::Caller) checks
+//! it before an endpoint runs. docs/permissions.md and the access rights in the OpenAPI document are
+//! generated from it. [`keyledger_engine::value::role`] has the permissions of each role.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -24,7 +24,8 @@ pub(crate) enum Access {
     Needs(&'static [Permission]),
     /// Callers with all of these permissions that are not bound to an organization.
     NeedsUnbound(&'static [Permission]),
-    /// Callers with all of the first permissions. Callers that see only their own keys need all of the second instead.
+    /// Callers with all of the first permissions. Callers that see only their own keys need all of the second
+    /// instead.
     NeedsOrOwn(&'static [Permission], &'static [Permission]),
 }
 
@@ -126,7 +127,8 @@ pub(crate) const ENDPOINTS: &[(&str, &str, Access)] = &[
     ("GET", "/metrics", Everyone),
 ];
 
-/// Every endpoint in the form of another service, which `--compat` turns on. The OpenAPI document does not have them.
+/// Every endpoint in the form of another service, which `--compat` turns on. The OpenAPI document does not
+/// have them.
 const COMPAT_ENDPOINTS: &[(&str, &str, Access)] = &[
     ("GET", "/api/v1/api_keys", Needs(&[KeysRead])),
     ("POST", "/api/v1/api_keys", Needs(&[KeysCreate])),
@@ -142,8 +144,8 @@ const COMPAT_ENDPOINTS: &[(&str, &str, Access)] = &[
     ("POST", "/api/v1/apis/{api_id}/scopes", NeedsUnbound(&[ApisWrite])),
     ("GET", "/api/v1/apis/{api_id}/scopes/{scope_id}", Needs(&[ApisRead])),
     ("DELETE", "/api/v1/apis/{api_id}/scopes/{scope_id}", NeedsUnbound(&[ApisWrite])),
-    // Only owners and admins have all permissions of these rows: members lack `organizations:read`, and auditors
-    // `keys:create`.
+    // Only owners and admins have all permissions of these rows: members lack `organizations:read`, and
+    // auditors `keys:create`.
     ("POST", "/v2/partner/api_keys", Needs(&[KeysCreate, OrganizationsRead])),
     ("GET", "/v2/partner/api_keys", Needs(&[KeysRead, KeysCreate, OrganizationsRead])),
     ("DELETE", "/v2/partner/api_keys/{api_key_id}", Needs(&[KeysDelete, OrganizationsRead])),

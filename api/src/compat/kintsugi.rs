@@ -1,5 +1,5 @@
-//! Kintsugi's calls for the keys of partners and of organizations (docs/compat-kintsugi.md). Errors look as FastAPI, on
-//! which the original runs, makes them.
+//! Kintsugi's calls for the keys of partners and of organizations (docs/compat-kintsugi.md). Errors look as
+//! FastAPI, on which the original runs, makes them.
 
 use std::sync::Arc;
 

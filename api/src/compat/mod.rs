@@ -1,5 +1,6 @@
-//! The calls of other key services, in their own words, so that their clients go on working. Each is a thin translation
-//! onto the commands that Keyledger's own calls issue: no rule lives here. All of them are off unless `--compat` names them.
+//! The calls of other key services, in their own words, so that their clients go on working. Each is a thin
+//! translation onto the commands that Keyledger's own calls issue: no rule lives here. All of them are off
+//! unless `--compat` names them.
 
 mod kinde;
 mod kintsugi;

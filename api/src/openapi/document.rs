@@ -185,8 +185,8 @@ impl Takes {
     }
 }
 
-/// Gives the problems of all calls the media type that they are served with, and names with each call those that follow
-/// from what it takes, where the call itself says nothing of them.
+/// Gives the problems of all calls the media type that they are served with, and names with each call those
+/// that follow from what it takes, where the call itself says nothing of them.
 fn say_what_fails(document: &mut utoipa::openapi::OpenApi) {
     const PROBLEM: &str = "application/problem+json";
     let schema = || Ref::from_schema_name("Problem");

@@ -156,7 +156,8 @@ fn problem_json(code: Code) -> Value {
     })
 }
 
-/// Whether `Accept` names JSON, and does not name HTML as something that is liked better. Wildcards get the page.
+/// Whether `Accept` names JSON, and does not name HTML as something that is liked better. Wildcards get the
+/// page.
 fn asks_for_json(headers: &HeaderMap) -> bool {
     let (mut json, mut html) = (0.0_f32, 0.0_f32);
     let ranges = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());

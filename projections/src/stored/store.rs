@@ -357,8 +357,8 @@ impl Store {
         }
     }
 
-    /// Opens the file if its rows go on from the log of `reader`, and `reads` their version. The inner error is why not; the outer
-    /// one is one that making the file anew does not help against.
+    /// Opens the file if its rows go on from the log of `reader`, and `reads` their version. The inner error
+    /// is why not; the outer one is one that making the file anew does not help against.
     pub(crate) fn open(
         path: &Path,
         reads: impl Fn(u32) -> bool,
@@ -372,7 +372,8 @@ impl Store {
             }
             Err(failure) => return Err(Error::of(file, &failure)),
         };
-        // Rows are trusted by every reader from here on, so that a flipped bit must show here and nowhere else.
+        // Rows are trusted by every reader from here on, so that a flipped bit must show here and nowhere
+        // else.
         match redb_file::open(file, || database.check_integrity()) {
             Ok(true) => {}
             Ok(false) => return Ok(Err("its checksums do not match".into())),

@@ -1,5 +1,5 @@
-//! Kinde's management calls for API keys, and for APIs as far as keys need them (docs/compat-kinde.md). What they look like
-//! is what `@kinde/management-api-js` says they do.
+//! Kinde's management calls for API keys, and for APIs as far as keys need them (docs/compat-kinde.md). What
+//! they look like is what `@kinde/management-api-js` says they do.
 
 mod answer;
 mod apis;

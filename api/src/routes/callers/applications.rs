@@ -96,7 +96,8 @@ struct CreateBody {
     #[schema(value_type = Option<String>, max_length = 1000)]
     #[serde(default)]
     name: Field,
-    /// Its permissions, with the names of a root key's permissions. A caller can grant only permissions that it has.
+    /// Its permissions, with the names of a root key's permissions. A caller can grant only permissions that
+    /// it has.
     #[schema(value_type = Vec<String>, required = true, example = json!(["keys:verify"]))]
     #[serde(default)]
     permissions: Field,
@@ -254,8 +255,8 @@ async fn edit(
     outcome.reply().json(&ApplicationView::of(&outcome.object))
 }
 
-/// Replaces an application's secret. Once this is answered, the old secret and every access token obtained with it are
-/// invalid. The caller must have every permission of the application.
+/// Replaces an application's secret. Once this is answered, the old secret and every access token obtained
+/// with it are invalid. The caller must have every permission of the application.
 #[utoipa::path(
     post, path = "/v1/applications/{id}/rotate-secret", operation_id = "rotateApplicationSecret",
     tag = "Applications", request_body = Option<NoFields>,

@@ -19,8 +19,8 @@ fn permissions(value: &Value) -> Reading<Vec<Permission>> {
     Ok(read)
 }
 
-/// Reads the organization that a new credential is to be bound to. For a caller that sees every organization, it must
-/// exist.
+/// Reads the organization that a new credential is to be bound to. For a caller that sees every organization,
+/// it must exist.
 fn organization(request: &RequestContext, checks: &mut Checks, field: &Field) -> Option<OrganizationId> {
     let organization_id = checks.optional("organization_id", field, parsed::<OrganizationId>);
     if let Some(id) = &organization_id

@@ -113,9 +113,10 @@ fn subject(value: &Value) -> Reading<(OrganizationId, Option<UserId>)> {
     }
 }
 
-/// Destroys the encryption keys of the personal text of a user, or of an organization and all its users: names,
-/// descriptions, metadata, user ids, notes, and callers' addresses and user agents. API keys keep working. Once this is
-/// answered, no endpoint finds the text, and no file of the service has it. This cannot be undone.
+/// Destroys the encryption keys of the personal text of a user, or of an organization and all its users:
+/// names, descriptions, metadata, user ids, notes, and callers' addresses and user agents. API keys keep
+/// working. Once this is answered, no endpoint finds the text, and no file of the service has it. This cannot
+/// be undone.
 #[utoipa::path(
     post, path = "/v1/erasures", operation_id = "createErasure", tag = "Organizations", request_body = CreateBody,
     params(IdempotencyKey),

@@ -20,7 +20,8 @@ pub(crate) enum Format {
 }
 
 impl Format {
-    /// The values of `format`, with the media types of `Accept`. HTTP has no media type of its own for lines of CloudEvents or OCSF, so `Accept` cannot name files of them.
+    /// The values of `format`, with the media types of `Accept`. HTTP has no media type of its own for lines
+    /// of CloudEvents or OCSF, so `Accept` cannot name files of them.
     const TABLE: [(Self, &'static str, Option<&'static str>); 7] = [
         (Self::Json, "json", Some("application/json")),
         (Self::CloudEventsBatch, "cloudevents-batch", Some("application/cloudevents-batch+json")),
@@ -37,7 +38,8 @@ impl Format {
         Self::TABLE.iter().find(|row| row.1 == name).map(|row| row.0)
     }
 
-    /// Returns the format that `Accept` prefers, or JSON without `Accept`. Among formats of equal quality, the first one wins.
+    /// Returns the format that `Accept` prefers, or JSON without `Accept`. Among formats of equal quality,
+    /// the first one wins.
     ///
     /// # Errors
     /// `not_acceptable`.
@@ -103,7 +105,8 @@ impl Range {
         Some(Self { essence, quality: (weight * 1_000.0) as u16 })
     }
 
-    /// Returns how precisely it names a format: 0 not at all, 1 as any type, 2 by its main type, 3 by its full type.
+    /// Returns how precisely it names a format: 0 not at all, 1 as any type, 2 by its main type, 3 by its
+    /// full type.
     fn precision(&self, format: Format) -> u8 {
         let media_type = format.media_type();
         let media_type = media_type.split(';').next().unwrap_or_default();

@@ -92,8 +92,8 @@ struct Selection {
     /// The `next_cursor` of the previous page.
     #[param(value_type = Option<String>)]
     cursor: Option<Position>,
-    /// The form of the answer, which overrides `Accept`: `json` or `cloudevents-batch` for a page, `sse` for a stream that
-    /// continues, `ndjson`, `csv`, `cloudevents` or `ocsf` for a file.
+    /// The form of the answer, which overrides `Accept`: `json` or `cloudevents-batch` for a page, `sse` for
+    /// a stream that continues, `ndjson`, `csv`, `cloudevents` or `ocsf` for a file.
     #[param(value_type = Option<String>)]
     format: Option<Format>,
 }
@@ -211,10 +211,10 @@ struct CloudEventBody {
     data: EventBody,
 }
 
-/// Lists events as JSON pages; with `Accept: text/event-stream` as a stream that continues (`Last-Event-ID` resumes it);
-/// with `application/x-ndjson` or `text/csv` as one file. `format` selects the same forms, and pages and files of
-/// CloudEvents 1.0 and files of OCSF 1.8.0. `after`, with the last position in an interrupted file, resumes the file.
-/// The `Link` header has the next page of a CloudEvents batch.
+/// Lists events as JSON pages; with `Accept: text/event-stream` as a stream that continues (`Last-Event-ID`
+/// resumes it); with `application/x-ndjson` or `text/csv` as one file. `format` selects the same forms, and
+/// pages and files of CloudEvents 1.0 and files of OCSF 1.8.0. `after`, with the last position in an
+/// interrupted file, resumes the file. The `Link` header has the next page of a CloudEvents batch.
 #[utoipa::path(
     get, path = "/v1/events", operation_id = "listEvents", tag = "Events",
     params(After, Subject, Selection, LastEventId, MinPosition),
@@ -250,8 +250,9 @@ async fn list(
     answer(&request, &uri, asked).await
 }
 
-/// Lists the events of one key, even of a deleted one, in the same forms as `/v1/events`. A caller that sees only its own
-/// keys gets only their events, and sees an actor's address only if the actor is the caller's own session.
+/// Lists the events of one key, even of a deleted one, in the same forms as `/v1/events`. A caller that sees
+/// only its own keys gets only their events, and sees an actor's address only if the actor is the caller's
+/// own session.
 #[utoipa::path(
     get, path = "/v1/keys/{id}/events", operation_id = "listKeyEvents", tag = "Events",
     params(ObjectId, After, Selection, LastEventId, MinPosition),
@@ -408,7 +409,8 @@ struct Found<'a> {
     events: Vec<Value>,
 }
 
-/// Finds the key that has, or once had, a token, and returns its history, even if it was revoked, rotated or deleted.
+/// Finds the key that has, or once had, a token, and returns its history, even if it was revoked, rotated or
+/// deleted.
 #[utoipa::path(
     post, path = "/v1/keys/find", operation_id = "findKey", tag = "Events", request_body = FindBody,
     responses(

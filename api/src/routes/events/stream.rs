@@ -24,7 +24,8 @@ const BATCH_LEN: usize = 250;
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 /// The delay before events are read again after a failure.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// The chunks that wait for a slow client. Each has up to [`BATCH_LEN`] events, which use memory and may be erased.
+/// The chunks that wait for a slow client. Each has up to [`BATCH_LEN`] events, which use memory and may be
+/// erased.
 const CHUNKS_MAX: usize = 1;
 /// The bytes of a chunk that the connection gets at a time.
 const PIECE_LEN: usize = 16 * 1024;
@@ -45,7 +46,9 @@ impl Chunk {
 
 type Chunks = Sender<Result<Chunk, std::io::Error>>;
 
-/// Returns the two ends of a stream: one takes chunks of events, the other is the answer's body. The body fails rather than send text that was erased after it was read. The client then asks for the remaining events again.
+/// Returns the two ends of a stream: one takes chunks of events, the other is the answer's body. The body
+/// fails rather than send text that was erased after it was read. The client then asks for the remaining
+/// events again.
 fn stream(service: Arc<Service>) -> (Chunks, Body) {
     let (chunks, receiver) = tokio::sync::mpsc::channel(CHUNKS_MAX);
     let pieces = futures_util::stream::unfold((receiver, None), move |(mut receiver, rest)| {
@@ -72,7 +75,8 @@ fn stream(service: Arc<Service>) -> (Chunks, Body) {
     (chunks, Body::from_stream(pieces))
 }
 
-/// Returns a file of the matching events up to the log's current position. It ends early when the caller's credential becomes invalid.
+/// Returns a file of the matching events up to the log's current position. It ends early when the caller's
+/// credential becomes invalid.
 pub(crate) fn file(
     service: &Arc<Service>,
     caller: StandingCaller,
@@ -85,7 +89,9 @@ pub(crate) fn file(
     body
 }
 
-/// Returns the matching events as server-sent events, followed by new ones. The stream ends when the client disconnects, when the requested number was sent, or when the caller's credential becomes invalid. No event read after that is sent.
+/// Returns the matching events as server-sent events, followed by new ones. The stream ends when the client
+/// disconnects, when the requested number was sent, or when the caller's credential becomes invalid. No event
+/// read after that is sent.
 pub(crate) fn server_sent(
     service: &Arc<Service>,
     caller: StandingCaller,
@@ -117,7 +123,8 @@ async fn write_file(
         let erasures = Some(service.index.erasures());
         let (trail, asked, reader) =
             (service.audit_trail.clone(), query.clone(), Arc::clone(caller.principal()));
-        // Writing lines takes longer than finding their events. Both stay off the threads that answer verifications.
+        // Writing lines takes longer than finding their events. Both stay off the threads that answer
+        // verifications.
         let batch = move || {
             let mut page = seen_by(&reader, trail.query(&asked)?);
             page.records.retain(|record| record.position <= head);
@@ -131,7 +138,8 @@ async fn write_file(
         let (lines, count, next) = match done {
             Ok(done) => done,
             Err(problem) => {
-                // Once the body has begun, ending it early is the only way to report that the file is incomplete.
+                // Once the body has begun, ending it early is the only way to report that the file is
+                // incomplete.
                 let _ = chunks.send(Err(std::io::Error::other(problem.detail))).await;
                 return;
             }

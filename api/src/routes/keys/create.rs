@@ -1,5 +1,5 @@
-//! Creating a key: its body and its owner. The [`fast_path`](crate::http::fast_path) uses the same code ahead of the
-//! router.
+//! Creating a key: its body and its owner. The [`fast_path`](crate::http::fast_path) uses the same code ahead
+//! of the router.
 
 use std::sync::Arc;
 
@@ -46,13 +46,13 @@ pub(crate) struct CreateBody {
     /// The user it belongs to. The service does not interpret it.
     #[schema(value_type = Option<String>, max_length = 255)]
     user_id: Field,
-    /// For whom it is: `organization`, `user`, `partner` or `client`. Default: `client` with a `client_organization_id`,
-    /// `user` with a `user_id`, else `organization`. `partner` is for every client in the portfolio of an organization of
-    /// kind partner.
+    /// For whom it is: `organization`, `user`, `partner` or `client`. Default: `client` with a
+    /// `client_organization_id`, `user` with a `user_id`, else `organization`. `partner` is for every client
+    /// in the portfolio of an organization of kind partner.
     #[schema(value_type = Option<String>, example = "organization")]
     owner: Field,
-    /// The client organization of a client's key, in the portfolio of `organization_id`. The key verifies only with this id
-    /// as `organization_id`, and becomes invalid when the client leaves the portfolio.
+    /// The client organization of a client's key, in the portfolio of `organization_id`. The key verifies
+    /// only with this id as `organization_id`, and becomes invalid when the client leaves the portfolio.
     #[schema(value_type = Option<String>)]
     client_organization_id: Field,
     /// The display name.
@@ -70,7 +70,8 @@ pub(crate) struct CreateBody {
     /// The scopes it carries. If it has an API, they must be scopes of the API.
     #[schema(value_type = Option<Vec<String>>)]
     scopes: Field,
-    /// `two_weeks`, `one_month`, `three_months`, `six_months`, `one_year` or `never`. Not together with `expires_at`.
+    /// `two_weeks`, `one_month`, `three_months`, `six_months`, `one_year` or `never`. Not together with
+    /// `expires_at`.
     #[schema(value_type = Option<String>, example = "three_months")]
     expires_in: Field,
     /// When it expires: RFC 3339, in the future. Not together with `expires_in`.
@@ -261,8 +262,8 @@ pub(crate) fn owner_for(
     Ok((Owner::in_organization(true), Some(own.clone())))
 }
 
-/// Reports unknown organizations, APIs and scopes together with the other invalid fields. The domain's rules check them
-/// again.
+/// Reports unknown organizations, APIs and scopes together with the other invalid fields. The domain's rules
+/// check them again.
 fn check_known(
     service: &Service,
     caller: &Caller,
@@ -293,8 +294,9 @@ pub(super) fn check_scopes(api: &Api, scopes: Option<&[Scope]>, checks: &mut Che
     }
 }
 
-/// Returns a problem of creating a key in terms of the body: an object that the body names and that does not exist is an
-/// invalid field, not a 404. An expiry that violates a policy is reported under the field that gave it.
+/// Returns a problem of creating a key in terms of the body: an object that the body names and that does not
+/// exist is an invalid field, not a 404. An expiry that violates a policy is reported under the field that
+/// gave it.
 pub(crate) fn for_body(mut problem: Problem, by_preset: bool) -> Problem {
     for error in problem.errors.iter_mut().filter(|error| by_preset && error.pointer == "/expires_at") {
         error.pointer = "/expires_in".into();

@@ -1,8 +1,8 @@
 //! Forward authentication: a gateway asks about each request before it admits it.
 //!
-//! Gateways differ in how they use the answer, so the answer uses only what all of them understand: exactly 200 admits a
-//! request. Every identity header is present, because a gateway may forward a client's own header if one is missing. No
-//! gateway reads the body.
+//! Gateways differ in how they use the answer, so the answer uses only what all of them understand: exactly
+//! 200 admits a request. Every identity header is present, because a gateway may forward a client's own
+//! header if one is missing. No gateway reads the body.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -52,8 +52,8 @@ struct AskedQuery {
     environment: Option<Environment>,
     /// The API that the key must be for.
     api_id: Option<String>,
-    /// The organization that the key must be valid for: its own; for a partner's key also any client in the portfolio. A
-    /// client's key is valid only for its client, which must be given here.
+    /// The organization that the key must be valid for: its own; for a partner's key also any client in the
+    /// portfolio. A client's key is valid only for its client, which must be given here.
     organization_id: Option<String>,
     /// Scopes that the key must carry, separated by spaces.
     scope: Option<String>,
@@ -87,8 +87,8 @@ impl Asked {
         Self { query: AskedQuery::from_query(parameters), is_below: false }
     }
 
-    /// Reads a query that may come from the request in question. Parameters that require more of the key always apply.
-    /// Other parameters belong to the service behind the gateway.
+    /// Reads a query that may come from the request in question. Parameters that require more of the key
+    /// always apply. Other parameters belong to the service behind the gateway.
     fn read_below(parameters: &mut QueryParameters) -> Self {
         let deny = parameters.has("deny", "403");
         let query = AskedQuery { deny, ..AskedQuery::from_query(parameters) };
@@ -105,14 +105,15 @@ impl Asked {
     }
 }
 
-/// Decides for a gateway whether to admit a request. It takes any method and any path below, and does not read the body.
-/// The token is the request's own, in `Authorization: Bearer` or `x-api-key`. An invalid query admits no request: the
-/// answer is 403 with the code `bad_query`.
+/// Decides for a gateway whether to admit a request. It takes any method and any path below, and does not
+/// read the body. The token is the request's own, in `Authorization: Bearer` or `x-api-key`. An invalid query
+/// admits no request: the answer is 403 with the code `bad_query`.
 ///
-/// The paths below are for gateways that append the path and the query of the request in question. There the query may
-/// come from the client, so it can only require more of the key: `environment`, `api_id` and `scope` apply as usual,
-/// `organization_id` must be the organization that the key belongs to, and other parameters are ignored. A gateway
-/// that asks for a client organization, or whose services have parameters with these names, uses the path itself.
+/// The paths below are for gateways that append the path and the query of the request in question. There the
+/// query may come from the client, so it can only require more of the key: `environment`, `api_id` and
+/// `scope` apply as usual, `organization_id` must be the organization that the key belongs to, and other
+/// parameters are ignored. A gateway that asks for a client organization, or whose services have parameters
+/// with these names, uses the path itself.
 #[utoipa::path(
     method(get, head, post, put, patch, delete, options), path = "/v1/forward-auth",
     operation_id = "forwardAuth", tag = "Verification",
@@ -180,8 +181,8 @@ fn answer(
     })
 }
 
-/// Does not wait for a position: the index has everything that was answered, and the headers come from a client, which
-/// could make the gateway wait for a position that never comes.
+/// Does not wait for a position: the index has everything that was answered, and the headers come from a
+/// client, which could make the gateway wait for a position that never comes.
 fn judge(
     service: &Service,
     peer: SocketAddr,
@@ -261,7 +262,8 @@ fn admission(key: &VerifiedKey, client_id: Option<&str>) -> Response {
     response
 }
 
-/// Percent-encodes a user id: blanks, the percent sign, and characters that a header cannot have or would lose at its ends.
+/// Percent-encodes a user id: blanks, the percent sign, and characters that a header cannot have or would
+/// lose at its ends.
 fn encoded(text: &str) -> String {
     const KEPT_OUT: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b' ').add(b'%');
     percent_encoding::utf8_percent_encode(text, KEPT_OUT).to_string()

@@ -30,8 +30,8 @@ pub(crate) fn draw_token(
         .map_err(|error| Problem::internal(&error))
 }
 
-/// Creates a key for an authorized caller. `name` is what the `Idempotency-Key` is bound to. If the outcome is replayed, the
-/// command's token belongs to no key and must not be shown.
+/// Creates a key for an authorized caller. `name` is what the `Idempotency-Key` is bound to. If the outcome
+/// is replayed, the command's token belongs to no key and must not be shown.
 ///
 /// # Errors
 /// `organization_not_found` for an organization that the caller may not see, or the command's rejection.
@@ -54,8 +54,8 @@ pub(crate) fn creation(service: &Service, key: CreateKey) -> Command {
     Command::Key(service.new_id(), KeyCommand::Create(Box::new(key)))
 }
 
-/// Gives a key a new token for an authorized caller, with the same prefix and environment. The previous token stays valid
-/// for `overlap_millis`. `name` and the returned token are as in [`issue`].
+/// Gives a key a new token for an authorized caller, with the same prefix and environment. The previous token
+/// stays valid for `overlap_millis`. `name` and the returned token are as in [`issue`].
 ///
 /// # Errors
 /// The command's rejection.

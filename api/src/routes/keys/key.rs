@@ -63,7 +63,8 @@ pub(crate) async fn load_any(service: &Arc<Service>, caller: &Caller, id: &str) 
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct AsOf {
-    /// An RFC 3339 time or a position. The answer is the key's state at that point, even if it was deleted later.
+    /// An RFC 3339 time or a position. The answer is the key's state at that point, even if it was deleted
+    /// later.
     at: Option<String>,
 }
 
@@ -203,7 +204,8 @@ async fn edit(
     PathId(id): PathId,
     Json { body, .. }: Json<EditBody>,
 ) -> Result<Response, Problem> {
-    // Read here so that scopes that its API does not have are reported together with the other invalid fields.
+    // Read here so that scopes that its API does not have are reported together with the other invalid
+    // fields.
     let key = load_any(&request.service, &request.caller, &id).await?;
     let mut checks = Checks::default();
     let edit = EditKey {
@@ -229,13 +231,14 @@ async fn show_changed(service: &Arc<Service>, outcome: Outcome<Key>) -> Result<R
     outcome.reply().json(&KeyView::of(&outcome.object, outcome.time).last_verified(last_verified))
 }
 
-/// Returns when a key was last verified, for the answer to an executed change. If that is not available right now, the
-/// answer must still report success.
+/// Returns when a key was last verified, for the answer to an executed change. If that is not available right
+/// now, the answer must still report success.
 async fn last_verified(service: &Arc<Service>, id: KeyId) -> Option<Timestamp> {
     service.last_verified(id).await.unwrap_or_default()
 }
 
-/// Returns the id of a key that the caller may see. The key is read only for callers that are bound to an organization.
+/// Returns the id of a key that the caller may see. The key is read only for callers that are bound to an
+/// organization.
 async fn find(request: &RequestContext, id: &str) -> Result<KeyId, Problem> {
     if request.caller.bound_to().is_some() {
         return load_any(&request.service, &request.caller, id).await.map(|key| key.id);
@@ -273,7 +276,8 @@ struct RevokeBody {
     unknown: Map<String, Value>,
 }
 
-/// Revokes a key. No verification that starts after this is answered returns VALID. The key can be reactivated.
+/// Revokes a key. No verification that starts after this is answered returns VALID. The key can be
+/// reactivated.
 #[utoipa::path(
     post, path = "/v1/keys/{id}/revoke", operation_id = "revokeKey", tag = "Keys",
     request_body = Option<RevokeBody>,
@@ -323,7 +327,8 @@ async fn reactivate(
 #[derive(Deserialize, ToSchema, Default)]
 #[schema(as = RotateKey)]
 struct RotateBody {
-    /// For how many seconds the previous token stays valid: 0 to 7,776,000 (90 days). It never outlives the key. Default 0.
+    /// For how many seconds the previous token stays valid: 0 to 7,776,000 (90 days). It never outlives the
+    /// key. Default 0.
     #[schema(value_type = Option<u64>, example = 3600)]
     #[serde(default)]
     overlap_seconds: Field,

@@ -40,7 +40,8 @@ struct ListQuery {
     /// Only keys of this organization.
     #[param(value_type = Option<String>)]
     organization_id: Option<OrganizationId>,
-    /// `organization`, `user`, `partner` or `client`, or several of them separated by commas. Default: any owner.
+    /// `organization`, `user`, `partner` or `client`, or several of them separated by commas. Default: any
+    /// owner.
     #[param(value_type = Option<String>)]
     owner: Vec<OwnerKind>,
     /// Only keys that a partner created for this client organization.
@@ -55,7 +56,8 @@ struct ListQuery {
     /// `preview` or `production`.
     #[param(value_type = Option<String>)]
     environment: Option<Environment>,
-    /// `active`, `revoked`, `expired` or `deleted`, or several of them separated by commas. Default: all but deleted.
+    /// `active`, `revoked`, `expired` or `deleted`, or several of them separated by commas. Default: all but
+    /// deleted.
     #[param(value_type = Option<String>)]
     status: Vec<KeyStatus>,
     /// Only keys that carry this scope.

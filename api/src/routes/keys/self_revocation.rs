@@ -1,4 +1,5 @@
-//! Revoking a key with its own token: the finder or the loser of a token can stop it without another credential.
+//! Revoking a key with its own token: the finder or the loser of a token can stop it without another
+//! credential.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -62,8 +63,8 @@ struct NoLongerGood {
     revoked: bool,
 }
 
-/// Revokes the key of a token. The token is the only credential needed, and the answer is the same for an unknown token (RFC
-/// 7009 §2.2). The key's managers can reactivate it.
+/// Revokes the key of a token. The token is the only credential needed, and the answer is the same for an
+/// unknown token (RFC 7009 §2.2). The key's managers can reactivate it.
 #[utoipa::path(
     post, path = "/v1/keys/self-revoke", operation_id = "selfRevokeKey", tag = "Keys",
     request_body = SelfRevokeBody, security(()),

@@ -1,4 +1,5 @@
-//! Usage: how often keys were verified, with which verdict, and the time and address of the last verification.
+//! Usage: how often keys were verified, with which verdict, and the time and address of the last
+//! verification.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -24,7 +25,8 @@ use crate::request::precondition::reach_min_position;
 use crate::request::query::{FromQuery, PathId, QueryParameters};
 use crate::service::Service;
 
-/// The most keys of an organization or a user whose usage is added up. For more keys, clients ask for each key's usage.
+/// The most keys of an organization or a user whose usage is added up. For more keys, clients ask for each
+/// key's usage.
 const KEYS_MAX: usize = 1_000;
 /// The most hours that one answer may span: a month.
 const HOURS_MAX: i64 = 31 * 24;
@@ -38,14 +40,15 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
 struct UsageQuery {
-    /// The start, RFC 3339. Default: a day before `to`, or 30 days with `granularity=day`. The whole hour or day that
-    /// contains it counts.
+    /// The start, RFC 3339. Default: a day before `to`, or 30 days with `granularity=day`. The whole hour or
+    /// day that contains it counts.
     #[param(value_type = Option<String>)]
     from: Option<Timestamp>,
     /// The end, RFC 3339. Default: now.
     #[param(value_type = Option<String>)]
     to: Option<Timestamp>,
-    /// `hour`, for at most 31 of the last 90 days, or `day`, for the last two years, both in UTC. Default `hour`.
+    /// `hour`, for at most 31 of the last 90 days, or `day`, for the last two years, both in UTC. Default
+    /// `hour`.
     #[param(value_type = Option<String>)]
     granularity: Granularity,
 }
@@ -115,8 +118,8 @@ struct UsagePart {
     outcomes: BTreeMap<&'static str, u64>,
 }
 
-/// Returns how often a key was verified, including every verification answered before this request. After a crash, the
-/// last second before it may be missing.
+/// Returns how often a key was verified, including every verification answered before this request. After a
+/// crash, the last second before it may be missing.
 #[utoipa::path(
     get, path = "/v1/keys/{id}/usage", operation_id = "getKeyUsage", tag = "Keys",
     params(ObjectId, UsageQuery),
@@ -137,9 +140,9 @@ async fn of_key(
     answer(&request.service, Whose::Key(key.id), span).await
 }
 
-/// Returns how often all keys were verified, and how many tokens without a key were rejected. With `organization_id`, and
-/// for callers that see one organization or only their own keys, it returns how often those keys were verified. They
-/// must be at most 1,000 keys, not counting deleted ones.
+/// Returns how often all keys were verified, and how many tokens without a key were rejected. With
+/// `organization_id`, and for callers that see one organization or only their own keys, it returns how often
+/// those keys were verified. They must be at most 1,000 keys, not counting deleted ones.
 #[utoipa::path(
     get, path = "/v1/usage", operation_id = "getUsage", tag = "Keys",
     params(WhoseUsage, UsageQuery, MinPosition),

@@ -1,5 +1,6 @@
-//! Verification: whether a token is valid, and for what. Customers verify a token on every request to their own API, so the
-//! [`fast_path`](crate::http::fast_path) answers the plain form ahead of the router, without copying what it reads.
+//! Verification: whether a token is valid, and for what. Customers verify a token on every request to their
+//! own API, so the [`fast_path`](crate::http::fast_path) answers the plain form ahead of the router, without
+//! copying what it reads.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -32,7 +33,8 @@ use crate::service::Service;
 
 /// The most tokens in a batch.
 pub(crate) const BATCH_LEN_MAX: usize = 1_000;
-/// The largest body of a batch. It holds that many tokens of the longest form, 74 characters, in any layout, with all scopes.
+/// The largest body of a batch. It holds that many tokens of the longest form, 74 characters, in any layout,
+/// with all scopes.
 const BATCH_BODY_LEN_MAX: usize = 256 * 1024;
 /// The most scopes that a verification may require.
 const SCOPES_MAX: usize = 100;
@@ -58,8 +60,8 @@ struct VerifyBody {
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     api_id: Field,
-    /// The organization that the key must be valid for: its own; for a partner's key also any client in the portfolio. A
-    /// client's key is valid only for its client, which must be given here.
+    /// The organization that the key must be valid for: its own; for a partner's key also any client in the
+    /// portfolio. A client's key is valid only for its client, which must be given here.
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     organization_id: Field,
@@ -107,8 +109,8 @@ struct VerifyBatchBody {
 pub(crate) struct VerdictBody<'a> {
     /// Whether the token is valid. `true` only with code `VALID`.
     valid: bool,
-    /// The first of these that applies: `MALFORMED`, `NOT_FOUND`, `ORGANIZATION_INACTIVE`, `REVOKED`, `EXPIRED`,
-    /// `WRONG_ENVIRONMENT`, `WRONG_ORGANIZATION`, `WRONG_API`, `INSUFFICIENT_SCOPE`, `VALID`.
+    /// The first of these that applies: `MALFORMED`, `NOT_FOUND`, `ORGANIZATION_INACTIVE`, `REVOKED`,
+    /// `EXPIRED`, `WRONG_ENVIRONMENT`, `WRONG_ORGANIZATION`, `WRONG_API`, `INSUFFICIENT_SCOPE`, `VALID`.
     #[schema(example = "VALID")]
     code: &'static str,
     /// The key. Present with every code but the first two.
@@ -187,7 +189,8 @@ impl<'a> VerdictBody<'a> {
     }
 }
 
-/// Returns the verdict as a caller sees it. The token of a key that the caller may not see looks like an unknown token.
+/// Returns the verdict as a caller sees it. The token of a key that the caller may not see looks like an
+/// unknown token.
 #[must_use]
 pub(crate) fn seen_by<'a>(verdict: Verdict<'a>, caller: &Principal) -> Verdict<'a> {
     match verdict.key {
@@ -254,8 +257,8 @@ async fn verify(request: RequestContext, body: Body) -> Result<Response, Problem
     Ok(json_response(json, position))
 }
 
-/// Writes the verdict for a body in the plain form from a caller that may verify. Otherwise returns `None` and writes
-/// nothing.
+/// Writes the verdict for a body in the plain form from a caller that may verify. Otherwise returns `None`
+/// and writes nothing.
 pub(crate) fn write_plain_verdict(
     service: &Service,
     caller: &Principal,

@@ -20,8 +20,8 @@ pub(crate) struct KeyView<'a> {
     id: KeyId,
     /// The organization it belongs to.
     organization_id: &'a str,
-    /// For whom it is: `organization`; `user`: one user of the organization; `partner`: every client in the organization's
-    /// portfolio; `client`: one of these clients.
+    /// For whom it is: `organization`; `user`: one user of the organization; `partner`: every client in the
+    /// organization's portfolio; `client`: one of these clients.
     #[schema(example = "organization")]
     owner: &'static str,
     /// The client organization of a client's key.
@@ -120,7 +120,8 @@ pub(crate) struct KeyWithToken<'a> {
 }
 
 impl<'a> KeyWithToken<'a> {
-    /// Returns the key of a creation or a rotation. A replayed one has no token to show: the drawn token is not the key's.
+    /// Returns the key of a creation or a rotation. A replayed one has no token to show: the drawn token is
+    /// not the key's.
     #[must_use]
     pub(crate) fn of(outcome: &'a Outcome<Key>, token: &'a Token) -> Self {
         let token = (!outcome.replayed).then(|| token.expose());

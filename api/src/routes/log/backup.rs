@@ -28,7 +28,8 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(backup))
 }
 
-/// Returns a backup of the log up to a newly signed checkpoint: one file that proves its own integrity, for `replay-tool restore`. It has everything answered before this request. It does not have the signing keys.
+/// Returns a backup of the log up to a newly signed checkpoint: one file that proves its own integrity, for
+/// `replay-tool restore`. It has everything answered before this request. It does not have the signing keys.
 #[utoipa::path(
     get, path = "/v1/backup", operation_id = "getBackup", tag = "Log",
     responses(
@@ -88,7 +89,8 @@ async fn write(service: Arc<Service>, mut source: Source, chunks: Sender<Result<
                 chunks.send(Ok(chunk.into())).await
             }
             Ok((Ok(None), _)) => return,
-            // Once the body has begun, ending it early is the only way to report that the backup is incomplete.
+            // Once the body has begun, ending it early is the only way to report that the backup is
+            // incomplete.
             Ok((Err(error), _)) => {
                 tracing::error!(%error, "a backup ended early");
                 let _ = chunks.send(Err(std::io::Error::other(error))).await;

@@ -21,7 +21,8 @@ const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=ut
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
 /// A newer checkpoint may follow within a second.
 const FOR_SECONDS: HeaderValue = HeaderValue::from_static("public, max-age=1");
-/// The content of a tile's path never changes. This includes partial tiles, because their path has their size.
+/// The content of a tile's path never changes. This includes partial tiles, because their path has their
+/// size.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
 /// Entries have personal text, such as the names of keys.
 const FOR_EVER_PRIVATELY: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
@@ -36,7 +37,8 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(proof))
 }
 
-/// Returns the newest signed checkpoint (C2SP tlog-checkpoint). It has only the number of events and the root of the Merkle tree, so it needs no credential.
+/// Returns the newest signed checkpoint (C2SP tlog-checkpoint). It has only the number of events and the root
+/// of the Merkle tree, so it needs no credential.
 #[utoipa::path(
     get, path = "/log/checkpoint", operation_id = "getCheckpoint", tag = "Log", security(()),
     responses(
@@ -61,7 +63,8 @@ async fn verifier(State(service): State<Arc<Service>>) -> Response {
     ([(header::CONTENT_TYPE, PLAIN_TEXT)], format!("{}\n", service.log_signer.verifier())).into_response()
 }
 
-/// Returns a tile of hashes (C2SP tlog-tiles). Hashes reveal nothing about the hashed events, so it needs no credential.
+/// Returns a tile of hashes (C2SP tlog-tiles). Hashes reveal nothing about the hashed events, so it needs no
+/// credential.
 #[utoipa::path(
     get, path = "/log/tile/{level}/{*index}", operation_id = "getHashTile", tag = "Log", security(()),
     params(
@@ -110,7 +113,8 @@ async fn tile(service: &Arc<Service>, path: TilePath, cache: HeaderValue) -> Res
     Ok(([(header::CONTENT_TYPE, BYTES), (header::CACHE_CONTROL, cache)], bytes).into_response())
 }
 
-/// Returns the proof that an event is in the log (C2SP tlog-proof): a file that can be verified without this service.
+/// Returns the proof that an event is in the log (C2SP tlog-proof): a file that can be verified without this
+/// service.
 #[utoipa::path(
     get, path = "/v1/events/{position}/proof", operation_id = "getEventProof", tag = "Log",
     params(("position" = u64, Path, description = "the event's position")),

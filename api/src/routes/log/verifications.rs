@@ -25,13 +25,15 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(list, start))
 }
 
-/// A verification of the log. It reads every event with its checksum, position and hash, and compares the resulting tree with every signed checkpoint.
+/// A verification of the log. It reads every event with its checksum, position and hash, and compares the
+/// resulting tree with every signed checkpoint.
 #[derive(Serialize, ToSchema)]
 #[schema(as = LogVerification)]
 struct LogVerificationView {
     /// Its number, counted from the start of the service.
     number: u64,
-    /// `running`; `passed`: the log is intact; `failed`: the log is damaged; `aborted`: the verification could not finish.
+    /// `running`; `passed`: the log is intact; `failed`: the log is damaged; `aborted`: the verification
+    /// could not finish.
     #[schema(example = "passed")]
     status: &'static str,
     /// The position up to which it has read.
@@ -105,8 +107,8 @@ async fn list(request: RequestContext) -> Result<Response, Problem> {
     Reply::at(request.service.ledger.head()).json(&page)
 }
 
-/// Starts a verification of the whole log at low priority. The list shows the progress and the result. One verification
-/// runs at a time.
+/// Starts a verification of the whole log at low priority. The list shows the progress and the result. One
+/// verification runs at a time.
 #[utoipa::path(
     post, path = "/v1/log/verifications", operation_id = "verifyLog", tag = "Log",
     responses(

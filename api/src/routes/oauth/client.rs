@@ -1,5 +1,5 @@
-//! Client authentication (RFC 6749 §2.3): an application shows its id and its secret, in `Authorization: Basic` or in the
-//! form.
+//! Client authentication (RFC 6749 §2.3): an application shows its id and its secret, in `Authorization:
+//! Basic` or in the form.
 
 use std::sync::Arc;
 
@@ -72,7 +72,8 @@ fn basic_of(headers: &HeaderMap) -> Option<Option<Credentials>> {
     let text = decoded.as_ref().and_then(|decoded| std::str::from_utf8(decoded).ok());
     Some(text.and_then(|text| {
         let (id, secret) = text.split_once(':')?;
-        // Both are form-encoded first (RFC 6749 §2.3.1); ours hold nothing that this would change but what clients overdo.
+        // Both are form-encoded first (RFC 6749 §2.3.1); ours hold nothing that this would change but what
+        // clients overdo.
         let decode = |text: &str| percent_decode_str(text).decode_utf8().ok().map(|text| text.into_owned());
         Some(Credentials { id: decode(id)?, secret: Zeroizing::new(decode(secret)?) })
     }))

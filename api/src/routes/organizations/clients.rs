@@ -68,8 +68,9 @@ fn view(service: &Service, link: &ClientLink) -> ClientView {
     ClientView::of(link, service.index.organization(&link.id.client_id).as_deref())
 }
 
-/// Adds a client organization to a partner's portfolio. Once this is answered, the partner's own keys work for the client,
-/// and keys for the client alone can be created. Nothing changes if the client is already in the portfolio.
+/// Adds a client organization to a partner's portfolio. Once this is answered, the partner's own keys work
+/// for the client, and keys for the client alone can be created. Nothing changes if the client is already in
+/// the portfolio.
 #[utoipa::path(
     put, path = "/v1/organizations/{partner}/clients/{client}", operation_id = "linkClient",
     tag = "Organizations", request_body = Option<NoFields>,
@@ -98,9 +99,9 @@ async fn link(
     outcome.reply().json(&view(&request.service, &outcome.object))
 }
 
-/// Removes a client organization from a partner's portfolio. Once this is answered, every key that the partner created for
-/// the client is rejected, and the partner's own keys no longer work for it. The deletions of the former follow in the
-/// log. Linking the client again does not restore those keys.
+/// Removes a client organization from a partner's portfolio. Once this is answered, every key that the
+/// partner created for the client is rejected, and the partner's own keys no longer work for it. The
+/// deletions of the former follow in the log. Linking the client again does not restore those keys.
 #[utoipa::path(
     delete, path = "/v1/organizations/{partner}/clients/{client}", operation_id = "unlinkClient",
     tag = "Organizations",

@@ -260,7 +260,8 @@ async fn edit(
     outcome.reply().json(&OrganizationView::of(&outcome.object))
 }
 
-/// Deletes an organization. Once this is answered, all its keys are rejected. Their own deletions follow in the log.
+/// Deletes an organization. Once this is answered, all its keys are rejected. Their own deletions follow in
+/// the log.
 #[utoipa::path(
     delete, path = "/v1/organizations/{id}", operation_id = "deleteOrganization", tag = "Organizations",
     params(ObjectId, IfMatch),

@@ -42,11 +42,13 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(read, put, remove)).routes(routes!(violations))
 }
 
-/// What an organization requires of its keys in one environment. An absent field, or `null`, requires nothing.
+/// What an organization requires of its keys in one environment. An absent field, or `null`, requires
+/// nothing.
 #[derive(Deserialize, ToSchema, Default)]
 #[schema(as = PutPolicy)]
 struct PutBody {
-    /// The longest lifetime of a key, in seconds from its creation to its expiry. A key without an expiry violates it.
+    /// The longest lifetime of a key, in seconds from its creation to its expiry. A key without an expiry
+    /// violates it.
     #[schema(value_type = Option<u64>, example = 7_776_000)]
     #[serde(default)]
     max_lifetime_seconds: Field,
@@ -117,9 +119,9 @@ fn place(
     visible(&request.caller, id).map(|id| (id, environment))
 }
 
-/// Sets an organization's policy for an environment, and replaces the previous one. New keys that violate it are rejected,
-/// and so are changes that would make a key violate it. Existing keys do not change, and rotating, revoking and deleting
-/// them is always allowed.
+/// Sets an organization's policy for an environment, and replaces the previous one. New keys that violate it
+/// are rejected, and so are changes that would make a key violate it. Existing keys do not change, and
+/// rotating, revoking and deleting them is always allowed.
 #[utoipa::path(
     put, path = "/v1/organizations/{id}/policies/{environment}", operation_id = "setPolicy",
     tag = "Organizations", request_body = PutBody,
@@ -249,8 +251,8 @@ impl FromQuery for ReportQuery {
     }
 }
 
-/// Lists the active and revoked keys of an organization that violate its policies, oldest first. If a user has too many
-/// keys, the list has those that were created after the allowed number was reached.
+/// Lists the active and revoked keys of an organization that violate its policies, oldest first. If a user
+/// has too many keys, the list has those that were created after the allowed number was reached.
 #[utoipa::path(
     get, path = "/v1/organizations/{id}/policy-violations", operation_id = "listPolicyViolations",
     tag = "Organizations",

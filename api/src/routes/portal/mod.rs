@@ -1,8 +1,9 @@
 //! Entering the portal: the page of a link, and the session in the browser.
 //!
-//! A link is `<public URL>/portal#<secret>`. Browsers do not send the part after `#`, so it reaches no server and no log.
-//! The page shows a button, and only the button exchanges the secret for a session: link previews in mail and chats do
-//! not use the link up. Without scripts, a person pastes the link on the console's sign-in page, which does the same.
+//! A link is `<public URL>/portal#<secret>`. Browsers do not send the part after `#`, so it reaches no server
+//! and no log. The page shows a button, and only the button exchanges the secret for a session: link previews
+//! in mail and chats do not use the link up. Without scripts, a person pastes the link on the console's
+//! sign-in page, which does the same.
 
 pub(crate) mod sessions;
 
@@ -84,7 +85,8 @@ struct OwnSession {
     csrf_token: String,
 }
 
-/// Exchanges a link's secret for a session, once. The session's own secret is in a cookie that scripts cannot read.
+/// Exchanges a link's secret for a session, once. The session's own secret is in a cookie that scripts cannot
+/// read.
 #[utoipa::path(
     post, path = "/portal/session", operation_id = "startPortalSession", tag = "Portal",
     request_body = StartBody, security(()),
@@ -125,8 +127,8 @@ pub(crate) struct Entered {
     pub cookie: HeaderValue,
 }
 
-/// Exchanges a link's secret for a session with a new secret. The browser's previous console session ends, so that no one
-/// stays in a session whose secret another person may know.
+/// Exchanges a link's secret for a session with a new secret. The browser's previous console session ends, so
+/// that no one stays in a session whose secret another person may know.
 ///
 /// # Errors
 /// `portal_link_invalid`, and the errors of a command.

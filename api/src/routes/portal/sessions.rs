@@ -131,8 +131,8 @@ struct CreateBody {
 struct PortalSessionWithLink {
     /// The session.
     portal_session: PortalSessionView,
-    /// The link. It is shown only once, and is absent when the request repeats an earlier one. The first person who uses it
-    /// gets the session.
+    /// The link. It is shown only once, and is absent when the request repeats an earlier one. The first
+    /// person who uses it gets the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "https://keys.example.com/portal#kllink_...")]
     url: Option<String>,

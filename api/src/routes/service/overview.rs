@@ -66,7 +66,8 @@ struct OverviewView {
     organization_id: Option<OrganizationId>,
     /// The number of keys in each state.
     keys: KeysByStatus,
-    /// What happened to keys on each day, oldest first, without gaps. `null` for callers without `events:read`.
+    /// What happened to keys on each day, oldest first, without gaps. `null` for callers without
+    /// `events:read`.
     days: Option<Vec<Day>>,
 }
 
@@ -99,8 +100,8 @@ struct Day {
     deleted: u64,
 }
 
-/// Returns the number of keys in each state, and what happened to them on each of the last days. A caller that sees only its
-/// own keys gets only their numbers.
+/// Returns the number of keys in each state, and what happened to them on each of the last days. A caller
+/// that sees only its own keys gets only their numbers.
 #[utoipa::path(
     get, path = "/v1/overview", operation_id = "getOverview", tag = "Keys",
     params(OverviewQuery, MinPosition),

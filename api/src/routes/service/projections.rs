@@ -110,8 +110,8 @@ async fn read(request: RequestContext, PathId(name): PathId) -> Result<Response,
     Reply::at(handle.position()).json(&ProjectionView::of(ProjectionStatus::of(handle)))
 }
 
-/// Starts rebuilding a projection from the log. The current projection keeps answering and following the log until the new
-/// one replaces it. The projection shows the progress.
+/// Starts rebuilding a projection from the log. The current projection keeps answering and following the log
+/// until the new one replaces it. The projection shows the progress.
 #[utoipa::path(
     post, path = "/v1/projections/{name}/rebuild", operation_id = "rebuildProjection", tag = "Service",
     params(ProjectionPath),

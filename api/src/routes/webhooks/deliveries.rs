@@ -160,8 +160,8 @@ struct TestResult {
     failure: Option<String>,
 }
 
-/// Sends a signed message of type `WebhookTest` to a webhook at once, and returns the result. The message is not retried. A
-/// disabled webhook can be tested, too.
+/// Sends a signed message of type `WebhookTest` to a webhook at once, and returns the result. The message is
+/// not retried. A disabled webhook can be tested, too.
 #[utoipa::path(
     post, path = "/v1/webhooks/{id}/test", operation_id = "testWebhook", tag = "Webhooks",
     request_body = Option<NoFields>,
@@ -199,8 +199,8 @@ fn existing(request: &RequestContext, id: &str) -> Result<Arc<Webhook>, Problem>
     Ok(webhook)
 }
 
-/// Lists a webhook's messages that wait or are being sent, in the order of their events. Events after the webhook's
-/// `position` are still in the log and not in this list.
+/// Lists a webhook's messages that wait or are being sent, in the order of their events. Events after the
+/// webhook's `position` are still in the log and not in this list.
 #[utoipa::path(
     get, path = "/v1/webhooks/{id}/pending", operation_id = "listPendingMessages", tag = "Webhooks",
     params(ObjectId, Paging),
@@ -225,8 +225,8 @@ async fn list_pending(
     Reply::at(position).json(&paging.page(found, total as u64, id, PendingView::of))
 }
 
-/// Lists the messages whose delivery was given up after the last attempt, in the order of their events. Only the newest
-/// 10,000 are kept; the log has the events of all.
+/// Lists the messages whose delivery was given up after the last attempt, in the order of their events. Only
+/// the newest 10,000 are kept; the log has the events of all.
 #[utoipa::path(
     get, path = "/v1/webhooks/{id}/dead-letters", operation_id = "listDeadLetters", tag = "Webhooks",
     params(ObjectId, Paging),
@@ -317,8 +317,8 @@ struct RedeliverBody {
     unknown: Map<String, Value>,
 }
 
-/// Redelivers all events after a position that the webhook receives, including those before its registration. Receivers
-/// recognize repetitions by the header `webhook-id`.
+/// Redelivers all events after a position that the webhook receives, including those before its registration.
+/// Receivers recognize repetitions by the header `webhook-id`.
 #[utoipa::path(
     post, path = "/v1/webhooks/{id}/redeliver", operation_id = "redeliverEvents", tag = "Webhooks",
     request_body = RedeliverBody,

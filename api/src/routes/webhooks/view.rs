@@ -25,7 +25,8 @@ pub(super) struct WebhookView {
     /// `enabled`, `disabled` or `deleted`.
     #[schema(example = "enabled")]
     status: &'static str,
-    /// Why it is disabled: `requested`; `gone`: the receiver answered 410; `failing`: every delivery failed for days.
+    /// Why it is disabled: `requested`; `gone`: the receiver answered 410; `failing`: every delivery failed
+    /// for days.
     disabled_reason: Option<&'static str>,
     /// The log position up to which its events have been queued.
     position: Option<u64>,

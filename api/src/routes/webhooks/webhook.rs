@@ -53,7 +53,8 @@ struct CreateBody {
     #[schema(value_type = Option<Vec<String>>, example = json!(["KeyRevoked", "KeyExpiringSoon"]))]
     #[serde(default)]
     event_types: Field,
-    /// The organization whose events it receives. Default: the organization that the caller is bound to, or all events.
+    /// The organization whose events it receives. Default: the organization that the caller is bound to, or
+    /// all events.
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     organization_id: Field,
@@ -67,8 +68,8 @@ struct CreateBody {
 struct WebhookWithSecret<'a> {
     /// The webhook.
     webhook: WebhookView,
-    /// The secret that signs its messages: `whsec_` and base64. It is shown only once, and is absent when the request
-    /// repeats an earlier one.
+    /// The secret that signs its messages: `whsec_` and base64. It is shown only once, and is absent when the
+    /// request repeats an earlier one.
     #[serde(skip_serializing_if = "Option::is_none")]
     secret: Option<&'a str>,
 }
@@ -250,8 +251,8 @@ struct RotateBody {
     unknown: Map<String, Value>,
 }
 
-/// Replaces a webhook's secret. During the overlap, messages carry a signature with each secret, so that the receiver can
-/// switch at any moment.
+/// Replaces a webhook's secret. During the overlap, messages carry a signature with each secret, so that the
+/// receiver can switch at any moment.
 #[utoipa::path(
     post, path = "/v1/webhooks/{id}/rotate-secret", operation_id = "rotateWebhookSecret", tag = "Webhooks",
     request_body = Option<RotateBody>,
