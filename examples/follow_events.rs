@@ -68,9 +68,10 @@ fn follow(
             data.push_str(text.trim_start());
         } else if line.is_empty() && !data.is_empty() {
             let event: Value = serde_json::from_str(&data)?;
-            println!("{} {} {}", event["position"], text(&event["type"]), text(&event["stream"]["id"]));
+            let id = id.take().ok_or("the event has no id")?;
+            println!("{id} {} {}", text(&event, "/type"), text(&event, "/stream/id"));
             // Saved after the event is handled. A crash in between repeats one event and loses none.
-            *position = id.take().ok_or("the event has no id")?;
+            *position = id;
             fs::write(file, position.to_string())?;
             data.clear();
             *left -= 1;
@@ -83,6 +84,7 @@ fn follow(
     Err("the service closed the stream".into())
 }
 
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_default()
+/// The text at a JSON pointer; empty if there is none.
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }
