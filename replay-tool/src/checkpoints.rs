@@ -8,8 +8,8 @@ use keyledger_engine::transparency::note::Verifier;
 use keyledger_engine::transparency::signed_checkpoints::SignedCheckpoints;
 
 use crate::arguments::CheckpointOptions;
-use crate::data_directory::DataDirectory;
 use crate::output::report::Failure;
+use keyledger_engine::storage::data_directory::DataDirectory;
 
 /// Reads the checkpoints in the data directory, and the one given with `--checkpoint`. Checks every
 /// signature.

@@ -10,7 +10,7 @@
 //!   - [`erase`](commands::erase) destroys personal text.
 //!   - [`stats`](commands::stats) counts, [`show`](commands::show) prints one key's history,
 //!     [`export`](commands::export) writes events for other programs.
-//! * [`data_directory`]: the files of a stopped service. [`checkpoints`]: the signed checkpoints among them.
+//! * [`stopped_log`]: the log of a stopped service. [`checkpoints`]: the signed checkpoints beside it.
 //!   [`unfinished_directory`]: a data directory while `restore` builds it.
 //! * [`replays`]: fresh replays that `diff` compares with. [`remote`]: the HTTP client that fetches a backup.
 //! * [`output`]: [`progress`](output::progress) on standard error, [`report`] with its exit
@@ -24,20 +24,19 @@
 mod arguments;
 mod checkpoints;
 mod commands;
-mod data_directory;
 mod output;
 mod remote;
 mod replays;
 mod secret;
+mod stopped_log;
 mod unfinished_directory;
 
-use std::any::Any;
 use std::io::{self, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use keyledger_engine::storage::storage_panic::{self, StoragePanic};
+use keyledger_engine::storage::storage_panic::{self, StoragePanic, panic_text};
 
 use arguments::Arguments;
 use output::report::{self, Failure};
@@ -116,9 +115,4 @@ fn print(text: &str) -> io::Result<()> {
 fn complain(line: &str) {
     let line = line.split_whitespace().collect::<Vec<_>>().join(" ");
     let _ = writeln!(io::stderr().lock(), "{line}");
-}
-
-fn panic_text(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given").to_owned()
 }

@@ -5,13 +5,14 @@ use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use keyledger_engine::storage::atomic_file;
+
 use crate::output::report::Failure;
 
 /// A directory that gets its final name only when it is complete. Deleted when dropped before that.
 pub(crate) struct UnfinishedDirectory {
     data: PathBuf,
     path: PathBuf,
-    parent: PathBuf,
 }
 
 impl UnfinishedDirectory {
@@ -41,7 +42,7 @@ impl UnfinishedDirectory {
         })?;
         // The inner directory gets the name, because it is created with a data directory's permissions.
         let path = around.keep().join("data");
-        let directory = Self { data, path, parent };
+        let directory = Self { data, path };
         let created = DirBuilder::new().mode(0o700).create(&directory.path);
         created.map_err(|error| directory.unwritable(&error))?;
         Ok(directory)
@@ -74,15 +75,13 @@ impl UnfinishedDirectory {
         let synced = File::open(&self.path).and_then(|directory| directory.sync_all());
         synced.map_err(|error| self.unwritable(&error))?;
         // The rename replaces an empty directory of that name.
-        fs::rename(&self.path, &self.data).map_err(|error| {
+        atomic_file::rename(&self.path, &self.data).map_err(|error| {
             let data = self.data.display();
             Failure::could_not_run(format!(
                 "{data}: the restored directory cannot get this name: {error}; name a directory that is missing or empty \
                  and not a mount point"
             ))
-        })?;
-        let synced = File::open(&self.parent).and_then(|directory| directory.sync_all());
-        synced.map_err(|error| self.unwritable(&error))
+        })
     }
 }
 

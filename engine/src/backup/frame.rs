@@ -1,12 +1,12 @@
-//! The frames that a backup is made of: a kind in one byte, the length of what follows in four, that, and the CRC-32 of all
-//! before it in the frame; numbers big-endian.
+//! Frames of a backup: kind in one byte, length of the content in four, the content, and the CRC-32 of
+//! everything before it in the frame; numbers big-endian.
 
 use std::io::{self, Read};
 
 use super::{CHECKPOINTS_MAX, COMMAND_LEN, COMMANDS_MAX, ENTRIES_MAX};
 use crate::codec::ENTRY_LEN_MAX;
 
-/// What a frame holds. They come in this order.
+/// Kind of a frame, in the order of a backup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
     Header,
@@ -17,12 +17,12 @@ pub(super) enum Kind {
     End,
 }
 
-/// Kind and length.
+/// Length of kind and length.
 const HEAD_LEN: usize = 5;
 const CHECKSUM_LEN: usize = 4;
-/// A checkpoint's line is far shorter.
+/// Maximum length of a checkpoint's line, in bytes. Real ones are far shorter.
 const CHECKPOINT_LEN_MAX: usize = 4_096;
-/// Files of keys are far shorter.
+/// Maximum length of a file, in bytes. Real key files are far shorter.
 const FILE_LEN_MAX: usize = 1 << 20;
 
 impl Kind {
@@ -40,12 +40,12 @@ impl Kind {
     }
 }
 
-/// The bytes of a frame.
+/// Encodes a frame.
 pub(super) fn to_bytes(kind: Kind, content: &[u8]) -> io::Result<Vec<u8>> {
     let len = u32::try_from(content.len())
         .ok()
         .filter(|_| Kind::TABLE.iter().any(|(row, _, len_max)| *row == kind && content.len() <= *len_max));
-    let len = len.ok_or_else(|| io::Error::other("it is too long for a frame of a backup"))?;
+    let len = len.ok_or_else(|| io::Error::other("too long for a frame of a backup"))?;
     let mut bytes = Vec::with_capacity(HEAD_LEN + content.len() + CHECKSUM_LEN);
     bytes.push(kind.code());
     bytes.extend(len.to_be_bytes());
@@ -54,12 +54,12 @@ pub(super) fn to_bytes(kind: Kind, content: &[u8]) -> io::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Why there is no frame.
+/// Reason why a frame cannot be read.
 #[derive(Debug)]
 pub(super) enum Error {
-    /// The bytes cannot be had.
+    /// The bytes cannot be read.
     Io(io::Error),
-    /// They are not a frame.
+    /// The bytes are not a frame.
     Damaged(&'static str),
 }
 
@@ -73,16 +73,16 @@ impl From<io::Error> for Error {
     }
 }
 
-/// Reads one frame into `bytes`, all of it, and says what it holds.
+/// Reads one frame into `bytes`, head and checksum included, and returns its kind.
 pub(super) fn read(input: &mut impl Read, bytes: &mut Vec<u8>) -> Result<Kind, Error> {
     let mut head = [0; HEAD_LEN];
     input.read_exact(&mut head)?;
     let [code, len @ ..] = head;
     let row = Kind::TABLE.iter().find(|row| row.1 == code);
-    let (kind, _, len_max) = *row.ok_or(Error::Damaged("there is no such kind of frame"))?;
+    let (kind, _, len_max) = *row.ok_or(Error::Damaged("unknown kind of frame"))?;
     let len = usize::try_from(u32::from_be_bytes(len)).unwrap_or(usize::MAX);
     if len > len_max {
-        return Err(Error::Damaged("no frame of this kind is so long"));
+        return Err(Error::Damaged("too long for a frame of this kind"));
     }
     bytes.clear();
     bytes.extend(head);
@@ -94,7 +94,7 @@ pub(super) fn read(input: &mut impl Read, bytes: &mut Vec<u8>) -> Result<Kind, E
     }
 }
 
-/// What a frame holds, of its bytes.
+/// The content of a frame.
 pub(super) fn content(bytes: &[u8]) -> &[u8] {
     bytes.get(HEAD_LEN..bytes.len().saturating_sub(CHECKSUM_LEN)).unwrap_or_default()
 }

@@ -1,8 +1,8 @@
-//! A backup of a log in one file: everything that it takes to go on from there, in a form that is written and read from
-//! front to back and proves itself (docs/backup.md).
+//! Backups: a log with everything needed to continue it, in one file that is written and read sequentially
+//! and proves itself (docs/backup.md).
 //!
-//! * [`source`]: a backup as it is made from a log, chunk by chunk, whoever takes the chunks.
-//! * [`reader`]: a backup as it is read, every checksum, entry and root checked on the way.
+//! * [`source`]: produces a backup of a log, chunk by chunk.
+//! * [`reader`]: reads a backup, and checks every checksum, entry and root on the way.
 //! * [`frame`]: the frames of both.
 
 pub mod frame;
@@ -13,41 +13,43 @@ use serde::{Deserialize, Serialize};
 
 use crate::log::merkle::Hash;
 use crate::log::{LogId, RememberedCommand};
+use crate::storage::data_directory;
 use crate::value::position::Position;
 use crate::value::time::Timestamp;
 
 pub use reader::{Part, Reader};
 pub use source::Source;
 
-/// The first bytes of every backup.
+/// First bytes of every backup.
 pub const MAGIC: &[u8; 17] = b"KEYLEDGER BACKUP\n";
-/// The number of this form of backups. A backup with a greater one was written by a newer version.
+/// Version of the backup format. A greater one was written by a newer version of the program.
 pub const FORMAT: u32 = 1;
-/// A frame holds at most this many entries: as many as a bundle of C2SP tlog-tiles, and in the same form.
+/// Maximum number of entries in a frame. Frames of entries have the encoding of C2SP tlog-tiles bundles, and
+/// their width.
 pub const ENTRIES_MAX: usize = 256;
-/// A frame holds at most this many remembered commands.
+/// Maximum number of remembered commands in a frame.
 pub const COMMANDS_MAX: usize = 4_096;
-/// A frame holds at most this many checkpoints.
+/// Maximum number of checkpoints in a frame.
 pub const CHECKPOINTS_MAX: usize = 256;
 
-/// What a backup says of itself first.
+/// Description of a backup, at its start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {
-    /// Which log it is.
+    /// Identifies the log.
     pub log_id: LogId,
-    /// The position of the last event.
+    /// Position of the last event.
     pub head: Position,
-    /// The root of the Merkle tree over all events.
+    /// Root of the Merkle tree over all events.
     pub root: Hash,
     /// When the backup was begun.
     pub time: Timestamp,
-    /// The newest checkpoint that was signed for the events in it (C2SP tlog-checkpoint), if one was.
+    /// The newest signed checkpoint that covers only events in the backup (C2SP tlog-checkpoint), if any.
     pub checkpoint: Option<String>,
-    /// The key that checks checkpoints (C2SP signed-note), if it is known.
+    /// Key that verifies checkpoints (C2SP signed-note), if known.
     pub log_key: Option<String>,
 }
 
-/// [`Header`] as it is written.
+/// JSON form of [`Header`].
 #[derive(Serialize, Deserialize)]
 struct HeaderJson {
     format: u32,
@@ -72,7 +74,7 @@ impl Header {
         })
     }
 
-    /// The header, or why it is none.
+    /// Parses a header. Returns what is wrong if it is invalid.
     fn from_json(json: &[u8]) -> Result<Self, String> {
         #[derive(Deserialize)]
         struct Format {
@@ -81,15 +83,15 @@ impl Header {
         let format: Format = serde_json::from_slice(json).map_err(|error| error.to_string())?;
         if format.format != FORMAT {
             return Err(format!(
-                "it has format {}, this version knows {FORMAT}; use the version that wrote it",
+                "it has format {}, this version supports {FORMAT}; use the version that wrote it",
                 format.format
             ));
         }
         let header: HeaderJson = serde_json::from_slice(json).map_err(|error| error.to_string())?;
         Ok(Self {
-            log_id: LogId(unhex(&header.log_id).ok_or("the log's id is none")?),
+            log_id: LogId(unhex(&header.log_id).ok_or("the log's id is invalid")?),
             head: Position::new(header.head),
-            root: unhex(&header.root_hash).ok_or("the root is no hash")?,
+            root: unhex(&header.root_hash).ok_or("the root is not a hash")?,
             time: header.time,
             checkpoint: header.checkpoint,
             log_key: header.log_key,
@@ -112,34 +114,34 @@ fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(bytes)
 }
 
-/// A file that a backup may hold beside the log. Nothing else is taken into a backup, or out of one.
+/// File that a backup may contain beside the log. No other file is backed up or restored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum KeptFile {
-    /// The key that signs checkpoints.
+    /// Key that signs checkpoints.
     LogKey,
-    /// The keys that sign access tokens.
+    /// Keys that sign access tokens.
     SigningKeys,
-    /// The key that webhooks' secrets are made from.
+    /// Key that webhooks' secrets are derived from.
     WebhookKey,
 }
 
 impl KeptFile {
-    /// All there are.
+    /// All kinds.
     pub const ALL: [Self; 3] = [Self::LogKey, Self::SigningKeys, Self::WebhookKey];
 
-    /// Its name in a data directory.
+    /// Name of the file in a data directory.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
-            Self::LogKey => crate::transparency::KEY_FILE_NAME,
-            Self::SigningKeys => "signing-keys.json",
-            Self::WebhookKey => crate::domain::webhook::KEY_FILE_NAME,
+            Self::LogKey => data_directory::LOG_KEY,
+            Self::SigningKeys => data_directory::SIGNING_KEYS,
+            Self::WebhookKey => data_directory::WEBHOOK_KEY,
         }
     }
 }
 
-/// A remembered command in a backup: position of its first event 8, id 16, fingerprint 16, position of its last event 8,
-/// time 8; numbers big-endian.
+/// Length of a remembered command: position of its first event 8, id 16, fingerprint 16, position of its last
+/// event 8, time 8; numbers big-endian.
 const COMMAND_LEN: usize = 56;
 
 fn write_command(bytes: &mut Vec<u8>, id: &crate::log::CommandId, command: &RememberedCommand) {

@@ -1,63 +1,55 @@
-//! A backup as it is read.
+//! Reading a backup.
 
 use std::collections::VecDeque;
 use std::io::{self, Read};
 
-use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::frame::{self, Kind};
 use super::{COMMAND_LEN, Header, KeptFile, MAGIC, read_command};
 use crate::codec;
-use crate::domain::record::Record;
 use crate::log::merkle::{Frontier, Hash, leaf_hash};
 use crate::log::{CommandId, RememberedCommand};
 use crate::transparency::checkpoint::Checkpoint;
 use crate::transparency::checkpoint_file::SignedCheckpoint;
 use crate::transparency::note::Verifier;
 use crate::value::position::Position;
+use crate::value::sha256::Sha256;
 
-/// Why a backup cannot be read on.
+pub use crate::log::Entry;
+
+/// Reason why a backup cannot be read further.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Its bytes cannot be had.
+    /// The bytes cannot be read.
     #[error("{0}")]
     Io(io::Error),
-    /// It is not what was written. What was read before may be whole, and need not be.
+    /// The bytes are not those that were written. Parts read before may be intact, but this is not certain.
     #[error("damaged at byte {byte}: {reason}")]
     Damaged {
-        /// Where the part begins that is not right.
+        /// Offset of the damaged part.
         byte: u64,
-        /// What is wrong with it.
+        /// What is wrong.
         reason: String,
     },
 }
 
-/// An event in a backup.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    /// Its stored bytes.
-    pub bytes: Vec<u8>,
-    /// What they say.
-    pub record: Record,
-}
-
-/// A part of a backup. They come in this order, those of one kind one after the other.
+/// Part of a backup. Parts come in this order; a kind may have several parts.
 #[derive(Debug)]
 pub enum Part {
-    /// Checkpoints, in the order in which they were signed, each with what it says.
+    /// Checkpoints in the order of signing, each with its parsed content.
     Checkpoints(Vec<(SignedCheckpoint, Checkpoint)>),
-    /// Events, in the order of positions from 1.
+    /// Events in the order of positions, from 1.
     Entries(Vec<Entry>),
     /// Commands that the log remembers, in the order of their first events.
     Commands(Vec<(CommandId, RememberedCommand)>),
-    /// A file with secrets in it.
+    /// A file with secrets.
     File(KeptFile, Zeroizing<Vec<u8>>),
 }
 
-/// Reads a backup from front to back. Only when [`next_part`](Self::next_part) has given nothing more is it known to be
-/// whole: every checksum is right, the events are those of the header's root and of every checkpoint, and every checkpoint
-/// is signed by the key that the header names.
+/// Sequential reader of a backup. A backup is known to be complete and intact only when
+/// [`next_part`](Self::next_part) has returned `None`: every checksum is correct, the events have the roots
+/// of the header and of every checkpoint, and every checkpoint is signed by the key in the header.
 pub struct Reader<R> {
     input: R,
     byte: u64,
@@ -66,9 +58,9 @@ pub struct Reader<R> {
     verifier: Option<Verifier>,
     stage: Kind,
     frontier: Frontier,
-    /// The sizes and roots of checkpoints whose events are still to come, smallest first.
+    /// Sizes and roots of checkpoints that were not compared yet, smallest first.
     roots: VecDeque<(u64, Hash)>,
-    /// Those of the header's checkpoint.
+    /// Size and root of the header's checkpoint, until compared.
     newest: Option<(u64, Hash)>,
     frame: Vec<u8>,
 }
@@ -77,7 +69,7 @@ impl<R: Read> Reader<R> {
     /// Reads the header.
     ///
     /// # Errors
-    /// When this is no backup, or one that this version does not know.
+    /// When the input is not a backup, or has a format that this version does not support.
     pub fn open(mut input: R) -> Result<Self, Error> {
         let mut magic = [0; MAGIC.len()];
         let read = input.read_exact(&mut magic);
@@ -85,7 +77,7 @@ impl<R: Read> Reader<R> {
             return Err(read.err().map_or_else(|| damaged(0, ""), Error::Io));
         }
         if magic != *MAGIC {
-            return Err(damaged(0, "it does not begin as a backup does"));
+            return Err(damaged(0, "it does not begin like a backup"));
         }
         let mut frame = Vec::new();
         let byte = MAGIC.len() as u64;
@@ -100,7 +92,7 @@ impl<R: Read> Reader<R> {
         if let Some(note) = &header.checkpoint {
             let checkpoint = signed(note, verifier.as_ref()).map_err(|reason| damaged(byte, reason))?;
             if checkpoint.size > header.head.get() {
-                return Err(damaged(byte, "its checkpoint is of more events than it has"));
+                return Err(damaged(byte, "its checkpoint covers more events than it has"));
             }
             newest = Some((checkpoint.size, checkpoint.root));
         }
@@ -115,22 +107,22 @@ impl<R: Read> Reader<R> {
         Ok(reader)
     }
 
-    /// What the backup says of itself.
+    /// The header.
     #[must_use]
     pub const fn header(&self) -> &Header {
         &self.header
     }
 
-    /// The next part; none when the backup has ended and is whole.
+    /// Reads the next part; `None` when the backup has ended and is intact.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when it is not what was written.
+    /// [`Error::Damaged`] when the bytes are not those that were written; [`Error::Io`].
     pub fn next_part(&mut self) -> Result<Option<Part>, Error> {
         let byte = self.byte;
         let kind =
             frame::read(&mut self.input, &mut self.frame).map_err(|error| self.frame_error(byte, error))?;
         if kind < self.stage {
-            return Err(damaged(byte, "a part that belongs before this one"));
+            return Err(damaged(byte, "a part out of order"));
         }
         self.stage = kind;
         self.byte += self.frame.len() as u64;
@@ -156,7 +148,7 @@ impl<R: Read> Reader<R> {
                 let zero = content.iter().position(|byte| *byte == 0).ok_or("a file without a name")?;
                 let (name, bytes) = content.split_at(zero);
                 let file = KeptFile::ALL.into_iter().find(|file| file.name().as_bytes() == name);
-                let file = file.ok_or("a file that no backup holds")?;
+                let file = file.ok_or("a file that does not belong in a backup")?;
                 Ok(Part::File(file, Zeroizing::new(bytes.get(1..).unwrap_or_default().to_vec())))
             }
             Kind::Header | Kind::End => Err("a second header".into()),
@@ -170,10 +162,10 @@ impl<R: Read> Reader<R> {
                 serde_json::from_slice(line).map_err(|error| format!("a checkpoint: {error}"))?;
             let checkpoint = signed(&line.checkpoint, self.verifier.as_ref())?;
             if checkpoint.size > self.header.head.get() {
-                return Err("a checkpoint of more events than it has".into());
+                return Err("a checkpoint that covers more events than it has".into());
             }
             if self.roots.back().is_some_and(|(size, _)| *size > checkpoint.size) {
-                return Err("a checkpoint of fewer events than the one before".into());
+                return Err("a checkpoint that covers fewer events than the previous one".into());
             }
             self.roots.push_back((checkpoint.size, checkpoint.root));
             checkpoints.push((line, checkpoint));
@@ -194,19 +186,19 @@ impl<R: Read> Reader<R> {
             let record =
                 codec::decode(bytes).map_err(|error| format!("the event at position {position}: {error}"))?;
             if record.position != position {
-                return Err(format!("the event of position {} stands at {position}", record.position));
+                return Err(format!("the event of position {} is at {position}", record.position));
             }
             self.frontier.append(leaf_hash(bytes), |_, _, _| {});
             self.check_roots()?;
             entries.push(Entry { bytes: bytes.to_vec(), record });
         }
         if !content.is_empty() || self.frontier.size() > self.header.head.get() {
-            return Err("more than its events".into());
+            return Err("more events than its header states".into());
         }
         Ok(entries)
     }
 
-    /// Compares the tree with the checkpoints of its present size.
+    /// Compares the tree with the checkpoints of its current size.
     fn check_roots(&mut self) -> Result<(), String> {
         let size = self.frontier.size();
         let mut signed = self.newest.take_if(|(at, _)| *at == size);
@@ -229,7 +221,10 @@ impl<R: Read> Reader<R> {
                 || command.last < command.first
                 || command.last > self.header.head
             {
-                return Err(format!("the command that begins at position {} has no such end", command.first));
+                return Err(format!(
+                    "the command that begins at position {} has an impossible end",
+                    command.first
+                ));
             }
         }
         Ok(commands)
@@ -238,19 +233,19 @@ impl<R: Read> Reader<R> {
     fn end(&mut self, byte: u64) -> Result<(), Error> {
         let (head, size) = (self.header.head, self.frontier.size());
         if size != head.get() {
-            return Err(damaged(byte, format!("it has {size} events where the header says {head}")));
+            return Err(damaged(byte, format!("it has {size} events, but its header states {head}")));
         }
         if self.frontier.root() != self.header.root {
             let reason =
-                format!("the events up to position {head} do not have the root that the header says");
+                format!("the events up to position {head} do not have the root that its header states");
             return Err(damaged(byte, reason));
         }
         if frame::content(&self.frame) != std::mem::take(&mut self.hash).finalize().as_slice() {
-            return Err(damaged(byte, "the SHA-256 over all before it is wrong"));
+            return Err(damaged(byte, "wrong SHA-256"));
         }
         match self.input.read(&mut [0]) {
             Ok(0) => Ok(()),
-            Ok(_) => Err(damaged(self.byte, "there is something after its end")),
+            Ok(_) => Err(damaged(self.byte, "there are bytes after its end")),
             Err(error) => Err(Error::Io(error)),
         }
     }
@@ -261,17 +256,17 @@ impl<R: Read> Reader<R> {
                 if self.stage <= Kind::Entries && self.frontier.size() < self.header.head.get() =>
             {
                 let next = Position::new(self.frontier.size()).next();
-                damaged(byte, format!("{reason}; events from position {next} on are concerned"))
+                damaged(byte, format!("{reason}; events from position {next} on are affected"))
             }
             error => frame_error(byte, error),
         }
     }
 }
 
-/// A checkpoint with the signature checked.
+/// Parses a checkpoint and verifies its signature.
 fn signed(note: &str, verifier: Option<&Verifier>) -> Result<Checkpoint, String> {
-    let verifier = verifier.ok_or("it has checkpoints, but not the log's key that checks them")?;
-    Checkpoint::open(note, verifier).map_err(|error| format!("a checkpoint is not good: {error}"))
+    let verifier = verifier.ok_or("it has checkpoints, but not the log's key that verifies them")?;
+    Checkpoint::open(note, verifier).map_err(|error| format!("a checkpoint is invalid: {error}"))
 }
 
 fn damaged(byte: u64, reason: impl Into<String>) -> Error {

@@ -1,9 +1,8 @@
-//! A backup as it is made.
+//! Producing a backup.
 
 use std::io;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::frame::{self, Kind};
@@ -12,22 +11,24 @@ use crate::log::{self, LogReader};
 use crate::transparency::checkpoint::Checkpoint;
 use crate::transparency::checkpoint_file::SignedCheckpoint;
 use crate::value::position::Position;
+use crate::value::sha256::Sha256;
 
-/// Why a backup cannot be made.
+/// Reason why a backup cannot be produced.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The log cannot be read.
     #[error(transparent)]
     Log(#[from] log::Error),
-    /// The checkpoints cannot be read, or something does not fit into a backup.
+    /// The checkpoints cannot be read, or something is too long for a backup.
     #[error("{0}")]
     Io(#[from] io::Error),
 }
 
-/// The checkpoints that go into a backup, in the order in which they were signed.
+/// Checkpoints for a backup, in the order of signing.
 pub type Checkpoints = Box<dyn Iterator<Item = io::Result<SignedCheckpoint>> + Send>;
 
-/// The chunks of a backup, one after the other. The log may grow meanwhile: what is past the header's head stays out.
+/// Producer of a backup, chunk by chunk. The log may grow meanwhile; events after the header's head are left
+/// out.
 pub struct Source {
     log: Arc<dyn LogReader>,
     header: Header,
@@ -40,16 +41,16 @@ pub struct Source {
 enum Stage {
     Header,
     Checkpoints,
-    /// After this position.
+    /// Entries after this position.
     Entries(Position),
-    /// After the command that begins at this position.
+    /// Commands whose first event is after this position.
     Commands(Position),
     Files,
     Done,
 }
 
 impl Source {
-    /// A backup of the log up to the header's head. Checkpoints of more than that stay out.
+    /// Prepares a backup of the log up to the header's head. Larger checkpoints are left out.
     #[must_use]
     pub fn new(
         log: Arc<dyn LogReader>,
@@ -61,10 +62,11 @@ impl Source {
         Self { log, header, checkpoints, files, stage: Stage::Header, hash: Sha256::new() }
     }
 
-    /// The next bytes of the backup; none after its end. May block for a disk.
+    /// Returns the next bytes of the backup; `None` after its end. May block on disk.
     ///
     /// # Errors
-    /// When they cannot be had. What was given out so far is no backup then, and says so when it is read.
+    /// When the next bytes cannot be produced. The chunks returned so far are not a backup, and a reader
+    /// rejects them.
     pub fn next_chunk(&mut self) -> Result<Option<Vec<u8>>, Error> {
         let mut chunk = Vec::new();
         while chunk.is_empty() {

@@ -1,3 +1,5 @@
+//! Backups are produced, read and imported; damaged and forged ones are refused.
+
 use std::io;
 use std::sync::Arc;
 
@@ -29,7 +31,7 @@ fn vault() -> Arc<Vault> {
     Arc::new(Vault::in_memory().unwrap())
 }
 
-/// A log of two events in each of its commands, every one with a name.
+/// A log of commands with two events each, all with an id.
 fn log() -> Arc<dyn LogReader> {
     let mut log = MemoryLog::new(ID, vault());
     for n in 0..EVENTS / 2 {
@@ -89,7 +91,7 @@ fn backup(log: &Arc<dyn LogReader>, header: Header, checkpoints: Vec<SignedCheck
     bytes
 }
 
-/// A backup of all, with three checkpoints, and one of more than there is.
+/// A backup of the whole log, with three checkpoints and one that is larger than the log.
 fn whole() -> (Arc<dyn LogReader>, Vec<u8>) {
     let (log, signer) = (log(), signer());
     let mut checkpoints: Vec<_> =
@@ -123,7 +125,7 @@ fn import(path: &std::path::Path, parts: &[Part]) -> Result<(), crate::log::Erro
 }
 
 #[test]
-fn what_is_read_is_what_was_there() {
+fn a_backup_restores_the_whole_log() {
     let (log, bytes) = whole();
     let parts = read(&bytes).unwrap();
     let sizes: Vec<u64> = parts
@@ -150,7 +152,7 @@ fn what_is_read_is_what_was_there() {
     assert_eq!(commands(&restored), commands(log.as_ref()));
     assert_eq!(restored.verify(|_, _| {}).unwrap().finding, None);
     let error = RedbImport::create(&path, RedbOptions::default(), ID).unwrap_err().to_string();
-    assert!(error.contains("is there already"), "{error}");
+    assert!(error.contains("already exists"), "{error}");
 }
 
 #[test]
@@ -171,7 +173,7 @@ fn a_backup_ends_where_its_header_says() {
 }
 
 #[test]
-fn one_changed_byte_anywhere_is_found() {
+fn a_changed_byte_anywhere_is_found() {
     let (log, signer) = (log(), signer());
     let bytes = backup(&log, header(log.as_ref(), 20, &signer), vec![signed(log.as_ref(), 10, &signer)]);
     assert!(read(&bytes).is_ok());
@@ -190,9 +192,9 @@ fn one_changed_byte_anywhere_is_found() {
     assert!(matches!(read(&longer), Err(Error::Damaged { reason, .. }) if reason.contains("after its end")));
 }
 
-/// Whoever can compute checksums cannot make a backup of other events, as a checkpoint says what they are.
+/// Valid checksums do not help a forged backup of other events, because a checkpoint attests the events.
 #[test]
-fn a_backup_of_another_history_is_found() {
+fn a_backup_of_another_history_is_refused() {
     let (log, signer) = (log(), signer());
     let mut other = header(log.as_ref(), 300, &signer);
     other.root = [1; 32];
@@ -211,11 +213,11 @@ fn a_backup_of_another_history_is_found() {
     assert!(found(other, Vec::new()).contains("up to position 200 are not those"));
     let other =
         Header { log_key: Some(self::signer().verifier().to_string()), ..header(log.as_ref(), 300, &signer) };
-    assert!(found(other, Vec::new()).contains("is not good"));
+    assert!(found(other, Vec::new()).contains("is invalid"));
 }
 
 #[test]
-fn a_log_that_cannot_be_is_not_imported() {
+fn an_impossible_log_is_not_imported() {
     let (_, bytes) = whole();
     let refused = |change: &dyn Fn(&mut Vec<reader::Entry>)| {
         let mut entries = Vec::new();
@@ -243,7 +245,7 @@ fn a_log_that_cannot_be_is_not_imported() {
 }
 
 #[test]
-fn a_source_that_cannot_be_read_on_says_so() {
+fn a_source_that_cannot_be_read_returns_an_error() {
     let (log, signer) = (log(), signer());
     let mut beyond = header(log.as_ref(), EVENTS, &signer);
     beyond.head = Position::new(EVENTS + 1);

@@ -1,4 +1,4 @@
-//! A record as bytes, and back. docs/format.md is the description; this is the one place that follows it.
+//! The encoding of a record. docs/format.md describes it; this is the only code that implements it.
 
 use std::borrow::Cow;
 use std::fmt::{self, Write};
@@ -9,9 +9,10 @@ use serde::de::{DeserializeOwned, Error as _, IgnoredAny, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer as _, Serialize};
 
 use super::{ENTRY_LEN_MAX, upcast};
+use crate::domain::aggregate::BareId;
 use crate::domain::event::{EventDraft, EventParts, EventType, PersonalPart};
 use crate::domain::record::{Personal, Record};
-use crate::domain::stream::{StreamId, StreamKind};
+use crate::domain::stream::StreamId;
 use crate::value::actor::{Actor, ActorKind, ActorOrigin};
 use crate::value::id::{EventId, OrganizationId};
 use crate::value::position::{Position, Version};
@@ -20,38 +21,40 @@ use crate::vault::{self, OpenError, SealError, SubjectKey, Vault};
 
 /// The first byte of every entry.
 const FORMAT: u8 = 1;
-/// MessagePack's byte for an array of the 15 fields.
+/// The MessagePack byte of an array with 15 fields.
 const ARRAY_OF_15: u8 = 0x9f;
-/// Begin byte strings in MessagePack, whose length is in one byte or in two.
+/// The first bytes of MessagePack byte strings with their length in one byte or in two.
 const BIN_8: u8 = 0xC4;
 const BIN_16: u8 = 0xC5;
-/// No record nests deeper; what does is refused before it can exhaust the stack.
+/// No record nests deeper. Deeper bytes are refused before they can exhaust the stack.
 const DEPTH_MAX: usize = 32;
-/// Characters of an IPv6 address that ends as an IPv4 one does, the longest there is.
+/// The characters of the longest IP address: an IPv6 address that ends as an IPv4 one.
 const IP_LEN_MAX: usize = 45;
-/// The personal part follows in clear.
+/// The scheme of a personal part in clear.
 const SCHEME_CLEAR: u8 = 0;
-/// The personal part follows, sealed with the key of its subject.
+/// The scheme of a personal part that is sealed with the key of its subject.
 const SCHEME_SEALED: u8 = 1;
 
-/// Bytes that are no record, or a record that cannot be one.
+/// Bytes that are not a record, or a record that cannot be encoded.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// Written by a newer version, or no record at all.
+    /// Written by a newer version, or not a record.
     #[error("entry format {0} is not known to this version; use the version that wrote it, or a newer one")]
     UnknownFormat(u8),
     /// A personal part written by a newer version.
     #[error(
-        "personal part of scheme {0} is not known to this version; use the version that wrote it, or a newer one"
+        "personal part of scheme {0} is not known to this version; \
+         use the version that wrote it, or a newer one"
     )]
     UnknownScheme(u8),
-    /// A schema number that no upcaster starts from.
+    /// A schema number without an upcaster.
     #[error(
-        "{event_type} of schema {schema} is not known to this version; use the version that wrote it, or a newer one"
+        "{event_type} of schema {schema} is not known to this version; \
+         use the version that wrote it, or a newer one"
     )]
     UnknownSchema {
-        /// The event's kind.
+        /// The type of the event.
         event_type: EventType,
         /// The stored schema number.
         schema: u16,
@@ -62,7 +65,7 @@ pub enum Error {
     /// A personal part could not be sealed.
     #[error(transparent)]
     Seal(#[from] SealError),
-    /// Longer than an entry may be.
+    /// Longer than [`ENTRY_LEN_MAX`] bytes.
     #[error("a record of {0} bytes; at most {ENTRY_LEN_MAX} fit an entry")]
     TooLong(usize),
 }
@@ -75,8 +78,8 @@ pub fn encode(record: &Record) -> Result<Vec<u8>, Error> {
     encode_with(record, None)
 }
 
-/// Encodes a record as the entry that the log stores and the Merkle tree holds. Its personal part is sealed with the key,
-/// and bound to all that comes before it in the entry; one that has nothing in it stays as it is.
+/// Encodes a record as the entry that the log stores and the Merkle tree covers. The personal part is sealed
+/// with the key and bound to everything before it in the entry. An empty personal part stays in clear.
 ///
 /// # Errors
 /// As [`encode`]; [`Error::Seal`].
@@ -87,17 +90,7 @@ pub fn encode_with(record: &Record, key: Option<&SubjectKey>) -> Result<Vec<u8>,
     encoder.field(&record.id)?;
     encoder.field(&record.time)?;
     encoder.field(&record.stream.kind())?;
-    match &record.stream {
-        StreamId::Key(id) => encoder.field(id)?,
-        StreamId::Organization(id) => encoder.field(id)?,
-        StreamId::Api(id) => encoder.field(id)?,
-        StreamId::RootKey(id) => encoder.field(id)?,
-        StreamId::Application(id) => encoder.field(id)?,
-        StreamId::ClientLink(id) => encoder.field(id)?,
-        StreamId::PortalSession(id) => encoder.field(id)?,
-        StreamId::Erasure(id) => encoder.field(id)?,
-        StreamId::Webhook(id) => encoder.field(id)?,
-    }
+    encoder.field(&BareId(&record.stream))?;
     encoder.field(&record.version)?;
     encoder.field(record.event.event_type().as_str())?;
     encoder.field(&record.event.event_type().schema())?;
@@ -115,7 +108,7 @@ pub fn encode_with(record: &Record, key: Option<&SubjectKey>) -> Result<Vec<u8>,
 
 fn origin_of(actor: &Actor) -> ActorOrigin<'_> {
     let ip = actor.ip.map(|ip| {
-        // Room at once: the text is put together of many pieces.
+        // One allocation: the address is formatted in many pieces.
         let mut text = String::with_capacity(IP_LEN_MAX);
         let _ = write!(text, "{ip}");
         text
@@ -156,12 +149,12 @@ impl EventParts for Encoder<'_> {
     }
 }
 
-/// Whether a personal part in clear has nothing but arrays of nothing.
+/// Whether a personal part in clear contains only `nil` in arrays.
 fn is_blank(part: &[u8]) -> bool {
     part.iter().skip(1).all(|byte| matches!(byte, 0x90..=0x9F | 0xC0))
 }
 
-/// A byte string, not an array of numbers.
+/// Serializes as a byte string; a slice would serialize as an array of numbers.
 struct Bytes<'a>(&'a [u8]);
 
 impl Serialize for Bytes<'_> {
@@ -170,7 +163,6 @@ impl Serialize for Bytes<'_> {
     }
 }
 
-/// A borrowed byte string.
 struct BorrowedBytes<'a>(&'a [u8]);
 
 impl<'de: 'a, 'a> Deserialize<'de> for BorrowedBytes<'a> {
@@ -179,16 +171,16 @@ impl<'de: 'a, 'a> Deserialize<'de> for BorrowedBytes<'a> {
     }
 }
 
-/// Decodes an entry without any vault: what is sealed reads as erased. Events of older schemas are brought to the present
-/// one.
+/// Decodes an entry without a vault: sealed personal parts read as erased. Events of older schemas are
+/// converted to the current one.
 ///
 /// # Errors
-/// When the bytes are no record, or one of a newer version.
+/// When the bytes are not a record, or are a record of a newer version.
 pub fn decode(entry: &[u8]) -> Result<Record, Error> {
     decode_with(entry, None)
 }
 
-/// Decodes an entry with the keys of a vault. A personal part whose key is not there reads as erased.
+/// Decodes an entry with the keys of a vault. A personal part whose key is not in the vault reads as erased.
 ///
 /// # Errors
 /// As [`decode`], and when a personal part does not open with its key.
@@ -211,10 +203,10 @@ pub fn decode_with(entry: &[u8], vault: Option<&Vault>) -> Result<Record, Error>
     let state = if part.is_some() { Personal::Readable } else { Personal::Erased };
     let mut reader = PersonalReader { part: part.as_deref(), older: None, origin: &mut origin };
     let draft = match draft {
-        Draft::Present(draft) => draft,
+        Draft::Current(draft) => draft,
         Draft::Older { event_type, schema, facts } => {
             reader.older = Some((event_type, schema));
-            let facts = upcast::facts_to_present(event_type, schema, facts)?;
+            let facts = upcast::facts_to_current(event_type, schema, facts)?;
             EventDraft::from_upcast(event_type, &facts)
                 .map_err(|error| Error::Malformed(error.to_string()))?
         }
@@ -239,7 +231,7 @@ pub fn decode_with(entry: &[u8], vault: Option<&Vault>) -> Result<Record, Error>
     })
 }
 
-/// The personal part of an entry as it was before it was sealed; none when its key is not there.
+/// The personal part of an entry in clear; none if its key is not in the vault.
 fn open_personal<'a>(
     entry: &[u8],
     part: &'a [u8],
@@ -255,8 +247,8 @@ fn open_personal<'a>(
     let malformed = |error: OpenError| Error::Malformed(error.to_string());
     let (id, sealed) = vault::split(rest).ok_or(OpenError).map_err(malformed)?;
     let Some(key) = vault.and_then(|vault| vault.key(id)) else { return Ok(None) };
-    // MessagePack says how long a byte string is in one byte, or in two. The key does not cover these: a text, which would read
-    // the same, is none.
+    // MessagePack gives the length of a byte string in one byte or in two. The key does not cover that
+    // header, so its marker is checked: a text has the same bytes after it.
     let (header_len, marker) = if part.len() <= usize::from(u8::MAX) { (2, BIN_8) } else { (3, BIN_16) };
     let context =
         entry.len().checked_sub(part.len() + header_len).and_then(|len| entry.split_at_checked(len));
@@ -278,7 +270,7 @@ struct RecordParts {
 }
 
 enum Draft {
-    Present(EventDraft),
+    Current(EventDraft),
     Older { event_type: EventType, schema: u16, facts: rmpv::Value },
 }
 
@@ -298,36 +290,30 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Envelope<'de>, A::Error> {
+        fn too_short<E: serde::de::Error>() -> E {
+            E::custom("fewer than 15 fields")
+        }
         fn field<'de, T: Deserialize<'de>, A: SeqAccess<'de>>(seq: &mut A) -> Result<T, A::Error> {
-            seq.next_element()?.ok_or_else(|| A::Error::custom("fewer than 15 fields"))
+            seq.next_element()?.ok_or_else(too_short)
         }
         let position = field(&mut seq)?;
         let id = field(&mut seq)?;
         let time = field(&mut seq)?;
-        let stream = match field(&mut seq)? {
-            StreamKind::Key => StreamId::Key(field(&mut seq)?),
-            StreamKind::Organization => StreamId::Organization(field(&mut seq)?),
-            StreamKind::Api => StreamId::Api(field(&mut seq)?),
-            StreamKind::RootKey => StreamId::RootKey(field(&mut seq)?),
-            StreamKind::Application => StreamId::Application(field(&mut seq)?),
-            StreamKind::ClientLink => StreamId::ClientLink(field(&mut seq)?),
-            StreamKind::PortalSession => StreamId::PortalSession(field(&mut seq)?),
-            StreamKind::Erasure => StreamId::Erasure(field(&mut seq)?),
-            StreamKind::Webhook => StreamId::Webhook(field(&mut seq)?),
-        };
+        let kind = field(&mut seq)?;
+        let stream = StreamId::read_id(kind, &mut seq)?.ok_or_else(too_short)?;
         let version = field(&mut seq)?;
         let event_type: EventType = field(&mut seq)?;
         let schema: u16 = field(&mut seq)?;
         let organization_id = field(&mut seq)?;
         let kind: ActorKind = field(&mut seq)?;
-        // Of the text in its place, which is copied once so.
+        // Borrowed from the entry, so that the text is copied only once.
         let actor_id: &str = field(&mut seq)?;
         let actor = Actor { kind, id: actor_id.into(), ip: None, user_agent: None };
         let request_id = field(&mut seq)?;
         let causation = field(&mut seq)?;
         let draft = if schema == event_type.schema() {
             let draft = EventDraft::read_facts(event_type, &mut seq)?;
-            Draft::Present(draft.ok_or_else(|| A::Error::custom("fewer than 15 fields"))?)
+            Draft::Current(draft.ok_or_else(too_short)?)
         } else {
             Draft::Older { event_type, schema, facts: field(&mut seq)? }
         };
@@ -348,14 +334,14 @@ impl<'de> Visitor<'de> for EnvelopeVisitor {
 }
 
 struct PersonalReader<'a> {
-    /// In clear; none when it was erased.
+    /// The personal part in clear; none if it was erased.
     part: Option<&'a [u8]>,
-    /// The kind and schema of the event, when the schema is not the present one.
+    /// The type and schema of the event, if the schema is not the current one.
     older: Option<(EventType, u16)>,
     origin: &'a mut Origin,
 }
 
-/// An [`ActorOrigin`] as it is read.
+/// The deserialized form of [`ActorOrigin`].
 #[derive(Default, Deserialize)]
 struct Origin {
     #[serde(deserialize_with = "ip_address")]
@@ -370,7 +356,7 @@ fn shared_text<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Opti
 
 fn ip_address<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<IpAddr>, D::Error> {
     let parse =
-        |text: &str| text.parse().map_err(|_| D::Error::custom("the actor's address is no IP address"));
+        |text: &str| text.parse().map_err(|_| D::Error::custom("the actor's address is not an IP address"));
     Option::<&str>::deserialize(deserializer)?.map(parse).transpose()
 }
 
@@ -383,7 +369,7 @@ impl PersonalPart for PersonalReader<'_> {
         let personal = if let Some((event_type, schema)) = self.older {
             let (origin, personal) = rmp_serde::from_slice(payload).map_err(malformed)?;
             *self.origin = origin;
-            let personal = upcast::personal_to_present(event_type, schema, personal)?;
+            let personal = upcast::personal_to_current(event_type, schema, personal)?;
             rmp_serde::from_slice(&personal).map_err(malformed)?
         } else {
             let (origin, personal) = rmp_serde::from_slice(payload).map_err(malformed)?;

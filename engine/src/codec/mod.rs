@@ -1,4 +1,4 @@
-//! How a record becomes bytes and is read back (docs/format.md).
+//! The codec: encodes records as bytes and decodes them (docs/format.md).
 
 mod encoding;
 #[cfg(test)]
@@ -7,5 +7,6 @@ mod upcast;
 
 pub use encoding::{Error, decode, decode_with, encode, encode_with};
 
-/// No entry is larger: a bundle of entries states each one's length in 16 bits (C2SP tlog-tiles, "Log entries").
+/// The maximum length of an entry in bytes: a bundle of entries gives each length in 16 bits (C2SP
+/// tlog-tiles, "Log entries").
 pub const ENTRY_LEN_MAX: usize = 65_535;

@@ -1,4 +1,5 @@
-//! Older schemas of events, brought to the present one when they are read. Stored bytes never change.
+//! The upcasters: they convert events of older schemas to the current one when they are read. Stored bytes
+//! never change.
 
 use std::ops::Range;
 
@@ -7,29 +8,29 @@ use rmpv::Value;
 use super::Error;
 use crate::domain::event::EventType;
 
-/// One part of one event, from a schema number to the next.
+/// Converts one part of an event from a schema number to the next.
 type Step = fn(Value) -> Result<Value, String>;
 
-/// Brings one kind of event from one schema number to the next.
+/// Converts events of one type from a schema number to the next.
 struct Upcaster {
     event_type: EventType,
-    /// The schema number it starts from; it leads to the next.
+    /// The schema number that it converts from.
     from: u16,
     facts: Step,
     personal: Step,
 }
 
-/// Every schema number ever written that is not the present one has its row here, and its golden file in
+/// Every schema number that was ever written has a row here, except the current one, and a golden file in
 /// `engine/tests/golden`.
 const UPCASTERS: &[Upcaster] = &[];
 
-/// Brings the facts of an event of `schema` to the present schema, as MessagePack.
-pub(crate) fn facts_to_present(event_type: EventType, schema: u16, facts: Value) -> Result<Vec<u8>, Error> {
+/// Converts the facts of an event of `schema` to the current schema, as MessagePack.
+pub(crate) fn facts_to_current(event_type: EventType, schema: u16, facts: Value) -> Result<Vec<u8>, Error> {
     to_schema(UPCASTERS, |row| row.facts, event_type, schema..event_type.schema(), facts).map(to_bytes)
 }
 
-/// Brings the personal part of an event of `schema` to the present schema, as MessagePack.
-pub(crate) fn personal_to_present(
+/// Converts the personal part of an event of `schema` to the current schema, as MessagePack.
+pub(crate) fn personal_to_current(
     event_type: EventType,
     schema: u16,
     personal: Value,
@@ -39,7 +40,7 @@ pub(crate) fn personal_to_present(
 
 fn to_bytes(value: Value) -> Vec<u8> {
     let mut bytes = Vec::new();
-    // Writing to memory cannot fail; what could not be written would be refused when it is read.
+    // Writing to memory cannot fail; missing bytes would be refused when they are decoded.
     let _ = rmpv::encode::write_value(&mut bytes, &value);
     bytes
 }
@@ -69,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_chain_of_upcasters_reaches_the_present_schema() {
+    fn every_chain_of_upcasters_reaches_the_current_schema() {
         for event_type in EventType::ALL {
             for schema in 1..event_type.schema() {
                 let complete =

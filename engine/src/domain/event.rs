@@ -1,5 +1,5 @@
-//! All events there are. Each has a name and a schema number that are stored, facts, and a personal part that can be
-//! erased without them (docs/format.md).
+//! The table of all events. Each has a name and a schema number, both stored, facts, and a personal part that
+//! can be erased without the facts (docs/format.md).
 
 use std::fmt;
 
@@ -27,10 +27,10 @@ use crate::domain::webhook::{
     WebhookDisabled, WebhookEventTypesChanged, WebhookRegistered, WebhookSecretRotated, WebhookUrlChanged,
 };
 
-/// Declares the events: name, present schema number, type of the facts, type of the personal part.
+/// Declares the events: name, current schema number, type of the facts, type of the personal part.
 macro_rules! events {
     ($($(#[$doc:meta])* $name:ident, schema $schema:literal, facts $facts:ty, personal $personal:ty;)*) => {
-        /// Something that happened: its facts, and what of it is personal.
+        /// Something that happened to an aggregate: the facts, and the personal part.
         #[derive(Debug, Clone, PartialEq, Eq)]
         pub enum Event {
             $($(#[$doc])* $name($facts, $personal),)*
@@ -46,13 +46,13 @@ macro_rules! events {
             /// All kinds.
             pub const ALL: &'static [Self] = &[$(Self::$name),*];
 
-            /// The name that is stored and shown.
+            /// The name in the log, in the API and in exports.
             #[must_use]
             pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$name => stringify!($name),)* }
             }
 
-            /// The schema number that new events of this kind are written with.
+            /// The schema number of new events of this kind.
             #[must_use]
             pub const fn schema(self) -> u16 {
                 match self { $(Self::$name => $schema,)* }
@@ -66,7 +66,7 @@ macro_rules! events {
                 match self { $(Self::$name(..) => EventType::$name,)* }
             }
 
-            /// Encodes facts and personal part with the two functions given.
+            /// Passes the facts and then the personal part to `parts`.
             pub(crate) fn encode_parts<E>(
                 &self,
                 parts: &mut impl EventParts<Error = E>,
@@ -81,7 +81,7 @@ macro_rules! events {
         }
 
         impl EventDraft {
-            /// Reads the facts of an event of the present schema from a sequence.
+            /// Reads the facts of an event of the current schema from a sequence.
             pub(crate) fn read_facts<'de, A: SeqAccess<'de>>(
                 event_type: EventType,
                 seq: &mut A,
@@ -91,7 +91,7 @@ macro_rules! events {
                 })
             }
 
-            /// Reads the facts from the bytes of a value that upcasters have brought to the present schema.
+            /// Reads the facts from bytes that upcasters have converted to the current schema.
             pub(crate) fn from_upcast(
                 event_type: EventType,
                 facts: &[u8],
@@ -101,7 +101,7 @@ macro_rules! events {
                 })
             }
 
-            /// Adds the personal part, which `read` yields.
+            /// Adds the personal part that `read` returns.
             pub(crate) fn complete<E>(self, read: impl PersonalPart<Error = E>) -> Result<Event, E> {
                 Ok(match self {
                     $(Self::$name(facts) => Event::$name(facts, read.read::<$personal>()?),)*
@@ -109,7 +109,7 @@ macro_rules! events {
             }
         }
 
-        /// An event whose personal part is still to be read.
+        /// An event whose personal part has not been read yet.
         pub(crate) enum EventDraft {
             $($name($facts),)*
         }
@@ -119,96 +119,97 @@ macro_rules! events {
 events! {
     /// A key was issued.
     KeyCreated, schema 1, facts KeyCreated, personal KeyCreatedPersonal;
-    /// A key got another name.
+    /// A key was renamed, or its name was cleared.
     KeyRenamed, schema 1, facts (), personal KeyRenamedPersonal;
-    /// A key got another description.
+    /// A key's description was changed or cleared.
     KeyDescriptionChanged, schema 1, facts (), personal KeyDescriptionChangedPersonal;
-    /// A key got other metadata.
+    /// A key's metadata was changed or cleared.
     KeyMetadataChanged, schema 1, facts (), personal KeyMetadataChangedPersonal;
-    /// A key may do other things than before.
+    /// A key's scopes were changed.
     KeyScopesChanged, schema 1, facts KeyScopesChanged, personal ();
-    /// A key ends at another time than before.
+    /// A key's expiry was changed or removed.
     KeyExpiryChanged, schema 1, facts KeyExpiryChanged, personal ();
-    /// A key was stopped; it can be reactivated.
+    /// A key was revoked; it can be reactivated.
     KeyRevoked, schema 1, facts KeyRevoked, personal KeyRevokedPersonal;
-    /// A revoked key works again.
+    /// A revoked key was reactivated.
     KeyReactivated, schema 1, facts (), personal ();
-    /// A key got a new token.
+    /// A key's token was replaced by a new one.
     KeyRotated, schema 1, facts KeyRotated, personal ();
-    /// A key's time came.
+    /// A key expired.
     KeyExpired, schema 1, facts KeyExpired, personal ();
-    /// A key was deleted, for good.
+    /// A key was deleted. This is final.
     KeyDeleted, schema 1, facts (), personal ();
     /// An organization was created.
     OrganizationCreated, schema 1, facts OrganizationCreated, personal OrganizationPersonal;
-    /// An organization got another name.
+    /// An organization was renamed, or its name was cleared.
     OrganizationRenamed, schema 1, facts (), personal OrganizationPersonal;
-    /// An organization is of another kind than before.
+    /// An organization's kind was changed.
     OrganizationKindChanged, schema 1, facts OrganizationKindChanged, personal ();
-    /// An organization was deleted, and every key of it stopped.
+    /// An organization was deleted, and all its keys stopped working.
     OrganizationDeleted, schema 1, facts (), personal ();
-    /// An organization demands something else of its keys in an environment than before.
+    /// An organization's policy for one environment was set or replaced.
     PolicySet, schema 1, facts PolicySet, personal ();
-    /// An organization demands nothing of its keys in an environment any more.
+    /// An organization's policy for one environment was removed.
     PolicyRemoved, schema 1, facts PolicyRemoved, personal ();
-    /// A client came into a partner's portfolio.
+    /// A client was linked to a partner's portfolio.
     ClientLinked, schema 1, facts ClientLinked, personal ();
-    /// A client left a partner's portfolio, and every key that the partner made for it stopped.
+    /// A client was unlinked from a partner's portfolio, and all keys that the partner made for it stopped
+    /// working.
     ClientUnlinked, schema 1, facts ClientUnlinked, personal ();
     /// An API was registered.
     ApiRegistered, schema 1, facts ApiRegistered, personal ();
-    /// An API got another name.
+    /// An API was renamed.
     ApiRenamed, schema 1, facts ApiRenamed, personal ();
-    /// An API has other scopes than before.
+    /// An API's scopes were changed.
     ApiScopesChanged, schema 1, facts ApiScopesChanged, personal ();
-    /// An API was deleted, and every key of it is refused.
+    /// An API was deleted, and all its keys stopped working.
     ApiDeleted, schema 1, facts (), personal ();
     /// A root key was created.
     RootKeyCreated, schema 1, facts RootKeyCreated, personal RootKeyCreatedPersonal;
-    /// A root key was revoked, for good.
+    /// A root key was revoked. This is final.
     RootKeyRevoked, schema 1, facts (), personal ();
     /// An application was created.
     ApplicationCreated, schema 1, facts ApplicationCreated, personal ApplicationPersonal;
-    /// An application got another name.
+    /// An application was renamed, or its name was cleared.
     ApplicationRenamed, schema 1, facts (), personal ApplicationPersonal;
-    /// An application may do other things than before.
+    /// An application's permissions were changed.
     ApplicationPermissionsChanged, schema 1, facts ApplicationPermissionsChanged, personal ();
-    /// An application got a new secret.
+    /// An application's secret was replaced by a new one.
     ApplicationSecretRotated, schema 1, facts ApplicationSecretRotated, personal ();
-    /// An application was deleted, for good.
+    /// An application was deleted. This is final.
     ApplicationDeleted, schema 1, facts (), personal ();
-    /// A link to a portal session was minted.
+    /// A portal session's link was created.
     PortalSessionCreated, schema 1, facts PortalSessionCreated, personal PortalSessionCreatedPersonal;
-    /// The link was followed.
+    /// A portal session's link was followed, and the session started.
     PortalSessionStarted, schema 1, facts PortalSessionStarted, personal ();
-    /// A portal session was ended before its time.
+    /// A portal session was ended before it expired.
     PortalSessionEnded, schema 1, facts PortalSessionEnded, personal ();
-    /// The keys that personal text is sealed with were destroyed, and the text with them.
+    /// The keys that seal a subject's personal text were destroyed, and the text with them.
     PersonalDataErased, schema 1, facts PersonalDataErased, personal ();
     /// A webhook was registered.
     WebhookRegistered, schema 1, facts WebhookRegistered, personal ();
-    /// A webhook's messages go elsewhere.
+    /// A webhook's URL was changed.
     WebhookUrlChanged, schema 1, facts WebhookUrlChanged, personal ();
-    /// A webhook is told of other things than before.
+    /// A webhook's subscribed event types were changed.
     WebhookEventTypesChanged, schema 1, facts WebhookEventTypesChanged, personal ();
-    /// A webhook got a new secret.
+    /// A webhook's secret was replaced by a new one.
     WebhookSecretRotated, schema 1, facts WebhookSecretRotated, personal ();
-    /// Nothing is delivered to a webhook any more.
+    /// A webhook was disabled: nothing is delivered to it.
     WebhookDisabled, schema 1, facts WebhookDisabled, personal ();
-    /// Messages are delivered to a webhook again.
+    /// A webhook was enabled again.
     WebhookEnabled, schema 1, facts (), personal ();
-    /// A webhook was deleted, for good.
+    /// A webhook was deleted. This is final.
     WebhookDeleted, schema 1, facts (), personal ();
 }
 
-/// Takes the two parts of an event, one after the other.
+/// Receives the two parts of an event, one after the other.
 pub(crate) trait EventParts {
     type Error;
     fn facts<T: serde::Serialize>(&mut self, facts: &T) -> Result<(), Self::Error>;
     fn personal<T: serde::Serialize>(&mut self, personal: &T) -> Result<(), Self::Error>;
 }
 
-/// Yields the personal part of an event; one that was erased is empty.
+/// Returns the personal part of an event; empty if it was erased.
 pub(crate) trait PersonalPart {
     type Error;
     fn read<T: DeserializeOwned + Default>(self) -> Result<T, Self::Error>;

@@ -1,6 +1,11 @@
-//! The domain: what can happen to each aggregate, and the rules that decide it. Pure: the clock, randomness and ids come in as values.
+//! The domain: the commands, events, state and rules of each aggregate. It does no IO and has no clock and no
+//! randomness of its own: the time, random numbers and ids are arguments.
+//!
+//! [`aggregate`] and [`event`] are the tables of all aggregates and all events.
 
+pub mod aggregate;
 pub mod application;
+pub(crate) mod decision;
 pub mod erasure;
 pub mod event;
 pub mod key;

@@ -1,4 +1,4 @@
-//! The record: an event with its position, its time and its actor.
+//! The record: an event with its position, time and actor.
 
 use super::event::Event;
 use super::stream::StreamId;
@@ -10,36 +10,37 @@ use crate::value::time::Timestamp;
 /// An event as the log holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its place in the log.
+    /// The place in the log.
     pub position: Position,
-    /// Its id.
+    /// The id of the event.
     pub id: EventId,
-    /// When it was appended; never before the time of the record at the position before.
+    /// The time of the append; never before the time of the previous record.
     pub time: Timestamp,
-    /// The aggregate that it happened to.
+    /// The aggregate that the event happened to.
     pub stream: StreamId,
-    /// Its place in that aggregate's stream, from 1.
+    /// The place in that aggregate's stream, from 1.
     pub version: Version,
-    /// The organization concerned, if one.
+    /// The organization that the event concerns, if any.
     pub organization_id: Option<OrganizationId>,
-    /// Who issued the command.
+    /// The caller that issued the command.
     pub actor: Actor,
-    /// The request that carried the command.
+    /// The id of the request that carried the command.
     pub request_id: Option<Box<str>>,
     /// The event that led to this one, if Keyledger itself issued the command because of it.
     pub causation: Option<EventId>,
-    /// What happened. Of a personal part that cannot be read any more, it and the actor have nothing.
+    /// The event. If the personal part was erased, the texts in it and the actor's origin are absent.
     pub event: Event,
     /// Whether the personal part could be read.
     pub personal: Personal,
 }
 
-/// What there is of the personal part of a record: the texts of its event, and where its actor called from.
+/// The state of a record's personal part: the texts of its event, and the address and user agent of its
+/// actor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Personal {
-    /// All that was written.
+    /// Everything that was written can be read.
     Readable,
-    /// Nothing: the key that it was sealed with is not in the vault, because it was destroyed, or because the vault is not
-    /// at hand.
+    /// Nothing can be read: the key that seals it is not in the vault, because it was destroyed or because
+    /// the record was read without the vault.
     Erased,
 }

@@ -1,66 +1,66 @@
-//! Why a command was refused: every rule's "no" by its name.
+//! The rejections: one name for each reason for which a rule rejects a command.
 
 use crate::domain::organization::OrganizationKind;
 use crate::domain::policy::Breach;
 use crate::value::position::Version;
 use crate::value::role::Role;
 
-/// A command that the rules refuse. Nothing was appended.
+/// The reason why the rules reject a command. Nothing was appended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum Rejection {
     /// No key has this id.
     #[error("no key has this id")]
     KeyUnknown,
-    /// A key with this id exists; ids are drawn at random, so this is a repeated command.
-    #[error("a key with this id exists already")]
+    /// A key with this id exists. Ids are drawn at random, so this is a repeated command.
+    #[error("a key with this id already exists")]
     KeyExists,
     /// The key was deleted, or its organization was.
     #[error("the key was deleted; deleted keys cannot be changed")]
     KeyDeleted,
-    /// The key's time has come.
+    /// The key has expired.
     #[error("the key has expired; an expired key can only be deleted")]
     KeyExpired,
-    /// The key is revoked and must be reactivated before it can do this.
+    /// The key is revoked and has to be reactivated first.
     #[error("the key is revoked; reactivate it first")]
     KeyRevoked,
-    /// The key is revoked already.
+    /// The key is already revoked.
     #[error("the key is revoked already")]
     KeyAlreadyRevoked,
     /// Only a revoked key can be reactivated.
     #[error("the key is not revoked, so there is nothing to reactivate")]
     KeyNotRevoked,
-    /// An expiry that is not in the future.
+    /// The expiry is not in the future.
     #[error("must be in the future")]
     ExpiryNotInFuture,
-    /// Scopes that the key's API does not have, by their index in the command.
+    /// The key's API does not have these scopes, given by their index in the command.
     #[error("the API does not have these scopes")]
     ScopesUnknown(Vec<usize>),
     /// No organization has this id.
     #[error("no organization has this id")]
     OrganizationUnknown,
     /// An organization with this id exists, or existed.
-    #[error("an organization with this id exists already, or existed and was deleted")]
+    #[error("an organization with this id already exists, or existed and was deleted")]
     OrganizationExists,
     /// The organization was deleted.
     #[error("the organization was deleted")]
     OrganizationDeleted,
-    /// Organizations of this kind may not have new keys.
-    #[error("an organization of kind {0} may not create keys; kinds test, paid and partner may")]
+    /// Organizations of this kind may not create keys.
+    #[error("an organization of kind {0} may not create keys; the kinds test, paid and partner may")]
     OrganizationKindNotAllowed(OrganizationKind),
-    /// Only an organization of kind partner has a portfolio, and keys for it.
-    #[error("an organization of kind {0} has no portfolio; only one of kind partner has")]
+    /// Only an organization of kind partner has a portfolio and keys for it.
+    #[error("an organization of kind {0} has no portfolio; only kind partner has one")]
     NotAPartner(OrganizationKind),
     /// An organization cannot be in its own portfolio.
-    #[error("an organization cannot be a client of its own")]
+    #[error("an organization cannot be its own client")]
     ClientIsPartner,
-    /// The client for which a key is to be made is not in the partner's portfolio, or was deleted.
+    /// The client of a new key is not in the partner's portfolio, or was deleted.
     #[error("the client organization is not in the partner's portfolio; link it first")]
     ClientNotInPortfolio,
-    /// The client that is to leave the portfolio is not in it.
+    /// The client to unlink is not in the portfolio.
     #[error("the client organization is not in the partner's portfolio")]
     ClientNotLinked,
-    /// The organization's policy does not allow the key, or what is to change of it.
+    /// The organization's policy does not allow the key or the change to it.
     #[error("the organization's policy does not allow it")]
     PolicyViolated(Vec<Breach>),
     /// The organization has no policy for the environment.
@@ -69,8 +69,8 @@ pub enum Rejection {
     /// No API has this id.
     #[error("no API has this id")]
     ApiUnknown,
-    /// An API with this id exists; ids are drawn at random, so this is a repeated command.
-    #[error("an API with this id exists already")]
+    /// An API with this id exists. Ids are drawn at random, so this is a repeated command.
+    #[error("an API with this id already exists")]
     ApiExists,
     /// The API was deleted.
     #[error("the API was deleted")]
@@ -78,54 +78,54 @@ pub enum Rejection {
     /// No root key has this id.
     #[error("no root key has this id")]
     RootKeyUnknown,
-    /// A root key with this id exists; ids are drawn at random, so this is a repeated command.
-    #[error("a root key with this id exists already")]
+    /// A root key with this id exists. Ids are drawn at random, so this is a repeated command.
+    #[error("a root key with this id already exists")]
     RootKeyExists,
-    /// The root key is revoked already, and revoking a root key is final.
+    /// The root key is already revoked, and revoking a root key is final.
     #[error("the root key is revoked already")]
     RootKeyAlreadyRevoked,
     /// No application has this id.
     #[error("no application has this id")]
     ApplicationUnknown,
-    /// An application with this id exists; ids are drawn at random, so this is a repeated command.
-    #[error("an application with this id exists already")]
+    /// An application with this id exists. Ids are drawn at random, so this is a repeated command.
+    #[error("an application with this id already exists")]
     ApplicationExists,
     /// The application was deleted.
     #[error("the application was deleted")]
     ApplicationDeleted,
-    /// An erasure with this id exists; ids are drawn at random, so this is a repeated command.
-    #[error("an erasure with this id exists already")]
+    /// An erasure with this id exists. Ids are drawn at random, so this is a repeated command.
+    #[error("an erasure with this id already exists")]
     ErasureExists,
     /// No portal session has this id.
     #[error("no portal session has this id")]
     PortalSessionUnknown,
-    /// A portal session with this id exists; ids are drawn at random, so this is a repeated command.
-    #[error("a portal session with this id exists already")]
+    /// A portal session with this id exists. Ids are drawn at random, so this is a repeated command.
+    #[error("a portal session with this id already exists")]
     PortalSessionExists,
-    /// The portal session was ended, or its time or its link's has come.
+    /// The portal session was ended, or it or its link has expired.
     #[error("the portal session has ended")]
     PortalSessionEnded,
     /// No webhook has this id.
     #[error("no webhook has this id")]
     WebhookUnknown,
-    /// A webhook with this id exists; ids are drawn at random, so this is a repeated command.
-    #[error("a webhook with this id exists already")]
+    /// A webhook with this id exists. Ids are drawn at random, so this is a repeated command.
+    #[error("a webhook with this id already exists")]
     WebhookExists,
     /// The webhook was deleted.
     #[error("the webhook was deleted")]
     WebhookDeleted,
-    /// A link is followed once.
-    #[error("the link was followed before; ask for a new one")]
+    /// The link was already followed; a link works once.
+    #[error("the link was already used; ask for a new one")]
     PortalLinkUsed,
-    /// The role sees the keys of one user, so it has to be said which.
-    #[error("the role {0} needs a user_id: it sees the keys of that user")]
+    /// The role sees the keys of one user, so the session needs that user.
+    #[error("the role {0} needs a user_id: it sees the keys of that user only")]
     UserRequired(Role),
-    /// The caller expected another version.
-    #[error("the version is {actual} now, not {expected}; read it again and decide anew")]
+    /// The aggregate's version is not the expected one.
+    #[error("the version is {actual} now, not {expected}; read it again and decide again")]
     VersionConflict {
-        /// What the caller expected.
+        /// The version that the caller expected.
         expected: Version,
-        /// What it is.
+        /// The current version.
         actual: Version,
     },
 }

@@ -1,4 +1,4 @@
-//! Tests of the promises that every log keeps, one for each. An implementation runs them all:
+//! Tests of the promises that every log keeps. An implementation runs all of them:
 //!
 //! ```ignore
 //! keyledger_engine::event_log_contract_tests!(MyFixture::new());
@@ -22,43 +22,44 @@ use crate::domain::stream::StreamId;
 use crate::value::actor::Actor;
 use crate::value::id::{ErasureId, EventId, KeyId};
 use crate::value::position::{Position, Version};
+use crate::value::subject::Subject;
 use crate::value::text::{Name, Scope, UserId};
 use crate::value::time::Timestamp;
-use crate::vault::Subject;
 
-/// Where logs to be tested come from.
+/// Source of logs to test.
 pub trait Fixture {
-    /// The log under test.
+    /// The implementation under test.
     type Log: EventLog;
 
-    /// A new, empty log.
+    /// Creates an empty log.
     fn create(&mut self) -> Self::Log;
 
-    /// The same log after the end of the process that had it open; a log that ends with its process comes back as it is.
+    /// Reopens a log, as after a restart of its process. A log that does not survive its process is returned
+    /// as it is.
     fn reopen(&mut self, log: Self::Log) -> Self::Log;
 }
 
-/// Declares a test for every promise, run on what the fixture makes.
+/// Declares one test for each function of this module, run on the logs of a fixture.
 #[macro_export]
 macro_rules! event_log_contract_tests {
     ($fixture:expr) => {
         $crate::event_log_contract_tests! { $fixture;
-            positions_are_dense_and_records_stay
-            time_never_goes_back
-            the_events_of_an_append_follow_each_other
-            what_cannot_be_stored_leaves_nothing_behind
-            an_append_takes_place_only_where_its_stream_stands
+            positions_are_dense_and_records_never_change
+            time_never_goes_backwards
+            events_of_an_append_are_consecutive
+            a_group_that_cannot_be_stored_leaves_nothing_behind
+            an_append_needs_the_exact_head_of_its_stream
             the_second_of_a_group_sees_the_first
             an_append_without_events_is_a_conflict
-            what_was_appended_is_there_after_reopening
-            what_the_log_answers_is_what_it_gives_back
+            appended_records_are_there_after_reopening
+            readers_return_what_append_returned
             readers_page_through_the_log
-            recovering_keeps_everything_and_every_reader
-            a_repeated_command_is_answered_and_not_appended
+            recovering_keeps_all_records_and_readers
+            a_repeated_command_is_answered_but_not_appended
             a_refused_command_is_not_remembered
-            commands_are_remembered_for_their_time
-            the_tree_is_over_the_entries
-            one_log_has_one_id
+            commands_are_remembered_long_enough
+            the_tree_covers_the_entries
+            a_log_keeps_its_id
             personal_text_is_sealed_and_erased
         }
     };
@@ -70,7 +71,7 @@ macro_rules! event_log_contract_tests {
     };
 }
 
-/// An append of `count` events to the stream of the key with this number, which must stand at `expected`.
+/// An append of `count` events to the stream of key number `key`, which must have the head `expected`.
 #[must_use]
 pub fn append_of(key: u128, expected: StreamHead, count: usize) -> Append {
     let event = |number: usize| {
@@ -128,7 +129,7 @@ fn named(append: Append, id: u8, fingerprint: u8) -> Append {
 }
 
 /// Promise 1.
-pub fn positions_are_dense_and_records_stay(fixture: &mut impl Fixture) {
+pub fn positions_are_dense_and_records_never_change(fixture: &mut impl Fixture) {
     let mut log = fixture.create();
     let reader = log.reader();
     assert_eq!(reader.head().unwrap(), Position::START);
@@ -146,7 +147,7 @@ pub fn positions_are_dense_and_records_stay(fixture: &mut impl Fixture) {
 }
 
 /// Promise 2.
-pub fn time_never_goes_back(fixture: &mut impl Fixture) {
+pub fn time_never_goes_backwards(fixture: &mut impl Fixture) {
     let mut log = fixture.create();
     let at = |key, millis| Append { time: Timestamp::from_millis(millis), ..first_of(key) };
     log.append(vec![at(1, 500), at(2, 300)]).unwrap();
@@ -158,7 +159,7 @@ pub fn time_never_goes_back(fixture: &mut impl Fixture) {
 }
 
 /// Promise 3.
-pub fn the_events_of_an_append_follow_each_other(fixture: &mut impl Fixture) {
+pub fn events_of_an_append_are_consecutive(fixture: &mut impl Fixture) {
     let mut log = fixture.create();
     let group = vec![first_of(1), append_of(2, StreamHead::ABSENT, 3), first_of(3)];
     let mut outcomes = log.append(group).unwrap();
@@ -169,8 +170,8 @@ pub fn the_events_of_an_append_follow_each_other(fixture: &mut impl Fixture) {
     assert_eq!(log.reader().head().unwrap(), Position::new(5));
 }
 
-/// Promise 3, where an event is too large.
-pub fn what_cannot_be_stored_leaves_nothing_behind(fixture: &mut impl Fixture) {
+/// Promise 3, for a group with an event that is too long.
+pub fn a_group_that_cannot_be_stored_leaves_nothing_behind(fixture: &mut impl Fixture) {
     let mut log = fixture.create();
     let scopes = vec![Scope::new(&"s".repeat(Scope::LEN_MAX)).unwrap(); 600];
     let mut huge = append_of(2, StreamHead::ABSENT, 2);
@@ -185,7 +186,7 @@ pub fn what_cannot_be_stored_leaves_nothing_behind(fixture: &mut impl Fixture) {
 }
 
 /// Promise 4.
-pub fn an_append_takes_place_only_where_its_stream_stands(fixture: &mut impl Fixture) {
+pub fn an_append_needs_the_exact_head_of_its_stream(fixture: &mut impl Fixture) {
     let mut log = fixture.create();
     let (_, head) = appended(one(&mut log, append_of(1, StreamHead::ABSENT, 2)));
     let before = StreamHead { version: Version::new(1), token: head.token };
@@ -218,7 +219,7 @@ pub fn the_second_of_a_group_sees_the_first(fixture: &mut impl Fixture) {
     assert_eq!(log.reader().head().unwrap(), Position::new(3));
 }
 
-/// What the trait says of an append without events.
+/// An append without events, as documented on [`EventLog::append`].
 pub fn an_append_without_events_is_a_conflict(fixture: &mut impl Fixture) {
     let mut log = fixture.create();
     let outcomes = log.append(vec![append_of(1, StreamHead::ABSENT, 0), first_of(1)]).unwrap();
@@ -227,7 +228,7 @@ pub fn an_append_without_events_is_a_conflict(fixture: &mut impl Fixture) {
 }
 
 /// Promise 5.
-pub fn what_was_appended_is_there_after_reopening(fixture: &mut impl Fixture) {
+pub fn appended_records_are_there_after_reopening(fixture: &mut impl Fixture) {
     let mut log = fixture.create();
     let (_, head) = appended(one(&mut log, named(first_of(1), 1, 1)));
     log.append((2..300).map(first_of).collect()).unwrap();
@@ -244,7 +245,7 @@ pub fn what_was_appended_is_there_after_reopening(fixture: &mut impl Fixture) {
 }
 
 /// Promise 6.
-pub fn what_the_log_answers_is_what_it_gives_back(fixture: &mut impl Fixture) {
+pub fn readers_return_what_append_returned(fixture: &mut impl Fixture) {
     let mut log = fixture.create();
     let mut append = append_of(7, StreamHead::ABSENT, 2);
     append.actor.ip = Some("2001:db8::1".parse().unwrap());
@@ -272,7 +273,7 @@ pub fn what_the_log_answers_is_what_it_gives_back(fixture: &mut impl Fixture) {
     assert_eq!((absent.records.len(), absent.head), (0, StreamHead::ABSENT));
 }
 
-/// What the trait says of reading in parts.
+/// Paging, as documented on [`LogReader::read`] and [`LogReader::read_entries`].
 pub fn readers_page_through_the_log(fixture: &mut impl Fixture) {
     let mut log = fixture.create();
     log.append((1..=10).map(first_of).collect()).unwrap();
@@ -298,8 +299,8 @@ pub fn readers_page_through_the_log(fixture: &mut impl Fixture) {
     assert!(reader.read(Position::new(1_000), 5).unwrap().is_empty());
 }
 
-/// Promise 7, as far as it can be seen without a failing disk.
-pub fn recovering_keeps_everything_and_every_reader(fixture: &mut impl Fixture) {
+/// Promise 7, as far as it can be tested without a failing disk.
+pub fn recovering_keeps_all_records_and_readers(fixture: &mut impl Fixture) {
     let mut log = fixture.create();
     let reader = log.reader();
     log.append(vec![named(first_of(1), 1, 1), first_of(2)]).unwrap();
@@ -312,7 +313,7 @@ pub fn recovering_keeps_everything_and_every_reader(fixture: &mut impl Fixture) 
 }
 
 /// Promise 8.
-pub fn a_repeated_command_is_answered_and_not_appended(fixture: &mut impl Fixture) {
+pub fn a_repeated_command_is_answered_but_not_appended(fixture: &mut impl Fixture) {
     let mut log = fixture.create();
     let command = named(append_of(1, StreamHead::ABSENT, 2), 1, 1);
     let group = vec![first_of(9), command.clone(), command.clone(), named(first_of(2), 1, 2)];
@@ -332,7 +333,7 @@ pub fn a_repeated_command_is_answered_and_not_appended(fixture: &mut impl Fixtur
     assert_eq!(remembered.time, all(&log.reader())[1].time);
 }
 
-/// Promise 8: what did not take place can be tried again under its name.
+/// Promise 8: the id of a refused command can be used again.
 pub fn a_refused_command_is_not_remembered(fixture: &mut impl Fixture) {
     let mut log = fixture.create();
     let (_, head) = appended(one(&mut log, first_of(1)));
@@ -341,15 +342,15 @@ pub fn a_refused_command_is_not_remembered(fixture: &mut impl Fixture) {
     appended(one(&mut log, named(append_of(1, head, 1), 1, 1)));
 }
 
-/// Promise 8: the time for which commands are remembered, and that a name forgotten can be used again.
-pub fn commands_are_remembered_for_their_time(fixture: &mut impl Fixture) {
+/// Promise 8: how long commands are remembered, and that a forgotten id can be used again.
+pub fn commands_are_remembered_long_enough(fixture: &mut impl Fixture) {
     let mut log = fixture.create();
     let at = |append: Append, millis| Append { time: Timestamp::from_millis(millis), ..append };
     appended(one(&mut log, at(named(first_of(1), 1, 1), 0)));
     appended(one(&mut log, at(first_of(2), COMMAND_MEMORY_MILLIS)));
     let mut log = fixture.reopen(log);
     replayed(&one(&mut log, at(named(first_of(3), 1, 1), COMMAND_MEMORY_MILLIS)));
-    // From here on it may be forgotten, or not; either way the log goes on, and a new command is remembered.
+    // From here on the command may be forgotten. Either way the log works, and a new command is remembered.
     appended(one(&mut log, at(first_of(4), COMMAND_MEMORY_MILLIS + 1)));
     appended(one(&mut log, at(first_of(5), COMMAND_MEMORY_MILLIS + 2)));
     let again = one(&mut log, at(named(first_of(6), 1, 1), COMMAND_MEMORY_MILLIS + 3));
@@ -361,7 +362,7 @@ pub fn commands_are_remembered_for_their_time(fixture: &mut impl Fixture) {
 }
 
 /// Promise 9.
-pub fn the_tree_is_over_the_entries(fixture: &mut impl Fixture) {
+pub fn the_tree_covers_the_entries(fixture: &mut impl Fixture) {
     let mut log = fixture.create();
     let mut expected = Frontier::default();
     let mut subtrees = Vec::new();
@@ -388,8 +389,8 @@ pub fn the_tree_is_over_the_entries(fixture: &mut impl Fixture) {
     assert_eq!(expected.size(), 600);
 }
 
-/// A log's id tells it from others, and stays.
-pub fn one_log_has_one_id(fixture: &mut impl Fixture) {
+/// A log's id never changes.
+pub fn a_log_keeps_its_id(fixture: &mut impl Fixture) {
     let mut log = fixture.create();
     let id = log.reader().log_id();
     log.append(vec![first_of(1)]).unwrap();
@@ -410,7 +411,7 @@ pub fn personal_text_is_sealed_and_erased(fixture: &mut impl Fixture) {
     assert!(before.iter().all(|record| record.personal == Personal::Readable));
     let entries = reader.read_entries(Position::START, usize::MAX).unwrap();
     for entry in &entries {
-        assert!(!entry.windows(7).any(|text| text == b"version"), "the name is in clear");
+        assert!(!entry.windows(7).any(|text| text == b"version"), "the name is in plain text");
         assert_eq!(codec::decode(entry).unwrap().personal, Personal::Erased);
     }
     let (frontier, subject_keys) = (reader.frontier().unwrap(), vault.keys_of(&user("ada")));
@@ -428,7 +429,7 @@ pub fn personal_text_is_sealed_and_erased(fixture: &mut impl Fixture) {
             ..first_of(9)
         }
     };
-    // One that is refused erases nothing.
+    // A refused erasure erases nothing.
     let elsewhere = StreamHead { version: Version::new(3), token: 3 };
     assert!(matches!(one(&mut log, erasure(1, elsewhere)), AppendOutcome::Conflict));
     assert_eq!(all(&reader), before);
@@ -449,7 +450,7 @@ pub fn personal_text_is_sealed_and_erased(fixture: &mut impl Fixture) {
         assert_eq!(reader.erasures().unwrap(), after[4..5]);
         let stream = reader.read_stream(&before[0].stream).unwrap();
         assert_eq!(stream.records, after[..1]);
-        // What is stored stays what it was.
+        // The stored bytes stay the same.
         assert_eq!(reader.read_entries(Position::START, 4).unwrap(), entries);
         let mut grown = frontier.clone();
         grown.append(leaf_hash(&reader.read_entries(Position::new(4), 1).unwrap()[0]), |_, _, _| {});
@@ -461,7 +462,7 @@ pub fn personal_text_is_sealed_and_erased(fixture: &mut impl Fixture) {
     drop(reader);
     let mut log = fixture.reopen(log);
     check(&log);
-    // Who comes back is a subject like any other.
+    // A user who returns is a subject like any other.
     appended(one(&mut log, of(5, user("ada"))));
     let reader = log.reader();
     assert_eq!(reader.read(Position::new(5), 1).unwrap()[0].personal, Personal::Readable);
@@ -469,77 +470,6 @@ pub fn personal_text_is_sealed_and_erased(fixture: &mut impl Fixture) {
 }
 
 #[cfg(test)]
-mod on_memory {
-    use std::sync::Arc;
-
-    use super::Fixture;
-    use crate::log::LogId;
-    use crate::log::memory::MemoryLog;
-    use crate::vault::Vault;
-
-    struct InMemory;
-
-    impl Fixture for InMemory {
-        type Log = MemoryLog;
-
-        fn create(&mut self) -> MemoryLog {
-            MemoryLog::new(LogId([1; 16]), Arc::new(Vault::in_memory().unwrap()))
-        }
-
-        fn reopen(&mut self, log: MemoryLog) -> MemoryLog {
-            log
-        }
-    }
-
-    crate::event_log_contract_tests!(InMemory);
-}
-
+mod on_memory;
 #[cfg(test)]
-mod on_redb {
-    use std::sync::Arc;
-
-    use rand::rngs::SysRng;
-    use tempfile::TempDir;
-
-    use super::Fixture;
-    use crate::log::redb::{FILE_NAME, RedbLog, RedbOptions};
-    use crate::vault::Vault;
-
-    struct InDirectory {
-        directory: TempDir,
-        options: RedbOptions,
-        vault: Arc<Vault>,
-    }
-
-    impl InDirectory {
-        fn new(options: RedbOptions) -> Self {
-            let vault = Arc::new(Vault::in_memory().unwrap());
-            Self { directory: TempDir::new().unwrap(), options, vault }
-        }
-    }
-
-    impl Fixture for InDirectory {
-        type Log = RedbLog;
-
-        fn create(&mut self) -> RedbLog {
-            let (path, vault) = (self.directory.path().join(FILE_NAME), Arc::clone(&self.vault));
-            RedbLog::open(&path, self.options, vault, &mut SysRng).unwrap()
-        }
-
-        fn reopen(&mut self, log: RedbLog) -> RedbLog {
-            drop(log);
-            self.create()
-        }
-    }
-
-    crate::event_log_contract_tests!(InDirectory::new(RedbOptions::default()));
-
-    /// Whose regions are full after a group or a few, so that the database takes them in all the time.
-    mod with_a_short_journal {
-        use super::{InDirectory, RedbOptions};
-
-        const OPTIONS: RedbOptions = RedbOptions { cache_bytes: 1024 * 1024, journal_bytes: 4 * 1024 };
-
-        crate::event_log_contract_tests!(InDirectory::new(OPTIONS));
-    }
-}
+mod on_redb;

@@ -1,4 +1,4 @@
-//! A log in memory, for tests and for trying things out. It keeps the bytes of entries, as every other log does.
+//! Log in memory, for tests and experiments. Like every other log it stores encoded entries.
 
 use std::collections::{BTreeMap, HashMap};
 use std::iter::repeat_n;
@@ -17,7 +17,7 @@ use crate::value::position::{Position, Version};
 use crate::value::time::Timestamp;
 use crate::vault::{SubjectKey, Vault};
 
-/// A log that ends with the process.
+/// Log that is lost when the process ends.
 #[derive(Debug)]
 pub struct MemoryLog {
     reader: Arc<MemoryReader>,
@@ -42,7 +42,7 @@ struct Contents {
 }
 
 impl MemoryLog {
-    /// An empty log, whose personal parts are sealed with the keys of the vault.
+    /// Creates an empty log, which seals personal parts with keys of `vault`.
     #[must_use]
     pub fn new(log_id: LogId, vault: Arc<Vault>) -> Self {
         Self { reader: Arc::new(MemoryReader { log_id, vault, contents: RwLock::default() }) }
@@ -62,7 +62,8 @@ impl EventLog for MemoryLog {
         let vault = &self.reader.vault;
         let keys = vault.keys_for(group.iter().map(|append| &append.subject))?;
         let mut contents = self.reader.contents.write().unwrap_or_else(PoisonError::into_inner);
-        // Encoding comes first for the whole group: what cannot be stored leaves nothing behind.
+        // The whole group is encoded before anything is added, so an event that cannot be stored leaves
+        // nothing behind.
         let mut after = Planned { before: &contents, added: Contents::default() };
         let appended = group.into_iter().zip(&keys).map(|(append, key)| after.append(append, key));
         let outcomes = appended.collect::<Result<Vec<_>, _>>()?;

@@ -1,20 +1,20 @@
-//! The Merkle tree over the log's entries, as RFC 6962 §2.1 (and C2SP tlog-tiles) define it.
+//! Merkle tree over the log's entries, as RFC 6962 §2.1 and C2SP tlog-tiles define it.
 
 use crate::value::sha256::sha256;
 
-/// A SHA-256 hash of a leaf or a node.
+/// SHA-256 hash of a leaf or a node.
 pub type Hash = [u8; 32];
 
-/// A tile covers this many levels of the tree; hashes at its multiples are stored.
+/// Number of tree levels that a tile covers. Hashes at multiples of this level are stored.
 pub const TILE_HEIGHT: u8 = 8;
 
-/// Entries up to this many bytes, nearly all, are hashed without asking for memory.
-const ENTRY_LEN_HERE: usize = 1_023;
+/// Maximum length of an entry that is hashed without allocating, in bytes. Nearly all are shorter.
+const ENTRY_LEN_ON_STACK: usize = 1_023;
 
-/// The hash of an entry as a leaf: `SHA-256(0x00 || entry)`.
+/// Hash of an entry as a leaf: `SHA-256(0x00 || entry)`.
 #[must_use]
 pub fn leaf_hash(entry: &[u8]) -> Hash {
-    let mut leaf = [0; 1 + ENTRY_LEN_HERE];
+    let mut leaf = [0; 1 + ENTRY_LEN_ON_STACK];
     match leaf.get_mut(1..=entry.len()) {
         Some(copy) => {
             copy.copy_from_slice(entry);
@@ -24,7 +24,7 @@ pub fn leaf_hash(entry: &[u8]) -> Hash {
     }
 }
 
-/// The hash of a node over its children: `SHA-256(0x01 || left || right)`.
+/// Hash of a node over its children: `SHA-256(0x01 || left || right)`.
 #[must_use]
 pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     let mut node = [1; 65];
@@ -35,14 +35,14 @@ pub fn node_hash(left: &Hash, right: &Hash) -> Hash {
     sha256(&node)
 }
 
-/// The root of the empty tree: SHA-256 of nothing.
+/// Root of the empty tree: SHA-256 of no bytes.
 #[must_use]
 pub fn empty_root() -> Hash {
     sha256(&[])
 }
 
-/// The right edge of a tree: the roots of the perfect subtrees that make it up, largest first. It is all that is needed
-/// to append, and to know the root.
+/// Right edge of a tree: the roots of its maximal perfect subtrees, largest first. It suffices to append
+/// leaves and to compute the root.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Frontier {
     size: u64,
@@ -50,27 +50,28 @@ pub struct Frontier {
 }
 
 impl Frontier {
-    /// The number of leaves.
+    /// Number of leaves.
     #[must_use]
     pub const fn size(&self) -> u64 {
         self.size
     }
 
-    /// The roots of the perfect subtrees, largest first.
+    /// Roots of the perfect subtrees, largest first.
     #[must_use]
     pub fn roots(&self) -> &[Hash] {
         &self.roots
     }
 
-    /// Adds a leaf. `completed(level, index, hash)` is told of every perfect subtree that it completes: `level` counts
-    /// from 0 for the leaf itself, `index` from 0 at the left.
+    /// Adds a leaf. Calls `completed(level, index, hash)` for every perfect subtree that the leaf completes,
+    /// the leaf itself included. `level` counts from 0 at the leaves, `index` from 0 at the left.
     pub fn append(&mut self, leaf: Hash, completed: impl FnMut(u8, u64, &Hash)) {
         self.append_subtree(0, leaf, completed);
     }
 
-    /// Adds the leaves of `next`, the right edge of a tree of their own. The number of leaves here must be a multiple of the
-    /// largest power of two in the number of those. `completed` is told of every perfect subtree that they complete and
-    /// that is none of the roots of `next` or inside one, and of those roots.
+    /// Adds the leaves of `next`, the right edge of a tree of its own. The number of leaves so far must be a
+    /// multiple of the largest power of two in the number of leaves of `next`. Calls `completed` for the
+    /// roots of `next`, and for every perfect subtree that they complete; not for subtrees inside those
+    /// roots.
     pub(crate) fn extend(&mut self, next: &Self, mut completed: impl FnMut(u8, u64, &Hash)) {
         let levels = (0..64).rev().filter(|level| next.size >> level & 1 == 1);
         for (level, root) in levels.zip(&next.roots) {
@@ -78,7 +79,7 @@ impl Frontier {
         }
     }
 
-    /// Adds a perfect subtree with 2 to the power of `level` leaves, of which the number of leaves here is a multiple.
+    /// Adds a perfect subtree of 2^`level` leaves. The number of leaves so far must be a multiple of that.
     fn append_subtree(&mut self, level: u8, root: Hash, mut completed: impl FnMut(u8, u64, &Hash)) {
         let leaves = 1 << level;
         let (mut hash, mut index, mut level) = (root, self.size >> level, level);
@@ -94,7 +95,7 @@ impl Frontier {
         self.size += leaves;
     }
 
-    /// The root of the tree.
+    /// Root of the tree.
     #[must_use]
     pub fn root(&self) -> Hash {
         let mut roots = self.roots.iter().rev();
@@ -102,7 +103,7 @@ impl Frontier {
         roots.fold(*first, |right, left| node_hash(left, &right))
     }
 
-    /// The size as 8 bytes, big-endian, then the hashes.
+    /// Encodes the size in 8 bytes, big-endian, then the hashes.
     #[must_use]
     pub fn to_bytes(&self) -> Vec<u8> {
         let mut bytes = self.size.to_be_bytes().to_vec();
@@ -112,7 +113,7 @@ impl Frontier {
         bytes
     }
 
-    /// Reads what [`Frontier::to_bytes`] wrote; `None` when the bytes are not that.
+    /// Decodes [`Frontier::to_bytes`]; `None` when the bytes are malformed.
     #[must_use]
     pub fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (size, hashes) = bytes.split_first_chunk::<8>()?;
@@ -127,7 +128,7 @@ impl Frontier {
 mod tests {
     use super::*;
 
-    /// RFC 6962 §2.1, word by word.
+    /// RFC 6962 §2.1, literally.
     fn tree_hash(leaves: &[Hash]) -> Hash {
         match leaves {
             [] => empty_root(),
@@ -159,29 +160,29 @@ mod tests {
     }
 
     #[test]
-    fn a_frontier_is_the_same_leaf_by_leaf_and_stretch_by_stretch() {
+    fn extending_by_a_range_equals_appending_its_leaves() {
         let leaves: Vec<Hash> = (0_u32..600).map(|n| leaf_hash(&n.to_be_bytes())).collect();
-        for stretch_len in [1, 2, 16, 64, 256, 1_024] {
-            let (mut single, mut stretched) = (Frontier::default(), Frontier::default());
-            let (mut singly, mut by_stretch) = (Vec::new(), Vec::new());
-            for stretch in leaves.chunks(stretch_len) {
+        for range_len in [1, 2, 16, 64, 256, 1_024] {
+            let (mut by_leaf, mut by_ranges) = (Frontier::default(), Frontier::default());
+            let (mut completed_by_leaf, mut completed_by_range) = (Vec::new(), Vec::new());
+            for range in leaves.chunks(range_len) {
                 let mut next = Frontier::default();
-                for leaf in stretch {
+                for leaf in range {
                     next.append(*leaf, |_, _, _| {});
-                    single.append(*leaf, |level, index, hash| singly.push((level, index, *hash)));
+                    by_leaf.append(*leaf, |level, index, hash| completed_by_leaf.push((level, index, *hash)));
                 }
-                stretched.extend(&next, |level, index, hash| by_stretch.push((level, index, *hash)));
-                assert_eq!(stretched, single, "stretches of {stretch_len}");
+                by_ranges.extend(&next, |level, index, hash| completed_by_range.push((level, index, *hash)));
+                assert_eq!(by_ranges, by_leaf, "ranges of {range_len}");
             }
-            let height = stretch_len.trailing_zeros() as u8;
-            singly.retain(|(level, ..)| *level > height);
-            by_stretch.retain(|(level, ..)| *level > height);
-            assert_eq!(by_stretch, singly, "stretches of {stretch_len}");
+            let height = range_len.trailing_zeros() as u8;
+            completed_by_leaf.retain(|(level, ..)| *level > height);
+            completed_by_range.retain(|(level, ..)| *level > height);
+            assert_eq!(completed_by_range, completed_by_leaf, "ranges of {range_len}");
         }
     }
 
     #[test]
-    fn the_empty_tree_has_the_rfcs_root() {
+    fn the_empty_tree_has_the_root_of_the_rfc() {
         let hex: String = empty_root().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(hex, "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855");
     }

@@ -1,35 +1,39 @@
-//! The event log: its contract, and what passes through it.
+//! The event log: its contract, and the types that pass through it.
 //!
 //! # Contract
 //!
-//! A log is a sequence of [`Record`]s at positions 1, 2, 3, … without gaps. Every implementation keeps these promises;
-//! `contract`, behind the feature `contract-tests`, holds the tests that each must pass.
+//! A log is a sequence of [`Record`]s at positions 1, 2, 3, … without gaps. Every implementation keeps these
+//! promises. The module `contract`, behind the feature `contract-tests`, has a test for each, which every
+//! implementation must pass.
 //!
-//! 1. **Order.** An appended record's position is the head's next one. Positions are never reused, records never change
-//!    and never go away.
-//! 2. **Time.** A record's time is never before the time of the record at the position before; an earlier time given is
-//!    raised to it.
+//! 1. **Order.** An appended record gets the position after the head. Positions are never reused; records
+//!    never change and are never removed.
+//! 2. **Time.** A record's time is never before the time of the previous record. An earlier time is raised to
+//!    it.
 //! 3. **Atomicity.** The events of one [`Append`] get consecutive positions, or none of them is appended.
-//! 4. **Condition.** An append takes place only if its stream stands exactly at [`Append::expected`]. Appends of a group
-//!    are decided one after the other, so that the second sees the first; one that is refused does not touch the others.
-//! 5. **Durability.** When [`EventLog::append`] returns `Ok`, every record it tells of survives the loss of power.
-//! 6. **What counts.** An event counts when the log gives it back: as [`AppendOutcome::Appended`], or through the
-//!    [`LogReader`]. What the caller handed in counts for nothing.
-//! 7. **Unknown outcomes.** [`Error::OutcomeUnknown`] means that each append of the group may or may not have taken
-//!    place. Nothing more can be appended before [`EventLog::recover`] has said where the log stands. It is never a
-//!    failure: the caller repeats the command with the same [`CommandId`], or looks.
-//! 8. **Commands.** An append with a [`CommandKey`] whose id the log remembers is not appended again: with the same
-//!    fingerprint the answer is [`AppendOutcome::Replayed`], with another [`AppendOutcome::CommandReused`]. A log
-//!    remembers ids for at least [`COMMAND_MEMORY_MILLIS`].
-//! 9. **Tree.** The entries are the leaves of an RFC 6962 Merkle tree; what is needed to extend it is written in the
-//!    same commit as the entries.
-//! 10. **Personal text.** The personal part of a record is sealed with the key of [`Append::subject`], which is durable
-//!     before the record is. Keys that an appended `PersonalDataErased` names are given to nobody from then on, and are
-//!     destroyed when [`EventLog::append`] returns `Ok`; what is left to destroy after a crash is destroyed when the log is
-//!     opened. Records whose key is gone read as [`Personal::Erased`](crate::domain::record::Personal), and stay what they are.
+//! 4. **Condition.** An append succeeds only if the head of its stream is exactly [`Append::expected`]. The
+//!    appends of a group are decided in order, so the second one sees the first; a refused one does not
+//!    affect the others.
+//! 5. **Durability.** When [`EventLog::append`] returns `Ok`, every record it returns survives a loss of
+//!    power.
+//! 6. **What counts.** An event counts once the log returns it, as [`AppendOutcome::Appended`] or through a
+//!    [`LogReader`]. What the caller passed in proves nothing.
+//! 7. **Unknown outcomes.** [`Error::OutcomeUnknown`] means that each append of the group may or may not have
+//!    succeeded. No append is accepted until [`EventLog::recover`] has determined the head. It is never a
+//!    failure: the caller repeats the command with the same [`CommandId`], or reads the log.
+//! 8. **Commands.** An append with a [`CommandKey`] whose id the log remembers is not appended again. With
+//!    the same fingerprint the outcome is [`AppendOutcome::Replayed`], with another one
+//!    [`AppendOutcome::CommandReused`]. A log remembers ids for at least [`COMMAND_MEMORY_MILLIS`].
+//! 9. **Tree.** The entries are the leaves of an RFC 6962 Merkle tree. The data needed to extend the tree is
+//!    written in the same commit as the entries.
+//! 10. **Personal text.** The personal part of a record is sealed with the key of [`Append::subject`], which
+//!     is durable before the record is. The keys that an appended `PersonalDataErased` names are withheld at
+//!     once, and are destroyed when [`EventLog::append`] returns `Ok`. Keys that a crash kept from being
+//!     destroyed are destroyed when the log is opened. Records whose key is gone read as
+//!     [`Personal::Erased`](crate::domain::record::Personal); their bytes do not change.
 //!
-//! Where a stream stands is told by a [`StreamHead`], whose token only the log that gave it understands: a version, a
-//! sequence number of a replicated log, or whatever else it compares.
+//! The head of a stream is a [`StreamHead`]. Only the log that issued its token understands it: a version, a
+//! sequence number of a replicated log, or whatever else the log compares.
 
 use std::sync::Arc;
 
@@ -50,20 +54,20 @@ pub mod merkle;
 pub mod redb;
 pub mod slices;
 
-/// How long a log remembers a command's id: 24 hours.
+/// Minimum time for which a log remembers a command's id: 24 hours, in milliseconds.
 pub const COMMAND_MEMORY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 
-/// Names one log among all there are; drawn at random when it is created.
+/// Identifies a log. Drawn at random when the log is created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct LogId(pub [u8; 16]);
 
-/// Names a log and the vault by whose keys it is read. What was made from the records of one source does not go on with
-/// those of another: where the keys are others, other texts can be read.
+/// Identifies a log together with the vault whose keys it is read with. A projection built from one source
+/// must not be continued from another: with other keys, other texts are readable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SourceId(pub [u8; 16]);
 
 impl SourceId {
-    /// The source of a log that is read with a vault.
+    /// The source for a log and a vault.
     #[must_use]
     pub fn of(log_id: LogId, vault_id: VaultId) -> Self {
         let mut both = [0; 32];
@@ -74,215 +78,230 @@ impl SourceId {
     }
 }
 
-/// Where a stream stands.
+/// Head of a stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct StreamHead {
-    /// How many events it has.
+    /// Number of events in the stream.
     pub version: Version,
-    /// What the log compares; opaque to everybody else.
+    /// Value that the log compares; opaque to everything else.
     pub token: u64,
 }
 
 impl StreamHead {
-    /// A stream without events.
+    /// Head of a stream without events.
     pub const ABSENT: Self = Self { version: Version::NONE, token: 0 };
 }
 
-/// Names a command, so that its repetition is recognized: a hash of the caller and of the key that the caller chose.
+/// Identifies a command, so that a repetition is recognized: a hash of the caller and of the idempotency key
+/// that the caller chose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct CommandId(pub [u8; 16]);
 
-/// A command's id, and a hash of what it asks for.
+/// Id of a command, with a hash of its request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CommandKey {
-    /// Names the command.
+    /// Identifies the command.
     pub id: CommandId,
-    /// Tells the same request from another under the same name.
+    /// Hash of the request. It distinguishes a repetition from another request with the same id.
     pub fingerprint: [u8; 16],
 }
 
-/// A command that the log remembers.
+/// Event as a log stores it, for example in a backup or an import.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The stored bytes.
+    pub bytes: Vec<u8>,
+    /// The decoded record.
+    pub record: Record,
+}
+
+/// Command that the log remembers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RememberedCommand {
-    /// Of the request that carried it.
+    /// Hash of the request that carried it.
     pub fingerprint: [u8; 16],
-    /// Its first event.
+    /// Position of its first event.
     pub first: Position,
-    /// Its last event.
+    /// Position of its last event.
     pub last: Position,
-    /// When it was appended.
+    /// Time of its events.
     pub time: Timestamp,
 }
 
-/// The events of one command, for one stream.
+/// Events of one command, for one stream.
 #[derive(Debug, Clone)]
 pub struct Append {
-    /// The aggregate they happen to.
+    /// The aggregate that the events happen to.
     pub stream: StreamId,
-    /// Where its stream must stand.
+    /// Head that the stream must have.
     pub expected: StreamHead,
-    /// When they happen.
+    /// Time of the events. The log raises it to the previous record's time.
     pub time: Timestamp,
-    /// The organization concerned, if one.
+    /// The organization concerned, if any.
     pub organization_id: Option<OrganizationId>,
-    /// Whose personal text the events hold.
+    /// Person or organization that the personal text of the events belongs to.
     pub subject: Subject,
-    /// Who issued the command.
+    /// Caller that issued the command.
     pub actor: Actor,
-    /// The request that carried it.
+    /// Id of the request that carried the command, if it came over HTTP.
     pub request_id: Option<Box<str>>,
-    /// The event that led to it, if one.
+    /// The event that caused the command, if any.
     pub causation: Option<EventId>,
     /// The events with their ids; at least one.
     pub events: Vec<(EventId, Event)>,
-    /// The command's name, if its caller gave one.
+    /// Id of the command, if the caller gave an idempotency key.
     pub command: Option<CommandKey>,
 }
 
-/// What became of one [`Append`] of a group.
+/// Outcome of one [`Append`] of a group.
 #[derive(Debug, Clone)]
 pub enum AppendOutcome {
-    /// It took place.
+    /// The events were appended.
     Appended {
-        /// The events as the log has them now.
+        /// The events as stored.
         records: Vec<Record>,
-        /// Where the stream stands now.
+        /// New head of the stream.
         head: StreamHead,
     },
-    /// The stream stood elsewhere.
+    /// The head of the stream was not the expected one.
     Conflict,
-    /// The command took place before.
+    /// The command was appended before.
     Replayed(RememberedCommand),
-    /// Another command has this name.
+    /// Another request has used this command id.
     CommandReused,
 }
 
-/// A stream from its first event, and where it stands.
+/// A whole stream and its head.
 #[derive(Debug, Clone)]
 pub struct Stream {
-    /// Its events.
+    /// Its events, oldest first.
     pub records: Vec<Record>,
-    /// Where it stands.
+    /// Its head.
     pub head: StreamHead,
 }
 
-/// What goes wrong with a log.
+/// Error of a log.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// A group of appends may or may not have taken place.
+    /// Each append of the group may or may not have succeeded.
     #[error("it is not known whether the events were stored: {0}")]
     OutcomeUnknown(String),
-    /// Nothing can be read or appended now; nothing was appended.
-    #[error("the event log is not available: {0}")]
+    /// The log cannot be read or written now. Nothing was appended.
+    #[error("the event log is unavailable: {0}")]
     Unavailable(String),
-    /// What is stored is not what was written.
+    /// The stored bytes are not those that were written.
     #[error(
-        "{file}: damaged at position {position}: {reason}; restore it from a backup and run `replay-tool verify`"
+        "{file}: damaged at position {position}: {reason}; restore it from a backup and run \
+         `replay-tool verify`"
     )]
     Damaged {
         /// The file.
         file: String,
-        /// The first bad position known.
+        /// The first damaged position known.
         position: Position,
-        /// What is wrong with it.
+        /// What is wrong.
         reason: String,
     },
-    /// The file cannot be opened, or is not what it should be; the text names it and says what to do.
+    /// The file cannot be opened, or is not a log. The text names the file and says what to do.
     #[error("{0}")]
     Open(String),
-    /// The keys that seal personal text cannot be had.
+    /// The keys that seal personal text are unavailable.
     #[error(transparent)]
     Vault(#[from] vault::Error),
-    /// An event that cannot be stored.
+    /// An event cannot be stored.
     #[error(transparent)]
     Record(#[from] crate::codec::Error),
 }
 
-/// The writing end of a log. There is one, owned by one thread; calls block.
+/// Writing end of a log. There is exactly one, owned by one thread. Its methods block.
 pub trait EventLog: Send {
-    /// A reading end. It goes on working after [`EventLog::recover`].
+    /// Returns a reading end, which keeps working after [`EventLog::recover`].
     fn reader(&self) -> Arc<dyn LogReader>;
 
-    /// The keys that seal personal text.
+    /// The vault with the keys that seal personal text.
     fn vault(&self) -> Arc<Vault>;
 
-    /// Appends a group in one commit; the outcomes are in the order of the group. An append without events is a
-    /// programming error and is answered as `Conflict`.
+    /// Appends a group in one commit. The outcomes are in the order of the group. An append without events is
+    /// a programming error and returns [`AppendOutcome::Conflict`].
     ///
     /// # Errors
-    /// [`Error::OutcomeUnknown`] when the commit did not say that it succeeded; any other error means that nothing of
-    /// the group was appended.
+    /// [`Error::OutcomeUnknown`] when the commit did not report success. Any other error means that nothing
+    /// of the group was appended.
     fn append(&mut self, group: Vec<Append>) -> Result<Vec<AppendOutcome>, Error>;
 
-    /// Takes back the records of a group that [`EventLog::append`] has told of, when their writer is done with them: readers
-    /// may be given them instead of what is stored, which says the same. A log may as well do nothing with them.
-    fn told(&mut self, _records: Vec<Record>) {}
+    /// Returns the records of a group to the log when the writer no longer needs them. The log may keep them
+    /// to serve readers from memory; they equal what is stored. The default does nothing.
+    fn recycle(&mut self, _records: Vec<Record>) {}
 
-    /// Called when nothing has come for a while: a good time to put things in order. A log may as well do nothing.
+    /// Moves everything in the journal into the database, so that the database alone is the whole log. The
+    /// ledger calls this when it is idle, and before a verification. The default, for logs without a journal,
+    /// does nothing.
     ///
     /// # Errors
-    /// As [`EventLog::append`], [`EventLog::recover`] included; no record depends on it.
-    fn rest(&mut self) -> Result<(), Error> {
+    /// As [`EventLog::append`], including the need to [`recover`](EventLog::recover). No record depends on
+    /// it.
+    fn checkpoint_journal(&mut self) -> Result<(), Error> {
         Ok(())
     }
 
-    /// Finds out where the log stands after an error, and makes it ready for appends again.
+    /// Reopens the log after an error and accepts appends again. Returns the position of the head.
     ///
     /// # Errors
-    /// When it cannot; the process had better end.
+    /// When the log cannot be reopened. The process should end then.
     fn recover(&mut self) -> Result<Position, Error>;
 }
 
-/// A reading end of a log; calls may block for a disk.
+/// Reading end of a log. Its methods may block on disk.
 pub trait LogReader: Send + Sync {
-    /// Which log this is.
+    /// Identifies the log.
     fn log_id(&self) -> LogId;
 
-    /// Which log this is, and whose keys its records are read with.
+    /// Identifies the log and the vault that its records are read with.
     fn source_id(&self) -> SourceId;
 
-    /// The position of the last record.
+    /// Position of the last record.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
     fn head(&self) -> Result<Position, Error>;
 
-    /// The records after `after`, at most `records_max`; fewer only at the head.
+    /// Returns the records after `after`, at most `records_max`; fewer only at the head.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Unavailable`].
     fn read(&self, after: Position, records_max: usize) -> Result<Vec<Record>, Error>;
 
-    /// The records of a group that was appended lately, the one after `after` among them, if they are at hand as they were
-    /// appended; they may begin before it. They are shared, so whoever follows the log need not have copies made.
+    /// Returns a recently appended group that contains the record after `after`, if the log still holds it in
+    /// memory. The group may begin earlier. It is shared, so a reader that follows the log makes no copies.
     fn recent(&self, _after: Position) -> Option<Arc<[Record]>> {
         None
     }
 
-    /// The stored bytes of the records after `after`, at most `records_max`: the entries of the Merkle tree.
+    /// Returns the stored bytes of the records after `after`, at most `records_max`: the entries of the
+    /// Merkle tree.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Unavailable`].
     fn read_entries(&self, after: Position, records_max: usize) -> Result<Vec<Vec<u8>>, Error>;
 
-    /// All records of a stream.
+    /// Returns all records of a stream.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Unavailable`].
     fn read_stream(&self, stream: &StreamId) -> Result<Stream, Error>;
 
-    /// All records of streams of erasures, in the order of positions.
+    /// Returns all records of erasures, in the order of positions.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Unavailable`].
     fn erasures(&self) -> Result<Vec<Record>, Error>;
 
-    /// The command with this id, if the log remembers it. Does not block.
+    /// Returns the command with this id, if the log remembers it. Does not block.
     fn find_command(&self, id: &CommandId) -> Option<RememberedCommand>;
 
-    /// The commands that are kept whose first event is after `after`, in the order of their first events, at most
-    /// `commands_max`; some may be older than what is still remembered.
+    /// Returns the stored commands whose first event is after `after`, ordered by first event, at most
+    /// `commands_max`. Some may be older than [`COMMAND_MEMORY_MILLIS`].
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Unavailable`].
@@ -292,15 +311,15 @@ pub trait LogReader: Send + Sync {
         commands_max: usize,
     ) -> Result<Vec<(CommandId, RememberedCommand)>, Error>;
 
-    /// The hashes of perfect subtrees of the Merkle tree, at most `count` from the one with index `first` on; fewer only
-    /// where the tree ends. `level` is a multiple of [`merkle::TILE_HEIGHT`] above 0: those are stored; leaves are the
-    /// hashes of entries.
+    /// Returns the hashes of perfect subtrees of the Merkle tree, at most `count` from index `first` on;
+    /// fewer only where the tree ends. `level` is a multiple of [`merkle::TILE_HEIGHT`] above 0, because only
+    /// those are stored. Level 0 is the hashes of entries.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Unavailable`].
     fn subtree_hashes(&self, level: u8, first: u64, count: usize) -> Result<Vec<merkle::Hash>, Error>;
 
-    /// The Merkle tree over all entries at the head.
+    /// Returns the Merkle tree over all entries up to the head.
     ///
     /// # Errors
     /// [`Error::Unavailable`].

@@ -1,4 +1,4 @@
-//! A long stretch of a log, worked on in slices by several threads at once, with the results in the order of the log.
+//! Processing of a long range of a log by several threads, with results in log order.
 
 use std::iter;
 use std::num::NonZero;
@@ -8,33 +8,34 @@ use std::thread;
 
 use crate::value::position::Position;
 
-/// Results of one thread that wait for their turn; so many slices more than there are threads are held in memory at most,
-/// for each thread.
+/// Maximum number of finished results per thread that wait for their turn. It bounds the slices held in
+/// memory.
 const WAITING_MAX: usize = 2;
 
-/// A stretch of a log, to be worked on slice by slice.
+/// Range of a log, processed slice by slice.
 #[derive(Debug, Clone, Copy)]
 pub struct Slices {
-    /// It begins after this position.
+    /// The range begins after this position.
     pub after: Position,
-    /// It ends with this one.
+    /// The last position of the range.
     pub until: Position,
-    /// Positions in a slice; the last one may have fewer.
+    /// Number of positions in a slice; the last one may have fewer.
     pub len: usize,
-    /// How many threads work on slices; with one, it is the caller's.
+    /// Number of threads. With 1, or 0, the caller's thread does the work.
     pub threads: usize,
 }
 
 impl Slices {
-    /// As many threads as there are processors.
+    /// Number of available processors; 1 if unknown.
     #[must_use]
     pub fn all_processors() -> usize {
         thread::available_parallelism().map_or(1, NonZero::get)
     }
 
-    /// Has each thread make a worker and hand it slices, as the position before it and its length; `take` gets what the
-    /// workers make of them, slice after slice, on the caller's thread. It ends with the stretch, or when `take` says so:
-    /// slices after that one may have been worked on for nothing.
+    /// Processes the range. Each thread creates a worker and calls it for its slices, with the position
+    /// before the slice and the slice's length. `take` receives the results on the caller's thread, in log
+    /// order. The range ends early when `take` breaks; some later slices may then have been processed in
+    /// vain.
     pub fn run<R, W>(self, worker: impl Fn() -> W + Sync, mut take: impl FnMut(R) -> ControlFlow<()>)
     where
         R: Send,
@@ -53,13 +54,14 @@ impl Slices {
                 scope.spawn(move || {
                     let mut work = worker();
                     let mut slices = self.iter().skip(first).step_by(self.threads);
-                    // Nobody takes any more results when the caller has seen enough.
+                    // Sending fails once the caller has seen enough.
                     slices.all(|(after, len)| sender.send(work(after, len)).is_ok())
                 });
                 results
             };
             let results: Vec<_> = (0..self.threads).map(start).collect();
-            // Whose turn it is and has no more had the last slice, or panicked; the scope passes that on.
+            // A channel that is closed on its turn belongs to the thread that had the last slice, or to one
+            // that panicked; the scope propagates the panic.
             let in_order = results.iter().cycle().map_while(|results| results.recv().ok());
             for result in in_order {
                 if take(result).is_break() {
@@ -89,7 +91,7 @@ mod tests {
         Slices { after: Position::new(after), until: Position::new(until), len, threads }
     }
 
-    /// Every position that was worked on, in the order in which it was taken, until `last` was.
+    /// Positions in the order in which their results were taken, up to the slice that contains `last`.
     fn positions(slices: Slices, last: u64) -> Vec<u64> {
         let mut taken: Vec<u64> = Vec::new();
         let worker =
@@ -102,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn results_come_in_the_order_of_the_log_however_many_threads_there_are() {
+    fn results_come_in_log_order_for_any_number_of_threads() {
         for threads in [0, 1, 2, 3, 8] {
             for (after, until, len) in
                 [(0, 1_000, 7), (5, 6, 7), (3, 80, 1), (0, 64, 64), (9, 9, 4), (9, 3, 4)]
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_taken_when_it_is_enough() {
+    fn nothing_is_taken_after_a_break() {
         for threads in [1, 2, 5] {
             assert_eq!(positions(slices(0, 100_000, 10, threads), 35), (1..=40).collect::<Vec<_>>());
         }
@@ -122,7 +124,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "a scoped thread panicked")]
-    fn a_worker_that_panics_is_noticed() {
+    fn a_panic_of_a_worker_is_propagated() {
         let worker = || |after: Position, _| assert!(after.get() < 50);
         slices(0, 100, 10, 2).run(worker, |()| ControlFlow::Continue(()));
     }

@@ -1,8 +1,8 @@
-//! A small file that is written past the system's page cache.
+//! A small file written past the operating system's page cache.
 //!
-//! Who syncs each write has no use for pages that the system is to write back later: without them a write and its sync take
-//! two thirds of the processor's time, and a fifth less of everybody's who waits (docs/decisions/journal.md). Such writes are of
-//! whole blocks, from memory that begins where one does.
+//! When every write is synced, there is no use for cached pages to be written back later. Without them a
+//! write and its sync take two thirds of the processor time, and callers wait a fifth less
+//! (docs/decisions/journal.md). Direct writes are made in whole blocks, from block-aligned memory.
 
 use std::fmt;
 use std::fs::{File, OpenOptions};
@@ -14,25 +14,26 @@ use std::sync::{Mutex, PoisonError};
 
 use redb::StorageBackend;
 
-/// What every disk and file system that is in use takes as a block.
+/// Block size that every common disk and file system accepts, in bytes.
 const BLOCK_LEN: usize = 4_096;
-/// Longer files are not held in memory.
+/// Maximum length of a file that is written directly, in bytes; its image is held in memory.
 const LEN_MAX: u64 = 16 * 1024 * 1024;
 
-/// A backend whose writes go to the disk directly. The sync is the other backend's, and so is everything from the first write
-/// on that cannot be done directly.
+/// Storage backend that writes directly. It delegates syncing to another backend, and all reading and writing
+/// from the first write on that cannot be made directly.
 pub(crate) struct DirectFile {
     /// For messages.
     path: PathBuf,
     file: File,
-    /// What is in the file; blocks are written from here.
+    /// The file's contents. Blocks are written from here.
     image: Mutex<Image>,
     other: Box<dyn StorageBackend>,
 }
 
 impl DirectFile {
-    /// Writes the file at `path`, which is `other`'s too, directly; leaves it to `other` where the system or the file is not
-    /// made for that. `other` must have the file at its final length.
+    /// Wraps `other` so that the file at `path`, which must be the file of `other` at its final length, is
+    /// written directly. Returns `other` unchanged where the operating system, the file system or the length
+    /// does not allow that.
     pub(crate) fn over(path: &Path, other: Box<dyn StorageBackend>) -> Box<dyn StorageBackend> {
         match Self::open(path, &*other) {
             Some((file, image)) => {
@@ -47,7 +48,7 @@ impl DirectFile {
         let len = usize::try_from(len).ok().filter(|len| len.is_multiple_of(BLOCK_LEN))?;
         let file = OpenOptions::new().read(true).write(true).custom_flags(direct_flag()?).open(path).ok()?;
         let mut image = Image::new(len);
-        // A file system that does not do this says so now.
+        // A file system without direct access fails here.
         file.read_exact_at(image.get_mut(0..len)?, 0).ok()?;
         Some((file, image))
     }
@@ -68,7 +69,7 @@ impl StorageBackend for DirectFile {
         self.other.len()
     }
 
-    /// What was written is known, even if the disk has lost it.
+    /// Reads the image: what was written, even if the disk has lost it.
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let mut image = self.image.lock().unwrap_or_else(PoisonError::into_inner);
         let end = offset.saturating_add(out.len() as u64);
@@ -96,10 +97,11 @@ impl StorageBackend for DirectFile {
         let written = match image.put(offset, data) {
             Some((start, blocks)) => match self.file.write_all_at(blocks, start) {
                 Ok(()) => return Ok(()),
-                // Larger blocks than these, for example. Whole blocks again: what is in them beside is not read anew.
+                // For example, the device's blocks are larger. The other backend gets whole blocks too, so
+                // nothing has to be read first.
                 Err(error) => {
                     let file = self.path.display();
-                    tracing::warn!(%file, %error, "cannot be written directly, and goes through the system's cache: slower");
+                    tracing::warn!(%file, %error, "direct write failed; using the slower page cache");
                     self.other.write(start, blocks)
                 }
             },
@@ -114,14 +116,14 @@ impl StorageBackend for DirectFile {
     }
 }
 
-/// Says nothing of what is in the file.
+/// Omits the contents.
 impl fmt::Debug for DirectFile {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("DirectFile").field("path", &self.path).finish_non_exhaustive()
     }
 }
 
-/// The bytes of a file, in memory that begins where a block may.
+/// Contents of a file, in block-aligned memory.
 struct Image {
     memory: Vec<u8>,
     start: usize,
@@ -140,7 +142,8 @@ impl Image {
         image.get_mut(range)
     }
 
-    /// Takes in bytes, and gives the blocks they are in and where these stand; none when it has not got those.
+    /// Stores bytes, and returns the blocks that contain them with their offset; `None` when they are outside
+    /// the image.
     fn put(&mut self, offset: u64, data: &[u8]) -> Option<(u64, &[u8])> {
         let offset = usize::try_from(offset).ok()?;
         let end = offset.checked_add(data.len())?;
@@ -168,8 +171,8 @@ mod tests {
     }
 
     proptest! {
-        /// Wherever a write begins and ends, the rest of the file is as it was; one that makes the file longer is the other
-        /// backend's, and so are all after it.
+        /// A write changes nothing else in the file, wherever it begins and ends. A write that makes the file
+        /// longer goes to the other backend, and so do all later ones.
         #[test]
         fn writes_are_found_in_the_file(
             writes in vec((0..LEN + 2_000, vec(any::<u8>(), 1..6_000)), 1..20),
@@ -207,14 +210,14 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_written_directly_is_written_all_the_same() {
+    fn a_failed_direct_write_goes_to_the_other_backend() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         let mut expected = vec![1; LEN];
         fs::write(&path, &expected).unwrap();
         let mut image = Image::new(LEN);
         image.get_mut(0..LEN).unwrap().copy_from_slice(&expected);
-        // Nothing can be written to a file that is open for reading.
+        // A file opened for reading cannot be written.
         let file = File::open(&path).unwrap();
         let storage =
             DirectFile { path: path.clone(), file, image: Mutex::new(image), other: backend(&path) };
@@ -230,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_length_is_the_other_backends() {
+    fn after_a_change_of_length_the_other_backend_writes() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("file");
         fs::write(&path, vec![1; LEN]).unwrap();

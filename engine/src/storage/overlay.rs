@@ -1,5 +1,5 @@
-//! A file that is only read, under a database that believes it can write: what it writes stays in memory. So a log that a
-//! crash left in need of repair can be read without touching the file.
+//! Storage backend that never writes to its file: the database's writes stay in memory. A log that needs
+//! repair after a crash can be read this way without touching the file.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use redb::backends::FileBackend;
 use redb::{BackendError, Database, DatabaseError, StorageBackend};
 
-/// Bytes are kept in blocks of this many.
+/// Size of the blocks that written bytes are kept in.
 const BLOCK: u64 = 4_096;
 
 #[derive(Debug, Clone)]
@@ -26,7 +26,7 @@ struct Layers {
 struct Written {
     blocks: HashMap<u64, Vec<u8>>,
     len: u64,
-    /// From here on the file's own bytes do not count: the length was less in between.
+    /// Bytes of the file from here on do not count, because the length was set to less in between.
     file_end: u64,
 }
 
@@ -38,9 +38,9 @@ impl Overlay {
         Ok(Self(Arc::new(Layers { file, written })))
     }
 
-    /// Lets go of a database over this without having it commit anything more, which its closing does, and which on a damaged
-    /// file can end the process. The database's cache is not given back; the file may be opened by others, and what was written
-    /// is.
+    /// Releases a database over this backend without closing it. Closing commits, which can end the process
+    /// on a damaged file. The database's cache leaks; the file is closed so that others can open it, and the
+    /// written blocks are freed.
     pub(crate) fn leave(&self, database: Option<Database>) {
         std::mem::forget(database);
         let _ = self.0.file.close();
@@ -53,7 +53,7 @@ impl Layers {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Reads what the file has of these bytes, and zeros for what it has not.
+    /// Reads bytes of the file, and zeros past its end.
     fn read_file(&self, written: &Written, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let there = usize::try_from(written.file_end.saturating_sub(offset)).unwrap_or(usize::MAX);
         let (there, beyond) = out.split_at_mut(there.min(out.len()));
@@ -62,7 +62,7 @@ impl Layers {
     }
 }
 
-/// The blocks that `len` bytes at `offset` touch: number of the block, where in it, and how many bytes.
+/// The blocks that `len` bytes at `offset` touch: number of the block, offset within it, and number of bytes.
 fn blocks_of(offset: u64, len: usize) -> impl Iterator<Item = (u64, usize, usize)> {
     let end = offset + len as u64;
     (offset / BLOCK..end.div_ceil(BLOCK)).map(move |block| {
@@ -134,7 +134,7 @@ impl StorageBackend for Overlay {
         self.0.file.close()
     }
 
-    // Who only reads locks out writers, and no other reader.
+    // A reader must lock out writers but not other readers, so exclusive locks become shared ones.
 
     fn try_lock_range(&self, start: Bound<u64>, end: Bound<u64>) -> Result<bool, BackendError> {
         self.0.file.try_lock_shared_range(start, end)

@@ -1,29 +1,32 @@
-//! What the storage engine (redb) panics with, which it does on some damaged files.
+//! Panics of the storage engine (redb), which some damaged files cause.
 //!
-//! Whoever reads a file catches it and answers with an error that names the file. But a commit that comes upon a damaged
-//! list of free pages panics once more while the first panic is on its way, and then Rust ends the process (the same when a
-//! database is closed, which is a commit too). What was acknowledged is on the disk by then. That last word belongs to the
-//! program's panic hook, which is told here what it is about.
+//! Code that reads a file catches such a panic and returns an error that names the file. A commit that meets
+//! a damaged list of free pages, however, panics a second time while the first panic unwinds, and Rust then
+//! aborts the process. Closing a database is a commit too. Everything acknowledged is on disk by then. The
+//! program's panic hook prints the last message; this module tells the hook which panic it is and which file
+//! is concerned.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::PanicHookInfo;
 
-/// What helps where [`StoragePanic::Final`] ends the process.
-pub const WHAT_TO_DO: &str = "make a new directory of the present one by `replay-tool backup --with-keys` and `replay-tool restore` \
-     (docs/backup.md), or restore an older backup";
+/// Instruction for the operator after a [`StoragePanic::Final`].
+pub const WHAT_TO_DO: &str = "make a new data directory from this one with `replay-tool backup --with-keys` \
+     and `replay-tool restore` (docs/backup.md), or restore an older backup";
 
 thread_local! {
     static GAVE_UP: Cell<bool> = const { Cell::new(false) };
     static FILE: RefCell<Option<Box<str>>> = const { RefCell::new(None) };
 }
 
-/// What this thread writes to, opens or closes, until this is dropped.
+/// Guard for the file this thread is working on. Dropping it restores the previous one.
 #[must_use]
 pub struct InFile {
     before: Option<Box<str>>,
 }
 
-/// Notes the file that this thread has the storage engine write to, open or close, for [`last_words`].
+/// Records the file that this thread is about to write, open or close with the storage engine, for
+/// [`last_words`].
 pub fn in_file(name: &str) -> InFile {
     InFile { before: FILE.replace(Some(name.into())) }
 }
@@ -34,21 +37,22 @@ impl Drop for InFile {
     }
 }
 
-/// A panic of the storage engine.
+/// Panic of the storage engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum StoragePanic {
-    /// It is caught by whoever reads the file, and told as an error.
+    /// The reading code catches it and returns an error.
     Caught,
-    /// The second one at a time. The process ends with it.
+    /// A second panic while the first unwinds. The process aborts.
     Final,
 }
 
 impl StoragePanic {
-    /// What a panic hook is called for; `None` when it is not of the storage engine. To be called once a panic.
+    /// Classifies a panic; `None` when the storage engine did not cause it. A panic hook must call this
+    /// exactly once per panic.
     #[must_use]
     pub fn of(panic: &PanicHookInfo<'_>) -> Option<Self> {
         let in_engine = panic.location().is_some_and(|it| it.file().contains("/redb-"));
-        // The location is the one of Rust's own `panic_in_cleanup`.
+        // Identified by its text, because its location is that of Rust's own `panic_in_cleanup`.
         let in_cleanup = panic.payload_as_str() == Some("panic in a destructor during cleanup");
         if in_engine {
             GAVE_UP.set(true);
@@ -58,11 +62,18 @@ impl StoragePanic {
     }
 }
 
-/// What a program says when [`StoragePanic::Final`] ends it: one line.
+/// One line for the operator when [`StoragePanic::Final`] ends the process.
 #[must_use]
 pub fn last_words() -> String {
     let file = FILE.with_borrow(|file| file.as_deref().unwrap_or("a file of the data directory").to_owned());
-    format!("{file}: damaged, and the storage engine cannot go on with it; {WHAT_TO_DO}")
+    format!("{file}: damaged, and the storage engine cannot continue; {WHAT_TO_DO}")
+}
+
+/// The text that a caught panic carries.
+#[must_use]
+pub fn panic_text(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given")
 }
 
 #[cfg(test)]
@@ -70,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_is_the_one_that_is_worked_on() {
+    fn the_last_words_name_the_file_being_worked_on() {
         assert!(last_words().starts_with("a file of the data directory: damaged"));
         let outer = in_file("a/events.redb");
         {

@@ -1,4 +1,4 @@
-//! A checkpoint: how large the tree is and what its root is (C2SP tlog-checkpoint).
+//! Checkpoints: the size and root of the tree at some time (C2SP tlog-checkpoint).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -6,48 +6,48 @@ use base64::engine::general_purpose::STANDARD;
 use super::note::{Note, Signer, Verifier};
 use crate::log::merkle::Hash;
 
-/// The state of a log at some time, which a signature vouches for.
+/// State of a log at some time, as a signature attests it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// Which log; also the name of the key that signs.
+    /// Name of the log, which is also the name of its signing key.
     pub origin: String,
-    /// How many entries it has.
+    /// Number of entries.
     pub size: u64,
-    /// The root of the tree over them.
+    /// Root of the tree over them.
     pub root: Hash,
 }
 
-/// Why a checkpoint is not to be believed.
+/// Reason why a checkpoint is not trusted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It is no checkpoint.
-    #[error("it does not have the form of a checkpoint")]
+    /// The text is not a checkpoint.
+    #[error("not a checkpoint")]
     Malformed,
-    /// The key's signature is missing or wrong.
-    #[error("the signature of {0} is missing or wrong")]
+    /// The signature of the key is missing or invalid.
+    #[error("the signature of {0} is missing or invalid")]
     Signature(String),
-    /// It is another log's.
-    #[error("it is a checkpoint of {0}")]
+    /// The checkpoint belongs to another log.
+    #[error("it is a checkpoint of another log, {0}")]
     Origin(String),
 }
 
 impl Checkpoint {
-    /// The text that is signed.
+    /// The text to sign.
     #[must_use]
     pub fn to_text(&self) -> String {
         format!("{}\n{}\n{}\n", self.origin, self.size, STANDARD.encode(self.root))
     }
 
-    /// Signs it.
+    /// Signs the checkpoint and returns the signed note.
     #[must_use]
     pub fn sign(&self, signer: &Signer) -> String {
         Note::sign(self.to_text(), signer).to_string()
     }
 
-    /// Reads a signed checkpoint and checks who signed it.
+    /// Parses a signed checkpoint and verifies its origin and signature.
     ///
     /// # Errors
-    /// When it is none, is another log's, or its signature is not the key's.
+    /// When it is not a checkpoint, belongs to another log, or is not signed by the key.
     pub fn open(note: &str, verifier: &Verifier) -> Result<Self, Error> {
         let note = Note::parse(note).ok_or(Error::Malformed)?;
         let checkpoint = Self::parse(note.text()).ok_or(Error::Malformed)?;
@@ -60,13 +60,14 @@ impl Checkpoint {
         Ok(checkpoint)
     }
 
-    /// What a note says without looking at who signed it; `None` when it is no checkpoint. It convinces nobody.
+    /// Parses a signed checkpoint without verifying who signed it; `None` when it is malformed. The result
+    /// proves nothing.
     #[must_use]
     pub fn unverified(note: &str) -> Option<Self> {
         Self::parse(Note::parse(note)?.text())
     }
 
-    /// Reads the text; further lines after the three are left aside, as the format demands.
+    /// Parses the text. Further lines after the first three are ignored, as the format demands.
     fn parse(text: &str) -> Option<Self> {
         let mut lines = text.strip_suffix('\n')?.split('\n');
         let (origin, size, root) = (lines.next()?, lines.next()?, lines.next()?);

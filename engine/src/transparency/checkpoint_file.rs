@@ -1,5 +1,5 @@
-//! The file of the checkpoints that were signed: one JSON object a line, only ever added to. Whoever keeps a copy of it
-//! elsewhere can tell later that the log was cut off or rewritten.
+//! The file of signed checkpoints: one JSON object per line, append-only. With a copy kept elsewhere, anyone
+//! can later prove that the log was truncated or rewritten.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -10,28 +10,25 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::time::Timestamp;
 
-/// Its name in a data directory.
-pub const FILE_NAME: &str = "checkpoints.ndjson";
-
-/// A signed checkpoint and when it was signed.
+/// Signed checkpoint with the time of signing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SignedCheckpoint {
-    /// When.
+    /// When it was signed.
     pub time: Timestamp,
     /// The signed note.
     pub checkpoint: String,
 }
 
-/// The file, open for additions.
+/// The file, open for appending.
 #[derive(Debug)]
 pub struct CheckpointFile(File);
 
 impl CheckpointFile {
-    /// Opens the file, or makes it, and gives back the last checkpoint in it. What a crash left of a line that was being
-    /// written is cut off: nobody was ever shown it.
+    /// Opens or creates the file, and returns its last checkpoint. An incomplete last line left by a crash is
+    /// removed: it was never published.
     ///
     /// # Errors
-    /// When it cannot be opened, or holds something else.
+    /// When the file cannot be opened, or a line is not a checkpoint.
     pub fn open(path: &Path) -> io::Result<(Self, Option<SignedCheckpoint>)> {
         let mut options = OpenOptions::new();
         let mut file = options.read(true).write(true).create(true).truncate(false).mode(0o600).open(path)?;
@@ -46,10 +43,10 @@ impl CheckpointFile {
         Ok((Self(file), last))
     }
 
-    /// Adds a checkpoint. It is on the disk when this returns.
+    /// Appends a checkpoint. It is durable on return.
     ///
     /// # Errors
-    /// When it may not be.
+    /// When it may not be durable.
     pub fn append(&mut self, checkpoint: &SignedCheckpoint) -> io::Result<()> {
         let mut line = serde_json::to_vec(checkpoint)?;
         line.push(b'\n');
@@ -58,15 +55,15 @@ impl CheckpointFile {
     }
 }
 
-/// All checkpoints of a file, oldest first; none when there is no file.
+/// Reads all checkpoints of a file, oldest first; none when the file does not exist.
 ///
 /// # Errors
-/// When it cannot be read, or holds something else.
+/// When it cannot be read, or a line is not a checkpoint.
 pub fn read(path: &Path) -> io::Result<Vec<SignedCheckpoint>> {
     iter(path)?.collect()
 }
 
-/// The same one after the other, as they are read.
+/// As [`read`], one checkpoint at a time.
 ///
 /// # Errors
 /// When the file cannot be opened.
@@ -78,7 +75,7 @@ pub fn iter(path: &Path) -> io::Result<impl Iterator<Item = io::Result<SignedChe
     Ok(file.into_iter().flatten().map(|line| line.map(|(_, checkpoint)| checkpoint)))
 }
 
-/// Each whole line's length and what it says.
+/// Length and checkpoint of each complete line.
 struct Lines<R> {
     reader: BufReader<R>,
     line: Vec<u8>,
@@ -107,7 +104,7 @@ impl<R: Read> Iterator for Lines<R> {
         Some(match serde_json::from_slice(&self.line) {
             Ok(checkpoint) => Ok((self.line.len() as u64, checkpoint)),
             Err(error) => {
-                let reason = format!("line {number} is no checkpoint: {error}");
+                let reason = format!("line {number} is not a checkpoint: {error}");
                 Err(io::Error::new(io::ErrorKind::InvalidData, reason))
             }
         })

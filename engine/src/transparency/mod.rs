@@ -1,11 +1,11 @@
-//! What makes the log a transparency log: anybody with its checkpoints can check that nothing in it was changed, taken
-//! out or put in, without trusting whoever keeps it.
+//! Transparency of the log: with its checkpoints, anyone can check that nothing in it was changed, removed or
+//! inserted, without trusting its operator.
 //!
-//! The formats are C2SP's: [tlog-tiles] for the tree and the entries ([`tile`]), [tlog-checkpoint] and [signed-note]
-//! for what is signed ([`checkpoint`], [`note`]), [tlog-proof] for the proof of one entry ([`proof`]), [tlog-witness] and
-//! [tlog-cosignature] for those who vouch that there is but one log ([`submission`], [`note::WitnessKey`]). The hashes are
-//! RFC 6962's ([`tree`]). [`checkpoint_file`] keeps what was signed, and
-//! [`signed_checkpoints`] compares a log with it.
+//! The formats are those of C2SP: [tlog-tiles] for the tree and the entries ([`tile`]), [tlog-checkpoint] and
+//! [signed-note] for signed checkpoints ([`checkpoint`], [`note`]), [tlog-proof] for the proof of one entry
+//! ([`proof`]), and [tlog-witness] and [tlog-cosignature] for witnesses, who attest that there is only one
+//! log ([`submission`], [`note::WitnessKey`]). The hashes are those of RFC 6962 ([`tree`]).
+//! [`checkpoint_file`] stores signed checkpoints, and [`signed_checkpoints`] compares a log with them.
 //!
 //! [tlog-tiles]: https://c2sp.org/tlog-tiles
 //! [tlog-checkpoint]: https://c2sp.org/tlog-checkpoint
@@ -22,11 +22,6 @@ pub mod signed_checkpoints;
 pub mod submission;
 pub mod tile;
 pub mod tree;
-
-/// The file of the signing key in a data directory; only its owner may read it.
-pub const KEY_FILE_NAME: &str = "log-key";
-/// The file of the verifier key in a data directory, for whoever has the files alone.
-pub const VERIFIER_FILE_NAME: &str = "log-key.pub";
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Signed notes and the keys that sign them (C2SP signed-note), with Ed25519 (RFC 8032).
+//! Signed notes and their keys (C2SP signed-note), with Ed25519 (RFC 8032).
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,33 +7,33 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rand::TryCryptoRng;
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::value::sha256::Sha256;
 use crate::value::time::Timestamp;
 
-/// The signature type of Ed25519.
+/// Signature type for Ed25519.
 const ED25519_TYPE: u8 = 1;
-/// The signature type of a witness's Ed25519 with the time of the signature (C2SP tlog-cosignature).
+/// Signature type for a witness's timestamped Ed25519 cosignature (C2SP tlog-cosignature).
 const COSIGNATURE_TYPE: u8 = 4;
-/// What a signing key's text begins with.
+/// Prefix of a signing key's text.
 const PRIVATE: &str = "PRIVATE+KEY+";
-/// A note with more signatures is not read.
+/// Maximum number of signatures; notes with more are refused.
 const SIGNATURES_MAX: usize = 64;
 
 type KeyId = [u8; 4];
 
-/// A text that is not a key; says nothing of the text.
+/// Error for a text that is not a key. It does not contain the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not a key in the form of signed notes, or its parts do not fit each other")]
+#[error("not a signed-note key, or its parts do not match")]
 pub struct InvalidKey;
 
-/// A name that no key may have.
+/// Error for a text that is not a valid key name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("must be 1 to 255 visible characters without spaces and plus signs, such as example.com/keyledger")]
 pub struct InvalidName;
 
-/// The name of a key, which is also its log's: without spaces and plus signs.
+/// Name of a key and of its log: 1 to 255 bytes without spaces, control characters and plus signs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyName(String);
 
@@ -54,7 +54,7 @@ impl FromStr for KeyName {
     }
 }
 
-/// A key that signs. It has no `Debug`, `Display` or `Serialize`.
+/// Signing key. It has no `Debug`, `Display` or `Serialize`.
 pub struct Signer {
     verifier: Verifier,
     seed: Zeroizing<[u8; 32]>,
@@ -62,7 +62,7 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// Makes a key.
+    /// Generates a key.
     ///
     /// # Errors
     /// When the random number generator fails.
@@ -70,7 +70,7 @@ impl Signer {
         let mut seed = Zeroizing::new([0; 32]);
         loop {
             rng.try_fill_bytes(seed.as_mut_slice())?;
-            // Every seed is a key; the library's type does not say so.
+            // Every seed is a valid key, but the type of the library allows for failure.
             if let Ok(signer) = Self::from_seed(name.clone(), seed.clone()) {
                 return Ok(signer);
             }
@@ -83,10 +83,10 @@ impl Signer {
         Ok(Self { verifier: Verifier(PublicKey::new(name.0, public)), seed, pair })
     }
 
-    /// Reads what [`Signer::expose`] wrote.
+    /// Parses the text of [`Signer::expose`].
     ///
     /// # Errors
-    /// When the text is no key.
+    /// When the text is not a signing key.
     pub fn parse(text: &str) -> Result<Self, InvalidKey> {
         let parts = text.trim().strip_prefix(PRIVATE).ok_or(InvalidKey)?;
         let mut parts = parts.splitn(3, '+');
@@ -103,7 +103,7 @@ impl Signer {
         if signer.verifier.0.id_text() == id { Ok(signer) } else { Err(InvalidKey) }
     }
 
-    /// The key as text, for its file: `PRIVATE+KEY+<name>+<id>+<key>`, as Go's note package has it.
+    /// The key as text, for its file: `PRIVATE+KEY+<name>+<id>+<key>`, as in Go's note package.
     #[must_use]
     pub fn expose(&self) -> Zeroizing<String> {
         let mut key = Zeroizing::new(vec![ED25519_TYPE]);
@@ -113,19 +113,19 @@ impl Signer {
         Zeroizing::new(format!("{PRIVATE}{name}+{}+{}", self.verifier.0.id_text(), *key))
     }
 
-    /// The key that checks what this one signs.
+    /// The key that verifies signatures of this one.
     #[must_use]
     pub const fn verifier(&self) -> &Verifier {
         &self.verifier
     }
 }
 
-/// A key that checks signatures. Its text is `<name>+<id>+<key>`.
+/// Key that verifies signatures. Its text is `<name>+<id>+<key>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verifier(PublicKey<ED25519_TYPE>);
 
 impl Verifier {
-    /// The key's name.
+    /// Name of the key.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
@@ -146,30 +146,30 @@ impl FromStr for Verifier {
     }
 }
 
-/// A key that checks a witness's cosignatures (C2SP tlog-cosignature): that at some time, what was cosigned was the largest
-/// tree that the witness had seen of a log, and went on from all that it had seen before. Its text is `<name>+<id>+<key>`;
-/// only those for Ed25519 are read.
+/// Key that verifies a witness's cosignatures (C2SP tlog-cosignature). A cosignature attests that, at its
+/// time, the tree was the largest that the witness had seen of this log, and consistent with everything it
+/// had seen before. The text of the key is `<name>+<id>+<key>`; only Ed25519 keys are supported.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WitnessKey(PublicKey<COSIGNATURE_TYPE>);
 
 impl WitnessKey {
-    /// The witness's name.
+    /// Name of the witness.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.0.name
     }
 
-    /// The key's good cosignature of a checkpoint, and when it was given; the latest of several.
+    /// The latest valid cosignature of this witness in a note, with its time; `None` when there is none.
     #[must_use]
     pub fn cosignature(&self, note: &Note) -> Option<(Timestamp, Signature)> {
-        let good = note.signatures_of(&self.0).filter_map(|signature| {
+        let valid = note.signatures_of(&self.0).filter_map(|signature| {
             let (seconds, bytes) = signature.bytes.split_first_chunk()?;
             let seconds = u64::from_be_bytes(*seconds);
             let text = format!("cosignature/v1\ntime {seconds}\n{}", note.text);
             let time = i64::try_from(seconds).ok()?.checked_mul(1_000).map(Timestamp::from_millis)?;
             self.0.verifies(text.as_bytes(), bytes).then(|| (time, signature.clone()))
         });
-        good.max_by_key(|(time, _)| *time)
+        valid.max_by_key(|(time, _)| *time)
     }
 }
 
@@ -187,7 +187,7 @@ impl FromStr for WitnessKey {
     }
 }
 
-/// An Ed25519 key with its name, for signatures of one type.
+/// Named Ed25519 key for signatures of one type.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PublicKey<const TYPE: u8> {
     name: String,
@@ -236,14 +236,14 @@ impl<const TYPE: u8> FromStr for PublicKey<TYPE> {
     }
 }
 
-/// A text and its signatures.
+/// Text with its signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
     text: String,
     signatures: Vec<Signature>,
 }
 
-/// Somebody's signature of a note.
+/// Signature of a note.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Signature {
     name: String,
@@ -252,7 +252,7 @@ pub struct Signature {
 }
 
 impl Note {
-    /// Signs a text that ends with a line's end.
+    /// Signs a text, which must end with a newline.
     #[must_use]
     pub fn sign(text: String, signer: &Signer) -> Self {
         let bytes = signer.pair.sign(text.as_bytes()).as_ref().to_vec();
@@ -261,10 +261,10 @@ impl Note {
         Self { text, signatures: vec![signature] }
     }
 
-    /// Reads a note; `None` when it is none.
+    /// Parses a note; `None` when it is malformed.
     #[must_use]
     pub fn parse(note: &str) -> Option<Self> {
-        // The last blank line: the text may have some of its own.
+        // The last blank line separates text and signatures: the text may contain blank lines too.
         let at = note.rfind("\n\n")?;
         let (text, signatures) = (note.get(..=at)?, note.get(at + 2..)?);
         let lines: Vec<&str> = signatures.strip_suffix('\n')?.split('\n').collect();
@@ -275,20 +275,20 @@ impl Note {
         Some(Self { text: text.to_owned(), signatures })
     }
 
-    /// The text.
+    /// The text, without signatures.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Whether a key's signature is there, and no wrong one in its name.
+    /// Whether the note has a signature of this key, and no invalid one under its name and id.
     #[must_use]
     pub fn is_signed_by(&self, verifier: &Verifier) -> bool {
         let mut own = self.signatures_of(&verifier.0).peekable();
         own.peek().is_some() && own.all(|it| verifier.0.verifies(self.text.as_bytes(), &it.bytes))
     }
 
-    /// Adds somebody's signature, in the place of one that the same key gave before.
+    /// Adds a signature. It replaces an earlier one of the same key.
     pub fn add(&mut self, signature: Signature) {
         self.signatures.retain(|it| it.name != signature.name || it.id != signature.id);
         self.signatures.push(signature);

@@ -1,4 +1,4 @@
-//! The proof that one entry is in the log, as a file that needs nothing else (C2SP tlog-proof).
+//! Self-contained proof that an entry is in the log, as a file (C2SP tlog-proof).
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,11 +10,11 @@ use crate::log::merkle::{Hash, leaf_hash};
 use crate::log::{self, LogReader};
 use crate::value::position::Position;
 
-/// What such files are called.
+/// File name extension of proofs.
 pub const FILE_EXTENSION: &str = "tlog-proof";
 const HEADER: &str = "c2sp.org/tlog-proof@v1";
 
-/// An entry's place in the tree, and the way from it to a signed root.
+/// Index of an entry in the tree, with the hashes that lead from it to a signed root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InclusionProof {
     index: u64,
@@ -22,22 +22,23 @@ pub struct InclusionProof {
     checkpoint: String,
 }
 
-/// Why a proof proves nothing.
+/// Reason why a proof is invalid.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
-    /// It is no proof.
-    #[error("it does not have the form of a proof")]
+    /// The text is not a proof.
+    #[error("not a proof")]
     Malformed,
-    /// Its checkpoint is not to be believed.
-    #[error("its checkpoint is not good: {0}")]
+    /// Its checkpoint is not trusted.
+    #[error("its checkpoint is invalid: {0}")]
     Checkpoint(#[from] checkpoint::Error),
-    /// The entry is not the one that the tree has there.
+    /// The log has another entry at this position.
     #[error("the entry is not the one that the log has at position {0}")]
     NotIncluded(Position),
 }
 
 impl InclusionProof {
-    /// Proves the entry at `position` under a signed checkpoint of that size; none when the checkpoint does not cover it.
+    /// Proves the entry at `position` under the signed checkpoint of `size`; `None` when the checkpoint does
+    /// not cover it.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -52,7 +53,7 @@ impl InclusionProof {
         Ok(Some(Self { index, hashes, checkpoint: signed.to_owned() }))
     }
 
-    /// The file's text.
+    /// The text of the proof file.
     #[must_use]
     pub fn to_text(&self) -> String {
         let mut text = format!("{HEADER}\nindex {}\n", self.index);
@@ -63,7 +64,7 @@ impl InclusionProof {
         text + "\n" + &self.checkpoint
     }
 
-    /// Reads a file's text.
+    /// Parses the text of a proof file.
     ///
     /// # Errors
     /// [`Error::Malformed`].
@@ -83,10 +84,10 @@ impl InclusionProof {
         })
     }
 
-    /// Checks that `entry` is in the log that the key signs for, and tells where.
+    /// Verifies that `entry` is in the log that `verifier` belongs to, and returns its position.
     ///
     /// # Errors
-    /// When it proves nothing.
+    /// When the proof is invalid.
     pub fn verify(&self, entry: &[u8], verifier: &Verifier) -> Result<Position, Error> {
         let checkpoint = Checkpoint::open(&self.checkpoint, verifier)?;
         let position = Position::new(self.index).next();

@@ -1,4 +1,4 @@
-//! All checkpoints that were signed for a log, and whether the log is what they say.
+//! All signed checkpoints of a log, and comparison of the log with them.
 
 use std::fmt;
 use std::io;
@@ -10,52 +10,52 @@ use super::note::Verifier;
 use crate::log::redb::VerifyReport;
 use crate::value::position::Position;
 
-/// Checkpoints of one log, smallest first, each with the note it came from.
+/// Checkpoints of one log, smallest first, each with its signed note.
 #[derive(Debug, Clone, Default)]
 pub struct SignedCheckpoints(Vec<(Checkpoint, String)>);
 
-/// Why checkpoints cannot be had from a file.
+/// Reason why checkpoints cannot be read from a file.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// It cannot be read, or holds something else.
+    /// The file cannot be read, or a line is not a checkpoint.
     #[error(transparent)]
     File(#[from] io::Error),
-    /// One of them is not to be believed.
-    #[error("a checkpoint is not good: {0}")]
+    /// A checkpoint is not trusted.
+    #[error("a checkpoint is invalid: {0}")]
     Checkpoint(#[from] checkpoint::Error),
 }
 
-/// Where a log is not what was signed.
+/// Difference between a log and its signed checkpoints.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference {
-    /// Some of the events from a position on are not those that a checkpoint was signed for.
+    /// The log has other events than a checkpoint was signed for.
     Changed {
-        /// The first position that no checkpoint vouches for.
+        /// The first position that no earlier checkpoint attests.
         first: Position,
-        /// The size that was signed.
+        /// Size of the signed checkpoint.
         size: u64,
     },
-    /// The log ends before what was signed.
+    /// The log ends before the size of a signed checkpoint.
     CutOff {
-        /// Where it ends.
+        /// Head of the log.
         head: Position,
-        /// The size that was signed.
+        /// Size of the signed checkpoint.
         size: u64,
     },
 }
 
 impl SignedCheckpoints {
-    /// Checkpoints whose signatures were checked.
+    /// Takes checkpoints whose signatures were verified.
     #[must_use]
     pub fn new(mut checkpoints: Vec<(Checkpoint, String)>) -> Self {
         checkpoints.sort_by_key(|(checkpoint, _)| checkpoint.size);
         Self(checkpoints)
     }
 
-    /// Those of a file; every signature is checked.
+    /// Reads the checkpoints of a file, and verifies every signature.
     ///
     /// # Errors
-    /// When it cannot be read, or one is not to be believed.
+    /// When the file cannot be read, or a checkpoint is not trusted.
     pub fn read(path: &Path, verifier: &Verifier) -> Result<Self, Error> {
         let opened = checkpoint_file::iter(path)?.map(|signed| {
             let note = signed?.checkpoint;
@@ -64,34 +64,35 @@ impl SignedCheckpoints {
         opened.collect::<Result<_, Error>>().map(Self::new)
     }
 
-    /// The sizes of the tree that were signed.
+    /// Sizes of the checkpoints, ascending.
     #[must_use]
     pub fn sizes(&self) -> Vec<u64> {
         self.0.iter().map(|(checkpoint, _)| checkpoint.size).collect()
     }
 
-    /// The largest that a log with this head can be compared with, and its note.
+    /// The largest checkpoint that a log with this head can be compared with, and its note.
     #[must_use]
     pub fn newest(&self, head: Position) -> Option<&(Checkpoint, String)> {
         self.0.iter().rev().find(|(checkpoint, _)| checkpoint.size <= head.get())
     }
 
-    /// The first place at which a log, which was read with the roots at [`sizes`](Self::sizes), is not what was signed.
+    /// First difference between the checkpoints and a log that was verified with the roots at
+    /// [`sizes`](Self::sizes).
     #[must_use]
     pub fn first_difference(&self, report: &VerifyReport) -> Option<Difference> {
         let mut roots = report.roots.iter().copied().peekable();
-        let mut good = 0;
+        let mut attested = 0;
         for (checkpoint, _) in &self.0 {
-            let (size, first) = (checkpoint.size, Position::new(good).next());
-            // Two checkpoints may have one size.
+            let (size, first) = (checkpoint.size, Position::new(attested).next());
+            // Several checkpoints may have the same size.
             while roots.next_if(|(at, _)| *at < size).is_some() {}
             match roots.peek() {
-                Some((at, root)) if *at == size && *root == checkpoint.root => good = size,
+                Some((at, root)) if *at == size && *root == checkpoint.root => attested = size,
                 Some((at, _)) if *at == size => return Some(Difference::Changed { first, size }),
                 _ if size > report.head.get() => {
                     return Some(Difference::CutOff { head: report.head, size });
                 }
-                // The entries could not be read so far; the log's own finding says why.
+                // The entries could not be read that far; the report's own finding says why.
                 _ => return None,
             }
         }
@@ -100,7 +101,7 @@ impl SignedCheckpoints {
 }
 
 impl Difference {
-    /// The first position that is not what was signed.
+    /// The first position that differs.
     #[must_use]
     pub fn position(&self) -> Position {
         match self {

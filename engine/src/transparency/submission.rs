@@ -1,4 +1,4 @@
-//! What a witness is sent so that it cosigns a checkpoint (C2SP tlog-witness, `add-checkpoint`).
+//! Requests that ask a witness to cosign a checkpoint (C2SP tlog-witness, `add-checkpoint`).
 
 use std::fmt::Write as _;
 
@@ -8,11 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 use super::tree;
 use crate::log::{self, LogReader};
 
-/// The body of the request: the size that the witness cosigned last (0 for none), the proof that the tree of `size` goes on
-/// from there, and the signed checkpoint of that size. None when the checkpoint is smaller than what the witness has seen.
+/// Body of the request: the size that the witness cosigned last (0 for none), the proof that the tree of
+/// `size` is consistent with it, and the signed checkpoint of that size. `None` when the witness has seen a
+/// larger tree.
 ///
 /// # Errors
-/// When the log cannot be read, or is shorter.
+/// When the log cannot be read, or has fewer than `size` entries.
 pub fn body(
     log: &dyn LogReader,
     old_size: u64,

@@ -1,4 +1,4 @@
-//! The tree's proofs against their definitions, and the texts against each other.
+//! Proofs of the tree against their definitions, and encodings against their decoders.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ use crate::value::position::Position;
 use crate::value::time::Timestamp;
 use crate::vault::Vault;
 
-/// More than one full tile of leaves, so that stored hashes are used too.
+/// More than one full tile of leaves, so that stored hashes are used as well.
 const SIZE: u64 = 700;
 
 fn log() -> Arc<dyn LogReader> {
@@ -47,7 +47,7 @@ fn roots(log: &dyn LogReader) -> Vec<Hash> {
     roots
 }
 
-/// RFC 6962 §2.1.4.2, as RFC 9162 words it.
+/// Verification of consistency proofs, RFC 6962 §2.1.4.2 as worded in RFC 9162.
 fn is_consistent(old: u64, new: u64, old_root: &Hash, new_root: &Hash, proof: &[Hash]) -> bool {
     let mut path = proof.to_vec();
     if old.is_power_of_two() {
@@ -82,7 +82,7 @@ fn is_consistent(old: u64, new: u64, old_root: &Hash, new_root: &Hash, proof: &[
 }
 
 #[test]
-fn roots_of_all_sizes_are_those_of_a_growing_tree() {
+fn roots_of_all_sizes_equal_those_of_a_growing_tree() {
     let log = log();
     for (size, root) in roots(log.as_ref()).iter().enumerate() {
         assert_eq!(tree::root(log.as_ref(), size as u64).unwrap(), *root, "of size {size}");
@@ -125,19 +125,19 @@ fn consistency_proofs_hold_between_any_two_sizes() {
 }
 
 #[test]
-fn tile_paths_are_those_of_the_specification() {
-    let good = [
+fn tile_paths_follow_the_specification() {
+    let valid = [
         ("0/x001/x234/067", Content::Hashes(0), 1_234_067, TILE_WIDTH),
         ("63/000.p/1", Content::Hashes(63), 0, 1),
         ("entries/x001/000.p/255", Content::Entries, 1_000, 255),
         ("entries/999", Content::Entries, 999, TILE_WIDTH),
     ];
-    for (text, content, index, width) in good {
+    for (text, content, index, width) in valid {
         let path = TilePath { content, index, width };
         assert_eq!(TilePath::parse(text), Some(path), "{text}");
         assert_eq!(path.to_string(), text);
     }
-    let bad = [
+    let invalid = [
         "",
         "0",
         "0/",
@@ -156,13 +156,13 @@ fn tile_paths_are_those_of_the_specification() {
         "entry/000",
         "0/x999/x999/x999/x999/x999/x999/x999/999",
     ];
-    for text in bad {
+    for text in invalid {
         assert_eq!(TilePath::parse(text), None, "{text}");
     }
 }
 
 #[test]
-fn tiles_hold_what_the_tree_has_and_nothing_else() {
+fn tiles_have_the_hashes_and_entries_of_the_tree() {
     let log = log();
     let read = |path: &str| TilePath::parse(path).unwrap().read(log.as_ref()).unwrap();
     let leaves = tree::leaf_hashes(log.as_ref(), 0, usize::MAX).unwrap();
@@ -191,7 +191,7 @@ fn tiles_hold_what_the_tree_has_and_nothing_else() {
 }
 
 #[test]
-fn a_checkpoint_is_believed_only_with_its_keys_signature() {
+fn a_checkpoint_is_trusted_only_with_its_keys_signature() {
     let signer = signer("example.com/log");
     let checkpoint = Checkpoint { origin: "example.com/log".into(), size: 42, root: [9; 32] };
     let note = checkpoint.sign(&signer);
@@ -214,13 +214,13 @@ fn a_checkpoint_is_believed_only_with_its_keys_signature() {
 }
 
 #[test]
-fn keys_survive_their_texts() {
+fn keys_are_parsed_as_printed() {
     let signer = signer("example.com/log");
-    let again = Signer::parse(&signer.expose()).unwrap_or_else(|_| panic!("it was a key"));
+    let again = Signer::parse(&signer.expose()).unwrap_or_else(|_| panic!("not parsed"));
     assert_eq!(again.verifier(), signer.verifier());
     let note = Note::sign("a\n".into(), &again);
     assert!(note.is_signed_by(&signer.verifier().to_string().parse().unwrap()));
-    // The example of golang.org/x/mod/sumdb/note, an implementation that is not ours.
+    // The example of golang.org/x/mod/sumdb/note, an independent implementation.
     let verifier: Verifier =
         "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW".parse().unwrap();
     let text = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
@@ -257,7 +257,7 @@ fn a_proof_file_proves_its_own_entry_and_no_other() {
 #[test]
 fn the_file_keeps_checkpoints_and_drops_half_a_line() {
     let directory = tempfile::tempdir().unwrap();
-    let path = directory.path().join(checkpoint_file::FILE_NAME);
+    let path = directory.path().join("checkpoints.ndjson");
     assert_eq!(checkpoint_file::read(&path).unwrap(), []);
     let signed =
         |n: i64| SignedCheckpoint { time: Timestamp::from_millis(n), checkpoint: format!("{n}\n\n") };
@@ -276,7 +276,7 @@ fn the_file_keeps_checkpoints_and_drops_half_a_line() {
     assert!(CheckpointFile::open(&path).is_err() && checkpoint_file::read(&path).is_err());
 }
 
-/// What a witness with this seed answers when it cosigns a text at a time, and its key's text.
+/// Signature line of a witness with this seed for a text at a time, and the text of its key.
 fn cosign(name: &str, seed: u8, text: &str, seconds: u64) -> (String, String) {
     let pair = Ed25519KeyPair::from_seed_unchecked(&[seed; 32]).unwrap();
     let key = [&[4], pair.public_key().as_ref()].concat();
@@ -288,20 +288,23 @@ fn cosign(name: &str, seed: u8, text: &str, seconds: u64) -> (String, String) {
 }
 
 #[test]
-fn a_witness_is_believed_by_its_key_alone() {
+fn a_witness_is_trusted_by_its_key_alone() {
     let checkpoint = Checkpoint { origin: "log".into(), size: 3, root: [9; 32] };
     let signed = checkpoint.sign(&signer("log"));
     let (line, key) = cosign("witness.example", 5, &checkpoint.to_text(), 1_700_000_000);
     let witness: WitnessKey = key.parse().unwrap();
     assert_eq!((witness.to_string(), witness.name()), (key.clone(), "witness.example"));
-    assert!(key.parse::<Verifier>().is_err(), "it is no key of a log");
-    assert!(signer("log").verifier().to_string().parse::<WitnessKey>().is_err(), "nor the other way round");
+    assert!(key.parse::<Verifier>().is_err(), "a witness key is not a verifier key");
+    assert!(
+        signer("log").verifier().to_string().parse::<WitnessKey>().is_err(),
+        "a verifier key is not a witness key"
+    );
     let read = |line: &str| witness.cosignature(&Note::parse(&format!("{signed}{line}")).unwrap());
     let (time, signature) = read(&line).unwrap();
     assert_eq!(time, Timestamp::from_millis(1_700_000_000_000));
     assert!(read("").is_none());
 
-    // In a note with others it is found again, and a newer one takes its place.
+    // It is found in a note with other signatures, and a newer one replaces it.
     let mut note = Note::parse(&signed).unwrap();
     note.add(signature);
     let newer = cosign("witness.example", 5, &checkpoint.to_text(), 1_700_000_060).0;
@@ -313,7 +316,7 @@ fn a_witness_is_believed_by_its_key_alone() {
     assert_eq!(Checkpoint::open(&text, signer("log").verifier()).unwrap(), checkpoint);
     assert_eq!(witness.cosignature(&Note::parse(&text).unwrap()).unwrap().0, newer_time);
 
-    // Another key, another name, another text, another time than was signed.
+    // Not with another key, name, text or time than was signed.
     let other = Checkpoint { size: 4, ..checkpoint.clone() }.to_text();
     assert!(read(&cosign("witness.example", 6, &checkpoint.to_text(), 1).0).is_none());
     assert!(read(&cosign("witness.other", 5, &checkpoint.to_text(), 1).0).is_none());
@@ -325,7 +328,7 @@ fn a_witness_is_believed_by_its_key_alone() {
 }
 
 #[test]
-fn a_witness_is_sent_what_was_seen_before_and_how_the_log_goes_on() {
+fn a_submission_has_the_old_size_and_a_consistency_proof() {
     let log = log();
     let body = |old, size| submission::body(log.as_ref(), old, size, "CHECKPOINT\n").unwrap();
     assert_eq!(body(0, SIZE).unwrap(), "old 0\n\nCHECKPOINT\n");

@@ -1,4 +1,4 @@
-//! Tiles and bundles of entries, as C2SP tlog-tiles serves them.
+//! Tiles and entry bundles, as defined by C2SP tlog-tiles.
 
 use std::fmt;
 
@@ -7,33 +7,33 @@ use crate::log::merkle::TILE_HEIGHT;
 use crate::log::{Error, LogReader};
 use crate::value::position::Position;
 
-/// A full tile has this many hashes, a full bundle this many entries.
+/// Number of hashes in a full tile, and of entries in a full bundle.
 pub const TILE_WIDTH: u16 = 1 << TILE_HEIGHT;
-/// The highest level of tiles that a path may name.
+/// Maximum level of tiles in a path.
 const LEVEL_MAX: u8 = 63;
 
-/// What a path names: a tile of hashes, or a bundle of entries.
+/// Content of a tile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Content {
-    /// Hashes of this level of tiles; 0 holds the leaves' own.
+    /// Hashes at this level of tiles. Level 0 has the hashes of leaves.
     Hashes(u8),
-    /// The entries themselves.
+    /// Entries: a bundle.
     Entries,
 }
 
-/// The path of a tile: `<L>/<N>[.p/<W>]` or `entries/<N>[.p/<W>]`.
+/// Path of a tile: `<L>/<N>[.p/<W>]` or `entries/<N>[.p/<W>]`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct TilePath {
-    /// What it holds.
+    /// What the tile contains.
     pub content: Content,
-    /// Its index in its level, from the left.
+    /// Index within its level, from the left.
     pub index: u64,
-    /// How many hashes or entries it has; [`TILE_WIDTH`] when it is full.
+    /// Number of hashes or entries; [`TILE_WIDTH`] for a full tile.
     pub width: u16,
 }
 
 impl TilePath {
-    /// Reads what stands after `/tile/` in a path; `None` when it is no such path.
+    /// Parses the part of a URL path after `/tile/`; `None` when it is malformed.
     #[must_use]
     pub fn parse(path: &str) -> Option<Self> {
         let (content, rest) = path.split_once('/')?;
@@ -51,13 +51,13 @@ impl TilePath {
         Some(Self { content, index: grouped(index)?, width })
     }
 
-    /// Whether all of it is there, which never changes again.
+    /// Whether the tile is full, and so never changes again.
     #[must_use]
     pub const fn is_full(&self) -> bool {
         self.width == TILE_WIDTH
     }
 
-    /// Whether a tree of `size` has it.
+    /// Whether a tree of `size` contains the tile.
     #[must_use]
     pub fn is_in(&self, size: u64) -> bool {
         let shift = match self.content {
@@ -69,7 +69,7 @@ impl TilePath {
         end.is_some_and(|end| end <= hashes)
     }
 
-    /// Reads it from a log; `None` when the log does not have it.
+    /// Reads the tile from a log; `None` when the log does not have it.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -84,7 +84,7 @@ impl TilePath {
                 let entries = log.read_entries(Position::new(first), count)?;
                 let mut bytes = Vec::with_capacity(entries.iter().map(|entry| entry.len() + 2).sum());
                 for entry in entries {
-                    // The format of records bounds an entry to what 16 bits can say.
+                    // The record format limits entries to lengths that fit 16 bits.
                     bytes.extend(u16::try_from(entry.len()).unwrap_or(u16::MAX).to_be_bytes());
                     bytes.extend(entry);
                 }
@@ -113,13 +113,14 @@ impl fmt::Display for TilePath {
     }
 }
 
-/// A decimal number without leading zeros, at most `max`.
+/// Parses a decimal number without leading zeros, at most `max`.
 fn number(text: &str, max: u64) -> Option<u64> {
     let plain = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     text.parse().ok().filter(|number| plain && *number <= max)
 }
 
-/// A number in groups of three digits, all but the last behind an `x`, as few as it takes.
+/// Parses a number in groups of three digits, each but the last prefixed with `x`, without leading zero
+/// groups.
 fn grouped(text: &str) -> Option<u64> {
     let mut groups = text.split('/').peekable();
     let mut number = 0_u64;

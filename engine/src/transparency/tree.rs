@@ -1,10 +1,11 @@
-//! Hashes and proofs of the Merkle tree as it was at any size, computed from what the log stores (RFC 6962 §2.1).
+//! Hashes and proofs of the Merkle tree at any size, computed from the stored hashes and entries (RFC 6962
+//! §2.1).
 
 use crate::log::merkle::{Hash, TILE_HEIGHT, empty_root, leaf_hash, node_hash};
 use crate::log::{Error, LogReader};
 use crate::value::position::Position;
 
-/// The leaf hashes of `count` entries from the leaf with this index on; fewer only at the head.
+/// Returns the leaf hashes of `count` entries from index `first` on; fewer only at the head.
 ///
 /// # Errors
 /// When the log cannot be read.
@@ -13,19 +14,19 @@ pub fn leaf_hashes(log: &dyn LogReader, first: u64, count: usize) -> Result<Vec<
     Ok(entries.iter().map(|entry| leaf_hash(entry)).collect())
 }
 
-/// The root of the tree over the first `size` entries. The log must have as many.
+/// Returns the root of the tree over the first `size` entries.
 ///
 /// # Errors
-/// When the log cannot be read, or is shorter.
+/// When the log cannot be read, or has fewer entries.
 pub fn root(log: &dyn LogReader, size: u64) -> Result<Hash, Error> {
     if size == 0 { Ok(empty_root()) } else { range_hash(log, 0, size) }
 }
 
-/// The hashes that lead from a leaf to the root of the tree of `size`, lowest first (RFC 6962 §2.1.1); none when the
-/// tree does not have the leaf.
+/// Returns the hashes that lead from a leaf to the root of the tree of `size`, lowest first (RFC 6962
+/// §2.1.1); `None` when the tree does not contain the leaf.
 ///
 /// # Errors
-/// When the log cannot be read, or is shorter.
+/// When the log cannot be read, or has fewer entries.
 pub fn inclusion_proof(log: &dyn LogReader, index: u64, size: u64) -> Result<Option<Vec<Hash>>, Error> {
     if index >= size {
         return Ok(None);
@@ -46,11 +47,11 @@ pub fn inclusion_proof(log: &dyn LogReader, index: u64, size: u64) -> Result<Opt
     Ok(Some(proof))
 }
 
-/// The hashes that show that the tree of `size` begins with the tree of `old_size` (RFC 6962 §2.1.2); none when it is
-/// smaller.
+/// Returns the hashes that prove that the tree of `size` begins with the tree of `old_size` (RFC 6962
+/// §2.1.2); `None` when `old_size` is larger.
 ///
 /// # Errors
-/// When the log cannot be read, or is shorter.
+/// When the log cannot be read, or has fewer entries.
 pub fn consistency_proof(log: &dyn LogReader, old_size: u64, size: u64) -> Result<Option<Vec<Hash>>, Error> {
     if old_size > size {
         return Ok(None);
@@ -60,7 +61,7 @@ pub fn consistency_proof(log: &dyn LogReader, old_size: u64, size: u64) -> Resul
     if old_size == 0 || old_size == size {
         return Ok(Some(proof));
     }
-    // Until what is left is a subtree that the old tree has whole.
+    // Until the rest is a subtree that the old tree contains completely.
     while old_size != end {
         let middle = first + split(end - first);
         if old_size <= middle {
@@ -78,7 +79,8 @@ pub fn consistency_proof(log: &dyn LogReader, old_size: u64, size: u64) -> Resul
     Ok(Some(proof))
 }
 
-/// The root that an inclusion proof leads to (RFC 9162 §2.1.3.2); none when the proof has the wrong length.
+/// Computes the root that an inclusion proof leads to (RFC 9162 §2.1.3.2); `None` when the proof has the
+/// wrong length.
 #[must_use]
 pub fn root_of_inclusion(leaf: &Hash, index: u64, size: u64, proof: &[Hash]) -> Option<Hash> {
     if index >= size {
@@ -104,12 +106,13 @@ pub fn root_of_inclusion(leaf: &Hash, index: u64, size: u64, proof: &[Hash]) -> 
     (last == 0).then_some(hash)
 }
 
-/// The largest power of two below `count`, which is at least 2.
+/// The largest power of two below `count`, which must be at least 2.
 const fn split(count: u64) -> u64 {
     1 << (63 - (count - 1).leading_zeros())
 }
 
-/// The hash over the leaves from `first` to before `end`, of which `first` begins a subtree of that many leaves.
+/// Hash over the leaves from `first` to before `end`. `first` must be where a subtree of that many leaves can
+/// begin.
 fn range_hash(log: &dyn LogReader, first: u64, end: u64) -> Result<Hash, Error> {
     let count = end - first;
     if count.is_power_of_two() {
@@ -120,7 +123,7 @@ fn range_hash(log: &dyn LogReader, first: u64, end: u64) -> Result<Hash, Error> 
     Ok(node_hash(&range_hash(log, first, middle)?, &range_hash(log, middle, end)?))
 }
 
-/// The hash of a perfect subtree, from the hashes stored for the level below it.
+/// Hash of a perfect subtree, computed from the nearest stored level at or below it.
 fn subtree_hash(log: &dyn LogReader, level: u8, index: u64) -> Result<Hash, Error> {
     let (stored_level, above) = (level / TILE_HEIGHT * TILE_HEIGHT, level % TILE_HEIGHT);
     let count = 1_usize << above;
@@ -136,7 +139,7 @@ fn subtree_hash(log: &dyn LogReader, level: u8, index: u64) -> Result<Hash, Erro
     hashes.pop().ok_or_else(|| Error::Unavailable("a subtree without leaves".into()))
 }
 
-/// Hashes of a level that is a multiple of a tile's height.
+/// Returns the hashes of a level that is a multiple of a tile's height.
 pub(super) fn stored_hashes(
     log: &dyn LogReader,
     level: u8,

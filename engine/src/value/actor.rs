@@ -1,29 +1,28 @@
-//! Who issued a command.
+//! The caller that issued a command.
 
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use serde::Serialize;
 
-/// What kind of caller issued a command. The numbers are stored (docs/format.md) and never change.
+/// Kind of caller that issued a command. The numbers are stored (docs/format.md) and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ActorKind {
-    /// Keyledger itself: expiry, and what follows from deleting an organization.
+    /// Keyledger itself: expiry, and deletions that follow from deleting an organization.
     System,
     /// A root key.
     RootKey,
     /// An OAuth 2.0 client.
     Application,
-    /// A session of the self-service portal or the console.
+    /// A session of the self-service portal or of the console.
     PortalSession,
-    /// A person whom an OpenID Connect provider vouches for.
+    /// A person authenticated by an OpenID Connect provider.
     User,
-    /// Whoever has a key, about that key.
+    /// The holder of a key, acting on that key.
     Key,
 }
 
 impl ActorKind {
-    /// All kinds with their stored number and their name.
     const TABLE: [(Self, u8, &'static str); 6] = [
         (Self::System, 0, "system"),
         (Self::RootKey, 1, "root_key"),
@@ -36,30 +35,30 @@ impl ActorKind {
 
 crate::value::stored_enum::stored_enum!(ActorKind, "actor kind");
 
-/// Who issued a command, and from where; cheap to clone.
+/// Caller that issued a command, and its origin. Cheap to clone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Actor {
-    /// The kind of caller.
+    /// Kind of caller.
     pub kind: ActorKind,
-    /// The caller's id; `system` for Keyledger itself.
+    /// Id of the caller; `system` for Keyledger itself.
     pub id: Arc<str>,
-    /// The address the command came from. Personal.
+    /// IP address the command came from. Personal data.
     pub ip: Option<IpAddr>,
-    /// The `User-Agent` the command came with, at most [`Actor::USER_AGENT_LEN_MAX`] bytes. Personal.
+    /// `User-Agent` of the request, at most [`Actor::USER_AGENT_LEN_MAX`] bytes. Personal data.
     pub user_agent: Option<Arc<str>>,
 }
 
 impl Actor {
-    /// Longer user agents are cut to this many bytes.
+    /// Maximum length of a stored user agent, in bytes. Longer ones are truncated.
     pub const USER_AGENT_LEN_MAX: usize = 256;
 
-    /// Keyledger itself.
+    /// The actor for commands that Keyledger issues itself: no address, no user agent.
     #[must_use]
     pub fn system() -> Self {
         Self { kind: ActorKind::System, id: "system".into(), ip: None, user_agent: None }
     }
 
-    /// Cuts a user agent to what the log keeps of it.
+    /// Truncates a user agent to [`Actor::USER_AGENT_LEN_MAX`] bytes, at a character boundary.
     #[must_use]
     pub fn clip_user_agent(text: &str) -> Arc<str> {
         let mut end = text.len().min(Self::USER_AGENT_LEN_MAX);
@@ -70,10 +69,10 @@ impl Actor {
     }
 }
 
-/// The personal part of an actor, stored apart from the facts.
+/// Personal part of an actor. It is stored apart from the facts, so that it can be sealed and erased.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ActorOrigin<'a> {
-    /// See [`Actor::ip`].
+    /// [`Actor::ip`] as text.
     pub ip: Option<String>,
     /// See [`Actor::user_agent`].
     pub user_agent: Option<&'a str>,

@@ -1,11 +1,11 @@
-//! The stage of the customer's system that a key is for.
+//! The deployment stage that a key is valid in.
 
-/// A key is valid in its own environment only.
+/// Deployment stage of the customer's system. A key is valid in its own environment only.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Environment {
-    /// For trying things.
+    /// Test and staging systems.
     Preview,
-    /// For the real thing.
+    /// Live systems.
     Production,
 }
 
@@ -13,7 +13,7 @@ impl Environment {
     const TABLE: [(Self, u8, &'static str); 2] =
         [(Self::Preview, 0, "preview"), (Self::Production, 1, "production")];
 
-    /// The word inside a token.
+    /// The word for this environment inside a token: `preview` or `live`.
     #[must_use]
     pub const fn token_word(self) -> &'static str {
         match self {
@@ -22,7 +22,7 @@ impl Environment {
         }
     }
 
-    /// The environment that a token's word names.
+    /// The environment for a token's word; `None` for any other word.
     #[must_use]
     pub fn from_token_word(word: &str) -> Option<Self> {
         match word {

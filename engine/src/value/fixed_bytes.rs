@@ -1,4 +1,4 @@
-//! Small helpers for the binary encoding: fixed-length byte strings, and texts that are more than texts.
+//! Helpers for binary formats: byte strings of a fixed length, and texts that parse into a type of their own.
 
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::Deserializer;
 use serde::de::{Error, SeqAccess, Visitor};
 
-/// Visits exactly `N` bytes.
+/// Deserializes a byte string, or a sequence, of exactly `N` bytes.
 pub(crate) struct FixedBytes<const N: usize>;
 
 impl<'de, const N: usize> Visitor<'de> for FixedBytes<N> {
@@ -30,7 +30,7 @@ impl<'de, const N: usize> Visitor<'de> for FixedBytes<N> {
     }
 }
 
-/// Reads a text and parses it where it stands, without a copy in between.
+/// Deserializes a text by parsing it in the input's own buffer, without an intermediate copy.
 pub(crate) fn parse_text<'de, T, D>(deserializer: D) -> Result<T, D::Error>
 where
     T: FromStr<Err: Display>,

@@ -1,5 +1,5 @@
-//! Typed identifiers: a prefix that names the kind and a ULID (<https://github.com/ulid/spec>), except that an
-//! organization may carry an id of its owner's choice.
+//! Typed identifiers: a prefix that names the kind, then a ULID (<https://github.com/ulid/spec>). The
+//! exception is the organization, whose owner may choose its id.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,7 +11,8 @@ use ulid::Ulid;
 
 use crate::value::time::Timestamp;
 
-/// An identifier that does not have the form its kind asks for.
+/// Text that is not an identifier of the expected kind. Its message completes a sentence that begins with the
+/// field's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidId(String);
@@ -19,26 +20,26 @@ pub struct InvalidId(String);
 /// Draws a ULID for `now` from `rng`.
 ///
 /// # Errors
-/// When the random number generator fails; an operating system's one does so only when it is unusable.
+/// When the random number generator fails. The operating system's fails only when it is unusable.
 pub fn new_ulid<R: TryCryptoRng>(now: Timestamp, rng: &mut R) -> Result<Ulid, R::Error> {
     let mut random = [0_u8; 16];
     rng.try_fill_bytes(&mut random)?;
     Ok(Ulid::from_parts(u64::try_from(now.millis()).unwrap_or(0), u128::from_be_bytes(random)))
 }
 
-/// Draws ULIDs each of which is greater than all that it drew before, also within a millisecond and when the clock is set
-/// back (ULID spec, "Monotonicity"). What is made one after the other is so listed one after the other.
+/// Source of strictly increasing ULIDs, within a millisecond too and when the clock is set back (ULID spec,
+/// "Monotonicity"). Aggregates created one after another are therefore listed in that order.
 #[derive(Debug, Default)]
 pub struct UlidSequence(Ulid);
 
 impl UlidSequence {
-    /// The next ULID; it tells `now` unless a later time was told before.
+    /// Draws the next ULID. Its time is `now`, or the time of the previous ULID when that is later.
     ///
     /// # Errors
     /// When the random number generator fails.
     pub fn draw<R: TryCryptoRng>(&mut self, now: Timestamp, rng: &mut R) -> Result<Ulid, R::Error> {
         let drawn = new_ulid(now, rng)?;
-        // Past the last of a millisecond comes the first of the next.
+        // Incrementing the last ULID of a millisecond yields the first of the next one.
         self.0 = if drawn.timestamp_ms() > self.0.timestamp_ms() { drawn } else { Ulid(self.0.0 + 1) };
         Ok(self.0)
     }
@@ -48,8 +49,13 @@ fn parse_prefixed(prefix: &str, text: &str) -> Result<Ulid, InvalidId> {
     let expected = || InvalidId(format!("must be an id of the form {prefix}<26 characters of a ULID>"));
     let encoded = text.strip_prefix(prefix).ok_or_else(expected)?;
     let ulid = Ulid::from_string(encoded).map_err(|_| expected())?;
-    // The decoder also takes lower case and look-alike letters; one id has one spelling here.
+    // The decoder also accepts lower case and look-alike letters, but an id must have exactly one spelling.
     if ulid.to_string() == encoded { Ok(ulid) } else { Err(expected()) }
+}
+
+/// An id that orders the entries of an index by its bytes.
+pub(crate) trait IndexKey {
+    fn write_index_key(&self, key: &mut Vec<u8>);
 }
 
 macro_rules! ulid_id {
@@ -59,7 +65,7 @@ macro_rules! ulid_id {
         pub struct $name(Ulid);
 
         impl $name {
-            /// What every id of this kind begins with.
+            /// Prefix of every id of this kind.
             pub const PREFIX: &'static str = $prefix;
 
             /// Draws a new id for `now`.
@@ -70,16 +76,22 @@ macro_rules! ulid_id {
                 new_ulid(now, rng).map(Self)
             }
 
-            /// The id of a ULID given as its 128 bits.
+            /// The id with this ULID, given as 128 bits.
             #[must_use]
             pub const fn from_u128(bits: u128) -> Self {
                 Self(Ulid(bits))
             }
 
-            /// The 128 bits of the ULID; of ids out of one [`UlidSequence`] the later have greater ones.
+            /// The 128 bits of the ULID. Ids from one [`UlidSequence`] increase.
             #[must_use]
             pub const fn to_u128(self) -> u128 {
                 self.0.0
+            }
+        }
+
+        impl IndexKey for $name {
+            fn write_index_key(&self, key: &mut Vec<u8>) {
+                key.extend(self.0.to_bytes());
             }
         }
 
@@ -111,7 +123,7 @@ macro_rules! ulid_id {
             }
         }
 
-        /// Text in formats for people, the ULID's 16 bytes in binary ones.
+        /// Text in human-readable formats, the 16 bytes of the ULID in binary ones.
         impl Serialize for $name {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 if serializer.is_human_readable() {
@@ -138,42 +150,42 @@ macro_rules! ulid_id {
 }
 
 ulid_id!(
-    /// A key, for its whole life; rotation keeps it.
+    /// Id of a key. Rotation keeps it.
     KeyId, "key_");
 ulid_id!(
-    /// A registered API (resource server).
+    /// Id of a registered API (resource server).
     ApiId, "api_");
 ulid_id!(
-    /// A root key: a credential of those who manage keys.
+    /// Id of a root key, a credential for managing keys.
     RootKeyId, "rk_");
 ulid_id!(
-    /// An application: an OAuth 2.0 client; the id is its client identifier.
+    /// Id of an application (OAuth 2.0 client); also its client identifier.
     ApplicationId, "app_");
 ulid_id!(
-    /// A portal session, from the link that was minted for it on.
+    /// Id of a portal session, assigned when its link is created.
     PortalSessionId, "ps_");
 ulid_id!(
-    /// An erasure of personal text.
+    /// Id of an erasure of personal data.
     ErasureId, "era_");
 ulid_id!(
-    /// A webhook: an address outside that is told of events.
+    /// Id of a webhook.
     WebhookId, "wh_");
 ulid_id!(
-    /// An event in the log.
+    /// Id of an event in the log.
     EventId, "evt_");
 
-/// An organization: `org_<ULID>`, or what its owner chose out of `[A-Za-z0-9_-]{1,64}`.
+/// Id of an organization: `org_<ULID>`, or any `[A-Za-z0-9_-]{1,64}` that its owner chose.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(transparent)]
 pub struct OrganizationId(Arc<str>);
 
 impl OrganizationId {
-    /// What ids that nobody chose begin with.
+    /// Prefix of generated ids.
     pub const PREFIX: &'static str = "org_";
-    /// The most bytes an id may have.
+    /// Maximum length of an id, in bytes.
     pub const LEN_MAX: usize = 64;
 
-    /// The first of all ids in their order.
+    /// The smallest id in their order; a start for range scans.
     #[must_use]
     pub fn first() -> Self {
         Self("-".into())
@@ -183,6 +195,12 @@ impl OrganizationId {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl IndexKey for OrganizationId {
+    fn write_index_key(&self, key: &mut Vec<u8>) {
+        key.extend(self.as_str().as_bytes());
     }
 }
 
@@ -228,13 +246,20 @@ impl std::borrow::Borrow<str> for OrganizationId {
     }
 }
 
-/// A partner and one client organization: `<partner>/<client>` as text. Ids of organizations hold no slash.
+/// Id of the link between a partner and one of its client organizations: `<partner>/<client>`. Organization
+/// ids contain no slash.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ClientLinkId {
     /// The partner organization.
     pub partner_id: OrganizationId,
     /// The client organization.
     pub client_id: OrganizationId,
+}
+
+impl IndexKey for ClientLinkId {
+    fn write_index_key(&self, key: &mut Vec<u8>) {
+        key.extend(self.to_string().as_bytes());
+    }
 }
 
 impl fmt::Display for ClientLinkId {
@@ -288,7 +313,7 @@ mod tests {
         let mut sequence = UlidSequence::default();
         let mut rng = StdRng::seed_from_u64(1);
         let mut last = Ulid::default();
-        // Within a millisecond, in the next one, and with a clock that is set back.
+        // Within one millisecond, in the next one, and after the clock was set back.
         for millis in [7, 7, 7, 8, 8, 5, 5, 9] {
             let Ok(drawn) = sequence.draw(Timestamp::from_millis(millis), &mut rng);
             assert!(drawn > last, "{drawn} after {last}");
@@ -299,11 +324,11 @@ mod tests {
 
     #[test]
     fn organizations_may_choose_their_ids() {
-        for good in ["acme", "org_01J", "A-b_9", &"x".repeat(64)] {
-            assert_eq!(good.parse::<OrganizationId>().unwrap().as_str(), good);
+        for valid in ["acme", "org_01J", "A-b_9", &"x".repeat(64)] {
+            assert_eq!(valid.parse::<OrganizationId>().unwrap().as_str(), valid);
         }
-        for bad in ["", "a b", "ä", "a/b", &"x".repeat(65)] {
-            assert!(bad.parse::<OrganizationId>().is_err(), "{bad}");
+        for invalid in ["", "a b", "ä", "a/b", &"x".repeat(65)] {
+            assert!(invalid.parse::<OrganizationId>().is_err(), "{invalid}");
         }
     }
 
@@ -312,8 +337,8 @@ mod tests {
         let id: ClientLinkId = "acme/shop-1".parse().unwrap();
         assert_eq!((id.partner_id.as_str(), id.client_id.as_str()), ("acme", "shop-1"));
         assert_eq!(id.to_string(), "acme/shop-1");
-        for bad in ["acme", "acme/", "/shop", "acme/shop/1", "a b/c"] {
-            assert!(bad.parse::<ClientLinkId>().is_err(), "{bad}");
+        for invalid in ["acme", "acme/", "/shop", "acme/shop/1", "a b/c"] {
+            assert!(invalid.parse::<ClientLinkId>().is_err(), "{invalid}");
         }
     }
 }

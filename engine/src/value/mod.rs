@@ -1,6 +1,8 @@
-//! Values: ids, positions, times, texts, tokens, and the closed sets of words. Plain data, no IO.
+//! Plain data: ids, positions, times, texts, tokens and closed sets of words. No IO, and nothing of the rest
+//! of the crate.
 
 pub mod actor;
+pub mod constant_time;
 pub mod environment;
 pub(crate) mod fixed_bytes;
 pub mod id;
@@ -9,6 +11,7 @@ pub mod position;
 pub mod role;
 pub mod sha256;
 pub(crate) mod stored_enum;
+pub mod subject;
 pub mod text;
 pub mod time;
 pub mod token;

@@ -1,9 +1,9 @@
-//! Permissions: what a credential allows.
+//! Permissions of root keys, applications and roles.
 
-/// What a caller may do. The numbers are stored (docs/format.md) and never change.
+/// Something a credential may do. The numbers are stored (docs/format.md) and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Permission {
-    /// All of the others.
+    /// Grants every other permission.
     Admin,
     /// Issue keys.
     KeysCreate,
@@ -54,13 +54,14 @@ impl Permission {
         (Self::WebhooksWrite, 14, "webhooks:write"),
     ];
 
-    /// Whether a caller with `held` may do what this permission allows.
+    /// Whether `held` grants this permission, either directly or through `admin`.
     #[must_use]
     pub fn is_granted_by(self, held: &[Self]) -> bool {
         held.iter().any(|permission| *permission == self || *permission == Self::Admin)
     }
 
-    /// What is allowed by both: `admin` in one of them stands for all that is in the other.
+    /// Returns the permissions that both lists grant, sorted and without duplicates. `admin` in one list
+    /// grants every permission in the other.
     #[must_use]
     pub fn in_both(one: &[Self], other: &[Self]) -> Vec<Self> {
         let in_one = other.iter().filter(|permission| permission.is_granted_by(one));
@@ -71,19 +72,40 @@ impl Permission {
         both
     }
 
-    /// The permissions as an OAuth 2.0 scope (RFC 6749 §3.3): names with a space between them.
+    /// Formats permissions as an OAuth 2.0 scope (RFC 6749 §3.3): names separated by single spaces.
     #[must_use]
     pub fn to_scope(permissions: &[Self]) -> String {
         permissions.iter().map(|permission| permission.as_str()).collect::<Vec<_>>().join(" ")
     }
 
-    /// The permissions of an OAuth 2.0 scope.
+    /// Parses an OAuth 2.0 scope.
     ///
     /// # Errors
-    /// When it names something that is no permission.
+    /// When a name is not a permission; the text lists the valid ones.
     pub fn of_scope(scope: &str) -> Result<Vec<Self>, String> {
         scope.split(' ').filter(|name| !name.is_empty()).map(str::parse).collect()
     }
 }
 
 super::stored_enum::stored_enum!(Permission, "permission");
+
+#[cfg(test)]
+mod tests {
+    use super::Permission::{self, Admin, KeysRead, KeysVerify};
+
+    #[test]
+    fn what_both_allow() {
+        assert_eq!(Permission::in_both(&[Admin], &[KeysRead, KeysVerify]), [KeysRead, KeysVerify]);
+        assert_eq!(Permission::in_both(&[KeysRead], &[Admin]), [KeysRead]);
+        assert_eq!(Permission::in_both(&[KeysRead, KeysVerify], &[KeysVerify]), [KeysVerify]);
+        assert_eq!(Permission::in_both(&[KeysRead], &[KeysVerify]), []);
+        assert_eq!(Permission::in_both(&[Admin], &[Admin]), [Admin]);
+    }
+
+    #[test]
+    fn a_scope_is_read_as_it_was_written() {
+        let all: Vec<Permission> = Permission::names().map(|name| name.parse().unwrap()).collect();
+        assert_eq!(Permission::of_scope(&Permission::to_scope(&all)).unwrap(), all);
+        assert!(Permission::of_scope("keys:read keys:everything").is_err());
+    }
+}

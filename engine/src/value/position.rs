@@ -1,4 +1,4 @@
-//! Places in the log and in one aggregate's stream.
+//! Positions in the log, and versions of an aggregate's stream.
 
 use std::fmt;
 use std::num::ParseIntError;
@@ -6,13 +6,14 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// The place of an event in the log: 1 for the first, without gaps. `Position::START` stands before the first event.
+/// Place of an event in the log: 1 for the first event, then without gaps. [`Position::START`] is before the
+/// first event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Position(u64);
 
 impl Position {
-    /// Before the first event; the head of an empty log.
+    /// The position before the first event; the head of an empty log.
     pub const START: Self = Self(0);
 
     /// The position with this number.
@@ -21,19 +22,19 @@ impl Position {
         Self(number)
     }
 
-    /// The number, equal to how many events the log has up to here.
+    /// The number, which is also the number of events up to and including this position.
     #[must_use]
     pub const fn get(self) -> u64 {
         self.0
     }
 
-    /// The position after this one; the greatest there can be has none after it and stays as it is.
+    /// The following position. Saturates at the largest one.
     #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0.saturating_add(1))
     }
 
-    /// The entry index in the Merkle tree (RFC 6962), which counts from 0; `None` before the first event.
+    /// Index of the leaf in the Merkle tree (RFC 6962), counted from 0; `None` for [`Position::START`].
     #[must_use]
     pub const fn entry_index(self) -> Option<u64> {
         self.0.checked_sub(1)
@@ -54,13 +55,14 @@ impl FromStr for Position {
     }
 }
 
-/// How many events a stream has; the `ETag` of what it describes. `Version::NONE` is a stream without events.
+/// Number of events in a stream, served as the aggregate's `ETag`. [`Version::NONE`] is a stream without
+/// events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Version(u32);
 
 impl Version {
-    /// A stream without events.
+    /// Version of a stream without events.
     pub const NONE: Self = Self(0);
 
     /// The version with this number.

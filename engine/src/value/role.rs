@@ -1,17 +1,17 @@
-//! Roles: what people may do in an organization, in one word.
+//! Roles of people in an organization, and the permissions of each.
 
 use crate::value::permission::Permission;
 
-/// What a person is to an organization. The numbers are stored (docs/format.md) and never change.
+/// Role of a person in an organization. The numbers are stored (docs/format.md) and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Role {
-    /// Does everything, and lets others in.
+    /// Does everything in the organization, including webhooks and portal sessions for other people.
     Owner,
-    /// Manages all keys.
+    /// Manages every key of the organization.
     Admin,
     /// Manages their own keys.
     Member,
-    /// Looks at keys and events, and changes nothing.
+    /// Reads keys and events; changes nothing.
     Auditor,
 }
 
@@ -23,10 +23,10 @@ impl Role {
         (Self::Auditor, 3, "auditor"),
     ];
 
-    /// All roles.
+    /// All roles, most powerful first.
     pub const ALL: [Self; 4] = [Self::Owner, Self::Admin, Self::Member, Self::Auditor];
 
-    /// What the role may do in its organization: the one table of roles and permissions.
+    /// Permissions of the role in its organization. The only table of roles and permissions.
     #[must_use]
     pub const fn permissions(self) -> &'static [Permission] {
         use Permission::{
@@ -63,7 +63,7 @@ impl Role {
         }
     }
 
-    /// Whether the role sees the keys of one user only, and of the organization no others.
+    /// Whether the role sees only the person's own keys, not the organization's others.
     #[must_use]
     pub const fn sees_own_keys_only(self) -> bool {
         matches!(self, Self::Member)

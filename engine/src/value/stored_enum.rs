@@ -1,23 +1,23 @@
-//! Closed sets of words: each has a number that is stored and a name that is shown.
+//! Closed sets of words. Each word has a number, which is stored, and a name, which is shown.
 
-/// Gives an enum with a `TABLE` of `(value, stored number, name)` its conversions: the number in binary formats, the
-/// name in formats for people.
+/// Implements the conversions of an enum that has a `TABLE` of `(value, stored number, name)`. Binary formats
+/// carry the number, human-readable formats the name.
 macro_rules! stored_enum {
     ($name:ident, $what:literal) => {
         impl $name {
-            /// The name that is shown.
+            /// The name, as shown to people.
             #[must_use]
             pub fn as_str(self) -> &'static str {
                 Self::TABLE.iter().find(|row| row.0 == self).map_or("", |row| row.2)
             }
 
-            /// The number that is stored.
+            /// The number, as stored.
             #[must_use]
             pub fn code(self) -> u8 {
                 Self::TABLE.iter().find(|row| row.0 == self).map_or(u8::MAX, |row| row.1)
             }
 
-            /// The value with this stored number.
+            /// The value with this stored number; `None` when there is none.
             #[must_use]
             pub fn from_code(code: u8) -> Option<Self> {
                 Self::TABLE.iter().find(|row| row.1 == code).map(|row| row.0)

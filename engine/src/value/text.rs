@@ -1,10 +1,10 @@
-//! Texts that people give: what each may hold. A rule about a text stands here and nowhere else.
+//! Texts that clients provide. Every rule about what a text may contain is here and nowhere else.
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// Why a text was refused; reads after the field's name.
+/// Reason why a text was refused. The message completes a sentence that begins with the field's name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct InvalidText(String);
@@ -23,7 +23,11 @@ fn check_chars(text: &str, chars_max: usize, line_breaks: bool) -> Result<(), In
         return Err(InvalidText::new(format!("must have at most {chars_max} characters")));
     }
     let allowed = |c: char| !c.is_control() || (line_breaks && matches!(c, '\n' | '\r' | '\t'));
-    if text.chars().all(allowed) { Ok(()) } else { Err(InvalidText::new("must not hold control characters")) }
+    if text.chars().all(allowed) {
+        Ok(())
+    } else {
+        Err(InvalidText::new("must not contain control characters"))
+    }
 }
 
 macro_rules! text {
@@ -34,13 +38,13 @@ macro_rules! text {
         pub struct $name(Box<str>);
 
         impl $name {
-            /// The most characters (Unicode scalar values) it may have.
+            /// Maximum length, in Unicode scalar values.
             pub const CHARS_MAX: usize = $chars_max;
 
-            /// Checks and takes a text.
+            /// Validates a text.
             ///
             /// # Errors
-            /// When it is blank, too long, or holds control characters.
+            /// When it is blank, too long, or contains control characters.
             pub fn new(text: &str) -> Result<Self, InvalidText> {
                 check_chars(text, $chars_max, $line_breaks)?;
                 Ok(Self(text.into()))
@@ -62,37 +66,38 @@ macro_rules! text {
 }
 
 text!(
-    /// What people call a key, an organization, an API or a root key.
+    /// Display name of a key, an organization, an API or a root key.
     Name, 1_000, line_breaks: false);
 text!(
-    /// What a key is for.
+    /// Description of what a key is for.
     Description, 4_000, line_breaks: true);
 text!(
-    /// A user inside an organization, as the organization names them; opaque here.
+    /// Id of a user within an organization, in the organization's own naming. Opaque to Keyledger.
     UserId, 255, line_breaks: false);
 text!(
-    /// Why a key was revoked, in the words of who did it.
+    /// Free-text reason why a key was revoked.
     Note, 1_000, line_breaks: true);
 text!(
-    /// The audience of an API: a URI or a name that its tokens are for.
+    /// Audience of an API: a URI or a name that its tokens are issued for.
     Audience, 255, line_breaks: false);
 
-/// A JSON object that callers attach to a key; kept as compact JSON text, members in the order given.
+/// JSON object that clients attach to a key. Stored as compact JSON text with members in the order given.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Metadata(Box<str>);
 
 impl Metadata {
-    /// The most bytes its compact JSON may have: 16 KiB.
+    /// Maximum length of the compact JSON, in bytes: 16 KiB.
     pub const LEN_MAX: usize = 16 * 1024;
-    /// The most values it may have inside one another, itself among them. Readers of JSON bound this, many at 128, and
-    /// answers and exports put it some levels down.
+    /// Maximum nesting of arrays and objects, the outermost object included. JSON parsers bound nesting, many
+    /// at 128, and answers and exports embed the object a few levels down.
     pub const DEPTH_MAX: usize = 64;
 
-    /// Checks and takes a JSON value.
+    /// Validates a JSON value.
     ///
     /// # Errors
-    /// When it is no object, or over [`Metadata::DEPTH_MAX`], or its compact form is over [`Metadata::LEN_MAX`].
+    /// When it is not an object, is nested deeper than [`Metadata::DEPTH_MAX`], or its compact form is longer
+    /// than [`Metadata::LEN_MAX`].
     pub fn new(value: &serde_json::Value) -> Result<Self, InvalidText> {
         if !value.is_object() {
             return Err(InvalidText::new("must be a JSON object"));
@@ -107,7 +112,7 @@ impl Metadata {
         Ok(Self(text.into()))
     }
 
-    /// Whether another says the same: the members of an object have no order (RFC 8259 §4).
+    /// Whether two objects are equal. The order of an object's members does not count (RFC 8259 §4).
     #[must_use]
     pub fn is_same(&self, other: &Self) -> bool {
         let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).ok();
@@ -121,14 +126,14 @@ impl Metadata {
     }
 }
 
-/// Whether two lists that stand for sets have the same members, in whatever order.
+/// Whether two lists contain the same elements, in any order.
 #[must_use]
 pub fn is_same_set<T: PartialEq>(one: &[T], other: &[T]) -> bool {
     let within = |these: &[T], those: &[T]| these.iter().all(|it| those.contains(it));
     within(one, other) && within(other, one)
 }
 
-/// How many arrays and objects a value has inside one another, itself among them.
+/// Nesting of arrays and objects in a value, itself included; 0 for a scalar.
 fn depth(value: &serde_json::Value) -> usize {
     use serde_json::Value::{Array, Object};
     match value {
@@ -144,21 +149,21 @@ impl fmt::Debug for Metadata {
     }
 }
 
-/// A permission that an API knows, such as `read:users`: a scope-token of RFC 6749 §3.3.
+/// Permission that an API defines, such as `read:users`: a scope-token of RFC 6749 §3.3.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Scope(Box<str>);
 
 impl Scope {
-    /// The most bytes a scope may have.
+    /// Maximum length of a scope, in bytes.
     pub const LEN_MAX: usize = 128;
-    /// The most scopes that a key or an API may have.
+    /// Maximum number of scopes of a key or an API.
     pub const COUNT_MAX: usize = 100;
 
-    /// Checks and takes a scope.
+    /// Validates a scope.
     ///
     /// # Errors
-    /// When it is empty, too long, or has a character that RFC 6749 §3.3 does not allow.
+    /// When it is empty, too long, or contains a character that RFC 6749 §3.3 does not allow.
     pub fn new(text: &str) -> Result<Self, InvalidText> {
         let allowed = |byte: u8| matches!(byte, 0x21 | 0x23..=0x5B | 0x5D..=0x7E);
         if text.is_empty() || text.len() > Self::LEN_MAX || !text.bytes().all(allowed) {
@@ -188,11 +193,11 @@ mod tests {
 
     #[test]
     fn names_refuse_what_cannot_be_shown() {
-        for good in ["a", "Production Integration", "naïve 🔑", "<script>", &"x".repeat(1_000)] {
-            assert_eq!(Name::new(good).unwrap().as_str(), good);
+        for valid in ["a", "Production Integration", "naïve 🔑", "<script>", &"x".repeat(1_000)] {
+            assert_eq!(Name::new(valid).unwrap().as_str(), valid);
         }
-        for bad in ["", "  ", "a\nb", "a\u{0}", "\u{7f}x", &"x".repeat(1_001)] {
-            assert!(Name::new(bad).is_err(), "{bad:?}");
+        for invalid in ["", "  ", "a\nb", "a\u{0}", "\u{7f}x", &"x".repeat(1_001)] {
+            assert!(Name::new(invalid).is_err(), "{invalid:?}");
         }
         assert!(Description::new("two\nlines").is_ok());
     }
@@ -211,7 +216,7 @@ mod tests {
     }
 
     proptest::proptest! {
-        /// A number is given back as it came, to its last digit, when it is written as briefly as it can be.
+        /// A number comes back exactly as it was written, if it was written in its shortest form.
         #[test]
         fn metadata_keeps_numbers(float in proptest::num::f64::NORMAL, integer: i64, large: u64) {
             let text = serde_json::json!({ "float": float, "integer": integer, "large": large }).to_string();
@@ -236,8 +241,8 @@ mod tests {
     #[test]
     fn scopes_are_scope_tokens() {
         assert!(Scope::new("read:users").is_ok());
-        for bad in ["", "a b", "a\"b", "a\\b", "ä"] {
-            assert!(Scope::new(bad).is_err(), "{bad}");
+        for invalid in ["", "a b", "a\"b", "a\\b", "ä"] {
+            assert!(Scope::new(invalid).is_err(), "{invalid}");
         }
     }
 }

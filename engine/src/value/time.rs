@@ -1,4 +1,4 @@
-//! Instants as the log records them, and where they come from.
+//! Timestamps with millisecond precision, and clocks.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,34 +6,35 @@ use std::str::FromStr;
 use chrono::{DateTime, Datelike, Timelike, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// An instant in UTC, to the millisecond.
+/// Instant in UTC, with millisecond precision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Timestamp(i64);
 
-/// 0000-01-01T00:00:00.000Z, the first instant that RFC 3339 can write.
+/// 0000-01-01T00:00:00.000Z, the first instant that RFC 3339 can express.
 const FIRST_MILLIS: i64 = -62_167_219_200_000;
-/// 9999-12-31T23:59:59.999Z, the last instant that RFC 3339 can write.
+/// 9999-12-31T23:59:59.999Z, the last instant that RFC 3339 can express.
 const LAST_MILLIS: i64 = 253_402_300_799_999;
 
-/// A text that names no instant of the years 0 to 9999 in UTC.
+/// Reason why a text is not a timestamp.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidTimestamp {
-    /// It is not in the form of RFC 3339.
+    /// The text is not in RFC 3339 format.
     #[error("must be an RFC 3339 time, such as 2026-11-21T09:30:00.000Z")]
     Malformed,
-    /// It is, but its offset leads out of the years that RFC 3339 can write.
+    /// The text is RFC 3339, but in UTC the instant is outside the years 0 to 9999.
     #[error("must lie between 0000-01-01T00:00:00.000Z and 9999-12-31T23:59:59.999Z in UTC")]
     OutOfRange,
 }
 
 impl Timestamp {
-    /// The instant this many milliseconds after 1970-01-01T00:00:00Z.
+    /// The instant `millis` milliseconds after 1970-01-01T00:00:00Z.
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
-    /// The same, if RFC 3339 can write the instant: what comes from outside must be answered again.
+    /// As [`from_millis`](Self::from_millis), for input from clients: only instants that RFC 3339 can
+    /// express, because answers have to show them.
     ///
     /// # Errors
     /// [`InvalidTimestamp::OutOfRange`].
@@ -50,21 +51,22 @@ impl Timestamp {
         self.0
     }
 
-    /// This instant and `millis` milliseconds, stopping at the ends of time.
+    /// Adds `millis` milliseconds. Saturates at the numeric limits.
     #[must_use]
     pub const fn saturating_add_millis(self, millis: i64) -> Self {
         Self(self.0.saturating_add(millis))
     }
 
-    /// As a calendar's date and time; instants that RFC 3339 cannot write become the nearest that it can.
+    /// Converts to a calendar date and time. Instants that RFC 3339 cannot express are clamped to the nearest
+    /// one it can.
     #[must_use]
     pub fn to_datetime(self) -> DateTime<Utc> {
         let millis = self.0.clamp(FIRST_MILLIS, LAST_MILLIS);
         DateTime::from_timestamp_millis(millis).unwrap_or(DateTime::UNIX_EPOCH)
     }
 
-    /// RFC 3339 in UTC with milliseconds: `2026-11-21T09:30:00.000Z`. Every answer has several, so the digits are put in their
-    /// places here rather than by a formatter that knows all forms.
+    /// RFC 3339 in UTC with milliseconds: `2026-11-21T09:30:00.000Z`. Every answer contains several of these,
+    /// so the digits are placed directly instead of through a general formatter.
     fn to_rfc3339(self) -> [u8; 24] {
         let time = self.to_datetime();
         let year = u32::try_from(time.year()).unwrap_or(0);
@@ -81,7 +83,7 @@ impl Timestamp {
     }
 
     fn with_text<T>(self, f: impl FnOnce(&str) -> T) -> T {
-        // Digits and signs: always text.
+        // Digits and ASCII punctuation only, so always valid UTF-8.
         f(std::str::from_utf8(&self.to_rfc3339()).unwrap_or_default())
     }
 }
@@ -114,7 +116,7 @@ impl FromStr for Timestamp {
     }
 }
 
-/// RFC 3339 text in formats for people, milliseconds in binary ones.
+/// RFC 3339 text in human-readable formats, milliseconds in binary ones.
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -135,13 +137,13 @@ impl<'de> Deserialize<'de> for Timestamp {
     }
 }
 
-/// Where the time comes from. Rules never ask for it themselves; they are given an instant.
+/// Source of the current time. Rules never read a clock; they are passed an instant.
 pub trait Clock: Send + Sync {
-    /// The instant now.
+    /// The current instant.
     fn now(&self) -> Timestamp;
 }
 
-/// The machine's clock.
+/// The operating system's clock.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct SystemClock;
 

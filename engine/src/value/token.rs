@@ -1,9 +1,10 @@
-//! The secret string of a key or of a caller: made, checked and digested here.
+//! Tokens of keys and secrets of callers: how they are generated, checked and hashed.
 //!
-//! A key's token is `<prefix>_<environment>_<43 base62 digits of 32 random bytes><6 base62 digits of a CRC-32>`, a
-//! caller's secret `<word>_<43><6>`, where the word tells what it is for ([`SecretKind`]). base62 is `0-9A-Za-z`; both numbers are big-endian and zero-padded; the CRC is zlib's over
-//! all ASCII before it. The checksum lets secret scanners and this service tell a mistyped or made-up token without any
-//! lookup; it proves nothing else.
+//! A key's token is `<prefix>_<environment>_<43 base62 digits of 32 random bytes><6 base62 digits of a
+//! CRC-32>`. A caller's secret is `<word>_<43><6>`; the word names its purpose ([`SecretKind`]). base62 is
+//! `0-9A-Za-z`. Both numbers are big-endian and zero-padded; the CRC is zlib's, over all the ASCII before it.
+//! The checksum lets secret scanners and this service reject a mistyped or made-up token without a lookup. It
+//! proves nothing else.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,19 +22,19 @@ const CHECKSUM_DIGITS: usize = 6;
 const START_DIGITS: usize = 4;
 const LAST_DIGITS: usize = 4;
 
-/// No token is longer than this many bytes.
+/// Maximum length of a token, in bytes.
 pub const TOKEN_LEN_MAX: usize = TokenPrefix::LEN_MAX + "_preview_".len() + SECRET_DIGITS + CHECKSUM_DIGITS;
 
-/// What the secret of a caller is for; its word stands before the digits.
+/// Purpose of a caller's secret. Its word is the secret's prefix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SecretKind {
-    /// A root key's token.
+    /// Token of a root key.
     RootKey,
-    /// An application's client secret.
+    /// Client secret of an application.
     ClientSecret,
-    /// The secret of a link to a portal session.
+    /// Secret in the link to a portal session.
     PortalLink,
-    /// The secret of a session of the portal or the console, in a browser's cookie.
+    /// Secret of a portal or console session, in the browser's cookie.
     PortalSession,
 }
 
@@ -41,7 +42,7 @@ impl SecretKind {
     /// All kinds.
     pub const ALL: [Self; 4] = [Self::RootKey, Self::ClientSecret, Self::PortalLink, Self::PortalSession];
 
-    /// The word before the digits.
+    /// The prefix of secrets of this kind.
     #[must_use]
     pub const fn word(self) -> &'static str {
         match self {
@@ -53,28 +54,29 @@ impl SecretKind {
     }
 }
 
-/// What a key's tokens begin with: `kl`, or what its API sets; `[a-z][a-z0-9]{0,15}`, but no word of a [`SecretKind`].
+/// Prefix of a key's tokens: `kl`, or the prefix that its API sets. `[a-z][a-z0-9]{0,15}`, but not the word
+/// of a [`SecretKind`].
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct TokenPrefix(Box<str>);
 
 impl TokenPrefix {
-    /// The most bytes a prefix may have.
+    /// Maximum length of a prefix, in bytes.
     pub const LEN_MAX: usize = 16;
 
-    /// Checks and takes a prefix.
+    /// Validates a prefix.
     ///
     /// # Errors
-    /// When it has another form, or is one that is kept for the secrets of callers.
+    /// When it has another form, or is reserved for the secrets of callers.
     pub fn new(text: &str) -> Result<Self, crate::value::text::InvalidText> {
         if SecretKind::ALL.iter().any(|kind| kind.word() == text) {
             return Err(crate::value::text::InvalidText::new(
-                "is kept for the secrets of callers; choose another",
+                "is reserved for secrets of callers; choose another",
             ));
         }
         if !is_prefix(text.as_bytes()) {
             return Err(crate::value::text::InvalidText::new(
-                "must be 1 to 16 lower-case letters and digits, a letter first",
+                "must be 1 to 16 lower-case letters and digits, and begin with a letter",
             ));
         }
         Ok(Self(text.into()))
@@ -100,7 +102,7 @@ fn is_prefix(text: &[u8]) -> bool {
         })
 }
 
-/// SHA-256 of a whole token: all that is ever kept of it.
+/// SHA-256 of a whole token. Nothing else of the secret is stored.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Digest([u8; 32]);
 
@@ -111,21 +113,21 @@ impl Digest {
         Self(bytes)
     }
 
-    /// The digest's bytes.
+    /// The 32 bytes.
     #[must_use]
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
     }
 }
 
-/// Says only that it is a digest: digests stay out of logs and messages.
+/// Hides the bytes: digests stay out of logs and messages.
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Digest(..)")
     }
 }
 
-/// Bytes, for the log and for snapshots of the index; refuses formats for people.
+/// Bytes in binary formats, for the log and for index snapshots. Fails in human-readable formats.
 impl Serialize for Digest {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         if serializer.is_human_readable() {
@@ -141,20 +143,20 @@ impl<'de> Deserialize<'de> for Digest {
     }
 }
 
-/// The parts of a token that may be shown later; cheap to clone, as all that follow a log have them.
+/// The parts of a token that may be shown later. Cheap to clone, because every reader of the log holds them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenHint {
-    /// Prefix, environment and the first four digits: `kl_live_ab12`.
+    /// Prefix, environment and the first four digits, such as `kl_live_ab12`.
     pub start: Arc<str>,
     /// The last four characters.
     pub last_four: Arc<str>,
 }
 
-/// A freshly made token. It has no `Debug`, `Display` or `Serialize`, and is wiped from memory when dropped.
+/// Newly generated token. It has no `Debug`, `Display` or `Serialize`, and is wiped from memory on drop.
 pub struct Token(Zeroizing<String>);
 
 impl Token {
-    /// Makes a key's token out of 32 random bytes.
+    /// Generates a key's token from 32 random bytes.
     ///
     /// # Errors
     /// When the random number generator fails.
@@ -166,7 +168,7 @@ impl Token {
         Self::generate_after(&[prefix.as_str(), "_", environment.token_word(), "_"], rng)
     }
 
-    /// Makes a root key's token out of 32 random bytes.
+    /// Generates a root key's token from 32 random bytes.
     ///
     /// # Errors
     /// When the random number generator fails.
@@ -174,7 +176,7 @@ impl Token {
         Self::generate_secret(SecretKind::RootKey, rng)
     }
 
-    /// Makes a caller's secret out of 32 random bytes.
+    /// Generates a caller's secret from 32 random bytes.
     ///
     /// # Errors
     /// When the random number generator fails.
@@ -185,7 +187,7 @@ impl Token {
     fn generate_after<R: TryCryptoRng>(lead: &[&str], rng: &mut R) -> Result<Self, R::Error> {
         let mut random = Zeroizing::new([0_u8; 32]);
         rng.try_fill_bytes(random.as_mut_slice())?;
-        // All of the capacity at once: growing would leave a copy behind that is not wiped.
+        // Full capacity up front: growing the string would leave an unwiped copy behind.
         let mut text = Zeroizing::new(String::with_capacity(TOKEN_LEN_MAX));
         for part in lead {
             text.push_str(part);
@@ -202,13 +204,13 @@ impl Token {
         &self.0
     }
 
-    /// The token's digest.
+    /// SHA-256 of the token.
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest(sha256(self.0.as_bytes()))
     }
 
-    /// What of the token may be shown later.
+    /// The parts that may be shown later.
     #[must_use]
     pub fn hint(&self) -> TokenHint {
         hint_of(&self.0)
@@ -223,14 +225,14 @@ fn hint_of(text: &str) -> TokenHint {
     }
 }
 
-/// Writes 32 bytes, read as one big-endian number, as 43 digits.
+/// Appends 32 bytes, read as one big-endian number, as 43 digits.
 fn push_base62_of_bytes(text: &mut Zeroizing<String>, bytes: &[u8; 32]) {
     let mut limbs = Zeroizing::new([0_u32; 8]);
     for (limb, chunk) in limbs.iter_mut().zip(bytes.chunks_exact(4)) {
         *limb = chunk.iter().fold(0, |value, &byte| value << 8 | u32::from(byte));
     }
     let mut digits = Zeroizing::new([0_u8; SECRET_DIGITS]);
-    // Five digits at a time: a remainder of 62^5 and a limb still fit 64 bits.
+    // Five digits at a time: a remainder below 62^5 and a limb together fit 64 bits.
     for five in digits.rchunks_mut(5) {
         let mut remainder = 0_u64;
         for limb in limbs.iter_mut() {
@@ -259,22 +261,22 @@ fn base62_digit(value: u64) -> u8 {
     BASE62.get(value as usize).copied().unwrap_or(b'0')
 }
 
-/// A text that is no token: wrong form or wrong checksum. Says nothing of the text.
+/// Error for a text that is not a token: wrong form or wrong checksum. It does not contain the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a token: its form or its checksum is wrong")]
 pub struct MalformedToken;
 
-/// A presented token whose form and checksum are right. It borrows the presented text and has no `Debug`.
+/// Token from a request whose form and checksum are valid. It borrows the text and has no `Debug`.
 #[derive(Clone, Copy)]
 pub struct PresentedToken<'a> {
     text: &'a str,
 }
 
 impl<'a> PresentedToken<'a> {
-    /// Checks a key's token, without allocation.
+    /// Checks the form and checksum of a key's token, without allocating.
     ///
     /// # Errors
-    /// When the form or the checksum is wrong.
+    /// When either is wrong.
     pub fn parse(text: &'a str) -> Result<Self, MalformedToken> {
         let (prefix, environment) = lead_of(text)?.split_once('_').ok_or(MalformedToken)?;
         if Environment::from_token_word(environment).is_none() || !is_prefix(prefix.as_bytes()) {
@@ -283,18 +285,18 @@ impl<'a> PresentedToken<'a> {
         check_digits(text)
     }
 
-    /// Checks a root key's token, without allocation.
+    /// Checks the form and checksum of a root key's token, without allocating.
     ///
     /// # Errors
-    /// When the form or the checksum is wrong.
+    /// When either is wrong.
     pub fn parse_root(text: &'a str) -> Result<Self, MalformedToken> {
         Self::parse_secret(SecretKind::RootKey, text)
     }
 
-    /// Checks a caller's secret, without allocation.
+    /// Checks the form and checksum of a caller's secret of this kind, without allocating.
     ///
     /// # Errors
-    /// When the form or the checksum is wrong.
+    /// When either is wrong.
     pub fn parse_secret(kind: SecretKind, text: &'a str) -> Result<Self, MalformedToken> {
         if lead_of(text)? != kind.word() {
             return Err(MalformedToken);
@@ -302,20 +304,20 @@ impl<'a> PresentedToken<'a> {
         check_digits(text)
     }
 
-    /// The token's digest.
+    /// SHA-256 of the token.
     #[must_use]
     pub fn digest(&self) -> Digest {
         Digest(sha256(self.text.as_bytes()))
     }
 
-    /// What of the token may be shown later.
+    /// The parts that may be shown later.
     #[must_use]
     pub fn hint(&self) -> TokenHint {
         hint_of(self.text)
     }
 }
 
-/// What stands before the last underscore and the 49 digits after it.
+/// The text before the last underscore and the 49 digits that follow it.
 fn lead_of(text: &str) -> Result<&str, MalformedToken> {
     if text.len() > TOKEN_LEN_MAX {
         return Err(MalformedToken);
@@ -327,7 +329,8 @@ fn lead_of(text: &str) -> Result<&str, MalformedToken> {
     }
 }
 
-/// Looks at every character and decides once: which digits come is random, so a branch at each would be mispredicted.
+/// Checks every character and decides once: the digits are random, so a branch for each would be
+/// mispredicted.
 fn are_base62_digits(text: &[u8]) -> bool {
     text.iter().fold(true, |so_far, &character| {
         let is_letter = (character | 0x20).wrapping_sub(b'a') < 26;
@@ -381,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn base62_digits_are_told_from_all_other_bytes() {
+    fn base62_digits_are_distinguished_from_all_other_bytes() {
         for byte in 0..=u8::MAX {
             assert_eq!(are_base62_digits(&[b'0', byte, b'z']), BASE62.contains(&byte), "{byte}");
         }

@@ -1,17 +1,18 @@
-//! The vault: the keys that seal the personal parts of records, one for each [`Subject`]. Stored bytes never change, so
-//! text is erased by destroying the key that it is sealed with: what the log holds stays what it was, hashes and proofs
-//! included, and nobody can read it any more.
+//! The vault: the keys that seal personal parts of records, one for each [`Subject`]. Stored bytes never
+//! change, so text is erased by destroying its key. The log keeps its bytes, hashes and proofs, but the
+//! text can no longer be read.
 //!
-//! * [`Subject`]: whose text it is. [`SubjectKeyId`]: the name of the key, which stands beside what it sealed.
-//! * [`SubjectKey`]: seals and opens.
-//! * `store`: the file. All keys are in memory as well, so that reading a record never waits for it.
+//! * [`Subject`]: the person or organization that a text belongs to. [`SubjectKeyId`]: the id of its key,
+//!   stored beside what the key sealed.
+//! * [`SubjectKey`]: seals and opens texts.
+//! * `store`: the file. All keys are held in memory as well, so reading a record never waits for the file.
 //!
-//! The log works the vault ([`crate::log`], promise 10): a new subject's key is durable before the commit that uses it, and
-//! the keys that a `PersonalDataErased` names are gone when its command is answered.
+//! The log drives the vault (promise 10 of its contract): a new subject's key is durable before the commit
+//! that uses it, and the keys named by a `PersonalDataErased` are destroyed before its command is answered.
 
 mod seal;
 mod store;
-mod subject;
+mod subject_key_map;
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -20,37 +21,37 @@ use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockW
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
 
+pub use crate::value::subject::{Subject, SubjectKeyId};
 pub use seal::{OVERHEAD, OpenError, SealError, SubjectKey, split};
-pub use subject::{Subject, SubjectKeyId};
 
 use seal::{SECRET_LEN, Secret};
 use store::{Holder, Row, Store, Stored, UserTag};
-use subject::SubjectKeyMap;
+use subject_key_map::SubjectKeyMap;
 
 use crate::value::id::OrganizationId;
 
 /// The vault's file in a data directory.
-pub const FILE_NAME: &str = "vault.redb";
+pub const FILE_NAME: &str = crate::storage::data_directory::VAULT;
 
-/// Subjects whose keys are found without a tag.
-const LATELY_LEN_MAX: usize = 8_192;
+/// Maximum number of subjects whose key is found without computing a tag.
+const RECENT_LEN_MAX: usize = 8_192;
 
-/// What goes wrong with a vault.
+/// Error of a vault.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The file cannot be opened, or is not what it should be; the text names it and says what to do.
+    /// The file cannot be opened, or is not a vault. The text names the file and says what to do.
     #[error("{0}")]
     Open(String),
     /// The file cannot be written.
     #[error("{0}")]
     Unavailable(String),
-    /// The operating system gives no randomness, or the vault is open for reading alone.
-    #[error("no new key can be made: {0}")]
+    /// The operating system provides no randomness, or the vault is open read-only.
+    #[error("cannot create a key in the vault: {0}")]
     NoNewKey(&'static str),
 }
 
-/// Names one vault among all there are, as long as it is that vault, whichever keys it has.
+/// Identifies a vault. It stays the same when keys are added or destroyed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VaultId(pub [u8; 16]);
 
@@ -62,9 +63,9 @@ pub struct Vault {
 
 enum Backing {
     File(Store),
-    /// The keys end with the process.
+    /// The keys are lost when the process ends.
     Memory,
-    /// Nothing can be added.
+    /// No key can be added.
     ReadOnly,
 }
 
@@ -73,9 +74,9 @@ struct Contents {
     user_tags: hmac::Key,
     holders: HashMap<Option<OrganizationId>, HashMap<Option<UserTag>, SubjectKeyId>>,
     keys: SubjectKeyMap<Row>,
-    /// Subjects that keys were asked for lately, as a tag takes long to make. As many as may be, then none again.
-    lately: Mutex<HashMap<Subject, SubjectKeyId>>,
-    /// Keys that nobody is given any more, and that are in the file still.
+    /// Keys by recently used subject, because computing a tag takes long. Emptied when full.
+    recent: Mutex<HashMap<Subject, SubjectKeyId>>,
+    /// Keys that are no longer given out but are still in the file.
     withheld: HashMap<SubjectKeyId, Row>,
 }
 
@@ -87,7 +88,7 @@ impl Contents {
             user_tags,
             holders: HashMap::new(),
             keys: SubjectKeyMap::default(),
-            lately: Mutex::default(),
+            recent: Mutex::default(),
             withheld: HashMap::new(),
         };
         for row in stored.rows {
@@ -104,7 +105,7 @@ impl Contents {
 
     fn remove(&mut self, id: &SubjectKeyId) -> Option<Row> {
         let row = self.keys.remove(id)?;
-        self.lately.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        self.recent.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
         if let Some(of_organization) = self.holders.get_mut(&row.holder.organization_id) {
             if of_organization.get(&row.holder.user) == Some(id) {
                 of_organization.remove(&row.holder.user);
@@ -130,19 +131,19 @@ impl Contents {
         self.holders.get(&holder.organization_id)?.get(&holder.user).copied()
     }
 
-    /// The key of a subject that was asked for lately.
-    fn key_asked_for(&self, subject: &Subject) -> Option<SubjectKey> {
-        let id = self.lately.lock().unwrap_or_else(PoisonError::into_inner).get(subject).copied();
+    /// The key of a recently used subject.
+    fn recent_key(&self, subject: &Subject) -> Option<SubjectKey> {
+        let id = self.recent.lock().unwrap_or_else(PoisonError::into_inner).get(subject).copied();
         self.key(id?)
     }
 
-    /// Notes that the key of a subject was asked for.
-    fn note(&self, subject: &Subject, id: SubjectKeyId) {
-        let mut lately = self.lately.lock().unwrap_or_else(PoisonError::into_inner);
-        if lately.len() >= LATELY_LEN_MAX {
-            lately.clear();
+    /// Remembers the key of a subject as recently used.
+    fn remember(&self, subject: &Subject, id: SubjectKeyId) {
+        let mut recent = self.recent.lock().unwrap_or_else(PoisonError::into_inner);
+        if recent.len() >= RECENT_LEN_MAX {
+            recent.clear();
         }
-        lately.insert(subject.clone(), id);
+        recent.insert(subject.clone(), id);
     }
 
     fn key(&self, id: SubjectKeyId) -> Option<SubjectKey> {
@@ -151,32 +152,34 @@ impl Contents {
 }
 
 impl Vault {
-    /// A vault whose keys end with the process, for logs in memory.
+    /// Creates a vault whose keys are lost when the process ends, for logs in memory.
     ///
     /// # Errors
-    /// [`Error::NoNewKey`] when there is no randomness.
+    /// [`Error::NoNewKey`] when the operating system provides no randomness.
     pub fn in_memory() -> Result<Self, Error> {
         let stored = Stored { tag_key: draw()?, rows: Vec::new() };
         Ok(Self::with(stored, Backing::Memory))
     }
 
-    /// A vault without keys: whatever was sealed reads as erased.
+    /// A read-only vault without keys: every sealed text reads as erased.
     #[must_use]
     pub fn empty() -> Self {
         let stored = Stored { tag_key: Zeroizing::new([0; SECRET_LEN]), rows: Vec::new() };
         Self::with(stored, Backing::ReadOnly)
     }
 
-    /// Opens the vault in the file at `path`; makes it, readable by its owner alone, if it is not there.
+    /// Opens the vault in the file at `path`. Creates the file, readable by its owner only, if it does not
+    /// exist.
     ///
     /// # Errors
-    /// [`Error::Open`], one line for whoever runs the service; [`Error::NoNewKey`].
+    /// [`Error::Open`], one line for the operator; [`Error::NoNewKey`].
     pub fn open(path: &Path) -> Result<Self, Error> {
         let (store, stored) = Store::open(path, &*draw()?)?;
         Ok(Self::with(stored, Backing::File(store)))
     }
 
-    /// Reads a vault that no process has open for writing; one that is not there has no keys. The file is not written to.
+    /// Reads a vault that no process has open for writing. The file is not written to. A missing file is a
+    /// vault without keys.
     ///
     /// # Errors
     /// [`Error::Open`].
@@ -191,21 +194,21 @@ impl Vault {
         Self { contents: RwLock::new(Contents::new(stored)), store: Mutex::new(backing) }
     }
 
-    /// Which vault this is. All that have no keys because there is no file are one.
+    /// Identifies this vault. All vaults without a file have the same id.
     #[must_use]
     pub fn id(&self) -> VaultId {
-        // No user has an id with a control character.
+        // Not the id of a user: those contain no control characters.
         let tag = hmac::sign(&self.contents().user_tags, b"\0the vault");
         let mut id = [0; 16];
         id.iter_mut().zip(tag.as_ref()).for_each(|(byte, value)| *byte = *value);
         VaultId(id)
     }
 
-    /// The keys of subjects, in their order. Those that have none yet get one, and it is durable when this returns; for
-    /// all of them that takes one commit, and for none no commit.
+    /// Returns the keys of subjects, in the order given. Subjects without a key get one, which is durable on
+    /// return. All new keys take one commit of the vault; without new keys there is none.
     ///
     /// # Errors
-    /// [`Error::Unavailable`], [`Error::NoNewKey`]; keys that were drawn are not used then.
+    /// [`Error::Unavailable`], [`Error::NoNewKey`]. New keys are not used then.
     pub(crate) fn keys_for<'a>(
         &self,
         subjects: impl IntoIterator<Item = &'a Subject>,
@@ -216,13 +219,13 @@ impl Vault {
             let contents = self.contents();
             let mut drawn: HashMap<Holder, usize> = HashMap::new();
             for subject in subjects {
-                if let Some(key) = contents.key_asked_for(subject) {
+                if let Some(key) = contents.recent_key(subject) {
                     keys.push(key);
                     continue;
                 }
                 let holder = contents.holder(subject);
                 if let Some(key) = contents.id_of(&holder).and_then(|id| contents.key(id)) {
-                    contents.note(subject, key.id());
+                    contents.remember(subject, key.id());
                     keys.push(key);
                     continue;
                 }
@@ -242,7 +245,7 @@ impl Vault {
             match &*self.store() {
                 Backing::File(store) => store.add(&added)?,
                 Backing::Memory => {}
-                Backing::ReadOnly => return Err(Error::NoNewKey("the vault is open for reading alone")),
+                Backing::ReadOnly => return Err(Error::NoNewKey("the vault is open read-only")),
             }
             let mut contents = self.contents_mut();
             added.into_iter().for_each(|row| contents.insert(row));
@@ -250,14 +253,14 @@ impl Vault {
         Ok(keys)
     }
 
-    /// The key with this id; none when it was destroyed, or was never in this vault.
+    /// The key with this id; `None` when it was destroyed or was never in this vault.
     #[must_use]
     pub fn key(&self, id: SubjectKeyId) -> Option<SubjectKey> {
         self.contents().key(id)
     }
 
-    /// The ids of the keys to destroy so that a subject is erased: a user's own; an organization's own and those of all its
-    /// users. In ascending order.
+    /// Ids of the keys to destroy to erase a subject, in ascending order. For a user that is the user's own
+    /// key; for an organization it is its own key and those of all its users.
     #[must_use]
     pub fn keys_of(&self, subject: &Subject) -> Vec<SubjectKeyId> {
         let contents = self.contents();
@@ -273,19 +276,19 @@ impl Vault {
         ids
     }
 
-    /// How many keys there are.
+    /// Number of keys, without withheld ones.
     #[must_use]
     pub fn len(&self) -> usize {
         self.contents().keys.len()
     }
 
-    /// Whether there is no key.
+    /// Whether the vault has no keys.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Gives nobody these keys any more, from now on. They are in the file until [`destroy_withheld`](Self::destroy_withheld).
+    /// Stops giving out these keys. They stay in the file until [`destroy_withheld`](Self::destroy_withheld).
     pub(crate) fn withhold<'a>(&self, ids: impl IntoIterator<Item = &'a SubjectKeyId>) {
         let mut contents = self.contents_mut();
         for id in ids {
@@ -295,7 +298,7 @@ impl Vault {
         }
     }
 
-    /// Takes [`withhold`](Self::withhold) back.
+    /// Undoes [`withhold`](Self::withhold).
     pub(crate) fn release(&self) {
         let mut contents = self.contents_mut();
         for (_, row) in std::mem::take(&mut contents.withheld) {
@@ -303,12 +306,12 @@ impl Vault {
         }
     }
 
-    /// Destroys what was withheld: the file is written anew without it, and the old one's bytes are overwritten. Says how
-    /// many keys went.
+    /// Destroys the withheld keys: replaces the file by one without them, and overwrites the bytes of the old
+    /// file. Returns the number of keys destroyed.
     ///
     /// # Errors
-    /// [`Error::Unavailable`]: the keys may or may not be in the file still. They stay withheld, and this can be repeated
-    /// once the vault was opened again.
+    /// [`Error::Unavailable`]: the keys may still be in the file. They stay withheld, and the call can be
+    /// repeated after [`recover`](Self::recover).
     pub(crate) fn destroy_withheld(&self) -> Result<usize, Error> {
         let mut store = self.store();
         let contents = self.contents();
@@ -325,7 +328,7 @@ impl Vault {
         Ok(destroyed)
     }
 
-    /// Opens the file again after an error, and goes by what it holds.
+    /// Reopens the file after an error, and loads what it contains.
     ///
     /// # Errors
     /// [`Error::Open`].
@@ -356,18 +359,18 @@ impl Vault {
     }
 }
 
-/// Says nothing of the keys.
+/// Omits the keys.
 impl std::fmt::Debug for Vault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Vault").finish_non_exhaustive()
     }
 }
 
-/// Random bytes for a key, or for the name of one.
+/// Random bytes for a key or a key id.
 fn draw<const N: usize>() -> Result<Zeroizing<[u8; N]>, Error> {
     let mut bytes = Zeroizing::new([0; N]);
     aws_lc_rs::rand::fill(bytes.as_mut_slice())
-        .map_err(|_| Error::NoNewKey("the operating system gives no randomness"))?;
+        .map_err(|_| Error::NoNewKey("the operating system provides no randomness"))?;
     Ok(bytes)
 }
 

@@ -1,4 +1,5 @@
-//! Sealing a personal part with the key of its subject: AES-256-GCM (NIST SP 800-38D) with a nonce drawn for each.
+//! Sealing of personal parts with their subject's key: AES-256-GCM (NIST SP 800-38D) with a random nonce for
+//! each text.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -7,21 +8,21 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKe
 use rand::Rng;
 use zeroize::Zeroizing;
 
-use super::subject::SubjectKeyId;
+use crate::value::subject::SubjectKeyId;
 
-/// How many bytes a key has.
+/// Length of a key, in bytes.
 pub(super) const SECRET_LEN: usize = 32;
-/// What sealing adds to a text: the key's id, the nonce and the tag.
+/// Number of bytes that sealing adds to a text: key id, nonce and tag.
 pub const OVERHEAD: usize = SubjectKeyId::LEN + NONCE_LEN + TAG_LEN;
 
 const TAG_LEN: usize = 16;
 
-/// Expanding a key takes longer than opening a text with it. So many stay expanded once they were used, at less than a
-/// kilobyte each; beyond that a key is expanded for each text.
+/// Maximum number of keys that stay expanded after use, at less than a kilobyte each. Expanding a key takes
+/// longer than opening a text with it. Further keys are expanded for each text.
 const EXPANDED_MAX: usize = 16_384;
 static EXPANDED: AtomicUsize = AtomicUsize::new(0);
 
-/// The bytes of a key, wiped when nobody has them any more.
+/// Bytes of a key, wiped when the last reference is dropped.
 #[derive(Clone)]
 pub(super) struct Secret(Arc<SecretInner>);
 
@@ -30,7 +31,7 @@ struct SecretInner {
     expanded: OnceLock<Expanded>,
 }
 
-/// A key ready for use, one of those that stay so.
+/// Key ready for use, counted in `EXPANDED`.
 struct Expanded(LessSafeKey);
 
 impl Expanded {
@@ -69,17 +70,17 @@ impl Secret {
     }
 }
 
-/// The cipher does not work, which only a broken build or machine brings about.
+/// The cipher failed, which only a broken build or machine causes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("AES-256-GCM does not work on this machine")]
 pub struct SealError;
 
-/// A sealed text that was not sealed with this key, in this place, or is not what was sealed.
+/// The sealed text was changed, or was sealed with another key or for another place.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the sealed text does not open with its key")]
 pub struct OpenError;
 
-/// The key of a subject, ready to seal.
+/// Key of a subject, with its id.
 #[derive(Clone)]
 pub struct SubjectKey {
     id: SubjectKeyId,
@@ -91,14 +92,14 @@ impl SubjectKey {
         Self { id, secret }
     }
 
-    /// Its id.
+    /// Id of the key, stored beside what it seals.
     #[must_use]
     pub const fn id(&self) -> SubjectKeyId {
         self.id
     }
 
-    /// Appends the sealed `text` to `sealed`: the key's id, the nonce, the ciphertext and the tag. It opens only beside the
-    /// same `context`.
+    /// Appends the sealed `text` to `sealed`: key id, nonce, ciphertext and tag. It can only be opened with
+    /// the same `context`.
     ///
     /// # Errors
     /// [`SealError`].
@@ -116,7 +117,7 @@ impl SubjectKey {
         Ok(())
     }
 
-    /// Opens what follows the key's id in a sealed text.
+    /// Opens `sealed`, a sealed text without its leading key id ([`split`] separates them).
     ///
     /// # Errors
     /// [`OpenError`].
@@ -133,16 +134,16 @@ impl SubjectKey {
     }
 }
 
-/// A nonce for one text. The generator is a cryptographic one that the operating system seeds, now and then anew; asking the
-/// system itself takes longer than all else that is done to seal a text. Without randomness it would panic, where no vault
-/// could have been opened either.
+/// Draws a nonce for one text. The generator is cryptographic, and the operating system seeds and reseeds it;
+/// asking the operating system directly takes longer than everything else done to seal a text. It would panic
+/// without randomness, but then the vault could not have been opened either.
 fn draw_nonce() -> [u8; NONCE_LEN] {
     let mut nonce = [0; NONCE_LEN];
     rand::rng().fill_bytes(&mut nonce);
     nonce
 }
 
-/// The id of the key that a sealed text was sealed with, and what follows it.
+/// Splits a sealed text into the id of its key and the rest; `None` when it is too short.
 #[must_use]
 pub fn split(sealed: &[u8]) -> Option<(SubjectKeyId, &[u8])> {
     let (id, rest) = sealed.split_first_chunk::<{ SubjectKeyId::LEN }>()?;
@@ -162,7 +163,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_was_sealed_opens_in_its_place_alone(
+        fn a_sealed_text_opens_only_in_its_place(
             text in vec(any::<u8>(), 0..300),
             context in vec(any::<u8>(), 0..100),
             other in vec(any::<u8>(), 0..100),
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_works_the_same_when_no_more_stay_expanded() {
+    fn keys_beyond_the_limit_of_expanded_ones_work() {
         let keys: Vec<_> = (0..EXPANDED_MAX + 10).map(|_| key(1)).collect();
         let mut sealed = Vec::new();
         key(1).seal(b"place", b"Ada", &mut sealed).unwrap();
@@ -223,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn too_short_a_text_is_none() {
+    fn a_text_that_is_too_short_is_refused() {
         assert_eq!(split(&[0; OVERHEAD - 1]), None);
         assert!(split(&[0; OVERHEAD]).is_some());
         assert_eq!(key(1).open(b"", &[0; 5]), Err(OpenError));

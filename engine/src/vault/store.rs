@@ -1,47 +1,52 @@
-//! The vault's file, `vault.redb`. No other module names redb's types for it (docs/format.md).
+//! The vault's file, `vault.redb` (docs/format.md). No other module of the vault names redb's types.
 
 use std::fmt::Display;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use redb::{
-    Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
-};
+use redb::{Builder, Database, DatabaseError, ReadableDatabase, ReadableTable, TableDefinition};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::Error;
 use super::seal::{SECRET_LEN, Secret};
-use super::subject::SubjectKeyId;
+use crate::storage::atomic_file;
 use crate::storage::overlay::Overlay;
+use crate::storage::redb_file::{self, Failure, FileKind, one_line};
 use crate::storage::storage_panic::in_file;
 use crate::value::id::OrganizationId;
+use crate::value::subject::SubjectKeyId;
 
-/// The number of this layout of tables.
+/// The vault's file, for messages.
+const FILE_KIND: FileKind = FileKind {
+    noun: "vault",
+    repair: "put a copy of it back, or move it away: what it sealed reads as erased then",
+};
+
+/// Version of the table layout.
 const FORMAT: u32 = 1;
-/// Id of a key to its row.
+/// Key id to row.
 const KEYS: TableDefinition<'_, &[u8; SubjectKeyId::LEN], &[u8]> = TableDefinition::new("keys");
-/// What there is once.
+/// Values that exist once.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const META_FORMAT: &str = "format";
 const META_TAG_KEY: &str = "tag_key";
-/// Little is read from the file: it is read once, when it is opened.
+/// Cache size, in bytes. Small, because the file is read only once, when it is opened.
 const CACHE_LEN: usize = 1024 * 1024;
-/// Written over a file's bytes at a time.
+/// Zeros to overwrite a file with, one block at a time.
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
-/// Stands for a user without naming them: HMAC-SHA-256 of the user's id with a key of the vault's own, cut to half.
+/// Pseudonym of a user: HMAC-SHA-256 of the user id with the vault's tag key, truncated to 16 bytes.
 pub(super) type UserTag = [u8; 16];
 
-/// Whose key a row is.
+/// Subject of a key, as its row names it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Holder {
     pub(super) organization_id: Option<OrganizationId>,
     pub(super) user: Option<UserTag>,
 }
 
-/// A key with what its row says.
+/// A key, with its holder.
 #[derive(Clone)]
 pub(super) struct Row {
     pub(super) id: SubjectKeyId,
@@ -49,7 +54,7 @@ pub(super) struct Row {
     pub(super) secret: Secret,
 }
 
-/// All that the file holds.
+/// The file's contents.
 pub(super) struct Stored {
     pub(super) tag_key: Zeroizing<[u8; SECRET_LEN]>,
     pub(super) rows: Vec<Row>,
@@ -58,44 +63,39 @@ pub(super) struct Stored {
 /// The file, open for writing.
 pub(super) struct Store {
     path: PathBuf,
-    /// Empty only while the file is being replaced.
+    /// `None` only while the file is being replaced.
     database: Option<Database>,
 }
 
 impl Store {
     /// Opens the file, or makes it with this key for tags if it is not there.
     pub(super) fn open(path: &Path, new_tag_key: &[u8; SECRET_LEN]) -> Result<(Self, Stored), Error> {
-        let unfinished = unfinished(path);
-        // What a crash left of a file that was to take this one's place: it never did.
-        match fs::remove_file(&unfinished) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(open_error(path, &in_words(&error)));
-            }
-            _ => {}
-        }
+        let unfinished = atomic_file::unfinished(path);
+        // What a crash left of a replacement that never took this file's place.
+        atomic_file::remove(&unfinished).map_err(|error| open_error(path, error))?;
         if !path.exists() {
-            write_file(&unfinished, new_tag_key, &[]).map_err(|error| open_error(path, &error))?;
-            take_place(&unfinished, path).map_err(|error| open_error(path, &in_words(&error)))?;
+            write_file(&unfinished, new_tag_key, &[]).map_err(|error| open_error(path, error))?;
+            atomic_file::rename(&unfinished, path).map_err(|error| open_error(path, error))?;
         }
         let database = open_database(path, || builder().open(path))?;
         let stored = read(path, &database)?;
         Ok((Self { path: path.to_path_buf(), database: Some(database) }, stored))
     }
 
-    /// Reads a file that nobody has open for writing, without ever writing to it.
+    /// Reads a file that no process has open for writing, without ever writing to it.
     pub(super) fn read_only(path: &Path) -> Result<Stored, Error> {
-        let file = File::open(path).map_err(|error| open_error(path, &in_words(&error)))?;
+        let file = File::open(path).map_err(|error| open_error(path, error))?;
         let database = open_database(path, || builder().create_with_backend(Overlay::new(file)?))?;
         read(path, &database)
     }
 
-    /// Closes the file, and says where it is.
+    /// Closes the file and returns its path.
     pub(super) fn close(&mut self) -> PathBuf {
         self.database = None;
         self.path.clone()
     }
 
-    /// Adds keys; they are durable when this returns.
+    /// Adds keys. They are durable on return.
     pub(super) fn add(&self, rows: &[Row]) -> Result<(), Error> {
         let _file = in_file(&self.path.display().to_string());
         let add = || -> Result<(), redb::Error> {
@@ -115,10 +115,10 @@ impl Store {
         add().map_err(|error| unavailable(&self.path, error))
     }
 
-    /// Puts a new file with these keys alone in the place of the present one, whose bytes are overwritten: a table's row
-    /// that is removed stays in the file's free pages.
+    /// Puts a new file with these keys alone in the place of the present one, whose bytes are overwritten: a
+    /// table's row that is removed stays in the file's free pages.
     pub(super) fn replace(&mut self, tag_key: &[u8; SECRET_LEN], rows: &[Row]) -> Result<(), Error> {
-        let unfinished = unfinished(&self.path);
+        let unfinished = atomic_file::unfinished(&self.path);
         let written = write_file(&unfinished, tag_key, rows);
         if let Err(error) = written {
             // What failed is told; that something is left behind as well would hide it.
@@ -128,16 +128,11 @@ impl Store {
         let failed = |error: io::Error| unavailable(&self.path, error);
         let old = OpenOptions::new().write(true).open(&self.path).map_err(failed)?;
         self.database = None;
-        take_place(&unfinished, &self.path).map_err(failed)?;
+        atomic_file::rename(&unfinished, &self.path).map_err(failed)?;
         overwrite(old).map_err(failed)?;
         self.database = Some(open_database(&self.path, || builder().open(&self.path))?);
         Ok(())
     }
-}
-
-/// Where a file is written that is to take this one's place.
-fn unfinished(path: &Path) -> PathBuf {
-    path.with_extension("redb.new")
 }
 
 fn builder() -> Builder {
@@ -148,8 +143,7 @@ fn builder() -> Builder {
 
 /// Writes a whole file, readable by its owner alone.
 fn write_file(path: &Path, tag_key: &[u8; SECRET_LEN], rows: &[Row]) -> Result<(), redb::Error> {
-    let mut options = OpenOptions::new();
-    let file = options.read(true).write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    let file = atomic_file::create_private(path)?;
     let synced = file.try_clone()?;
     let database = builder().create_file(file)?;
     let transaction = database.begin_write()?;
@@ -168,13 +162,7 @@ fn write_file(path: &Path, tag_key: &[u8; SECRET_LEN], rows: &[Row]) -> Result<(
     Ok(())
 }
 
-fn take_place(unfinished: &Path, path: &Path) -> io::Result<()> {
-    fs::rename(unfinished, path)?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    File::open(directory.unwrap_or(Path::new(".")))?.sync_all()
-}
-
-/// Writes zeros over a file that has no name any more.
+/// Overwrites a file that no longer has a name with zeros.
 fn overwrite(mut file: File) -> io::Result<()> {
     let mut left = file.metadata()?.len();
     while left > 0 {
@@ -185,7 +173,8 @@ fn overwrite(mut file: File) -> io::Result<()> {
     file.sync_data()
 }
 
-/// Secret 32, whether a user's 1, tag of the user 16 (zeros if none), id of the organization as text.
+/// Secret 32, 1 for a user else 0 in one byte, tag of the user 16 (zeros if none), id of the organization as
+/// text.
 fn row_bytes(row: &Row) -> Zeroizing<Vec<u8>> {
     let organization_id = row.holder.organization_id.as_ref().map_or("", OrganizationId::as_str);
     let mut bytes = Zeroizing::new(Vec::with_capacity(SECRET_LEN + 17 + organization_id.len()));
@@ -210,12 +199,7 @@ fn read_row(id: [u8; SubjectKeyId::LEN], row: &[u8]) -> Option<Row> {
 }
 
 fn read(path: &Path, database: &Database) -> Result<Stored, Error> {
-    let damaged = |reason: &dyn Display| {
-        Error::Open(one_line(format!(
-            "{}: damaged: {reason}; put a copy of it back, or move it away: what it sealed reads as erased then",
-            path.display()
-        )))
-    };
+    let damaged = |reason: &dyn Display| open_error(path, Failure::Damaged(reason.to_string()));
     let read = || -> Result<_, redb::Error> {
         let transaction = database.begin_read()?;
         let meta = transaction.open_table(META)?;
@@ -243,44 +227,13 @@ fn read(path: &Path, database: &Database) -> Result<Stored, Error> {
 }
 
 fn open_database<D>(path: &Path, open: impl FnOnce() -> Result<D, DatabaseError>) -> Result<D, Error> {
-    let _file = in_file(&path.display().to_string());
-    let opened = std::panic::catch_unwind(std::panic::AssertUnwindSafe(open));
-    let opened = opened.map_err(|_| open_error(path, &"damaged; put a copy of it back"))?;
-    opened.map_err(|error| match error {
-        DatabaseError::DatabaseAlreadyOpen => {
-            open_error(path, &"in use by another process; stop that one first")
-        }
-        DatabaseError::Storage(StorageError::Io(error)) => open_error(path, &in_words(&error)),
-        DatabaseError::Storage(StorageError::Corrupted(reason)) => {
-            open_error(path, &format!("damaged: {reason}; put a copy of it back"))
-        }
-        error => open_error(path, &format!("{error}; put a copy of it back")),
-    })
+    redb_file::open(path.display(), open).map_err(|failure| open_error(path, failure))
 }
 
-fn in_words(error: &io::Error) -> String {
-    match error.kind() {
-        io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => format!(
-            "cannot be opened ({error}); give this user the right to read and write it and its directory"
-        ),
-        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => {
-            "not a vault; put a copy of it back".into()
-        }
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-            "no space left on its disk; make some".into()
-        }
-        _ => format!("{error}; see to the disk, then start again"),
-    }
-}
-
-fn open_error(path: &Path, error: &dyn Display) -> Error {
-    Error::Open(one_line(format!("{}: {error}", path.display())))
+fn open_error(path: &Path, failure: impl Into<Failure>) -> Error {
+    Error::Open(failure.into().message(path.display(), FILE_KIND))
 }
 
 fn unavailable(path: &Path, error: impl Display) -> Error {
     Error::Unavailable(one_line(format!("{}: {error}", path.display())))
-}
-
-fn one_line(text: String) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -1,4 +1,4 @@
-//! Subjects have one key each, keys survive the process, and destroyed ones are nowhere any more.
+//! Each subject has one key, keys survive the process, and destroyed keys are in no file.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -21,7 +21,7 @@ fn id_of(vault: &Vault, subject: &Subject) -> SubjectKeyId {
     vault.keys_for([subject]).unwrap().remove(0).id()
 }
 
-/// The bytes of a key, to look for.
+/// Bytes of a key, to search files for.
 fn secret_of(vault: &Vault, subject: &Subject) -> [u8; SECRET_LEN] {
     let id = id_of(vault, subject);
     *vault.contents().keys.get(&id).unwrap().secret.bytes()
@@ -73,12 +73,12 @@ fn an_organization_is_erased_with_its_users_and_a_user_alone() {
     assert_eq!(vault.keys_of(&subjects[1]), [ids[1]]);
     assert_eq!(vault.keys_of(&subjects[0]).len(), 3);
     assert_eq!(vault.keys_of(&Subject::Installation), []);
-    assert_eq!(vault.keys_of(&user("acme", "nobody")), []);
+    assert_eq!(vault.keys_of(&user("acme", "unknown")), []);
 
     assert_eq!(erase(&vault, &subjects[1]), 1);
     assert!(vault.key(ids[1]).is_none());
     assert!([0, 2, 3].iter().all(|index| vault.key(ids[*index]).is_some()));
-    assert_ne!(id_of(&vault, &subjects[1]), ids[1], "who comes back is another subject");
+    assert_ne!(id_of(&vault, &subjects[1]), ids[1], "a user who returns gets another key");
 
     assert_eq!(erase(&vault, &subjects[0]), 3);
     assert_eq!(vault.len(), 1);
@@ -87,28 +87,28 @@ fn an_organization_is_erased_with_its_users_and_a_user_alone() {
 }
 
 #[test]
-fn who_was_asked_for_lately_is_forgotten_with_their_key() {
+fn a_recently_used_subject_is_forgotten_with_its_key() {
     let vault = Vault::in_memory().unwrap();
-    let lately = || vault.contents().lately.lock().unwrap().len();
+    let recent_len = || vault.contents().recent.lock().unwrap().len();
     let ada = user("acme", "ada");
     let id = id_of(&vault, &ada);
     assert_eq!([id_of(&vault, &ada), id_of(&vault, &ada)], [id, id]);
-    assert_eq!(lately(), 1);
+    assert_eq!(recent_len(), 1);
     assert_eq!(erase(&vault, &ada), 1);
-    assert_eq!(lately(), 0);
+    assert_eq!(recent_len(), 0);
     assert_ne!(id_of(&vault, &ada), id);
 
-    let many: Vec<_> = (0..LATELY_LEN_MAX + 10).map(|n| user("acme", &n.to_string())).collect();
+    let many: Vec<_> = (0..RECENT_LEN_MAX + 10).map(|n| user("acme", &n.to_string())).collect();
     let ids = |keys: Vec<SubjectKey>| keys.iter().map(SubjectKey::id).collect::<Vec<_>>();
     let made = ids(vault.keys_for(&many).unwrap());
     for _ in 0..2 {
         assert_eq!(ids(vault.keys_for(&many).unwrap()), made);
-        assert!(lately() <= LATELY_LEN_MAX);
+        assert!(recent_len() <= RECENT_LEN_MAX);
     }
 }
 
 #[test]
-fn what_is_withheld_can_be_released() {
+fn withheld_keys_can_be_released() {
     let vault = Vault::in_memory().unwrap();
     let id = id_of(&vault, &organization("acme"));
     vault.withhold(&[id]);
@@ -121,7 +121,7 @@ fn what_is_withheld_can_be_released() {
 }
 
 #[test]
-fn keys_survive_the_process_and_destroyed_ones_are_in_no_file() {
+fn keys_survive_the_process_and_destroyed_keys_are_in_no_file() {
     let directory = TempDir::new().unwrap();
     let path = file(&directory);
     let (ada, bob) = (user("acme", "ada-the-first"), user("acme", "bob"));
@@ -133,7 +133,7 @@ fn keys_survive_the_process_and_destroyed_ones_are_in_no_file() {
     };
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(holds(&path, &secret_of_ada) && holds(&path, &secret_of_bob));
-    assert!(!holds(&path, b"ada-the-first"), "users are not named");
+    assert!(!holds(&path, b"ada-the-first"), "the file does not name users");
 
     let vault = Vault::open(&path).unwrap();
     assert!(matches!(Vault::open(&path), Err(Error::Open(text)) if text.contains("in use")));
@@ -142,11 +142,11 @@ fn keys_survive_the_process_and_destroyed_ones_are_in_no_file() {
     assert_eq!(erase(&vault, &ada), 1);
     assert!(!holds(&path, &secret_of_ada) && holds(&path, &secret_of_bob));
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-    // Also where the file was before: its blocks are zeros.
+    // The old file's blocks are zeros too.
     let mut bytes = Vec::new();
     std::io::Read::read_to_end(&mut { old }, &mut bytes).unwrap();
     assert!(!bytes.is_empty() && bytes.iter().all(|byte| *byte == 0));
-    // It goes on being written to.
+    // The vault can still be written.
     let again = id_of(&vault, &ada);
     assert_ne!(again, ids[0]);
     drop(vault);
@@ -158,7 +158,7 @@ fn keys_survive_the_process_and_destroyed_ones_are_in_no_file() {
 }
 
 #[test]
-fn what_a_crash_left_of_a_new_file_is_no_harm() {
+fn an_unfinished_file_left_by_a_crash_does_no_harm() {
     let directory = TempDir::new().unwrap();
     let path = file(&directory);
     let id = id_of(&Vault::open(&path).unwrap(), &organization("acme"));
@@ -169,7 +169,7 @@ fn what_a_crash_left_of_a_new_file_is_no_harm() {
 }
 
 #[test]
-fn a_vault_is_read_without_being_written() {
+fn a_read_only_vault_is_never_written() {
     let directory = TempDir::new().unwrap();
     let path = file(&directory);
     let nothing = Vault::open_read_only(&path).unwrap();
@@ -184,7 +184,7 @@ fn a_vault_is_read_without_being_written() {
 }
 
 #[test]
-fn a_file_that_is_no_vault_is_refused_in_words() {
+fn a_file_that_is_not_a_vault_is_refused_with_a_reason() {
     let directory = TempDir::new().unwrap();
     let path = file(&directory);
     fs::write(&path, "no vault at all, but text that is longer than a header is").unwrap();
@@ -194,7 +194,7 @@ fn a_file_that_is_no_vault_is_refused_in_words() {
 }
 
 #[test]
-fn recovering_goes_by_the_file() {
+fn recovering_loads_what_the_file_contains() {
     let directory = TempDir::new().unwrap();
     let vault = Vault::open(&file(&directory)).unwrap();
     let id = id_of(&vault, &organization("acme"));

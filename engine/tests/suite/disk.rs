@@ -1,5 +1,5 @@
-//! A disk in memory that can lose its power: what was not synced is lost, kept or torn, write by write. It has two files: a
-//! log's database, and its journal.
+//! Simulated disk that can lose power: each unsynced write is then lost, kept or torn. It has two files: a
+//! log's database and its journal.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -10,46 +10,46 @@ use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 use redb::StorageBackend;
 
-/// Writes of this many bytes, aligned, take place whole or not at all.
+/// Aligned writes of this many bytes are atomic.
 const SECTOR: usize = 512;
-/// Space is taken in blocks of this many bytes.
+/// Space is allocated in blocks of this many bytes.
 const BLOCK: usize = 4_096;
 
-/// What goes wrong with a [`Disk`] on purpose.
+/// Faults of a [`Disk`].
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Faults {
-    /// The power fails at the operation after this many.
+    /// The power fails after this many operations.
     pub(crate) crash_after: Option<u64>,
-    /// Syncing does nothing, and says that it did.
+    /// Syncs do nothing but report success.
     pub(crate) ignores_sync: bool,
     /// The next sync fails.
     pub(crate) fail_sync: bool,
-    /// There is no space for anything longer, nor for what is written where nothing was before.
+    /// There is no space to extend a file, or to write a block for the first time.
     pub(crate) full: bool,
-    /// The database's operation after this many waits, and all that follow, until the faults are others.
+    /// After this many operations on the database, further ones block until the faults change.
     pub(crate) hold_database_after: Option<u64>,
 }
 
-/// How long an operation is held, or waited for, at most: longer than any machine takes.
+/// Maximum time that an operation is held or waited for; longer than any machine takes.
 const HELD_MAX: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Clone)]
-enum Pending {
+enum Unsynced {
     Write { offset: usize, data: Vec<u8> },
     Length(usize),
 }
 
-/// What the files hold: the database's bytes and the journal's.
+/// Bytes of the two files: the database's and the journal's.
 pub(crate) type Images = [Vec<u8>; 2];
 
 #[derive(Debug, Clone, Default)]
 struct Contents {
     /// What survives in any case.
     durable: Vec<u8>,
-    /// What is read: durable and pending.
+    /// What is read: durable bytes with unsynced changes.
     current: Vec<u8>,
-    pending: Vec<Pending>,
-    /// The blocks that have their space.
+    unsynced: Vec<Unsynced>,
+    /// Blocks that have space.
     allocated: BTreeSet<usize>,
 }
 
@@ -58,18 +58,18 @@ struct State {
     files: [Contents; 2],
     faults: Faults,
     operations: u64,
-    /// Of them, the database's.
+    /// Number of operations on the database.
     database_operations: u64,
-    /// Whether the database waits.
+    /// Whether an operation on the database is held.
     is_held: bool,
     crashed: bool,
 }
 
-/// A file of a disk, the database's to begin with. Clones are handles of the same.
+/// File of a disk, at first the database. Clones are handles of the same disk.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Disk {
     state: Arc<Mutex<State>>,
-    /// Told when faults are set, and when the database is held.
+    /// Notified when faults are set and when the database is held.
     changed: Arc<Condvar>,
     file: usize,
 }
@@ -85,9 +85,9 @@ impl Contents {
     fn after_power_loss(&self, rng: &mut StdRng) -> Vec<u8> {
         let mut image = self.durable.clone();
         let mut length = image.len();
-        for pending in &self.pending {
-            match pending {
-                Pending::Write { offset, data } => match rng.random_range(0..3) {
+        for unsynced in &self.unsynced {
+            match unsynced {
+                Unsynced::Write { offset, data } => match rng.random_range(0..3) {
                     0 => {}
                     1 => apply(&mut image, *offset, data),
                     _ => {
@@ -99,7 +99,7 @@ impl Contents {
                         }
                     }
                 },
-                Pending::Length(new) => {
+                Unsynced::Length(new) => {
                     if rng.random() {
                         length = *new;
                         image.truncate(length);
@@ -118,7 +118,7 @@ impl Disk {
             allocated: (0..image.len().div_ceil(BLOCK)).collect(),
             current: image.clone(),
             durable: image,
-            pending: Vec::new(),
+            unsynced: Vec::new(),
         });
         Self::with(files)
     }
@@ -144,7 +144,7 @@ impl Disk {
         self.changed.notify_all();
     }
 
-    /// Waits until the database is held. False when it has ended what it did, as `is_done` says, without coming so far.
+    /// Waits until the database is held. Returns `false` when the work is done first, according to `is_done`.
     pub(crate) fn wait_until_held(&self, is_done: impl Fn() -> bool) -> bool {
         let since = Instant::now();
         let mut state = self.state();
@@ -152,19 +152,19 @@ impl Disk {
             if is_done() {
                 return false;
             }
-            assert!(since.elapsed() < HELD_MAX, "the database does nothing");
+            assert!(since.elapsed() < HELD_MAX, "the database is idle");
             let waited = self.changed.wait_timeout(state, Duration::from_millis(1));
             state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         true
     }
 
-    /// What is on it now, for those who go on without a loss of power.
+    /// Current contents, as a process without a loss of power sees them.
     pub(crate) fn images(&self) -> Images {
         self.state().files.each_ref().map(|file| file.current.clone())
     }
 
-    /// Whether a sync is to fail and none has come.
+    /// Whether a sync failure was requested and has not happened yet.
     pub(crate) fn is_to_fail(&self) -> bool {
         self.state().faults.fail_sync
     }
@@ -173,24 +173,24 @@ impl Disk {
         self.state().crashed
     }
 
-    /// The disk as a process that was killed leaves it: the power is there, and what was not synced may be lost yet.
+    /// The disk after its process was killed: the power is on, but unsynced changes may still be lost.
     pub(crate) fn after_kill(&self) -> Self {
         Self::with(self.state().files.clone())
     }
 
-    /// The disk after the power has failed, and come back.
+    /// The disk after a loss of power.
     pub(crate) fn after_power_loss(&self, rng: &mut StdRng) -> Self {
         Self::of(self.state().files.each_ref().map(|file| file.after_power_loss(rng)))
     }
 
-    /// Counts an operation; fails at the one at which the power fails, and ever after.
+    /// Counts an operation. Fails when the power has failed.
     fn operate(&self) -> io::Result<MutexGuard<'_, State>> {
         let mut state = self.state();
         let since = Instant::now();
         while self.file == 0
             && state.faults.hold_database_after.is_some_and(|after| state.database_operations >= after)
         {
-            assert!(since.elapsed() < HELD_MAX, "nobody lets the database go on");
+            assert!(since.elapsed() < HELD_MAX, "the database was never released");
             state.is_held = true;
             self.changed.notify_all();
             let waited = self.changed.wait_timeout(state, Duration::from_secs(1));
@@ -226,7 +226,7 @@ impl StorageBackend for Disk {
         }
         let file = &mut state.files[self.file];
         file.current.resize(len, 0);
-        file.pending.push(Pending::Length(len));
+        file.unsynced.push(Unsynced::Length(len));
         Ok(())
     }
 
@@ -239,11 +239,11 @@ impl StorageBackend for Disk {
         if state.faults.ignores_sync {
             return Ok(());
         }
-        let Contents { durable, pending, .. } = &mut state.files[self.file];
-        for pending in pending.drain(..) {
-            match pending {
-                Pending::Write { offset, data } => apply(durable, offset, &data),
-                Pending::Length(len) => durable.resize(len, 0),
+        let Contents { durable, unsynced, .. } = &mut state.files[self.file];
+        for unsynced in unsynced.drain(..) {
+            match unsynced {
+                Unsynced::Write { offset, data } => apply(durable, offset, &data),
+                Unsynced::Length(len) => durable.resize(len, 0),
             }
         }
         Ok(())
@@ -260,7 +260,7 @@ impl StorageBackend for Disk {
         }
         file.allocated.extend(blocks);
         apply(&mut file.current, offset, data);
-        file.pending.push(Pending::Write { offset, data: data.to_vec() });
+        file.unsynced.push(Unsynced::Write { offset, data: data.to_vec() });
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! A disk that fails: what the log says, and that it goes on after recovering.
+//! Disk failures: the errors that the log returns, and that it works after recovery.
 
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
 use keyledger_engine::log::{AppendOutcome, CommandId, Error, EventLog};
@@ -21,7 +21,7 @@ fn log_on(disk: &Disk) -> RedbLog {
 }
 
 fn assert_sound(log: &mut RedbLog, records: u64) {
-    log.rest().unwrap();
+    log.checkpoint_journal().unwrap();
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
     assert_eq!((report.finding, report.head), (None, Position::new(records)));
 }
@@ -40,7 +40,7 @@ fn a_failed_sync_leaves_the_outcome_unknown_until_recovery() {
 
     let head = log.recover().unwrap();
     assert_eq!(reader.head().unwrap(), head);
-    // Repeating the command appends it if it did not take place, and says so if it did.
+    // The repeated command is appended if it was not before, and replayed if it was.
     let outcomes = log.append(vec![samples::issue(2, "two"), samples::issue(3, "three")]).unwrap();
     match head.get() {
         1 => assert!(matches!(&outcomes[0], AppendOutcome::Appended { .. })),

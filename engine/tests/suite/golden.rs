@@ -1,5 +1,5 @@
-//! The bytes of every kind of event of every schema ever written, as they were written. They are never made anew: a
-//! difference means that logs out there can no longer be read as they were meant.
+//! Golden files: the bytes of every event type and schema ever written. They are never regenerated: a
+//! difference means that existing logs would be read differently.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,15 +11,15 @@ use keyledger_engine::domain::record::Record;
 
 use crate::samples;
 
-/// Set it to write the files that are missing, and only those.
+/// Environment variable that makes the test write missing files, and only those.
 const WRITE_MISSING: &str = "KEYLEDGER_WRITE_MISSING_GOLDEN_FILES";
 
 fn directory() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden")
 }
 
-/// What the entries of a golden file say, each with its name in the file. For a schema of the past it is what upcasters
-/// make of them, and gets an arm of its own here.
+/// Expected records of a golden file, with their labels. An older schema gets an arm of its own here, with
+/// what the upcasters return.
 fn expected(event_type: EventType, schema: u16) -> [(&'static str, Record); 2] {
     assert_eq!(schema, event_type.schema(), "{event_type} of schema {schema} has no expected records here");
     [("full", samples::record(event_type, true)), ("bare", samples::record(event_type, false))]
@@ -45,7 +45,11 @@ fn stored_bytes_stay_what_they_were() {
             let path = directory().join(&name);
             let expected = expected(*event_type, schema);
             if !path.exists() && std::env::var_os(WRITE_MISSING).is_some() {
-                assert_eq!(schema, event_type.schema(), "{name}: bytes of the past cannot be made now");
+                assert_eq!(
+                    schema,
+                    event_type.schema(),
+                    "{name}: the file of an older schema cannot be regenerated"
+                );
                 let lines = expected
                     .iter()
                     .map(|(name, record)| format!("{name} {}\n", to_hex(&encode(record).unwrap())));
@@ -61,11 +65,11 @@ fn stored_bytes_stay_what_they_were() {
                 assert_eq!(
                     decode(&stored).unwrap(),
                     record,
-                    "{name}, {label}: it reads otherwise than before"
+                    "{name}, {label}: decodes differently than before"
                 );
                 if schema == event_type.schema() {
                     let written = to_hex(&encode(&record).unwrap());
-                    assert_eq!(written, hex, "{name}, {label}: it is written otherwise than before");
+                    assert_eq!(written, hex, "{name}, {label}: encodes differently than before");
                 }
             }
             wanted.insert(name);
@@ -75,7 +79,7 @@ fn stored_bytes_stay_what_they_were() {
         .unwrap()
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
         .collect();
-    assert_eq!(present, wanted, "every file has its kind and schema, and every kind and schema its file");
+    assert_eq!(present, wanted, "there must be exactly one file for each event type and schema");
 }
 
 /// The example in docs/format.md, byte by byte.

@@ -1,5 +1,8 @@
-//! Random commands through the ledger, beside a model that is as plain as the state table it was written from. The model
-//! shares no rule with the engine.
+//! Random commands through the ledger, compared with a model that is as plain as the state table it was
+//! written from. The model shares no rule with the engine.
+
+mod ask;
+mod state_table;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -8,12 +11,9 @@ use std::sync::{Arc, Mutex};
 
 use keyledger_engine::codec;
 use keyledger_engine::domain::erasure::ErasureCommand;
-use keyledger_engine::domain::key::{
-    CreateKey, EditKey, Key, KeyCommand, KeyStatus, Owner, RevocationReason,
-};
+use keyledger_engine::domain::key::{Key, KeyCommand, KeyStatus};
 use keyledger_engine::domain::organization::{OrganizationCommand, OrganizationKind};
-use keyledger_engine::domain::policy::{Breach, Policy};
-use keyledger_engine::domain::portfolio::ClientLinkCommand;
+use keyledger_engine::domain::policy::Breach;
 use keyledger_engine::domain::record::{Personal, Record};
 use keyledger_engine::domain::rejection::Rejection;
 use keyledger_engine::domain::stream::StreamId;
@@ -24,21 +24,23 @@ use keyledger_engine::log::memory::MemoryLog;
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
 use keyledger_engine::log::{CommandId, CommandKey, EventLog, LogId};
 use keyledger_engine::value::actor::Actor;
-use keyledger_engine::value::environment::Environment;
-use keyledger_engine::value::id::{ClientLinkId, ErasureId, KeyId, OrganizationId};
+use keyledger_engine::value::id::{ErasureId, KeyId};
 use keyledger_engine::value::position::{Position, Version};
-use keyledger_engine::value::text::{Name, UserId};
+use keyledger_engine::value::text::Name;
 use keyledger_engine::value::time::{Clock, Timestamp};
-use keyledger_engine::value::token::{Digest, TokenHint};
 use keyledger_engine::vault::Vault;
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
+use self::ask::{
+    Ask, AskOwner, command_of, digest, hint, key_id, key_of, new_key, organization_id, random_ask,
+};
+use self::state_table::{Model, ModelKey, ModelOrganization, ModelPolicy};
 use crate::samples;
 
 const START: i64 = 1_790_000_000_000;
 
-/// A clock that stands still until the test moves it.
+/// Clock that moves only when the test moves it.
 struct TestClock(AtomicI64);
 
 impl Clock for TestClock {
@@ -47,7 +49,7 @@ impl Clock for TestClock {
     }
 }
 
-/// Keeps what the ledger shows its observers.
+/// Observer that keeps every record it receives.
 struct Seen(Arc<Mutex<Vec<Record>>>);
 
 impl Observer for Seen {
@@ -73,306 +75,6 @@ impl Observer for Seen {
     }
 }
 
-/// A key as the table has it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct ModelKey {
-    organization: usize,
-    /// The client that it is for, and how often that was linked when it was made.
-    client: Option<(usize, u32)>,
-    user: Option<u8>,
-    created_at: i64,
-    name: Option<String>,
-    revoked: bool,
-    expires_at: Option<i64>,
-    expiry_recorded: bool,
-    deleted: bool,
-    token: u8,
-    events: u32,
-}
-
-impl ModelKey {
-    fn status(&self, now: i64) -> &'static str {
-        if self.deleted {
-            "deleted"
-        } else if self.expiry_recorded || self.expires_at.is_some_and(|end| end <= now) {
-            "expired"
-        } else if self.revoked {
-            "revoked"
-        } else {
-            "active"
-        }
-    }
-}
-
-/// What is asked, in the model's words.
-#[derive(Debug, Clone)]
-enum Ask {
-    Create { key: usize, organization: usize, owner: AskOwner, name: Option<String>, expires_in: Option<i64> },
-    Rename { key: usize, name: Option<String> },
-    SetExpiry { key: usize, expires_in: Option<i64> },
-    Revoke(usize),
-    Reactivate(usize),
-    Rotate(usize),
-    Delete(usize),
-    RecordExpiry(usize),
-    DeleteOrganization(usize),
-    Link { partner: usize, client: usize },
-    Unlink { partner: usize, client: usize },
-    SetPolicy { organization: usize, policy: Option<ModelPolicy> },
-}
-
-/// What an organization demands of its keys for production; all keys here are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct ModelPolicy {
-    max_life_seconds: Option<i64>,
-    max_keys_per_user: Option<usize>,
-    name_required: bool,
-}
-
-impl ModelPolicy {
-    fn forbids_end(&self, created_at: i64, end: Option<i64>) -> bool {
-        let max = self.max_life_seconds.map(|seconds| seconds * 1_000);
-        max.is_some_and(|max| end.is_none_or(|end| end - created_at > max))
-    }
-}
-
-/// Whom a key is asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum AskOwner {
-    Organization,
-    User(u8),
-    Partner,
-    Client(usize),
-}
-
-#[derive(Debug, Clone, Copy)]
-struct ModelOrganization {
-    kind: OrganizationKind,
-    deleted: bool,
-    policy: Option<ModelPolicy>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct ModelLink {
-    linked: bool,
-    times: u32,
-}
-
-#[derive(Debug, Default)]
-struct Model {
-    keys: BTreeMap<usize, ModelKey>,
-    organizations: Vec<ModelOrganization>,
-    /// By partner and client.
-    links: BTreeMap<(usize, usize), ModelLink>,
-    events: u64,
-    tokens: u8,
-}
-
-impl Model {
-    /// The answer: how many events, or the word of the refusal.
-    fn answer(&mut self, ask: &Ask, now: i64) -> Result<u64, &'static str> {
-        let events = self.decide(ask, now)?;
-        self.events += events;
-        if let Some(key) = key_of(ask).and_then(|key| self.keys.get_mut(&key)) {
-            key.events += events as u32;
-        }
-        Ok(events)
-    }
-
-    fn decide(&mut self, ask: &Ask, now: i64) -> Result<u64, &'static str> {
-        match ask {
-            Ask::Create { key, organization, owner, name, expires_in } => {
-                if self.keys.contains_key(key) {
-                    return Err("exists");
-                }
-                let ModelOrganization { kind, deleted, policy } = self.organizations[*organization];
-                if deleted {
-                    return Err("organization deleted");
-                }
-                if kind == OrganizationKind::Free {
-                    return Err("kind");
-                }
-                if matches!(owner, AskOwner::Partner | AskOwner::Client(_))
-                    && kind != OrganizationKind::Partner
-                {
-                    return Err("no partner");
-                }
-                let client = match owner {
-                    AskOwner::Organization | AskOwner::User(_) | AskOwner::Partner => None,
-                    AskOwner::Client(client) => {
-                        let link = self.links.get(&(*organization, *client)).copied().unwrap_or_default();
-                        if !link.linked || self.organizations[*client].deleted {
-                            return Err("not in portfolio");
-                        }
-                        Some((*client, link.times))
-                    }
-                };
-                let expires_at = expires_in.map(|millis| now + millis);
-                if expires_at.is_some_and(|end| end <= now) {
-                    return Err("past");
-                }
-                let user = if let AskOwner::User(user) = owner { Some(*user) } else { None };
-                if policy.is_some_and(|policy| {
-                    policy.forbids_end(now, expires_at)
-                        || policy.name_required && name.is_none()
-                        || user.is_some_and(|user| self.has_enough_keys(*organization, user, policy, now))
-                }) {
-                    return Err("policy");
-                }
-                self.tokens = self.tokens.wrapping_add(1);
-                let (token, name, organization) = (self.tokens, name.clone(), *organization);
-                let new = ModelKey {
-                    organization,
-                    client,
-                    user,
-                    created_at: now,
-                    name,
-                    revoked: false,
-                    expires_at,
-                    expiry_recorded: false,
-                    deleted: false,
-                    token,
-                    events: 0,
-                };
-                self.keys.insert(*key, new);
-                Ok(1)
-            }
-            Ask::DeleteOrganization(organization) => {
-                let organization = &mut self.organizations[*organization];
-                if organization.deleted {
-                    return Err("organization deleted");
-                }
-                organization.deleted = true;
-                Ok(1)
-            }
-            Ask::SetPolicy { organization, policy } => {
-                let organization = &mut self.organizations[*organization];
-                if organization.deleted {
-                    return Err("organization deleted");
-                }
-                if policy.is_none() && organization.policy.is_none() {
-                    return Err("no policy");
-                }
-                let changed = organization.policy != *policy;
-                organization.policy = *policy;
-                Ok(u64::from(changed))
-            }
-            Ask::Link { partner, client } => {
-                let (taking, taken) = (self.organizations[*partner], self.organizations[*client]);
-                if taking.deleted {
-                    return Err("organization deleted");
-                }
-                if taking.kind != OrganizationKind::Partner {
-                    return Err("no partner");
-                }
-                if partner == client {
-                    return Err("itself");
-                }
-                if taken.deleted {
-                    return Err("organization deleted");
-                }
-                let link = self.links.entry((*partner, *client)).or_default();
-                if link.linked {
-                    return Ok(0);
-                }
-                *link = ModelLink { linked: true, times: link.times + 1 };
-                Ok(1)
-            }
-            Ask::Unlink { partner, client } => match self.links.get_mut(&(*partner, *client)) {
-                Some(link) if link.linked => {
-                    link.linked = false;
-                    Ok(1)
-                }
-                _ => Err("not linked"),
-            },
-            _ => self.decide_on_key(ask, now),
-        }
-    }
-
-    fn has_enough_keys(&self, organization: usize, user: u8, policy: ModelPolicy, now: i64) -> bool {
-        let of_user = |key: &&ModelKey| {
-            key.organization == organization && key.user == Some(user) && key.status(now) == "active"
-        };
-        policy.max_keys_per_user.is_some_and(|max| self.keys.values().filter(of_user).count() >= max)
-    }
-
-    fn decide_on_key(&mut self, ask: &Ask, now: i64) -> Result<u64, &'static str> {
-        let enough = key_of(ask).and_then(|key| self.keys.get(&key)).is_some_and(|key| {
-            let policy = self.organizations[key.organization].policy;
-            let user = key.user.zip(policy);
-            user.is_some_and(|(user, policy)| self.has_enough_keys(key.organization, user, policy, now))
-        });
-        let Some(key) = key_of(ask).and_then(|key| self.keys.get_mut(&key)) else { return Err("unknown") };
-        let client_gone = key.client.is_some_and(|(client, times)| {
-            let link = self.links[&(key.organization, client)];
-            self.organizations[client].deleted || !link.linked || link.times != times
-        });
-        let policy = self.organizations[key.organization].policy;
-        let organization_deleted = self.organizations[key.organization].deleted || client_gone;
-        if let Ask::RecordExpiry(_) = ask {
-            let due = !key.deleted && !key.expiry_recorded && key.expires_at.is_some_and(|end| end <= now);
-            key.expiry_recorded |= due;
-            return Ok(u64::from(due));
-        }
-        let status = key.status(now);
-        if status == "deleted" || (organization_deleted && !matches!(ask, Ask::Delete(_))) {
-            return Err("deleted");
-        }
-        match (ask, status) {
-            (Ask::Delete(_), _) => key.deleted = true,
-            (Ask::Rename { name, .. }, _) => {
-                if key.name == *name {
-                    return Ok(0);
-                }
-                if name.is_none() && policy.is_some_and(|policy| policy.name_required) {
-                    return Err("policy");
-                }
-                key.name.clone_from(name);
-            }
-            (Ask::SetExpiry { expires_in, .. }, _) => {
-                let end = expires_in.map(|millis| now + millis);
-                if end == key.expires_at {
-                    return Ok(0);
-                }
-                if status == "expired" {
-                    return Err("expired");
-                }
-                if end.is_some_and(|end| end <= now) {
-                    return Err("past");
-                }
-                if policy.is_some_and(|policy| policy.forbids_end(key.created_at, end)) {
-                    return Err("policy");
-                }
-                key.expires_at = end;
-            }
-            (_, "expired") => return Err("expired"),
-            (Ask::Revoke(_), "active") => key.revoked = true,
-            (Ask::Revoke(_), _) => return Err("already revoked"),
-            (Ask::Reactivate(_), "revoked") if enough => return Err("policy"),
-            (Ask::Reactivate(_), "revoked") => key.revoked = false,
-            (Ask::Reactivate(_), _) => return Err("not revoked"),
-            (Ask::Rotate(_), "revoked") => return Err("revoked"),
-            _ => {
-                self.tokens = self.tokens.wrapping_add(1);
-                key.token = self.tokens;
-            }
-        }
-        Ok(1)
-    }
-}
-
-const fn key_of(ask: &Ask) -> Option<usize> {
-    match ask {
-        Ask::Create { key, .. } | Ask::Rename { key, .. } | Ask::SetExpiry { key, .. } => Some(*key),
-        Ask::Revoke(key)
-        | Ask::Reactivate(key)
-        | Ask::Rotate(key)
-        | Ask::Delete(key)
-        | Ask::RecordExpiry(key) => Some(*key),
-        Ask::DeleteOrganization(_) | Ask::Link { .. } | Ask::Unlink { .. } | Ask::SetPolicy { .. } => None,
-    }
-}
-
 fn word_of(rejection: &Rejection) -> &'static str {
     match rejection {
         Rejection::KeyExists => "exists",
@@ -393,137 +95,6 @@ fn word_of(rejection: &Rejection) -> &'static str {
         Rejection::ClientNotLinked => "not linked",
         _ => "another",
     }
-}
-
-fn random_ask(rng: &mut StdRng, organizations: usize) -> Ask {
-    let key = rng.random_range(0..12);
-    let name = rng.random_bool(0.7).then(|| format!("name {}", rng.random_range(0..3)));
-    let expires_in = rng.random_bool(0.5).then(|| rng.random_range(-20..400));
-    let (partner, client) = (rng.random_range(0..organizations), rng.random_range(0..organizations));
-    let owner = match rng.random_range(0..6) {
-        0 => AskOwner::Partner,
-        4 | 5 => AskOwner::User(rng.random_range(0..2)),
-        1 | 2 => AskOwner::Client(client),
-        _ => AskOwner::Organization,
-    };
-    match rng.random_range(0..22) {
-        20 | 21 => {
-            let policy = ModelPolicy {
-                max_life_seconds: rng.random_bool(0.2).then_some(0),
-                max_keys_per_user: rng.random_bool(0.7).then(|| rng.random_range(1..4)),
-                name_required: rng.random_bool(0.2),
-            };
-            Ask::SetPolicy { organization: partner, policy: rng.random_bool(0.7).then_some(policy) }
-        }
-        0..=3 => Ask::Create { key, organization: partner, owner, name, expires_in },
-        16..=18 => Ask::Link { partner, client },
-        19 => Ask::Unlink { partner, client },
-        4 | 5 => Ask::Rename { key, name },
-        6 => Ask::SetExpiry { key, expires_in },
-        7 | 8 => Ask::Revoke(key),
-        9 | 10 => Ask::Reactivate(key),
-        11 | 12 => Ask::Rotate(key),
-        13 => Ask::RecordExpiry(key),
-        14 if rng.random_bool(0.1) => Ask::DeleteOrganization(rng.random_range(0..organizations)),
-        _ => Ask::Delete(key),
-    }
-}
-
-/// A key of the first organization, with nothing said of it.
-const fn new_key(key: usize) -> Ask {
-    Ask::Create { key, organization: 0, owner: AskOwner::Organization, name: None, expires_in: None }
-}
-
-fn organization_id(index: usize) -> OrganizationId {
-    format!("org-{index}").parse().unwrap()
-}
-
-fn link_id(partner: usize, client: usize) -> ClientLinkId {
-    ClientLinkId { partner_id: organization_id(partner), client_id: organization_id(client) }
-}
-
-fn key_id(index: usize) -> KeyId {
-    KeyId::from_u128(1 + index as u128)
-}
-
-fn hint() -> TokenHint {
-    TokenHint { start: "kl_live_abcd".into(), last_four: "wxyz".into() }
-}
-
-/// The token's number stands for the token, in both the model and the digest.
-fn digest(token: u8) -> Digest {
-    Digest::from_bytes([token; 32])
-}
-
-fn command_of(ask: &Ask, now: i64, next_token: u8) -> Command {
-    let at = |millis: Option<i64>| millis.map(|millis| Timestamp::from_millis(now + millis));
-    let name_of = |name: &Option<String>| name.as_deref().map(|name| Name::new(name).unwrap());
-    let (key, command) = match ask {
-        Ask::DeleteOrganization(index) => {
-            return Command::Organization(organization_id(*index), OrganizationCommand::Delete);
-        }
-        Ask::SetPolicy { organization, policy } => {
-            let command = match policy {
-                None => OrganizationCommand::RemovePolicy(Environment::Production),
-                Some(policy) => {
-                    let policy = Policy {
-                        max_lifetime_seconds: policy.max_life_seconds.map(i64::unsigned_abs),
-                        max_keys_per_user: policy.max_keys_per_user.map(|max| max as u32),
-                        name_required: policy.name_required,
-                        ..Policy::default()
-                    };
-                    OrganizationCommand::SetPolicy(Environment::Production, policy)
-                }
-            };
-            return Command::Organization(organization_id(*organization), command);
-        }
-        Ask::Link { partner, client } => {
-            return Command::ClientLink(link_id(*partner, *client), ClientLinkCommand::Link);
-        }
-        Ask::Unlink { partner, client } => {
-            return Command::ClientLink(link_id(*partner, *client), ClientLinkCommand::Unlink);
-        }
-        Ask::Create { key, organization, owner, name, expires_in } => {
-            let create = CreateKey {
-                organization_id: organization_id(*organization),
-                api_id: None,
-                owner: match owner {
-                    AskOwner::Organization => Owner::in_organization(false),
-                    AskOwner::User(_) => Owner::in_organization(true),
-                    AskOwner::Partner => Owner::partner(),
-                    AskOwner::Client(client) => Owner::client(organization_id(*client)),
-                },
-                user_id: match owner {
-                    AskOwner::User(user) => Some(UserId::new(&format!("user-{user}")).unwrap()),
-                    _ => None,
-                },
-                name: name_of(name),
-                description: None,
-                metadata: None,
-                environment: Environment::Production,
-                scopes: Vec::new(),
-                expires_at: at(*expires_in),
-                digest: digest(next_token),
-                hint: hint(),
-            };
-            (*key, KeyCommand::Create(Box::new(create)))
-        }
-        Ask::Rename { key, name } => {
-            (*key, KeyCommand::Edit(Box::new(EditKey { name: Some(name_of(name)), ..EditKey::default() })))
-        }
-        Ask::SetExpiry { key, expires_in } => {
-            let edit = EditKey { expires_at: Some(at(*expires_in)), ..EditKey::default() };
-            (*key, KeyCommand::Edit(Box::new(edit)))
-        }
-        Ask::Revoke(key) => (*key, KeyCommand::Revoke { reason: RevocationReason::Superseded, note: None }),
-        Ask::Reactivate(key) => (*key, KeyCommand::Reactivate),
-        Ask::Rotate(key) => {
-            (*key, KeyCommand::Rotate { digest: digest(next_token), hint: hint(), overlap_millis: 0 })
-        }
-        Ask::Delete(key) => (*key, KeyCommand::Delete),
-        Ask::RecordExpiry(key) => (*key, KeyCommand::RecordExpiry),
-    };
-    Command::Key(key_id(key), command)
 }
 
 fn check_key(key: &Key, model: &ModelKey, now: i64, context: &str) {
@@ -557,7 +128,7 @@ fn execute(run: &Run, command: Command) -> Result<Committed, Error> {
     run.ledger.execute_blocking(Request::new(command, Actor::system()))
 }
 
-/// Runs one history through a ledger over `log`.
+/// Runs one random history through a ledger over `log`.
 fn history(log: Box<dyn EventLog>, seed: u64, steps: usize) {
     let run = start(log, seed);
     let mut rng = StdRng::seed_from_u64(seed);
@@ -596,12 +167,13 @@ fn history(log: Box<dyn EventLog>, seed: u64, steps: usize) {
     run.writer.stop().unwrap();
 }
 
-/// What the log gives back leads to the same states as the answers did.
+/// Checks that the log returns what the observers received, and that its streams fold to the states of the
+/// model.
 fn check_log(run: &Run, model: &Model, now: i64, seed: u64) {
     let reader = run.ledger.reader();
     let records = reader.read(Position::START, usize::MAX).unwrap();
-    assert_eq!(*run.seen.lock().unwrap(), records, "seed {seed}: observers see what the log holds");
-    assert_eq!(stored(run), records, "seed {seed}: the log gives back what it holds");
+    assert_eq!(*run.seen.lock().unwrap(), records, "seed {seed}: observers receive what the log stores");
+    assert_eq!(stored(run), records, "seed {seed}: readers return what the log stores");
     let positions: Vec<u64> = records.iter().map(|record| record.position.get()).collect();
     assert_eq!(positions, (1..=model.events).collect::<Vec<_>>(), "seed {seed}");
     for (index, model) in &model.keys {
@@ -611,7 +183,7 @@ fn check_log(run: &Run, model: &Model, now: i64, seed: u64) {
     }
 }
 
-/// All records as their stored bytes say them.
+/// All records, decoded from their stored bytes.
 fn stored(run: &Run) -> Vec<Record> {
     let entries = run.ledger.reader().read_entries(Position::START, usize::MAX).unwrap();
     entries.iter().map(|entry| codec::decode_with(entry, Some(&run.vault)).unwrap()).collect()
@@ -634,7 +206,7 @@ fn open_redb(directory: &tempfile::TempDir) -> RedbLog {
 }
 
 #[test]
-fn what_is_to_last_from_an_event_on_lasts_though_the_clock_was_set_back() {
+fn an_overlap_is_not_shortened_by_a_clock_that_was_set_back() {
     let mut log = MemoryLog::new(LogId([1; 16]), Arc::new(Vault::in_memory().unwrap()));
     log.append(vec![samples::issue(1, "one")]).unwrap();
     let last = log.reader().read(Position::START, 1).unwrap()[0].time;
@@ -651,7 +223,7 @@ fn what_is_to_last_from_an_event_on_lasts_though_the_clock_was_set_back() {
     set(created_at.saturating_add_millis(-40_000));
     let rotate = KeyCommand::Rotate { digest: digest(2), hint: hint(), overlap_millis: 30_000 };
     let committed = execute(&run, Command::Key(key_id(0), rotate)).unwrap();
-    let Aggregate::Key(key) = &committed.aggregate else { panic!("a rotation gives a key") };
+    let Aggregate::Key(key) = &committed.aggregate else { panic!("a rotation returns a key") };
     assert_eq!(committed.time, created_at);
     let [previous] = key.previous_tokens.as_slice() else { panic!("{:?}", key.previous_tokens) };
     assert_eq!(previous.valid_until, created_at.saturating_add_millis(30_000));
@@ -674,7 +246,7 @@ fn random_commands_agree_with_the_model_over_redb() {
 }
 
 #[test]
-fn the_newest_records_do_not_outlive_an_erasure() {
+fn records_in_memory_do_not_outlive_an_erasure() {
     let directory = tempfile::tempdir().unwrap();
     let run = start(Box::new(open_redb(&directory)), 1);
     let create = |name: &str| OrganizationCommand::Create {
@@ -698,9 +270,9 @@ fn the_newest_records_do_not_outlive_an_erasure() {
     run.writer.stop().unwrap();
 }
 
-/// Commands that wait together share a commit; each is still decided after the ones before it.
+/// Commands that wait together share a commit, but each is decided after the previous ones.
 #[test]
-fn commands_in_one_group_are_decided_one_after_the_other() {
+fn commands_in_one_group_are_decided_in_order() {
     let run = start(Box::new(MemoryLog::new(LogId([1; 16]), vault())), 1);
     let paid = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
     execute(&run, Command::Organization(organization_id(0), paid)).unwrap();
@@ -728,9 +300,9 @@ fn commands_in_one_group_are_decided_one_after_the_other() {
     assert_eq!(answers.iter().filter(refused).count(), 63);
 }
 
-/// What a policy bounds is counted also among commands that share a commit.
+/// Limits of a policy also count commands that share a commit.
 #[test]
-fn a_user_gets_no_more_keys_than_the_policy_says_from_one_group() {
+fn a_policy_limits_the_keys_of_a_user_within_one_group() {
     let run = start(Box::new(MemoryLog::new(LogId([1; 16]), vault())), 1);
     let paid = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
     execute(&run, Command::Organization(organization_id(0), paid)).unwrap();
@@ -764,7 +336,7 @@ fn a_user_gets_no_more_keys_than_the_policy_says_from_one_group() {
 }
 
 #[test]
-fn a_command_with_a_name_takes_place_once() {
+fn a_command_with_an_id_is_executed_once() {
     for log in [true, false] {
         let directory = tempfile::tempdir().unwrap();
         let log: Box<dyn EventLog> = if log {
@@ -785,7 +357,7 @@ fn a_command_with_a_name_takes_place_once() {
         };
         let first = run.ledger.execute_blocking(named(0, 1, 1)).unwrap();
         assert!(!first.replayed);
-        // A repeated creation draws a new id and a new token; what comes back is the first one's.
+        // A repeated creation draws a new id and a new token, but the answer has those of the first one.
         let again = run.ledger.execute_blocking(named(1, 2, 1)).unwrap();
         assert!(again.replayed);
         assert_eq!((again.aggregate, again.position), (first.aggregate, first.position));
@@ -796,7 +368,7 @@ fn a_command_with_a_name_takes_place_once() {
 }
 
 #[test]
-fn an_expected_version_that_is_not_the_present_one_is_refused() {
+fn an_expected_version_that_is_not_the_current_one_is_refused() {
     let run = start(Box::new(MemoryLog::new(LogId([1; 16]), vault())), 1);
     let paid = OrganizationCommand::Create { name: None, kind: OrganizationKind::Paid };
     execute(&run, Command::Organization(organization_id(0), paid)).unwrap();

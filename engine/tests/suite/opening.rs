@@ -1,4 +1,4 @@
-//! Files that cannot be opened: one line that names the file and says what to do.
+//! Files that cannot be opened: the error is one line that names the file and says what to do.
 
 use std::fs;
 use std::path::Path;
@@ -17,13 +17,13 @@ fn open(path: &Path) -> Result<RedbLog, Error> {
 }
 
 fn assert_refused<T>(path: &Path, result: Result<T, Error>, words: &str) {
-    let Err(Error::Open(text)) = result else { panic!("not refused, or otherwise: {words}") };
+    let Err(Error::Open(text)) = result else { panic!("not refused with: {words}") };
     assert!(text.starts_with(&path.display().to_string()), "{text}");
     assert!(text.contains(words) && text.contains(';') && !text.contains('\n'), "{text}");
 }
 
 #[test]
-fn what_cannot_be_opened_is_said_in_one_line() {
+fn an_error_of_opening_is_one_line() {
     let directory = TempDir::new().unwrap();
     let missing = directory.path().join("missing").join(FILE_NAME);
     assert_refused(&missing, open(&missing), "is missing; create it");
@@ -59,20 +59,20 @@ fn what_cannot_be_opened_is_said_in_one_line() {
 }
 
 #[test]
-fn a_file_without_permission_is_said_in_one_line() {
+fn an_error_of_permissions_is_one_line() {
     use std::os::unix::fs::PermissionsExt;
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(FILE_NAME);
     drop(open(&path).unwrap());
     fs::set_permissions(&path, fs::Permissions::from_mode(0o444)).unwrap();
-    // The superuser may write to it all the same.
+    // The superuser can write to it anyway.
     if fs::OpenOptions::new().append(true).open(&path).is_err() {
         assert_refused(&path, open(&path), "right to read and write");
     }
 }
 
 #[test]
-fn other_files_of_the_same_engine_are_no_logs() {
+fn other_databases_of_the_storage_engine_are_refused() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(FILE_NAME);
     let database = Database::create(&path).unwrap();
@@ -98,7 +98,7 @@ fn a_log_of_a_newer_version_is_left_alone() {
 }
 
 #[test]
-fn a_creation_that_was_cut_short_is_begun_again() {
+fn an_interrupted_creation_is_repeated() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(FILE_NAME);
     fs::write(path.with_extension("redb.new"), [0; 8_192]).unwrap();
@@ -109,7 +109,7 @@ fn a_creation_that_was_cut_short_is_begun_again() {
     assert_eq!(names, ["events.journal", FILE_NAME]);
 }
 
-/// A process that was killed leaves its files as they are at that moment.
+/// The files of a running process, copied as if it had been killed now.
 fn left_by_a_killed_process() -> (TempDir, TempDir, RedbLog) {
     let (running, left) = (TempDir::new().unwrap(), TempDir::new().unwrap());
     let path = running.path().join(FILE_NAME);
@@ -144,7 +144,7 @@ fn a_log_that_was_not_closed_can_be_read_without_writing_to_it() {
 }
 
 #[test]
-fn what_the_journal_holds_is_not_forgotten_in_silence() {
+fn events_in_the_journal_are_never_lost_silently() {
     let (_running, left, log) = left_by_a_killed_process();
     let (path, journal) = (left.path().join(FILE_NAME), left.path().join("events.journal"));
     let held = fs::read(&journal).unwrap();
@@ -169,7 +169,7 @@ fn what_the_journal_holds_is_not_forgotten_in_silence() {
 }
 
 #[test]
-fn whoever_wants_to_goes_on_without_the_journal() {
+fn an_operator_can_discard_the_journal() {
     let (_running, left, _log) = left_by_a_killed_process();
     let journal = left.path().join("events.journal");
     let refusal = {
@@ -182,7 +182,7 @@ fn whoever_wants_to_goes_on_without_the_journal() {
     let mut log = open(&left.path().join(FILE_NAME)).unwrap();
     assert_eq!(log.reader().head().unwrap(), Position::new(33));
     log.append(vec![samples::issue(1_000, "after")]).unwrap();
-    log.rest().unwrap();
+    log.checkpoint_journal().unwrap();
     let report = log.redb_reader().verify(|_, _| {}).unwrap();
     assert_eq!((report.head, report.finding), (Position::new(34), None));
     assert_eq!(fs::metadata(&journal).unwrap().len(), RedbOptions::default().journal_bytes);
@@ -204,7 +204,7 @@ fn a_log_that_was_closed_needs_no_journal() {
 
 /// Layout 1 had no journal.
 #[test]
-fn a_log_of_the_layout_before_is_brought_up() {
+fn a_log_of_layout_1_is_upgraded() {
     let directory = TempDir::new().unwrap();
     let path = directory.path().join(FILE_NAME);
     let mut log = open(&path).unwrap();
@@ -232,9 +232,9 @@ fn a_log_of_the_layout_before_is_brought_up() {
     assert_eq!(read_only(&directory).unwrap().head().unwrap(), Position::new(2));
 }
 
-/// The journal of layout 2 had one region, and so one salt.
+/// The journal of layout 2 had one region, and therefore one salt.
 #[test]
-fn what_a_journal_of_one_region_holds_is_taken_in() {
+fn a_journal_of_one_region_is_recovered() {
     let (_running, left, log) = left_by_a_killed_process();
     let path = left.path().join(FILE_NAME);
     let meta = TableDefinition::<&str, &[u8]>::new("meta");
@@ -257,12 +257,12 @@ fn what_a_journal_of_one_region_holds_is_taken_in() {
 }
 
 #[test]
-fn a_journal_of_which_nothing_counts_is_made_what_it_should_be() {
+fn a_journal_without_frames_gets_its_length_and_space() {
     let directory = TempDir::new().unwrap();
     let (path, journal) = (directory.path().join(FILE_NAME), directory.path().join("events.journal"));
     drop(open(&path).unwrap());
     let len = RedbOptions::default().journal_bytes;
-    // Cut off, or without its space.
+    // Truncated, or sparse.
     for left in [0, 5_000, len] {
         let file = fs::File::create(&journal).unwrap();
         file.set_len(left).unwrap();

@@ -1,4 +1,5 @@
-//! Loss of power at any moment, also while recovering from the loss before or from a kill: nothing that was acknowledged is gone.
+//! Loss of power at any moment, also while recovering from an earlier loss or kill: nothing acknowledged is
+//! lost.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +14,7 @@ use rand::rngs::StdRng;
 use crate::disk::{Disk, Faults, Images, rng};
 use crate::samples;
 
-/// Runs one seed instead of all.
+/// Runs this seed only.
 const SEED: &str = "KEYLEDGER_SEED";
 const SEEDS: u64 = 500;
 /// A journal that is full after a few groups.
@@ -24,15 +25,15 @@ fn open(disk: &Disk, rng: &mut StdRng) -> Result<RedbLog, Error> {
     RedbLog::open_with_backend("events.redb", move || disk.clone(), journal, OPTIONS, samples::vault(), rng)
 }
 
-/// An empty log, as it is after its creation.
+/// An empty log, just created.
 fn empty_log() -> Images {
     let disk = Disk::default();
     drop(open(&disk, &mut rng(0)).unwrap());
     disk.images()
 }
 
-/// One life of a log, until its power fails or its work is done: appends in groups with rests, as the ledger does. Adds what was
-/// acknowledged.
+/// Appends groups, with idle checkpoints in between, as the ledger does, until the power fails or the work is
+/// done. Adds the acknowledged records to `acknowledged`.
 fn work(
     log: &mut RedbLog,
     disk: &Disk,
@@ -66,7 +67,7 @@ fn work(
             Err(error) => return failed(error),
         }
         if rng.random_range(0..6) == 0
-            && let Err(error) = log.rest()
+            && let Err(error) = log.checkpoint_journal()
         {
             return failed(error);
         }
@@ -74,11 +75,12 @@ fn work(
     Ok(())
 }
 
-/// Every record that was acknowledged is there as it was, positions are dense, and everything fits together.
+/// Checks that every acknowledged record is there unchanged, that positions are dense, and that the log
+/// verifies.
 fn check(log: &mut RedbLog, acknowledged: &[Record]) -> Result<(), String> {
     let reader = log.redb_reader();
     let records = reader.read(Position::START, usize::MAX).map_err(|error| error.to_string())?;
-    log.rest().map_err(|error| error.to_string())?;
+    log.checkpoint_journal().map_err(|error| error.to_string())?;
     for expected in acknowledged {
         let index = usize::try_from(expected.position.get()).unwrap() - 1;
         if records.get(index) != Some(expected) {
@@ -89,13 +91,13 @@ fn check(log: &mut RedbLog, acknowledged: &[Record]) -> Result<(), String> {
     match report.finding {
         Some(finding) => Err(format!("position {}: {}", finding.position, finding.reason)),
         None if report.head.get() != records.len() as u64 => {
-            Err("the head is not where the records end".into())
+            Err("the head is not the position of the last record".into())
         }
         None => Ok(()),
     }
 }
 
-/// Lives of one log with losses of power in between.
+/// Several lives of one log, with a loss of power after each.
 fn live(seed: u64, empty: &Images, ignores_sync: bool) -> Result<(), String> {
     let mut rng = rng(seed);
     let mut disk = Disk::of(empty.clone());
@@ -108,7 +110,7 @@ fn live(seed: u64, empty: &Images, ignores_sync: bool) -> Result<(), String> {
         let crash_after = Some(rng.random_range(1..160));
         disk.set_faults(Faults { crash_after, ignores_sync, ..Faults::default() });
         work(&mut log, &disk, &mut rng, &mut next_key, &mut acknowledged)?;
-        // The disk is taken as it is now: closing the log is not part of losing power.
+        // The disk is copied before the log is dropped: closing it is not part of losing power.
         let is_killed = rng.random_range(0..3) == 0;
         let mut after = if is_killed { disk.after_kill() } else { disk.after_power_loss(&mut rng) };
         drop(log);
@@ -141,16 +143,16 @@ fn nothing_acknowledged_is_lost() {
     for seed in seeds() {
         if let Err(reason) = live(seed, &empty, false) {
             panic!(
-                "seed {seed}: {reason}; run it alone, more than once, as a thread beside the writer takes part: \
+                "seed {seed}: {reason}; run it alone and repeatedly, as the checkpoint thread takes part: \
                  {SEED}={seed} cargo test -p keyledger-engine --test suite power_loss"
             );
         }
     }
 }
 
-/// The same on a disk that does not sync: were nothing lost there, the test above would show nothing.
+/// The same on a disk that ignores syncs. If nothing were lost there, the test above would prove nothing.
 #[test]
-fn a_disk_that_does_not_sync_is_found_out() {
+fn a_disk_that_does_not_sync_loses_records() {
     let empty = empty_log();
     let found = (0..50).filter(|seed| live(*seed, &empty, true).is_err()).count();
     assert!(found >= 40, "only {found} of 50 seeds lost something");

@@ -1,4 +1,4 @@
-//! Records to store: one of every kind with all fields given, one with as few as possible.
+//! Sample records: for each event type one with all optional fields and one with none.
 
 use std::sync::{Arc, OnceLock};
 
@@ -60,7 +60,7 @@ fn message_types(full: bool) -> Vec<MessageType> {
     names.iter().map(|name| name.parse().unwrap()).collect()
 }
 
-/// Those that there were when the golden files were written.
+/// The permissions that existed when the golden files were written.
 fn all_permissions() -> Vec<Permission> {
     Permission::names().take(14).map(|name| name.parse().unwrap()).collect()
 }
@@ -77,7 +77,7 @@ fn organization(id: &str) -> OrganizationId {
     id.parse().unwrap()
 }
 
-/// An event of this kind; `full` gives every field that may be absent.
+/// An event of this type; `full` sets every optional field.
 pub(crate) fn event(event_type: EventType, full: bool) -> Event {
     let api_id = full.then(|| ApiId::from_u128(ULID + 3));
     let name = full.then(|| Name::new("Produktion – 🔑").unwrap());
@@ -274,7 +274,7 @@ fn stream(event_type: EventType) -> StreamId {
     }
 }
 
-/// A record of this kind; `full` gives every field that may be absent.
+/// A record of this type; `full` sets every optional field.
 pub(crate) fn record(event_type: EventType, full: bool) -> Record {
     let actor = if full {
         Actor {
@@ -301,13 +301,13 @@ pub(crate) fn record(event_type: EventType, full: bool) -> Record {
     }
 }
 
-/// The vault of every log of the test: the keys are there whatever becomes of a log.
+/// The vault shared by all logs of a test, so that keys survive any log.
 pub(crate) fn vault() -> Arc<Vault> {
     static VAULT: OnceLock<Arc<Vault>> = OnceLock::new();
     Arc::clone(VAULT.get_or_init(|| Arc::new(Vault::in_memory().unwrap())))
 }
 
-/// Issues the key with this number. Its name and its command are its own.
+/// Creates key number `number`, with a command id of its own.
 pub(crate) fn issue(number: u64, name: &str) -> Append {
     let Event::KeyCreated(mut facts, mut personal) = event(EventType::KeyCreated, true) else {
         unreachable!("a key's creation")
@@ -337,7 +337,7 @@ pub(crate) fn issue(number: u64, name: &str) -> Append {
     }
 }
 
-/// Renames a key whose stream stands at `head`.
+/// Renames a key whose stream has this head.
 pub(crate) fn rename(stream: StreamId, head: StreamHead, number: u64) -> Append {
     let name = Some(Name::new(&format!("renamed {number}")).unwrap());
     let id = EventId::from_u128(ULID | u128::from(number) << 16 | 2);

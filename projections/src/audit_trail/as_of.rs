@@ -1,4 +1,4 @@
-//! A key as it was.
+//! Past states of a key.
 
 use keyledger_engine::domain::key::Key;
 use keyledger_engine::domain::record::Record;
@@ -8,7 +8,7 @@ use keyledger_engine::value::id::KeyId;
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
 
-/// A point in the log's course.
+/// A point in the history of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum At {
     /// After the event at this position.
@@ -17,7 +17,8 @@ pub enum At {
     Time(Timestamp),
 }
 
-/// A key as it was, with the events that had made it so; `None` if it was not there yet. Deleted keys are there.
+/// Returns a key as it was, with the events up to then, or `None` if it did not exist yet. Deleted keys are
+/// returned.
 ///
 /// # Errors
 /// When the log cannot be read, or its events do not fit together.

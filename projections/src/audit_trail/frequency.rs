@@ -1,5 +1,5 @@
-//! How many events of a type there were in spans of time, without reading them: times never decrease, so that a span of time is
-//! a range of positions, and the rows know how many positions of a range an event type has.
+//! Counts events per type and span of time without reading them. Times never decrease in the log, so a span
+//! of time is a range of positions, and the rows know how often an event type occurs in a range.
 
 use keyledger_engine::domain::event::EventType;
 use keyledger_engine::log::LogReader;
@@ -12,12 +12,12 @@ use super::query::first_not_before;
 use super::term;
 use crate::stored::store::{self, Snapshot};
 
-/// Numbers of events.
+/// Event counts per type and span of time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Frequency {
-    /// For each type, how many there were in each span.
+    /// For each type, the number of events in each span.
     pub counts: Vec<Vec<u64>>,
-    /// The position of the log that the answer is from.
+    /// Position of the log that the counts reflect.
     pub position: Position,
 }
 
@@ -46,7 +46,8 @@ pub(super) fn of(
     Ok(Frequency { counts: counts.collect::<Result<_, _>>()?, position })
 }
 
-/// How many positions there are that all of `terms` occur at, from each of `edges` on and before the next.
+/// Counts, for each span between two adjacent `edges`, the positions at which all `terms` occur. A span
+/// includes its lower edge.
 fn count(rows: &Snapshot, terms: &[Vec<u8>], edges: &[u64]) -> Result<Vec<u64>, store::Error> {
     let mut counts = vec![0; edges.len().saturating_sub(1)];
     let (Some(first), Some(last)) = (edges.first(), edges.last()) else { return Ok(counts) };
@@ -55,7 +56,7 @@ fn count(rows: &Snapshot, terms: &[Vec<u8>], edges: &[u64]) -> Result<Vec<u64>, 
     }
     for block in block_of(Position::new(*first))..=block_of(Position::new(last - 1)) {
         let Some(offsets) = find(rows, block, terms)? else { continue };
-        // Positions begin with 1, offsets with 0.
+        // Positions start at 1, offsets at 0.
         let before = block * BLOCK_LEN + 1;
         let offset = |edge: u64| edge.saturating_sub(before).min(BLOCK_LEN) as u32;
         for (count, span) in counts.iter_mut().zip(edges.windows(2)) {

@@ -1,8 +1,9 @@
-//! The audit trail: which events concern an organization, an actor or a type, when, and what a key was at some time.
+//! The audit trail: which events concern an organization, an actor or a type, when they happened, and what a
+//! key was at some time.
 //!
-//! Events are read from the log itself. The projection holds only where they are: for every block of 65,536 positions
-//! and every term (an organization, an actor, a type, a hash of a request's id) that occurs in it, the set of positions as a roaring bitmap
-//! (<https://github.com/RoaringBitmap/RoaringFormatSpec>).
+//! Events are read from the log itself. The projection only holds where they are. For every block of 65,536
+//! positions and every term that occurs in it (an organization, an actor, a type, a hash of a request's id),
+//! it stores the set of positions as a roaring bitmap (<https://github.com/RoaringBitmap/RoaringFormatSpec>).
 
 mod as_of;
 mod frequency;
@@ -20,7 +21,7 @@ use keyledger_engine::value::id::OrganizationId;
 use keyledger_engine::value::time::Timestamp;
 
 use crate::stored::projection::{self, Projection};
-use crate::stored::published::Front;
+use crate::stored::published::Published;
 use crate::stored::store::{self, Changes, Snapshot};
 use postings::OpenBlocks;
 
@@ -29,30 +30,32 @@ pub use frequency::Frequency;
 pub use query::{AuditPage, AuditQuery, first_not_before};
 pub use rendering::event_json;
 
-/// Answers queries; cheap to clone.
+/// Answers queries. Cheap to clone.
 #[derive(Clone)]
 pub struct AuditTrail {
-    front: Front<Option<Snapshot>>,
+    published: Published<Option<Snapshot>>,
     reader: Arc<dyn LogReader>,
 }
 
 impl AuditTrail {
-    /// An audit trail over the log of `reader`, and the projection that fills it once it is started.
+    /// Creates an audit trail over the log of `reader` and the projection that fills it. The trail answers
+    /// once the projection is started.
     #[must_use]
     pub fn new(reader: Arc<dyn LogReader>) -> (Self, AuditTrailProjection) {
         let rows = Arc::default();
-        let front = Front::new(Arc::clone(&rows));
-        let projection = AuditTrailProjection { front: front.clone(), rows, blocks: OpenBlocks::default() };
-        (Self { front, reader }, projection)
+        let published = Published::new(Arc::clone(&rows));
+        let projection =
+            AuditTrailProjection { published: published.clone(), rows, blocks: OpenBlocks::default() };
+        (Self { published, reader }, projection)
     }
 
-    /// Which log the events are of.
+    /// Id of the log.
     #[must_use]
     pub fn log_id(&self) -> LogId {
         self.reader.log_id()
     }
 
-    /// The page that a query asks for. May read from the disk.
+    /// Returns one page of the events that match a query. May read from the disk.
     ///
     /// # Errors
     /// When the projection's rows or the log cannot be read.
@@ -60,7 +63,7 @@ impl AuditTrail {
         query::run(query, &self.rows()?, &*self.reader)
     }
 
-    /// How many events match a query on all of its pages, counted up to `max`. May read from the disk.
+    /// Counts the events that match a query on all its pages, up to `max`. May read from the disk.
     ///
     /// # Errors
     /// When the projection's rows or the log cannot be read.
@@ -68,8 +71,9 @@ impl AuditTrail {
         query::count(query, &self.rows()?, &*self.reader, max)
     }
 
-    /// How many events of each of `types` there were between each two of `bounds`, which ascend: at the earlier one or
-    /// later, and before the later one. Of all organizations without one. May read from the disk.
+    /// Counts the events of each of `types` between adjacent `bounds`, which must ascend. A span includes its
+    /// lower bound. Counts events of all organizations if `organization_id` is `None`. May read from the
+    /// disk.
     ///
     /// # Errors
     /// When the projection's rows or the log cannot be read.
@@ -83,14 +87,14 @@ impl AuditTrail {
     }
 
     fn rows(&self) -> Result<Snapshot, store::Error> {
-        let rows = self.front.shown().read().unwrap_or_else(PoisonError::into_inner).clone();
+        let rows = self.published.current().read().unwrap_or_else(PoisonError::into_inner).clone();
         rows.ok_or(store::Error::NotReady)
     }
 }
 
-/// Fills an [`AuditTrail`].
+/// Fills an [`AuditTrail`]: one row per block and term.
 pub struct AuditTrailProjection {
-    front: Front<Option<Snapshot>>,
+    published: Published<Option<Snapshot>>,
     rows: Arc<RwLock<Option<Snapshot>>>,
     blocks: OpenBlocks,
 }
@@ -105,12 +109,12 @@ impl Projection for AuditTrailProjection {
     const NAME: &'static str = "audit-trail";
     const VERSION: u32 = 2;
 
-    fn beside(&self) -> Self {
-        Self { front: self.front.clone(), rows: Arc::default(), blocks: OpenBlocks::default() }
+    fn new_instance(&self) -> Self {
+        Self { published: self.published.clone(), rows: Arc::default(), blocks: OpenBlocks::default() }
     }
 
-    fn show(&self) {
-        self.front.show(&self.rows);
+    fn switch_readers(&self) {
+        self.published.switch_to(&self.rows);
     }
 
     fn load(&mut self, rows: Snapshot) -> Result<(), store::Error> {
@@ -128,11 +132,11 @@ impl Projection for AuditTrailProjection {
         Ok(())
     }
 
-    fn has_settled(&self, _no_more: bool) -> bool {
+    fn should_spill(&self, _at_end: bool) -> bool {
         self.blocks.filled_len() > 0
     }
 
-    fn write_settled(&mut self, _no_more: bool, changes: &mut Changes<'_>) -> Result<(), store::Error> {
+    fn spill(&mut self, _at_end: bool, changes: &mut Changes<'_>) -> Result<(), store::Error> {
         self.blocks.write_filled(changes);
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! Where terms occur: rows of `(block, term) -> bitmap`. The block stands first in a row's key, so that the log's growth
-//! adds to the end of the rows only; a query for a term looks once into each block.
+//! Where terms occur: rows of `(block, term) -> bitmap`. A row's key starts with the block, so that a growing
+//! log only appends rows. A query for a term reads one row per block.
 
 use std::collections::HashMap;
 
@@ -11,10 +11,11 @@ use roaring::RoaringBitmap;
 use super::term;
 use crate::stored::store::{self, Changes, Snapshot};
 
-/// Positions in a block.
+/// Positions per block.
 pub(super) const BLOCK_LEN: u64 = 1 << 16;
 
-/// The block that a position is in; the positions of a block are `block * BLOCK_LEN + 1 ..= (block + 1) * BLOCK_LEN`.
+/// Returns the block of a position. Block `b` holds the positions `b * BLOCK_LEN + 1 ..= (b + 1) *
+/// BLOCK_LEN`.
 pub(super) fn block_of(position: Position) -> u64 {
     position.entry_index().unwrap_or(0) / BLOCK_LEN
 }
@@ -23,7 +24,7 @@ fn offset_of(position: Position) -> u16 {
     (position.entry_index().unwrap_or(0) % BLOCK_LEN) as u16
 }
 
-/// The position at an offset of a block.
+/// Returns the position at an offset in a block.
 pub(super) fn position_at(block: u64, offset: u32) -> Position {
     Position::new(block * BLOCK_LEN + u64::from(offset) + 1)
 }
@@ -35,7 +36,7 @@ fn row_key(block: u64, term: &[u8]) -> Vec<u8> {
     key
 }
 
-/// What people call the row with this key.
+/// Returns how a person refers to the row with this key.
 pub(super) fn row_name(key: &[u8]) -> String {
     match key.split_first_chunk::<4>() {
         Some((block, term)) => {
@@ -43,11 +44,11 @@ pub(super) fn row_name(key: &[u8]) -> String {
             let (first, last) = (position_at(block, 0), position_at(block, u32::from(u16::MAX)));
             format!("{}, positions {first} to {last}", term::name(term))
         }
-        None => "a row that is no term's".into(),
+        None => "a row without a term".into(),
     }
 }
 
-/// The offsets in `block` at which all of `terms` occur; `None` when they do not.
+/// Returns the offsets in `block` at which all `terms` occur; `None` if there are none.
 pub(super) fn find(
     rows: &Snapshot,
     block: u64,
@@ -66,12 +67,12 @@ pub(super) fn find(
     Ok(found.filter(|bitmap| !bitmap.is_empty()))
 }
 
-/// The offsets of one term in the block that is being filled.
+/// The offsets of one term in the open block.
 #[derive(Default)]
 struct Posting {
     /// Not run-compressed.
     offsets: RoaringBitmap,
-    /// Those that are not among the others yet: adding many at once, in their order, takes a fraction of the time.
+    /// Offsets not in `offsets` yet: adding many at once, in order, takes a fraction of the time.
     new: Vec<u16>,
     changed: bool,
 }
@@ -98,7 +99,7 @@ struct Block {
 }
 
 impl Block {
-    /// Gives the rows that changed since the last commit.
+    /// Writes the rows that changed since the last commit.
     fn write(&mut self, changes: &mut Changes<'_>) {
         let postings = self.postings.iter_mut();
         let mut changed: Vec<_> = postings.filter(|(_, posting)| posting.changed).collect();
@@ -110,17 +111,17 @@ impl Block {
     }
 }
 
-/// The block that the log's end is in. Blocks before it never change, so that nothing has to be read to add to it.
+/// The block at the log's end. Earlier blocks never change, so nothing has to be read to extend it.
 #[derive(Default)]
 pub(super) struct OpenBlocks {
     open: Block,
-    /// Blocks that were filled since the last commit.
+    /// Blocks completed since the last commit.
     filled: Vec<Block>,
     term: Vec<u8>,
 }
 
 impl OpenBlocks {
-    /// The block that the rows end in.
+    /// Loads the block that the rows end in.
     pub(super) fn load(rows: &Snapshot) -> Result<Self, store::Error> {
         let number = block_of(rows.checkpoint().position);
         let prefix = row_key(number, &[]);
@@ -128,7 +129,7 @@ impl OpenBlocks {
         for row in rows.rows_from(&prefix)? {
             let (key, bytes) = row?;
             let Some(term) = key.strip_prefix(prefix.as_slice()) else {
-                return Err(rows.damaged("a row is of a block that is yet to come"));
+                return Err(rows.damaged("a row belongs to a block after the checkpoint"));
             };
             let offsets = decode(&bytes).map_err(|error| rows.damaged(format!("not a bitmap: {error}")))?;
             open.postings.insert(term.into(), Posting { offsets, ..Posting::default() });
@@ -136,7 +137,7 @@ impl OpenBlocks {
         Ok(Self { open, ..Self::default() })
     }
 
-    /// Notes a record, which must be the next one.
+    /// Adds a record, which must follow the previous one.
     pub(super) fn add(&mut self, record: &Record) -> Result<(), String> {
         let (number, offset) = (block_of(record.position), offset_of(record.position));
         if number != self.open.number {
@@ -160,26 +161,26 @@ impl OpenBlocks {
         Ok(())
     }
 
-    /// Gives the rows that changed since the last commit.
+    /// Writes the rows that changed since the last commit.
     pub(super) fn write(&mut self, changes: &mut Changes<'_>) {
         for block in self.filled.iter_mut().chain([&mut self.open]) {
             block.write(changes);
         }
     }
 
-    /// How many blocks were filled since the last commit.
+    /// Number of blocks completed since the last commit.
     pub(super) fn filled_len(&self) -> usize {
         self.filled.len()
     }
 
-    /// Gives the rows of those, and forgets them.
+    /// Writes the rows of those blocks and drops them from memory.
     pub(super) fn write_filled(&mut self, changes: &mut Changes<'_>) {
         for mut block in self.filled.drain(..) {
             block.write(changes);
         }
     }
 
-    /// Takes note that what [`OpenBlocks::write`] gave is committed.
+    /// Marks what [`OpenBlocks::write`] wrote as committed.
     pub(super) fn committed(&mut self) {
         self.filled.clear();
         for posting in self.open.postings.values_mut() {
@@ -188,8 +189,8 @@ impl OpenBlocks {
     }
 }
 
-/// The bytes depend on the offsets alone, not on the batches that they came in: a set has one representation that is not
-/// run-compressed, and the shorter of the two is written.
+/// The bytes depend only on the offsets, not on the batches they came in: a set has one representation
+/// without run compression, and the shorter of the two is written.
 fn encode(offsets: &RoaringBitmap, bytes: &mut Vec<u8>) {
     let mut compressed = offsets.clone();
     compressed.optimize();
@@ -197,7 +198,7 @@ fn encode(offsets: &RoaringBitmap, bytes: &mut Vec<u8>) {
     let _ = compressed.serialize_into(bytes);
 }
 
-/// Offsets that more can be added to.
+/// Decodes offsets so that more can be added.
 fn decode(bytes: &[u8]) -> std::io::Result<RoaringBitmap> {
     let mut offsets = RoaringBitmap::deserialize_from(bytes)?;
     offsets.remove_run_compression();
@@ -216,7 +217,8 @@ mod tests {
 
     #[test]
     fn bytes_do_not_tell_when_offsets_were_added() {
-        // Among these are sets that are as long in runs as they are without, and whose first part is shorter in runs.
+        // Among these are sets that are as long with runs as without, and sets whose first part is shorter
+        // with runs.
         let sets: [&[u32]; 3] =
             [&[0, 1, 2, 3, 10], &[5, 6, 7, 8, 9, 10, 20, 30], &[1, 2, 3, 4, 5, 6, 7, 8, 9]];
         let long: Vec<u32> = (0..9_000).map(|n| n + n / 100).collect();

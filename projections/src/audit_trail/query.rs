@@ -1,4 +1,4 @@
-//! What can be asked of the audit trail, and how it is found.
+//! Queries of the audit trail, and how they are answered.
 
 use keyledger_engine::domain::event::EventType;
 use keyledger_engine::domain::record::Record;
@@ -12,38 +12,38 @@ use super::postings::{block_of, find, position_at};
 use super::term;
 use crate::stored::store::{self, Snapshot};
 
-/// How many events that may be of a request are read at a time.
+/// Candidates read from the log at a time when searching for a request.
 const CANDIDATES_LEN: usize = 256;
 
-/// Which events, in which order, from where on.
+/// A query: which events, in which order, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditQuery {
-    /// After this position.
+    /// Only events after this position.
     pub after: Position,
-    /// Before this position.
+    /// Only events before this position.
     pub before: Option<Position>,
-    /// How many events at most; at least one.
+    /// Maximum number of events on the page. 0 counts as 1.
     pub limit: usize,
-    /// Latest first.
+    /// Whether the latest event comes first.
     pub descending: bool,
-    /// Concerning this organization.
+    /// Only events of this organization.
     pub organization_id: Option<OrganizationId>,
-    /// Of this key.
+    /// Only events of this key.
     pub key_id: Option<KeyId>,
-    /// Issued by the actor with this id.
+    /// Only events issued by the actor with this id.
     pub actor_id: Option<String>,
-    /// Of this kind.
+    /// Only events of this type.
     pub event_type: Option<EventType>,
-    /// Of the request with this id.
+    /// Only events of the request with this id.
     pub request_id: Option<String>,
-    /// At this time or later.
+    /// Only events at this time or later.
     pub from: Option<Timestamp>,
-    /// Earlier than this time.
+    /// Only events earlier than this time.
     pub to: Option<Timestamp>,
 }
 
 impl Default for AuditQuery {
-    /// The first 50 events.
+    /// Queries the first 50 events of the log.
     fn default() -> Self {
         Self {
             after: Position::START,
@@ -97,19 +97,19 @@ impl AuditQuery {
     }
 }
 
-/// Some of the events that match.
+/// One page of the matching events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditPage {
-    /// The events.
+    /// Events of the page, in order.
     pub records: Vec<Record>,
-    /// When more match: the position of the last event of this page. It is the next page's `after`, or its `before` when
-    /// the latest come first.
+    /// Position of the page's last event, if more events match. It is the next page's `after`, or its
+    /// `before` in descending order.
     pub next: Option<Position>,
-    /// The position of the log that the answer is from: no event up to here that matches is missing.
+    /// Position of the log that the page reflects. No matching event up to here is missing.
     pub position: Position,
 }
 
-/// Positions from the first to the last, both included; empty when the first is greater.
+/// Inclusive range of positions; empty when `first` is greater than `last`.
 #[derive(Clone, Copy)]
 struct Range {
     first: u64,
@@ -131,12 +131,12 @@ pub(super) fn run(
     positions.truncate(limit);
     let next = positions.last().copied().filter(|_| more);
     let mut records = read(reader, positions)?;
-    // The rows only say where to look; what an answer holds is decided by the events themselves.
+    // The rows only locate candidates. The events themselves decide what matches.
     records.retain(|record| query.matches(record));
     Ok(AuditPage { records, next, position })
 }
 
-/// How many events match on all pages, counted up to `max`.
+/// Counts the events that match on all pages, up to `max`.
 pub(super) fn count(
     query: &AuditQuery,
     rows: &Snapshot,
@@ -150,7 +150,8 @@ pub(super) fn count(
     Ok(find_positions(&whole, &whole.terms(), rows, reader, max)?.0.len())
 }
 
-/// At most `limit` positions of events that match, and the position of the log that the answer is from.
+/// Returns at most `limit` positions of matching events, and the position of the log that the result
+/// reflects.
 fn find_positions(
     query: &AuditQuery,
     terms: &[Vec<u8>],
@@ -158,7 +159,7 @@ fn find_positions(
     reader: &dyn LogReader,
     limit: usize,
 ) -> Result<(Vec<Position>, Position), store::Error> {
-    // Without terms the log itself has the answer, up to its head.
+    // Without terms the log itself answers, up to its head.
     let position = if terms.is_empty() { reader.head()? } else { rows.checkpoint().position };
     let range = Range {
         first: match query.from {
@@ -181,7 +182,7 @@ fn find_positions(
     Ok((positions, position))
 }
 
-/// The rows know requests by short hashes only: whether a candidate matches is read in the log.
+/// The rows only know short hashes of request ids, so candidates are checked in the log.
 fn of_request(
     query: &AuditQuery,
     terms: &[Vec<u8>],
@@ -210,7 +211,7 @@ fn of_request(
     }
 }
 
-/// A key's events stand in its stream; there are few.
+/// A key's few events are read from its stream.
 fn of_key(
     query: &AuditQuery,
     key_id: KeyId,
@@ -268,7 +269,7 @@ fn with_terms(
     Ok(positions)
 }
 
-/// Reads records that may be far apart; neighbours are read together.
+/// Reads records that may be far apart. Adjacent ones are read together.
 fn read(reader: &dyn LogReader, positions: Vec<Position>) -> Result<Vec<Record>, log::Error> {
     let mut records = Vec::with_capacity(positions.len());
     for run in positions.chunk_by(|one, other| one.get().abs_diff(other.get()) == 1) {
@@ -283,8 +284,8 @@ fn read(reader: &dyn LogReader, positions: Vec<Position>) -> Result<Vec<Record>,
     Ok(records)
 }
 
-/// The first position up to `head` whose record is not earlier than `time`, by bisection: times never decrease. The
-/// position after the head when all are earlier.
+/// Returns the first position up to `head` whose record is not earlier than `time`, or the position after
+/// `head` when all are earlier. Bisects the log, because times never decrease.
 ///
 /// # Errors
 /// When the log cannot be read.

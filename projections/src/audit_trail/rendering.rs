@@ -1,16 +1,16 @@
-//! An event as people and other programs are shown it. A token's digest is never part of it.
+//! The JSON form of an event, for people and other programs. It never includes a token's digest.
 
 use keyledger_engine::domain::event::Event;
-use keyledger_engine::domain::key::KeyCreated;
+use keyledger_engine::domain::key::{KeyCreated, KeyCreatedPersonal};
 use keyledger_engine::domain::record::{Personal, Record};
 use keyledger_engine::value::text::Metadata;
 use keyledger_engine::value::token::TokenHint;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-/// The event as a JSON object: its place, its time, who issued it, and under `data` what it says, facts and personal
-/// part together. What is absent is `null`; where a personal part was erased, what it held is, and `data` has an `erased`
-/// that is true.
+/// Converts an event to a JSON object: position, time, actor, and under `data` the content, facts and
+/// personal part together. Absent values are `null`. If the personal part was erased, its values are `null`
+/// and `data` has `"erased": true`.
 #[must_use]
 pub fn event_json(record: &Record) -> Value {
     let event_type = record.event.event_type();
@@ -42,24 +42,7 @@ pub fn event_json(record: &Record) -> Value {
 
 fn data(event: &Event) -> Value {
     match event {
-        Event::KeyCreated(facts, personal) => {
-            // Taken apart so that a field added to the event cannot be forgotten, or shown, without a decision.
-            let KeyCreated { digest: _, hint, environment, owner, api_id, scopes, expires_at } = facts;
-            with_hint(
-                hint,
-                [
-                    ("user_id", value(&personal.user_id)),
-                    ("name", value(&personal.name)),
-                    ("description", value(&personal.description)),
-                    ("metadata", metadata(personal.metadata.as_ref())),
-                    ("environment", value(environment)),
-                    ("owner", value(owner)),
-                    ("api_id", value(api_id)),
-                    ("scopes", value(scopes)),
-                    ("expires_at", value(expires_at)),
-                ],
-            )
-        }
+        Event::KeyCreated(facts, personal) => key_created(facts, personal),
         Event::KeyRenamed((), personal) => json!({ "name": personal.name }),
         Event::KeyDescriptionChanged((), personal) => json!({ "description": personal.description }),
         Event::KeyMetadataChanged((), personal) => {
@@ -128,6 +111,26 @@ fn data(event: &Event) -> Value {
         | Event::WebhookEnabled((), ())
         | Event::WebhookDeleted((), ()) => json!({}),
     }
+}
+
+fn key_created(facts: &KeyCreated, personal: &KeyCreatedPersonal) -> Value {
+    // Destructured, so that a field added to the event is neither forgotten nor shown without a decision.
+    let KeyCreated { digest: _, hint, environment, owner, api_id, scopes, expires_at } = facts;
+    let KeyCreatedPersonal { user_id, name, description, metadata: metadata_text } = personal;
+    with_hint(
+        hint,
+        [
+            ("user_id", value(user_id)),
+            ("name", value(name)),
+            ("description", value(description)),
+            ("metadata", metadata(metadata_text.as_ref())),
+            ("environment", value(environment)),
+            ("owner", value(owner)),
+            ("api_id", value(api_id)),
+            ("scopes", value(scopes)),
+            ("expires_at", value(expires_at)),
+        ],
+    )
 }
 
 fn with_hint<const N: usize>(hint: &TokenHint, fields: [(&str, Value); N]) -> Value {

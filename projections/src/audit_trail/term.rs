@@ -1,4 +1,4 @@
-//! What events are found by.
+//! Terms by which events are found.
 
 use keyledger_engine::domain::event::EventType;
 use keyledger_engine::domain::record::Record;
@@ -8,26 +8,26 @@ const ORGANIZATION: u8 = b'o';
 const ACTOR: u8 = b'a';
 const EVENT_TYPE: u8 = b't';
 const REQUEST: u8 = b'r';
-/// Nearly every event has a request of its own: a term for each would be a row for each. In this many terms, each has some
-/// sixty events of a block.
+/// Nearly every event has its own request, and a term for each would be a row for each. With this many hash
+/// terms, each has about sixty events per block.
 const REQUEST_TERMS: u32 = 1 << 10;
 
-/// Makes `term` the organization with this id.
+/// Sets `term` to the organization with this id.
 pub(super) fn organization(id: &OrganizationId, term: &mut Vec<u8>) {
     make(ORGANIZATION, id.as_str(), term);
 }
 
-/// Makes `term` the actor with this id, of whatever kind.
+/// Sets `term` to the actor with this id, of whatever kind.
 pub(super) fn actor(id: &str, term: &mut Vec<u8>) {
     make(ACTOR, id, term);
 }
 
-/// Makes `term` the kind of event. By name, which is stored elsewhere too and never changes.
+/// Sets `term` to the event type. By name, which is stored elsewhere too and never changes.
 pub(super) fn event_type(event_type: EventType, term: &mut Vec<u8>) {
     make(EVENT_TYPE, event_type.as_str(), term);
 }
 
-/// Makes `term` the requests whose ids share a hash with this one's.
+/// Sets `term` to the hash of a request's id, which other requests share.
 pub(super) fn request(id: &str, term: &mut Vec<u8>) {
     let hash = crc32fast::hash(id.as_bytes()) % REQUEST_TERMS;
     term.clear();
@@ -35,7 +35,7 @@ pub(super) fn request(id: &str, term: &mut Vec<u8>) {
     term.extend_from_slice(&(hash as u16).to_be_bytes());
 }
 
-/// Calls `add` with every term of a record.
+/// Calls `add` for every term of a record.
 pub(super) fn each(record: &Record, buffer: &mut Vec<u8>, mut add: impl FnMut(&[u8])) {
     if let Some(id) = &record.organization_id {
         organization(id, buffer);
@@ -57,7 +57,7 @@ fn make(kind: u8, text: &str, term: &mut Vec<u8>) {
     term.extend_from_slice(text.as_bytes());
 }
 
-/// What people call a term.
+/// Returns how a person refers to a term.
 pub(super) fn name(term: &[u8]) -> String {
     let (kind, text) = term.split_first().unwrap_or((&0, &[]));
     if let (REQUEST, [high, low]) = (*kind, text) {

@@ -1,4 +1,4 @@
-//! State that the log does not hold: usage and webhook deliveries. Neither is a projection.
+//! State that is not in the log and cannot be rebuilt from it: usage and webhook deliveries.
 
 pub mod deliveries;
 pub mod usage;

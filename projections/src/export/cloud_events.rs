@@ -1,4 +1,4 @@
-//! Events as CloudEvents 1.0, in the JSON event format.
+//! Events as CloudEvents 1.0 in the JSON event format.
 
 use keyledger_engine::domain::record::Record;
 use keyledger_engine::log::LogId;
@@ -6,9 +6,9 @@ use serde_json::{Value, json};
 
 use crate::audit_trail::event_json;
 
-/// The event as a CloudEvent. `source` and `id` name it among all events of all logs; its `data` is the event as the HTTP
-/// interface shows it. `sequence` is its position, in twenty digits so that texts sort as the numbers do (CloudEvents,
-/// "Sequence" extension).
+/// Converts an event to a CloudEvent. `source` and `id` identify it among the events of all logs; `data` is
+/// the event as the HTTP interface shows it. `sequence` is the position in twenty digits, so that texts sort
+/// like numbers (CloudEvents, "Sequence" extension).
 #[must_use]
 pub fn cloud_event(log_id: LogId, record: &Record) -> Value {
     let log_id: String = log_id.0.iter().map(|byte| format!("{byte:02x}")).collect();

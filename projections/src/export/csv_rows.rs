@@ -1,4 +1,4 @@
-//! Events as rows of RFC 4180 that a spreadsheet can be trusted with.
+//! Events as CSV (RFC 4180), safe to open in a spreadsheet.
 
 use keyledger_engine::domain::record::Record;
 use serde_json::Value;
@@ -24,7 +24,8 @@ const COLUMNS: [&str; 16] = [
     "data",
 ];
 
-/// What spreadsheets take for the beginning of a formula, some also in its full-width form (OWASP, "CSV Injection").
+/// Characters that start a formula in spreadsheets, some also in their full-width form (OWASP, "CSV
+/// Injection").
 const FORMULA_STARTS: [char; 8] = ['=', '+', '-', '@', '＝', '＋', '－', '＠'];
 
 pub(super) fn write_header(file: &mut Vec<u8>) {
@@ -45,13 +46,13 @@ fn write_rows(rows: impl IntoIterator<Item = [String; COLUMNS.len()]>, file: &mu
         .quote_style(csv::QuoteStyle::Always)
         .from_writer(file);
     for row in rows {
-        // Writing to memory does not fail, and every row has as many cells as the first.
+        // Writing to memory does not fail, and all rows have the same number of cells.
         let _ = writer.write_record(row);
     }
     let _ = writer.flush();
 }
 
-/// What an event says under a column.
+/// Returns the cell of an event in a column.
 fn cell(event: &Value, column: &str) -> String {
     let value = match column {
         "actor_kind" | "actor_id" | "actor_ip" | "actor_user_agent" => {
@@ -65,13 +66,13 @@ fn cell(event: &Value, column: &str) -> String {
     match value {
         None | Some(Value::Null) => String::new(),
         Some(Value::String(text)) => as_text(text),
-        // A number, or an object, which begins with a brace.
+        // A number, or an object, which starts with a brace.
         Some(value) => value.to_string(),
     }
 }
 
-/// A text with an apostrophe before it if a spreadsheet could take it for a formula, with or without the blanks that it
-/// begins with.
+/// Prefixes a text with an apostrophe if a spreadsheet could take it for a formula, with or without leading
+/// blanks.
 fn as_text(text: &str) -> String {
     let is_formula = text.starts_with(['\t', '\r', '\n']) || text.trim_start().starts_with(FORMULA_STARTS);
     if is_formula { format!("'{text}") } else { text.to_owned() }

@@ -1,8 +1,8 @@
-//! Events as files that other programs read. Every function here is pure: what a file says depends on the events and on
-//! the log that they are of, and on nothing else, so that the service and the replay tool write the same bytes.
+//! Events as files for other programs. All functions are pure: a file depends only on the events and their
+//! log, so the service and the replay tool write the same bytes.
 //!
-//! A file is a header, empty but for CSV, and a line for each event; files of events that follow each other can be
-//! joined by leaving the second one's header out. docs/exports.md says what a line holds.
+//! A file is a header, empty except for CSV, and one line per event. Files of consecutive events can be
+//! joined by leaving out the second header. docs/exports.md describes the lines.
 
 mod cloud_events;
 mod csv_rows;
@@ -17,16 +17,16 @@ use crate::audit_trail::event_json;
 pub use cloud_events::cloud_event;
 pub use ocsf::ocsf_event;
 
-/// How a file of events is written.
+/// Format of an event file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// An event a line, as the HTTP interface shows it.
+    /// One event per line, as the HTTP interface shows it.
     NdJson,
-    /// RFC 4180, every cell in quotes, no cell a formula.
+    /// RFC 4180. Every cell is quoted, and no cell is a formula.
     Csv,
-    /// A CloudEvents 1.0 event in the JSON format a line.
+    /// One CloudEvents 1.0 event per line, in the JSON format.
     CloudEvents,
-    /// An OCSF event a line.
+    /// One OCSF 1.8.0 event per line.
     Ocsf,
 }
 
@@ -34,7 +34,7 @@ impl Format {
     /// All formats.
     pub const ALL: [Self; 4] = [Self::NdJson, Self::Csv, Self::CloudEvents, Self::Ocsf];
 
-    /// Its name.
+    /// Returns the format's name on command lines and in URLs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -45,7 +45,7 @@ impl Format {
         }
     }
 
-    /// The media type of a file.
+    /// Returns the media type of a file in this format.
     #[must_use]
     pub const fn media_type(self) -> &'static str {
         match self {
@@ -54,14 +54,14 @@ impl Format {
         }
     }
 
-    /// Adds what a file begins with.
+    /// Appends the header of a file.
     pub fn write_header(self, file: &mut Vec<u8>) {
         if self == Self::Csv {
             csv_rows::write_header(file);
         }
     }
 
-    /// Adds events of the log `log_id`.
+    /// Appends events of the log `log_id`.
     pub fn write(self, log_id: LogId, records: &[Record], file: &mut Vec<u8>) {
         let to_json: &dyn Fn(&Record) -> Value = match self {
             Self::Csv => return csv_rows::write(records, file),
@@ -70,14 +70,14 @@ impl Format {
             Self::Ocsf => &ocsf_event,
         };
         for record in records {
-            // JSON text holds no line breaks.
+            // JSON text contains no line breaks.
             file.extend_from_slice(to_json(record).to_string().as_bytes());
             file.push(b'\n');
         }
     }
 }
 
-/// An object without the members that are `null`.
+/// Removes the members that are `null`.
 fn present(mut object: Value) -> Value {
     if let Value::Object(members) = &mut object {
         members.retain(|_, value| !value.is_null());
@@ -85,7 +85,7 @@ fn present(mut object: Value) -> Value {
     object
 }
 
-/// What is in an object, or nothing if nothing is.
+/// Replaces an empty object by `null`.
 fn not_empty(object: Value) -> Value {
     if object.as_object().is_some_and(Map::is_empty) { Value::Null } else { object }
 }

@@ -1,5 +1,5 @@
-//! Events as OCSF 1.8.0 Entity Management events (<https://schema.ocsf.io/1.8.0/classes/entity_management>): something was
-//! done to an entity, which is the aggregate that the event happened to.
+//! Events as OCSF 1.8.0 Entity Management events (<https://schema.ocsf.io/1.8.0/classes/entity_management>).
+//! The entity is the aggregate of the event.
 
 use keyledger_engine::domain::event::EventType;
 use keyledger_engine::domain::record::Record;
@@ -14,11 +14,11 @@ const SCHEMA_VERSION: &str = "1.8.0";
 const CATEGORY: (u32, &str) = (3, "Identity & Access Management");
 const CLASS: (u32, &str) = (3004, "Entity Management");
 const PRODUCT: &str = "Keyledger";
-/// A kind of entity that OCSF has no number for.
+/// `type_id` of an entity that OCSF has no number for.
 const OTHER: u32 = 99;
 const ORGANIZATION: u32 = 4;
 
-/// What is done to an entity, in the numbers of OCSF.
+/// What is done to an entity, with OCSF's numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Activity {
     Create = 1,
@@ -90,14 +90,14 @@ impl Activity {
     }
 }
 
-/// The event as an OCSF event. What it says stands in the entity's `data`; for an update, in that of `entity_result`, as
-/// it is what the entity has become.
+/// Converts an event to an OCSF event. The event's data is in the entity's `data`; for an update it is in
+/// that of `entity_result`, because it describes what the entity has become.
 #[must_use]
 pub fn ocsf_event(record: &Record) -> Value {
     let event_type = record.event.event_type();
     let activity = Activity::of(event_type);
     let mut data = event_json(record).get_mut("data").map(Value::take).unwrap_or_default();
-    // It has a place of its own.
+    // The note goes into `comment`.
     let comment = data.as_object_mut().and_then(|data| data.shift_remove("note"));
     let data = not_empty(data);
     let (entity, entity_result) = match activity {
@@ -172,7 +172,7 @@ fn entity(record: &Record, data: Value) -> Value {
     }))
 }
 
-/// Persons are users, sessions are sessions, and programs are applications.
+/// People are users, sessions are sessions, and programs are applications.
 fn actor(actor: &Actor) -> Value {
     match actor.kind {
         ActorKind::User => json!({ "user": { "uid": actor.id } }),

@@ -1,4 +1,4 @@
-//! The keys that changed since the last commit.
+//! Keys changed since the last commit.
 
 use std::collections::VecDeque;
 
@@ -9,30 +9,31 @@ use super::id_map::IdMap;
 
 /// Keys in a piece.
 const PIECE_LEN: usize = 1_024;
-/// Of keys that changed in a long batch, so many are kept, as most keys that change again do so soon. At some 700 bytes each
-/// it is what a long batch needs of memory.
+/// Keys kept in memory during a long batch, because most keys that change again do so soon. At about 700
+/// bytes each, they are the memory that a long batch needs.
 const KEPT_LEN: usize = 128 * PIECE_LEN;
-/// So many beyond those are written together: few enough for who reads the log not to wait, enough to be worth a commit.
-const SETTLED_LEN: usize = 16 * PIECE_LEN;
-/// Of those, so many may change again.
-const RETURNED_MAX: usize = SETTLED_LEN / 16;
-/// So many times more are kept where more do: to read and to write a key once more takes longer than all else that is done
-/// with it.
+/// Keys beyond those are written this many at a time: few enough not to block the thread that reads the log,
+/// enough to be worth a commit.
+const SPILL_LEN: usize = 16 * PIECE_LEN;
+/// How many written keys may change again before more keys are kept.
+const RETURNED_MAX: usize = SPILL_LEN / 16;
+/// Maximum growth of the number of kept keys. Reading a key back and writing it twice costs more than
+/// everything else that is done with it.
 const GROWTH_MAX: usize = 8;
 
-/// The keys that changed since the last commit, in the order in which they first did: for most that is the order of their
-/// rows, which can be added to the end of those that are there. In pieces, as moving a large vector that grows would cost
-/// more than all that is done with its keys.
+/// Keys changed since the last commit, in the order of their first change. For most keys that is the order of
+/// their rows, so that rows are appended to the table. Stored in pieces, because moving a growing vector
+/// would cost more than everything else that is done with its keys.
 pub(super) struct Changed {
     pieces: VecDeque<Vec<Key>>,
-    /// By number: keys are numbered from 0 on in the order in which they stand here.
+    /// By number: keys are numbered from 0 in the order in which they are added.
     numbers: IdMap<usize>,
-    /// The number of the first key that is here, and that of the next one to come.
+    /// Numbers of the first key still here and of the next key to be added.
     first: usize,
     next: usize,
     kept_len: usize,
     kept_len_max: usize,
-    /// Keys that had to be read since others were last taken out, as they changed again.
+    /// Keys read back, because they changed again, since keys were last spilled.
     returned: usize,
 }
 
@@ -43,7 +44,7 @@ impl Default for Changed {
 }
 
 impl Changed {
-    /// None yet; so many at least are kept when settled ones are taken out.
+    /// Creates an empty set that keeps at least `len` keys when others are spilled.
     pub(super) fn keeping(len: usize) -> Self {
         Self {
             pieces: VecDeque::new(),
@@ -56,18 +57,18 @@ impl Changed {
         }
     }
 
-    /// None yet; what is kept is as it was here in the beginning.
-    pub(super) fn beside(&self) -> Self {
+    /// Creates an empty set that keeps as many keys as this one did at first.
+    pub(super) fn fresh(&self) -> Self {
         Self::keeping(self.kept_len_max / GROWTH_MAX)
     }
 
-    /// A key that is to be changed.
+    /// Returns a key to be changed.
     pub(super) fn get_mut(&mut self, id: KeyId) -> Option<&mut Key> {
         let index = self.numbers.get(&id)?.checked_sub(self.first)?;
         self.pieces.get_mut(index / PIECE_LEN)?.get_mut(index % PIECE_LEN)
     }
 
-    /// Adds a key that is not here.
+    /// Adds a key that is not in the set.
     pub(super) fn add(&mut self, key: Key) {
         self.numbers.insert(key.id, self.next);
         self.next += 1;
@@ -81,43 +82,43 @@ impl Changed {
         }
     }
 
-    /// Notes that a key is added that had to be read.
+    /// Counts a key that is added after it was read back.
     pub(super) fn note_return(&mut self) {
         self.returned += 1;
     }
 
-    /// Whether there are many keys that are likely to stay as they are, because they first changed long ago; when no more
-    /// changes come, all are.
-    pub(super) fn has_settled(&self, no_more: bool) -> bool {
-        let kept_len = if no_more { 0 } else { self.kept_len };
-        (self.next - self.first).saturating_sub(kept_len) >= SETTLED_LEN
+    /// Whether there are many keys that are unlikely to change again, because their first change is long ago.
+    /// At the end of the batch, any key counts.
+    pub(super) fn should_spill(&self, at_end: bool) -> bool {
+        let kept_len = if at_end { 0 } else { self.kept_len };
+        (self.next - self.first).saturating_sub(kept_len) >= SPILL_LEN
     }
 
-    /// Takes some of those out; or none, and keeps more from now on, if too many did not stay as they were.
-    pub(super) fn take_settled(&mut self, no_more: bool) -> Vec<Key> {
+    /// Removes some of those keys. If too many spilled keys have changed again, keeps more keys from now on.
+    pub(super) fn take_spill(&mut self, at_end: bool) -> Vec<Key> {
         let returned = std::mem::take(&mut self.returned);
         if returned > RETURNED_MAX && self.kept_len < self.kept_len_max {
             self.kept_len *= 2;
         }
-        let mut settled = Vec::new();
-        if self.has_settled(no_more) {
-            settled.reserve(SETTLED_LEN);
-            for piece in self.pieces.drain(..self.pieces.len().min(SETTLED_LEN / PIECE_LEN)) {
-                settled.extend(piece);
+        let mut spilled = Vec::new();
+        if self.should_spill(at_end) {
+            spilled.reserve(SPILL_LEN);
+            for piece in self.pieces.drain(..self.pieces.len().min(SPILL_LEN / PIECE_LEN)) {
+                spilled.extend(piece);
             }
         }
-        for key in &settled {
+        for key in &spilled {
             self.numbers.remove(&key.id);
         }
-        self.first += settled.len();
-        settled
+        self.first += spilled.len();
+        spilled
     }
 
     pub(super) fn keys(&self) -> impl Iterator<Item = &Key> {
         self.pieces.iter().flatten()
     }
 
-    /// Forgets them all.
+    /// Removes all keys.
     pub(super) fn clear(&mut self) {
         self.pieces.truncate(1);
         self.pieces.iter_mut().for_each(Vec::clear);

@@ -1,4 +1,4 @@
-//! Some thousand keys of one organization, column by column: what filters, sorts and search look at.
+//! A column store of some thousand keys of one organization, for filters, sorting and search.
 
 use keyledger_engine::domain::key::{Key, KeyStatus, OwnerKind};
 use keyledger_engine::value::environment::Environment;
@@ -8,21 +8,22 @@ use keyledger_engine::value::text::{Scope, UserId};
 use super::fold::fold_into;
 use super::text_column::{SEPARATOR, TextColumn};
 
-/// Rows in a full chunk. A query keeps the chunks it looks at as they are, and a change to one of those copies it: small
-/// enough for the copy to take some ten microseconds, large enough for the search to run at full speed.
+/// Rows in a full chunk. A query holds the chunks it reads, and changing one of those copies it. This is
+/// small enough for a copy to take about ten microseconds, and large enough for the search to run at full
+/// speed.
 pub(super) const CHUNK_LEN: usize = 2_048;
 
-/// Stands for "never": later than any instant there is.
+/// Represents "never": greater than any instant.
 pub(super) const NEVER: i64 = i64::MAX;
 
 const REVOKED: u8 = 1;
 const EXPIRED: u8 = 2;
 const DELETED: u8 = 4;
 const PRODUCTION: u8 = 8;
-/// The owner's kind stands above the flags.
+/// The owner's kind is stored above the flags.
 const OWNER_SHIFT: u8 = 4;
 
-/// A key as the columns hold it; used again for one key after the other.
+/// The column values of one key; reused for one key after the other.
 #[derive(Default)]
 pub(super) struct Columns {
     created_at: i64,
@@ -49,7 +50,7 @@ impl Columns {
         let description = key.description.as_ref().map_or("", |description| description.as_str());
         let user_id = key.user_id.as_ref().map_or("", |user_id| user_id.as_str());
         self.folded.clear();
-        // The name stands first: its order is that of the rows' texts.
+        // The name comes first, because sorting by name reads the start of the text.
         for text in [name, description] {
             fold_into(text, &mut self.folded);
             self.folded.push(SEPARATOR);
@@ -76,7 +77,7 @@ impl Columns {
     }
 }
 
-/// The id as it is shown, in lower case.
+/// Appends the id as it is shown, in lower case.
 fn push_folded_id(id: KeyId, folded: &mut Vec<u8>) {
     const DIGITS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
     folded.extend_from_slice(KeyId::PREFIX.as_bytes());
@@ -87,14 +88,14 @@ fn push_folded_id(id: KeyId, folded: &mut Vec<u8>) {
     }));
 }
 
-/// Adds what a row's tokens hold when the key is of this user.
+/// Appends the token of a row whose key belongs to this user.
 pub(super) fn push_user_token(user_id: &UserId, tokens: &mut Vec<u8>) {
     push_token(b'u', user_id.as_str().as_bytes(), tokens);
 }
 
-/// Adds what a row's tokens hold when the key is for this API.
+/// Appends the token of a row whose key is for this API.
 pub(super) fn push_api_token(api_id: ApiId, tokens: &mut Vec<u8>) {
-    // As letters: the bytes themselves may be separators.
+    // In letters, because the raw bytes may contain separators.
     let mut letters = [0; 32];
     for (place, letter) in letters.iter_mut().enumerate() {
         *letter = b'a' + (api_id.to_u128() >> (4 * place)) as u8 % 16;
@@ -102,17 +103,17 @@ pub(super) fn push_api_token(api_id: ApiId, tokens: &mut Vec<u8>) {
     push_token(b'a', &letters, tokens);
 }
 
-/// Adds what a row's tokens hold when the key is for this client.
+/// Appends the token of a row whose key is for this client.
 pub(super) fn push_client_token(client_id: &OrganizationId, tokens: &mut Vec<u8>) {
     push_token(b'c', client_id.as_str().as_bytes(), tokens);
 }
 
-/// Adds what a row's tokens hold when the key carries this scope; the scope must be of the form of one.
+/// Appends the token of a row whose key carries this scope. The scope must be [well-formed](is_scope).
 pub(super) fn push_scope_token(scope: &str, tokens: &mut Vec<u8>) {
     push_token(b's', scope.as_bytes(), tokens);
 }
 
-/// Whether a text may be a scope at all; no other may be looked for.
+/// Whether a text is a well-formed scope; no other text may be searched for.
 pub(super) fn is_scope(text: &str) -> bool {
     Scope::new(text).is_ok()
 }
@@ -131,9 +132,9 @@ pub(super) struct Chunk {
     flags: Vec<u8>,
     /// Name, description, id, start, last four and user id, case-folded.
     pub(super) folded: TextColumn,
-    /// User id, API, client and scopes, each as a whole between separators.
+    /// User id, API, client and scopes, each between separators.
     pub(super) tokens: TextColumn,
-    /// The earliest and the latest `created_at`; keys never change theirs.
+    /// Lowest and highest `created_at`, which never changes for a key.
     pub(super) created_range: (i64, i64),
 }
 
@@ -146,7 +147,7 @@ impl Chunk {
         self.len() >= CHUNK_LEN
     }
 
-    /// Adds a key and says in which row.
+    /// Adds a key and returns its row.
     pub(super) fn push(&mut self, id: KeyId, columns: &Columns) -> u16 {
         let row = u16::try_from(self.len()).unwrap_or(u16::MAX);
         self.created_range = if self.ids.is_empty() {
@@ -167,7 +168,7 @@ impl Chunk {
         row
     }
 
-    /// Brings a row to what the key is now.
+    /// Updates a row to the current values of its key.
     pub(super) fn set(&mut self, row: usize, columns: &Columns) {
         let (Some(expires_at), Some(flags)) = (self.expires_at.get_mut(row), self.flags.get_mut(row)) else {
             return;
@@ -208,18 +209,18 @@ impl Chunk {
         code.and_then(OwnerKind::from_code).unwrap_or(OwnerKind::Organization)
     }
 
-    /// The scopes, as bytes.
+    /// Scopes of a row's key, as bytes.
     pub(super) fn scopes(&self, row: usize) -> impl Iterator<Item = &[u8]> {
         let words = self.tokens.get(row).split(|byte| *byte == SEPARATOR);
         words.filter_map(|word| word.strip_prefix(b"s"))
     }
 
-    /// The user, as bytes that stand for no other.
+    /// User of a row's key, as bytes unique to the user.
     pub(super) fn user(&self, row: usize) -> Option<&[u8]> {
         self.tokens.get(row).split(|byte| *byte == SEPARATOR).find_map(|word| word.strip_prefix(b"u"))
     }
 
-    /// The case-folded name; empty for none.
+    /// Case-folded name of a row's key; empty if it has none.
     pub(super) fn folded_name(&self, row: usize) -> &[u8] {
         let text = self.folded.get(row);
         memchr::memchr(SEPARATOR, text).and_then(|end| text.get(..end)).unwrap_or_default()

@@ -1,4 +1,4 @@
-//! How many keys there are in each state.
+//! Number of keys in each state.
 
 use std::sync::Arc;
 
@@ -9,22 +9,22 @@ use super::chunk::Chunk;
 use super::query::KeyQuery;
 use super::search::Filter;
 
-/// Numbers of keys.
+/// Number of keys in each state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct KeyCounts {
-    /// Accepted.
+    /// Keys that are accepted.
     pub active: u64,
-    /// Stopped for now.
+    /// Keys that are revoked and not expired.
     pub revoked: u64,
-    /// Past their time.
+    /// Keys that have expired.
     pub expired: u64,
-    /// Gone.
+    /// Keys that were deleted.
     pub deleted: u64,
-    /// The position of the log that the answer is from.
+    /// Position of the log that the counts reflect.
     pub position: Position,
 }
 
-/// Counts the keys of `chunks` that a query is about.
+/// Counts the keys of `chunks` that match a query.
 pub(super) fn count(query: &KeyQuery, chunks: &[Arc<Chunk>], position: Position) -> KeyCounts {
     const ALL: [KeyStatus; 4] =
         [KeyStatus::Active, KeyStatus::Revoked, KeyStatus::Expired, KeyStatus::Deleted];

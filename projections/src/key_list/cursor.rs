@@ -1,22 +1,22 @@
-//! Where a page of the key list ended: the sort value and the id of its last key. Keys that come, go or change elsewhere
-//! move nothing, because no place is counted.
+//! Cursors of the key list: the sort value and the id of the last key of a page. Keys that are added, removed
+//! or changed elsewhere do not shift pages, because a cursor counts nothing.
 
 use keyledger_engine::value::id::KeyId;
-use sha2::{Digest, Sha256};
+use keyledger_engine::value::sha256::Sha256;
 
 use super::query::KeyQuery;
 
 const VERSION: u8 = 1;
-/// Names are compared as far as this, which also bounds the length of a cursor.
+/// Names are compared up to this many bytes, which also bounds the length of a cursor.
 pub(super) const NAME_PREFIX_LEN: usize = 120;
 
-/// What keys are sorted by.
+/// A value that keys are sorted by.
 pub(super) trait SortValue<'a>: Ord + Copy {
     fn encode(&self, bytes: &mut Vec<u8>);
     fn decode(bytes: &'a [u8]) -> Option<Self>;
 }
 
-/// An instant.
+/// An instant in milliseconds.
 impl SortValue<'_> for i64 {
     fn encode(&self, bytes: &mut Vec<u8>) {
         bytes.extend(self.to_be_bytes());
@@ -27,7 +27,7 @@ impl SortValue<'_> for i64 {
     }
 }
 
-/// The start of a case-folded name. Keys without a name come after all that have one.
+/// The start of a case-folded name. Keys without a name sort after all named ones.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct NamePrefix<'a> {
     absent: bool,
@@ -51,7 +51,7 @@ impl<'a> SortValue<'a> for NamePrefix<'a> {
     }
 }
 
-/// The end of a page.
+/// Encodes the end of a page.
 pub(super) fn encode<'a>(query: &KeyQuery, value: &impl SortValue<'a>, id: KeyId) -> String {
     let mut bytes = vec![VERSION];
     bytes.extend(binding(query));
@@ -60,7 +60,7 @@ pub(super) fn encode<'a>(query: &KeyQuery, value: &impl SortValue<'a>, id: KeyId
     hex(&bytes)
 }
 
-/// The bytes of a cursor of this query: the id, then the sort value.
+/// Decodes a cursor of this query into the id and the encoded sort value.
 pub(super) fn decode(query: &KeyQuery, cursor: &str) -> Option<(KeyId, Vec<u8>)> {
     let bytes = from_hex(cursor)?;
     let (&version, rest) = bytes.split_first()?;
@@ -70,7 +70,7 @@ pub(super) fn decode(query: &KeyQuery, cursor: &str) -> Option<(KeyId, Vec<u8>)>
     fits.then(|| (KeyId::from_u128(u128::from_be_bytes(*id)), value.to_vec()))
 }
 
-/// Stands for all of a query that must be the same from page to page.
+/// Hashes every part of a query that must stay the same from page to page.
 fn binding(query: &KeyQuery) -> [u8; 8] {
     let KeyQuery {
         organization_id,
@@ -115,10 +115,10 @@ fn binding(query: &KeyQuery) -> [u8; 8] {
     for time in [created_after, created_before, expires_before] {
         field(time.map(|time| time.millis().to_string()).as_deref());
     }
-    // What a policy demands may change from page to page.
+    // The requirements of a policy may change from page to page.
     field(Some(if breaks.is_empty() { "" } else { "breaks" }));
     field(Some(sort.as_str()));
-    // Only where it is given, so that it changes no other query's cursors.
+    // Only if present, so that cursors of all other queries stay as they are.
     if let Some(time) = unused_since {
         field(Some(&time.millis().to_string()));
     }

@@ -1,11 +1,11 @@
-//! Text as search compares it: caseless as Unicode defines it (The Unicode Standard, §3.13, D145: full case folding, after
-//! canonically equivalent texts were made the same), so that "STRASSE" finds "Straße", "ΟΔΟΣ" finds "οδος", and an "é" finds
-//! itself whether it was typed as one character or as two. Lower case alone would miss all three.
+//! Case folding for search: canonical caseless matching (The Unicode Standard, §3.13, D145), that is, full
+//! case folding after canonical decomposition. "STRASSE" matches "Straße", "ΟΔΟΣ" matches "οδος", and an "é"
+//! matches whether it was typed as one character or as two. Lower case alone would miss all three.
 
 use unicase::UniCase;
 use unicode_normalization::UnicodeNormalization;
 
-/// Appends `text` as it is compared. In the end characters are composed, so that "e" is not found in "é".
+/// Appends the folded form of `text`. The result is composed, so that "e" does not match "é".
 pub(super) fn fold_into(text: &str, folded: &mut Vec<u8>) {
     if text.is_ascii() {
         let start = folded.len();

@@ -1,15 +1,15 @@
-//! Maps by key id that take the id's own randomness for a hash.
+//! Maps by key id that use the id's own randomness as the hash.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
 
 use keyledger_engine::value::id::KeyId;
 
-/// A map by key id. Ids are drawn by the service from a generator that the operating system seeds, so that nobody can
-/// choose them to collide.
+/// A map by key id. The service draws ids from a generator seeded by the operating system, so callers cannot
+/// choose colliding ids.
 pub(super) type IdMap<V> = HashMap<KeyId, V, BuildHasherDefault<IdHasher>>;
 
-/// Takes the bits of an id as they are: the lower 80 of them are random.
+/// Uses the bits of an id as they are: the lower 80 are random.
 #[derive(Default)]
 pub(super) struct IdHasher(u64);
 

@@ -1,8 +1,8 @@
-//! The key list: keys by organization, with filters, substring search, sorts and pages.
+//! The key list: keys by organization, with filters, substring search, sorting and pages.
 //!
-//! The keys themselves are rows of the projection's file. What filters, sorts and search look at is also kept in memory,
-//! column by column and chunk by chunk for each organization. A query takes the chunks as they are, by reference, and
-//! works on them without holding up the next change: whoever changes a chunk that a query still uses changes a copy.
+//! The keys are rows of the projection's file. The columns that filters, sorting and search read are also
+//! kept in memory, in chunks of each organization. A query holds references to the chunks it reads and does
+//! not block changes: changing a chunk that a query still holds copies it first.
 
 mod changed;
 mod chunk;
@@ -27,7 +27,7 @@ use keyledger_engine::value::position::Version;
 
 use crate::beside_the_log::usage::Usage;
 use crate::stored::projection::{self, Projection};
-use crate::stored::published::Front;
+use crate::stored::published::Published;
 use crate::stored::store::{self, Changes, Snapshot};
 use changed::Changed;
 use chunk::{Chunk, Columns};
@@ -37,38 +37,38 @@ use violations::Violations;
 pub use counts::KeyCounts;
 pub use query::{KeyPage, KeyQuery, KeySort, QueryError, TOTAL_MAX};
 
-/// Answers queries; cheap to clone.
+/// Answers queries. Cheap to clone.
 #[derive(Clone)]
 pub struct KeyList {
-    front: Front<Shared>,
+    published: Published<Shared>,
     usage: Option<Arc<Usage>>,
 }
 
 impl KeyList {
-    /// A key list, and the projection that fills it once it is started.
+    /// Creates a key list and the projection that fills it. The list answers once the projection is started.
     #[must_use]
     pub fn new() -> (Self, KeyListProjection) {
         let shared = Arc::default();
-        let front = Front::new(Arc::clone(&shared));
-        let readers = Readers { front: front.clone(), shared, columns: Columns::default() };
-        (Self { front, usage: None }, KeyListProjection::for_readers(Some(readers)))
+        let published = Published::new(Arc::clone(&shared));
+        let readers = Readers { published: published.clone(), shared, columns: Columns::default() };
+        (Self { published, usage: None }, KeyListProjection::for_readers(Some(readers)))
     }
 
-    /// The list with what tells when keys were last verified; without it, none ever was.
+    /// Adds the usage, which knows when keys were last verified. Without it, no key counts as verified.
     #[must_use]
     pub fn with_usage(mut self, usage: Arc<Usage>) -> Self {
         self.usage = Some(usage);
         self
     }
 
-    /// The page that a query asks for. May read from the disk.
+    /// Returns one page of the keys that match a query. May read from the disk.
     ///
     /// # Errors
-    /// When the cursor is not one of this query, or the rows cannot be read.
+    /// When the cursor does not belong to this query, or the rows cannot be read.
     pub fn query(&self, query: &KeyQuery) -> Result<KeyPage, QueryError> {
         let (mut chunks, rows) = {
-            let shown = self.front.shown();
-            let shared = shown.read().unwrap_or_else(PoisonError::into_inner);
+            let state = self.published.current();
+            let shared = state.read().unwrap_or_else(PoisonError::into_inner);
             let rows = shared.rows.clone().ok_or(store::Error::NotReady)?;
             (shared.chunks(query.organization_id.as_ref()), rows)
         };
@@ -94,27 +94,27 @@ impl KeyList {
         })
     }
 
-    /// How many of the keys that a query is about are in each state. Its own states do not matter, nor do its order, its
-    /// page, what it says of usage and of policies. It goes through some bytes of each key in memory, and reads no disk.
+    /// Counts the keys that match a query in each state. The query's status, order, page, `unused_since` and
+    /// `breaks` are ignored. Scans some bytes per key in memory and does not read from the disk.
     ///
     /// # Errors
     /// When the list is not ready.
     pub fn count(&self, query: &KeyQuery) -> Result<KeyCounts, store::Error> {
         let (chunks, position) = {
-            let shown = self.front.shown();
-            let shared = shown.read().unwrap_or_else(PoisonError::into_inner);
+            let state = self.published.current();
+            let shared = state.read().unwrap_or_else(PoisonError::into_inner);
             let rows = shared.rows.as_ref().ok_or(store::Error::NotReady)?;
             (shared.chunks(query.organization_id.as_ref()), rows.checkpoint().position)
         };
         Ok(counts::count(query, &chunks, position))
     }
 
-    /// A key, whatever its state. May read from the disk.
+    /// Returns a key in whatever state. May read from the disk.
     ///
     /// # Errors
     /// When the rows cannot be read.
     pub fn get(&self, id: KeyId) -> Result<Option<Key>, store::Error> {
-        let rows = self.front.shown().read().unwrap_or_else(PoisonError::into_inner).rows.clone();
+        let rows = self.published.current().read().unwrap_or_else(PoisonError::into_inner).rows.clone();
         read_key(&rows.ok_or(store::Error::NotReady)?, id)
     }
 }
@@ -127,7 +127,7 @@ struct Shared {
     rows: Option<Snapshot>,
 }
 
-/// Where a key's columns are.
+/// Where the columns of a key are.
 #[derive(Clone, Copy)]
 struct Place {
     organization: u32,
@@ -175,21 +175,21 @@ impl Shared {
     }
 }
 
-/// Fills a [`KeyList`]: a row for each key, by its id.
+/// Fills a [`KeyList`]: one row per key, by key id.
 pub struct KeyListProjection {
     readers: Option<Readers>,
     changed: Changed,
 }
 
-/// What readers see.
+/// The state that readers see, and its columns.
 struct Readers {
-    front: Front<Shared>,
+    published: Published<Shared>,
     shared: Arc<RwLock<Shared>>,
     columns: Columns,
 }
 
 impl Readers {
-    /// Brings the columns to what these keys are, together with the rows if they are given.
+    /// Updates the columns of these keys, and in the same step the rows if they are given.
     fn put<'a>(&mut self, keys: impl Iterator<Item = &'a Key>, rows: Option<Snapshot>) {
         let mut shared = self.shared.write().unwrap_or_else(PoisonError::into_inner);
         for key in keys {
@@ -203,14 +203,14 @@ impl Readers {
 }
 
 impl KeyListProjection {
-    /// One that makes the rows and nothing else, which takes less time: there is no list to read from it.
+    /// Creates a projection that only makes rows. That is faster, but no list can be read from it.
     #[must_use]
     pub fn without_readers() -> Self {
         Self::for_readers(None)
     }
 
-    /// Keeps this many keys in memory in a long batch, at least, those that came last: most keys that change again should be
-    /// among them. Without being told, 131,072.
+    /// Keeps at least this many recently changed keys in memory during a long batch; most keys that change
+    /// again should be among them. Default 131,072.
     #[must_use]
     pub fn keeping(mut self, keys: usize) -> Self {
         self.changed = Changed::keeping(keys);
@@ -226,18 +226,18 @@ impl Projection for KeyListProjection {
     const NAME: &'static str = "key-list";
     const VERSION: u32 = 2;
 
-    fn beside(&self) -> Self {
+    fn new_instance(&self) -> Self {
         let readers = self.readers.as_ref().map(|readers| Readers {
-            front: readers.front.clone(),
+            published: readers.published.clone(),
             shared: Arc::default(),
             columns: Columns::default(),
         });
-        Self { readers, changed: self.changed.beside() }
+        Self { readers, changed: self.changed.fresh() }
     }
 
-    fn show(&self) {
+    fn switch_readers(&self) {
         if let Some(readers) = &self.readers {
-            readers.front.show(&readers.shared);
+            readers.published.switch_to(&readers.shared);
         }
     }
 
@@ -248,7 +248,7 @@ impl Projection for KeyListProjection {
             let (id, bytes) = row?;
             let key = decode_key(&rows, &bytes)?;
             if id != row_key(key.id) {
-                return Err(rows.damaged("a row has another key's id"));
+                return Err(rows.damaged("a row's key and its value have different ids"));
             }
             columns.fill(&key);
             loaded.put(&key, &columns);
@@ -260,19 +260,19 @@ impl Projection for KeyListProjection {
 
     fn apply(&mut self, rows: &Snapshot, record: &Record) -> Result<(), projection::Error> {
         let StreamId::Key(id) = record.stream else { return Ok(()) };
-        let out_of_turn =
-            || projection::Error::poison(format!("{id}: version {} is out of turn", record.version));
+        let out_of_order =
+            || projection::Error::poison(format!("{id}: version {} is out of order", record.version));
         let does_not_fit = || {
             let event_type = record.event.event_type();
             projection::Error::poison(format!("{id}: {event_type} does not fit its state"))
         };
         if let Some(key) = self.changed.get_mut(id) {
             if key.version.next() != record.version {
-                return Err(out_of_turn());
+                return Err(out_of_order());
             }
             return if key.change(record) { Ok(()) } else { Err(does_not_fit()) };
         }
-        // The first event of a stream has no row before it; looking for one would cost most of the replay's time.
+        // The first event of a stream has no row. Looking for one would take most of a replay's time.
         let key = if record.version == Version::NONE.next() {
             None
         } else {
@@ -281,7 +281,7 @@ impl Projection for KeyListProjection {
             key
         };
         if key.as_ref().map_or(Version::NONE, |key| key.version).next() != record.version {
-            return Err(out_of_turn());
+            return Err(out_of_order());
         }
         self.changed.add(Key::apply(key, record).ok_or_else(does_not_fit)?);
         Ok(())
@@ -291,16 +291,16 @@ impl Projection for KeyListProjection {
         write_keys(self.changed.keys(), changes)
     }
 
-    fn has_settled(&self, no_more: bool) -> bool {
-        self.changed.has_settled(no_more)
+    fn should_spill(&self, at_end: bool) -> bool {
+        self.changed.should_spill(at_end)
     }
 
-    fn write_settled(&mut self, no_more: bool, changes: &mut Changes<'_>) -> Result<(), store::Error> {
-        let settled = self.changed.take_settled(no_more);
+    fn spill(&mut self, at_end: bool, changes: &mut Changes<'_>) -> Result<(), store::Error> {
+        let spilled = self.changed.take_spill(at_end);
         if let Some(readers) = &mut self.readers {
-            readers.put(settled.iter(), None);
+            readers.put(spilled.iter(), None);
         }
-        write_keys(settled.iter(), changes)
+        write_keys(spilled.iter(), changes)
     }
 
     fn publish(&mut self, rows: Snapshot) {
@@ -324,7 +324,7 @@ impl Projection for KeyListProjection {
     fn row_name(key: &[u8]) -> String {
         match key.try_into() {
             Ok(bytes) => KeyId::from_u128(u128::from_be_bytes(bytes)).to_string(),
-            Err(_) => "a row that is no key's".into(),
+            Err(_) => "a row without a key id".into(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What can be asked of the key list, and its answer.
+//! Queries of the key list, and their results.
 
 use std::collections::HashSet;
 use std::str::FromStr;
@@ -15,52 +15,52 @@ use keyledger_engine::value::time::Timestamp;
 use super::cursor;
 use crate::stored::store;
 
-/// Matches are counted up to here.
+/// Matches are counted up to this number.
 pub const TOTAL_MAX: u64 = 10_000;
 
-/// Which keys, in which order, from where on.
+/// A query: which keys, in which order, and from where.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyQuery {
-    /// Of this organization; of all without.
+    /// Only keys of this organization; keys of all organizations if `None`.
     pub organization_id: Option<OrganizationId>,
-    /// Of one of these kinds of owner; of any when empty.
+    /// Only keys with one of these kinds of owner; all kinds if empty.
     pub owner: Vec<OwnerKind>,
-    /// For this client organization.
+    /// Only keys for this client organization.
     pub client_id: Option<OrganizationId>,
-    /// Of this user.
+    /// Only keys of this user.
     pub user_id: Option<UserId>,
-    /// For this API.
+    /// Only keys for this API.
     pub api_id: Option<ApiId>,
-    /// For this environment.
+    /// Only keys for this environment.
     pub environment: Option<Environment>,
-    /// In one of these states; in any but deleted when empty.
+    /// Only keys in one of these states; all but deleted ones if empty.
     pub status: Vec<KeyStatus>,
-    /// Carrying this scope.
+    /// Only keys that carry this scope.
     pub scope: Option<String>,
-    /// Whose name, description, id, start, last four or user id holds this text, in whatever case.
+    /// Only keys whose name, description, id, start, last four or user id contains this text, ignoring case.
     pub text: Option<String>,
-    /// Created later than this.
+    /// Only keys created later than this.
     pub created_after: Option<Timestamp>,
-    /// Created earlier than this.
+    /// Only keys created earlier than this.
     pub created_before: Option<Timestamp>,
-    /// Ending earlier than this.
+    /// Only keys that expire earlier than this.
     pub expires_before: Option<Timestamp>,
-    /// Created earlier than this and not verified since, as far as the usage that the list was given tells.
+    /// Only keys created earlier than this and not verified since, according to the list's usage.
     pub unused_since: Option<Timestamp>,
-    /// Breaking one of these policies, each for the keys of its environment; none of them is looked at when empty.
+    /// Only keys that break one of these policies, each for the keys of its environment; ignored if empty.
     pub breaks: Vec<(Environment, Arc<Policy>)>,
-    /// The order.
+    /// Order of the keys.
     pub sort: KeySort,
-    /// How many keys at most; at least one.
+    /// Maximum number of keys on the page. 0 counts as 1.
     pub limit: usize,
-    /// Where the page before ended.
+    /// Cursor of the previous page.
     pub cursor: Option<String>,
-    /// The instant at which states are judged.
+    /// Instant at which states are evaluated.
     pub now: Timestamp,
 }
 
 impl KeyQuery {
-    /// The newest 50 keys that are not deleted, of all organizations.
+    /// Queries the newest 50 keys of all organizations that are not deleted.
     #[must_use]
     pub const fn new(now: Timestamp) -> Self {
         Self {
@@ -87,7 +87,7 @@ impl KeyQuery {
 }
 
 impl KeyQuery {
-    /// Has the page begin after a key, which need not be among those that match, in the order of creation.
+    /// Starts the page after `key` in order of creation. The key itself need not match the query.
     #[must_use]
     pub fn after(mut self, key: &Key) -> Self {
         self.sort = if self.sort == KeySort::CreatedAsc { self.sort } else { KeySort::CreatedDesc };
@@ -96,8 +96,7 @@ impl KeyQuery {
     }
 }
 
-/// The order of keys. Keys that are equal in it are in the order of their ids; a descending order is the ascending one
-/// from its end.
+/// Order of keys. Equal keys are ordered by id. A descending order is the reverse of the ascending one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum KeySort {
     /// Oldest first.
@@ -105,13 +104,13 @@ pub enum KeySort {
     /// Newest first.
     #[default]
     CreatedDesc,
-    /// By case-folded name, as far as its first 120 bytes go; keys without a name last.
+    /// By the first 120 bytes of the case-folded name; keys without a name last.
     NameAsc,
-    /// The other way round.
+    /// Reverse of [`NameAsc`](Self::NameAsc).
     NameDesc,
-    /// Soonest to end first; keys without an end last.
+    /// Earliest expiry first; keys without an expiry last.
     ExpiresAsc,
-    /// The other way round.
+    /// Reverse of [`ExpiresAsc`](Self::ExpiresAsc).
     ExpiresDesc,
 }
 
@@ -126,12 +125,12 @@ impl KeySort {
         (Self::ExpiresDesc, "-expires_at"),
     ];
 
-    /// All names.
+    /// Names of all orders as the HTTP interface spells them.
     pub fn names() -> impl Iterator<Item = &'static str> {
         Self::TABLE.iter().map(|row| row.1)
     }
 
-    /// Its name.
+    /// Returns the name as the HTTP interface spells it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         Self::TABLE.iter().find(|row| row.0 == self).map_or("", |row| row.1)
@@ -150,32 +149,32 @@ impl FromStr for KeySort {
     }
 }
 
-/// Some of the keys that match.
+/// One page of the matching keys.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPage {
-    /// The keys.
+    /// Keys of the page, in order.
     pub keys: Vec<Key>,
-    /// Those of the keys whose user has more active ones than the policy asked about allows, leaving out the oldest of
-    /// them that it does allow.
+    /// Keys of the page whose user has more active keys than the policies in `breaks` allow. The user's
+    /// oldest keys, up to the limit, are not included.
     pub over_user_limit: HashSet<KeyId>,
-    /// Where the next page starts; none after the last.
+    /// Cursor of the next page; `None` on the last one.
     pub next_cursor: Option<String>,
-    /// How many keys match on all pages, at most [`TOTAL_MAX`].
+    /// Number of keys that match on all pages, at most [`TOTAL_MAX`].
     pub total: u64,
-    /// Whether more match than `total` says.
+    /// Whether more than [`TOTAL_MAX`] keys match.
     pub total_capped: bool,
-    /// The position of the log that the answer is from.
+    /// Position of the log that the page reflects.
     pub position: Position,
 }
 
-/// Why a query has no answer.
+/// Why a query failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum QueryError {
-    /// The cursor is none, or is one of another query.
-    #[error("not a cursor of this query; start again without one")]
+    /// The text is not a cursor, or a cursor of another query.
+    #[error("the cursor does not belong to this query; start again without a cursor")]
     BadCursor,
-    /// The rows cannot be read.
+    /// The rows cannot be read, or are not ready.
     #[error(transparent)]
     Store(#[from] store::Error),
 }

@@ -10,7 +10,7 @@ pub(super) struct RowSet([u64; WORDS]);
 impl RowSet {
     pub(super) const EMPTY: Self = Self([0; WORDS]);
 
-    /// The rows below `len` for which `keep` holds.
+    /// Returns the rows below `len` for which `keep` holds.
     pub(super) fn filled(len: usize, mut keep: impl FnMut(usize) -> bool) -> Self {
         let mut set = Self::EMPTY;
         for (index, word) in set.0.iter_mut().enumerate() {

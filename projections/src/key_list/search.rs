@@ -19,7 +19,7 @@ use super::row_set::RowSet;
 use super::violations::Violations;
 use crate::beside_the_log::usage::LastVerifications;
 
-/// The ids on a page, and what is said beside them.
+/// The ids of a page, with the cursor and the total.
 pub(super) struct Found {
     pub(super) ids: Vec<KeyId>,
     pub(super) next_cursor: Option<String>,
@@ -27,7 +27,7 @@ pub(super) struct Found {
     pub(super) total_capped: bool,
 }
 
-/// Searches `chunks`, all of those that may hold matches.
+/// Searches `chunks`, which must include every chunk that may hold matches.
 pub(super) fn search(
     query: &KeyQuery,
     chunks: &mut [Arc<Chunk>],
@@ -85,7 +85,7 @@ fn name(chunk: &Chunk, row: usize) -> NamePrefix<'_> {
     NamePrefix::of(chunk.folded_name(row))
 }
 
-/// A key's place in an order, the least first.
+/// A key's place in a sort order; the first key is the least.
 trait Place<V>: Ord + Copy {
     fn entry(self) -> (V, KeyId);
 }
@@ -109,8 +109,8 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// `value` is what a row is sorted by, `place` puts a value and an id into the order, and `span` gives the first and
-    /// the last place that a row of a chunk can have, if that is known; chunks must be in the order of the first one.
+    /// `value` returns a row's sort value, `place` turns value and id into a place, and `span` returns bounds
+    /// of the places in a chunk, if known. Chunks must be sorted by the lower bound.
     fn page<V: SortValue<'a>, P: Place<V>>(
         &self,
         chunks: &'a [Arc<Chunk>],
@@ -124,7 +124,7 @@ impl<'a> Search<'a> {
         };
         let limit = self.query.limit.max(1);
         let mut total = 0;
-        // The first `limit + 1` places found so far; the last of them on top.
+        // The first `limit + 1` places found so far, the last of them on top.
         let mut first = BinaryHeap::with_capacity(limit + 2);
         for chunk in chunks {
             if total > TOTAL_MAX
@@ -169,7 +169,7 @@ impl<'a> Search<'a> {
     }
 }
 
-/// Which rows match.
+/// The conditions of a query.
 pub(super) struct Filter<'a> {
     text: Option<Finder<'a>>,
     tokens: Vec<Finder<'a>>,
@@ -186,7 +186,7 @@ pub(super) struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    /// The filter of a query; `None` when nothing can match.
+    /// Builds the filter of a query; `None` when nothing can match.
     pub(super) fn of(
         query: &KeyQuery,
         last_verified: Option<&'a LastVerifications<'a>>,
@@ -194,7 +194,7 @@ impl<'a> Filter<'a> {
     ) -> Option<Self> {
         let mut text = None;
         if let Some(needle) = query.text.as_deref().filter(|needle| !needle.is_empty()) {
-            // No text that keys have holds one of these, and one of them is the separator.
+            // No text of a key contains such a character, and one of them is the separator.
             if needle.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t')) {
                 return None;
             }
@@ -251,7 +251,7 @@ impl<'a> Filter<'a> {
         })
     }
 
-    /// The rows of a chunk that match.
+    /// Returns the matching rows of a chunk.
     pub(super) fn rows(&self, chunk: &Chunk) -> RowSet {
         let (earliest, latest) = chunk.created_range;
         if latest <= self.created_after && self.created_after != i64::MIN || earliest >= self.created_before {

@@ -1,19 +1,18 @@
-//! The texts of many rows in one piece of memory, so that one pass of a substring search covers them all.
+//! The texts of many rows in one buffer, so that one substring search covers them all.
 
 use memchr::memmem::Finder;
 
 use super::row_set::RowSet;
 
-/// Stands between the fields of a row and between rows. Texts cannot hold it, so that nothing that is searched for
-/// matches across it.
+/// Separates the fields of a row, and rows. Texts cannot contain it, so no match spans two fields.
 pub(super) const SEPARATOR: u8 = 0x1f;
-/// Texts that rows no longer have may take up this much before they are removed.
+/// Replaced texts may take up this much space before the column is compacted.
 const DEAD_LEN_MIN: usize = 64 * 1024;
 
 #[derive(Clone, Default)]
 pub(super) struct TextColumn {
     text: Vec<u8>,
-    /// Where each piece of `text` starts and which row it is of, in the order of starts.
+    /// Start and row of each piece of `text`, by ascending start.
     pieces: Vec<Piece>,
     /// Start and length of each row's text.
     rows: Vec<(u32, u32)>,
@@ -34,7 +33,7 @@ impl TextColumn {
         self.rows.push(place);
     }
 
-    /// Gives a row another text.
+    /// Replaces a row's text.
     pub(super) fn set(&mut self, row: usize, text: &[u8]) {
         let Some(&(start, len)) = self.rows.get(row) else { return };
         let (start_at, old_len) = (start as usize, len as usize);
@@ -62,7 +61,7 @@ impl TextColumn {
         self.text.get(start as usize..start as usize + len as usize).unwrap_or_default()
     }
 
-    /// The rows whose text holds what `finder` looks for.
+    /// Returns the rows whose text contains the needle of `finder`.
     pub(super) fn find(&self, finder: &Finder<'_>) -> RowSet {
         let mut found = RowSet::EMPTY;
         let (mut at, mut pieces) = (0, self.pieces.iter().peekable());
@@ -72,7 +71,7 @@ impl TextColumn {
             while let Some(next) = pieces.next_if(|next| next.start as usize <= hit) {
                 piece = Some(next);
             }
-            // One hit in a row is enough; a piece is never entered twice.
+            // One hit per row is enough, so a piece is searched only up to its first hit.
             if let Some(piece) = piece {
                 found.insert(piece.row as usize);
             }
@@ -84,7 +83,7 @@ impl TextColumn {
         found
     }
 
-    /// Gives back memory that further rows would use.
+    /// Releases the memory reserved for more rows.
     pub(super) fn shrink(&mut self) {
         self.text.shrink_to_fit();
         self.pieces.shrink_to_fit();
@@ -92,7 +91,7 @@ impl TextColumn {
     }
 
     fn append(&mut self, row: u16, text: &[u8]) -> (u32, u32) {
-        // A chunk's texts are far below 4 GiB: 2,048 rows of at most some 30 KiB each.
+        // A chunk's texts stay far below 4 GiB: 2,048 rows of at most about 30 KiB.
         let start = self.text.len() as u32;
         self.text.extend_from_slice(text);
         self.pieces.push(Piece { start, row });

@@ -1,4 +1,4 @@
-//! Which keys break the policies of their organization, as far as the columns tell.
+//! Keys that break the policies of their organization, as far as the columns show.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -12,14 +12,14 @@ use keyledger_engine::value::time::Timestamp;
 use super::chunk::{Chunk, NEVER};
 use super::query::KeyQuery;
 
-/// The policies asked about, and what can only be told from all keys together.
+/// The policies of a query, and the violations that depend on several keys.
 pub(super) struct Violations<'a> {
     policies: &'a [(Environment, Arc<Policy>)],
     pub(super) over_user_limit: HashSet<KeyId>,
 }
 
 impl<'a> Violations<'a> {
-    /// What a query asks about; `chunks` hold all keys of the organization.
+    /// Evaluates the policies of a query; `chunks` must hold all keys of the organization.
     pub(super) fn of(query: &'a KeyQuery, chunks: &[Arc<Chunk>]) -> Self {
         let policies = query.breaks.as_slice();
         let limits = policies.iter().filter_map(|(environment, policy)| {
@@ -44,7 +44,7 @@ impl<'a> Violations<'a> {
     }
 }
 
-/// The active keys that users have beyond the first `max`, oldest first.
+/// Returns the active keys of each user beyond the user's `max` oldest ones.
 fn over_user_limit(chunks: &[Arc<Chunk>], environment: Environment, max: usize, now: i64) -> Vec<KeyId> {
     let mut users: HashMap<&[u8], Vec<(i64, KeyId)>> = HashMap::new();
     for chunk in chunks {

@@ -1,4 +1,5 @@
-//! Stored projections: rows and position in one commit, rebuilt in a file beside the current one, each on a thread of its own.
+//! Stored projections: rows and checkpoint change in one commit, each projection follows the log on its own
+//! thread, and a rebuild fills a file beside the current one.
 
 pub mod projection;
 pub(crate) mod published;

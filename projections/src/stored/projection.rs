@@ -1,103 +1,108 @@
-//! What a stored projection is.
+//! The contract of a stored projection.
 
 use keyledger_engine::domain::record::Record;
 
 use crate::stored::store::{self, Changes, Snapshot};
 
-/// Why a record was not taken in.
+/// Why a projection did not apply a record.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The record does not fit what came before it. Trying again will not help.
+    /// The record does not fit the records before it. Retrying does not help.
     #[error("{0}")]
     Poison(String),
-    /// The rows could not be read.
+    /// The rows cannot be read.
     #[error(transparent)]
     Store(#[from] store::Error),
 }
 
 impl Error {
-    /// Refuses a record.
+    /// Creates a [`Poison`](Self::Poison) error with this reason.
     pub fn poison(reason: impl Into<String>) -> Self {
         Self::Poison(reason.into())
     }
 }
 
-/// Rows made from the records of the log, one after the other, and from nothing else: no clock, no randomness, no
-/// network. The same records give the same rows, whatever batches they came in.
+/// Rows derived from the records of the log, in order, and from nothing else: no clock, no randomness, no
+/// network. The same records give the same rows, however they are split into batches.
 ///
-/// Whoever drives a projection ([`Replay`](crate::stored::replay::Replay)) calls [`load`](Projection::load) once, and then for
-/// every batch [`apply`](Projection::apply) for each record, [`write`](Projection::write) inside the commit and
-/// [`publish`](Projection::publish) after it; or [`discard`](Projection::discard) in place of the last two.
+/// [`Replay`](crate::stored::replay::Replay) drives a projection. It calls [`load`](Projection::load) once.
+/// For every batch it calls [`apply`](Projection::apply) for each record, [`write`](Projection::write) inside
+/// the commit and [`publish`](Projection::publish) after it; or [`discard`](Projection::discard) instead of
+/// the last two.
 pub trait Projection: Send + 'static {
-    /// Its name, and that of its file.
+    /// Name of the projection, its file and its thread.
     const NAME: &'static str;
-    /// Changes whenever the same records would give other rows; files of another version are made anew.
+    /// Version of the rows. Increase it whenever the same records would give other rows; files of another
+    /// version are rebuilt.
     const VERSION: u32;
 
-    /// Whether rows that this version made can be answered from, and be added to, until they are made anew. Say so only of
-    /// versions whose answers are right.
+    /// Returns whether this code can read and extend rows of `version` until they are rebuilt. Return `true`
+    /// only for versions whose answers are correct.
     #[must_use]
     fn reads(version: u32) -> bool {
         version == Self::VERSION
     }
 
-    /// Another one that starts from nothing. Readers do not see it before it is [shown](Projection::show).
+    /// Creates an empty instance for a rebuild. Readers do not see its rows before
+    /// [`switch_readers`](Projection::switch_readers).
     #[must_use]
-    fn beside(&self) -> Self
+    fn new_instance(&self) -> Self
     where
         Self: Sized;
 
-    /// Lets readers see its rows, in place of those that they saw. Readings that have begun end with what they began with.
-    fn show(&self);
+    /// Switches readers to the rows of this instance. A query that has started finishes on the rows it
+    /// started with.
+    fn switch_readers(&self);
 
-    /// Takes up the work where `rows` stand, and lets readers have them.
+    /// Loads what the projection keeps in memory from `rows`, and publishes them to the readers of this
+    /// instance.
     ///
     /// # Errors
-    /// When the rows cannot be read, or are not what was written; in the latter case they are made anew.
+    /// When the rows cannot be read, or are damaged; damaged rows are rebuilt.
     fn load(&mut self, rows: Snapshot) -> Result<(), store::Error>;
 
-    /// Takes in a record. What follows from it is kept in memory until [`write`](Projection::write). `rows` are as the
-    /// last commit left them.
+    /// Applies one record. The changes stay in memory until [`write`](Projection::write). `rows` is the state
+    /// of the last commit.
     ///
     /// # Errors
-    /// When the record is refused; the batch is discarded then.
+    /// When the record does not fit; the batch is then discarded.
     fn apply(&mut self, rows: &Snapshot, record: &Record) -> Result<(), Error>;
 
-    /// Gives the rows that changed since the last commit, in the order of their keys.
+    /// Writes the rows that changed since the last commit, in ascending key order.
     ///
     /// # Errors
     /// When a row cannot be encoded.
     fn write(&mut self, changes: &mut Changes<'_>) -> Result<(), store::Error>;
 
-    /// Whether there are rows to be written before a long batch ends, so that not all of them are in memory then: those that
-    /// hardly change any more in it, or, when there is `no_more` to come in it, many of any kind.
-    fn has_settled(&self, _no_more: bool) -> bool {
+    /// Returns whether rows should be written before a long batch ends, to bound memory: rows that are
+    /// unlikely to change again in the batch, or, `at_end` of the batch, any large number of rows.
+    fn should_spill(&self, _at_end: bool) -> bool {
         false
     }
 
-    /// Gives some of those rows, in the order of their keys, and forgets them: whatever happens to them after this is applied
-    /// to rows that were read. Rows so written are not of any position of the log before the batch ends, so this is for files
-    /// that are thrown away when it does not come to its end.
+    /// Writes some of those rows, in ascending key order, and drops them from memory. Later records of the
+    /// batch read them back before changing them. Until the batch ends, the file matches no position of the
+    /// log, so only files that are deleted when a batch fails may be filled this way.
     ///
     /// # Errors
     /// As [`write`](Projection::write).
-    fn write_settled(&mut self, _no_more: bool, _changes: &mut Changes<'_>) -> Result<(), store::Error> {
+    fn spill(&mut self, _at_end: bool, _changes: &mut Changes<'_>) -> Result<(), store::Error> {
         Ok(())
     }
 
-    /// Lets readers have the rows as they are after a commit.
+    /// Publishes the rows of the last commit to readers.
     fn publish(&mut self, rows: Snapshot);
 
-    /// Forgets what records led to since the last commit, which left `rows`.
+    /// Drops the changes since the last commit. `rows` is the state of that commit.
     ///
     /// # Errors
     /// When the rows cannot be read.
     fn discard(&mut self, rows: &Snapshot) -> Result<(), store::Error>;
 
-    /// Lets go of the rows; readers get [`store::Error::NotReady`] from now on.
+    /// Releases the rows. Readers get [`store::Error::NotReady`] from now on.
     fn close(&mut self);
 
-    /// What people call the row with this key.
+    /// Returns how a person refers to the row with this key, such as a key's id.
     fn row_name(key: &[u8]) -> String;
 }

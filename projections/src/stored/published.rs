@@ -1,28 +1,28 @@
-//! What the readers of a projection look at.
+//! The state that readers of a projection see.
 
 use std::sync::{Arc, PoisonError, RwLock};
 
-/// Holds what one instance of a projection shows, until another takes its place. Whoever looks at the one before meanwhile
-/// goes on doing so.
-pub(crate) struct Front<T>(Arc<RwLock<Arc<RwLock<T>>>>);
+/// Points readers to the state of one projection instance. A reader that still holds the previous state after
+/// a switch keeps it until it is done.
+pub(crate) struct Published<T>(Arc<RwLock<Arc<RwLock<T>>>>);
 
-impl<T> Front<T> {
-    pub(crate) fn new(shown: Arc<RwLock<T>>) -> Self {
-        Self(Arc::new(RwLock::new(shown)))
+impl<T> Published<T> {
+    pub(crate) fn new(state: Arc<RwLock<T>>) -> Self {
+        Self(Arc::new(RwLock::new(state)))
     }
 
-    /// What readers are to look at now.
-    pub(crate) fn shown(&self) -> Arc<RwLock<T>> {
+    /// Returns the state that new queries read.
+    pub(crate) fn current(&self) -> Arc<RwLock<T>> {
         Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Lets readers look at something else from now on.
-    pub(crate) fn show(&self, shown: &Arc<RwLock<T>>) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(shown);
+    /// Switches new queries to `state`.
+    pub(crate) fn switch_to(&self, state: &Arc<RwLock<T>>) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::clone(state);
     }
 }
 
-impl<T> Clone for Front<T> {
+impl<T> Clone for Published<T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }

@@ -1,5 +1,5 @@
-//! Brings a stored projection up to the log, batch by batch. The one code path for it: the runner's threads, the
-//! replay tool and the tests all use it.
+//! Catches a stored projection up with the log, batch by batch. The runner's threads, `replay-tool` and the
+//! tests all use this one code path.
 
 use std::cell::Cell;
 use std::fs;
@@ -10,20 +10,21 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keyledger_engine::domain::record::Record;
 use keyledger_engine::log::LogReader;
+use keyledger_engine::storage::storage_panic::panic_text;
 use keyledger_engine::value::position::Position;
 
 use crate::stored::projection::{self, Projection};
 use crate::stored::store::{CACHE_LEN, Error, Snapshot, Store, path_of};
 
-/// Records are read in slices of at most this many: what is read is in the processor's caches still when it is taken in, and
-/// its memory is that of the slice before, which for larger ones the system would have to give anew.
+/// Upper bound of one read: the records are still in the processor's caches when they are applied, and their
+/// memory is reused for the next slice. Larger slices would make the allocator ask the system for new memory.
 const SLICE_LEN: usize = 64;
 
-/// A batch for taking in a long stretch of the log: the larger it is, the more often a row that changes again and again
-/// is written only once. At some hundred bytes for each record it is also what a rebuild needs of memory.
+/// Batch length for a long stretch of the log. The larger it is, the more often a row that changes repeatedly
+/// is written only once. At some hundred bytes per record it also bounds the memory of a rebuild.
 pub const BULK_BATCH_LEN: usize = 262_144;
 
-/// A projection, its rows, and how far it has come.
+/// A projection with its rows and its position.
 pub struct Replay<P: Projection> {
     projection: P,
     store: Store,
@@ -35,14 +36,14 @@ pub struct Replay<P: Projection> {
 }
 
 impl<P: Projection> Replay<P> {
-    /// Takes up the projection's file in `directory` where it stands. A file that is ahead of the log, was made from
-    /// another log or by another version, or is damaged, is deleted first.
+    /// Opens the projection's file in `directory` and resumes at its position. A file that is ahead of the
+    /// log, comes from another log or another version, or is damaged, is deleted first.
     ///
     /// # Errors
-    /// When the file cannot be opened or made, or the log cannot be read.
+    /// When the file cannot be opened or created, or the log cannot be read.
     pub fn open(directory: &Path, projection: P, reader: Arc<dyn LogReader>) -> Result<Self, Error> {
         let is_current = |version| version == P::VERSION;
-        match Self::take_up(directory, projection, Arc::clone(&reader), is_current)? {
+        match Self::open_existing(directory, projection, Arc::clone(&reader), is_current)? {
             Ok(replay) => Ok(replay),
             Err(projection) => {
                 let path = path_of(directory, P::NAME);
@@ -52,17 +53,17 @@ impl<P: Projection> Replay<P> {
         }
     }
 
-    /// Takes up the projection's file in `directory` where it stands, if it is there and fits the log, and the projection
-    /// [reads](Projection::reads) its rows; gives the projection back if not.
+    /// Opens the projection's file in `directory` if it exists, fits the log and has rows that the projection
+    /// [reads](Projection::reads). Returns the projection otherwise.
     pub(crate) fn resume(
         directory: &Path,
         projection: P,
         reader: Arc<dyn LogReader>,
     ) -> Result<Result<Self, P>, Error> {
-        Self::take_up(directory, projection, reader, P::reads)
+        Self::open_existing(directory, projection, reader, P::reads)
     }
 
-    fn take_up(
+    fn open_existing(
         directory: &Path,
         mut projection: P,
         reader: Arc<dyn LogReader>,
@@ -87,11 +88,11 @@ impl<P: Projection> Replay<P> {
                 }
             }
         };
-        tracing::warn!(file = %path.display(), reason, "making the projection anew from the log");
+        tracing::warn!(file = %path.display(), reason, "rebuilding the projection from the log");
         Ok(Err(projection))
     }
 
-    /// Starts from nothing, in a file that must not be there yet.
+    /// Starts from nothing in a new file. The file must not exist.
     pub(crate) fn create(
         path: &Path,
         projection: P,
@@ -101,7 +102,7 @@ impl<P: Projection> Replay<P> {
         Self::start(Store::create(path, P::VERSION, &*reader, cache_len)?, projection, reader)
     }
 
-    /// Starts from nothing, with rows that live in memory only.
+    /// Starts from nothing, with rows in memory only.
     ///
     /// # Errors
     /// When the log cannot be read.
@@ -120,54 +121,55 @@ impl<P: Projection> Replay<P> {
         Self { projection, store, rows, reader, durable, interrupted: Arc::default(), retired: false }
     }
 
-    /// Whether the rows are those that this version of the projection makes.
+    /// Returns whether the rows have the projection's current version.
     pub(crate) fn is_current(&self) -> bool {
         self.store.version() == P::VERSION
     }
 
-    /// Lets readers of the projection see these rows.
-    pub(crate) fn show(&self) {
-        self.projection.show();
+    /// Switches readers of the projection to these rows.
+    pub(crate) fn switch_readers(&self) {
+        self.projection.switch_readers();
     }
 
-    /// Ends it without taking the rows from readers who have begun with them; others must look elsewhere by now.
+    /// Drops the replay but leaves its rows to queries that have started on them. Readers must have been
+    /// switched to other rows before.
     pub(crate) fn retire(mut self) {
         self.retired = true;
     }
 
-    /// Has [`Replay::step`] end with [`Error::Interrupted`] as soon as `interrupted` says so.
+    /// Makes [`Replay::step`] return [`Error::Interrupted`] once `interrupted` is set.
     pub(crate) fn interrupt_by(&mut self, interrupted: Arc<AtomicBool>) {
         self.interrupted = interrupted;
     }
 
-    /// Whether it was told to end.
     pub(crate) fn is_interrupted(&self) -> bool {
         self.interrupted.load(Ordering::Relaxed)
     }
 
-    /// The position of the last record taken in.
+    /// Position of the last record applied.
     #[must_use]
     pub fn position(&self) -> Position {
         self.rows.checkpoint().position
     }
 
-    /// How many records would have to be taken in again if the process ended now.
+    /// Number of records that a crash would make the projection apply again.
     #[must_use]
     pub fn unsaved(&self) -> u64 {
         self.position().get() - self.durable.get()
     }
 
-    /// The rows as they are.
+    /// Rows of the last commit.
     #[must_use]
     pub fn rows(&self) -> &Snapshot {
         &self.rows
     }
 
-    /// Takes in the records up to `until`, or the log's head if that comes first, and saves them. `progress` is told of
-    /// the position after every batch.
+    /// Applies the records up to `until`, or to the log's head if that is lower, and makes them durable.
+    /// `progress` receives the position after every batch.
     ///
     /// # Errors
-    /// [`Error::Poisoned`] with everything before the refused record taken in; others when file or log do not work.
+    /// [`Error::Poisoned`] when a record is rejected, with all records before it applied; other errors when
+    /// the file or the log fails.
     pub fn catch_up(
         &mut self,
         until: Position,
@@ -187,21 +189,22 @@ impl<P: Projection> Replay<P> {
         Ok(self.position())
     }
 
-    /// Takes in the next records, at most `records_max`, in one commit, and says how many; fewer only at the log's head.
+    /// Applies at most `records_max` records in one commit and returns how many. Fewer means that the log's
+    /// head is reached.
     ///
     /// # Errors
     /// As [`Replay::catch_up`].
     pub fn step(&mut self, records_max: usize, durable: bool) -> Result<usize, Error> {
         match self.apply(records_max) {
-            Ok(taken) => {
-                self.commit(taken, durable)?;
-                Ok(taken)
+            Ok(applied) => {
+                self.commit(applied, durable)?;
+                Ok(applied)
             }
-            Err((taken, Failure::Poison(reason))) => {
-                // What came before in this batch is good: it was taken in without complaint a moment ago.
+            Err((applied, Failure::Poison(reason))) => {
+                // The records before it in this batch can be applied: they were a moment ago.
                 self.projection.discard(&self.rows)?;
-                let position = Position::new(self.position().get() + taken as u64 + 1);
-                let again = self.apply(taken).map_err(|(_, failure)| self.fatal(position, failure))?;
+                let position = Position::new(self.position().get() + applied as u64 + 1);
+                let again = self.apply(applied).map_err(|(_, failure)| self.fatal(position, failure))?;
                 self.commit(again, true)?;
                 Err(Error::Poisoned { projection: P::NAME, position, reason })
             }
@@ -219,7 +222,7 @@ impl<P: Projection> Replay<P> {
         }
     }
 
-    /// Makes everything taken in survive the end of the process.
+    /// Makes everything applied so far durable.
     ///
     /// # Errors
     /// When the file cannot be written.
@@ -228,80 +231,77 @@ impl<P: Projection> Replay<P> {
     }
 
     fn apply(&mut self, records_max: usize) -> Result<usize, (usize, Failure)> {
-        let taken = Cell::new(0);
-        while taken.get() < records_max {
+        let applied = Cell::new(0);
+        while applied.get() < records_max {
             if self.is_interrupted() {
-                return Err((taken.get(), Failure::Other(Error::Interrupted)));
+                return Err((applied.get(), Failure::Other(Error::Interrupted)));
             }
-            let after = Position::new(self.position().get() + taken.get() as u64);
+            let after = Position::new(self.position().get() + applied.get() as u64);
             if let Some(group) = self.reader.recent(after) {
                 let is_next = group.partition_point(|record| record.position <= after);
                 let next = group.get(is_next..).unwrap_or_default();
-                let next = next.get(..next.len().min(records_max - taken.get())).unwrap_or_default();
-                self.apply_records(next, &taken).map_err(|failure| (taken.get(), failure))?;
+                let next = next.get(..next.len().min(records_max - applied.get())).unwrap_or_default();
+                self.apply_records(next, &applied).map_err(|failure| (applied.get(), failure))?;
                 continue;
             }
-            let slice_len = SLICE_LEN.min(records_max - taken.get());
+            let slice_len = SLICE_LEN.min(records_max - applied.get());
             let records =
-                self.reader.read(after, slice_len).map_err(|e| (taken.get(), Failure::Other(e.into())))?;
-            self.apply_records(&records, &taken).map_err(|failure| (taken.get(), failure))?;
+                self.reader.read(after, slice_len).map_err(|e| (applied.get(), Failure::Other(e.into())))?;
+            self.apply_records(&records, &applied).map_err(|failure| (applied.get(), failure))?;
             if records.len() < slice_len {
                 break;
             }
         }
-        Ok(taken.get())
+        Ok(applied.get())
     }
 
-    /// Applies records and counts them in `taken`.
-    fn apply_records(&mut self, records: &[Record], taken: &Cell<usize>) -> Result<(), Failure> {
+    /// Applies records and adds their number to `applied`.
+    fn apply_records(&mut self, records: &[Record], applied: &Cell<usize>) -> Result<(), Failure> {
         let (projection, rows) = (&mut self.projection, &self.rows);
-        // A projection that panics is as good as one that refuses; the others and the service go on.
-        let applied = catch_unwind(AssertUnwindSafe(|| {
+        // A panic counts as a rejected record, so that the service and the other projections continue.
+        let outcome = catch_unwind(AssertUnwindSafe(|| {
             for record in records {
                 projection.apply(rows, record)?;
-                taken.set(taken.get() + 1);
+                applied.set(applied.get() + 1);
             }
             Ok(())
         }));
-        match applied {
+        match outcome {
             Ok(Ok(())) => Ok(()),
             Ok(Err(projection::Error::Poison(reason))) => Err(Failure::Poison(reason)),
             Ok(Err(projection::Error::Store(error))) => Err(Failure::Other(error)),
-            Err(panic) => {
-                Err(Failure::Poison(format!("it made the projection panic: {}", panic_text(&*panic))))
-            }
+            Err(panic) => Err(Failure::Poison(format!("the projection panicked: {}", panic_text(&*panic)))),
         }
     }
 
-    /// Applies records that were read elsewhere, the next ones after `taken` that no commit has written yet. After an
-    /// error nothing of these is left.
-    pub(crate) fn apply_read(&mut self, records: &[Record], taken: usize) -> Result<(), Error> {
-        let taken = Cell::new(taken);
-        self.apply_records(records, &taken).map_err(|failure| {
-            let position = Position::new(self.position().get() + taken.get() as u64 + 1);
+    /// Applies records that the caller has read. They follow the `applied` ones that no commit has written
+    /// yet. On an error, all of these are discarded.
+    pub(crate) fn apply_read(&mut self, records: &[Record], applied: usize) -> Result<(), Error> {
+        let applied = Cell::new(applied);
+        self.apply_records(records, &applied).map_err(|failure| {
+            let position = Position::new(self.position().get() + applied.get() as u64 + 1);
             let error = self.fatal(position, failure);
             self.projection.discard(&self.rows).err().unwrap_or(error)
         })
     }
 
-    /// Writes rows that hardly change any more, or all but a few if there is `no_more` to come in the batch, so that neither
-    /// memory nor the last commit has all of them. Of the position they say what was so before the batch: a file whose batch
-    /// is cut off is of no use.
-    pub(crate) fn write_settled(&mut self, no_more: bool) -> Result<(), Error> {
-        while self.projection.has_settled(no_more) {
+    /// Writes rows early, so that neither memory nor the last commit has to hold all of them. The checkpoint
+    /// stays at the position before the batch, so a file whose batch does not end is useless.
+    pub(crate) fn spill(&mut self, at_end: bool) -> Result<(), Error> {
+        while self.projection.should_spill(at_end) {
             let (checkpoint, projection) = (*self.rows.checkpoint(), &mut self.projection);
-            self.store.commit(&checkpoint, false, |changes| projection.write_settled(no_more, changes))?;
+            self.store.commit(&checkpoint, false, |changes| projection.spill(at_end, changes))?;
             self.rows = self.store.snapshot()?;
         }
         Ok(())
     }
 
-    /// Writes what was taken in since the last commit: this many records.
-    pub(crate) fn commit(&mut self, taken: usize, durable: bool) -> Result<(), Error> {
-        if taken == 0 && !durable {
+    /// Commits what was applied since the last commit: `applied` records.
+    pub(crate) fn commit(&mut self, applied: usize, durable: bool) -> Result<(), Error> {
+        if applied == 0 && !durable {
             return Ok(());
         }
-        let position = Position::new(self.position().get() + taken as u64);
+        let position = Position::new(self.position().get() + applied as u64);
         let checkpoint = self.store.checkpoint_at(&*self.reader, position)?;
         let projection = &mut self.projection;
         self.store.commit(&checkpoint, durable, |changes| projection.write(changes))?;
@@ -316,7 +316,7 @@ impl<P: Projection> Replay<P> {
 
 impl<P: Projection> Drop for Replay<P> {
     fn drop(&mut self) {
-        // Readers that outlive the replay would keep the file locked.
+        // Rows held by readers would keep the file locked.
         if !self.retired {
             self.projection.close();
         }
@@ -331,7 +331,7 @@ enum Failure {
 /// A difference between two sets of rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// What people call the first row that differs.
+    /// Name of the first row that differs; see [`Projection::row_name`].
     pub row: String,
     /// Whether the first set has the row.
     pub in_first: bool,
@@ -339,7 +339,7 @@ pub struct Difference {
     pub in_second: bool,
 }
 
-/// The first row, in the order of keys, by which two sets of rows of a projection differ.
+/// Returns the first row, in ascending key order, in which two sets of rows of a projection differ.
 ///
 /// # Errors
 /// When rows cannot be read.
@@ -368,13 +368,4 @@ pub(crate) fn make_directory(directory: &Path) -> Result<(), Error> {
         file: directory.display().to_string(),
         reason: error.to_string(),
     })
-}
-
-/// What a panic says.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".into())
 }

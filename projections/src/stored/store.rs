@@ -1,77 +1,78 @@
-//! The file of a stored projection: ordered rows, and how far the log has been taken into them. Both change in one
-//! commit, so that neither is ever without the other.
+//! The file of a stored projection: rows ordered by key, and a checkpoint. Both change in one commit, so they
+//! always match.
 //!
-//! The file holds nothing that the log does not: whenever it cannot be trusted, it is thrown away and made anew.
+//! The file holds nothing that the log does not. A file that cannot be trusted is deleted and rebuilt.
 
 use std::fs;
 use std::io;
 use std::ops::Bound;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use keyledger_engine::log::merkle::{self, Hash};
 use keyledger_engine::log::{self, LogReader, SourceId};
+use keyledger_engine::storage::redb_file::{self, Failure};
 use keyledger_engine::storage::storage_panic::in_file;
 use keyledger_engine::value::position::Position;
+use keyledger_engine::value::sha256::Sha256;
 use redb::{
-    Database, DatabaseError, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError, Table,
+    Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError, Table,
     TableDefinition,
 };
-use sha2::{Digest, Sha256};
 
 const ROWS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("rows");
 const CHECKPOINT: TableDefinition<'static, (), &[u8]> = TableDefinition::new("checkpoint");
-/// Pages kept in memory; redb's own choice of 1 GiB per file would be too much for several files.
+/// Page cache of a file that is read; redb's default of 1 GiB per file is too much for several files.
 pub(crate) const CACHE_LEN: usize = 128 * 1024 * 1024;
-/// Pages kept in memory where nobody reads and rows are added at the end: no more than a processor's caches may have.
+/// Page cache of a file that nothing reads and that only grows at its end: no more than a processor's caches
+/// may hold.
 pub(crate) const WRITING_CACHE_LEN: usize = 16 * 1024 * 1024;
 
-/// Rows are handed to the file when they have come to this many bytes.
+/// Rows are written to the file in portions of this many bytes.
 const CHANGES_LEN: usize = 128 * 1024;
 
-/// What goes wrong with a stored projection.
+/// An error of a stored projection.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Another process has the file open.
     #[error("{file}: in use by another process; stop that process first")]
     InUse {
-        /// The file.
+        /// Path of the file.
         file: String,
     },
     /// The file cannot be read or written.
     #[error("{file}: {reason}; check the disk, and the file's owner and permissions")]
     Unavailable {
-        /// The file.
+        /// Path of the file.
         file: String,
-        /// What the storage says.
+        /// Message of the storage layer.
         reason: String,
     },
-    /// The file's contents are not what was written.
+    /// The file's contents are damaged.
     #[error("{file}: damaged: {reason}; delete the file, it is rebuilt from the log")]
     Damaged {
-        /// The file.
+        /// Path of the file.
         file: String,
         /// What is wrong.
         reason: String,
     },
-    /// The projection has no rows to answer from: it is being made from the log, or was stopped.
+    /// The projection has no rows to answer from: it is being built from the log, or was stopped.
     #[error(
         "the projection is not ready: it is being made from the log, or was stopped; try again in a moment"
     )]
     NotReady,
-    /// The work was told to stop before its end.
+    /// The work was interrupted before its end.
     #[error("the projection was told to stop")]
     Interrupted,
-    /// An event that the projection cannot take in.
+    /// The projection rejects an event.
     #[error("{projection} cannot take in the event at position {position}: {reason}")]
     Poisoned {
-        /// The projection's name.
+        /// Name of the projection.
         projection: &'static str,
-        /// Where the event is.
+        /// Position of the event.
         position: Position,
-        /// Why not.
+        /// Why the event is rejected.
         reason: String,
     },
     /// The log could not be read.
@@ -79,26 +80,38 @@ pub enum Error {
     Log(#[from] log::Error),
 }
 
-/// How far a projection has come, and in which log.
+impl Error {
+    fn of(file: &str, failure: &Failure) -> Self {
+        let (file, reason) = (file.to_owned(), failure.reason());
+        match failure {
+            Failure::InUse => Self::InUse { file },
+            failure if failure.is_damage() => Self::Damaged { file, reason },
+            _ => Self::Unavailable { file, reason },
+        }
+    }
+}
+
+/// The log that rows were made from, and up to which position.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Checkpoint {
-    /// The log, and the vault by whose keys it was read.
+    /// Identifies the log, and the vault whose keys opened it.
     pub source: SourceId,
-    /// The position of the last record taken in.
+    /// Position of the last record applied.
     pub position: Position,
-    /// The leaf hash of the entry there, by which a log that was restored from an older copy and went on differently
-    /// is told from this one; zeros at the start.
+    /// Leaf hash of the entry at that position; zeros at the start. It detects a log that was restored from
+    /// an older copy and then continued differently.
     pub leaf: Hash,
-    /// The version of the projection that made the rows.
+    /// Version of the projection that made the rows.
     pub version: u32,
-    /// The newest erasure of personal text in the log when the rows were begun: of a later one they know too much.
+    /// The newest erasure of personal text in the log when the rows were started. Rows started before an
+    /// erasure may hold the erased text.
     pub erasure: Position,
 }
 
 impl Checkpoint {
     const LEN: usize = 16 + 8 + 32 + 4 + 8;
 
-    /// The checkpoint of rows that were made from `reader`'s log up to `position`.
+    /// Builds the checkpoint of rows made from `reader`'s log up to `position`.
     fn at(
         reader: &dyn LogReader,
         position: Position,
@@ -132,7 +145,7 @@ impl Checkpoint {
         })
     }
 
-    /// Why rows with this checkpoint cannot be continued from `reader`'s log, if they cannot.
+    /// Returns why rows with this checkpoint cannot be continued from `reader`'s log, or `None` if they can.
     fn mismatch(&self, reader: &dyn LogReader) -> Result<Option<String>, log::Error> {
         let head = reader.head()?;
         Ok(if self.source != reader.source_id() {
@@ -149,7 +162,7 @@ impl Checkpoint {
     }
 }
 
-/// The position of the newest erasure in the log; the start if there is none.
+/// Position of the newest erasure in the log; the start if there is none.
 fn newest_erasure(reader: &dyn LogReader) -> Result<Position, log::Error> {
     Ok(reader.erasures()?.last().map_or(Position::START, |record| record.position))
 }
@@ -160,18 +173,18 @@ fn leaf_at(reader: &dyn LogReader, position: Position) -> Result<Hash, log::Erro
     Ok(entries.first().map_or([0; 32], |entry| merkle::leaf_hash(entry)))
 }
 
-/// Rows to be written in one commit. They go to the file some at a time, so that they need not all be in memory.
+/// Rows to be written in one commit. They go to the file in portions, so that not all of them are in memory.
 pub struct Changes<'a> {
     rows: Rows,
     write: &'a mut dyn FnMut(&Rows) -> Result<(), redb::Error>,
     failed: Option<redb::Error>,
 }
 
-/// Rows, one after the other.
+/// Encoded rows, back to back.
 #[derive(Default)]
 struct Rows {
     bytes: Vec<u8>,
-    /// Where each row's key and value end in `bytes`.
+    /// Where the key and the value of each row end in `bytes`.
     ends: Vec<(usize, usize)>,
 }
 
@@ -190,8 +203,8 @@ impl Rows {
 }
 
 impl Changes<'_> {
-    /// Adds a row, in place of the one with the same key if there is one. Rows must be added in the order of their
-    /// keys. The value is what `write` appends to the buffer.
+    /// Adds a row, or replaces the row with the same key. Rows must be added in ascending key order. `write`
+    /// appends the value to the buffer.
     pub fn put(&mut self, key: &[u8], write: impl FnOnce(&mut Vec<u8>)) {
         let Rows { bytes, ends } = &mut self.rows;
         bytes.extend_from_slice(key);
@@ -217,8 +230,8 @@ impl Changes<'_> {
     }
 }
 
-/// The rows as one commit left them, whatever is committed later, and also when another file takes the place of theirs.
-/// Cheap to clone. It holds on to space in the file, and to the file, so keep it for the length of a query only.
+/// The rows of one commit. Later commits do not change them, nor does replacing the file. Cheap to clone. It
+/// keeps the file and some of its space in use, so hold it for the length of a query only.
 #[derive(Clone)]
 pub struct Snapshot(Arc<SnapshotInner>);
 
@@ -226,11 +239,11 @@ struct SnapshotInner {
     rows: ReadOnlyTable<&'static [u8], &'static [u8]>,
     checkpoint: Checkpoint,
     file: Arc<str>,
-    /// Kept open: pages that are not in memory cannot be read once it is closed.
+    /// Keeps the file open: pages that are not in memory are read from it.
     _database: Arc<Database>,
 }
 
-/// A row: its key and its value.
+/// Key and value of a row.
 pub type Row = (Vec<u8>, Vec<u8>);
 
 impl Snapshot {
@@ -240,40 +253,41 @@ impl Snapshot {
     /// When it is not there, in use, or damaged.
     pub fn open(path: &Path) -> Result<Self, Error> {
         let file = file_name(path);
-        let database = Arc::new(open_database(path).map_err(|error| error.into_error(&file))?);
+        let database = Arc::new(open_database(path).map_err(|failure| Error::of(&file, &failure))?);
         snapshot_of(&database, &file).map_err(|reason| Error::Damaged { file: file.to_string(), reason })
     }
 
-    /// How far the rows have come.
+    /// How far the rows have come, and in which log.
     #[must_use]
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.0.checkpoint
     }
 
-    /// What `read` makes of the value of the row with this key, if there is one.
+    /// Returns what `read` makes of the value with this key, if the row exists.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn get<T>(&self, key: &[u8], read: impl FnOnce(&[u8]) -> T) -> Result<Option<T>, Error> {
-        let row = self.0.rows.get(key).map_err(|error| self.storage_error(&error))?;
+        let row = self.0.rows.get(key).map_err(|error| self.storage_error(error))?;
         Ok(row.map(|value| read(value.value())))
     }
 
-    /// The rows from the key `from` on, in the order of their keys.
+    /// Iterates over the rows from the key `from` on, in ascending key order.
     ///
     /// # Errors
     /// When the file cannot be read.
     pub fn rows_from(&self, from: &[u8]) -> Result<impl Iterator<Item = Result<Row, Error>> + use<>, Error> {
         let bounds = (Bound::Included(from), Bound::Unbounded);
-        let range = self.0.rows.range::<&[u8]>(bounds).map_err(|error| self.storage_error(&error))?;
+        let range = self.0.rows.range::<&[u8]>(bounds).map_err(|error| self.storage_error(error))?;
         let snapshot = self.clone();
         Ok(range.map(move |row| {
             row.map(|(key, value)| (key.value().to_vec(), value.value().to_vec()))
-                .map_err(|error| snapshot.storage_error(&error))
+                .map_err(|error| snapshot.storage_error(error))
         }))
     }
 
-    /// A SHA-256 hash over all rows in the order of their keys: the same for the same rows, however they came about.
+    /// Computes a SHA-256 hash over all rows in ascending key order. Equal rows give equal hashes, whatever
+    /// batches wrote them.
     ///
     /// # Errors
     /// When the file cannot be read.
@@ -286,17 +300,17 @@ impl Snapshot {
                 hasher.update(part);
             }
         }
-        Ok(hasher.finalize().into())
+        Ok(hasher.finalize())
     }
 
-    /// That a row of this file is not what was written.
+    /// Creates the error that says that a row of this file is damaged.
     #[must_use]
     pub fn damaged(&self, reason: impl Into<String>) -> Error {
         Error::Damaged { file: self.0.file.to_string(), reason: reason.into() }
     }
 
-    fn storage_error(&self, error: &StorageError) -> Error {
-        storage_error(&self.0.file, error)
+    fn storage_error(&self, error: StorageError) -> Error {
+        Error::of(&self.0.file, &error.into())
     }
 }
 
@@ -304,7 +318,7 @@ impl Snapshot {
 pub(crate) struct Store {
     database: Arc<Database>,
     file: Arc<str>,
-    /// Of the projection that made the rows.
+    /// Version of the projection that made the rows.
     version: u32,
     /// See [`Checkpoint::erasure`].
     erasure: Position,
@@ -320,7 +334,7 @@ impl Store {
     ) -> Result<Self, Error> {
         let file = file_name(path);
         let create = || Database::builder().set_cache_size(cache_len).create(path);
-        let database = create().map_err(|error| OpenFailure::of(error).into_error(&file))?;
+        let database = redb_file::open(&file, create).map_err(|failure| Error::of(&file, &failure))?;
         Self::initialize(database, file, version, reader)
     }
 
@@ -328,12 +342,12 @@ impl Store {
     pub(crate) fn in_memory(version: u32, reader: &dyn LogReader) -> Result<Self, Error> {
         let file: Arc<str> = "memory".into();
         let backend = redb::backends::InMemoryBackend::new();
-        let create = Database::builder().set_cache_size(CACHE_LEN).create_with_backend(backend);
-        let database = create.map_err(|error| OpenFailure::of(error).into_error(&file))?;
+        let create = || Database::builder().set_cache_size(CACHE_LEN).create_with_backend(backend);
+        let database = redb_file::open(&file, create).map_err(|failure| Error::of(&file, &failure))?;
         Self::initialize(database, file, version, reader)
     }
 
-    /// Deletes the file at `path`, if there is one.
+    /// Deletes the file at `path`, if it exists.
     pub(crate) fn delete(path: &Path) -> Result<(), Error> {
         match fs::remove_file(path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -343,8 +357,8 @@ impl Store {
         }
     }
 
-    /// Opens the file if its rows go on from the log of `reader`, and `reads` their version. The inner error is why not; the outer
-    /// one is one that making the file anew does not help against.
+    /// Opens the file if its rows go on from the log of `reader`, and `reads` their version. The inner error
+    /// is why not; the outer one is one that making the file anew does not help against.
     pub(crate) fn open(
         path: &Path,
         reads: impl Fn(u32) -> bool,
@@ -353,15 +367,17 @@ impl Store {
         let file = &file_name(path);
         let mut database = match open_database(path) {
             Ok(database) => database,
-            Err(OpenFailure::Damaged(reason)) => return Ok(Err(reason)),
-            Err(failure) => return Err(failure.into_error(file)),
+            Err(failure) if failure.is_damage() || matches!(failure, Failure::NewerFormat(_)) => {
+                return Ok(Err(failure.reason()));
+            }
+            Err(failure) => return Err(Error::of(file, &failure)),
         };
-        // Rows are trusted by every reader from here on, so that a flipped bit must show here and nowhere else.
-        match catch_unwind(AssertUnwindSafe(|| database.check_integrity())) {
-            Ok(Ok(true)) => {}
-            Ok(Ok(false)) => return Ok(Err("its checksums do not match".into())),
-            Ok(Err(error)) => return Ok(Err(error.to_string())),
-            Err(_) => return Ok(Err("its pages cannot be read".into())),
+        // Rows are trusted by every reader from here on, so that a flipped bit must show here and nowhere
+        // else.
+        match redb_file::open(file, || database.check_integrity()) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Err("its checksums do not match".into())),
+            Err(failure) => return Ok(Err(failure.reason())),
         }
         let database = Arc::new(database);
         let checkpoint = match snapshot_of(&database, file) {
@@ -380,7 +396,7 @@ impl Store {
         })
     }
 
-    /// The checkpoint of these rows when the log of `reader` was taken in up to `position`.
+    /// Builds the checkpoint of these rows once the log of `reader` is applied up to `position`.
     pub(crate) fn checkpoint_at(
         &self,
         reader: &dyn LogReader,
@@ -389,7 +405,7 @@ impl Store {
         Checkpoint::at(reader, position, self.version, self.erasure)
     }
 
-    /// The version of the projection that made the rows.
+    /// Version of the projection that made the rows.
     pub(crate) fn version(&self) -> u32 {
         self.version
     }
@@ -407,8 +423,8 @@ impl Store {
         Ok(store)
     }
 
-    /// Writes the rows that `collect` adds, and the checkpoint, in one commit. One that is not durable is lost if the
-    /// process ends before the next durable one.
+    /// Writes the rows that `collect` adds, and the checkpoint, in one commit. A commit that is not durable
+    /// is lost if the process ends before the next durable one.
     pub(crate) fn commit(
         &self,
         checkpoint: &Checkpoint,
@@ -424,7 +440,7 @@ impl Store {
         written.map_err(|error| Error::Unavailable { file: self.file.to_string(), reason: error.to_string() })
     }
 
-    /// Commits what `collect` adds if it says so.
+    /// Commits what `collect` adds if it returns `true`.
     fn write(
         &self,
         checkpoint: &Checkpoint,
@@ -449,18 +465,18 @@ impl Store {
         Ok(())
     }
 
-    /// The rows as the last commit left them.
+    /// Returns the rows of the last commit.
     pub(crate) fn snapshot(&self) -> Result<Snapshot, Error> {
         snapshot_of(&self.database, &self.file)
             .map_err(|reason| Error::Unavailable { file: self.file.to_string(), reason })
     }
 }
 
-/// Rows of so many bytes, and one more, are inserted as one run: redb holds them until the run ends, and memory of a
-/// megabyte would be asked of the system anew each time.
+/// One run of inserts holds this many bytes and one more row. redb keeps a run in memory until it ends, and
+/// buffers of a megabyte would be allocated from the system each time.
 const RUN_LEN_MAX: usize = 64 * 1024;
 
-/// Writes rows into a table whose last key was `last` when the first of them came.
+/// Writes rows into a table whose last key was `last` before the commit.
 fn write_rows(
     table: &mut Table<'_, &'static [u8], &'static [u8]>,
     last: &[u8],
@@ -470,7 +486,7 @@ fn write_rows(
     while let Some((key, value)) = rows.next_if(|(key, _)| *key <= last) {
         table.insert(key, value)?;
     }
-    // What comes after the last key goes in as runs, which fill pages instead of splitting them.
+    // Rows after the last key are inserted as runs, which fill pages instead of splitting them.
     let mut end = table.upper_bound_mut(Bound::<&[u8]>::Unbounded)?;
     let mut run_len = 0;
     for (key, value) in rows {
@@ -489,41 +505,8 @@ fn write_rows(
     Ok(())
 }
 
-enum OpenFailure {
-    InUse,
-    Damaged(String),
-    Unavailable(String),
-}
-
-impl OpenFailure {
-    fn of(error: DatabaseError) -> Self {
-        match error {
-            DatabaseError::DatabaseAlreadyOpen => Self::InUse,
-            DatabaseError::Storage(StorageError::Io(error))
-                if !matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof) =>
-            {
-                Self::Unavailable(error.to_string())
-            }
-            error => Self::Damaged(error.to_string()),
-        }
-    }
-
-    fn into_error(self, file: &Arc<str>) -> Error {
-        let file = file.to_string();
-        match self {
-            Self::InUse => Error::InUse { file },
-            Self::Damaged(reason) => Error::Damaged { file, reason },
-            Self::Unavailable(reason) => Error::Unavailable { file, reason },
-        }
-    }
-}
-
-fn open_database(path: &Path) -> Result<Database, OpenFailure> {
-    let open = || Database::builder().set_cache_size(CACHE_LEN).open(path);
-    match catch_unwind(open) {
-        Ok(opened) => opened.map_err(OpenFailure::of),
-        Err(_) => Err(OpenFailure::Damaged("it cannot be read".into())),
-    }
+fn open_database(path: &Path) -> Result<Database, Failure> {
+    redb_file::open(path.display(), || Database::builder().set_cache_size(CACHE_LEN).open(path))
 }
 
 fn snapshot_of(database: &Arc<Database>, file: &Arc<str>) -> Result<Snapshot, String> {
@@ -546,25 +529,17 @@ fn snapshot_of(database: &Arc<Database>, file: &Arc<str>) -> Result<Snapshot, St
     }
 }
 
-fn storage_error(file: &str, error: &StorageError) -> Error {
-    let (file, reason) = (file.to_owned(), error.to_string());
-    match error {
-        StorageError::Corrupted(_) => Error::Damaged { file, reason },
-        _ => Error::Unavailable { file, reason },
-    }
-}
-
 fn file_name(path: &Path) -> Arc<str> {
     path.display().to_string().into()
 }
 
-/// The file of the projection called `name` in the directory of projections.
+/// Returns the path of the projection called `name` in the directory of projections.
 #[must_use]
 pub fn path_of(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.redb"))
 }
 
-/// The file in which a projection is made anew beside [its own](path_of).
+/// Returns the path of the file in which a projection is rebuilt, beside [its own](path_of).
 pub(crate) fn unfinished_path_of(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.rebuild.redb"))
 }

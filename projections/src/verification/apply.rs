@@ -1,4 +1,4 @@
-//! What each event changes in the index. Everything that can fail is looked at before anything is changed.
+//! Applies events to the index. Everything that can fail is checked before anything changes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,11 +24,11 @@ use super::verified_key::{ApiRef, KeyText, VerifiedKey, VerifiedKeyParts};
 use super::writer_state::{KeyPlace, WriterState};
 use super::{RootToken, VerificationIndex};
 
-/// A record that cannot follow what the index has seen: the log is damaged, or another one.
+/// A record that does not fit the index: the log is damaged, or it is another log.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("the event at position {position} does not apply to the verification index: {reason}")]
 pub struct NotApplicable {
-    /// The record's position.
+    /// Position of the record.
     pub position: Position,
     /// Why it does not apply.
     pub reason: String,
@@ -36,34 +36,36 @@ pub struct NotApplicable {
 
 pub(super) type Reason = String;
 
-const TOO_MANY_GROUPS: &str = "there are too many organizations and links";
+const TOO_MANY_GROUPS: &str = "too many organizations and links";
 
-/// Whether a record may end what a caller was found good for.
+/// Returns whether a record may end the authentication of a caller.
 const fn may_end_authentication(record: &Record) -> bool {
     matches!(record.stream, StreamId::RootKey(_) | StreamId::Application(_) | StreamId::PortalSession(_))
         || matches!(record.event, Event::OrganizationDeleted(..))
 }
 
 impl VerificationIndex {
-    /// Takes in the next record. A record that was taken in before is passed over. There must be one caller at a time;
-    /// a second one waits.
+    /// Applies the next record. Skips a record that is already applied. A second concurrent caller waits for
+    /// the first.
     ///
     /// # Errors
-    /// When the record does not follow the one before, or what it changes is not there. The index is as it was before.
+    /// When the record does not follow the last one applied, or refers to something that does not exist. The
+    /// index is then unchanged.
     pub fn apply(&self, record: &Record) -> Result<(), NotApplicable> {
         self.apply_all(std::slice::from_ref(record))
     }
 
-    /// Takes in records one after the other, each as [`apply`](Self::apply) does, and tells those who
-    /// [follow](Self::watch) once.
+    /// Applies records in order, as [`apply`](Self::apply) does, and notifies [subscribers](Self::watch)
+    /// once.
     ///
     /// # Errors
-    /// As [`apply`](Self::apply), of the first record that cannot be taken in; those before it are.
+    /// As [`apply`](Self::apply), for the first record that does not apply. The records before it are
+    /// applied.
     pub fn apply_all(&self, records: &[Record]) -> Result<(), NotApplicable> {
         let Some(first) = records.first() else { return Ok(()) };
         let mut writer = self.writer.lock().map_err(|_| NotApplicable {
             position: first.position,
-            reason: "an earlier event was left half applied by a panic".into(),
+            reason: "a panic left an earlier event half applied".into(),
         })?;
         let before = self.position();
         let applied = records.iter().try_for_each(|record| self.apply_next(&mut writer, record));
@@ -81,7 +83,7 @@ impl VerificationIndex {
             return Ok(());
         }
         if record.position != position.next() {
-            return Err(not_applicable(format!("the last one applied is at position {position}")));
+            return Err(not_applicable(format!("the last event applied is at position {position}")));
         }
         if let Some(reason) = self.poison.get() {
             return Err(not_applicable(format!("the index has stopped: {reason}")));
@@ -94,12 +96,13 @@ impl VerificationIndex {
             StreamId::Application(id) => self.apply_to_application(*id, record),
             StreamId::ClientLink(id) => self.apply_to_client_link(writer, id, record),
             StreamId::PortalSession(id) => self.portal_sessions.apply(writer, *id, record),
-            // What it takes away is taken away ahead of its record: see `erase`.
+            // `erase` has removed the text before this record arrives.
             StreamId::Erasure(_) => Ok(()),
             StreamId::Webhook(id) => self.apply_to_webhook(*id, record),
         }
         .map_err(not_applicable)?;
-        // After all that the record changes: whoever reads the new epoch finds nobody by what was before it.
+        // After all changes of the record: a caller that reads the new epoch never authenticates by the old
+        // state.
         if may_end_authentication(record) {
             self.end_authentication_epoch();
         }
@@ -124,7 +127,7 @@ impl VerificationIndex {
         Ok(())
     }
 
-    /// Begins to count the keys of an organization's users, or stops, as its policies want it.
+    /// Starts or stops counting the keys of an organization's users, as its policies require.
     pub(super) fn count_user_keys(&self, writer: &mut WriterState, group: u32, wanted: bool) {
         if wanted == writer.counts_user_keys(group) {
             return;
@@ -195,12 +198,13 @@ impl VerificationIndex {
         Ok(())
     }
 
-    /// Lets a root key's token in, or no longer if the root key is revoked.
+    /// Accepts a root key's token, or removes it if the root key is revoked.
     pub(super) fn put_root_token(&self, writer: &mut WriterState, root_key: &RootKey) -> Result<(), Reason> {
         let tokens = self.root_tokens.pin();
         let digest = DigestKey::new(&root_key.digest);
         if root_key.revoked_at.is_some() {
-            // The token may have been given to another root key since: operators choose the first one themselves.
+            // The token may have been given to another root key since: operators choose the first token
+            // themselves.
             if tokens.get(&digest).is_some_and(|token| token.root_key.id == root_key.id) {
                 tokens.remove(&digest);
             }
@@ -224,17 +228,17 @@ impl VerificationIndex {
             .tokens
             .get(&digest, &guard)
             .map(Token::key)
-            .ok_or("the index has lost the token of the key")?;
+            .ok_or("the token of the key is missing from the index")?;
         let mut after = before.clone();
         match &record.event {
-            // Descriptions are not part of any answer here.
+            // Verification never shows descriptions.
             Event::KeyDescriptionChanged(..) => return Ok(()),
             Event::KeyRotated(facts, ()) => return self.rotate_key(writer, place, record, facts, before),
             Event::KeyDeleted(..) => {
                 writer.keep(place, &digest, before);
-                self.bury(writer, &digest, id);
+                self.retire(writer, &digest, id);
                 for token in writer.previous_tokens.remove(&id).unwrap_or_default() {
-                    self.bury(writer, &token.digest, id);
+                    self.retire(writer, &token.digest, id);
                 }
                 writer.key_deleted(before);
                 return Ok(());
@@ -290,7 +294,7 @@ impl VerificationIndex {
         self.check_unused(&facts.digest)?;
         let key = VerifiedKey::new(VerifiedKeyParts {
             key_id: id,
-            number: writer.next_key_number().ok_or("there are too many keys")?,
+            number: writer.next_key_number().ok_or("too many keys")?,
             group,
             api,
             scopes: writer.scope_list(&facts.scopes),
@@ -325,11 +329,11 @@ impl VerificationIndex {
         writer.keys.insert(place, facts.digest);
         let before = writer.previous_tokens.remove(&key.key_id()).unwrap_or_default();
         let after = facts.previous_tokens_after(&before, replaced, record.time);
-        // The new token first, then the old ones: at no time is the key without a token.
+        // Insert the new token before removing old ones, so that the key always has a valid token.
         self.put_key(key.clone(), &facts.digest, &after);
         for digest in before.iter().map(|token| &token.digest).chain([&replaced]) {
             if !after.iter().any(|token| token.digest == *digest) {
-                self.bury(writer, digest, key.key_id());
+                self.retire(writer, digest, key.key_id());
             }
         }
         if !after.is_empty() {
@@ -338,21 +342,21 @@ impl VerificationIndex {
         Ok(())
     }
 
-    fn bury(&self, writer: &mut WriterState, digest: &Digest, key_id: KeyId) {
-        // First, so that a walk does not take it for dead already.
-        writer.keep_alive(digest);
-        self.tokens.bury(digest, key_id);
+    fn retire(&self, writer: &mut WriterState, digest: &Digest, key_id: KeyId) {
+        // First, so that a running walk does not count the token as retired already.
+        writer.note_retirement(digest);
+        self.tokens.retire(digest, key_id);
     }
 
-    /// Two keys with one token would hide one of them from verification.
+    /// Two keys with the same token would hide one of them from verification.
     fn check_unused(&self, digest: &Digest) -> Result<(), Reason> {
         match self.tokens.find(digest) {
-            Some(key_id) => Err(format!("its token is or was that of {key_id}")),
+            Some(key_id) => Err(format!("its token is or was a token of {key_id}")),
             None => Ok(()),
         }
     }
 
-    /// Shows a key as it is now under all tokens that are accepted for it.
+    /// Stores the key under all tokens that are accepted for it.
     pub(super) fn put_key(&self, key: VerifiedKey, digest: &Digest, previous: &[PreviousToken]) {
         let replaced: Vec<_> = previous
             .iter()
@@ -368,15 +372,15 @@ impl VerificationIndex {
     }
 }
 
-/// Where a key that is not deleted stands, and the digest of its present token.
+/// Returns the place of a key that is not deleted, and the digest of its current token.
 fn place_of(writer: &WriterState, id: KeyId, record: &Record) -> Result<(KeyPlace, Digest), Reason> {
     let organization_id = record.organization_id.as_ref().ok_or("it names no organization")?;
     writer
         .place_of(organization_id, id)
         .and_then(|place| writer.keys.get(&place).map(|digest| (place, *digest)))
-        .ok_or_else(|| "the organization that it names has no such key, or has it no more".into())
+        .ok_or_else(|| "its organization has no such key".into())
 }
 
 pub(super) fn does_not_follow(record: &Record) -> Reason {
-    format!("{} cannot follow what happened to {} before", record.event.event_type(), record.stream)
+    format!("{} does not fit the state of {}", record.event.event_type(), record.stream)
 }

@@ -1,4 +1,4 @@
-//! Comparing two indexes: how a check shows that one restored from a snapshot is what a replay makes.
+//! Compares two indexes, to prove that a restored snapshot equals a replay.
 
 use std::fmt::Display;
 use std::hash::Hash;
@@ -19,8 +19,8 @@ const TOKENS_AT_A_TIME: usize = 4_096;
 const END_OF_TIME: Timestamp = Timestamp::from_millis(i64::MAX);
 
 impl VerificationIndex {
-    /// The first thing, as people call it, by which two indexes differ; none when every answer of one is the other's.
-    /// Both must be at rest.
+    /// Returns the name of the first thing in which two indexes differ, or `None` when they give the same
+    /// answers. Nothing may be applied to either index meanwhile.
     #[must_use]
     pub fn first_difference(&self, other: &Self) -> Option<String> {
         if std::ptr::eq(self, other) {
@@ -40,14 +40,14 @@ impl VerificationIndex {
             .or_else(|| differing_flag(writer, other_writer))
             .or_else(|| self.differing_root_token(other))
             .or_else(|| self.differing_key(other, writer, other_writer))
-            .or_else(|| self.differing_dead_token(other))
-            .or_else(|| differing_duty(writer, other_writer))
+            .or_else(|| self.differing_retired_token(other))
+            .or_else(|| differing_work(writer, other_writer))
     }
 
     fn differing_root_token(&self, other: &Self) -> Option<String> {
         let (tokens, others) = (self.root_tokens.pin(), other.root_tokens.pin());
         if tokens.len() != others.len() {
-            return Some("the number of root keys' tokens".into());
+            return Some("the number of root key tokens".into());
         }
         let same = |one: &RootToken, two: &RootToken| {
             let organization = |token: &RootToken| token.organization.as_ref().map(|it| it.id.clone());
@@ -84,7 +84,7 @@ impl VerificationIndex {
         others.next().map(|(place, _)| place.key_id().to_string())
     }
 
-    /// Whether a key's tokens stand for the same key, in the same state.
+    /// Whether a key's tokens lead to the same key in the same state.
     fn same_tokens(&self, other: &Self, digest: &Digest, previous: &[PreviousToken]) -> bool {
         let (guard, other_guard) = (self.tokens.guard(), other.tokens.guard());
         previous.iter().map(|token| &token.digest).chain([digest]).all(|digest| {
@@ -99,15 +99,15 @@ impl VerificationIndex {
         })
     }
 
-    fn differing_dead_token(&self, other: &Self) -> Option<String> {
-        let different = |key_id: KeyId| format!("a former token of {key_id}");
-        let found = self.tokens.try_for_each_dead(TOKENS_AT_A_TIME, |dead| {
+    fn differing_retired_token(&self, other: &Self) -> Option<String> {
+        let different = |key_id: KeyId| format!("a retired token of {key_id}");
+        let found = self.tokens.try_for_each_retired(TOKENS_AT_A_TIME, |retired| {
             let unknown =
-                dead.iter().find(|(digest, key_id)| other.tokens.find_dead(digest) != Some(*key_id));
+                retired.iter().find(|(digest, key_id)| other.tokens.find_retired(digest) != Some(*key_id));
             unknown.map_or(Ok(()), |(_, key_id)| Err(different(*key_id)))
         });
-        let more = (self.tokens.dead_len() != other.tokens.dead_len())
-            .then(|| "the number of former tokens".to_owned());
+        let more = (self.tokens.retired_len() != other.tokens.retired_len())
+            .then(|| "the number of retired tokens".to_owned());
         found.err().or(more)
     }
 }
@@ -124,7 +124,7 @@ where
     ids.iter().find(|id| one.get(id) != two.get(id)).map(ToString::to_string)
 }
 
-/// The organization or API that stops its keys in one index and not in the other.
+/// Returns the organization or API that stops its keys in only one of the indexes.
 fn differing_flag(one: &WriterState, two: &WriterState) -> Option<String> {
     if one.groups.len() != two.groups.len() || one.apis.len() != two.apis.len() {
         return Some("the number of organizations, links or APIs that keys refer to".into());
@@ -132,7 +132,7 @@ fn differing_flag(one: &WriterState, two: &WriterState) -> Option<String> {
     let mut groups = one.groups.iter().zip(&two.groups);
     let group = groups.find(|(group, other)| {
         (&group.id, &group.client_id, group.is_stopped()) != (&other.id, &other.client_id, other.is_stopped())
-            || one.ends.get(&group.number) != two.ends.get(&other.number)
+            || one.stopped_by.get(&group.number) != two.stopped_by.get(&other.number)
     });
     let numbers = |state: &WriterState| {
         let links = state.links.iter().map(|(id, group)| (id.clone(), group.number));
@@ -148,11 +148,11 @@ fn differing_flag(one: &WriterState, two: &WriterState) -> Option<String> {
     group.map(|(group, _)| group.id.to_string()).or(api.map(|api| api.id.to_string()))
 }
 
-fn differing_duty(one: &WriterState, two: &WriterState) -> Option<String> {
+fn differing_work(one: &WriterState, two: &WriterState) -> Option<String> {
     if one.counts != two.counts {
         Some("the number of keys in each status".into())
     } else if one.due_expiries(END_OF_TIME, usize::MAX) != two.due_expiries(END_OF_TIME, usize::MAX) {
-        Some("the keys whose end has still to be recorded".into())
+        Some("the keys whose expiry is not recorded yet".into())
     } else if one.orphaned_keys(usize::MAX) != two.orphaned_keys(usize::MAX) {
         Some("the keys of deleted organizations and former clients".into())
     } else {

@@ -1,4 +1,4 @@
-//! What there is of one kind of aggregate, by id and in the order of ids.
+//! All aggregates of one kind, by id and in id order.
 
 use std::collections::BTreeSet;
 use std::hash::Hash;
@@ -7,10 +7,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use papaya::HashMap;
 
-/// All aggregates of one kind. Looking one up never waits.
+/// Aggregates of one kind. A lookup never waits.
 pub(super) struct Directory<K, V> {
     by_id: HashMap<K, Arc<V>>,
-    /// Written only when an aggregate is new; read for pages.
+    /// Written only for new and removed aggregates; read for pages.
     order: RwLock<BTreeSet<K>>,
 }
 
@@ -44,12 +44,12 @@ impl<K: Clone + Ord + Hash, V> Directory<K, V> {
         self.order.read().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// At most `limit` aggregates after the id given, in the order of ids.
+    /// Returns at most `limit` aggregates after the id `after`, in id order.
     pub(super) fn page(&self, after: Option<&K>, limit: usize) -> Vec<Arc<V>> {
         self.page_from(after.map_or(Bound::Unbounded, Bound::Excluded), limit)
     }
 
-    /// At most `limit` aggregates from `start` on, in the order of ids.
+    /// Returns at most `limit` aggregates from `start` on, in id order.
     pub(super) fn page_from(&self, start: Bound<&K>, limit: usize) -> Vec<Arc<V>> {
         let ids: Vec<K> = {
             let order = self.order.read().unwrap_or_else(PoisonError::into_inner);

@@ -1,5 +1,5 @@
-//! Forgetting the personal text of a subject that was erased. The log has only which keys were destroyed; whose they were
-//! the ledger tells. What is left here is what a replay of the log without those keys makes.
+//! Drops the personal text of an erased subject. The log only names the destroyed keys, so the ledger says
+//! whose they were. The result equals a replay of the log without those keys.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -13,8 +13,8 @@ use super::token_map::Token;
 use super::writer_state::WriterState;
 
 impl VerificationIndex {
-    /// Forgets the personal text of a subject. Whether its keys are valid stays what it is; its portal sessions end, as
-    /// nobody can tell any more whose they are. Records wait meanwhile, verification does not.
+    /// Drops the personal text of a subject. Its keys stay as valid as they were. Its portal sessions end,
+    /// because their user is no longer known. Records wait meanwhile; verification does not.
     pub fn erase(&self, subject: &Subject) {
         let (organization_id, user_id) = match subject {
             Subject::Installation => return,
@@ -22,7 +22,7 @@ impl VerificationIndex {
             Subject::User(organization_id, user_id) => (organization_id, Some(user_id)),
         };
         let mut writer = self.writer();
-        // What it has walked over may hold the text.
+        // A snapshot in progress may already hold the text.
         writer.walk = None;
         let groups = writer.groups.iter().filter(|group| group.id == *organization_id);
         for group in groups.map(|group| group.number).collect::<Vec<_>>() {
@@ -36,7 +36,7 @@ impl VerificationIndex {
         self.erasures.fetch_add(1, Ordering::Release);
     }
 
-    /// How many erasures took place since the start. Text that was read when there were fewer may have been erased since.
+    /// Number of erasures since the start. Text read at a lower number may have been erased since.
     #[must_use]
     pub fn erasures(&self) -> u64 {
         self.erasures.load(Ordering::Acquire)
@@ -61,7 +61,7 @@ impl VerificationIndex {
         }
     }
 
-    /// What has a name and is of the organization itself.
+    /// Drops the organization's own name and the names of its root keys and applications.
     fn erase_organization(&self, writer: &mut WriterState, id: &OrganizationId) {
         if let Some(organization) = self.organizations.get(id) {
             let mut organization = Arc::unwrap_or_clone(organization);
@@ -72,7 +72,7 @@ impl VerificationIndex {
             if root_key.organization_id.as_ref() == Some(id) {
                 let mut root_key = Arc::unwrap_or_clone(root_key);
                 root_key.name = None;
-                // Its organization has a group already, so that no new one can be one too many.
+                // Cannot fail: the organization already has a group, so no new one is allocated.
                 let _ = self.put_root_token(writer, &root_key);
                 self.root_keys.insert(root_key.id, root_key);
             }

@@ -1,18 +1,19 @@
-//! The verification index: what verification and authentication look at. It lives in memory and is exact: the ledger's
-//! writer applies each record to it, through [`VerificationObserver`], before the command is answered, so that a
-//! verification that starts after the answer decides from the new state.
+//! The verification index: what verification and authentication decide from. It lives in memory and is exact:
+//! the ledger's writer applies each record to it, through [`VerificationObserver`], before it answers the
+//! command. A verification that starts after the answer therefore decides from the new state.
 //!
-//! Deciding takes one lookup by digest, in a map whose readers never wait for the writer; all that decides stands in
-//! that one entry, apart from what one event changes for many keys, which each entry points at: whether the organization
-//! and the API still are, and a partner's portfolio. So one event stops all keys of an organization, or of a client. An entry is never changed in place but replaced as a whole; what a reader
-//! sees is a key before an event or after it, never in between.
+//! A decision takes one lookup by digest, in a map whose readers never wait for the writer. The entry holds
+//! everything that decides, except for what one event changes for many keys: whether the organization and the
+//! API are still active, and a partner's portfolio. Entries point to those, so one event stops all keys of an
+//! organization or of a client. An entry is replaced as a whole, never changed in place: a reader sees a key
+//! before an event or after it, never in between.
 //!
-//! The index also holds the directory of organizations, portfolios, APIs, root keys, applications, portal sessions and webhooks, and knows
-//! which commands Keyledger itself still owes: the expiry of keys whose time has come, and the deletion of keys whose organization or
-//! client is gone.
+//! The index also holds the directory of organizations, portfolios, APIs, root keys, applications, portal
+//! sessions and webhooks. It knows which commands Keyledger itself has to issue: the expiry of keys whose
+//! time has come, and the deletion of keys whose organization or client is gone.
 //!
-//! A restart loads the last snapshot ([`VerificationIndex::save_snapshot_with`], [`VerificationIndex::load_snapshot`])
-//! and replays the log from there.
+//! A restart loads the last snapshot ([`VerificationIndex::save_snapshot_with`],
+//! [`VerificationIndex::load_snapshot`]) and replays the log from there.
 
 mod apply;
 mod difference;
@@ -52,7 +53,7 @@ use tokio::sync::watch;
 pub use apply::NotApplicable;
 pub use observer::VerificationObserver;
 pub use question::{Code, Question, Verdict};
-pub use snapshot::codec::{Snapshot, SnapshotError};
+pub use snapshot::format::{Snapshot, SnapshotError};
 pub use snapshot::saving::temporary_of;
 pub use verified_key::VerifiedKey;
 pub use writer_state::KeyCounts;
@@ -63,17 +64,18 @@ use token_map::{DigestKey, DigestMap, TokenMap};
 use verified_key::KeyGroup;
 use writer_state::{KeyPlace, WriterState};
 
-/// Links that are looked at without letting go of the directory.
+/// Links read in one locked access to the directory.
 const CLIENTS_AT_A_TIME: usize = 1_024;
 
 /// See the [module](self). All methods take `&self`; share it as an `Arc`.
 pub struct VerificationIndex {
-    /// Stored after all that the record changes.
+    /// Stored after all changes of the record.
     position: AtomicU64,
     is_poisoned: AtomicBool,
-    /// Counts what may end a caller's authentication; raised after the change and before the command is answered.
+    /// Counts events that may end a caller's authentication. Increased after the change and before the
+    /// command is answered.
     authentication_epoch: AtomicU64,
-    /// How many times personal text was forgotten; raised before the erasure is answered.
+    /// Counts erasures of personal text. Increased before the erasure is answered.
     erasures: AtomicU64,
     tokens: TokenMap,
     root_tokens: DigestMap<32, RootToken>,
@@ -83,7 +85,7 @@ pub struct VerificationIndex {
     root_keys: Directory<RootKeyId, RootKey>,
     applications: Directory<ApplicationId, Application>,
     webhooks: Directory<WebhookId, Webhook>,
-    /// Raised after each change of a webhook.
+    /// Increased after each change of a webhook.
     webhook_changes: watch::Sender<u64>,
     portal_sessions: PortalSessions,
     positions: watch::Sender<Position>,
@@ -91,7 +93,7 @@ pub struct VerificationIndex {
     writer: Mutex<WriterState>,
 }
 
-/// What a root key's token stands for.
+/// The root key behind a token.
 struct RootToken {
     root_key: Arc<RootKey>,
     organization: Option<Arc<KeyGroup>>,
@@ -104,7 +106,7 @@ impl Default for VerificationIndex {
 }
 
 impl VerificationIndex {
-    /// An index of an empty log.
+    /// Creates the index of an empty log.
     #[must_use]
     pub fn new() -> Self {
         Self::with_tokens(TokenMap::new())
@@ -132,21 +134,21 @@ impl VerificationIndex {
         }
     }
 
-    /// The position of the last record applied.
+    /// Position of the last record applied.
     #[must_use]
     pub fn position(&self) -> Position {
         Position::new(self.position.load(Ordering::Acquire))
     }
 
-    /// Follows [`VerificationIndex::position`].
+    /// Subscribes to [`VerificationIndex::position`].
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Position> {
         self.positions.subscribe()
     }
 
-    /// Judges a token at `now` and shows the verdict to `f`. Neither allocates nor waits.
+    /// Verifies a token at `now` and passes the verdict to `f`. The lookup neither allocates nor waits.
     ///
-    /// Every well-formed token of a [poisoned](Self::poisoned) index is answered [`Code::NotFound`].
+    /// In a [poisoned](Self::poisoned) index every well-formed token is [`Code::NotFound`].
     pub fn verify<R>(
         &self,
         token: &str,
@@ -154,7 +156,7 @@ impl VerificationIndex {
         now: Timestamp,
         f: impl FnOnce(Verdict<'_>) -> R,
     ) -> R {
-        // Before the lookup: whatever the lookup finds is then at least as new.
+        // Read before the lookup, so that the lookup finds a state at least as new.
         let position = self.position();
         let Ok(presented) = PresentedToken::parse(token) else {
             return f(Verdict::without_key(Code::Malformed, position));
@@ -173,8 +175,9 @@ impl VerificationIndex {
         }
     }
 
-    /// The root key whose token this is; none when it is unknown, malformed, revoked, or bound to an organization that
-    /// was deleted, and none at all in a [poisoned](Self::poisoned) index.
+    /// Returns the root key with this token. Returns `None` when the token is unknown or malformed, when the
+    /// root key is revoked or bound to a deleted organization, and always in a [poisoned](Self::poisoned)
+    /// index.
     #[must_use]
     pub fn authenticate_root_key(&self, token: &str) -> Option<Arc<RootKey>> {
         let digest = PresentedToken::parse_root(token).ok()?.digest();
@@ -187,16 +190,17 @@ impl VerificationIndex {
         is_active.then(|| Arc::clone(&found.root_key))
     }
 
-    /// Changes with everything that may end a caller's authentication before its time. What
-    /// [`authenticate_root_key`](Self::authenticate_root_key) and [`active_application`](Self::active_application) said
-    /// holds as long as the epoch is still the one that was read before asking.
+    /// Changes with every event that may end a caller's authentication. An answer of
+    /// [`authenticate_root_key`](Self::authenticate_root_key) or
+    /// [`active_application`](Self::active_application) stays valid as long as the epoch equals the one read
+    /// before asking.
     #[must_use]
     pub fn authentication_epoch(&self) -> u64 {
         self.authentication_epoch.load(Ordering::Acquire)
     }
 
-    /// The application with this id, if it may call: not when it is unknown or deleted, or bound to an organization that
-    /// was deleted, and none at all in a [poisoned](Self::poisoned) index.
+    /// Returns the application with this id if it may act. Returns `None` when it is unknown, deleted or
+    /// bound to a deleted organization, and always in a [poisoned](Self::poisoned) index.
     #[must_use]
     pub fn active_application(&self, id: ApplicationId) -> Option<Arc<Application>> {
         if self.is_poisoned.load(Ordering::Acquire) {
@@ -207,7 +211,7 @@ impl VerificationIndex {
         is_active.then_some(application)
     }
 
-    /// The root key with this id, if it may call; as [`active_application`](Self::active_application).
+    /// Returns the root key with this id if it may act; see [`active_application`](Self::active_application).
     #[must_use]
     pub fn active_root_key(&self, id: RootKeyId) -> Option<Arc<RootKey>> {
         if self.is_poisoned.load(Ordering::Acquire) {
@@ -218,7 +222,7 @@ impl VerificationIndex {
         is_active.then_some(root_key)
     }
 
-    /// Whether an organization is there.
+    /// Whether an organization exists and is not deleted.
     fn is_active(&self, id: &OrganizationId) -> bool {
         self.organizations.get(id).is_some_and(|organization| organization.deleted_at.is_none())
     }
@@ -227,26 +231,27 @@ impl VerificationIndex {
         self.authentication_epoch.fetch_add(1, Ordering::Release);
     }
 
-    /// The key that has, or once had, this token: also a deleted key, and a token that rotation replaced.
+    /// Returns the key that has, or once had, this token. This includes deleted keys and tokens replaced by
+    /// rotation.
     #[must_use]
     pub fn find_token(&self, token: &str) -> Option<KeyId> {
         self.tokens.find(&PresentedToken::parse(token).ok()?.digest())
     }
 
-    /// The organization with this id, deleted or not.
+    /// Returns the organization with this id, deleted or not.
     #[must_use]
     pub fn organization(&self, id: &OrganizationId) -> Option<Arc<Organization>> {
         self.organizations.get(id)
     }
 
-    /// The link between a partner and a client, also one that has ended.
+    /// Returns the link between a partner and a client, ended or not.
     #[must_use]
     pub fn client_link(&self, id: &ClientLinkId) -> Option<Arc<ClientLink>> {
         self.client_links.get(id)
     }
 
-    /// The portfolio of a partner as it is now: at most `limit` clients after the id given, in the order of ids, and how
-    /// many there are in all. Clients that were deleted are not among them.
+    /// Returns a page of a partner's current portfolio, at most `limit` clients after the id `after`, in id
+    /// order, and the total number of clients. Deleted clients are excluded.
     #[must_use]
     pub fn clients(
         &self,
@@ -279,111 +284,111 @@ impl VerificationIndex {
         }
     }
 
-    /// The API with this id, deleted or not.
+    /// Returns the API with this id, deleted or not.
     #[must_use]
     pub fn api(&self, id: ApiId) -> Option<Arc<Api>> {
         self.apis.get(&id)
     }
 
-    /// The root key with this id, revoked or not.
+    /// Returns the root key with this id, revoked or not.
     #[must_use]
     pub fn root_key(&self, id: RootKeyId) -> Option<Arc<RootKey>> {
         self.root_keys.get(&id)
     }
 
-    /// The application with this id, deleted or not.
+    /// Returns the application with this id, deleted or not.
     #[must_use]
     pub fn application(&self, id: ApplicationId) -> Option<Arc<Application>> {
         self.applications.get(&id)
     }
 
-    /// The webhook with this id, deleted or not.
+    /// Returns the webhook with this id, deleted or not.
     #[must_use]
     pub fn webhook(&self, id: WebhookId) -> Option<Arc<Webhook>> {
         self.webhooks.get(&id)
     }
 
-    /// At most `limit` webhooks after the id given, in the order of ids, deleted ones too.
+    /// Returns at most `limit` webhooks after the id `after`, in id order, including deleted ones.
     #[must_use]
     pub fn webhooks(&self, after: Option<&WebhookId>, limit: usize) -> Vec<Arc<Webhook>> {
         self.webhooks.page(after, limit)
     }
 
-    /// Changes with every change of a webhook.
+    /// Subscribes to changes of webhooks. The value is a counter.
     #[must_use]
     pub fn watch_webhooks(&self) -> watch::Receiver<u64> {
         self.webhook_changes.subscribe()
     }
 
-    /// At most `limit` organizations after the id given, in the order of ids, deleted ones too.
+    /// Returns at most `limit` organizations after the id `after`, in id order, including deleted ones.
     #[must_use]
     pub fn organizations(&self, after: Option<&OrganizationId>, limit: usize) -> Vec<Arc<Organization>> {
         self.organizations.page(after, limit)
     }
 
-    /// At most `limit` APIs after the id given, in the order of ids, deleted ones too.
+    /// Returns at most `limit` APIs after the id `after`, in id order, including deleted ones.
     #[must_use]
     pub fn apis(&self, after: Option<&ApiId>, limit: usize) -> Vec<Arc<Api>> {
         self.apis.page(after, limit)
     }
 
-    /// At most `limit` root keys after the id given, in the order of ids, revoked ones too.
+    /// Returns at most `limit` root keys after the id `after`, in id order, including revoked ones.
     #[must_use]
     pub fn root_keys(&self, after: Option<&RootKeyId>, limit: usize) -> Vec<Arc<RootKey>> {
         self.root_keys.page(after, limit)
     }
 
-    /// At most `limit` applications after the id given, in the order of ids, deleted ones too.
+    /// Returns at most `limit` applications after the id `after`, in id order, including deleted ones.
     #[must_use]
     pub fn applications(&self, after: Option<&ApplicationId>, limit: usize) -> Vec<Arc<Application>> {
         self.applications.page(after, limit)
     }
 
-    /// How many organizations there are, deleted ones included.
+    /// Number of organizations, including deleted ones.
     #[must_use]
     pub fn organization_count(&self) -> usize {
         self.organizations.len()
     }
 
-    /// How many APIs there are, deleted ones included.
+    /// Number of APIs, including deleted ones.
     #[must_use]
     pub fn api_count(&self) -> usize {
         self.apis.len()
     }
 
-    /// How many root keys there are, revoked ones included.
+    /// Number of root keys, including revoked ones.
     #[must_use]
     pub fn root_key_count(&self) -> usize {
         self.root_keys.len()
     }
 
-    /// How many keys there are in each status.
+    /// Number of keys in each status.
     #[must_use]
     pub fn key_counts(&self) -> KeyCounts {
         self.writer().counts
     }
 
-    /// All keys that are not deleted.
+    /// Ids of all keys that are not deleted.
     #[must_use]
     pub fn living_keys(&self) -> HashSet<KeyId> {
         self.writer().keys.keys().map(KeyPlace::key_id).collect()
     }
 
-    /// When the next key ends whose end `KeyExpired` has still to record.
+    /// Time of the earliest expiry that `KeyExpired` has not recorded yet.
     #[must_use]
     pub fn next_expiry(&self) -> Option<Timestamp> {
         self.writer().next_expiry()
     }
 
-    /// At most `limit` keys, in the order of their ends, that have ended at `now` and whose end `KeyExpired` has still
-    /// to record. Revoked keys are among them, deleted ones are not.
+    /// Returns at most `limit` keys that have expired at `now` and have no `KeyExpired` yet, in order of
+    /// expiry. Includes revoked keys, excludes deleted ones.
     #[must_use]
     pub fn due_expiries(&self, now: Timestamp, limit: usize) -> Vec<KeyId> {
         self.writer().due_expiries(now, limit)
     }
 
-    /// At most `limit` keys, in the order of their ends, whose end comes after that of the key given and not after
-    /// `through`, and is still to be recorded. Revoked keys are among them, deleted ones are not.
+    /// Returns at most `limit` keys whose expiry is not recorded yet, comes after the position `after` in the
+    /// order of expiry and id, and is not later than `through`. Includes revoked keys, excludes deleted ones.
     #[must_use]
     pub fn expiries_between(
         &self,
@@ -394,14 +399,15 @@ impl VerificationIndex {
         self.writer().expiries_between(after, through, limit)
     }
 
-    /// At most `limit` keys that are not deleted although what they lived by has ended, each with the event that ended it:
-    /// the deletion of their organization or of their client, or the client's leaving the portfolio.
+    /// Returns at most `limit` keys that are not deleted although their basis has ended, each with the event
+    /// that ended it: the deletion of their organization or client, or the unlinking of the client.
     #[must_use]
     pub fn orphaned_keys(&self, limit: usize) -> Vec<(KeyId, EventId)> {
         self.writer().orphaned_keys(limit)
     }
 
-    /// How many active keys a user has at `now`. Counted only for organizations whose policy bounds it; 0 for others.
+    /// Number of active keys of a user at `now`. Counted only for organizations whose policy limits it; 0 for
+    /// others.
     #[must_use]
     pub fn keys_of_user(&self, user: &UserOf, now: Timestamp) -> u32 {
         let writer = self.writer();
@@ -413,9 +419,9 @@ impl VerificationIndex {
         writer.digests_of_user(user).filter(is_active).count() as u32
     }
 
-    /// Why the index has stopped, if it has: a committed record did not apply. From then on it takes in no record and
-    /// accepts no token, neither of a key nor of a root key, as it can no longer tell which ones were revoked. Whoever
-    /// answers from it had better say that the service is not available.
+    /// Returns why the index has stopped, if a committed record did not apply. A stopped index applies no
+    /// records and accepts no token, because it no longer knows which ones were revoked. Callers should
+    /// answer that the service is unavailable.
     #[must_use]
     pub fn poisoned(&self) -> Option<String> {
         self.poison.get().cloned()
@@ -428,7 +434,7 @@ impl VerificationIndex {
     }
 
     fn writer(&self) -> MutexGuard<'_, WriterState> {
-        // What a panic may have left half done is caught where records are applied.
+        // State that a panic left half applied is detected where records are applied.
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! Keeps the index exact: the ledger's writer shows it every record before the command is answered.
+//! Keeps the index exact: the ledger's writer passes it every record before it answers the command.
 
 use std::sync::Arc;
 
@@ -9,8 +9,8 @@ use keyledger_engine::vault::Subject;
 
 use super::VerificationIndex;
 
-/// Applies what the ledger commits to an index. A record that does not apply poisons the index: see
-/// [`VerificationIndex::poisoned`].
+/// Applies every record that the ledger commits to an index. A record that does not apply poisons the index:
+/// see [`VerificationIndex::poisoned`].
 pub struct VerificationObserver(pub Arc<VerificationIndex>);
 
 impl Observer for VerificationObserver {
@@ -22,7 +22,7 @@ impl Observer for VerificationObserver {
             tracing::error!(
                 position = error.position.get(),
                 reason = %error.reason,
-                "the verification index cannot take in a committed event; no token is accepted until a restart"
+                "the verification index cannot apply a committed event; no token is accepted until a restart"
             );
             self.0.poison(&error);
         }

@@ -1,5 +1,5 @@
-//! Portal sessions that can be used still: links that wait to be followed, and sessions that were started. One whose time
-//! has come is forgotten with the next event of any; the log keeps it.
+//! Portal sessions that can still be used: links not followed yet, and started sessions. An expired one is
+//! removed with the next event of any session; the log keeps it.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use std::sync::atomic::Ordering;
 
 pub(super) struct PortalSessions {
     by_id: Directory<PortalSessionId, PortalSession>,
-    /// By the secret that is good for something: the link's, and the session's once it was started.
+    /// By the secret that currently works: the link's, or the session's once it has started.
     by_digest: DigestMap<32, PortalSessionId>,
 }
 
@@ -40,7 +40,7 @@ impl PortalSessions {
         record: &Record,
     ) -> Result<(), Reason> {
         let before = self.by_id.get(&id).map(Arc::unwrap_or_clone);
-        // It was forgotten when its time came; only a clock that went back lets anything happen to it after that.
+        // It was removed when it expired. Only a clock that went back lets an event follow.
         if before.is_none() && !matches!(record.event, Event::PortalSessionCreated(..)) {
             return Ok(());
         }
@@ -58,16 +58,16 @@ impl PortalSessions {
         Ok(())
     }
 
-    /// Takes in a session that is not there.
+    /// Inserts a session that is not in the index.
     pub(super) fn put(&self, writer: &mut WriterState, session: PortalSession) {
         writer.portal_session_ends.insert((session.expires_at.millis(), session.id));
         let (id, digest) = (session.id, current_digest(&session));
-        // The session first: who finds its digest finds it too.
+        // The session first, so that a reader that finds its digest also finds the session.
         self.by_id.insert(id, session);
         self.by_digest.pin().insert(digest, id);
     }
 
-    /// Ends the sessions of a user of an organization, or all of the organization.
+    /// Ends the sessions of a user of an organization, or all sessions of the organization.
     pub(super) fn erase(
         &self,
         writer: &mut WriterState,
@@ -101,14 +101,14 @@ fn current_digest(session: &PortalSession) -> DigestKey<32> {
 }
 
 impl VerificationIndex {
-    /// The portal session that a link's secret starts, if it can be followed at `now`.
+    /// Returns the portal session that a link's secret starts, if the link can be followed at `now`.
     #[must_use]
     pub fn portal_link(&self, secret: &str, now: Timestamp) -> Option<Arc<PortalSession>> {
         self.portal_session_with(SecretKind::PortalLink, secret, PortalSessionStatus::Pending, now)
     }
 
-    /// The portal session whose secret this is; none when it is unknown, has ended at `now`, or is of an organization that
-    /// was deleted, and none at all in a [poisoned](Self::poisoned) index.
+    /// Returns the portal session with this secret. Returns `None` when the secret is unknown, the session
+    /// has ended at `now` or its organization is deleted, and always in a [poisoned](Self::poisoned) index.
     #[must_use]
     pub fn authenticate_portal_session(&self, secret: &str, now: Timestamp) -> Option<Arc<PortalSession>> {
         self.portal_session_with(SecretKind::PortalSession, secret, PortalSessionStatus::Active, now)
@@ -129,8 +129,8 @@ impl VerificationIndex {
         (session.status(now) == status && self.is_active(&session.organization_id)).then_some(session)
     }
 
-    /// At most `limit` portal sessions after the id given, in the order of ids, that were not ended. Some may be past their
-    /// time, or of an organization that was deleted.
+    /// Returns at most `limit` portal sessions after the id `after`, in id order, that were not ended. Some
+    /// may have expired, or belong to a deleted organization.
     #[must_use]
     pub fn portal_sessions(&self, after: Option<&PortalSessionId>, limit: usize) -> Vec<Arc<PortalSession>> {
         self.portal_sessions.directory().page(after, limit)

@@ -1,4 +1,4 @@
-//! What is asked of a token, and the answer.
+//! Input and outcome of a verification.
 
 use keyledger_engine::domain::key::OwnerKind;
 use keyledger_engine::value::environment::Environment;
@@ -8,47 +8,49 @@ use keyledger_engine::value::time::Timestamp;
 
 use super::verified_key::VerifiedKey;
 
-/// What a verification asks beside whether the token works; nothing is asked by default.
+/// What a verification requires beyond a valid token. The default requires nothing.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Question<'a> {
-    /// The environment that the key must be for.
+    /// Environment that the key must be for.
     pub environment: Option<Environment>,
-    /// The id of the organization that the key must be good for: the one that it belongs to; for a partner's key also any
-    /// client in the portfolio; for a client's key that client alone, which must be asked for.
+    /// Id of the organization that the key must be valid for: the one that it belongs to; for a partner's key
+    /// also any client in the portfolio; for a client's key only that client, which is required.
     pub organization_id: Option<&'a str>,
-    /// The id of the API that the key must be for.
+    /// Id of the API that the key must be for.
     pub api_id: Option<&'a str>,
-    /// The scopes that the key must carry, all of them.
+    /// Scopes that the key must all carry.
     pub scopes: &'a [&'a str],
 }
 
-/// What a verification comes to: the first of these, in this order, that applies; `Valid` when none of the others does.
+/// Outcome of a verification: the first of these, in this order, that applies; `Valid` when no other one
+/// does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Code {
-    /// Nothing speaks against it.
+    /// The token is valid and meets the question.
     Valid,
-    /// The text is no token of a key: wrong form or wrong checksum.
+    /// The text is not a key's token: its form or its checksum is wrong.
     Malformed,
-    /// No key has this token, or has it any more.
+    /// No key has this token any more, or ever had it.
     NotFound,
-    /// The key's organization was deleted; for a client's key also the client, or it left the portfolio.
+    /// The key's organization is deleted; or, for a client's key, the client is deleted or has left the
+    /// portfolio.
     OrganizationInactive,
-    /// The key is revoked, whether or not its time has come too.
+    /// The key is revoked, expired or not.
     Revoked,
-    /// The key's time has come.
+    /// The key has expired.
     Expired,
     /// The key is for another environment.
     WrongEnvironment,
-    /// The key is not good for the organization asked for; a client's key, also when none was.
+    /// The key is not valid for the requested organization; a client's key also when none is requested.
     WrongOrganization,
-    /// The key is for another API or for none, or its API was deleted.
+    /// The key is for another API or for none, or its API is deleted.
     WrongApi,
-    /// The key does not carry all scopes asked for.
+    /// The key does not carry all requested scopes.
     InsufficientScope,
 }
 
 impl Code {
-    /// All codes.
+    /// All codes, in the order in which they are checked; `Valid` first.
     pub const ALL: [Self; 10] = [
         Self::Valid,
         Self::Malformed,
@@ -62,7 +64,7 @@ impl Code {
         Self::InsufficientScope,
     ];
 
-    /// The code as it is shown.
+    /// Returns the code as the HTTP interface spells it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -86,16 +88,16 @@ impl std::fmt::Display for Code {
     }
 }
 
-/// The answer to a verification.
+/// Result of a verification.
 #[derive(Debug, Clone, Copy)]
 pub struct Verdict<'a> {
-    /// What it comes to.
+    /// Outcome.
     pub code: Code,
-    /// The key that the token is of; for every code but `Malformed` and `NotFound`.
+    /// The key with this token; present for every code but `Malformed` and `NotFound`.
     pub key: Option<&'a VerifiedKey>,
-    /// The client organization that a client's key is for, or that a partner's key was found good for.
+    /// Client organization of a client's key, or the client that a partner's key was found valid for.
     pub client_id: Option<&'a str>,
-    /// The verdict rests on all events up to here, and perhaps on some after it.
+    /// The verdict includes all events up to this position, and possibly later ones.
     pub position: Position,
 }
 
@@ -106,7 +108,7 @@ impl Verdict<'_> {
 }
 
 impl Question<'_> {
-    /// What `key` comes to at `now`; `Valid` when nothing speaks against it.
+    /// Returns the outcome for `key` at `now`.
     pub(super) fn judge(&self, key: &VerifiedKey, now: Timestamp) -> Code {
         if key.group().is_stopped() {
             return Code::OrganizationInactive;
@@ -144,7 +146,7 @@ impl Question<'_> {
         }
     }
 
-    /// The client that `code` was said of.
+    /// Returns the client that the outcome is about.
     pub(super) fn client_of<'a>(&'a self, key: &'a VerifiedKey, code: Code) -> Option<&'a str> {
         match key.owner() {
             OwnerKind::Client => key.client_id().map(OrganizationId::as_str),

@@ -1,4 +1,4 @@
-//! Tokens by digest: those that are accepted, and those that no longer are.
+//! Tokens by digest: accepted ones and retired ones.
 
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
@@ -32,14 +32,14 @@ impl<const N: usize> DigestKey<N> {
     }
 }
 
-/// Digests are uniform: their first bytes are as good a hash as any.
+/// Digests are uniformly distributed, so their first bytes already are a hash.
 impl<const N: usize> Hash for DigestKey<N> {
     fn hash<H: Hasher>(&self, state: &mut H) {
         state.write_u64(self.0.first_chunk().map_or(0, |bytes| u64::from_le_bytes(*bytes)));
     }
 }
 
-/// Takes the number that it is given for the hash.
+/// Uses the number that it is given as the hash.
 #[derive(Default, Clone, Copy)]
 pub(super) struct IdentityHasher(u64);
 
@@ -61,16 +61,16 @@ impl Hasher for IdentityHasher {
 
 pub(super) type DigestMap<const N: usize, V> = HashMap<DigestKey<N>, V, BuildHasherDefault<IdentityHasher>>;
 
-/// What a token stands for.
+/// The key behind a token.
 #[derive(Debug)]
 pub(super) enum Token {
-    /// The key's present token.
+    /// The key's current token.
     Current(VerifiedKey),
-    /// A token that rotation replaced. There are few, so the common case stays small.
+    /// A token replaced by rotation. These are few, so boxing them keeps the common case small.
     Previous(Box<ReplacedToken>),
 }
 
-/// A token that rotation replaced, accepted for a while longer.
+/// A token replaced by rotation and still accepted until `valid_until`.
 #[derive(Debug)]
 pub(super) struct ReplacedToken {
     pub(super) valid_until: Timestamp,
@@ -78,7 +78,7 @@ pub(super) struct ReplacedToken {
 }
 
 impl Token {
-    /// The key, if the token is accepted at `now`.
+    /// Returns the key if the token is accepted at `now`.
     pub(super) fn accepted_at(&self, now: Timestamp) -> Option<&VerifiedKey> {
         match self {
             Self::Current(key) => Some(key),
@@ -94,15 +94,15 @@ impl Token {
     }
 }
 
-// Beside the digest, half of what a key costs in the map.
+// Together with the digest, this is half of a key's cost in the map.
 const _: () = assert!(size_of::<Token>() == 64);
 
-/// All tokens that ever were.
+/// All tokens ever issued.
 pub(super) struct TokenMap {
     live: DigestMap<32, Token>,
-    /// Tokens that will never be accepted again, for `find`. Half a digest is enough to tell them apart: nobody can
-    /// make two tokens agree in 128 bits of it.
-    dead: DigestMap<16, KeyId>,
+    /// Tokens that are never accepted again, kept for `find`. Half a digest identifies them: finding two
+    /// tokens that agree in 128 bits is infeasible.
+    retired: DigestMap<16, KeyId>,
 }
 
 impl TokenMap {
@@ -110,10 +110,10 @@ impl TokenMap {
         Self::with_capacity(0, 0)
     }
 
-    pub(super) fn with_capacity(live: usize, dead: usize) -> Self {
+    pub(super) fn with_capacity(live: usize, retired: usize) -> Self {
         Self {
             live: HashMap::with_capacity_and_hasher(live, BuildHasherDefault::default()),
-            dead: HashMap::with_capacity_and_hasher(dead, BuildHasherDefault::default()),
+            retired: HashMap::with_capacity_and_hasher(retired, BuildHasherDefault::default()),
         }
     }
 
@@ -125,45 +125,45 @@ impl TokenMap {
         self.live.get(&DigestKey::new(digest), guard)
     }
 
-    /// The key that has, or once had, this token.
+    /// Returns the key that has, or once had, this token.
     pub(super) fn find(&self, digest: &Digest) -> Option<KeyId> {
-        // A token is among the dead before it leaves the living, so looking in this order cannot miss it.
-        let living = self.live.pin().get(&DigestKey::new(digest)).map(|token| token.key().key_id());
-        living.or_else(|| self.dead.pin().get(&DigestKey::new(digest)).copied())
+        // A token is inserted into `retired` before it leaves `live`, so this order cannot miss it.
+        let live = self.live.pin().get(&DigestKey::new(digest)).map(|token| token.key().key_id());
+        live.or_else(|| self.retired.pin().get(&DigestKey::new(digest)).copied())
     }
 
     pub(super) fn insert(&self, digest: &Digest, token: Token) {
         self.live.pin().insert(DigestKey::new(digest), token);
     }
 
-    /// Moves a token to those that are never accepted again.
-    pub(super) fn bury(&self, digest: &Digest, key_id: KeyId) {
-        self.insert_dead(DigestKey::new(digest), key_id);
+    /// Moves a token to the retired ones.
+    pub(super) fn retire(&self, digest: &Digest, key_id: KeyId) {
+        self.insert_retired(DigestKey::new(digest), key_id);
         self.live.pin().remove(&DigestKey::new(digest));
     }
 
-    pub(super) fn insert_dead(&self, digest: DigestKey<16>, key_id: KeyId) {
-        self.dead.pin().insert(digest, key_id);
+    pub(super) fn insert_retired(&self, digest: DigestKey<16>, key_id: KeyId) {
+        self.retired.pin().insert(digest, key_id);
     }
 
-    pub(super) fn find_dead(&self, digest: &DigestKey<16>) -> Option<KeyId> {
-        self.dead.pin().get(digest).copied()
+    pub(super) fn find_retired(&self, digest: &DigestKey<16>) -> Option<KeyId> {
+        self.retired.pin().get(digest).copied()
     }
 
-    pub(super) fn dead_len(&self) -> usize {
-        self.dead.len()
+    pub(super) fn retired_len(&self) -> usize {
+        self.retired.len()
     }
 
-    /// Shows every token that is never accepted again, many at a time. One that dies meanwhile may be among them.
-    pub(super) fn try_for_each_dead<E>(
+    /// Passes all retired tokens to `f` in pieces. Tokens retired meanwhile may be included.
+    pub(super) fn try_for_each_retired<E>(
         &self,
         at_a_time: usize,
         mut f: impl FnMut(Vec<(DigestKey<16>, KeyId)>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let dead = self.dead.pin();
-        let mut dead = dead.iter().map(|(digest, key_id)| (*digest, *key_id));
+        let retired = self.retired.pin();
+        let mut retired = retired.iter().map(|(digest, key_id)| (*digest, *key_id));
         loop {
-            let piece: Vec<_> = dead.by_ref().take(at_a_time).collect();
+            let piece: Vec<_> = retired.by_ref().take(at_a_time).collect();
             if piece.is_empty() {
                 return Ok(());
             }

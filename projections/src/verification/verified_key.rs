@@ -1,5 +1,5 @@
-//! What the index holds of a key. Everything that a decision looks at stands in one piece of memory of 64 bytes; what
-//! many keys share is held once, and texts that are only shown stand behind a pointer of their own.
+//! The index entry of a key. Everything that a decision reads is in one 64-byte block. What many keys share
+//! is stored once; texts that are only shown are behind a pointer.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -12,21 +12,21 @@ use keyledger_engine::value::time::Timestamp;
 use papaya::HashMap;
 use serde::{Deserialize, Serialize};
 
-/// Stands for no expiry: the last instant there is.
+/// Represents "no expiry": the last possible instant.
 const NEVER: Timestamp = Timestamp::from_millis(i64::MAX);
 
-/// Keys that one event stops together: those of an organization, or those that a partner made for one client while it was
-/// in the portfolio. A client that is linked again begins a new group, so that nothing brings back the keys of the old one.
+/// Keys that one event stops together: those of an organization, or those that a partner made for one client
+/// while it was in the portfolio. Linking a client again starts a new group, so the old keys stay stopped.
 #[derive(Debug)]
 pub(super) struct KeyGroup {
-    /// The organization that the keys belong to: the partner, for those made for a client.
+    /// Organization that the keys belong to; for keys made for a client, the partner.
     pub(super) id: OrganizationId,
-    /// The client that the keys are for.
+    /// Client that the keys are for.
     pub(super) client_id: Option<OrganizationId>,
-    /// Names the group inside this index, in 4 bytes.
+    /// Identifies the group inside this index, in 4 bytes.
     pub(super) number: u32,
     stopped: AtomicBool,
-    /// The clients of a partner, as far as they are linked.
+    /// Linked clients of a partner.
     portfolio: OnceLock<HashMap<OrganizationId, Arc<KeyGroup>>>,
 }
 
@@ -39,12 +39,12 @@ impl KeyGroup {
         self.stopped.load(Ordering::Acquire)
     }
 
-    /// Stops every key of it at once.
+    /// Stops every key of the group at once.
     pub(super) fn stop(&self) {
         self.stopped.store(true, Ordering::Release);
     }
 
-    /// Whether an organization is linked to this one as a client, and is still there.
+    /// Whether an organization is linked to this one as a client and is not deleted.
     pub(super) fn has_client(&self, client_id: &str) -> bool {
         let Some(portfolio) = self.portfolio.get() else { return false };
         portfolio.pin().get(client_id).is_some_and(|group| !group.is_stopped())
@@ -61,7 +61,7 @@ impl KeyGroup {
     }
 }
 
-/// An API as its keys see it.
+/// The part of an API that its keys need.
 #[derive(Debug)]
 pub(super) struct ApiRef {
     pub(super) id: ApiId,
@@ -83,16 +83,16 @@ impl ApiRef {
         self.deleted.load(Ordering::Acquire)
     }
 
-    /// Stops every key of it at once.
+    /// Stops every key of the API at once.
     pub(super) fn delete(&self) {
         self.deleted.store(true, Ordering::Release);
     }
 }
 
-/// Scopes that keys carry together. The box keeps the pointer in each key at 8 bytes.
+/// A set of scopes shared by keys. The box keeps the pointer in each key at 8 bytes.
 pub(super) type ScopeList = Arc<Box<[Scope]>>;
 
-/// What is shown of a key and never decides anything.
+/// Texts of a key that are shown and never decide anything.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct KeyText {
     pub(super) name: Option<Name>,
@@ -106,7 +106,7 @@ impl KeyText {
     }
 }
 
-/// A key as verification shows it.
+/// A key as verification sees it.
 #[derive(Debug, Clone)]
 pub struct VerifiedKey {
     key_id: KeyId,
@@ -122,7 +122,7 @@ pub struct VerifiedKey {
     expiry_recorded: bool,
 }
 
-/// Its parts, for making one.
+/// Fields to construct a [`VerifiedKey`].
 pub(super) struct VerifiedKeyParts {
     pub(super) key_id: KeyId,
     pub(super) number: u32,
@@ -154,79 +154,79 @@ impl VerifiedKey {
         }
     }
 
-    /// Its id.
+    /// Id of the key.
     #[must_use]
     pub const fn key_id(&self) -> KeyId {
         self.key_id
     }
 
-    /// Names the key inside this index, from 0 on without gaps and never used again; another index numbers otherwise.
+    /// Identifies the key inside this index: dense from 0, never reused. Another index numbers differently.
     #[must_use]
     pub const fn number(&self) -> u32 {
         self.number
     }
 
-    /// The organization it belongs to.
+    /// Organization that the key belongs to.
     #[must_use]
     pub fn organization_id(&self) -> &OrganizationId {
         &self.group.id
     }
 
-    /// Whom it is for.
+    /// Kind of owner: organization, user, partner or client.
     #[must_use]
     pub const fn owner(&self) -> OwnerKind {
         self.owner
     }
 
-    /// The client organization that it is for, for a client's key.
+    /// Client organization that a client's key is for.
     #[must_use]
     pub fn client_id(&self) -> Option<&OrganizationId> {
         self.group.client_id.as_ref()
     }
 
-    /// The user it belongs to, for a user's key.
+    /// User that a user's key belongs to.
     #[must_use]
     pub fn user_id(&self) -> Option<&UserId> {
         self.text.as_ref()?.user_id.as_ref()
     }
 
-    /// What people call it.
+    /// Display name.
     #[must_use]
     pub fn name(&self) -> Option<&Name> {
         self.text.as_ref()?.name.as_ref()
     }
 
-    /// Where it is valid.
+    /// The one environment that the key is valid in.
     #[must_use]
     pub const fn environment(&self) -> Environment {
         self.environment
     }
 
-    /// The API it is for, if one.
+    /// API that the key is for, if any.
     #[must_use]
     pub fn api_id(&self) -> Option<ApiId> {
         self.api.as_ref().map(|api| api.id)
     }
 
-    /// The id of the API it is for, as text that is ready to be shown.
+    /// Id of the API that the key is for, preformatted.
     #[must_use]
     pub fn api_id_text(&self) -> Option<&str> {
         self.api.as_ref().map(|api| api.id_text())
     }
 
-    /// What it may do, in the order given when that was last set.
+    /// Scopes of the key, in the order in which they were last set.
     #[must_use]
     pub fn scopes(&self) -> &[Scope] {
         &self.scopes
     }
 
-    /// What callers attached to it: a JSON object as text.
+    /// Metadata attached by clients: a JSON object as text.
     #[must_use]
     pub fn metadata(&self) -> Option<&Metadata> {
         self.text.as_ref()?.metadata.as_ref()
     }
 
-    /// When it ends, if it does.
+    /// Expiry, if the key has one.
     #[must_use]
     pub fn expires_at(&self) -> Option<Timestamp> {
         (self.expires_at != NEVER).then_some(self.expires_at)
@@ -260,7 +260,7 @@ impl VerifiedKey {
         self.expiry_recorded || (self.expires_at <= now && self.expires_at != NEVER)
     }
 
-    /// Its status as the log alone tells it: an end that no `KeyExpired` records does not count.
+    /// Status as recorded in the log: an expiry without a `KeyExpired` does not count.
     pub(super) const fn recorded_status(&self) -> KeyStatus {
         if self.expiry_recorded {
             KeyStatus::Expired
@@ -271,7 +271,7 @@ impl VerifiedKey {
         }
     }
 
-    /// The end that `KeyExpired` has still to record.
+    /// Expiry that `KeyExpired` has not recorded yet.
     pub(super) fn pending_expiry(&self) -> Option<Timestamp> {
         self.expires_at().filter(|_| !self.expiry_recorded)
     }
@@ -299,5 +299,5 @@ impl VerifiedKey {
     }
 }
 
-// One more field that does not fit costs every key of every installation 16 bytes.
+// A field that does not fit costs 16 more bytes for every key.
 const _: () = assert!(size_of::<VerifiedKey>() == 64);

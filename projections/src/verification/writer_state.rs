@@ -1,5 +1,5 @@
-//! What only the writer needs: where each key's token is, and what Keyledger itself has still to do. Verification never
-//! looks here.
+//! State that only the writer needs: where each key's token is, and which commands Keyledger itself has to
+//! issue. Verification never reads it.
 
 use std::borrow::Borrow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -17,18 +17,18 @@ use keyledger_engine::value::token::Digest;
 use super::snapshot::walk::Walk;
 use super::verified_key::{ApiRef, KeyGroup, ScopeList, VerifiedKey};
 
-/// The pool of scope lists is swept when it has this many, and again whenever it has doubled since.
+/// The pool of scope lists is swept at this size, and again each time it has doubled.
 const SCOPE_LISTS_SWEEP_MIN: usize = 1_024;
 
-/// How many keys there are in each status, as far as the log tells: a key whose time has come counts as expired once
-/// `KeyExpired` is recorded.
+/// Number of keys in each status as recorded in the log: an expired key counts as expired once `KeyExpired`
+/// is recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KeyCounts {
-    /// Neither revoked nor expired nor deleted.
+    /// Not revoked, expired or deleted.
     pub active: u64,
-    /// Revoked, neither expired nor deleted.
+    /// Revoked, but neither expired nor deleted.
     pub revoked: u64,
-    /// Expired and not deleted.
+    /// Expired, but not deleted.
     pub expired: u64,
     /// Deleted.
     pub deleted: u64,
@@ -44,7 +44,7 @@ impl KeyCounts {
         }
     }
 
-    /// Counts a key that went from one status to another.
+    /// Counts a key that moves from one status to another.
     pub(super) fn record(&mut self, before: Option<KeyStatus>, after: KeyStatus) {
         if let Some(before) = before {
             let count = self.of(before);
@@ -54,7 +54,7 @@ impl KeyCounts {
     }
 }
 
-/// A key's group and id. Bytes rather than a number, which would be padded from 20 bytes to 32.
+/// A key's group and id. The id is stored as bytes, because a number would pad 20 bytes to 32.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct KeyPlace {
     pub(super) group: u32,
@@ -66,7 +66,7 @@ impl KeyPlace {
         Self { group, key: key.to_u128().to_be_bytes() }
     }
 
-    /// The last place of a group.
+    /// The greatest place of a group.
     pub(super) const fn last_of(group: u32) -> Self {
         Self { group, key: [u8::MAX; 16] }
     }
@@ -76,7 +76,7 @@ impl KeyPlace {
     }
 }
 
-/// A scope list that is looked up by its scopes.
+/// A scope list, looked up by its scopes.
 #[derive(PartialEq, Eq, Hash)]
 struct PooledScopes(ScopeList);
 
@@ -88,41 +88,42 @@ impl Borrow<[Scope]> for PooledScopes {
 
 #[derive(Default)]
 pub(super) struct WriterState {
-    /// Every key that is not deleted, by organization, with the digest of its present token.
+    /// Every key that is not deleted, by group, with the digest of its current token.
     pub(super) keys: BTreeMap<KeyPlace, Digest>,
-    /// Tokens that rotation replaced and that were still accepted at the last rotation.
+    /// Tokens replaced by rotation that were still accepted at the last rotation.
     pub(super) previous_tokens: HashMap<KeyId, Vec<PreviousToken>>,
-    /// All groups of keys, by their numbers.
+    /// All groups of keys, indexed by number.
     pub(super) groups: Vec<Arc<KeyGroup>>,
     pub(super) organizations: HashMap<OrganizationId, Arc<KeyGroup>>,
-    /// The groups of clients that are linked.
+    /// Groups of linked clients.
     pub(super) links: BTreeMap<ClientLinkId, Arc<KeyGroup>>,
-    /// The same links the other way round: client, then partner.
+    /// The same links, client first.
     partners: BTreeSet<(OrganizationId, OrganizationId)>,
-    /// The groups of the keys that partners made for clients. All others are in that of their organization.
+    /// Groups of keys that partners made for clients. All other keys are in the group of their organization.
     client_keys: HashMap<KeyId, u32>,
     pub(super) apis: HashMap<ApiId, Arc<ApiRef>>,
     pub(super) counts: KeyCounts,
-    /// The number of the next key that is created.
+    /// Number of the next key.
     next_number: u32,
-    /// The keys of each user, for the organizations whose policy bounds how many there may be.
+    /// Keys of each user, for organizations whose policy limits them.
     user_keys: HashMap<u32, HashMap<(Environment, UserId), BTreeSet<KeyId>>>,
     /// The event that stopped each stopped group.
-    pub(super) ends: HashMap<u32, EventId>,
-    /// Stopped groups that have keys still.
+    pub(super) stopped_by: HashMap<u32, EventId>,
+    /// Stopped groups that still have keys.
     groups_to_clear: BTreeSet<u32>,
-    /// The ends that `KeyExpired` has still to record, in milliseconds.
+    /// Expiries that `KeyExpired` has not recorded yet, in milliseconds.
     expiries: BTreeSet<(i64, [u8; 16])>,
-    /// When each portal session ends by itself, in milliseconds.
+    /// Expiries of portal sessions, in milliseconds.
     pub(super) portal_session_ends: BTreeSet<(i64, PortalSessionId)>,
     scope_lists: HashSet<PooledScopes>,
     scope_lists_sweep_at: usize,
-    /// The walk that is under way over all keys, if there is one.
+    /// The walk over all keys in progress, if any.
     pub(super) walk: Option<Walk>,
 }
 
 impl WriterState {
-    /// The organization with this id, which need not exist yet: a root key may be bound to it before.
+    /// Returns the group of the organization with this id, which need not exist yet: a root key may be bound
+    /// to it before.
     pub(super) fn organization_group(&mut self, id: &OrganizationId) -> Option<Arc<KeyGroup>> {
         if let Some(organization) = self.organizations.get(id) {
             return Some(Arc::clone(organization));
@@ -132,7 +133,7 @@ impl WriterState {
         Some(organization)
     }
 
-    /// A new group; none when there are more than numbers for them.
+    /// Adds a group; `None` when the numbers are used up.
     pub(super) fn add_group(
         &mut self,
         id: OrganizationId,
@@ -143,30 +144,30 @@ impl WriterState {
         Some(group)
     }
 
-    /// Puts a client into a partner's portfolio.
+    /// Adds a client to a partner's portfolio.
     pub(super) fn link(&mut self, id: ClientLinkId, partner: &KeyGroup, group: Arc<KeyGroup>) {
         partner.link(id.client_id.clone(), Arc::clone(&group));
         self.partners.insert((id.client_id.clone(), id.partner_id.clone()));
         self.links.insert(id, group);
     }
 
-    /// Takes a client out of a partner's portfolio, and stops the keys made for it.
+    /// Removes a client from a partner's portfolio and stops the keys made for it.
     pub(super) fn unlink(&mut self, id: &ClientLinkId, event: EventId) -> Option<()> {
         let group = self.links.remove(id)?;
         self.partners.remove(&(id.client_id.clone(), id.partner_id.clone()));
         self.organizations.get(&id.partner_id)?.unlink(&id.client_id);
-        self.end(&group, event);
+        self.stop_group(&group, event);
         Some(())
     }
 
-    /// A number that no key had before.
+    /// Returns a number that no key has had.
     pub(super) fn next_key_number(&mut self) -> Option<u32> {
         let number = self.next_number;
         self.next_number = number.checked_add(1)?;
         Some(number)
     }
 
-    /// These scopes, shared with all keys that carry the same ones.
+    /// Returns these scopes as a list shared by all keys that carry the same ones.
     pub(super) fn scope_list(&mut self, scopes: &[Scope]) -> ScopeList {
         if let Some(list) = self.scope_lists.get(scopes) {
             return Arc::clone(&list.0);
@@ -180,14 +181,15 @@ impl WriterState {
         list
     }
 
-    /// All scope lists that keys may carry.
+    /// Returns all scope lists that keys may carry.
     pub(super) fn all_scope_lists(&self) -> Vec<ScopeList> {
         self.scope_lists.iter().map(|list| Arc::clone(&list.0)).collect()
     }
 
-    /// Stops all keys of an organization: its own, those made for its clients, and those that partners made for it.
+    /// Stops all keys of an organization: its own, those made for its clients, and those that partners made
+    /// for it.
     pub(super) fn organization_deleted(&mut self, organization: &KeyGroup, event: EventId) {
-        self.end(organization, event);
+        self.stop_group(organization, event);
         let first = ClientLinkId { partner_id: organization.id.clone(), client_id: OrganizationId::first() };
         let clients = self.links.range(first..).take_while(|(link, _)| link.partner_id == organization.id);
         let first = (organization.id.clone(), OrganizationId::first());
@@ -199,20 +201,20 @@ impl WriterState {
         });
         let groups: Vec<_> = clients.map(|(_, group)| group).chain(partners).cloned().collect();
         for group in groups {
-            self.end(&group, event);
+            self.stop_group(&group, event);
         }
     }
 
     /// Stops all keys of a group, unless an earlier event did.
-    pub(super) fn end(&mut self, group: &KeyGroup, event: EventId) {
+    pub(super) fn stop_group(&mut self, group: &KeyGroup, event: EventId) {
         group.stop();
-        self.ends.entry(group.number).or_insert(event);
+        self.stopped_by.entry(group.number).or_insert(event);
         if self.has_keys(group.number) {
             self.groups_to_clear.insert(group.number);
         }
     }
 
-    /// Takes note of a key as it is now, and was before, if it was.
+    /// Updates counts and expiries after a key changed from `before` to `after`.
     pub(super) fn key_changed(&mut self, before: Option<&VerifiedKey>, after: &VerifiedKey) {
         self.counts.record(before.map(VerifiedKey::recorded_status), after.recorded_status());
         self.replace_expiry(before, Some(after));
@@ -221,13 +223,13 @@ impl WriterState {
     pub(super) fn key_created(&mut self, key: &VerifiedKey, digest: Digest) {
         let number = key.group().number;
         self.keys.insert(KeyPlace::new(number, key.key_id()), digest);
-        if self.ends.contains_key(&number) {
+        if self.stopped_by.contains_key(&number) {
             self.groups_to_clear.insert(number);
         }
         self.key_added(key);
     }
 
-    /// Takes note of a key that has its place already.
+    /// Registers a key whose place is already set.
     pub(super) fn key_added(&mut self, key: &VerifiedKey) {
         if key.client_id().is_some() {
             self.client_keys.insert(key.key_id(), key.group().number);
@@ -236,7 +238,7 @@ impl WriterState {
         self.key_changed(None, key);
     }
 
-    /// Begins to count the keys of an organization's users, or stops; `keys` are all of the organization's.
+    /// Starts or stops counting the keys of an organization's users; `keys` are all keys of the organization.
     pub(super) fn count_user_keys<'a>(
         &mut self,
         group: u32,
@@ -277,7 +279,7 @@ impl WriterState {
         }
     }
 
-    /// The digests of the present tokens of a user's keys.
+    /// Digests of the current tokens of a user's keys.
     pub(super) fn digests_of_user(&self, user: &UserOf) -> impl Iterator<Item = &Digest> {
         let group = self.organizations.get(&user.organization_id).map(|group| group.number);
         let users = group.and_then(|group| self.user_keys.get(&group));
@@ -286,7 +288,7 @@ impl WriterState {
         places.filter_map(|(key, group)| self.keys.get(&KeyPlace::new(group, *key)))
     }
 
-    /// The digests of the present tokens of a group's keys.
+    /// Digests of the current tokens of a group's keys.
     pub(super) fn digests_of(&self, group: u32) -> Vec<Digest> {
         let first = KeyPlace { group, key: [0; 16] };
         let last = KeyPlace::last_of(group);
@@ -319,7 +321,7 @@ impl WriterState {
         }
     }
 
-    /// Where a key of an organization that is not deleted stands, if there is one.
+    /// Returns the place of a key that is not deleted, if it belongs to the organization.
     pub(super) fn place_of(&self, organization_id: &OrganizationId, id: KeyId) -> Option<KeyPlace> {
         let group = match self.client_keys.get(&id) {
             Some(number) => self.groups.get(*number as usize)?,
@@ -373,7 +375,7 @@ impl WriterState {
     pub(super) fn orphaned_keys(&self, limit: usize) -> Vec<(KeyId, EventId)> {
         self.groups_to_clear
             .iter()
-            .filter_map(|number| self.ends.get(number).map(|event| (*number, *event)))
+            .filter_map(|number| self.stopped_by.get(number).map(|event| (*number, *event)))
             .flat_map(|(number, event)| self.keys_of(number).map(move |key_id| (key_id, event)))
             .take(limit)
             .collect()

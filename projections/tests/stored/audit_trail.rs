@@ -1,4 +1,4 @@
-//! The audit trail against all events of the log.
+//! The audit trail against a filter over all events of the log.
 
 use keyledger_engine::domain::event::EventType;
 use keyledger_engine::domain::key::KeyStatus;
@@ -121,7 +121,8 @@ fn spans_of_time_are_counted_as_the_log_has_them() {
     let all = history.reader().read(Position::START, usize::MAX).unwrap();
     let first = all.first().unwrap().time.millis();
     let length = (all.last().unwrap().time.millis() - first) / 10;
-    // From before the first event to after the last; one span is empty, and one bound is an event's very time.
+    // From before the first event to after the last. One span is empty, and one bound is exactly an event's
+    // time.
     let mut bounds: Vec<i64> = (-1..=11).map(|n| first + n * length).collect();
     bounds.extend([first + 3 * length, all[40_000].time.millis()]);
     bounds.sort_unstable();

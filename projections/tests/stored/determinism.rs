@@ -29,7 +29,7 @@ fn fresh<P: Projection>(projection: P, history: &History, batch_len: usize) -> R
 
 #[test]
 fn batches_of_any_size_give_the_same_rows() {
-    // The longer one is more than a block of the audit trail.
+    // The longer log exceeds a block of the audit trail.
     for (len, batch_lens) in [(1_500, vec![1, 7, 512]), (66_000, vec![512])] {
         let history = History::with_events(1, len);
         let digests = |batch_len| {
@@ -46,12 +46,12 @@ fn batches_of_any_size_give_the_same_rows() {
 }
 
 #[test]
-fn a_replay_goes_on_where_it_was_interrupted() {
+fn a_replay_resumes_where_it_was_interrupted() {
     let directory = tempfile::tempdir().unwrap();
     let mut history = History::with_events(2, 500);
     for round in 0..20 {
         history.extend(100 * (round % 4));
-        // Dropped without saving: what is not durable may be lost, and rows and position with it.
+        // Dropped without saving: what is not durable may be lost, rows and position together.
         let mut keys = Replay::open(directory.path(), key_list(), history.reader()).unwrap();
         let mut events = Replay::open(directory.path(), audit_trail(&history), history.reader()).unwrap();
         for step in 0..3 {
@@ -78,7 +78,7 @@ fn a_crash_costs_only_what_was_not_durable() {
     replay.step(100, true).unwrap();
     replay.step(100, false).unwrap();
     assert_eq!((replay.position(), replay.unsaved()), (Position::new(200), 100));
-    // The file as a crash would leave it.
+    // The file as after a crash.
     let path = |directory: &tempfile::TempDir| path_of(directory.path(), KeyListProjection::NAME);
     std::fs::copy(path(&directory), path(&after_crash)).unwrap();
     let mut replay = Replay::open(after_crash.path(), key_list(), history.reader()).unwrap();
@@ -88,7 +88,7 @@ fn a_crash_costs_only_what_was_not_durable() {
     assert_eq!(replay.rows().digest().unwrap(), expected);
 }
 
-/// Replays `first` into a file, does something to it, opens it for `second` and says where it stands.
+/// Replays `first` into a file, calls `meddle` on it, opens it for `second` and returns its position.
 fn reopened(first: &History, second: &History, meddle: impl FnOnce(&std::path::Path)) -> Position {
     let directory = tempfile::tempdir().unwrap();
     let mut replay = Replay::open(directory.path(), key_list(), first.reader()).unwrap();
@@ -104,7 +104,7 @@ fn reopened(first: &History, second: &History, meddle: impl FnOnce(&std::path::P
 }
 
 #[test]
-fn files_that_do_not_fit_the_log_are_made_anew() {
+fn files_that_do_not_fit_the_log_are_rebuilt() {
     let history = History::with_events(4, 300);
     let shorter = History::with_events(4, 200);
     let restored = History::with_events(5, 600);
@@ -112,12 +112,12 @@ fn files_that_do_not_fit_the_log_are_made_anew() {
     other.extend(300);
     assert!(reopened(&history, &history, |_| {}) > Position::START);
     assert_eq!(reopened(&history, &shorter, |_| {}), Position::START, "ahead of the log");
-    assert_eq!(reopened(&history, &restored, |_| {}), Position::START, "the log went on differently");
+    assert_eq!(reopened(&history, &restored, |_| {}), Position::START, "the log continued differently");
     assert_eq!(reopened(&history, &other, |_| {}), Position::START, "another log");
 }
 
 #[test]
-fn a_file_goes_on_where_it_stands_when_the_log_has_grown() {
+fn a_file_resumes_at_its_position_when_the_log_has_grown() {
     let directory = tempfile::tempdir().unwrap();
     let mut history = History::with_events(4, 200);
     let mut replay = Replay::open(directory.path(), key_list(), history.reader()).unwrap();
@@ -129,7 +129,7 @@ fn a_file_goes_on_where_it_stands_when_the_log_has_grown() {
 }
 
 #[test]
-fn damaged_files_are_made_anew() {
+fn damaged_files_are_rebuilt() {
     let history = History::with_events(6, 2_000);
     let write = |bytes: &'static [u8]| move |path: &std::path::Path| std::fs::write(path, bytes).unwrap();
     assert_eq!(reopened(&history, &history, write(b"")), Position::START);
@@ -142,7 +142,7 @@ fn damaged_files_are_made_anew() {
             bytes[place] ^= 0x10;
             std::fs::write(path, bytes).unwrap();
         });
-        // A flipped bit in a page that is not in use harms nobody.
+        // A flipped bit in an unused page does no harm.
         rebuilt += usize::from(position == Position::START);
     }
     assert!(rebuilt > 5, "{rebuilt} of 40");
@@ -154,11 +154,11 @@ impl Projection for NewerKeyList {
     const NAME: &'static str = KeyListProjection::NAME;
     const VERSION: u32 = KeyListProjection::VERSION + 1;
 
-    fn beside(&self) -> Self {
-        Self(self.0.beside())
+    fn new_instance(&self) -> Self {
+        Self(self.0.new_instance())
     }
-    fn show(&self) {
-        self.0.show();
+    fn switch_readers(&self) {
+        self.0.switch_readers();
     }
     fn load(&mut self, rows: Snapshot) -> Result<(), store::Error> {
         self.0.load(rows)
@@ -188,7 +188,7 @@ impl Projection for NewerKeyList {
 }
 
 #[test]
-fn a_file_of_another_version_is_made_anew() {
+fn a_file_of_another_version_is_rebuilt() {
     let directory = tempfile::tempdir().unwrap();
     let history = History::with_events(7, 100);
     let mut replay = Replay::open(directory.path(), key_list(), history.reader()).unwrap();
@@ -199,7 +199,7 @@ fn a_file_of_another_version_is_made_anew() {
 }
 
 #[test]
-fn a_rebuild_takes_the_place_of_the_file_when_it_is_done() {
+fn a_rebuild_replaces_the_file_when_it_is_complete() {
     let directory = tempfile::tempdir().unwrap();
     let mut history = History::with_events(8, 100);
     let mut replay = Replay::open(directory.path(), key_list(), history.reader()).unwrap();
@@ -215,9 +215,9 @@ fn a_rebuild_takes_the_place_of_the_file_when_it_is_done() {
 }
 
 #[test]
-fn rows_written_before_the_end_of_a_rebuild_are_those_of_its_end() {
+fn spilled_rows_equal_those_of_a_plain_replay() {
     let mut history = History::with_events(10, 30_000);
-    // Keys of any age change up to here, and from here on none does but the latest.
+    // Keys of any age change up to here; from here on only the newest does.
     for _ in 0..20_000 {
         history.time += 1;
         let index = history.add_key();

@@ -1,4 +1,4 @@
-//! What an index in memory forgets of an erased subject is what a replay of the log no longer finds.
+//! After an erasure, the index in memory equals a replay of the log.
 
 use std::sync::Arc;
 
@@ -60,7 +60,7 @@ impl Run {
         Digest::from_bytes(self.rng.random())
     }
 
-    /// An organization with everything that has text in it.
+    /// Creates an organization with every kind of aggregate that holds personal text.
     fn fill(&mut self, organization: &str, kind: OrganizationKind) -> Vec<KeyId> {
         let organization_id: OrganizationId = organization.parse().unwrap();
         let name = || Some(Name::new(&format!("{organization}'s")).unwrap());
@@ -150,7 +150,7 @@ impl Run {
         self.check();
     }
 
-    /// The index is what a replay makes of the log as it can be read now.
+    /// The index equals a replay of the log as it can be read now.
     fn check(&self) {
         let replayed = VerificationIndex::new();
         for record in self.reader.read(Position::START, usize::MAX).unwrap() {
@@ -194,12 +194,12 @@ fn the_index_forgets_what_a_replay_no_longer_finds() {
     run.erase("acme", Some("ada"));
     assert_eq!(run.sessions(), sessions - 1);
     run.erase("acme", Some("nobody"));
-    // What is written of an erased user's key is the organization's.
+    // Text written later to an erased user's key belongs to the organization.
     run.rename(keys[4]);
     run.rename(keys[7]);
     run.check();
     run.erase("acme", Some("ada"));
-    // Who comes back is another subject.
+    // A user who returns is a new subject.
     let acme: OrganizationId = "acme".parse().unwrap();
     let ada = Some(UserId::new("ada").unwrap());
     run.create_key(&acme, Owner::in_organization(true), &ada);
@@ -210,6 +210,6 @@ fn the_index_forgets_what_a_replay_no_longer_finds() {
     run.erase("acme", None);
     assert_eq!(run.sessions(), sessions - 6);
     assert_eq!(run.index.organization(&acme).unwrap().name, None);
-    // The third was not touched.
+    // The third organization is unchanged.
     assert!(run.index.organization(&"other".parse().unwrap()).unwrap().name.is_some());
 }

@@ -1,5 +1,5 @@
-//! What exports say: of every kind of event of every schema ever written, from the bytes that the log's golden files
-//! hold, and of every kind of actor, in every format. Programs out there read these files, so that a difference is for them to know.
+//! Golden files of all export formats: every event type in every schema ever written, decoded from the log's
+//! golden files, and every kind of actor. Other programs read these files, so a difference affects users.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use keyledger_engine::value::actor::ActorKind;
 use keyledger_projections::export::Format;
 use serde_json::Value;
 
-/// Set it to write the files that are missing, and only those.
+/// Set it to write missing golden files. Existing ones are never overwritten.
 const WRITE_MISSING: &str = "KEYLEDGER_WRITE_MISSING_GOLDEN_FILES";
 
 const LOG_ID: LogId = LogId(*b"0123456789abcdef");
@@ -74,7 +74,7 @@ fn files_stay_what_they_were() {
         for (written, stored) in written.lines().zip(stored.lines()) {
             assert_eq!(written, stored, "{}", path.display());
         }
-        assert_eq!(written, stored, "{}: has other lines; delete it and write it anew", path.display());
+        assert_eq!(written, stored, "{}: has other lines; delete it and write it again", path.display());
     }
 }
 

@@ -1,6 +1,6 @@
-//! Made-up histories of keys, as logs in memory. The same seed makes the same log.
+//! Random histories of keys in in-memory logs. The same seed gives the same log.
 
-// What is made up here is right by construction; whatever is not had better stop the test.
+// The generated events are valid by construction; anything else should stop the test.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 use std::collections::HashMap;
@@ -27,7 +27,7 @@ use keyledger_engine::vault::{Subject, Vault};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// What names and descriptions are made of.
+/// Words for names and descriptions.
 pub(crate) const WORDS: [&str; 12] = [
     "production",
     "Billing",
@@ -70,7 +70,7 @@ impl History {
         }
     }
 
-    /// A history of this many events.
+    /// Creates a history of this many events.
     pub(crate) fn with_events(seed: u64, count: usize) -> Self {
         let mut history = Self::new(seed);
         history.extend(count);
@@ -91,7 +91,7 @@ impl History {
         }
     }
 
-    /// Appends some event that can happen now.
+    /// Appends a random event that is possible now.
     pub(crate) fn add_any(&mut self) {
         if self.rng.random_ratio(2, 5) {
             self.time += self.rng.random_range(0..5_000);
@@ -170,7 +170,7 @@ impl History {
         }
     }
 
-    /// Issues a key and says where it is in `keys`.
+    /// Creates a key and returns its index in `keys`.
     pub(crate) fn add_key(&mut self) -> usize {
         let millis = u64::try_from(self.time).unwrap();
         let id = KeyId::from_u128(u128::from(millis) << 80 | self.rng.random::<u128>() >> 48);
@@ -205,7 +205,7 @@ impl History {
         self.keys.len() - 1
     }
 
-    /// Appends some event to a key.
+    /// Appends a random event to a key.
     pub(crate) fn change(&mut self, index: usize) {
         let key = self.keys[index].clone();
         if key.deleted_at.is_some() {
@@ -279,7 +279,7 @@ impl History {
             subject: Subject::of(organization_id.as_ref(), None),
             organization_id,
             actor,
-            // One in four came of no request, and some came of the same.
+            // One in four has no request, and some share one.
             request_id: Some(self.rng.random_range(0..400_u32))
                 .filter(|n| n % 4 != 0)
                 .map(|n| format!("req-{n}").into()),

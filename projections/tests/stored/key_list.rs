@@ -39,7 +39,7 @@ impl Listed {
     }
 }
 
-/// Case folding by another road: to lower case, with what full folding treats otherwise put right.
+/// An independent case folding: lower case, with the differences of full folding added.
 fn folded(text: &str) -> String {
     text.chars().flat_map(char::to_lowercase).collect::<String>().replace('ß', "ss").replace('ς', "σ")
 }
@@ -159,7 +159,7 @@ fn queries() -> impl Strategy<Value = KeyQuery> {
     )
 }
 
-/// All pages of a query, with something happening between them.
+/// Returns all pages of a query and calls `between` after each but the last.
 fn walk(listed: &mut Listed, query: &KeyQuery, mut between: impl FnMut(&mut Listed)) -> Vec<Key> {
     let mut keys = Vec::new();
     let mut query = query.clone();
@@ -209,7 +209,7 @@ fn policies() -> impl Strategy<Value = Vec<(Environment, Arc<Policy>)>> {
     })
 }
 
-/// The newest active keys of a user beyond what the policy allows, from a plain list.
+/// Whether an active key is beyond its user's limit, computed from a plain list.
 fn over_user_limit(keys: &[Key], key: &Key, policy: &Policy, now: Timestamp) -> bool {
     let Some(user) = &key.user_id else { return false };
     let mut others: Vec<_> = keys
@@ -272,7 +272,7 @@ proptest! {
     }
 
     #[test]
-    fn keys_unused_since_a_time_are_those_that_nobody_verified(
+    fn keys_unused_since_a_time_are_those_not_verified_since(
         seed: u64,
         len in 1..400_usize,
         query in queries(),
@@ -281,7 +281,8 @@ proptest! {
         let mut listed = Listed::new(History::with_events(seed, len));
         let directory = tempfile::tempdir().unwrap();
         let since = Timestamp::from_millis(since);
-        let (usage, _thread) = Usage::open(&directory.path().join("usage.redb"), since, HashSet::new).unwrap();
+        let path = directory.path().join("usage.redb");
+        let (usage, _thread) = Usage::open(&path, since, HashSet::new).unwrap();
         let mut last = HashMap::new();
         for (number, key) in listed.history.keys.iter().enumerate().filter(|(number, _)| number % 3 > 0) {
             let at = since.saturating_add_millis(number as i64 % 7 - 3);
@@ -300,7 +301,7 @@ proptest! {
     fn walking_meets_each_key_once_while_others_change(seed: u64, query in queries()) {
         let mut listed = Listed::new(History::with_events(seed, 400));
         let before = sorted(&query, &listed.history.keys);
-        // For a while only: keys that come faster than pages of one or two are turned would be walked to for ever.
+        // Limited, because a walk in pages of one or two might never catch up with new keys.
         let mut pages = 0..100;
         let walked = walk(&mut listed, &query, |listed| {
             if pages.next().is_some() {
@@ -332,7 +333,7 @@ fn search_is_blind_to_case_in_any_script() {
     }
     let listed = Listed::new(history);
     let found = |needle: &str| {
-        // Names only: the other texts are random.
+        // Counts names only: the other texts are random.
         let query = KeyQuery { text: Some(needle.into()), ..KeyQuery::new(Timestamp::from_millis(0)) };
         let page = listed.list.query(&query).unwrap();
         page.keys.iter().filter(|key| name_of(key).unwrap().contains(&folded(needle))).count()
@@ -397,7 +398,7 @@ fn a_cursor_belongs_to_its_query() {
 #[test]
 fn totals_are_exact_up_to_ten_thousand() {
     let mut listed = Listed::new(History::new(33));
-    // Past the last of these, a page is found without a look at every chunk.
+    // At the greatest of these, a page is found without reading every chunk.
     for count in [TOTAL_MAX, TOTAL_MAX + 1, TOTAL_MAX + 8_000] {
         while (listed.history.keys.len() as u64) < count {
             listed.history.time += i64::from(listed.history.keys.len().is_multiple_of(3));

@@ -1,6 +1,6 @@
-//! The stored projections: rows that depend on the log alone, and answers that depend on the rows alone.
+//! Stored projections: rows depend only on the log, and answers only on the rows.
 
-// A test says what went wrong best by stopping right there.
+// In a test, stopping at the failure gives the best message.
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod audit_trail;

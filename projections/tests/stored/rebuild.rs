@@ -1,4 +1,4 @@
-//! Projections that are made anew while they are in use.
+//! Rebuilds of projections that are in use.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -23,7 +23,7 @@ use tempfile::TempDir;
 use crate::history::History;
 use crate::runner::{reaches, wait};
 
-/// A log that keeps rebuilds waiting while it is shut; the projections themselves can read it.
+/// A log that blocks rebuilds while it is shut. The projections themselves can read it.
 struct Gate {
     log: Arc<dyn LogReader>,
     shut: Mutex<bool>,
@@ -41,7 +41,7 @@ impl Gate {
     }
 
     fn pass(&self) {
-        if thread::current().name().is_some_and(|name| name.ends_with(" anew")) {
+        if thread::current().name().is_some_and(|name| name.ends_with(" rebuild")) {
             let shut = self.shut.lock().unwrap();
             drop(self.opened.wait_while(shut, |shut| *shut).unwrap());
         }
@@ -90,7 +90,7 @@ impl LogReader for Gate {
     }
 }
 
-/// A key list that runs.
+/// A running key list.
 struct Running {
     directory: TempDir,
     list: KeyList,
@@ -129,7 +129,7 @@ fn names(directory: &Path) -> Vec<String> {
     names.collect()
 }
 
-/// What the file in a directory must hold: what a fresh replay makes.
+/// The file in a directory must equal a fresh replay.
 fn assert_as_fresh(directory: &Path, history: &History) {
     let rows = Snapshot::open(&path_of(directory, KeyListProjection::NAME)).unwrap();
     assert_eq!(rows.checkpoint().position, history.reader().head().unwrap());
@@ -140,13 +140,13 @@ fn assert_as_fresh(directory: &Path, history: &History) {
 }
 
 #[test]
-fn readers_go_on_with_the_rows_that_are_there() {
+fn readers_keep_the_current_rows_during_a_rebuild() {
     let mut history = History::with_events(31, 500);
     let gate = Gate::shut(&history);
     let running = Running::start(gate.clone());
     let before = running.inode();
     let outcome = running.handle.rebuild();
-    wait("it begins", || running.handle.rebuild_progress().is_some());
+    wait("the rebuild starts", || running.handle.rebuild_progress().is_some());
     for _ in 0..5 {
         history.extend(50);
         reaches(&running.handle, history.reader().head().unwrap());
@@ -154,7 +154,7 @@ fn readers_go_on_with_the_rows_that_are_there() {
         assert_eq!(page.position, history.reader().head().unwrap());
         assert_eq!(running.handle.status(), Status::Live);
     }
-    assert!(running.handle.rebuild_if_idle().is_none(), "one is running");
+    assert!(running.handle.rebuild_if_idle().is_none(), "a rebuild is running");
     assert_eq!(running.inode(), before);
     gate.open();
     assert_eq!(outcome.blocking_recv().unwrap().unwrap(), history.reader().head().unwrap());
@@ -162,7 +162,7 @@ fn readers_go_on_with_the_rows_that_are_there() {
     assert_eq!(names(running.directory.path()), ["key-list.redb"]);
     assert_eq!(running.handle.rebuild_progress(), None);
     assert_eq!(running.handle.rebuild_counts(), (1, 0));
-    // It goes on from there.
+    // The projection continues from there.
     history.extend(100);
     reaches(&running.handle, history.reader().head().unwrap());
     let directory = running.stop();
@@ -170,14 +170,14 @@ fn readers_go_on_with_the_rows_that_are_there() {
 }
 
 #[test]
-fn who_asks_during_a_rebuild_gets_the_next_one() {
+fn requests_during_a_rebuild_share_the_next_one() {
     let history = History::with_events(32, 300);
     let gate = Gate::shut(&history);
     let running = Running::start(gate.clone());
     let first = running.handle.rebuild();
-    wait("it begins", || running.handle.rebuild_progress().is_some());
-    // The first has taken its askers up; these two come later and share one.
-    wait("it is under way", || names(running.directory.path()).len() == 2);
+    wait("the rebuild starts", || running.handle.rebuild_progress().is_some());
+    // The first request has been taken; these two arrive later and share one rebuild.
+    wait("the rebuild is running", || names(running.directory.path()).len() == 2);
     let (second, third) = (running.handle.rebuild(), running.handle.rebuild());
     gate.open();
     for outcome in [first, second, third] {
@@ -206,12 +206,12 @@ fn pages_positions_and_readings_hold_across_rebuilds_under_load() {
             scope.spawn(|| {
                 let mut reached = Position::START;
                 while !done.load(Ordering::Relaxed) {
-                    // Nothing but keys are made here, one by each event.
+                    // The log only creates keys, one per event.
                     let page = running.list.query(&KeyQuery::new(history_now())).unwrap();
                     assert_eq!(page.total, page.position.get());
                     assert!(page.position >= reached, "readers do not go back");
                     reached = page.position;
-                    // A walk over pages is not disturbed by what takes place meanwhile.
+                    // Walking over pages is not affected by rebuilds.
                     let mut query =
                         KeyQuery { sort: KeySort::CreatedAsc, limit: 500, ..KeyQuery::new(history_now()) };
                     let mut walked = Vec::new();
@@ -254,7 +254,7 @@ fn pages_positions_and_readings_hold_across_rebuilds_under_load() {
 }
 
 #[test]
-fn a_list_is_whole_though_few_keys_are_in_memory_while_it_is_made() {
+fn a_rebuilt_list_is_complete_with_few_keys_in_memory() {
     let mut history = History::with_events(36, 9_000);
     for _ in 0..20_000 {
         history.time += 1;
@@ -285,8 +285,8 @@ fn history_now() -> keyledger_engine::value::time::Timestamp {
 }
 
 #[test]
-fn nobody_is_shown_a_part() {
-    // More than is made before the start ends.
+fn no_reader_sees_an_incomplete_list() {
+    // More events than the start replays by itself.
     let history = History::with_events(34, 20_000);
     let gate = Gate::shut(&history);
     let running = Running::start(gate.clone());
@@ -304,19 +304,19 @@ fn nobody_is_shown_a_part() {
         }
     };
     assert_eq!(page.position, history.reader().head().unwrap());
-    wait("it says so", || running.handle.status() == Status::Live);
+    wait("it is live", || running.handle.status() == Status::Live);
     assert_as_fresh(running.stop().path(), &history);
 }
 
 #[test]
-fn a_stop_or_a_crash_in_the_middle_leaves_the_rows_that_are_there() {
+fn a_stop_or_a_crash_during_a_rebuild_leaves_the_current_rows() {
     let history = History::with_events(35, 300);
     let gate = Gate::shut(&history);
     let running = Running::start(gate.clone());
     let before = running.inode();
     let outcome = running.handle.rebuild();
-    wait("it is under way", || names(running.directory.path()).len() == 2);
-    // What a crash would leave.
+    wait("the rebuild is running", || names(running.directory.path()).len() == 2);
+    // The files as after a crash.
     let crashed = tempfile::tempdir().unwrap();
     for name in names(running.directory.path()) {
         fs::copy(running.directory.path().join(&name), crashed.path().join(&name)).unwrap();
@@ -326,7 +326,7 @@ fn a_stop_or_a_crash_in_the_middle_leaves_the_rows_that_are_there() {
         scope.spawn(|| gate.open());
         let directory = running.stop();
         assert_eq!(names(directory.path()), ["key-list.redb"]);
-        // It may have been finished just before the stop.
+        // It may have finished just before the stop.
         let finished = fs::metadata(path_of(directory.path(), "key-list")).unwrap().ino() != inode;
         assert_eq!(outcome.blocking_recv().is_ok(), finished);
         assert_eq!(inode, before);
@@ -339,7 +339,7 @@ fn a_stop_or_a_crash_in_the_middle_leaves_the_rows_that_are_there() {
     assert_as_fresh(running.stop().path(), &history);
 }
 
-/// The next version of the key list, which can answer from the rows of the present one.
+/// The next version of the key list, which can read the rows of the current one.
 struct NextKeyList(KeyListProjection);
 
 impl Projection for NextKeyList {
@@ -349,11 +349,11 @@ impl Projection for NextKeyList {
     fn reads(version: u32) -> bool {
         version == Self::VERSION || version == KeyListProjection::VERSION
     }
-    fn beside(&self) -> Self {
-        Self(self.0.beside())
+    fn new_instance(&self) -> Self {
+        Self(self.0.new_instance())
     }
-    fn show(&self) {
-        self.0.show();
+    fn switch_readers(&self) {
+        self.0.switch_readers();
     }
     fn load(&mut self, rows: Snapshot) -> Result<(), store::Error> {
         self.0.load(rows)
@@ -379,7 +379,7 @@ impl Projection for NextKeyList {
 }
 
 #[test]
-fn rows_of_an_older_version_answer_until_they_are_made_anew() {
+fn rows_of_an_older_version_answer_until_they_are_rebuilt() {
     let mut history = History::with_events(36, 400);
     let directory = Running::start(history.reader()).stop();
     history.extend(30);
@@ -387,12 +387,12 @@ fn rows_of_an_older_version_answer_until_they_are_made_anew() {
     let (list, projection) = KeyList::new();
     let running = Running::start_in(directory, list, NextKeyList(projection), gate.clone());
     let before = running.inode();
-    wait("it begins", || running.handle.rebuild_progress().is_some());
+    wait("the rebuild starts", || running.handle.rebuild_progress().is_some());
     history.extend(30);
     reaches(&running.handle, history.reader().head().unwrap());
     running.list.query(&KeyQuery::new(history.now())).unwrap();
     gate.open();
-    wait("it is made anew", || running.handle.rebuild_counts() == (1, 0));
+    wait("it is rebuilt", || running.handle.rebuild_counts() == (1, 0));
     assert_ne!(running.inode(), before);
     running.list.query(&KeyQuery::new(history.now())).unwrap();
     let directory = running.stop();
@@ -407,18 +407,18 @@ impl Projection for DamagedKeyList {
     const NAME: &'static str = KeyListProjection::NAME;
     const VERSION: u32 = KeyListProjection::VERSION;
 
-    fn beside(&self) -> Self {
-        Self(self.0.beside(), Arc::clone(&self.1))
+    fn new_instance(&self) -> Self {
+        Self(self.0.new_instance(), Arc::clone(&self.1))
     }
-    fn show(&self) {
-        self.0.show();
+    fn switch_readers(&self) {
+        self.0.switch_readers();
     }
     fn load(&mut self, rows: Snapshot) -> Result<(), store::Error> {
         self.0.load(rows)
     }
     fn apply(&mut self, rows: &Snapshot, record: &Record) -> Result<(), projection::Error> {
         if self.1.swap(false, Ordering::Relaxed) {
-            return Err(rows.damaged("a row is none").into());
+            return Err(rows.damaged("not a key").into());
         }
         self.0.apply(rows, record)
     }
@@ -440,7 +440,7 @@ impl Projection for DamagedKeyList {
 }
 
 #[test]
-fn damage_that_shows_later_is_mended() {
+fn damage_found_later_leads_to_a_rebuild() {
     let mut history = History::with_events(37, 400);
     let damage = Arc::new(AtomicBool::new(false));
     let (list, projection) = KeyList::new();
@@ -449,7 +449,7 @@ fn damage_that_shows_later_is_mended() {
     let before = running.inode();
     damage.store(true, Ordering::Relaxed);
     history.extend(100);
-    wait("it is made anew", || running.handle.rebuild_counts() == (1, 0));
+    wait("it is rebuilt", || running.handle.rebuild_counts() == (1, 0));
     assert_ne!(running.inode(), before);
     reaches(&running.handle, history.reader().head().unwrap());
     assert_eq!(running.handle.status(), Status::Live);

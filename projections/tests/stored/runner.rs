@@ -34,15 +34,15 @@ pub(crate) fn reaches(handle: &ProjectionHandle, position: Position) {
 fn a_projection_follows_the_log_and_survives_a_stop() {
     let directory = tempfile::tempdir().unwrap();
     let mut history = History::with_events(20, 1_000);
-    for told in [true, false, true] {
-        let news = watch::Sender::new(history.reader().head().unwrap());
+    for notified in [true, false, true] {
+        let head_changes = watch::Sender::new(history.reader().head().unwrap());
         let (list, projection) = KeyList::new();
-        let head = told.then(|| news.subscribe());
+        let head = notified.then(|| head_changes.subscribe());
         let (handle, thread) = start(directory.path(), projection, history.reader(), head).unwrap();
         for _ in 0..20 {
             history.extend(10);
             let head = history.reader().head().unwrap();
-            news.send_replace(head);
+            head_changes.send_replace(head);
             reaches(&handle, head);
             assert_eq!(handle.status(), Status::Live);
             let page = list.query(&KeyQuery::new(history.now())).unwrap();
@@ -75,17 +75,17 @@ fn a_poison_event_stops_its_projection_only() {
     let Status::Poisoned { position, reason } = keys.status() else { unreachable!() };
     assert_eq!(position, poison.position);
     assert!(reason.contains(&id.to_string()), "{reason}");
-    // Everything before it is there, and still answered.
+    // Everything before the event is applied and still readable.
     assert_eq!(keys.position().next(), poison.position);
     assert_eq!(list.query(&KeyQuery::new(history.now())).unwrap().position, keys.position());
     assert_eq!(events.status(), Status::Live);
-    // Nor can it be made anew; that is said, and changes nothing.
+    // A rebuild fails as well, says so, and changes nothing.
     assert!(keys.rebuild().blocking_recv().unwrap().is_err());
     assert!(matches!(keys.status(), Status::Poisoned { .. }));
     assert_eq!(list.query(&KeyQuery::new(history.now())).unwrap().position, keys.position());
     keys_thread.stop();
     events_thread.stop();
-    // One that has never had all there was is no answer to anybody.
+    // A projection that was never complete does not answer.
     let (list, keys) = KeyList::new();
     let (keys, keys_thread) = start(directory.path(), keys, history.reader(), None).unwrap();
     wait("the key list stops", || matches!(keys.status(), Status::Poisoned { .. }));
@@ -95,23 +95,23 @@ fn a_poison_event_stops_its_projection_only() {
 }
 
 #[test]
-fn many_records_gather_between_commits_unless_somebody_waits() {
+fn many_records_gather_between_commits_unless_a_reader_waits() {
     const ROUNDS: u32 = 20;
-    // So many that the interval is as long as it gets.
+    // So many that the interval reaches its maximum.
     const MANY: usize = 200;
     let directory = tempfile::tempdir().unwrap();
     let mut history = History::with_events(22, 100);
-    let news = watch::Sender::new(Position::START);
+    let head_changes = watch::Sender::new(Position::START);
     let (_, projection) = KeyList::new();
     let (handle, thread) =
-        start(directory.path(), projection, history.reader(), Some(news.subscribe())).unwrap();
-    // Each round is a commit of its own.
+        start(directory.path(), projection, history.reader(), Some(head_changes.subscribe())).unwrap();
+    // Each round is a separate commit.
     let mut rounds = |count: usize, wait: &mut dyn FnMut(Position)| -> Vec<Duration> {
         let round = |_| {
             let begun = Instant::now();
             history.extend(count);
             let head = history.reader().head().unwrap();
-            news.send_replace(head);
+            head_changes.send_replace(head);
             wait(head);
             begun.elapsed()
         };
@@ -120,7 +120,7 @@ fn many_records_gather_between_commits_unless_somebody_waits() {
     let all_gather = |rounds: &[Duration]| {
         assert!(rounds.iter().sum::<Duration>() >= COMMIT_INTERVAL_MAX * (ROUNDS - 2), "{rounds:?}");
     };
-    // However busy the machine is, one of them is not held up by others.
+    // However busy the machine is, one round is not delayed by others.
     let none_gather = |rounds: &[Duration]| {
         assert!(rounds.iter().any(|round| *round < COMMIT_INTERVAL_MAX), "{rounds:?}");
     };
@@ -130,7 +130,7 @@ fn many_records_gather_between_commits_unless_somebody_waits() {
     none_gather(&rounds(MANY, &mut |head| assert!(runtime.block_on(handle.reach(head)))));
     none_gather(&rounds(1, &mut |head| reaches(&handle, head)));
 
-    // Who has given up waiting hurries nobody.
+    // A reader that has given up waiting speeds up nothing.
     let gave_up = runtime.block_on(async {
         tokio::select! {
             biased;
@@ -141,7 +141,7 @@ fn many_records_gather_between_commits_unless_somebody_waits() {
     assert!(gave_up);
     all_gather(&rounds(MANY, &mut |head| reaches(&handle, head)));
     thread.stop();
-    assert!(!runtime.block_on(handle.reach(Position::new(u64::MAX))), "it does not come any further");
+    assert!(!runtime.block_on(handle.reach(Position::new(u64::MAX))), "it has ended");
 }
 
 /// Counts events, and panics at one.
@@ -151,10 +151,10 @@ impl Projection for Panicking {
     const NAME: &'static str = "panicking";
     const VERSION: u32 = 1;
 
-    fn beside(&self) -> Self {
+    fn new_instance(&self) -> Self {
         Self(self.0)
     }
-    fn show(&self) {}
+    fn switch_readers(&self) {}
     fn load(&mut self, _rows: Snapshot) -> Result<(), store::Error> {
         Ok(())
     }
@@ -194,10 +194,10 @@ impl Projection for OnFullDisk {
     const NAME: &'static str = "on-full-disk";
     const VERSION: u32 = 1;
 
-    fn beside(&self) -> Self {
+    fn new_instance(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
-    fn show(&self) {}
+    fn switch_readers(&self) {}
     fn load(&mut self, _rows: Snapshot) -> Result<(), store::Error> {
         Ok(())
     }
@@ -235,11 +235,11 @@ fn a_disk_that_was_full_for_a_while_stops_a_projection_for_that_while() {
     wait("it stops", || matches!(handle.status(), Status::Failed { .. }));
     let Status::Failed { reason, .. } = handle.status() else { unreachable!() };
     assert!(reason.contains("no space left"), "{reason}");
-    // Making it anew fails as well, as long as there is no room for that either.
-    wait("it is tried", || handle.rebuild_counts().1 > 0);
+    // A rebuild fails too while the disk is full.
+    wait("a rebuild is tried", || handle.rebuild_counts().1 > 0);
     assert!(matches!(handle.status(), Status::Failed { .. }));
     full.store(false, Ordering::SeqCst);
-    wait("it goes on", || handle.status() == Status::Live);
+    wait("it continues", || handle.status() == Status::Live);
     history.extend(10);
     reaches(&handle, history.reader().head().unwrap());
     thread.stop();
@@ -259,7 +259,7 @@ fn readers_see_rows_and_position_together() {
                 let query = KeyQuery { limit: 20_000, ..KeyQuery::new(now) };
                 while !done.load(std::sync::atomic::Ordering::Relaxed) {
                     let page = list.query(&query).unwrap();
-                    // Nothing but keys are made here, one by each event.
+                    // The log only creates keys, one per event.
                     assert_eq!(page.keys.len() as u64, page.position.get());
                     assert_eq!(page.total, page.position.get());
                 }

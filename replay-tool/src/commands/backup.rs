@@ -12,6 +12,7 @@ use std::sync::Arc;
 use keyledger_engine::backup::reader::Error;
 use keyledger_engine::backup::{Header, KeptFile, Part, Reader, Source, source};
 use keyledger_engine::log::LogReader;
+use keyledger_engine::storage::atomic_file;
 use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_engine::transparency::checkpoint_file;
 use keyledger_engine::value::position::Position;
@@ -20,11 +21,12 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::arguments::Origin;
-use crate::data_directory::DataDirectory;
 use crate::output::progress::Progress;
 use crate::output::report::{Failure, Report, grouped, hex};
 use crate::remote;
 use crate::secret::Secret;
+use crate::stopped_log;
+use keyledger_engine::storage::data_directory::DataDirectory;
 
 pub(crate) fn run(origin: &Origin, file: &Path, with_keys: bool, force: bool) -> Result<Report, Failure> {
     let shown = file.display();
@@ -33,10 +35,7 @@ pub(crate) fn run(origin: &Origin, file: &Path, with_keys: bool, force: bool) ->
             "{shown}: already exists; name another file, or add --force"
         )));
     }
-    let directory = match file.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = atomic_file::directory_of(file);
     let unwritable = |error: &dyn std::fmt::Display| {
         Failure::could_not_run(format!(
             "{shown}: cannot be written: {error}; check its directory and the disk"
@@ -58,7 +57,7 @@ pub(crate) fn run(origin: &Origin, file: &Path, with_keys: bool, force: bool) ->
             check(answer, unfinished.as_file(), url)?
         }
         (None, Some(data)) => {
-            let directory = DataDirectory::open(data)?;
+            let directory = DataDirectory::existing(data)?;
             let chunks = stopped(&directory, with_keys)?;
             check(chunks, unfinished.as_file(), &data.display().to_string())?
         }
@@ -74,7 +73,7 @@ pub(crate) fn run(origin: &Origin, file: &Path, with_keys: bool, force: bool) ->
     } else {
         unfinished.persist_noclobber(file).map(drop).map_err(|error| error.error)
     };
-    let named = named.and_then(|()| File::open(directory)?.sync_all());
+    let named = named.and_then(|()| atomic_file::sync_directory_of(file));
     named.map_err(|error| unwritable(&error))?;
     written.report(file)
 }
@@ -167,7 +166,7 @@ fn failure(from: &str, error: Error) -> Failure {
 
 /// A backup of a stopped service's directory. The log is locked while it is read.
 fn stopped(directory: &DataDirectory, with_keys: bool) -> Result<impl Read + use<>, Failure> {
-    let log = directory.open_log().map_err(|failure| match failure.line.split_once(": in use by another process") {
+    let log = stopped_log::open(directory).map_err(|failure| match failure.line.split_once(": in use by another process") {
         Some((file, _)) => Failure::could_not_run(format!(
             "{file}: in use by another process; back up the running service with --url and a root key with the permission \
              admin in KEYLEDGER_TOKEN, or stop it"
@@ -205,7 +204,7 @@ fn stopped(directory: &DataDirectory, with_keys: bool) -> Result<impl Read + use
     };
     let mut files = Vec::new();
     for file in KeptFile::ALL.into_iter().filter(|_| with_keys) {
-        files.extend(read_if_there(&directory.kept(file))?.map(|bytes| (file, bytes)));
+        files.extend(read_if_there(&directory.file(file.name()))?.map(|bytes| (file, bytes)));
     }
     let checkpoints = Box::new(checkpoint_file::iter(&path).map_err(unreadable)?);
     let log: Arc<dyn LogReader> = log;

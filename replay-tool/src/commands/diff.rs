@@ -20,9 +20,10 @@ use keyledger_projections::verification::VerificationIndex;
 use serde_json::{Value, json};
 
 use crate::arguments::Options;
-use crate::data_directory::DataDirectory;
 use crate::output::report::{Failure, Report, grouped};
 use crate::replays;
+use crate::stopped_log;
+use keyledger_engine::storage::data_directory::DataDirectory;
 
 /// The comparison of one projection.
 struct Comparison {
@@ -58,8 +59,8 @@ impl Comparison {
 }
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
-    let directory = DataDirectory::open(&options.data)?;
-    let reader = directory.open_log()?;
+    let directory = DataDirectory::existing(&options.data)?;
+    let reader = stopped_log::open(&directory)?;
     let head = reader.head()?;
     let comparisons = [
         compare(&directory, KeyListProjection::without_readers(), &reader)?,

@@ -19,8 +19,9 @@ use serde_json::json;
 
 use crate::arguments::Options;
 use crate::commands::rebuild;
-use crate::data_directory::DataDirectory;
 use crate::output::report::{Failure, Report, grouped};
+use crate::stopped_log;
+use keyledger_engine::storage::data_directory::DataDirectory;
 
 pub(crate) fn run(options: &Options, organization: &str, user: Option<&str>) -> Result<Report, Failure> {
     let refused = |what: &str, error: &dyn std::fmt::Display| {
@@ -29,9 +30,9 @@ pub(crate) fn run(options: &Options, organization: &str, user: Option<&str>) -> 
     let organization_id: OrganizationId =
         organization.parse().map_err(|error| refused("organization", &error))?;
     let user_id = user.map(UserId::new).transpose().map_err(|error| refused("user", &error))?;
-    let directory = DataDirectory::open(&options.data)?;
+    let directory = DataDirectory::existing(&options.data)?;
     // Fails with a clear message if the log is missing or in use; opening it for writing below would not.
-    drop(directory.open_log()?);
+    drop(stopped_log::open(&directory)?);
     let (erasure, position) = erase(&directory, organization_id, user_id)?;
     // The projections contain the text in clear until their files are replaced.
     let rebuilt = rebuild::run(options, None)?;

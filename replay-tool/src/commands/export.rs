@@ -14,9 +14,10 @@ use keyledger_projections::export::Format;
 use serde_json::json;
 
 use crate::arguments::{ExportOptions, Options};
-use crate::data_directory::DataDirectory;
 use crate::output::progress::Progress;
 use crate::output::report::{Failure, Report, grouped};
+use crate::stopped_log;
+use keyledger_engine::storage::data_directory::DataDirectory;
 
 /// Records per read.
 const BATCH_LEN: usize = 1_024;
@@ -29,7 +30,7 @@ pub(crate) fn run(options: &Options, asked: &ExportOptions) -> Result<Report, Fa
     }
     let format = Format::from(asked.format);
     let organization_id = asked.organization.as_deref().map(read_organization).transpose()?;
-    let log = DataDirectory::open(&options.data)?.open_log()?;
+    let log = stopped_log::open(&DataDirectory::existing(&options.data)?)?;
     let range = Range::read(&log, asked)?;
     let mut target = Target::open(asked.output.as_deref())?;
     // Output that is appended to an earlier export must not repeat the header.

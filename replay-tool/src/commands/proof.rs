@@ -11,8 +11,9 @@ use serde_json::json;
 
 use crate::arguments::{CheckpointOptions, Options};
 use crate::checkpoints;
-use crate::data_directory::DataDirectory;
 use crate::output::report::{Failure, Report, grouped};
+use crate::stopped_log;
+use keyledger_engine::storage::data_directory::DataDirectory;
 
 pub(crate) fn run(
     options: &Options,
@@ -20,8 +21,8 @@ pub(crate) fn run(
     position: u64,
     output: Option<PathBuf>,
 ) -> Result<Report, Failure> {
-    let directory = DataDirectory::open(&options.data)?;
-    let log = directory.open_log()?;
+    let directory = DataDirectory::existing(&options.data)?;
+    let log = stopped_log::open(&directory)?;
     let (position, head) = (Position::new(position), log.head()?);
     let Some(before) = position.entry_index().filter(|_| position <= head) else {
         let head = grouped(head.get());

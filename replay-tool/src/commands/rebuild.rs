@@ -1,10 +1,9 @@
 //! `rebuild`: rebuilds the projections from the log.
 
-use std::fs::{self, File};
-use std::io::ErrorKind;
 use std::path::Path;
 
 use keyledger_engine::log::LogReader;
+use keyledger_engine::storage::atomic_file;
 use keyledger_projections::audit_trail::{AuditTrail, AuditTrailProjection};
 use keyledger_projections::key_list::KeyListProjection;
 use keyledger_projections::stored::projection::Projection;
@@ -14,14 +13,15 @@ use keyledger_projections::verification::temporary_of;
 use serde_json::json;
 
 use crate::arguments::{Options, ProjectionName};
-use crate::data_directory::DataDirectory;
 use crate::output::progress::Progress;
 use crate::output::report::{Failure, Report, grouped};
+use crate::stopped_log;
+use keyledger_engine::storage::data_directory::DataDirectory;
 
 pub(crate) fn run(options: &Options, only: Option<ProjectionName>) -> Result<Report, Failure> {
-    let directory = DataDirectory::open(&options.data)?;
+    let directory = DataDirectory::existing(&options.data)?;
     // Held until the end, so that the service cannot start in the meantime.
-    let reader = directory.open_log()?;
+    let reader = stopped_log::open(&directory)?;
     let projections = directory.projections();
     let mut rebuilds = Rebuilds::new(&projections, reader.clone());
     let asked = |name| only.is_none_or(|only| only == name);
@@ -72,12 +72,7 @@ pub(crate) fn run(options: &Options, only: Option<ProjectionName>) -> Result<Rep
 
 /// Deletes the file at `path` durably. Returns whether it existed.
 fn delete(path: &Path) -> Result<bool, Failure> {
-    let deleted = match fs::remove_file(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
-        deleted => deleted,
-    };
-    let parent = path.parent().unwrap_or(Path::new("."));
-    deleted.and_then(|()| File::open(parent)?.sync_all()).map(|()| true).map_err(|error| {
+    atomic_file::remove(path).map_err(|error| {
         let file = path.display();
         Failure::could_not_run(format!("{file}: cannot be deleted: {error}; check its owner and permissions"))
     })

@@ -9,6 +9,7 @@ use keyledger_engine::backup::reader::{Entry, Error};
 use keyledger_engine::backup::{KeptFile, Part, Reader};
 use keyledger_engine::log;
 use keyledger_engine::log::redb::{RedbImport, RedbOptions};
+use keyledger_engine::storage::data_directory::DataDirectory;
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
 use serde::Serialize;
@@ -16,9 +17,9 @@ use serde_json::json;
 
 use crate::arguments::{CheckpointOptions, Options};
 use crate::checkpoints;
-use crate::data_directory::DataDirectory;
 use crate::output::progress::Progress;
 use crate::output::report::{Failure, Report, grouped, hex};
+use crate::stopped_log;
 use crate::unfinished_directory::UnfinishedDirectory;
 
 /// The last event to restore.
@@ -67,7 +68,7 @@ pub(crate) fn run(options: &Options, file: &Path, to: Option<&str>) -> Result<Re
     })?;
     let directory = UnfinishedDirectory::beside(&options.data)?;
     let restored = fill(&directory, file, input, until)?;
-    let root = verify(&DataDirectory::open(directory.path())?, &restored)?;
+    let root = verify(&DataDirectory::existing(directory.path())?, &restored)?;
     directory.finish()?;
     restored.report(&options.data, file, &root)
 }
@@ -97,7 +98,7 @@ fn fill(
     let mut backup = Reader::open(BufReader::new(input)).map_err(unreadable)?;
     let header = backup.header().clone();
     until.check(header.head)?;
-    let data = DataDirectory::open(directory.path())?;
+    let data = DataDirectory::existing(directory.path())?;
     let log = RedbImport::create(&data.log(), RedbOptions::default(), header.log_id);
     let mut log = log.map_err(unstorable)?;
     if let Some(key) = &header.log_key {
@@ -125,7 +126,7 @@ fn fill(
                 log.remember(&commands).map_err(unstorable)?;
             }
             Part::File(file, bytes) => {
-                directory.write(&data.kept(file), &bytes)?;
+                directory.write(&data.file(file.name()), &bytes)?;
                 files.push(file);
             }
         }
@@ -181,7 +182,7 @@ fn write_lines(file: File, lines: impl Iterator<Item = impl Serialize>) -> io::R
 
 /// Reads the new directory back from the disk, verifies it and returns the root hash.
 fn verify(directory: &DataDirectory, restored: &Restored) -> Result<String, Failure> {
-    let reader = directory.open_log()?;
+    let reader = stopped_log::open(directory)?;
     let options = CheckpointOptions { checkpoint: None, log_key: None };
     let checkpoints = checkpoints::read(directory, &options)?;
     let mut progress = Progress::start("verify", restored.position);

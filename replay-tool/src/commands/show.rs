@@ -19,9 +19,10 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::arguments::Options;
-use crate::data_directory::DataDirectory;
 use crate::output::report::{Failure, Report};
 use crate::output::timeline;
+use crate::stopped_log;
+use keyledger_engine::storage::data_directory::DataDirectory;
 
 /// The key as the HTTP interface shows it.
 #[derive(Serialize)]
@@ -93,7 +94,7 @@ pub(crate) fn run(options: &Options, key: &str, at: Option<&str>) -> Result<Repo
     let key_id: KeyId = key.parse().map_err(|error| {
         Failure::could_not_run(format!("KEY: {error}; to look up a token, use POST /v1/keys/find"))
     })?;
-    let reader = DataDirectory::open(&options.data)?.open_log()?;
+    let reader = stopped_log::open(&DataDirectory::existing(&options.data)?)?;
     let (at, moment) = moment(&reader, at)?;
     let Some((key, records)) = key_at(&*reader, key_id, at)? else {
         return Err(Failure::wrong(unknown(&reader, key_id)?));

@@ -19,10 +19,11 @@ use keyledger_engine::value::time::{Clock, SystemClock, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Options;
-use crate::data_directory::DataDirectory;
 use crate::output::chart::{section, size};
 use crate::output::progress::{Pace, Progress};
 use crate::output::report::{Failure, Report, grouped, hex};
+use crate::stopped_log;
+use keyledger_engine::storage::data_directory::DataDirectory;
 
 /// Records per read.
 const BATCH_LEN: usize = 8_192;
@@ -31,8 +32,8 @@ const DAYS_SHOWN_MAX: usize = 31;
 const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
-    let directory = DataDirectory::open(&options.data)?;
-    let reader = directory.open_log()?;
+    let directory = DataDirectory::existing(&options.data)?;
+    let reader = stopped_log::open(&directory)?;
     let head = reader.head()?;
     let mut progress = Progress::start("stats", head);
     let mut counts = Counts::default();

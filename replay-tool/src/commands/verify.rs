@@ -7,13 +7,14 @@ use serde_json::json;
 
 use crate::arguments::{CheckpointOptions, Options};
 use crate::checkpoints;
-use crate::data_directory::DataDirectory;
 use crate::output::progress::{Pace, Progress};
 use crate::output::report::{Failure, Report, grouped, hex};
+use crate::stopped_log;
+use keyledger_engine::storage::data_directory::DataDirectory;
 
 pub(crate) fn run(options: &Options, checkpoint_options: &CheckpointOptions) -> Result<Report, Failure> {
-    let directory = DataDirectory::open(&options.data)?;
-    let reader = directory.open_log()?;
+    let directory = DataDirectory::existing(&options.data)?;
+    let reader = stopped_log::open(&directory)?;
     let checkpoints = checkpoints::read(&directory, checkpoint_options)?;
     let mut progress = Progress::start("verify", Position::START);
     let mut reached = Position::START;

@@ -1,6 +1,7 @@
 //! The outcome of a command: a report or a failure, each with its exit code.
 
 use keyledger_engine::log;
+use keyledger_engine::storage::data_directory;
 use keyledger_projections::stored::store;
 use serde::Serialize;
 use serde_json::json;
@@ -47,6 +48,12 @@ impl Failure {
 
     pub(crate) fn to_json(&self, command: &str) -> String {
         json!({ "command": command, "ok": false, "error": self.line }).to_string()
+    }
+}
+
+impl From<data_directory::Error> for Failure {
+    fn from(error: data_directory::Error) -> Self {
+        Self::could_not_run(error.to_string())
     }
 }
 

@@ -302,7 +302,7 @@ impl Server {
             assert_eq!(status.code(), Some(0), "a graceful stop did not exit with 0:\n{}", self.output());
         }
         let output = self.output();
-        for sign in ["panicked at", "a defect"] {
+        for sign in ["panicked at", "unexpected panic"] {
             assert!(!output.contains(sign), "the server panicked:\n{output}");
         }
         self.transcript.assert_no_leak(&output, &self.data());

@@ -42,8 +42,11 @@ fn delay(takes: Duration, point: usize) -> Duration {
     takes * u32::try_from(point).unwrap() / 8
 }
 
+/// A user's id, and the id and token of one of their keys.
+type UserWithKey = (String, (String, String));
+
 /// A server with an organization and `count` users, each with some keys, of which the first is returned.
-fn server_with_users(count: usize) -> (Server, String, Vec<(String, (String, String))>) {
+fn server_with_users(count: usize) -> (Server, String, Vec<UserWithKey>) {
     let server = Server::start();
     let client = server.client();
     let org = organization(&client, "paid");

@@ -60,14 +60,14 @@ fn an_intact_log_is_verified() {
 
     let browser = Browser::sign_in(&client, server.root_token());
     let page = browser.get("/console/audit").expect_page(200);
-    assert!(page.contains("Verify now") && page.contains("is right, and fits"), "{page}");
+    assert!(page.contains("Verify now") && page.contains("is valid and matches"), "{page}");
     let page = browser.submit_and_follow("/console/audit/verification", &[]);
-    assert!(page.contains("The log is being verified."), "{page}");
+    assert!(page.contains("Verification started."), "{page}");
     assert_eq!(finished(&client)["number"], 2);
     let (_, link) = portal_link(&client, &org, "auditor", json!({}));
     let auditor = Browser::with_cookie(&client, &follow(&client, &link).0);
     let page = auditor.get("/console/audit").expect_page(200);
-    assert!(page.contains("is right, and fits") && !page.contains("Verify now"), "{page}");
+    assert!(page.contains("is valid and matches") && !page.contains("Verify now"), "{page}");
     auditor.submit("/console/audit/verification", &[]).expect_page(403);
     assert_eq!(latest(&client)["number"], 2);
 }

@@ -354,7 +354,7 @@ fn an_edited_record_is_detected_by_its_hash() {
     assert_eq!((&found["reason"], &found["root"]), (&json!(reason), &Value::Null), "{found}");
     let page = Browser::sign_in(&client, server.root_token()).get("/console/audit").expect_page(200);
     assert!(
-        page.contains("The log is not what it should be.") && page.contains("do not have the hash"),
+        page.contains("The log is damaged or was changed.") && page.contains("do not have the hash"),
         "{page}"
     );
 }

@@ -238,18 +238,18 @@ fn a_rewritten_log_without_its_checkpoints_is_detected() {
     take_vault_away(&server.data());
     fs::remove_file(server.data().join("checkpoints.ndjson")).unwrap();
     server.start_again();
-    is_contradicted(&server, "has seen other events than these");
+    is_contradicted(&server, "has seen different events");
 }
 
 #[test]
 fn a_malformed_witness_is_refused_at_the_start() {
     for (value, what) in [
         ("https://w.example", "a space"),
-        ("w.example https://w.example", "witness's key"),
+        ("w.example https://w.example", "witness's Ed25519 key"),
         // A log's key, not a witness's.
         (
             "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW https://w.example",
-            "witness's key",
+            "witness's Ed25519 key",
         ),
     ] {
         let arguments = vec!["--witness".to_owned(), value.to_owned()];

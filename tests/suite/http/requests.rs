@@ -175,7 +175,7 @@ fn if_match_accepts_any_of_several_versions() {
             "\"abc\"",
             "the version is 4 now, and If-Match has no tag of any version; send the object's ETag as it came, such as \"4\", without W/",
         ),
-        ("\"3\"", "the version is 4 now, not 3; read it again and decide anew"),
+        ("\"3\"", "the version is 4 now, not 3; read it again and decide again"),
         (
             "\"2\", \"3\"",
             "the version is 4 now, none of those that If-Match has; read it again and decide anew",

@@ -266,11 +266,11 @@ fn a_command_that_cannot_print_its_result_fails_and_changes_nothing() {
     let serve = ["serve", "--listen", &address];
     let refusal = unheard("keyledger", &serve, &data);
     assert_eq!(refusal.status.code(), Some(2));
-    assert!(refusal.message.contains("no root key was made"), "{}", refusal.message);
+    assert!(refusal.message.contains("no root key was created"), "{}", refusal.message);
     let create = ["root-key", "create", "--permission", "keys:verify"];
     let refusal = unheard("keyledger", &create, &data);
     assert_eq!(refusal.status.code(), Some(2));
-    refusal.check("no root key was made");
+    refusal.check("no root key was created");
     for arguments in [&["verify"][..], &["verify", "--json"], &["diff"], &["stats"], &["--help"]] {
         let refusal = unheard("replay-tool", arguments, &data);
         assert_eq!(refusal.status.code(), Some(2), "{arguments:?}: {}", refusal.message);
@@ -378,7 +378,7 @@ fn a_refused_start_creates_no_key_in_place_of_a_missing_one() {
     fs::rename(vault.with_extension("elsewhere"), &vault).unwrap();
     let other = Server::start();
     fs::copy(other.data().join("log-key"), &key).unwrap();
-    refused(&data).check("bring back the key that signed it");
+    refused(&data).check("restore the key that signed it");
     assert_eq!(fs::read(&verifier).unwrap(), before);
     fs::rename(key.with_extension("elsewhere"), &key).unwrap();
     let server = Server::start_in(stopped.directory, &stopped.root_token, Options::default()).unwrap();

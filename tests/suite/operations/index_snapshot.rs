@@ -58,7 +58,11 @@ fn a_start_after_a_crash_uses_a_snapshot_saved_under_load() {
     let after = key(&client, "acme", json!({}));
     server.kill();
     server.start_again();
-    assert!(server.output().contains("was restored from its snapshot"), "{}", server.output());
+    assert!(
+        server.output().contains("restored the verification index from its snapshot"),
+        "{}",
+        server.output()
+    );
     let client = server.client();
     for (token, expected) in [
         (&revoked.token, "REVOKED"),

@@ -57,8 +57,9 @@ struct TokenBody<'a> {
     scope: String,
 }
 
-/// Gives an application an access token for its secret. Giving one leaves no event: what the application does with it
-/// does. The token ends early with the application, with its secret, and with the organization that it is bound to.
+/// Gives an application an access token for its secret. Giving one leaves no event: what the application does
+/// with it does. The token ends early with the application, with its secret, and with the organization that
+/// it is bound to.
 #[utoipa::path(post, path = "/oauth2/token", operation_id = "token", tag = "OAuth 2.0", security((), ("client" = [])),
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     responses(

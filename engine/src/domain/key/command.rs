@@ -1,4 +1,4 @@
-//! What can be asked of a key.
+//! The commands to a key.
 
 use crate::domain::key::{Owner, RevocationReason};
 use crate::value::environment::Environment;
@@ -7,68 +7,69 @@ use crate::value::text::{Description, Metadata, Name, Note, Scope, UserId};
 use crate::value::time::Timestamp;
 use crate::value::token::{Digest, TokenHint};
 
-/// A request to change a key. Texts and ids in it are already of the right form; whether the change is allowed is
-/// decided by [`decide`](crate::domain::key::decide).
+/// A command to a key. Its texts and ids are well-formed; [`decide`](crate::domain::key::decide) decides
+/// whether the change is allowed.
 #[derive(Debug, Clone)]
 pub enum KeyCommand {
-    /// Issue it.
+    /// Creates the key.
     Create(Box<CreateKey>),
-    /// Change what `Some` names; an inner `None` clears.
+    /// Changes the fields that are `Some`; an inner `None` clears a field.
     Edit(Box<EditKey>),
-    /// Stop it, for now.
+    /// Revokes the key. It can be reactivated.
     Revoke {
-        /// Why.
+        /// The reason.
         reason: RevocationReason,
-        /// Why, in words.
+        /// The reason in the caller's words.
         note: Option<Note>,
     },
-    /// Let a revoked key work again.
+    /// Reactivates a revoked key.
     Reactivate,
-    /// Give it a new token.
+    /// Replaces the key's token by a new one.
     Rotate {
-        /// Digest of the new token.
+        /// The digest of the new token.
         digest: Digest,
-        /// What of the new token may be shown.
+        /// The parts of the new token that may be shown.
         hint: TokenHint,
-        /// For how many milliseconds the present token is accepted too; never past the key's expiry.
+        /// The number of milliseconds for which the current token stays valid, though never past the key's
+        /// expiry.
         overlap_millis: i64,
     },
-    /// Delete it, for good.
+    /// Deletes the key. This is final.
     Delete,
-    /// Record that its time came, if it did.
+    /// Records that the key has expired, if it has.
     RecordExpiry,
 }
 
-/// What a new key is to be.
+/// The fields of a new key.
 #[derive(Debug, Clone)]
 pub struct CreateKey {
-    /// The organization it belongs to.
+    /// The organization that it belongs to.
     pub organization_id: OrganizationId,
-    /// The API it is for, if one.
+    /// The API that it is for, if any.
     pub api_id: Option<ApiId>,
-    /// Whom it is for.
+    /// Its owner.
     pub owner: Owner,
-    /// The user it belongs to, for a user's key.
+    /// The user that it belongs to, for a user's key.
     pub user_id: Option<UserId>,
-    /// What people call it.
+    /// Its name.
     pub name: Option<Name>,
-    /// What it is for.
+    /// Its description.
     pub description: Option<Description>,
-    /// What the caller attaches.
+    /// The caller's metadata.
     pub metadata: Option<Metadata>,
-    /// Where it is valid.
+    /// The only environment in which it is valid.
     pub environment: Environment,
-    /// What it may do.
+    /// Its scopes.
     pub scopes: Vec<Scope>,
-    /// When it ends, if it does.
+    /// The time at which it expires; none for never.
     pub expires_at: Option<Timestamp>,
-    /// Digest of its token.
+    /// The digest of its token.
     pub digest: Digest,
-    /// What of the token may be shown.
+    /// The parts of its token that may be shown.
     pub hint: TokenHint,
 }
 
-/// Changes to a key's description of itself. `None` leaves a field; `Some(None)` clears it.
+/// Changes to a key's fields. `None` keeps a field; `Some(None)` clears it.
 #[derive(Debug, Clone, Default)]
 pub struct EditKey {
     /// New name.

@@ -1,5 +1,6 @@
-//! The rules of a key's life: what each command leads to in each state.
+//! The rules of a key's life: the events that each command leads to in each state.
 
+use crate::domain::decision::{Context, Decide, Reads};
 use crate::domain::event::Event;
 use crate::domain::key::{
     CreateKey, EditKey, Key, KeyCommand, KeyCreated, KeyCreatedPersonal, KeyDescriptionChangedPersonal,
@@ -11,35 +12,38 @@ use crate::domain::policy::{Breach, Policy};
 use crate::domain::portfolio::ClientLink;
 use crate::domain::rejection::Rejection;
 use crate::domain::resource_api::Api;
+use crate::domain::stream::StreamId;
 use crate::value::environment::Environment;
+use crate::value::id::{ClientLinkId, KeyId, OrganizationId};
+use crate::value::subject::Subject;
 use crate::value::text::{Metadata, Scope, is_same_set};
 use crate::value::time::Timestamp;
 
-/// All that a decision about a key looks at.
+/// Everything that a decision about a key reads.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct KeyState<'a> {
-    /// The key, unless it is yet to be created.
+    /// The key; none before it is created.
     pub key: Option<&'a Key>,
-    /// The organization that it belongs to, or is to belong to.
+    /// The organization that it belongs to or, before it is created, will belong to.
     pub organization: Option<&'a Organization>,
-    /// The API that it is for, or is to be for.
+    /// The API that it is for or, before it is created, will be for.
     pub api: Option<&'a Api>,
     /// The client organization, for a client's key.
     pub client: Option<&'a Organization>,
-    /// The link between the organization and that client, unless they never were linked.
+    /// The link between the organization and that client; none if they never were linked.
     pub link: Option<&'a ClientLink>,
-    /// How many active keys the key's user has in its environment, where a policy bounds that.
+    /// The number of active keys of the key's user in its environment; 0 where no policy bounds it.
     pub keys_of_user: u32,
 }
 
 impl KeyState<'_> {
-    /// What the organization demands of its keys in an environment.
+    /// The organization's policy for an environment.
     fn policy(&self, environment: Environment) -> Option<&Policy> {
         self.organization?.policies.get(environment).map(AsRef::as_ref)
     }
 
-    /// Whether something that the key lives by has ended: its organization or, for a client's key, the client or its
-    /// being in the portfolio. That ends the key at that moment; its own `KeyDeleted` follows.
+    /// Whether the key's organization is gone or, for a client's key, the client or its link to the
+    /// portfolio. The key stops working at that moment; its own `KeyDeleted` follows.
     fn is_orphaned(&self, key: &Key) -> bool {
         is_gone(self.organization)
             || key.owner.kind == OwnerKind::Client
@@ -51,10 +55,71 @@ fn is_gone(organization: Option<&Organization>) -> bool {
     organization.is_none_or(|it| it.status() == OrganizationStatus::Deleted)
 }
 
-/// Says what `command` leads to at `now`: the events to append, none when nothing changes.
+impl Decide for Key {
+    fn organization_id<'a>(
+        _id: &'a KeyId,
+        key: Option<&'a Self>,
+        command: &'a KeyCommand,
+    ) -> Option<&'a OrganizationId> {
+        match (key, command) {
+            (Some(key), _) => Some(&key.organization_id),
+            (None, KeyCommand::Create(create)) => Some(&create.organization_id),
+            (None, _) => None,
+        }
+    }
+
+    /// The user whose key it is. Events of a key whose user was erased are the organization's, as the user is
+    /// unknown.
+    fn subject(id: &KeyId, key: Option<&Self>, command: &KeyCommand) -> Subject {
+        let user_id = match (key, command) {
+            (Some(key), _) => key.user_id.as_ref(),
+            (None, KeyCommand::Create(create)) => create.user_id.as_ref(),
+            (None, _) => None,
+        };
+        Subject::of(Self::organization_id(id, key, command), user_id)
+    }
+
+    fn reads<'a>(id: &'a KeyId, key: Option<&'a Self>, command: &'a KeyCommand) -> Reads<'a> {
+        let (api_id, owner) = match (key, command) {
+            (Some(key), _) => (key.api_id, Some(&key.owner)),
+            (None, KeyCommand::Create(create)) => (create.api_id, Some(&create.owner)),
+            (None, _) => (None, None),
+        };
+        let user = match (command, key) {
+            (KeyCommand::Create(create), _) => create.user_id.as_ref().zip(Some(create.environment)),
+            (KeyCommand::Reactivate, Some(key)) => key.user_id.as_ref().zip(Some(key.environment)),
+            _ => None,
+        };
+        let organization_id = Self::organization_id(id, key, command);
+        let client_id = owner.and_then(|owner| owner.client_id.as_ref());
+        let link = organization_id.zip(client_id).map(|(partner_id, client_id)| {
+            ClientLinkId { partner_id: partner_id.clone(), client_id: client_id.clone() }.into()
+        });
+        Reads {
+            api: api_id.map(StreamId::from),
+            client: client_id.cloned().map(StreamId::from),
+            link,
+            user: user.map(|(user_id, environment)| (environment, user_id)),
+            ..Reads::organization(organization_id)
+        }
+    }
+
+    fn decide(
+        _id: &KeyId,
+        key: Option<&Self>,
+        command: &KeyCommand,
+        context: &Context<'_>,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, Rejection> {
+        let Context { organization, api, client, link, keys_of_user, .. } = *context;
+        decide(KeyState { key, organization, api, client, link, keys_of_user }, command, now)
+    }
+}
+
+/// Returns the events that `command` leads to at `now`, none when nothing changes.
 ///
 /// # Errors
-/// The rule that refuses the command.
+/// The rule that rejects the command.
 pub fn decide(state: KeyState<'_>, command: &KeyCommand, now: Timestamp) -> Result<Vec<Event>, Rejection> {
     if let KeyCommand::Create(create) = command {
         return create_key(state, create, now).map(|event| vec![event]);
@@ -186,7 +251,7 @@ fn edit_key(key: &Key, api: Option<&Api>, edit: &EditKey, now: Timestamp) -> Res
         events.push(Event::KeyScopesChanged(KeyScopesChanged { scopes: scopes.clone() }, ()));
     }
     if let Some(expires_at) = edit.expires_at.filter(|expires_at| *expires_at != key.expires_at) {
-        // Expired is final: a later end must not bring the key back.
+        // Expired is final: a later expiry must not revive the key.
         if key.status(now) == KeyStatus::Expired {
             return Err(Rejection::KeyExpired);
         }
@@ -196,10 +261,10 @@ fn edit_key(key: &Key, api: Option<&Api>, edit: &EditKey, now: Timestamp) -> Res
     Ok(events)
 }
 
-fn changes(metadata: &Option<Metadata>, present: &Option<Metadata>) -> bool {
-    match (metadata, present) {
-        (Some(metadata), Some(present)) => !metadata.is_same(present),
-        (metadata, present) => metadata.is_some() || present.is_some(),
+fn changes(metadata: &Option<Metadata>, current: &Option<Metadata>) -> bool {
+    match (metadata, current) {
+        (Some(metadata), Some(current)) => !metadata.is_same(current),
+        (metadata, current) => metadata.is_some() || current.is_some(),
     }
 }
 

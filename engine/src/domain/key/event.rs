@@ -1,5 +1,5 @@
-//! What can happen to a key: facts, and apart from them what is personal. The order of fields is the order of bytes
-//! (docs/format.md): a field is never added, removed or moved without a new schema number.
+//! The events of a key: facts, and the personal part apart from them. The order of fields is the order of
+//! bytes (docs/format.md). To add, remove or move a field, introduce a new schema number.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,32 +13,32 @@ use crate::value::token::{Digest, TokenHint};
 /// A key was issued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyCreated {
-    /// Digest of its token.
+    /// The digest of its token.
     pub digest: Digest,
-    /// What of the token may be shown.
+    /// The parts of its token that may be shown.
     pub hint: TokenHint,
-    /// Where it is valid.
+    /// The only environment in which it is valid.
     pub environment: Environment,
-    /// Whom it is for.
+    /// Its owner.
     pub owner: Owner,
-    /// The API it is for, if one.
+    /// The API that it is for, if any.
     pub api_id: Option<ApiId>,
-    /// What it may do there.
+    /// Its scopes.
     pub scopes: Vec<Scope>,
-    /// When it ends, if it does.
+    /// The time at which it expires; none for never.
     pub expires_at: Option<Timestamp>,
 }
 
 /// The personal part of [`KeyCreated`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyCreatedPersonal {
-    /// The user it belongs to, for a user's key.
+    /// The user that it belongs to, for a user's key.
     pub user_id: Option<UserId>,
-    /// What people call it.
+    /// Its name.
     pub name: Option<Name>,
-    /// What it is for.
+    /// Its description.
     pub description: Option<Description>,
-    /// What the caller attached.
+    /// The caller's metadata.
     pub metadata: Option<Metadata>,
 }
 
@@ -63,33 +63,33 @@ pub struct KeyMetadataChangedPersonal {
     pub metadata: Option<Metadata>,
 }
 
-/// A key may do other things than before.
+/// A key's scopes were changed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyScopesChanged {
-    /// All it may do from now on.
+    /// All its scopes from now on.
     pub scopes: Vec<Scope>,
 }
 
-/// A key ends at another time than before.
+/// A key's expiry was changed or removed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyExpiryChanged {
-    /// When it ends; none for never.
+    /// The time at which it expires; none for never.
     pub expires_at: Option<Timestamp>,
 }
 
-/// Why a key was revoked, after RFC 5280 §5.3.1. The numbers are stored and never change.
+/// The reason for a revocation, after RFC 5280 §5.3.1. The numbers are stored and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default)]
 pub enum RevocationReason {
-    /// Not said.
+    /// No reason was given.
     #[default]
     Unspecified,
-    /// The token is, or may be, in wrong hands.
+    /// The token is, or may be, in the wrong hands.
     KeyCompromise,
-    /// Another key took its place.
+    /// Another key replaces it.
     Superseded,
-    /// Its owner is no longer what they were.
+    /// Its owner's affiliation has changed.
     AffiliationChanged,
-    /// Its owner may no longer do what it allowed.
+    /// Its owner has lost the privilege that it grants.
     PrivilegeWithdrawn,
 }
 
@@ -105,36 +105,36 @@ impl RevocationReason {
 
 crate::value::stored_enum::stored_enum!(RevocationReason, "revocation reason");
 
-/// A key was stopped; it can be reactivated.
+/// A key was revoked; it can be reactivated.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRevoked {
-    /// Why.
+    /// The reason.
     pub reason: RevocationReason,
 }
 
 /// The personal part of [`KeyRevoked`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRevokedPersonal {
-    /// Why, in words.
+    /// The reason in the caller's words.
     pub note: Option<Note>,
 }
 
-/// A key got a new token.
+/// A key's token was replaced by a new one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRotated {
-    /// Digest of the new token.
+    /// The digest of the new token.
     pub digest: Digest,
-    /// What of the new token may be shown.
+    /// The parts of the new token that may be shown.
     pub hint: TokenHint,
-    /// Until when tokens before it are accepted beside the new one, unless an earlier rotation set an earlier end; at
-    /// the event's own time, or before it, for not at all.
+    /// The time until which previous tokens stay valid, unless an earlier rotation set an earlier time. They
+    /// are invalid at once if it is not after the event's own time.
     pub previous_valid_until: Timestamp,
 }
 
 impl KeyRotated {
-    /// The replaced tokens that are accepted for a while after this rotation at `time`, given those `before` it and the
-    /// digest of the token that it replaces. No earlier token outlives the overlap of the newest rotation, so that a
-    /// rotation without overlap leaves the new token alone.
+    /// The previous tokens that stay valid after this rotation at `time`, given those `before` it and the
+    /// digest of the token that it replaces. No previous token outlives the overlap of the newest rotation,
+    /// so after a rotation without overlap only the new token is valid.
     #[must_use]
     pub fn previous_tokens_after(
         &self,
@@ -152,9 +152,9 @@ impl KeyRotated {
     }
 }
 
-/// A key's time came. Verification does not wait for this event; it is the record of the fact.
+/// A key expired. Verification does not wait for this event: it judges expiry by the clock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyExpired {
-    /// The time that came.
+    /// The time at which it expired.
     pub expires_at: Timestamp,
 }

@@ -1,4 +1,4 @@
-//! Lifetimes that people choose from.
+//! The lifetimes that callers can choose by name.
 
 use chrono::Months;
 
@@ -17,7 +17,7 @@ pub enum ExpiryPreset {
     SixMonths,
     /// Twelve calendar months.
     OneYear,
-    /// No end.
+    /// The key never expires.
     Never,
 }
 
@@ -31,7 +31,7 @@ impl ExpiryPreset {
         (Self::Never, 5, "never"),
     ];
 
-    /// When a key issued at `now` ends; `None` for never.
+    /// The time at which a key issued at `now` expires; `None` for never.
     #[must_use]
     pub fn expires_at(self, now: Timestamp) -> Option<Timestamp> {
         const TWO_WEEKS_MILLIS: i64 = 14 * 24 * 60 * 60 * 1_000;

@@ -1,4 +1,5 @@
-//! The key: the thing that is managed. [`decide`] says what a command leads to, [`Key::apply`] what an event means.
+//! The key: an API key that Keyledger manages. [`decide`] turns commands into events, [`Key::apply`] events
+//! into state.
 
 mod command;
 mod decide;
@@ -15,5 +16,5 @@ pub use event::{
     KeyScopesChanged, RevocationReason,
 };
 pub use expiry::ExpiryPreset;
-pub use owner::{Owner, OwnerKind};
+pub use owner::{Owner, OwnerKind, UserOf};
 pub use state::{Key, KeyStatus, PreviousToken};

@@ -1,8 +1,10 @@
-//! Whom a key is for.
+//! The owner of a key.
 
 use serde::{Deserialize, Serialize};
 
+use crate::value::environment::Environment;
 use crate::value::id::OrganizationId;
+use crate::value::text::UserId;
 
 /// The kind of owner. The numbers are stored (docs/format.md) and never change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,7 +30,7 @@ impl OwnerKind {
 
 crate::value::stored_enum::stored_enum!(OwnerKind, "owner kind");
 
-/// The owner as the facts name it. Who the user is stands in the personal part, apart from it.
+/// The owner as the facts name it. The user's id is in the personal part, apart from it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// The kind of owner.
@@ -55,4 +57,15 @@ impl Owner {
     pub const fn client(client_id: OrganizationId) -> Self {
         Self { kind: OwnerKind::Client, client_id: Some(client_id) }
     }
+}
+
+/// A user of an organization, in one environment.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct UserOf {
+    /// The organization.
+    pub organization_id: OrganizationId,
+    /// The environment.
+    pub environment: Environment,
+    /// The user.
+    pub user_id: UserId,
 }

@@ -1,4 +1,4 @@
-//! A key as its events have left it.
+//! The state of a key, as its events leave it.
 
 use std::sync::Arc;
 
@@ -15,14 +15,14 @@ use crate::value::text::{Description, Metadata, Name, Scope, UserId};
 use crate::value::time::Timestamp;
 use crate::value::token::{Digest, TokenHint};
 
-/// Where a key stands in its life.
+/// The status of a key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum KeyStatus {
     /// Verification may answer VALID.
     Active,
-    /// Stopped; can be reactivated.
+    /// Stopped until it is reactivated.
     Revoked,
-    /// Its time came; final but for deletion.
+    /// Past its expiry; final except for deletion.
     Expired,
     /// Final.
     Deleted,
@@ -39,64 +39,64 @@ impl KeyStatus {
 
 crate::value::stored_enum::stored_enum!(KeyStatus, "key status");
 
-/// A token that was replaced by rotation and is accepted for a while longer.
+/// A token that a rotation replaced and that stays valid for a while.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PreviousToken {
     /// Its digest.
     pub digest: Digest,
-    /// Accepted before this instant.
+    /// The token is valid before this instant.
     pub valid_until: Timestamp,
 }
 
-/// A key. It serializes for projections, whose version number changes with its fields.
+/// A key. Projections store it in serialized form, so their version number has to change when its fields do.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     /// Its id.
     pub id: KeyId,
-    /// The organization it belongs to.
+    /// The organization that it belongs to.
     pub organization_id: OrganizationId,
-    /// Whom it is for.
+    /// Its owner.
     pub owner: Owner,
-    /// The user it belongs to, for a user's key.
+    /// The user that it belongs to, for a user's key.
     pub user_id: Option<UserId>,
-    /// What people call it.
+    /// Its name.
     pub name: Option<Name>,
-    /// What it is for.
+    /// Its description.
     pub description: Option<Description>,
-    /// What the caller attached.
+    /// The caller's metadata.
     pub metadata: Option<Metadata>,
-    /// Where it is valid.
+    /// The only environment in which it is valid.
     pub environment: Environment,
-    /// The API it is for, if one.
+    /// The API that it is for, if any.
     pub api_id: Option<ApiId>,
-    /// What it may do there.
+    /// Its scopes.
     pub scopes: Vec<Scope>,
-    /// Digest of its current token.
+    /// The digest of its current token.
     pub digest: Digest,
-    /// What of the current token may be shown.
+    /// The parts of its current token that may be shown.
     pub hint: TokenHint,
-    /// Tokens that rotation replaced and that were still accepted at the last rotation.
+    /// The tokens that rotations replaced and that were still valid at the last rotation.
     pub previous_tokens: Vec<PreviousToken>,
-    /// When it ends, if it does.
+    /// The time at which it expires; none for never.
     pub expires_at: Option<Timestamp>,
-    /// When it was revoked, unless it was reactivated since.
+    /// The time of its revocation; none if it was reactivated since.
     pub revoked_at: Option<Timestamp>,
     /// Whether `KeyExpired` is in the log.
     pub expiry_recorded: bool,
-    /// When it was deleted.
+    /// The time of its deletion.
     pub deleted_at: Option<Timestamp>,
-    /// When it was issued.
+    /// The time at which it was issued.
     pub created_at: Timestamp,
     /// The position of the event that issued it.
     pub created_position: Position,
-    /// The id of the actor who issued it.
+    /// The id of the actor that issued it.
     pub created_by: Arc<str>,
-    /// How many events it has.
+    /// The number of its events.
     pub version: Version,
 }
 
 impl Key {
-    /// Where it stands at `now`. Expiry is judged by the clock, not by whether `KeyExpired` has been recorded.
+    /// The status at `now`. Expiry is judged by the clock, not by whether `KeyExpired` has been recorded.
     #[must_use]
     pub fn status(&self, now: Timestamp) -> KeyStatus {
         if self.deleted_at.is_some() {
@@ -110,16 +110,17 @@ impl Key {
         }
     }
 
-    /// The key after `record`, which must be of its stream; `key` is `None` before the first. `None` comes back when the
-    /// record does not fit: a stream that does not begin with `KeyCreated`, or another aggregate's event.
+    /// Returns the key after `record`, which must be of its stream; `key` is `None` before the first record.
+    /// Returns `None` when the record does not fit: the first one is not `KeyCreated`, or it is another
+    /// aggregate's.
     #[must_use]
     pub fn apply(key: Option<Self>, record: &Record) -> Option<Self> {
         let Some(mut key) = key else { return Self::created(record) };
         key.change(record).then_some(key)
     }
 
-    /// Brings the key to what it is after `record`, which must be of its stream. Says `false`, and leaves it as it is, when
-    /// the record does not fit: it begins a stream, or is another aggregate's.
+    /// Applies `record`, which must be of the key's stream. Returns `false` and changes nothing when the
+    /// record does not fit: it is the first of a stream, or another aggregate's.
     #[must_use]
     pub fn change(&mut self, record: &Record) -> bool {
         if !matches!(record.stream, StreamId::Key(_)) {

@@ -1,4 +1,4 @@
-//! Where a webhook's messages go.
+//! The URL of a webhook.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,17 +7,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::value::text::InvalidText;
 
-/// The address of a receiver: `http://` or `https://`, a host, and no user. Which hosts may be called is not for the log to
-/// say.
+/// The URL of a receiver: `http://` or `https://`, a host, and no user. Whether the host may be called is
+/// checked at each delivery, not here.
 #[derive(Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct WebhookUrl(Box<str>);
 
 impl WebhookUrl {
-    /// The most bytes it may have.
+    /// The maximum length in bytes.
     pub const LEN_MAX: usize = 2_048;
 
-    /// The address as text.
+    /// The URL as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,4 +1,4 @@
-//! What a webhook can be told of.
+//! The types of messages to webhooks.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,22 +8,22 @@ use serde::{Deserialize, Serialize};
 use crate::domain::event::EventType;
 use crate::value::text::InvalidText;
 
-/// A kind of message: that of an event, or of something that is about to happen. It is kept as its name, so that a log
-/// reads on whatever kinds there will be.
+/// A type of message: an event type, or [`KEY_EXPIRING_SOON`](Self::KEY_EXPIRING_SOON). Stored by name, so
+/// that logs stay readable when types are added or removed.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct MessageType(Box<str>);
 
 impl MessageType {
-    /// The name of the message that a key will expire soon, which is no event.
+    /// The message that a key will expire soon, which is not an event.
     pub const KEY_EXPIRING_SOON: &'static str = "KeyExpiringSoon";
 
-    /// The names of all kinds.
+    /// The names of all types.
     pub fn names() -> impl Iterator<Item = &'static str> {
         EventType::ALL.iter().map(|it| it.as_str()).chain([Self::KEY_EXPIRING_SOON])
     }
 
-    /// The name.
+    /// The name in the log and in the API.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0

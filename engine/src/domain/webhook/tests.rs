@@ -1,7 +1,11 @@
 use super::*;
-use crate::domain::record::Personal;
+use crate::domain::record::{Personal, Record};
+use crate::domain::rejection::Rejection;
+use crate::domain::stream::StreamId;
 use crate::value::actor::Actor;
-use crate::value::id::EventId;
+use crate::value::id::{EventId, WebhookId};
+use crate::value::position::{Position, Version};
+use crate::value::time::Timestamp;
 
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 

@@ -1,54 +1,44 @@
-//! How the writer comes to a decision: it loads what the rules look at, and asks them.
+//! Deciding: loads what the rules read, and asks them.
 
-use foldhash::HashSet;
-
-use super::{DIRECTORY_LEN_MAX, Decision, Loaded, State, does_not_fit};
-use crate::domain::application::{self, ApplicationCommand};
-use crate::domain::erasure::{self, ErasureCommand};
+use super::directory::{Directory, Loaded};
+use super::group::{Decision, Group};
+use super::{State, does_not_fit};
+use crate::domain::aggregate::{Aggregate, Command};
+use crate::domain::decision::Context;
 use crate::domain::event::Event;
-use crate::domain::key::{self, Key, KeyCommand, KeyState};
-use crate::domain::organization::{self, Organization};
-use crate::domain::portal_session::{self, PortalSessionCommand};
-use crate::domain::portfolio::{self, ClientLink, ClientLinkState};
+use crate::domain::key::{KeyCommand, UserOf};
 use crate::domain::rejection::Rejection;
-use crate::domain::resource_api::{self, Api};
-use crate::domain::root_key::{self, RootKeyCommand};
 use crate::domain::stream::StreamId;
-use crate::domain::webhook::{self, WebhookCommand};
-use crate::ledger::{Aggregate, Command, Error, Request, UserOf};
-use crate::log::{self, Append, CommandId};
-use crate::value::id::{ApiId, ClientLinkId, EventId, OrganizationId};
+use crate::ledger::{Error, Request};
+use crate::log::{self, Append};
+use crate::value::id::EventId;
 use crate::value::time::Timestamp;
-use crate::vault::Subject;
 
 impl State {
     pub(super) fn decide(
         &mut self,
         request: &Request,
         attempts: u32,
-        now: Timestamp,
-        changed: &HashSet<StreamId>,
-        names: &HashSet<CommandId>,
+        group: &Group,
     ) -> Result<Decision, log::Error> {
         let stream = request.command.stream();
         if let Some(key) = request.command_key {
-            if names.contains(&key.id) {
+            if group.names.contains(&key.id) {
                 return Ok(Decision::Later);
             }
             if let Some(remembered) = self.reader.find_command(&key.id) {
-                let answer = if remembered.fingerprint == key.fingerprint {
+                return Ok(Decision::Answer(if remembered.fingerprint == key.fingerprint {
                     self.replay(&stream, remembered)
                 } else {
                     Err(Error::CommandReused)
-                };
-                return Ok(Decision::Answer(answer));
+                }));
             }
         }
-        if changed.contains(&stream) {
+        if group.changed.contains(&stream) {
             return Ok(Decision::Later);
         }
-        // Ids of new keys are drawn at random: taking it that nobody has this one saves looking, and the log refuses the
-        // append should it be wrong.
+        // Ids of new keys are drawn at random. Assuming that the id is new saves a read; if it is not, the
+        // log refuses the append.
         let is_new = attempts == 0 && matches!(request.command, Command::Key(_, KeyCommand::Create(_)));
         let loaded = if is_new { Loaded::ABSENT } else { self.load(&stream)? };
         if let Some(expected) = request.expected_version {
@@ -58,15 +48,12 @@ impl State {
                 return Ok(Decision::Answer(Err(rejection.into())));
             }
         }
-        let Some(decided) = self.apply_rules(&request.command, loaded.aggregate.as_ref(), now, changed)?
-        else {
-            return Ok(Decision::Later);
-        };
-        let (events, organization_id) = match decided {
-            Ok(decided) => decided,
-            // The refusal may rest on what was taken for granted.
-            Err(_) if is_new => return self.decide(request, attempts + 1, now, changed, names),
-            Err(rejection) => return Ok(Decision::Answer(Err(rejection.into()))),
+        let events = match self.apply_rules(&request.command, loaded.aggregate.as_ref(), group)? {
+            None => return Ok(Decision::Later),
+            Some(Ok(events)) => events,
+            // The rejection may rest on the assumption that the id is new.
+            Some(Err(_)) if is_new => return self.decide(request, attempts + 1, group),
+            Some(Err(rejection)) => return Ok(Decision::Answer(Err(rejection.into()))),
         };
         if events.is_empty() {
             return Ok(match loaded.aggregate {
@@ -74,171 +61,67 @@ impl State {
                 None => Decision::Answer(Err(Error::Rejected(Rejection::KeyUnknown))),
             });
         }
-        let events = events.into_iter().map(|event| Ok((self.new_event_id(now)?, event)));
-        let append = Append {
-            stream,
-            expected: loaded.head,
-            time: now,
-            subject: subject_of(&request.command, loaded.aggregate.as_ref(), organization_id.as_ref()),
-            organization_id,
-            actor: request.actor.clone(),
-            request_id: request.request_id.clone(),
-            causation: request.causation,
-            events: events.collect::<Result<_, log::Error>>()?,
-            command: request.command_key,
-        };
+        let append = self.prepare_append(request, stream, &loaded, events, group.now)?;
         Ok(Decision::Append(Box::new(append), loaded.aggregate))
     }
 
-    /// Asks the rules. `None` when they look at a stream that the group changes.
-    #[allow(clippy::type_complexity)]
+    /// Asks the rules. `None` when they read something that the group changes.
     fn apply_rules(
         &mut self,
         command: &Command,
         aggregate: Option<&Aggregate>,
-        now: Timestamp,
-        changed: &HashSet<StreamId>,
-    ) -> Result<Option<Result<(Vec<Event>, Option<OrganizationId>), Rejection>>, log::Error> {
-        let decided = match command {
-            Command::Key(_, command) => {
-                let key = aggregate.and_then(|aggregate| match aggregate {
-                    Aggregate::Key(key) => Some(key),
-                    _ => None,
-                });
-                let (organization_id, api_id, owner) = match (key, command) {
-                    (Some(key), _) => (Some(key.organization_id.clone()), key.api_id, Some(&key.owner)),
-                    (None, KeyCommand::Create(create)) => {
-                        (Some(create.organization_id.clone()), create.api_id, Some(&create.owner))
-                    }
-                    (None, _) => (None, None, None),
-                };
-                let client_id = owner.and_then(|owner| owner.client_id.clone());
-                let link_id = organization_id.clone().zip(client_id.clone());
-                let link_id = link_id.map(|(partner_id, client_id)| ClientLinkId { partner_id, client_id });
-                let looks_at = organization_id.clone().map(StreamId::Organization).into_iter();
-                let looks_at = looks_at.chain(api_id.map(StreamId::Api));
-                let looks_at = looks_at.chain(client_id.clone().map(StreamId::Organization));
-                let mut looks_at = looks_at.chain(link_id.clone().map(StreamId::ClientLink));
-                if looks_at.any(|stream| changed.contains(&stream)) {
-                    return Ok(None);
-                }
-                let organization =
-                    organization_id.clone().map(|id| self.organization(id)).transpose()?.flatten();
-                let api = api_id.map(|id| self.api(id)).transpose()?.flatten();
-                let client = client_id.map(|id| self.organization(id)).transpose()?.flatten();
-                let link = link_id.map(|id| self.client_link(id)).transpose()?.flatten();
-                let user = organization.as_ref().and_then(|it| counted_user(it, key, command));
-                let keys_of_user = match &user {
-                    // Whoever gets a key by the same group has one more than the observers know of.
-                    Some(user) if self.counted.contains(user) => return Ok(None),
-                    Some(user) => self.keys_of_user(user, now)?,
-                    None => 0,
-                };
-                let state = KeyState {
-                    keys_of_user,
-                    key,
-                    organization: organization.as_ref(),
-                    api: api.as_ref(),
-                    client: client.as_ref(),
-                    link: link.as_ref(),
-                };
-                let decided = key::decide(state, command, now);
-                self.counted.extend(user.filter(|_| decided.is_ok()));
-                decided.map(|events| (events, organization_id))
-            }
-            Command::Organization(id, command) => {
-                let organization = aggregate.and_then(as_organization);
-                organization::decide(organization, command, now).map(|events| (events, Some(id.clone())))
-            }
-            Command::ClientLink(id, command) => {
-                let looks_at = [&id.partner_id, &id.client_id].map(|id| StreamId::Organization(id.clone()));
-                if looks_at.iter().any(|stream| changed.contains(stream)) {
-                    return Ok(None);
-                }
-                let partner = self.organization(id.partner_id.clone())?;
-                let client = self.organization(id.client_id.clone())?;
-                let link = aggregate.and_then(as_client_link);
-                let state = ClientLinkState { link, partner: partner.as_ref(), client: client.as_ref() };
-                portfolio::decide(id, state, *command).map(|events| (events, Some(id.partner_id.clone())))
-            }
-            Command::Api(_, command) => {
-                resource_api::decide(aggregate.and_then(as_api), command, now).map(|events| (events, None))
-            }
-            Command::RootKey(_, command) => {
-                let root_key = aggregate.and_then(|aggregate| match aggregate {
-                    Aggregate::RootKey(root_key) => Some(root_key),
-                    _ => None,
-                });
-                let organization_id = match (root_key, command) {
-                    (Some(root_key), _) => root_key.organization_id.clone(),
-                    (None, RootKeyCommand::Create { organization_id, .. }) => organization_id.clone(),
-                    (None, RootKeyCommand::Revoke) => None,
-                };
-                root_key::decide(root_key, command, now).map(|events| (events, organization_id))
-            }
-            Command::Application(_, command) => {
-                let application = aggregate.and_then(|aggregate| match aggregate {
-                    Aggregate::Application(application) => Some(application),
-                    _ => None,
-                });
-                let organization_id = match (application, command) {
-                    (Some(application), _) => application.organization_id.clone(),
-                    (None, ApplicationCommand::Create { organization_id, .. }) => organization_id.clone(),
-                    (None, _) => None,
-                };
-                application::decide(application, command, now).map(|events| (events, organization_id))
-            }
-            Command::PortalSession(_, command) => {
-                let session = aggregate.and_then(|aggregate| match aggregate {
-                    Aggregate::PortalSession(session) => Some(session),
-                    _ => None,
-                });
-                let organization_id = match (session, command) {
-                    (Some(session), _) => Some(session.organization_id.clone()),
-                    (None, PortalSessionCommand::Create { organization_id, .. }) => {
-                        Some(organization_id.clone())
-                    }
-                    (None, _) => None,
-                };
-                if organization_id.clone().is_some_and(|id| changed.contains(&StreamId::Organization(id))) {
-                    return Ok(None);
-                }
-                let organization =
-                    organization_id.clone().map(|id| self.organization(id)).transpose()?.flatten();
-                portal_session::decide(session, organization.as_ref(), command, now)
-                    .map(|events| (events, organization_id))
-            }
-            Command::Erasure(_, command) => {
-                let erasure = aggregate.and_then(|aggregate| match aggregate {
-                    Aggregate::Erasure(erasure) => Some(erasure),
-                    _ => None,
-                });
-                let ErasureCommand::Erase { organization_id, user_id } = command;
-                let organization = self.organization(organization_id.clone())?;
-                let keys = self.vault.keys_of(&Subject::of(Some(organization_id), user_id.as_ref()));
-                erasure::decide(erasure, organization.as_ref(), &keys, command)
-                    .map(|events| (events, Some(organization_id.clone())))
-            }
-            Command::Webhook(_, command) => {
-                let webhook = aggregate.and_then(|aggregate| match aggregate {
-                    Aggregate::Webhook(webhook) => Some(webhook),
-                    _ => None,
-                });
-                let organization_id = match (webhook, command) {
-                    (Some(webhook), _) => webhook.organization_id.clone(),
-                    (None, WebhookCommand::Register { organization_id, .. }) => organization_id.clone(),
-                    (None, _) => None,
-                };
-                if organization_id.clone().is_some_and(|id| changed.contains(&StreamId::Organization(id))) {
-                    return Ok(None);
-                }
-                let organization =
-                    organization_id.clone().map(|id| self.organization(id)).transpose()?.flatten();
-                webhook::decide(webhook, organization.as_ref(), command, now)
-                    .map(|events| (events, organization_id))
-            }
+        group: &Group,
+    ) -> Result<Option<Result<Vec<Event>, Rejection>>, log::Error> {
+        let reads = command.reads(aggregate);
+        if reads.streams().any(|stream| group.changed.contains(stream)) {
+            return Ok(None);
+        }
+        for stream in reads.streams() {
+            self.cache(stream)?;
+        }
+        let organization = self.directory.state(reads.organization.as_ref());
+        let user = reads.counted_user(organization);
+        let keys_of_user = match &user {
+            // The observers do not count the key yet that the user gets by this group.
+            Some(user) if self.counted.contains(user) => return Ok(None),
+            Some(user) => self.keys_of_user(user, group.now)?,
+            None => 0,
         };
+        let context = Context {
+            organization,
+            api: self.directory.state(reads.api.as_ref()),
+            client: self.directory.state(reads.client.as_ref()),
+            link: self.directory.state(reads.link.as_ref()),
+            keys_of_user,
+            subject_keys: reads.subject.as_ref().map(|it| self.vault.keys_of(it)).unwrap_or_default(),
+        };
+        let decided = command.decide(aggregate, &context, group.now);
+        self.counted.extend(user.filter(|_| decided.is_ok()));
         Ok(Some(decided))
+    }
+
+    fn prepare_append(
+        &mut self,
+        request: &Request,
+        stream: StreamId,
+        loaded: &Loaded,
+        events: Vec<Event>,
+        now: Timestamp,
+    ) -> Result<Append, log::Error> {
+        let aggregate = loaded.aggregate.as_ref();
+        let events = events.into_iter().map(|event| Ok((self.new_event_id(now)?, event)));
+        Ok(Append {
+            events: events.collect::<Result<_, log::Error>>()?,
+            stream,
+            expected: loaded.head,
+            time: now,
+            organization_id: request.command.organization_id(aggregate).cloned(),
+            subject: request.command.subject(aggregate),
+            actor: request.actor.clone(),
+            request_id: request.request_id.clone(),
+            causation: request.causation,
+            command: request.command_key,
+        })
     }
 
     fn new_event_id(&mut self, now: Timestamp) -> Result<EventId, log::Error> {
@@ -248,99 +131,32 @@ impl State {
 
     fn keys_of_user(&self, user: &UserOf, now: Timestamp) -> Result<u32, log::Error> {
         let counted = self.observers.iter().find_map(|observer| observer.keys_of_user(user, now));
-        counted.ok_or_else(|| log::Error::Unavailable("nobody counts the keys of users".into()))
-    }
-
-    fn organization(&mut self, id: OrganizationId) -> Result<Option<Organization>, log::Error> {
-        Ok(match self.load(&StreamId::Organization(id))?.aggregate {
-            Some(Aggregate::Organization(organization)) => Some(organization),
-            _ => None,
-        })
-    }
-
-    fn api(&mut self, id: ApiId) -> Result<Option<Api>, log::Error> {
-        Ok(match self.load(&StreamId::Api(id))?.aggregate {
-            Some(Aggregate::Api(api)) => Some(api),
-            _ => None,
-        })
-    }
-
-    fn client_link(&mut self, id: ClientLinkId) -> Result<Option<ClientLink>, log::Error> {
-        Ok(match self.load(&StreamId::ClientLink(id))?.aggregate {
-            Some(Aggregate::ClientLink(link)) => Some(link),
-            _ => None,
-        })
+        counted.ok_or_else(|| log::Error::Unavailable("no observer counts the keys of users".into()))
     }
 
     fn load(&mut self, stream: &StreamId) -> Result<Loaded, log::Error> {
         if let Some(loaded) = self.directory.get(stream) {
             return Ok(loaded.clone());
         }
-        let read = self.reader.read_stream(stream)?;
-        let aggregate = Aggregate::fold(&read.records).map_err(does_not_fit)?;
-        let loaded = Loaded { aggregate, head: read.head };
-        if loaded.aggregate.as_ref().is_some_and(is_looked_at) {
-            if self.directory.len() >= DIRECTORY_LEN_MAX {
-                self.directory.clear();
-            }
+        let loaded = self.read(stream)?;
+        if Directory::is_cached(stream.kind()) {
             self.directory.insert(stream.clone(), loaded.clone());
         }
         Ok(loaded)
     }
-}
 
-/// Whose personal text the events of a command hold. What is written of a key whose user was erased is the organization's:
-/// nobody knows the user any more.
-fn subject_of(
-    command: &Command,
-    aggregate: Option<&Aggregate>,
-    organization_id: Option<&OrganizationId>,
-) -> Subject {
-    let user_id = match (command, aggregate) {
-        // The record of an erasure outlives it, with where its actor called from.
-        (Command::Erasure(..), _) => return Subject::Installation,
-        (_, Some(Aggregate::Key(key))) => key.user_id.as_ref(),
-        (_, Some(Aggregate::PortalSession(session))) => session.user_id.as_ref(),
-        (Command::Key(_, KeyCommand::Create(create)), None) => create.user_id.as_ref(),
-        (Command::PortalSession(_, PortalSessionCommand::Create { user_id, .. }), None) => user_id.as_ref(),
-        _ => None,
-    };
-    Subject::of(organization_id, user_id)
-}
-
-/// The user whose keys are to be counted before a command may give them another active one.
-fn counted_user(organization: &Organization, key: Option<&Key>, command: &KeyCommand) -> Option<UserOf> {
-    let (environment, user_id) = match (command, key) {
-        (KeyCommand::Create(create), _) => (create.environment, create.user_id.clone()?),
-        (KeyCommand::Reactivate, Some(key)) => (key.environment, key.user_id.clone()?),
-        _ => return None,
-    };
-    organization.policies.get(environment)?.max_keys_per_user?;
-    Some(UserOf { organization_id: organization.id.clone(), environment, user_id })
-}
-
-/// Whether decisions about other aggregates look at this one.
-pub(super) const fn is_looked_at(aggregate: &Aggregate) -> bool {
-    matches!(aggregate, Aggregate::Organization(_) | Aggregate::Api(_) | Aggregate::ClientLink(_))
-}
-
-fn as_client_link(aggregate: &Aggregate) -> Option<&ClientLink> {
-    match aggregate {
-        Aggregate::ClientLink(link) => Some(link),
-        _ => None,
+    /// Puts a stream into the directory, unless it has no events.
+    fn cache(&mut self, stream: &StreamId) -> Result<(), log::Error> {
+        if self.directory.get(stream).is_none() {
+            let loaded = self.read(stream)?;
+            self.directory.insert(stream.clone(), loaded);
+        }
+        Ok(())
     }
-}
 
-fn as_organization(aggregate: &Aggregate) -> Option<&Organization> {
-    match aggregate {
-        Aggregate::Organization(organization) => Some(organization),
-        _ => None,
-    }
-}
-
-fn as_api(aggregate: &Aggregate) -> Option<&Api> {
-    match aggregate {
-        Aggregate::Api(api) => Some(api),
-        _ => None,
+    fn read(&self, stream: &StreamId) -> Result<Loaded, log::Error> {
+        let read = self.reader.read_stream(stream)?;
+        let aggregate = Aggregate::fold(&read.records).map_err(does_not_fit)?;
+        Ok(Loaded { aggregate, head: read.head })
     }
 }

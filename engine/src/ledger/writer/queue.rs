@@ -1,31 +1,38 @@
-//! What the writer is asked for.
+//! The writer's end of the queue.
 
 use std::collections::VecDeque;
 
 use tokio::sync::mpsc;
 
 use super::Waiting;
-use crate::ledger::{GROUP_LEN_MAX, Message, Rested};
+use crate::ledger::GROUP_LEN_MAX;
+use crate::ledger::message::{CheckpointReply, Message};
 
-/// The writer's end of the queue, and what was taken from it.
+/// The channel, and the messages taken from it.
 pub(super) struct Queue {
     messages: mpsc::Receiver<Message>,
-    /// Commands that are to be carried out.
+    /// Commands to execute.
     pub(super) waiting: VecDeque<Waiting>,
-    /// Whether the log is to rest when nothing waits.
-    may_rest: bool,
-    /// Who waits for the log to rest, commands or not.
-    resting: Vec<Rested>,
-    /// Whether more may come.
+    /// Whether an idle checkpoint is due once no command waits.
+    idle_checkpoint: bool,
+    /// Callers that wait for a checkpoint, whether commands wait or not.
+    checkpoints: Vec<CheckpointReply>,
+    /// Whether more messages may follow.
     pub(super) is_open: bool,
 }
 
 impl Queue {
     pub(super) const fn new(messages: mpsc::Receiver<Message>) -> Self {
-        Self { messages, waiting: VecDeque::new(), may_rest: false, resting: Vec::new(), is_open: true }
+        Self {
+            messages,
+            waiting: VecDeque::new(),
+            idle_checkpoint: false,
+            checkpoints: Vec::new(),
+            is_open: true,
+        }
     }
 
-    /// Waits until something comes, if nothing waits.
+    /// Blocks until a message arrives, if no command waits.
     pub(super) fn wait(&mut self) {
         if self.waiting.is_empty() && self.is_open {
             match self.messages.blocking_recv() {
@@ -35,7 +42,7 @@ impl Queue {
         }
     }
 
-    /// Takes what is there, as far as a group has room.
+    /// Takes the messages that are there, up to a full group.
     pub(super) fn take(&mut self) {
         while self.waiting.len() < GROUP_LEN_MAX && self.is_open {
             let Ok(message) = self.messages.try_recv() else { break };
@@ -48,18 +55,18 @@ impl Queue {
             Message::Execute(request, reply) => {
                 self.waiting.push_back(Waiting { request, reply, attempts: 0 });
             }
-            Message::Rest(None) => self.may_rest = true,
-            Message::Rest(Some(reply)) => self.resting.push(reply),
+            Message::Checkpoint(None) => self.idle_checkpoint = true,
+            Message::Checkpoint(Some(reply)) => self.checkpoints.push(reply),
             Message::Stop => self.is_open = false,
         }
     }
 
-    /// Who is to be told, if the log is to rest now.
-    pub(super) fn take_rest(&mut self) -> Option<Vec<Rested>> {
-        let is_due = !self.resting.is_empty() || (self.may_rest && self.waiting.is_empty());
+    /// The callers to notify if a checkpoint is due now; none if it is not.
+    pub(super) fn take_checkpoint(&mut self) -> Option<Vec<CheckpointReply>> {
+        let is_due = !self.checkpoints.is_empty() || (self.idle_checkpoint && self.waiting.is_empty());
         is_due.then(|| {
-            self.may_rest = false;
-            std::mem::take(&mut self.resting)
+            self.idle_checkpoint = false;
+            std::mem::take(&mut self.checkpoints)
         })
     }
 }

@@ -1,9 +1,6 @@
 //! Opening and creating the log's file, and what goes wrong with it, in words.
 
 use std::fmt::Display;
-use std::fs::{self, File};
-use std::io;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -17,7 +14,7 @@ use redb::{
 use super::RedbOptions;
 use super::idempotency::{CommandIndex, CommandRows};
 use super::journal::file::JournalNote;
-use super::journal::pending::Staged;
+use super::journal::pending::Pending;
 use super::recent::RecentRecords;
 use super::tables::{
     COMMANDS, ENTRIES, FORMAT, META, META_FORMAT, META_FRONTIER, META_JOURNAL, META_LOG_ID, STREAMS, TREE,
@@ -26,38 +23,43 @@ use super::tables::{
 use crate::codec;
 use crate::log::merkle::Frontier;
 use crate::log::{Error, LogId};
+use crate::storage::atomic_file;
 use crate::storage::overlay::Overlay;
+use crate::storage::redb_file::{self, Failure, FileKind, close, guarded, one_line};
 use crate::storage::storage_panic::in_file;
 use crate::value::position::Position;
 use crate::value::time::Timestamp;
 use crate::vault::Vault;
 
-/// What the writer and all readers share.
+/// The log's file, for messages.
+const FILE_KIND: FileKind = FileKind { noun: "event log", repair: "restore it from a backup" };
+
+/// State shared by the writer and all readers.
 pub(super) struct Shared {
-    /// The file's name, for messages.
+    /// Name of the file, for messages.
     pub(super) file: String,
     pub(super) log_id: LogId,
     pub(super) commands: CommandIndex,
-    pub(super) staged: Staged,
+    pub(super) pending: Pending,
     pub(super) recent: RecentRecords,
     /// Seals and opens personal parts.
     pub(super) vault: Arc<Vault>,
-    /// Whether the database has failed to read or write since it was opened. It takes nothing more then.
+    /// Whether the database has failed to read or write since it was opened. It accepts no writes then.
     pub(super) failed: AtomicBool,
-    /// Empty while the database is opened anew. Closing it ends the read transactions that are under way.
+    /// `None` while the database is being reopened. Closing it ends running read transactions.
     pub(super) store: RwLock<Option<Database>>,
-    /// Where the database writes to, when that is not its file.
+    /// Where the database writes, if not to its file.
     pub(super) overlay: Option<Overlay>,
 }
 
 impl Shared {
     /// # Errors
-    /// [`Error::Unavailable`] while the database is opened anew.
+    /// [`Error::Unavailable`] while the database is being reopened.
     pub(super) fn is_open(&self) -> Result<(), Error> {
         self.with_store(|_| ())
     }
 
-    /// Notes that the database takes nothing more until it is opened anew.
+    /// Records that the database accepts no writes until it is reopened.
     pub(super) fn set_failed(&self) {
         self.failed.store(true, Ordering::Release);
     }
@@ -81,8 +83,8 @@ impl Shared {
             self.set_failed();
             self.unavailable(error)
         })?;
-        // Names and descriptions come from anybody, and redb's checksums alone do not withstand who chooses what is
-        // stored; with two phases they need not.
+        // Clients choose names and descriptions, and redb's checksums alone do not withstand an attacker who
+        // chooses what is stored. A two-phase commit does not rely on them.
         transaction.set_two_phase_commit(true);
         Ok(transaction)
     }
@@ -99,7 +101,7 @@ impl Shared {
         Error::Damaged { file: self.file.clone(), position, reason: one_line(reason) }
     }
 
-    /// An error of reading what is stored at `position`, or on the way to it.
+    /// Error of reading what is stored at `position`, or on the way to it.
     pub(super) fn read_error(&self, position: Position, error: StorageError) -> Error {
         match error {
             StorageError::Corrupted(reason) => self.damaged(position, reason),
@@ -110,7 +112,7 @@ impl Shared {
         }
     }
 
-    /// An error of opening a table on the way to `position`.
+    /// Error of opening a table on the way to `position`.
     pub(super) fn table_error(&self, position: Position, error: TableError) -> Error {
         match error {
             TableError::Storage(error) => self.read_error(position, error),
@@ -119,7 +121,7 @@ impl Shared {
     }
 }
 
-/// Closing a damaged database may end in a panic as well; whoever lets go of a log need not know.
+/// Closing a damaged database may panic; dropping a log must not.
 impl Drop for Shared {
     fn drop(&mut self) {
         let _file = in_file(&self.file);
@@ -131,32 +133,14 @@ impl Drop for Shared {
     }
 }
 
-/// Closes a database. What was committed is in the file before that, so nothing depends on how it ends.
-pub(super) fn close<D>(database: D) {
-    let _ = guarded(|| drop(database));
-}
-
-/// What stands in the file at its head.
+/// Contents of the file that the writer needs, as of its head.
 pub(super) struct Contents {
     pub(super) log_id: LogId,
     pub(super) frontier: Frontier,
     pub(super) time: Option<Timestamp>,
     pub(super) commands: CommandRows,
-    /// Which frames of the journal count; none when none do.
+    /// Which frames of the journal count; `None` when none do.
     pub(super) journal: Option<JournalNote>,
-}
-
-/// Runs `read`, which may come upon a damaged file; redb answers some damage with a panic.
-pub(super) fn guarded<T>(read: impl FnOnce() -> T) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(read)).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str);
-        let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-        one_line(format!("the storage engine gave up: {}", text.unwrap_or("no reason given")))
-    })
-}
-
-pub(super) fn one_line(text: impl Display) -> String {
-    text.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 pub(super) fn builder(options: RedbOptions) -> Builder {
@@ -168,17 +152,15 @@ pub(super) fn builder(options: RedbOptions) -> Builder {
     builder
 }
 
-/// Makes the file if it is not there. It gets its name when it is complete, so that a crash leaves no half of one.
+/// Makes the file if it is not there. It gets its name when it is complete, so that a crash leaves no half of
+/// one.
 pub(super) fn create_file<R: TryCryptoRng>(
     path: &Path,
     options: RedbOptions,
     rng: &mut R,
 ) -> Result<(), Error> {
     let file = path.display().to_string();
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
+    let directory = atomic_file::directory_of(path);
     if !directory.is_dir() {
         let directory = directory.display();
         return Err(Error::Open(format!(
@@ -188,33 +170,24 @@ pub(super) fn create_file<R: TryCryptoRng>(
     if path.exists() {
         return Ok(());
     }
-    let _file = in_file(&file);
-    let unfinished = path.with_extension("redb.new");
+    let unfinished = atomic_file::unfinished(path);
     let create = || builder(options).create(&unfinished);
-    let database = match guarded(create) {
-        Ok(Err(DatabaseError::Storage(StorageError::Io(error))))
-            if error.kind() == io::ErrorKind::InvalidData =>
-        {
+    let database = match redb_file::open(&file, create) {
+        Err(Failure::NotADatabase) => {
             // What a crash left of an earlier attempt; nothing was ever in it.
-            fs::remove_file(&unfinished).map_err(|error| open_error(&file, io_error(error)))?;
+            atomic_file::remove(&unfinished).map_err(|error| open_error(&file, error))?;
             open_database(&file, create)?
         }
-        Ok(result) => result.map_err(|error| open_error(&file, error))?,
-        Err(panic) => return Err(Error::Open(damage(&file, panic))),
+        opened => opened.map_err(|failure| open_error(&file, failure))?,
     };
     let initialized = initialize(&file, &database, rng);
     close(database);
     initialized?;
-    let renamed = fs::rename(&unfinished, path).and_then(|()| File::open(directory)?.sync_all());
-    match renamed {
+    match atomic_file::rename(&unfinished, path) {
         // Another process was faster.
         Err(_) if path.exists() => Ok(()),
-        result => result.map_err(|error| open_error(&file, io_error(error))),
+        renamed => renamed.map_err(|error| open_error(&file, error)),
     }
-}
-
-pub(super) fn io_error(error: io::Error) -> DatabaseError {
-    DatabaseError::Storage(StorageError::Io(error))
 }
 
 /// Opens a database with `open`.
@@ -222,56 +195,15 @@ pub(super) fn open_database<D>(
     file: &str,
     open: impl FnOnce() -> Result<D, DatabaseError>,
 ) -> Result<D, Error> {
-    match guarded(open) {
-        Ok(result) => result.map_err(|error| open_error(file, error)),
-        Err(panic) => Err(Error::Open(damage(file, panic))),
-    }
+    redb_file::open(file, open).map_err(|failure| open_error(file, failure))
 }
 
 pub(super) fn damage(file: &str, reason: impl Display) -> String {
-    one_line(format!("{file}: damaged: {reason}; restore it from a backup"))
+    Failure::Damaged(reason.to_string()).message(file, FILE_KIND)
 }
 
-pub(super) fn open_error(file: &str, error: DatabaseError) -> Error {
-    use io::ErrorKind;
-    let storage = match error {
-        DatabaseError::DatabaseAlreadyOpen => {
-            return Error::Open(format!("{file}: in use by another process; stop that one first"));
-        }
-        DatabaseError::UpgradeRequired(format) => {
-            return Error::Open(format!(
-                "{file}: redb file format {format} is not known to this version; use the version that wrote it"
-            ));
-        }
-        DatabaseError::Storage(storage) => storage,
-        error => return Error::Open(one_line(format!("{file}: {error}"))),
-    };
-    let text = match storage {
-        StorageError::Corrupted(reason) => damage(file, reason),
-        StorageError::Io(error) => match error.kind() {
-            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => {
-                format!(
-                    "{file}: cannot be opened ({error}); give this user the right to read and write it and its directory"
-                )
-            }
-            ErrorKind::InvalidData => {
-                format!(
-                    "{file}: not a Keyledger event log; name another data directory, or restore the file from a backup"
-                )
-            }
-            ErrorKind::NotFound => format!("{file}: missing; name the data directory that holds it"),
-            ErrorKind::IsADirectory => {
-                format!("{file}: is a directory, not an event log; name another data directory")
-            }
-            ErrorKind::StorageFull | ErrorKind::QuotaExceeded => {
-                format!("{file}: no space left on its disk; make some")
-            }
-            ErrorKind::UnexpectedEof => damage(file, "it ends too early"),
-            _ => format!("{file}: {error}; see to the disk, then start again"),
-        },
-        error => format!("{file}: {error}; start again"),
-    };
-    Error::Open(one_line(text))
+pub(super) fn open_error(file: &str, failure: impl Into<Failure>) -> Error {
+    Error::Open(failure.into().message(file, FILE_KIND))
 }
 
 /// Makes an empty database a log; does nothing to any other.
@@ -323,11 +255,7 @@ pub(super) fn read_contents(file: &str, store: Database) -> Result<(Database, Co
 fn try_read_contents(file: &str, database: &Database) -> Result<Contents, Error> {
     let transaction = database.begin_read().map_err(|error| Error::Open(damage(file, error)))?;
     let damaged = |error: &dyn Display| Error::Open(damage(file, error));
-    let not_a_log = || {
-        Error::Open(format!(
-            "{file}: not a Keyledger event log; name another data directory, or restore the file from a backup"
-        ))
-    };
+    let not_a_log = || open_error(file, Failure::NotADatabase);
     let meta = match transaction.open_table(META) {
         Ok(meta) => meta,
         Err(TableError::Storage(error)) => return Err(damaged(&error)),

@@ -1,25 +1,26 @@
-//! A log made from entries that another one wrote: the bytes stay as they are, and what is derived from them is made anew.
+//! A log built from the entries of another one. The entries are copied byte for byte; everything derived from
+//! them is rebuilt.
 
 use std::path::{Path, PathBuf};
 
 use redb::{Database, ReadableTable, StorageError, TableError, WriteTransaction};
 
 use super::RedbOptions;
-use super::database::{builder, close, guarded, make_log, one_line, open_database};
+use super::database::{builder, make_log, open_database};
 use super::journal::segment::Segment;
 use super::tables::{COMMANDS, Tables, command_row};
-use crate::backup::reader::Entry;
 use crate::log::merkle::Frontier;
-use crate::log::{CommandId, Error, LogId, RememberedCommand};
+use crate::log::{CommandId, Entry, Error, LogId, RememberedCommand};
+use crate::storage::redb_file::{close, guarded, one_line};
 use crate::storage::storage_panic::in_file;
 use crate::value::position::Position;
 use crate::value::time::Timestamp;
 
-/// Entries of one commit. What a commit changes is in memory until then.
+/// Number of entries per commit. Uncommitted changes are held in memory.
 const COMMIT_LEN: u64 = 16_384;
 
-/// A log's file that is being filled with entries of another log. Until [`finish`](Self::finish) it is nobody's log:
-/// what was added may or may not be in it.
+/// Log file that is being filled with the entries of another log. Until [`finish`](Self::finish) returns it
+/// is not a log, and may or may not contain what was added.
 pub struct RedbImport {
     file: String,
     path: PathBuf,
@@ -31,14 +32,14 @@ pub struct RedbImport {
 }
 
 impl RedbImport {
-    /// Makes the file at `path`, which must not be there, for the log with this id.
+    /// Creates the file at `path`, which must not exist, for the log with this id.
     ///
     /// # Errors
     /// [`Error::Open`].
     pub fn create(path: &Path, options: RedbOptions, log_id: LogId) -> Result<Self, Error> {
         let file = path.display().to_string();
         if path.exists() {
-            return Err(Error::Open(format!("{file}: is there already; name another")));
+            return Err(Error::Open(format!("{file}: already exists; name another file")));
         }
         let _file = in_file(&file);
         let database = open_database(&file, || builder(options).create(path))?;
@@ -54,11 +55,12 @@ impl RedbImport {
         })
     }
 
-    /// Adds entries as they are, at the positions that they say.
+    /// Appends entries at the positions that their records state.
     ///
     /// # Errors
-    /// [`Error::Damaged`] when an entry is not the next one, is earlier than the one before, or is not the next of its
-    /// stream; [`Error::Unavailable`] when the file cannot be written. Nothing more can be added after either.
+    /// [`Error::Damaged`] when an entry is not the next one, is earlier than the previous one, or is not the
+    /// next one of its stream; [`Error::Unavailable`] when the file cannot be written. Nothing can be added
+    /// after an error.
     pub fn append(&mut self, entries: &[Entry]) -> Result<(), Error> {
         let _file = in_file(&self.file);
         let added = guarded(|| self.try_append(entries));
@@ -79,8 +81,7 @@ impl RedbImport {
                     return Err(damaged(format!("holds the record of position {}", record.position)));
                 }
                 if let Some(time) = last.filter(|time| record.time < *time) {
-                    let time =
-                        format!("its time {} is before that of the record before, {time}", record.time);
+                    let time = format!("its time {} is before the previous record's, {time}", record.time);
                     return Err(damaged(time));
                 }
                 let (key, version) = (record.stream.to_index_key(), record.version.get());
@@ -97,7 +98,7 @@ impl RedbImport {
             }
             if !tables.insert(&segment).map_err(|error| self.unavailable(error))? {
                 let first = Position::new(segment.before()).next();
-                return Err(self.damaged(first, "the file has an entry there".into()));
+                return Err(self.damaged(first, "the file already has an entry there".into()));
             }
         }
         (self.frontier, self.time) = (segment.into_frontier(), last);
@@ -105,10 +106,10 @@ impl RedbImport {
         if self.frontier.size() - self.committed >= COMMIT_LEN { self.commit() } else { Ok(()) }
     }
 
-    /// Adds commands that the log shall remember. Their events were added before.
+    /// Adds commands that the log shall remember. Their events must have been appended.
     ///
     /// # Errors
-    /// As [`append`](Self::append); a command whose events are not there is damage.
+    /// As [`append`](Self::append). A command whose events are missing is damage.
     pub fn remember(&mut self, commands: &[(CommandId, RememberedCommand)]) -> Result<(), Error> {
         let _file = in_file(&self.file);
         let added = guarded(|| {
@@ -118,7 +119,7 @@ impl RedbImport {
                 for (id, command) in commands {
                     let sound = Position::START < command.first && command.first <= command.last;
                     if !sound || command.last.get() > self.frontier.size() {
-                        let reason = "the command that begins here has no such last position";
+                        let reason = "the command that begins here has an impossible last position";
                         return Err(self.damaged(command.first, reason.into()));
                     }
                     let row = command_row(*id, command);
@@ -131,7 +132,7 @@ impl RedbImport {
         added.unwrap_or_else(|panic| Err(self.unavailable(panic)))
     }
 
-    /// Ends the file, which is a log from here on, and gives back the right edge of its tree. All of it is on the disk.
+    /// Completes the file, which is a log from then on and durable. Returns the right edge of its tree.
     ///
     /// # Errors
     /// [`Error::Unavailable`].
@@ -182,7 +183,7 @@ impl RedbImport {
     }
 }
 
-/// Says nothing of the database.
+/// Omits the database.
 impl std::fmt::Debug for RedbImport {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedbImport").field("file", &self.file).finish_non_exhaustive()

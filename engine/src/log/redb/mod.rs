@@ -1,14 +1,17 @@
-//! The log on redb: a database, and a journal of what it does not have on the disk yet. No other module names redb's types.
+//! The log on redb: a database, and a journal with the records that the database need not have yet.
 //!
-//! * `tables`: the tables of the file and the rows that have a form of their own (docs/format.md).
-//! * `database`: opening and creating the file, and what goes wrong with it, in words.
-//! * `journal`: the file beside it, `direct_file`, how it is written, and `frame`, what it consists of. `staged`: what the
-//!   journal has and the database need not have yet, in memory, in a `segment`. `settling`: it is put into the database.
-//!   `recovery`: the same when a log is opened.
-//! * `overlay`: reading a file without ever writing to it.
-//! * `commands`: the commands that the log remembers. `recent`: the newest records, in memory.
-//! * `writer`: [`RedbLog`], `reader`: [`RedbReader`], `verify`: reading everything again, `import`: [`RedbImport`], a log made
-//!   from entries that another one wrote.
+//! * `tables`: the database's tables, and the encoding of their rows (docs/format.md).
+//! * `database`: opening and creating the database file, and its errors in words. [`FILE_NAME`] names it.
+//! * `journal`: the journal file, pending records, checkpoints and recovery. Start with its prose.
+//! * `writer`: [`RedbLog`], the writing end; `writer/group` encodes a group and decides each append.
+//! * `reader`: [`RedbReader`], the reading end. `recent`: the newest records, decoded and shared by readers.
+//! * `idempotency`: the commands that the log remembers.
+//! * `verify`: reads everything again and checks it ([`VerifyReport`]); `verify/records` and `verify/streams`
+//!   are its two passes.
+//! * `import`: [`RedbImport`], a log built from the entries of another one.
+//!
+//! Of the log, only this module names redb's types. The overlay for reading a file without writing it, and
+//! the direct writes of the journal, are in `crate::storage`.
 
 mod database;
 mod idempotency;
@@ -29,21 +32,21 @@ pub use verify::{Finding, VerifyReport};
 pub use writer::RedbLog;
 
 /// The log's database in a data directory.
-pub const FILE_NAME: &str = "events.redb";
+pub const FILE_NAME: &str = crate::storage::data_directory::LOG;
 
-/// The journal that belongs to the database at `path`: `events.journal` beside `events.redb`.
+/// Path of the journal that belongs to the database at `path`: `events.journal` beside `events.redb`.
 #[must_use]
 pub fn journal_beside(path: &Path) -> PathBuf {
     path.with_extension("journal")
 }
 
-/// How a log's file is opened.
+/// Options for opening a log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RedbOptions {
-    /// How much of the database is kept in memory, in bytes.
+    /// Size of the database's cache, in bytes.
     pub cache_bytes: usize,
-    /// The length of the journal, in bytes, if there is none yet. When half of it is full, that goes into a commit of the
-    /// database: the longer, the fewer and the larger these are.
+    /// Length of the journal, in bytes, when it has to be created. A checkpoint begins when half of it is
+    /// full: a longer journal means fewer and larger commits.
     pub journal_bytes: u64,
 }
 

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, RwLock};
 
-use super::database::{Shared, builder, guarded, open_database, read_contents};
+use super::database::{Shared, builder, open_database, read_contents};
 use super::idempotency::CommandIndex;
-use super::journal::pending::Staged;
+use super::journal::pending::Pending;
 use super::journal::recovery::read_journal;
 use super::recent::RecentRecords;
 use super::tables::{COMMANDS, ENTRIES, STREAMS, TREE, read_command_row, read_entry_row};
@@ -19,23 +19,24 @@ use crate::domain::stream::{StreamId, StreamKind};
 use crate::log::merkle::{Frontier, Hash};
 use crate::log::{CommandId, Error, LogId, LogReader, RememberedCommand, SourceId, Stream, StreamHead};
 use crate::storage::overlay::Overlay;
+use crate::storage::redb_file::guarded;
 use crate::storage::storage_panic::in_file;
 use crate::value::position::{Position, Version};
 use crate::vault::Vault;
 
-/// Room for so many records is made before they are read, if as many are asked for: growing it moves what is there.
+/// Maximum number of records to reserve memory for before reading: growing the vector would move them.
 const RECORDS_EXPECTED_MAX: usize = 512;
 
-/// The reading end of a log on redb. Every call reads the log as it stands then: it keeps nothing open in between, for
-/// what an open read transaction sees cannot be freed.
+/// Reading end of a log on redb. Every call reads the current log and keeps no transaction open afterwards,
+/// because the database cannot reuse pages that an open read transaction sees.
 pub struct RedbReader {
     pub(super) shared: Arc<Shared>,
 }
 
 impl RedbReader {
-    /// Opens a log that no process has open for writing. The file is not written to: what repair it needs after a crash is
-    /// done in memory, anew at every opening. The vault need not be the newest: a key that an erasure in the log names is not
-    /// used.
+    /// Opens a log that no process has open for writing. The file is not written to: if it needs repair after
+    /// a crash, that is done in memory at every opening. The vault may be an older copy: keys that erasures
+    /// in the log name are not used.
     ///
     /// # Errors
     /// [`Error::Open`].
@@ -47,26 +48,26 @@ impl RedbReader {
         let (store, contents) = read_contents(&file, store)?;
         let (store, contents) = read_journal(&file, store, contents, &journal_beside(path))?;
         let commands = CommandIndex::default();
-        commands.fill(&contents.commands, contents.time.unwrap_or_default());
-        let (log_id, staged, recent) = (contents.log_id, Staged::default(), RecentRecords::default());
-        staged.reset(contents.frontier);
+        commands.load(&contents.commands, contents.time.unwrap_or_default());
+        let (log_id, pending, recent) = (contents.log_id, Pending::default(), RecentRecords::default());
+        pending.reset(contents.frontier);
         let store = RwLock::new(Some(store));
         let failed = AtomicBool::default();
         let shared =
-            Shared { file, log_id, commands, staged, recent, vault, failed, store, overlay: Some(overlay) };
+            Shared { file, log_id, commands, pending, recent, vault, failed, store, overlay: Some(overlay) };
         let reader = Self { shared: Arc::new(shared) };
         reader.withhold_erased_keys()?;
         Ok(reader)
     }
 
-    /// Lets nobody have the keys that erasures in the log name.
+    /// Withholds the keys that erasures in the log name.
     pub(super) fn withhold_erased_keys(&self) -> Result<(), Error> {
         let erasures = self.erasures()?;
         self.shared.vault.withhold(erasures.iter().flat_map(|it| erasure::destroyed_keys(&it.event)));
         Ok(())
     }
 
-    /// The file's name, for messages.
+    /// Name of the file, for messages.
     #[must_use]
     pub fn file(&self) -> &str {
         &self.shared.file
@@ -80,7 +81,7 @@ impl RedbReader {
         mut each: impl FnMut(Position, &[u8]) -> Result<(), Error>,
     ) -> Result<(), Error> {
         let mut position = after.next();
-        let staged = self.shared.staged.entries_after(after, records_max);
+        let pending = self.shared.pending.entries_after(after, records_max);
         let scanned = guarded(|| {
             let transaction = self.shared.begin_read()?;
             let entries = transaction.open_table(ENTRIES);
@@ -97,7 +98,7 @@ impl RedbReader {
                 position = position.next();
             }
             let stored_up_to = position;
-            for (at, entry) in staged.into_iter().filter(|(at, _)| *at >= stored_up_to) {
+            for (at, entry) in pending.into_iter().filter(|(at, _)| *at >= stored_up_to) {
                 if at != position {
                     return Err(self.shared.damaged(position, "no record"));
                 }
@@ -123,8 +124,8 @@ impl RedbReader {
     fn try_erasures(&self) -> Result<Vec<Record>, Error> {
         let shared = &self.shared;
         let at_start = |error| shared.read_error(Position::START, error);
-        let mut staged = shared.staged.of_kind(StreamKind::Erasure);
-        staged.sort_unstable_by_key(|(position, _)| *position);
+        let mut pending = shared.pending.of_kind(StreamKind::Erasure);
+        pending.sort_unstable_by_key(|(position, _)| *position);
         let transaction = shared.begin_read()?;
         let streams = transaction.open_table(STREAMS);
         let streams = streams.map_err(|error| shared.table_error(Position::START, error))?;
@@ -145,7 +146,7 @@ impl RedbReader {
             let entry = entry.ok_or_else(|| shared.damaged(position, "wrong checksum"))?;
             records.push(self.decode(position, entry)?);
         }
-        for (position, entry) in staged.into_iter().filter(|(position, _)| *position > stored_up_to) {
+        for (position, entry) in pending.into_iter().filter(|(position, _)| *position > stored_up_to) {
             records.push(self.decode(position, &entry)?);
         }
         Ok(records)
@@ -154,7 +155,7 @@ impl RedbReader {
     fn try_read_stream(&self, stream: &StreamId) -> Result<Stream, Error> {
         let shared = &self.shared;
         let key = stream.to_index_key();
-        let staged = shared.staged.stream(&key);
+        let pending = shared.pending.stream(&key);
         let transaction = shared.begin_read()?;
         let at_start = |error| shared.read_error(Position::START, error);
         let streams = transaction.open_table(STREAMS);
@@ -183,7 +184,7 @@ impl RedbReader {
             add(version, position, entry)?;
             stored_up_to = version;
         }
-        for (version, position, entry) in staged {
+        for (version, position, entry) in pending {
             if version > stored_up_to {
                 add(version, position, &entry)?;
             }
@@ -192,7 +193,7 @@ impl RedbReader {
     }
 }
 
-/// This log compares versions.
+/// Head of a stream at a version. This log's token is the version.
 pub(super) fn head_of(version: Version) -> StreamHead {
     StreamHead { version, token: u64::from(version.get()) }
 }
@@ -208,7 +209,7 @@ impl LogReader for RedbReader {
 
     fn head(&self) -> Result<Position, Error> {
         self.shared.is_open()?;
-        Ok(self.shared.staged.head())
+        Ok(self.shared.pending.head())
     }
 
     fn read(&self, after: Position, records_max: usize) -> Result<Vec<Record>, Error> {
@@ -220,7 +221,7 @@ impl LogReader for RedbReader {
         if records.is_empty() {
             records.reserve(records_max.min(RECORDS_EXPECTED_MAX));
         }
-        // What was stored need not be among the newest yet.
+        // The newest records may be stored before their writer has handed them over.
         self.scan(after, records_max - records.len(), |position, entry| {
             records.push(self.decode(position, entry)?);
             Ok(())
@@ -262,7 +263,7 @@ impl LogReader for RedbReader {
     ) -> Result<Vec<(CommandId, RememberedCommand)>, Error> {
         let shared = &self.shared;
         let read = guarded(|| {
-            let staged = shared.staged.commands();
+            let pending = shared.pending.commands();
             let transaction = shared.begin_read()?;
             let table = transaction.open_table(COMMANDS);
             let table = table.map_err(|error| shared.table_error(after.next(), error))?;
@@ -273,8 +274,8 @@ impl LogReader for RedbReader {
                 commands.extend(read_command_row(first.value(), row.value()));
                 stored_up_to = first.value();
             }
-            let staged = staged.iter().filter(|(first, _)| *first > stored_up_to);
-            commands.extend(staged.filter_map(|(first, row)| read_command_row(*first, row)));
+            let pending = pending.iter().filter(|(first, _)| *first > stored_up_to);
+            commands.extend(pending.filter_map(|(first, row)| read_command_row(*first, row)));
             commands.truncate(commands_max);
             Ok(commands)
         });
@@ -284,7 +285,7 @@ impl LogReader for RedbReader {
     fn subtree_hashes(&self, level: u8, first: u64, count: usize) -> Result<Vec<Hash>, Error> {
         let at = Position::new(first << level).next();
         let read = guarded(|| {
-            let staged = self.shared.staged.hashes(level);
+            let pending = self.shared.pending.hashes(level);
             let transaction = self.shared.begin_read()?;
             let tree = transaction.open_table(TREE);
             let tree = tree.map_err(|error| self.shared.table_error(at, error))?;
@@ -297,7 +298,7 @@ impl LogReader for RedbReader {
                 }
                 hashes.push(*hash.value());
             }
-            for (index, hash) in staged {
+            for (index, hash) in pending {
                 if hashes.len() < count && index == first + hashes.len() as u64 {
                     hashes.push(hash);
                 }
@@ -309,11 +310,11 @@ impl LogReader for RedbReader {
 
     fn frontier(&self) -> Result<Frontier, Error> {
         self.shared.is_open()?;
-        Ok(self.shared.staged.frontier())
+        Ok(self.shared.pending.frontier())
     }
 }
 
-/// Says nothing of the database.
+/// Omits the database.
 impl std::fmt::Debug for RedbReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedbReader").field("file", &self.shared.file).finish_non_exhaustive()

@@ -1,5 +1,5 @@
-//! The newest records as they were appended. Whoever follows the log is given them from here, rather than read, checked,
-//! opened and decoded anew for each.
+//! The newest records as they were appended. Readers that follow the log share them, instead of each reading,
+//! checking, unsealing and decoding its own copy.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, PoisonError, RwLock};
@@ -7,10 +7,10 @@ use std::sync::{Arc, PoisonError, RwLock};
 use crate::domain::record::Record;
 use crate::value::position::Position;
 
-/// At most this many records are kept, beside those of the newest group.
+/// Maximum number of records kept. The newest group is kept whole, even if it is larger.
 const LEN_MAX: usize = 2_048;
 
-/// Records at positions without gaps, oldest first.
+/// Consecutive records, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct RecentRecords(RwLock<Groups>);
 
@@ -21,10 +21,10 @@ struct Groups {
 }
 
 impl RecentRecords {
-    /// Adds records that are durable. What does not go on from the records before replaces them.
+    /// Adds durable records. If they do not follow the records kept so far, they replace them.
     pub(super) fn add(&self, records: Vec<Record>) {
         let Some(first) = records.first().map(|record| record.position) else { return };
-        // Whoever still has a group that leaves drops it when they are done; it is let go of outside the lock.
+        // Dropped after the lock is released: freeing records takes time. Readers may still share them.
         let mut left = Vec::new();
         let mut kept = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if kept.last().is_some_and(|last| last.next() != first) {
@@ -41,26 +41,26 @@ impl RecentRecords {
         drop(kept);
     }
 
-    /// Forgets all of them.
+    /// Drops all records.
     pub(super) fn clear(&self) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Groups::default();
     }
 
-    /// The records after `after` that are kept, at most `records_max`; none when the first of those is not kept.
+    /// The kept records after `after`, at most `records_max`; none when the first of them is not kept.
     pub(super) fn after(&self, after: Position, records_max: usize) -> Vec<Record> {
         let groups: Vec<Arc<[Record]>> = {
             let kept = self.0.read().unwrap_or_else(PoisonError::into_inner);
             kept.groups.range(kept.group_after(after)..).take(records_max).cloned().collect()
         };
         let len: usize = groups.iter().map(|group| group.len()).sum();
-        // Room for all of them at once: growing it would move what is there.
+        // Allocated once: growing the vector would move the records.
         let mut records = Vec::with_capacity(len.min(records_max));
         let kept = groups.iter().flat_map(|group| group.iter());
         records.extend(kept.filter(|record| record.position > after).take(records_max).cloned());
         records
     }
 
-    /// The group that the record after `after` is in; none when it is not kept.
+    /// The group that contains the record after `after`; `None` when it is not kept.
     pub(super) fn group_after(&self, after: Position) -> Option<Arc<[Record]>> {
         let kept = self.0.read().unwrap_or_else(PoisonError::into_inner);
         kept.groups.get(kept.group_after(after)).cloned()
@@ -68,7 +68,7 @@ impl RecentRecords {
 }
 
 impl Groups {
-    /// Where the group is that the record after `after` is in; past the last one when it is not kept.
+    /// Index of the group that contains the record after `after`; past the end when it is not kept.
     fn group_after(&self, after: Position) -> usize {
         if self.first().is_none_or(|first| first > after.next()) {
             return self.groups.len();
@@ -120,19 +120,19 @@ mod tests {
     }
 
     #[test]
-    fn records_are_given_without_gaps() {
+    fn records_are_returned_without_gaps() {
         let kept = RecentRecords::default();
         assert_eq!(after(&kept, 0, 10), [0; 0]);
         kept.add(records(4..=6));
         kept.add(records(7..=7));
-        assert_eq!(after(&kept, 2, 10), [0; 0], "3 is not here");
+        assert_eq!(after(&kept, 2, 10), [0; 0], "3 is not kept");
         assert_eq!(after(&kept, 3, 10), [4, 5, 6, 7]);
         assert_eq!(after(&kept, 4, 2), [5, 6]);
         assert_eq!(after(&kept, 5, 10), [6, 7]);
         assert_eq!(after(&kept, 7, 10), [0; 0]);
         assert_eq!(after(&kept, 3, 0), [0; 0]);
         kept.add(records(9..=10));
-        assert_eq!(after(&kept, 7, 10), [0; 0], "8 is not here");
+        assert_eq!(after(&kept, 7, 10), [0; 0], "8 is not kept");
         assert_eq!(after(&kept, 8, 10), [9, 10]);
         kept.add(records(11..=11));
         let group = |after| {
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_kept_than_may_be() {
+    fn no_more_than_the_maximum_is_kept() {
         let kept = RecentRecords::default();
         let group = 100;
         for first in (0..50).map(|n| n * group + 1) {

@@ -1,5 +1,5 @@
-//! The tables of the file, as docs/format.md describes them. All that is written is keyed in the
-//! order of time: a key that falls anywhere would make every commit rewrite pages all over the file.
+//! The database's tables, as docs/format.md describes them. Keys grow with time: a key at a random place
+//! would make every commit rewrite pages all over the file.
 
 use std::ops::Bound;
 
@@ -13,20 +13,21 @@ use crate::log::{CommandId, RememberedCommand};
 use crate::value::position::{Position, Version};
 use crate::value::time::Timestamp;
 
-/// The number of this layout of tables. A file with a greater one was written by a newer version. One of layout 1 has no
-/// journal, and the journal of one of layout 2 has one region; they are otherwise the same.
+/// Version of the table layout. A file with a greater one was written by a newer version of the program.
+/// Layout 1 has no journal and layout 2 a journal of one region; they are otherwise identical.
 pub const FORMAT: u32 = 3;
 
 /// Position to checksum and entry.
 pub(super) const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("entries");
 /// Stream and version to position.
 pub(super) const STREAMS: TableDefinition<'_, (&[u8], u32), u64> = TableDefinition::new("streams");
-/// First position of a command to what is remembered of it.
+/// Position of a command's first event to the remembered command.
 pub(super) const COMMANDS: TableDefinition<'_, u64, &[u8; COMMAND_ROW_LEN]> =
     TableDefinition::new("commands");
-/// Level and index of a perfect subtree to its hash, at the levels that are multiples of a tile's height.
+/// Level and index of a perfect subtree to its hash. Only levels that are multiples of a tile's height are
+/// stored.
 pub(super) const TREE: TableDefinition<'_, (u8, u64), &[u8; 32]> = TableDefinition::new("tree");
-/// What there is once.
+/// Values that exist once.
 pub(super) const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 
 /// Row of [`META`]: [`FORMAT`], big-endian.
@@ -35,11 +36,11 @@ pub(super) const META_FORMAT: &str = "format";
 pub(super) const META_LOG_ID: &str = "log_id";
 /// Row of [`META`]: the Merkle tree's right edge.
 pub(super) const META_FRONTIER: &str = "frontier";
-/// Row of [`META`]: which frames of the journal count, and its length; absent when none do.
+/// Row of [`META`]: salts and length of the journal; absent while no frame counts.
 pub(super) const META_JOURNAL: &str = "journal";
 
-/// Rows of so many bytes, and one more, are inserted as one run: redb holds them until the run ends, and memory of a
-/// megabyte would be asked of the system anew each time.
+/// Maximum length of rows inserted as one run, in bytes; the last row may exceed it. redb buffers a run until
+/// it ends, and a buffer of a megabyte would be allocated from the operating system each time.
 const RUN_LEN_MAX: usize = 64 * 1024;
 
 /// The tables of one write transaction.
@@ -62,11 +63,11 @@ impl<'t> Tables<'t> {
         })
     }
 
-    /// Inserts what comes after all that is there. False when something stood in its place.
+    /// Inserts a segment, which must continue the tables. Returns `false` when a row was already there.
     pub(super) fn insert(&mut self, segment: &Segment) -> Result<bool, StorageError> {
         let mut taken = self.head()? != segment.before();
         let mut row = Vec::with_capacity(512);
-        // All of them come after what is there: as runs they fill pages instead of splitting them.
+        // The rows follow all existing ones. Inserted as runs, they fill pages instead of splitting them.
         let mut end = self.entries.upper_bound_mut(Bound::<u64>::Unbounded)?;
         let mut run_len = 0;
         for (position, entry) in segment.entries() {
@@ -93,9 +94,9 @@ impl<'t> Tables<'t> {
         Ok(!taken)
     }
 
-    /// Inserts where the events of streams are. False when something stood in its place.
+    /// Inserts the positions of streams' events. Returns `false` when a row was already there.
     fn insert_places(&mut self, segment: &Segment) -> Result<bool, StorageError> {
-        let mut all_new = true;
+        let mut all_inserted = true;
         for kind in StreamKind::all() {
             let mut places = segment.places_of_kind(kind).peekable();
             if places.peek().is_none() {
@@ -107,29 +108,29 @@ impl<'t> Tables<'t> {
                 (stream_key.to_vec(), version)
             });
             end.close()?;
-            // Streams that had begun, and those whose ids are of the same millisecond as the last one's.
+            // These belong to streams that existed, or have ids of the same millisecond as the last stream's.
             let is_before = |(stream_key, version, _): &(&[u8], Version, Position)| {
                 last.as_ref().is_some_and(|last| (*stream_key, version.get()) <= (last.0.as_slice(), last.1))
             };
             while let Some((stream_key, version, position)) = places.next_if(is_before) {
-                all_new &= self.streams.insert((stream_key, version.get()), position.get())?.is_none();
+                all_inserted &= self.streams.insert((stream_key, version.get()), position.get())?.is_none();
             }
-            // New streams, in the order of their ids.
+            // The rest belongs to new streams, in the order of their ids.
             let mut end = self.streams.lower_bound_mut(Bound::Included((&[kind.code() + 1][..], 0)))?;
             for (stream_key, version, position) in places {
-                all_new &= is_inserted(end.insert_before((stream_key, version.get()), position.get()))?;
+                all_inserted &= is_inserted(end.insert_before((stream_key, version.get()), position.get()))?;
             }
             end.close()?;
         }
-        Ok(all_new)
+        Ok(all_inserted)
     }
 
-    /// Notes the right edge of the tree.
+    /// Stores the right edge of the tree.
     pub(super) fn set_frontier(&mut self, frontier: &Frontier) -> Result<(), StorageError> {
         self.meta.insert(META_FRONTIER, frontier.to_bytes().as_slice()).map(drop)
     }
 
-    /// Notes which frames of the journal count from this commit on, if any.
+    /// Stores which frames of the journal count from this commit on, if any.
     pub(super) fn set_journal(&mut self, note: Option<&JournalNote>) -> Result<(), StorageError> {
         self.meta.insert(META_FORMAT, FORMAT.to_be_bytes().as_slice())?;
         match note {
@@ -138,13 +139,13 @@ impl<'t> Tables<'t> {
         }
     }
 
-    /// The position of the last entry.
+    /// Position of the last entry.
     fn head(&self) -> Result<u64, StorageError> {
         Ok(self.entries.last()?.map_or(0, |(position, _)| position.value()))
     }
 }
 
-/// Whether a row was put where a cursor stands; false when its key does not come after the one before.
+/// Whether a cursor inserted a row; `false` when the row's key does not fit its place.
 fn is_inserted(outcome: Result<(), CursorError>) -> Result<bool, StorageError> {
     match outcome {
         Ok(()) => Ok(true),
@@ -153,26 +154,26 @@ fn is_inserted(outcome: Result<(), CursorError>) -> Result<bool, StorageError> {
     }
 }
 
-/// Writes a row of [`ENTRIES`] over `row`.
+/// Encodes a row of [`ENTRIES`] into `row`, replacing its contents.
 fn write_entry_row(row: &mut Vec<u8>, entry: &[u8]) {
     row.clear();
     row.extend(crc32fast::hash(entry).to_le_bytes());
     row.extend(entry);
 }
 
-/// The entry of a row of [`ENTRIES`], if its checksum is right.
+/// The entry in a row of [`ENTRIES`]; `None` when the checksum is wrong.
 pub(super) fn read_entry_row(row: &[u8]) -> Option<&[u8]> {
     let (checksum, entry) = row.split_first_chunk::<4>()?;
     (crc32fast::hash(entry) == u32::from_le_bytes(*checksum)).then_some(entry)
 }
 
-/// Id 16, fingerprint 16, last position 8, time 8; numbers big-endian.
+/// Length of a row of [`COMMANDS`]: id 16, fingerprint 16, last position 8, time 8; numbers big-endian.
 pub(super) const COMMAND_ROW_LEN: usize = 48;
 
-/// A row of [`COMMANDS`] and its key.
+/// Key and value of a row of [`COMMANDS`].
 pub(super) type CommandRow = (u64, [u8; COMMAND_ROW_LEN]);
 
-/// A row of [`COMMANDS`].
+/// Encodes a value of [`COMMANDS`].
 pub(super) fn command_row(id: CommandId, command: &RememberedCommand) -> [u8; COMMAND_ROW_LEN] {
     let last = command.last.get().to_be_bytes();
     let time = command.time.millis().to_be_bytes();
@@ -184,7 +185,7 @@ pub(super) fn command_row(id: CommandId, command: &RememberedCommand) -> [u8; CO
     row
 }
 
-/// What a row of [`COMMANDS`] says; `None` when it is no such row.
+/// Decodes a row of [`COMMANDS`].
 pub(super) fn read_command_row(
     first: u64,
     row: &[u8; COMMAND_ROW_LEN],

@@ -1,94 +1,94 @@
-//! The writing end.
+//! The writing end: appends groups, and reopens the log after errors.
+
+mod group;
 
 use std::collections::HashMap;
-use std::iter::repeat_n;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, RwLock};
 
 use rand::rngs::StdRng;
 use rand::{SeedableRng, TryCryptoRng};
-use redb::{Builder, Database, DatabaseError, ReadOnlyTable, StorageBackend};
+use redb::{Builder, Database, DatabaseError, StorageBackend};
 
+use self::group::{EncodedGroup, GroupBuilder};
 use super::database::{
-    Contents, Shared, builder, close, create_file, damage, guarded, initialize, one_line, open_database,
-    read_contents,
+    Contents, Shared, builder, create_file, damage, initialize, open_database, read_contents,
 };
 use super::idempotency::{CommandIndex, CommandRows};
-use super::journal::checkpointing::{NotSettled, Settler, settle};
+use super::journal::checkpointing::{CheckpointFailed, Checkpointer, checkpoint};
 use super::journal::file::{Journal, JournalNote, Room};
 use super::journal::frame::{FinishedFrame, FrameBuilder};
-use super::journal::pending::{Segments, Staged};
-use super::journal::recovery::{journal_error, take_in_journal};
+use super::journal::pending::Pending;
+use super::journal::recovery::{journal_error, recover_journal};
 use super::journal::segment::Segment;
-use super::reader::{RedbReader, head_of};
+use super::reader::RedbReader;
 use super::recent::RecentRecords;
-use super::tables::{STREAMS, command_row};
+use super::tables::STREAMS;
 use super::{RedbOptions, journal_beside};
 use crate::codec;
 use crate::domain::erasure;
-use crate::domain::record::{Personal, Record};
-use crate::log::{
-    Append, AppendOutcome, CommandId, Error, EventLog, LogReader, RememberedCommand, StreamHead,
-};
+use crate::domain::record::Record;
+use crate::log::{Append, AppendOutcome, Error, EventLog, LogReader};
+use crate::storage::redb_file::{close, guarded, one_line};
 use crate::storage::storage_panic::in_file;
-use crate::value::position::{Position, Version};
+use crate::value::position::Position;
 use crate::value::time::Timestamp;
-use crate::vault::{SubjectKey, Vault};
+use crate::vault::Vault;
 
-/// How many rows of commands an append may remove beyond those it adds: more than one for each, so that the table
-/// shrinks again after a busy day, and few, so that no append waits for it.
+/// Maximum number of command rows that an append removes beyond the number it adds. More than one, so that
+/// the table shrinks after a busy day; few, so that no append takes long.
 const COMMANDS_FORGOTTEN_MAX: usize = 8;
 
-/// The log on redb: the one writing end of its file.
+/// Log on redb: the only writing end of its files.
 pub struct RedbLog {
     shared: Arc<Shared>,
     open: Box<dyn Fn() -> Result<Database, DatabaseError> + Send>,
     journal: Journal,
-    /// What goes into the database beside.
-    settler: Settler,
-    /// Draws the salts of the journal.
+    /// Moves full regions of the journal into the database.
+    checkpointer: Checkpointer,
+    /// Draws the journal's salts.
     rng: StdRng,
-    /// The memory of the last frame.
+    /// Memory of the last frame, for reuse.
     frame: Vec<u8>,
     commands: CommandRows,
     time: Option<Timestamp>,
-    /// Why nothing can be appended before [`EventLog::recover`].
+    /// Why appends are refused until [`EventLog::recover`].
     suspended: Option<String>,
 }
 
-/// Why a group was not appended.
+/// Reason why a group was not appended.
 enum Failure {
-    /// It cannot be stored; others can.
+    /// This group cannot be stored; others can.
     Refused(codec::Error),
-    /// It was not appended, and no other can be.
+    /// Nothing was appended, and nothing can be until recovery.
     Broken(Error),
-    /// It may have been appended.
+    /// The group may or may not have been appended.
     Unknown(String),
 }
 
 impl Failure {
-    /// Of a group that waited for something else to be committed, which was not: nothing was done for the group.
-    fn of_another(error: NotSettled) -> Self {
+    /// Failure of a group that waited for a failed checkpoint: nothing was done for the group.
+    fn of_another(error: CheckpointFailed) -> Self {
         Self::Broken(error.into_error())
     }
 }
 
-impl From<NotSettled> for Failure {
-    fn from(error: NotSettled) -> Self {
+impl From<CheckpointFailed> for Failure {
+    fn from(error: CheckpointFailed) -> Self {
         match error {
-            NotSettled::Refused(error) => Self::Broken(error),
-            NotSettled::Unknown(reason) => Self::Unknown(reason),
+            CheckpointFailed::Refused(error) => Self::Broken(error),
+            CheckpointFailed::Unknown(reason) => Self::Unknown(reason),
         }
     }
 }
 
 impl RedbLog {
-    /// Opens the log in the file at `path`; makes it, with an id drawn from `rng`, if it is not there. Keys of the vault that
-    /// erasures in the log name are destroyed.
+    /// Opens the log in the file at `path`. Creates it, with an id drawn from `rng`, if it does not exist.
+    /// Keys of the vault that erasures in the log name are destroyed.
     ///
     /// # Errors
-    /// [`Error::Open`], one line for whoever runs the service.
+    /// [`Error::Open`], one line for the operator.
     pub fn open<R: TryCryptoRng>(
         path: &Path,
         options: RedbOptions,
@@ -105,11 +105,11 @@ impl RedbLog {
         Self::open_with(file, vault, Box::new(move || builder(options).open(&path)), open_journal, rng)
     }
 
-    /// Opens a log on backends of the caller's making: `backend` is asked for the database's at every opening, `journal` is the
-    /// journal's. `file` is the name in messages.
+    /// Opens a log on the caller's storage backends. `backend` is called for the database's at every opening;
+    /// `journal` is the journal's. `file` is the name in messages.
     ///
     /// # Errors
-    /// [`Error::Open`].
+    /// [`Error::Open`], or [`Error::Damaged`] where an erasure cannot be read.
     pub fn open_with_backend<B: StorageBackend, R: TryCryptoRng>(
         file: &str,
         backend: impl Fn() -> B + Send + 'static,
@@ -143,7 +143,7 @@ impl RedbLog {
         let rng = StdRng::try_from_rng(rng);
         let rng = rng.map_err(|error| Error::Open(one_line(format!("{file}: cannot be opened: {error}"))))?;
         let (store, contents) = read_contents(&file, open_database(&file, &open)?)?;
-        // Not before the database, which is locked.
+        // The database first: opening it takes the lock for both files.
         let mut journal = match open_journal(contents.journal.as_ref()) {
             Ok(journal) => journal,
             Err(error) => {
@@ -151,22 +151,22 @@ impl RedbLog {
                 return Err(error);
             }
         };
-        let (store, contents) = take_in_journal(&file, store, contents, &mut journal, &open)?;
+        let (store, contents) = recover_journal(&file, store, contents, &mut journal, &open)?;
         let Contents { log_id, frontier, time, commands, .. } = contents;
         let index = CommandIndex::default();
-        index.fill(&commands, time.unwrap_or_default());
-        let (staged, recent) = (Staged::default(), RecentRecords::default());
-        staged.reset(frontier);
+        index.load(&commands, time.unwrap_or_default());
+        let (pending, recent) = (Pending::default(), RecentRecords::default());
+        pending.reset(frontier);
         let store = RwLock::new(Some(store));
         let failed = AtomicBool::default();
         let shared =
-            Shared { file, log_id, commands: index, staged, recent, vault, failed, store, overlay: None };
+            Shared { file, log_id, commands: index, pending, recent, vault, failed, store, overlay: None };
         let shared = Arc::new(shared);
         let log = Self {
             shared,
             open,
             journal,
-            settler: Settler::default(),
+            checkpointer: Checkpointer::default(),
             rng,
             frame: Vec::new(),
             commands,
@@ -177,18 +177,18 @@ impl RedbLog {
         Ok(log)
     }
 
-    /// Destroys the keys that erasures in the log name and that are there still: a crash came between, or the vault is an
-    /// older one than the log.
+    /// Destroys keys that erasures in the log name and that still exist, because of a crash in between or
+    /// because the vault is older than the log.
     fn finish_erasures(&self) -> Result<(), Error> {
         self.redb_reader().withhold_erased_keys()?;
         let destroyed = self.shared.vault.destroy_withheld()?;
         if destroyed > 0 {
-            tracing::warn!(destroyed, "destroyed keys of personal text that the log says were erased");
+            tracing::warn!(destroyed, "destroyed keys of personal text that was erased according to the log");
         }
         Ok(())
     }
 
-    /// Lets nobody have the keys any more that erasures of a group name, and says whether there are any: whoever reads the
+    /// Withholds the keys that erasures of a group name, and returns whether there are any. A reader of the
     /// group must find them gone.
     fn withhold(&self, outcomes: &[AppendOutcome]) -> bool {
         let mut erases = false;
@@ -206,83 +206,85 @@ impl RedbLog {
         erases
     }
 
-    /// A reading end with what only this log offers.
+    /// Returns a reading end with the methods that only this log has.
     #[must_use]
     pub fn redb_reader(&self) -> RedbReader {
         RedbReader { shared: self.shared.clone() }
     }
 
-    /// Waits until nothing goes into the database beside.
-    fn end_settling(&mut self) -> Result<(), NotSettled> {
-        if let Some(note) = self.settler.finish()? {
-            self.journal.other_is_settled(note);
+    /// Waits for the running checkpoint, if any, and frees its region of the journal.
+    fn finish_checkpoint(&mut self) -> Result<(), CheckpointFailed> {
+        if let Some(note) = self.checkpointer.finish()? {
+            self.journal.other_is_checkpointed(note);
         }
         Ok(())
     }
 
-    /// Has what is staged go into the database beside, and the journal go on in its other region, which is free.
-    fn begin_settling(&mut self) -> Result<(), Failure> {
-        let segment = self.shared.staged.settle();
-        let note = self.journal.turn(&mut self.rng);
-        let begun = self.settler.begin(Arc::clone(&self.shared), segment, note);
+    /// Begins a checkpoint of everything pending, and continues in the other region of the journal, which
+    /// must be free.
+    fn begin_checkpoint(&mut self) -> Result<(), Failure> {
+        let segment = self.shared.pending.begin_checkpoint();
+        let note = self.journal.switch_region(&mut self.rng);
+        let begun = self.checkpointer.begin(Arc::clone(&self.shared), segment, note);
         begun.map_err(|error| Failure::Broken(self.shared.unavailable(error)))
     }
 
-    /// Commits everything to the disk, so that the database alone is the log.
-    fn settle_all(&mut self) -> Result<(), NotSettled> {
-        self.end_settling()?;
-        let staged = self.shared.staged.settle();
-        settle(&self.shared, &[&staged], None)?;
-        self.shared.staged.settled();
+    /// Commits everything durably, so that the database alone is the whole log.
+    fn checkpoint_all(&mut self) -> Result<(), CheckpointFailed> {
+        self.finish_checkpoint()?;
+        let pending = self.shared.pending.begin_checkpoint();
+        checkpoint(&self.shared, &[&pending], None)?;
+        self.shared.pending.end_checkpoint();
         self.journal.end_use();
         Ok(())
     }
 
-    /// Whether the journal has room for a frame of so many bytes. When a region is full it goes on in the other, if that is free.
+    /// Whether the journal has room for a frame of `len` bytes. When the current region is full, continues in
+    /// the other one, after waiting for its checkpoint.
     fn make_room(&mut self, len: u64) -> Result<bool, Failure> {
         if self.journal.room(len) == Room::InTheOther {
-            self.end_settling().map_err(Failure::of_another)?;
+            self.finish_checkpoint().map_err(Failure::of_another)?;
             if self.journal.other_is_free() {
-                self.begin_settling()?;
+                self.begin_checkpoint()?;
             }
         }
         Ok(self.journal.room(len) == Room::Here)
     }
 
-    /// Makes a group durable.
+    /// Makes a group durable and visible.
     fn store(&mut self, group: Segment, frame: FinishedFrame) -> Result<(), Failure> {
         if self.make_room(frame.len())? {
-            // On the disk before any reader can see it.
+            // Durable before any reader can see it.
             let written = self.journal.append(frame);
             self.frame =
                 written.map_err(|error| Failure::Unknown(format!("{}: {error}", self.journal.file)))?;
-            self.shared.staged.add(group);
+            self.shared.pending.add(group);
             return Ok(());
         }
-        self.end_settling().map_err(Failure::of_another)?;
-        let staged = self.shared.staged.settle();
+        self.finish_checkpoint().map_err(Failure::of_another)?;
+        let pending = self.shared.pending.begin_checkpoint();
         let note = self.journal.new_note(&mut self.rng);
-        settle(&self.shared, &[&staged, &group], Some(&note))?;
+        checkpoint(&self.shared, &[&pending, &group], Some(&note))?;
         self.journal.begin(note);
-        self.shared.staged.reset(group.into_frontier());
+        self.shared.pending.reset(group.into_frontier());
         Ok(())
     }
 
     fn append_group(&mut self, group: Vec<Append>) -> Result<Vec<AppendOutcome>, Failure> {
-        if self.settler.is_finished() {
-            self.end_settling().map_err(Failure::of_another)?;
+        if self.checkpointer.is_finished() {
+            self.finish_checkpoint().map_err(Failure::of_another)?;
         }
         if self.shared.failed.load(Ordering::Acquire) {
             return Err(Failure::Broken(self.shared.unavailable("an earlier read or write has failed")));
         }
         let rows_max = group.len() + COMMANDS_FORGOTTEN_MAX;
-        let (outcomes, placed) = self.place(group)?;
-        let Placed { mut segment, time, commands, frame } = placed;
+        let (outcomes, encoded) = self.encode(group)?;
+        let EncodedGroup { mut segment, time, commands, frame } = encoded;
         if segment.is_empty() {
             return Ok(outcomes);
         }
-        let old = time.into_iter().flat_map(|time| self.commands.old(time, rows_max));
-        segment.forgotten.extend(old.map(|row| row.first.get()));
+        let expired = time.into_iter().flat_map(|time| self.commands.expired(time, rows_max));
+        segment.forgotten.extend(expired.map(|row| row.first.get()));
         let forgotten = segment.forgotten.len();
         let erases = self.withhold(&outcomes);
         let frame = frame.finish(segment.frontier());
@@ -292,7 +294,7 @@ impl RedbLog {
         added.sort_unstable_by_key(|(_, command)| command.first);
         if forgotten > 0 || !added.is_empty() {
             let removed = self.commands.rows.drain(..forgotten);
-            self.shared.commands.replace(removed, added.iter().copied());
+            self.shared.commands.update(removed, added.iter().copied());
             self.commands.rows.extend(added);
         }
         if erases {
@@ -301,127 +303,26 @@ impl RedbLog {
         Ok(outcomes)
     }
 
-    /// Says what becomes of each append of a group, and what is to be stored of it.
-    fn place(&mut self, group: Vec<Append>) -> Result<(Vec<AppendOutcome>, Placed), Failure> {
+    /// Decides each append of a group, and encodes what is to be stored.
+    fn encode(&mut self, group: Vec<Append>) -> Result<(Vec<AppendOutcome>, EncodedGroup), Failure> {
         let shared = &*self.shared;
         let subjects = group.iter().map(|append| &append.subject);
         let keys = shared.vault.keys_for(subjects).map_err(|error| Failure::Broken(error.into()))?;
-        // In this order: what is not staged any more is in the database.
-        let staged = shared.staged.read();
+        // In this order: records that are no longer pending are in the database.
+        let pending = shared.pending.read();
         let transaction = shared.begin_read().map_err(Failure::Broken)?;
         let stored = transaction.open_table(STREAMS);
         let stored = stored.map_err(|error| Failure::Broken(shared.table_error(Position::START, error)))?;
-        let placed = Placed {
-            segment: Segment::after(staged.frontier().clone()),
+        let group_so_far = EncodedGroup {
+            segment: Segment::after(pending.frontier().clone()),
             time: self.time,
             commands: HashMap::new(),
             frame: FrameBuilder::new(std::mem::take(&mut self.frame)),
         };
-        let mut batch = Batch { shared, staged: &staged, stored, placed };
-        let outcomes = group.into_iter().zip(&keys).map(|(append, key)| batch.append(append, key));
+        let mut builder = GroupBuilder { shared, pending: &pending, stored, group: group_so_far };
+        let outcomes = group.into_iter().zip(&keys).map(|(append, key)| builder.append(append, key));
         let outcomes = outcomes.collect::<Result<_, _>>()?;
-        Ok((outcomes, batch.placed))
-    }
-}
-
-/// What is to be stored of a group, and where the log will stand after it.
-struct Placed {
-    segment: Segment,
-    time: Option<Timestamp>,
-    commands: HashMap<CommandId, RememberedCommand>,
-    /// The group as the journal will have it.
-    frame: FrameBuilder,
-}
-
-/// A group that is being given its place.
-struct Batch<'a> {
-    shared: &'a Shared,
-    staged: &'a Segments,
-    /// The places of streams in the database.
-    stored: ReadOnlyTable<(&'static [u8], u32), u64>,
-    placed: Placed,
-}
-
-impl Batch<'_> {
-    fn append(&mut self, append: Append, key: &SubjectKey) -> Result<AppendOutcome, Failure> {
-        if let Some(key) = append.command {
-            let known = self.placed.commands.get(&key.id).copied();
-            if let Some(known) = known.or_else(|| self.shared.commands.find(&key.id)) {
-                return Ok(if known.fingerprint == key.fingerprint {
-                    AppendOutcome::Replayed(known)
-                } else {
-                    AppendOutcome::CommandReused
-                });
-            }
-        }
-        let stream_key = append.stream.to_index_key();
-        if append.events.is_empty() || !self.stands_at(&stream_key, append.expected)? {
-            return Ok(AppendOutcome::Conflict);
-        }
-        let time = append.time.max(self.placed.time.unwrap_or(append.time));
-        let first = self.position();
-        let mut version = append.expected.version;
-        let count = append.events.len();
-        let mut records = Vec::with_capacity(count);
-        let envelopes =
-            repeat_n((append.stream, append.organization_id, append.actor, append.request_id), count);
-        for ((id, event), envelope) in append.events.into_iter().zip(envelopes) {
-            let (stream, organization_id, actor, request_id) = envelope;
-            version = version.next();
-            let position = self.position();
-            let causation = append.causation;
-            let record = Record {
-                position,
-                id,
-                time,
-                stream,
-                version,
-                organization_id,
-                actor,
-                request_id,
-                causation,
-                event,
-                personal: Personal::Readable,
-            };
-            let entry = codec::encode_with(&record, Some(key)).map_err(Failure::Refused)?;
-            self.placed.frame.entry(&entry);
-            if !self.placed.segment.push(entry, &stream_key, version) {
-                let reason = "its version is not the next one of its stream";
-                return Err(Failure::Broken(self.shared.damaged(position, reason)));
-            }
-            records.push(record);
-        }
-        self.placed.time = Some(time);
-        if let Some(key) = append.command {
-            let last = records.last().map_or(first, |record| record.position);
-            let command = RememberedCommand { fingerprint: key.fingerprint, first, last, time };
-            let row = (first.get(), command_row(key.id, &command));
-            self.placed.segment.commands.push(row);
-            self.placed.frame.command(row);
-            self.placed.commands.insert(key.id, command);
-        }
-        Ok(AppendOutcome::Appended { records, head: head_of(version) })
-    }
-
-    /// The position of the next record.
-    fn position(&self) -> Position {
-        Position::new(self.placed.segment.frontier().size()).next()
-    }
-
-    /// Whether the stream's last event is the one that `expected` tells of.
-    fn stands_at(&self, stream_key: &[u8], expected: StreamHead) -> Result<bool, Failure> {
-        if expected != head_of(expected.version) {
-            return Ok(false);
-        }
-        let staged = self.placed.segment.version_of(stream_key);
-        if let Some(version) = staged.or_else(|| self.staged.version_of(stream_key)) {
-            return Ok(version == expected.version);
-        }
-        let has = |version: Version| match self.stored.get((stream_key, version.get())) {
-            Ok(row) => Ok(row.is_some()),
-            Err(error) => Err(Failure::Broken(self.shared.read_error(Position::START, error))),
-        };
-        Ok(!has(expected.version.next())? && (expected.version == Version::NONE || has(expected.version)?))
+        Ok((outcomes, builder.group))
     }
 }
 
@@ -441,7 +342,7 @@ impl EventLog for RedbLog {
         let failure = match guarded(|| self.append_group(group)) {
             Ok(Ok(outcomes)) => return Ok(outcomes),
             Ok(Err(failure)) => failure,
-            // It may have come after the commit.
+            // The panic may have come after the commit.
             Err(panic) => Failure::Unknown(panic),
         };
         match failure {
@@ -457,18 +358,19 @@ impl EventLog for RedbLog {
         }
     }
 
-    fn told(&mut self, records: Vec<Record>) {
+    fn recycle(&mut self, records: Vec<Record>) {
         if self.suspended.is_none() {
             self.shared.recent.add(records);
         }
     }
 
-    fn rest(&mut self) -> Result<(), Error> {
+    fn checkpoint_journal(&mut self) -> Result<(), Error> {
         if self.suspended.is_some() || !self.journal.is_used() {
             return Ok(());
         }
-        let settled = guarded(|| self.settle_all()).unwrap_or_else(|panic| Err(NotSettled::Unknown(panic)));
-        settled.map_err(|error| {
+        let checkpointed =
+            guarded(|| self.checkpoint_all()).unwrap_or_else(|panic| Err(CheckpointFailed::Unknown(panic)));
+        checkpointed.map_err(|error| {
             let reason = error.into_error().to_string();
             self.suspended = Some(format!("the outcome of an earlier commit is not known: {reason}"));
             Error::OutcomeUnknown(reason)
@@ -479,22 +381,22 @@ impl EventLog for RedbLog {
         let _file = in_file(&self.shared.file);
         self.shared.recent.clear();
         self.suspended = Some(format!("{}: not open", self.shared.file));
-        // What came of it is in the file.
-        let _ = self.settler.finish();
-        // Dropped before the file is opened again: it is locked until then.
+        // The checkpoint's outcome is in the file, which is read next.
+        let _ = self.checkpointer.finish();
+        // The file stays locked until the database is dropped.
         close(self.shared.set_store(None));
         let file = &self.shared.file;
         let (store, contents) = read_contents(file, open_database(file, &self.open)?)?;
         if contents.log_id != self.shared.log_id {
             close(store);
-            return Err(Error::Open(format!("{file}: is another log than before")));
+            return Err(Error::Open(format!("{file}: was replaced by another log")));
         }
-        let (store, contents) = take_in_journal(file, store, contents, &mut self.journal, &self.open)?;
-        self.shared.commands.fill(&contents.commands, contents.time.unwrap_or_default());
+        let (store, contents) = recover_journal(file, store, contents, &mut self.journal, &self.open)?;
+        self.shared.commands.load(&contents.commands, contents.time.unwrap_or_default());
         self.commands = contents.commands;
         let head = Position::new(contents.frontier.size());
         self.time = contents.time;
-        self.shared.staged.reset(contents.frontier);
+        self.shared.pending.reset(contents.frontier);
         self.shared.failed.store(false, Ordering::Release);
         self.shared.set_store(Some(store));
         self.shared.vault.recover()?;
@@ -504,33 +406,33 @@ impl EventLog for RedbLog {
     }
 }
 
-/// Leaves the journal empty, if it can.
+/// Checkpoints the journal if possible.
 impl Drop for RedbLog {
     fn drop(&mut self) {
         if !self.journal.is_used() {
             return;
         }
-        let settled = match self.suspended.take() {
-            None => guarded(|| self.settle_all())
-                .and_then(|settled| settled.map_err(|error| error.into_error().to_string())),
+        let checkpointed = match self.suspended.take() {
+            None => guarded(|| self.checkpoint_all())
+                .and_then(|done| done.map_err(|error| error.into_error().to_string())),
             Some(reason) => {
-                // The file is locked until it has ended.
-                let _ = self.settler.finish();
+                // The file stays locked until the checkpoint has ended.
+                let _ = self.checkpointer.finish();
                 Err(reason)
             }
         };
-        if let Err(reason) = settled {
+        if let Err(reason) = checkpointed {
             let journal = &self.journal.file;
             tracing::warn!(
                 reason,
                 journal,
-                "the log's database lacks the newest events; they are in its journal"
+                "the log's database lacks the newest events; its journal has them"
             );
         }
     }
 }
 
-/// Says nothing of the database.
+/// Omits the database.
 impl std::fmt::Debug for RedbLog {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedbLog").field("file", &self.shared.file).finish_non_exhaustive()

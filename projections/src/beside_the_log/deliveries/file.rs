@@ -2,25 +2,24 @@
 //!
 //! | table | key | value |
 //! |---|---|---|
-//! | `meta` | - | number of the format, id of the log, position from which the file was kept |
-//! | `queues` | webhook | up to where it has read, the next number, since when it fails |
-//! | `pending` | webhook, number | a message that waits |
-//! | `dead_letters` | webhook, number | a message that was given up |
-//! | `notices` | milliseconds before the end | the last end that was told of so long before, and its key |
+//! | `meta` | - | number of the format, id of the log, position that deliveries start after |
+//! | `queues` | webhook | cursor in the log, next number, start of the current failures |
+//! | `pending` | webhook, number | a pending message |
+//! | `dead_letters` | webhook, number | a dead letter |
+//! | `notices` | milliseconds before the expiry | last expiry with such a notice, and its key |
 //!
-//! Values are MessagePack, all but the last.
+//! All values but those of `notices` are MessagePack.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use keyledger_engine::log::LogId;
+use keyledger_engine::storage::redb_file;
 use keyledger_engine::storage::storage_panic::in_file;
 use keyledger_engine::value::id::{KeyId, WebhookId};
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
-use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{Database, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -35,10 +34,10 @@ const DEAD_LETTERS: TableDefinition<'static, (u128, u64), &[u8]> = TableDefiniti
 const NOTICES: TableDefinition<'static, i64, (i64, u128)> = TableDefinition::new("notices");
 
 const FORMAT_NUMBER: u32 = 1;
-/// Pages kept in memory.
+/// Page cache in bytes.
 const CACHE_LEN: usize = 8 * 1024 * 1024;
 
-/// What to store in one commit.
+/// Changes to store in one commit.
 #[derive(Default)]
 pub(super) struct Batch {
     pub(super) queues: Vec<(WebhookId, Changes)>,
@@ -54,7 +53,7 @@ impl Batch {
 
 /// The file, open for writing.
 pub(super) struct DeliveriesFile {
-    /// None after it has failed, until it is opened again.
+    /// `None` after a failure, until the file is opened again.
     database: Option<Database>,
     path: PathBuf,
 }
@@ -62,7 +61,7 @@ pub(super) struct DeliveriesFile {
 /// What a file held when it was opened.
 pub(super) struct Opened {
     pub(super) file: DeliveriesFile,
-    /// The log's head when the file was made: nothing is delivered that came before.
+    /// The log's head when the file was created. Earlier events are not delivered.
     pub(super) kept_from: Position,
     pub(super) queues: HashMap<WebhookId, Queue>,
     pub(super) watermarks: Watermarks,
@@ -74,21 +73,17 @@ impl DeliveriesFile {
         if path.exists() {
             match Self::open_existing(path, log_id) {
                 Err(Error::Damaged { file, reason }) => {
-                    let mut aside = path.as_os_str().to_owned();
-                    aside.push(".damaged");
+                    let aside = redb_file::set_aside(path).map_err(|error| unavailable(path, &error))?;
                     tracing::error!(
-                        file, reason, kept = %Path::new(&aside).display(),
+                        file, reason, kept = %aside.display(),
                         "the file of deliveries cannot be used and was set aside; webhooks are told of new events only"
                     );
-                    fs::rename(path, &aside).map_err(|error| unavailable(path, &error))?;
                 }
                 opened => return opened,
             }
         }
-        let database = Database::builder()
-            .set_cache_size(CACHE_LEN)
-            .create(path)
-            .map_err(|error| failure(path, error))?;
+        let create = || Database::builder().set_cache_size(CACHE_LEN).create(path);
+        let database = redb_file::open(path.display(), create).map_err(|failure| Error::of(path, failure))?;
         let make = || -> Result<(), redb::Error> {
             let transaction = database.begin_write()?;
             let meta = encode(&(FORMAT_NUMBER, log_id.0, head)).map_err(|error| io_error(&error))?;
@@ -105,13 +100,9 @@ impl DeliveriesFile {
     }
 
     fn open_existing(path: &Path, log_id: LogId) -> Result<Opened, Error> {
-        let _file = in_file(&path.display().to_string());
-        let open = || {
-            let database = Database::builder().set_cache_size(CACHE_LEN).open(path);
-            Self::load(path, database.map_err(|error| failure(path, error))?, log_id)
-        };
-        // redb panics at some pages that make no sense.
-        catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| Err(damaged(path, "it cannot be read")))
+        let database = open_database(path)?;
+        redb_file::guarded(|| Self::load(path, database, log_id))
+            .unwrap_or_else(|panic| Err(damaged(path, panic)))
     }
 
     fn load(path: &Path, database: Database, log_id: LogId) -> Result<Opened, Error> {
@@ -169,7 +160,7 @@ impl DeliveriesFile {
         Ok(Opened { file, kept_from, queues, watermarks })
     }
 
-    /// Stores a batch, all of it or nothing.
+    /// Stores a batch in one commit.
     pub(super) fn store(&mut self, batch: &Batch) -> Result<(), Error> {
         let _file = in_file(&self.path.display().to_string());
         let database = self.open_again()?;
@@ -218,15 +209,12 @@ impl DeliveriesFile {
     fn open_again(&mut self) -> Result<&Database, Error> {
         let database = match self.database.take() {
             Some(database) => database,
-            None => Database::builder()
-                .set_cache_size(CACHE_LEN)
-                .open(&self.path)
-                .map_err(|error| failure(&self.path, error))?,
+            None => open_database(&self.path)?,
         };
         Ok(self.database.insert(database))
     }
 
-    /// At most `limit` dead letters of a webhook, after the number given.
+    /// Returns at most `limit` dead letters of a webhook with numbers greater than `after`.
     pub(super) fn dead_letters(
         &mut self,
         id: WebhookId,
@@ -295,17 +283,9 @@ fn io_error(error: &dyn std::fmt::Display) -> redb::Error {
     redb::Error::Io(std::io::Error::other(error.to_string()))
 }
 
-fn failure(path: &Path, error: DatabaseError) -> Error {
-    let file = path.display().to_string();
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => Error::InUse { file },
-        DatabaseError::Storage(redb::StorageError::Io(error))
-            if error.kind() != std::io::ErrorKind::InvalidData =>
-        {
-            Error::Unavailable { file, reason: error.to_string() }
-        }
-        error => Error::Damaged { file, reason: error.to_string() },
-    }
+fn open_database(path: &Path) -> Result<Database, Error> {
+    let open = || Database::builder().set_cache_size(CACHE_LEN).open(path);
+    redb_file::open(path.display(), open).map_err(|failure| Error::of(path, failure))
 }
 
 fn unavailable(path: &Path, reason: &dyn std::fmt::Display) -> Error {

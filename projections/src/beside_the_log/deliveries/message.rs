@@ -1,5 +1,5 @@
-//! What is to be delivered, and what became of attempts. A message says where its content is to be found, not what it is:
-//! that is read when it is sent, so that nothing personal stands here.
+//! Messages to webhooks and the outcome of delivery attempts. A message only refers to its content, which is
+//! read when it is sent, so that no personal data is stored here.
 
 use std::fmt;
 
@@ -15,26 +15,26 @@ use serde::{Deserialize, Serialize};
 pub enum Message {
     /// An event of the log.
     Event {
-        /// Where it is.
+        /// Position in the log.
         position: Position,
-        /// Its id.
+        /// Id of the event.
         id: EventId,
-        /// Its kind.
+        /// Name of the event type.
         event_type: Box<str>,
     },
     /// A key will expire soon.
     KeyExpiringSoon {
-        /// Which.
+        /// Id of the key.
         key_id: KeyId,
-        /// When, as far as was known.
+        /// Expiry of the key as known when the notice was created.
         expires_at: Timestamp,
-        /// How many milliseconds before that this is told.
+        /// How many milliseconds before the expiry the notice is sent.
         notice_millis: i64,
     },
 }
 
 impl Message {
-    /// The kind of message, as webhooks ask for it.
+    /// Returns the message type, as webhooks subscribe to it.
     #[must_use]
     pub fn message_type(&self) -> &str {
         match self {
@@ -43,8 +43,8 @@ impl Message {
         }
     }
 
-    /// The message's id: the same whenever it is sent, and that of no other message to the same webhook. It has no full
-    /// stop, which separates what is signed.
+    /// Returns the message's id. It is the same for every attempt and unique among the messages of a webhook.
+    /// It contains no full stop, which separates the parts of what is signed.
     #[must_use]
     pub fn id(&self) -> String {
         match self {
@@ -55,7 +55,7 @@ impl Message {
         }
     }
 
-    /// Where it is in the log, if it is an event.
+    /// Returns the position in the log, if the message is an event.
     #[must_use]
     pub const fn position(&self) -> Option<Position> {
         match self {
@@ -65,12 +65,13 @@ impl Message {
     }
 }
 
-/// Messages of one lane are delivered one after the other: those of one key, or of another aggregate.
+/// Orders messages: those of one lane are delivered one after the other. Each key is a lane, and so is every
+/// other aggregate.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Lane(Box<[u8]>);
 
 impl Lane {
-    /// The lane of an aggregate.
+    /// Returns the lane of an aggregate.
     #[must_use]
     pub fn of(stream: &StreamId) -> Self {
         Self(stream.to_index_key().into())
@@ -82,17 +83,17 @@ impl Lane {
 pub enum Failure {
     /// The receiver answered with this HTTP status.
     Status(u16),
-    /// It did not answer in time.
+    /// The receiver did not answer in time.
     Timeout,
-    /// No connection, or it broke off.
+    /// The connection failed or was closed early.
     Connection,
-    /// The receiver's name leads nowhere.
+    /// The receiver's host name cannot be resolved.
     Name,
-    /// The receiver's address is not one that may be called.
+    /// The receiver's address is in a network that webhooks may not call.
     AddressNotAllowed,
-    /// TLS could not be agreed on, or the certificate is not the receiver's.
+    /// The TLS handshake failed, or the certificate is not valid for the receiver's name.
     Tls,
-    /// What was to be sent could not be read.
+    /// The message could not be read from the log.
     Unreadable,
 }
 
@@ -101,41 +102,43 @@ impl fmt::Display for Failure {
         match self {
             Self::Status(status) => write!(f, "the receiver answered with status {status}"),
             Self::Timeout => f.write_str("the receiver did not answer in time"),
-            Self::Connection => f.write_str("no connection to the receiver, or it broke off"),
+            Self::Connection => f.write_str("could not connect to the receiver, or the connection broke"),
             Self::Name => f.write_str("the receiver's host name cannot be resolved"),
             Self::AddressNotAllowed => {
                 f.write_str("the receiver's address is in a network that webhooks may not call")
             }
-            Self::Tls => f.write_str("the receiver's certificate is not good for its name, or TLS failed"),
+            Self::Tls => f.write_str(
+                "the TLS handshake failed, or the receiver's certificate is not valid for its name",
+            ),
             Self::Unreadable => f.write_str("the message could not be read from the log"),
         }
     }
 }
 
-/// A message that waits, or is being sent.
+/// A message that waits or is being sent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pending {
-    /// What it is.
+    /// The message.
     pub message: Message,
     pub(super) lane: Lane,
-    /// How often it was tried.
+    /// Number of attempts so far.
     pub attempts: u16,
-    /// When it is tried next, once those before it in its lane are done.
+    /// Time of the next attempt, once all earlier messages of the lane are done.
     pub due: Timestamp,
-    /// Why it failed last, if it did.
+    /// Failure of the last attempt.
     pub failure: Option<Failure>,
 }
 
-/// A message that was given up.
+/// A message that is no longer retried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DeadLetter {
-    /// What it is.
+    /// The message.
     pub message: Message,
     pub(super) lane: Lane,
-    /// How often it was tried.
+    /// Number of attempts.
     pub attempts: u16,
-    /// When it was given up.
+    /// When the last attempt failed, or the message was refused.
     pub given_up_at: Timestamp,
-    /// Why it failed last.
+    /// Failure of the last attempt.
     pub failure: Failure,
 }

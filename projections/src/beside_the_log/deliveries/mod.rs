@@ -1,10 +1,11 @@
-//! Deliveries: what webhooks are still to be told of, and what was given up.
+//! Deliveries: pending messages to webhooks, and dead letters.
 //!
-//! This is no projection: the log does not hold what was delivered, so a replay cannot bring it back; it has a file of its
-//! own in the data directory. Without the file, webhooks are told of what comes from then on.
+//! This is not a projection: the log does not record deliveries, so a replay cannot restore them. They have
+//! their own file in the data directory. If the file is lost, webhooks receive only events from then on.
 //!
-//! Each webhook has a [`Queue`], in memory and bounded. What changes in them is stored a moment later ([`Deliveries::save`]),
-//! so that a crash repeats what was delivered in that moment, and loses nothing; a graceful stop repeats nothing.
+//! Each webhook has a bounded [`Queue`] in memory. Its changes are stored a moment later
+//! ([`Deliveries::save`]). A crash repeats the deliveries of that moment and loses none; a clean stop repeats
+//! none.
 
 mod file;
 mod message;
@@ -16,6 +17,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use keyledger_engine::domain::webhook::Webhook;
 use keyledger_engine::log::LogId;
+use keyledger_engine::storage::redb_file;
 use keyledger_engine::value::id::{KeyId, WebhookId};
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
@@ -25,45 +27,57 @@ use file::{Batch, DeliveriesFile};
 pub use message::{DeadLetter, Failure, Lane, Message, Pending};
 pub use queue::{PENDING_LEN_MAX, Queue};
 
-/// Where notices are is stored after this long though nothing was told meanwhile.
+/// Watermarks are stored after this long even if no notice was sent.
 const WATERMARK_AGE_MAX_MILLIS: u64 = 60_000;
 /// Dead letters read at a time.
 const LETTERS_AT_A_TIME: usize = 1_000;
 
-/// For each time before their end, in milliseconds, the last key, in the order of ends, that webhooks were told of.
+/// For each notice period in milliseconds, the last key, in order of expiry, that webhooks were notified of.
 pub type Watermarks = BTreeMap<i64, (Timestamp, KeyId)>;
 
-/// What goes wrong with the file of deliveries.
+/// An error of the file of deliveries.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Another process has the file open.
     #[error("{file}: in use by another process; stop that process first")]
     InUse {
-        /// The file.
+        /// Path of the file.
         file: String,
     },
     /// The file cannot be read or written.
     #[error("{file}: {reason}; check its owner, its permissions and the disk")]
     Unavailable {
-        /// The file.
+        /// Path of the file.
         file: String,
-        /// What the storage says.
+        /// Message of the storage layer.
         reason: String,
     },
-    /// The file's contents are not what was written, or belong to another log.
-    #[error("{file}: {reason}; move it away, and webhooks are told of what comes from then on")]
+    /// The file's contents are damaged, or belong to another log.
+    #[error("{file}: {reason}; move it away; webhooks then receive new events only")]
     Damaged {
-        /// The file.
+        /// Path of the file.
         file: String,
         /// What is wrong.
         reason: String,
     },
 }
 
+impl Error {
+    fn of(path: &Path, failure: impl Into<redb_file::Failure>) -> Self {
+        let (file, failure) = (path.display().to_string(), failure.into());
+        let reason = failure.reason();
+        match failure {
+            redb_file::Failure::InUse => Self::InUse { file },
+            failure if failure.is_damage() => Self::Damaged { file, reason },
+            _ => Self::Unavailable { file, reason },
+        }
+    }
+}
+
 /// See the [module](self). All methods take `&self`; share it as an `Arc`.
 pub struct Deliveries {
-    /// Locked before the queues.
+    /// Locked before `state`.
     file: Mutex<DeliveriesFile>,
     state: Mutex<State>,
     kept_from: Position,
@@ -79,11 +93,11 @@ struct State {
 }
 
 impl Deliveries {
-    /// Opens the file, or makes it. `head` is the head of the log: a queue that has read further, in a log that was replaced
-    /// by an older copy, goes on from there. Blocks.
+    /// Opens the file, or creates it. `head` is the head of the log. A queue that is ahead of it, because the
+    /// log was replaced by an older copy, continues from there. Blocks.
     ///
     /// # Errors
-    /// When the file cannot be used, and is not merely damaged.
+    /// When the file is in use or cannot be read or written. A damaged file is set aside instead.
     pub fn open(path: &Path, log_id: LogId, head: Position) -> Result<Self, Error> {
         let opened = DeliveriesFile::open(path, log_id, head)?;
         let mut queues = opened.queues;
@@ -96,18 +110,18 @@ impl Deliveries {
         Ok(Self { file, state: Mutex::new(state), kept_from })
     }
 
-    /// Works with the queue of a webhook. A new one begins after the webhook's registration.
+    /// Calls `work` with the queue of a webhook. A new queue starts after the webhook's registration.
     pub fn with<R>(&self, webhook: &Webhook, work: impl FnOnce(&mut Queue) -> R) -> R {
         let begin = webhook.registered_at.max(self.kept_from);
         work(self.state().queues.entry(webhook.id).or_insert_with(|| Queue::new(begin)))
     }
 
-    /// Works with the queue of a webhook if it has one.
+    /// Calls `work` with the queue of a webhook, if there is one.
     pub fn with_existing<R>(&self, id: WebhookId, work: impl FnOnce(&Queue) -> R) -> Option<R> {
         self.state().queues.get(&id).map(work)
     }
 
-    /// Forgets a webhook and all that waits for it.
+    /// Removes the queue of a webhook with everything in it.
     pub fn forget(&self, id: WebhookId) {
         let mut state = self.state();
         if state.queues.remove(&id).is_some() {
@@ -115,19 +129,19 @@ impl Deliveries {
         }
     }
 
-    /// The webhooks that have a queue.
+    /// Ids of the webhooks that have a queue.
     #[must_use]
     pub fn webhooks(&self) -> Vec<WebhookId> {
         self.state().queues.keys().copied().collect()
     }
 
-    /// How far notices are.
+    /// How far expiry notices have been sent.
     #[must_use]
     pub fn watermarks(&self) -> Watermarks {
         self.state().watermarks.clone()
     }
 
-    /// Takes notices in and says how far they are now; both are stored together.
+    /// Queues notices and sets how far they have been sent. Both are stored together.
     pub fn notify(
         &self,
         notices: impl IntoIterator<Item = (WebhookId, Message, Lane)>,
@@ -151,10 +165,10 @@ impl Deliveries {
         state.watermarks = watermarks;
     }
 
-    /// Stores what has changed since the last time. Blocks.
+    /// Stores the changes since the last call. Blocks.
     ///
     /// # Errors
-    /// When it cannot be stored; it is kept in memory then, and stored with the next.
+    /// When the file cannot be written. The changes stay in memory and are stored by the next call.
     pub fn save(&self) -> Result<(), Error> {
         self.save_to(&mut self.file())
     }
@@ -191,7 +205,7 @@ impl Deliveries {
         stored
     }
 
-    /// At most `limit` messages that were given up, after the number given. Blocks.
+    /// Returns at most `limit` dead letters with numbers greater than `after`. Blocks.
     ///
     /// # Errors
     /// When the file cannot be written or read.
@@ -206,7 +220,7 @@ impl Deliveries {
         file.dead_letters(id, after, limit)
     }
 
-    /// Takes a message that was given up back into the queue; says whether there was such a one. Blocks.
+    /// Queues a dead letter again. Returns `false` if there is none with this number. Blocks.
     ///
     /// # Errors
     /// When the file cannot be written or read.
@@ -216,12 +230,13 @@ impl Deliveries {
         let Some(before) = number.checked_sub(1) else { return Ok(false) };
         let found = file.dead_letters(webhook.id, before, 1)?.pop().filter(|found| found.0 == number);
         let Some((_, letter)) = found else { return Ok(false) };
-        self.with(webhook, |queue| queue.revive(number, letter, now));
+        self.with(webhook, |queue| queue.requeue(number, letter, now));
         self.save_to(&mut file)?;
         Ok(true)
     }
 
-    /// Has the log read again from `after` on for a webhook. Dead letters that come again are forgotten. Blocks.
+    /// Delivers the log from `after` on again to a webhook. Dead letters that are delivered again are
+    /// removed. Blocks.
     ///
     /// # Errors
     /// When the file cannot be written or read.

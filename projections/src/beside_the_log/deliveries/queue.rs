@@ -1,8 +1,9 @@
-//! The queue of one webhook. Pure: it knows no clock and no network, and is told what became of what it hands out.
+//! The queue of one webhook. It is pure: it has no clock and no network, and the caller reports the outcome
+//! of each message it hands out.
 //!
-//! The log itself is what waits: the queue reads on in it only while it has room, from its cursor. What was read and is not
-//! delivered yet is pending. Messages of one lane leave in the order in which they came, and the next one only when the one
-//! before was delivered or given up; lanes do not wait for each other.
+//! Messages wait in the log: the queue reads on from its cursor only while it has room. A message that was
+//! read but not delivered is pending. Messages of one lane leave in order, each only after the previous one
+//! was delivered or given up. Lanes do not wait for each other.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
@@ -12,14 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::message::{DeadLetter, Failure, Lane, Message, Pending};
 
-/// The queue does not read on in the log while this many messages are pending.
+/// The queue stops reading the log at this many pending messages.
 pub const PENDING_LEN_MAX: usize = 1_000;
-/// Dead letters kept for one webhook; of more the oldest go. The log has their events still.
+/// Dead letters kept per webhook. The oldest are dropped first; the log still has their events.
 pub(super) const DEAD_LETTERS_MAX: usize = 10_000;
-/// Notices, which no log holds, are taken in up to here, and given up past it.
+/// Notices, which are not in the log, are queued up to this length and given up beyond it.
 const NOTICES_LEN_MAX: usize = 2 * PENDING_LEN_MAX;
 
-/// What is stored of a queue beside its messages.
+/// The stored state of a queue besides its messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Header {
     pub(super) cursor: Position,
@@ -27,7 +28,7 @@ pub(super) struct Header {
     pub(super) failing_since: Option<Timestamp>,
 }
 
-/// What changed since it was last asked for; a message or letter of `None` is gone.
+/// Changes since the last call; `None` removes a message or dead letter.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     pub(super) header: Option<Header>,
@@ -41,7 +42,7 @@ impl Changes {
     }
 }
 
-/// See the module.
+/// See the module documentation.
 #[derive(Debug)]
 pub struct Queue {
     cursor: Position,
@@ -49,7 +50,7 @@ pub struct Queue {
     failing_since: Option<Timestamp>,
     pending: BTreeMap<u64, Pending>,
     lanes: HashMap<Lane, VecDeque<u64>>,
-    /// The first of each lane, when it is due, unless it is being sent.
+    /// First message of each lane by due time, unless it is being sent.
     due: BTreeSet<(Timestamp, u64)>,
     header_changed: bool,
     changed: BTreeSet<u64>,
@@ -58,7 +59,7 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// An empty queue of what comes after `cursor`.
+    /// Creates an empty queue that starts after `cursor`.
     pub(super) fn new(cursor: Position) -> Self {
         let header = Header { cursor, next_number: 1, failing_since: None };
         Self { header_changed: true, ..Self::load(header, BTreeMap::new(), 0) }
@@ -93,13 +94,13 @@ impl Queue {
         self.pending.insert(number, pending);
     }
 
-    /// Up to where it has read in the log.
+    /// Position up to which the log is read.
     #[must_use]
     pub const fn cursor(&self) -> Position {
         self.cursor
     }
 
-    /// How many messages are pending.
+    /// Number of pending messages.
     #[must_use]
     pub fn len(&self) -> usize {
         self.pending.len()
@@ -111,25 +112,25 @@ impl Queue {
         self.pending.is_empty()
     }
 
-    /// How many messages were given up and are kept.
+    /// Number of dead letters kept.
     #[must_use]
     pub const fn letter_count(&self) -> usize {
         self.letter_count
     }
 
-    /// Since when every attempt has failed, if the last one did.
+    /// Start of the current series of failures, if the last attempt failed.
     #[must_use]
     pub const fn failing_since(&self) -> Option<Timestamp> {
         self.failing_since
     }
 
-    /// How many messages of the log it takes in before it is full.
+    /// How many messages fit before the queue is full.
     #[must_use]
     pub fn room(&self) -> usize {
         PENDING_LEN_MAX.saturating_sub(self.pending.len())
     }
 
-    /// Takes in a message at its lane's end.
+    /// Appends a message to its lane.
     pub fn push(&mut self, message: Message, lane: Lane, now: Timestamp) {
         let number = self.next_number;
         self.next_number += 1;
@@ -137,14 +138,14 @@ impl Queue {
         if message.position().is_none() && self.pending.len() >= NOTICES_LEN_MAX {
             let failure = Failure::Timeout;
             let letter = DeadLetter { message, lane, attempts: 0, given_up_at: now, failure };
-            self.bury(number, letter);
+            self.add_dead_letter(number, letter);
             return;
         }
         self.changed.insert(number);
         self.enqueue(number, Pending { message, lane, attempts: 0, due: now, failure: None });
     }
 
-    /// Has read up to `cursor`.
+    /// Sets the position up to which the log is read.
     pub fn advance(&mut self, cursor: Position) {
         if cursor != self.cursor {
             self.cursor = cursor;
@@ -152,7 +153,7 @@ impl Queue {
         }
     }
 
-    /// Hands out a message that is due, with its number.
+    /// Hands out a due message with its number.
     pub fn start(&mut self, now: Timestamp) -> Option<(u64, Message)> {
         let (due, number) = *self.due.first()?;
         if due > now {
@@ -163,19 +164,19 @@ impl Queue {
         Some((number, pending.message.clone()))
     }
 
-    /// How often a message was tried.
+    /// Number of attempts of a message.
     #[must_use]
     pub fn attempts(&self, number: u64) -> u16 {
         self.pending.get(&number).map_or(0, |pending| pending.attempts)
     }
 
-    /// When the next message is due.
+    /// Time at which the next message is due.
     #[must_use]
     pub fn next_due(&self) -> Option<Timestamp> {
         self.due.first().map(|(due, _)| *due)
     }
 
-    /// A message that was handed out was delivered.
+    /// Reports that a message was delivered.
     pub fn delivered(&mut self, number: u64) {
         if self.failing_since.take().is_some() {
             self.header_changed = true;
@@ -183,19 +184,20 @@ impl Queue {
         self.remove(number);
     }
 
-    /// A message that was handed out has no meaning any more.
+    /// Reports that a message is obsolete.
     pub fn dropped(&mut self, number: u64) {
         self.remove(number);
     }
 
-    /// A message that was handed out was not sent after all.
+    /// Reports that a message was not sent after all.
     pub fn returned(&mut self, number: u64) {
         if let Some(pending) = self.pending.get(&number) {
             self.due.insert((pending.due, number));
         }
     }
 
-    /// A message that was handed out was tried in vain; it is due again at `retry_at`, or given up if there is no such time.
+    /// Reports a failed attempt. The message is due again at `retry_at`; without one it becomes a dead
+    /// letter.
     pub fn failed(&mut self, number: u64, failure: Failure, now: Timestamp, retry_at: Option<Timestamp>) {
         if self.failing_since.is_none() {
             self.failing_since = Some(now);
@@ -212,13 +214,16 @@ impl Queue {
             }
             None => {
                 if let Some(Pending { message, lane, attempts, .. }) = self.remove(number) {
-                    self.bury(number, DeadLetter { message, lane, attempts, given_up_at: now, failure });
+                    self.add_dead_letter(
+                        number,
+                        DeadLetter { message, lane, attempts, given_up_at: now, failure },
+                    );
                 }
             }
         }
     }
 
-    fn bury(&mut self, number: u64, letter: DeadLetter) {
+    fn add_dead_letter(&mut self, number: u64, letter: DeadLetter) {
         self.letters.insert(number, Some(letter));
         self.letter_count = (self.letter_count + 1).min(DEAD_LETTERS_MAX);
     }
@@ -242,8 +247,8 @@ impl Queue {
         Some(removed)
     }
 
-    /// Tries everything that waits at once and from the first attempt on: the webhook was enabled.
-    pub fn begin_anew(&mut self, now: Timestamp) {
+    /// Makes all pending messages due now and resets their attempts, after the webhook was enabled.
+    pub fn restart(&mut self, now: Timestamp) {
         self.failing_since = None;
         self.header_changed = true;
         let waiting: Vec<u64> = self.pending.keys().copied().collect();
@@ -259,8 +264,8 @@ impl Queue {
         }
     }
 
-    /// Reads the log again from `after` on, if it has read further. What waits from there on is left out, as it comes again;
-    /// what is being sent goes on.
+    /// Moves the cursor back to `after`. Pending events after it are removed, because they will be read
+    /// again. Messages being sent stay.
     pub fn rewind(&mut self, after: Position) {
         if after >= self.cursor {
             return;
@@ -281,8 +286,8 @@ impl Queue {
         }
     }
 
-    /// Takes a message back in that was given up.
-    pub(super) fn revive(&mut self, number: u64, letter: DeadLetter, now: Timestamp) {
+    /// Queues a dead letter again.
+    pub(super) fn requeue(&mut self, number: u64, letter: DeadLetter, now: Timestamp) {
         self.forget_letter(number);
         self.push(letter.message, letter.lane, now);
     }
@@ -292,14 +297,14 @@ impl Queue {
         self.letter_count = self.letter_count.saturating_sub(1);
     }
 
-    /// At most `limit` messages that wait, after the number given.
+    /// Returns at most `limit` pending messages with numbers greater than `after`.
     #[must_use]
     pub fn page(&self, after: u64, limit: usize) -> Vec<(u64, Pending)> {
         let range = self.pending.range(after.saturating_add(1)..);
         range.take(limit).map(|(number, pending)| (*number, pending.clone())).collect()
     }
 
-    /// Takes what changed since this was last called.
+    /// Returns the changes since the last call.
     pub(super) fn take_changes(&mut self) -> Changes {
         let Self { cursor, next_number, failing_since, .. } = *self;
         let header = Header { cursor, next_number, failing_since };
@@ -311,7 +316,7 @@ impl Queue {
         }
     }
 
-    /// Takes changes back that could not be stored.
+    /// Restores changes that could not be stored.
     pub(super) fn put_back(&mut self, changes: Changes) {
         self.header_changed |= changes.header.is_some();
         self.changed.extend(changes.pending.into_keys());
@@ -359,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lane_waits_for_its_first_and_others_go_on() {
+    fn a_lane_waits_for_its_first_message_and_others_continue() {
         let mut queue = queue(&[(1, 1), (2, 1), (3, 2)]);
         let (first, position) = start(&mut queue, NOW).unwrap();
         assert_eq!(position, 1);
@@ -372,7 +377,7 @@ mod tests {
         assert_eq!(start(&mut queue, at(5)), Some((first, 1)));
         queue.failed(first, Failure::Status(500), at(5), None);
         assert_eq!(queue.letter_count(), 1);
-        assert_eq!(start(&mut queue, at(5)).unwrap().1, 2, "what was given up holds up nobody");
+        assert_eq!(start(&mut queue, at(5)).unwrap().1, 2, "a dead letter does not block its lane");
     }
 
     #[test]
@@ -384,7 +389,7 @@ mod tests {
         queue.rewind(Position::new(9));
         assert_eq!(queue.cursor().get(), 2, "there is nothing to read again after it");
         queue.rewind(Position::START);
-        assert_eq!(queue.len(), 1, "what is being sent goes on");
+        assert_eq!(queue.len(), 1, "a message being sent stays");
         queue.push(event(1), lane(1), NOW);
         assert_eq!(start(&mut queue, NOW), None, "its repetition waits for it");
         queue.delivered(first);
@@ -397,7 +402,7 @@ mod tests {
         let (number, _) = start(&mut queue, NOW).unwrap();
         queue.failed(number, Failure::Timeout, NOW, Some(at(100_000)));
         assert_eq!(queue.failing_since(), Some(NOW));
-        queue.begin_anew(at(1));
+        queue.restart(at(1));
         assert_eq!(queue.failing_since(), None);
         assert_eq!((start(&mut queue, at(1)), queue.attempts(number)), (Some((number, 1)), 0));
     }
@@ -416,8 +421,8 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// Whatever fails, returns or is given up, and however often the queue is stored and loaded meanwhile: messages of a
-        /// lane leave in their order, one at a time, and none is lost.
+        /// Whatever fails, returns or is given up, and however often the queue is stored and loaded: messages
+        /// of a lane leave in order, one at a time, and none is lost.
         #[test]
         fn lanes_keep_their_order(steps in prop::collection::vec((0..8_u8, 0..4_u128, 0..50_i64), 1..200)) {
             let mut queue = Queue::new(Position::START);
@@ -438,16 +443,19 @@ mod tests {
                     3 => {
                         if let Some((number, position)) = start(&mut queue, now) {
                             let key = key_of(position);
-                            prop_assert!(!sending.iter().any(|it| key_of(it.1) == key), "two of a lane at a time");
-                            prop_assert!(last_done.get(&key).is_none_or(|last| *last < position), "overtaken");
+                            let is_alone = !sending.iter().any(|it| key_of(it.1) == key);
+                            prop_assert!(is_alone, "two of a lane at a time");
+                            let is_in_order = last_done.get(&key).is_none_or(|last| *last < position);
+                            prop_assert!(is_in_order, "overtaken");
                             sending.push((number, position));
                         }
                     }
                     4..=6 => {
                         if let Some((number, position)) = sending.pop() {
+                            let retry_at = now.saturating_add_millis(wait);
                             match step {
                                 4 => queue.delivered(number),
-                                5 => queue.failed(number, Failure::Timeout, now, Some(now.saturating_add_millis(wait))),
+                                5 => queue.failed(number, Failure::Timeout, now, Some(retry_at)),
                                 _ => queue.failed(number, Failure::Timeout, now, None),
                             }
                             if step != 5 {

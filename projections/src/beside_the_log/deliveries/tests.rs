@@ -89,7 +89,7 @@ fn everything_is_there_after_a_restart() {
 }
 
 #[test]
-fn what_was_given_up_is_taken_back_alone_or_with_all_since() {
+fn dead_letters_are_redelivered_alone_or_with_everything_since() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("webhooks.redb");
     let deliveries = Deliveries::open(&path, LOG, Position::START).unwrap();
@@ -111,7 +111,7 @@ fn what_was_given_up_is_taken_back_alone_or_with_all_since() {
     assert!(!deliveries.redeliver(&webhook, 4, NOW).unwrap());
     assert!(!deliveries.redeliver(&webhook, 0, NOW).unwrap());
     assert!(deliveries.redeliver(&webhook, 1, NOW).unwrap());
-    assert!(!deliveries.redeliver(&webhook, 1, NOW).unwrap(), "it was taken back");
+    assert!(!deliveries.redeliver(&webhook, 1, NOW).unwrap(), "it is queued already");
     assert_eq!((numbers(0, 9), deliveries.with(&webhook, |queue| queue.len())), (vec![2, 3], 1));
     deliveries.redeliver_after(&webhook, Position::new(2)).unwrap();
     assert_eq!((numbers(0, 9), deliveries.with(&webhook, |queue| queue.cursor().get())), (vec![2], 2));
@@ -134,7 +134,7 @@ fn a_file_of_another_log_or_a_damaged_one_is_set_aside() {
     assert_eq!(other.with(&webhook, |queue| (queue.cursor().get(), queue.len())), (9, 0));
     drop(other);
     std::fs::write(&path, b"this is no database").unwrap();
-    let anew = Deliveries::open(&path, LOG, Position::new(6)).unwrap();
-    assert_eq!(anew.with(&webhook, |queue| (queue.cursor().get(), queue.len())), (6, 0));
+    let recreated = Deliveries::open(&path, LOG, Position::new(6)).unwrap();
+    assert_eq!(recreated.with(&webhook, |queue| (queue.cursor().get(), queue.len())), (6, 0));
     assert!(directory.path().join("webhooks.redb.damaged").exists());
 }

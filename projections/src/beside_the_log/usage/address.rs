@@ -2,12 +2,13 @@
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// An IP address, or none. IPv4 addresses are kept as their IPv6-mapped form; the unspecified address stands for none.
+/// An IP address, or none. IPv4 addresses are stored in their IPv6-mapped form; the unspecified address means
+/// none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Address(u128);
 
 impl Address {
-    /// The address, if it is known.
+    /// Creates an address; `None` if it is unknown.
     #[must_use]
     pub const fn of(ip: Option<IpAddr>) -> Self {
         match ip {
@@ -17,7 +18,7 @@ impl Address {
         }
     }
 
-    /// The address, if it is known; an IPv4-mapped one as IPv4.
+    /// Returns the IP address, if known. An IPv4-mapped address is returned as IPv4.
     #[must_use]
     pub fn ip(self) -> Option<IpAddr> {
         (self.0 != 0).then(|| IpAddr::V6(Ipv6Addr::from_bits(self.0)).to_canonical())

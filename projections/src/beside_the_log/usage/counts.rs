@@ -1,49 +1,50 @@
-//! How many verifications came to which code.
+//! Number of verifications by code.
 
 use crate::verification::Code;
 
-/// Counts by code. Adding stops at the largest number there is.
+/// Number of verifications by code. Additions saturate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Counts([u64; Code::ALL.len()]);
 
 impl Counts {
-    /// How many verifications came to `code`.
+    /// Number of verifications with this code.
     #[must_use]
     pub fn of(&self, code: Code) -> u64 {
         self.0.get(code as usize).copied().unwrap_or_default()
     }
 
-    /// How many verifications there were.
+    /// Number of verifications with any code.
     #[must_use]
     pub fn total(&self) -> u64 {
         self.0.iter().fold(0, |sum, count| sum.saturating_add(*count))
     }
 
-    /// The codes that some verification came to, with how many did.
+    /// Iterates over the codes that occurred, with their numbers.
     pub fn iter(&self) -> impl Iterator<Item = (Code, u64)> {
         Code::ALL.into_iter().map(|code| (code, self.of(code))).filter(|(_, count)| *count > 0)
     }
 
-    /// Adds `count` verifications that came to `code`.
+    /// Adds `count` verifications with this code.
     pub fn add(&mut self, code: Code, count: u64) {
         if let Some(sum) = self.0.get_mut(code as usize) {
             *sum = sum.saturating_add(count);
         }
     }
 
-    /// Adds all of `other`.
+    /// Adds all counts of `other`.
     pub fn merge(&mut self, other: &Self) {
         for (code, count) in other.iter() {
             self.add(code, count);
         }
     }
 
-    /// As they are stored: the codes' stored numbers with the counts above zero.
+    /// Returns the stored form: the codes' stored numbers and the counts above zero.
     pub(super) fn to_stored(self) -> Vec<(u8, u64)> {
         self.iter().map(|(code, count)| (stored_number(code), count)).collect()
     }
 
-    /// What [`Counts::to_stored`] gave. A number that no code has, from a later version, is passed over.
+    /// Reads what [`Counts::to_stored`] returned. Skips numbers that no code has, which a later version
+    /// wrote.
     pub(super) fn from_stored(stored: &[(u8, u64)]) -> Self {
         let mut counts = Self::default();
         for (number, count) in stored {
@@ -55,12 +56,12 @@ impl Counts {
     }
 }
 
-/// The code that a number stands for.
+/// Returns the code with this stored number.
 pub(super) fn code_of(number: u8) -> Option<Code> {
     Code::ALL.into_iter().find(|code| stored_number(*code) == number)
 }
 
-/// The number that stands for a code in the file, for ever.
+/// Returns the stored number of a code. It never changes.
 pub(super) const fn stored_number(code: Code) -> u8 {
     match code {
         Code::Valid => 0,

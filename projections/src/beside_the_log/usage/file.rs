@@ -3,23 +3,23 @@
 //! | table | key | value |
 //! |---|---|---|
 //! | `format` | - | number of the format |
-//! | `journal` | sequence number | what was gathered for one flush, as [`journal`](super::journal) says |
-//! | `totals` | key | last journal entry folded in, last verification, counts since the key was made |
+//! | `journal` | sequence number | what one flush gathered, see [`journal`](super::journal) |
+//! | `totals` | key | last folded journal entry, last verification, all-time counts |
 //! | `hours` | key, hours since 1970 | counts |
-//! | `days` | key, days since 1970 | counts of hours that are too old to be kept one by one |
+//! | `days` | key, days since 1970 | counts of hours that are too old to be kept separately |
 //!
-//! Other values are MessagePack. A flush appends one journal entry, however many keys it concerns, so that its cost is that of
-//! writing a few megabytes at most; folding brings the keys' rows up afterwards, some keys with each flush. A key's row in
-//! `totals` says up to where the journal is in its rows: what a crash leaves in the journal is counted once, never twice.
+//! Other values are MessagePack. A flush appends one journal entry, however many keys it concerns, so it
+//! costs at most a few megabytes of writing. Folding updates the keys' rows afterwards, some keys with each
+//! flush. A key's row in `totals` says how far the journal is in its rows: after a crash, a journal entry is
+//! counted once, never twice.
 
-use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
+use keyledger_engine::storage::redb_file;
 use keyledger_engine::storage::storage_panic::in_file;
 use keyledger_engine::value::id::KeyId;
 use keyledger_engine::value::time::Timestamp;
-use redb::{Database, DatabaseError, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition};
+use redb::{Database, ReadOnlyTable, ReadableDatabase, ReadableTable, Table, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -35,10 +35,10 @@ const HOURS: TableDefinition<'static, (u128, u32), &[u8]> = TableDefinition::new
 const DAYS: TableDefinition<'static, (u128, u32), &[u8]> = TableDefinition::new("days");
 
 const FORMAT_NUMBER: u32 = 1;
-/// Pages kept in memory.
+/// Page cache in bytes.
 const CACHE_LEN: usize = 32 * 1024 * 1024;
 
-/// Counts as they are stored.
+/// Counts in their stored form; see [`Counts::to_stored`].
 type StoredCounts = Vec<(u8, u64)>;
 
 #[derive(Serialize, Deserialize, Default)]
@@ -57,36 +57,36 @@ impl StoredTotal {
 
 /// What one flush writes.
 pub(super) struct Flush<'a> {
-    /// What was gathered since the flush before.
+    /// Gathered since the previous flush.
     pub(super) fresh: &'a [Gathered],
-    /// Keys to be folded, with all that is pending of them, `fresh` included; in the order of keys.
+    /// Keys to fold with everything pending of them, including `fresh`, in key order.
     pub(super) folding: &'a [(KeyId, Pending)],
-    /// Journal entries up to here are in the rows of all keys, once `folding` is.
+    /// Journal entries up to here are in the rows of all keys once `folding` is.
     pub(super) folded_through: Option<u64>,
-    /// Keys that are gone.
+    /// Deleted keys.
     pub(super) forgotten: &'a [KeyId],
-    /// Rows to be looked through for what is too old.
+    /// Part of the rows to search for old ones.
     pub(super) aging: Option<Aging>,
 }
 
-/// A part of the search for rows that are too old.
+/// A step of the search for rows that are too old.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Aging {
-    /// Keys after this one.
+    /// Start after this key.
     pub(super) after: Option<KeyId>,
-    /// At most so many keys.
+    /// Maximum number of keys.
     pub(super) limit: usize,
-    /// Hours before this one become part of their days.
+    /// Hours before this one are merged into their days.
     pub(super) first_hour: u32,
-    /// Days before this one go.
+    /// Days before this one are removed.
     pub(super) first_day: u32,
 }
 
-/// What a flush came to.
+/// Result of a flush.
 pub(super) struct Flushed {
-    /// Where the search for old rows goes on; `None` when it has reached the end.
+    /// Where the search for old rows continues; `None` at the end.
     pub(super) aging_after: Option<KeyId>,
-    /// The rows as they are now.
+    /// The rows after the flush.
     pub(super) rows: Rows,
 }
 
@@ -95,7 +95,7 @@ pub(super) struct UsageFile {
     database: Database,
     path: PathBuf,
     next_sequence: u64,
-    /// The next flush fails: whether it is written nevertheless.
+    /// Makes the next flush fail, before (`false`) or after (`true`) it is written.
     #[cfg(test)]
     pub(super) fail_next: Option<bool>,
 }
@@ -104,34 +104,30 @@ pub(super) struct UsageFile {
 pub(super) struct Opened {
     pub(super) file: UsageFile,
     pub(super) rows: Rows,
-    /// What was in the journal only.
+    /// Usage that is only in the journal.
     pub(super) pending: PendingKeys,
-    /// The last verification of every key, also of those in the journal only.
+    /// Last verification of every key, including those only in the journal.
     pub(super) last: KeyMap<Timestamp>,
 }
 
 impl UsageFile {
-    /// Opens the file, or makes it. A damaged one is set aside: nothing else holds what it did, but keys must be verified
-    /// without it too.
+    /// Opens the file, or makes it. A damaged one is set aside: nothing else holds what it did, but keys must
+    /// be verified without it too.
     pub(super) fn open(path: &Path) -> Result<Opened, Error> {
         if path.exists() {
             match Self::open_existing(path) {
                 Err(Error::Damaged { file, reason }) => {
-                    let mut aside = path.as_os_str().to_owned();
-                    aside.push(".damaged");
+                    let aside = redb_file::set_aside(path).map_err(|error| unavailable(path, &error))?;
                     tracing::error!(
-                        file, reason, kept = %Path::new(&aside).display(),
+                        file, reason, kept = %aside.display(),
                         "the usage file is damaged and was set aside; counting starts anew"
                     );
-                    fs::rename(path, &aside).map_err(|error| unavailable(path, &error))?;
                 }
                 opened => return opened,
             }
         }
-        let database = Database::builder()
-            .set_cache_size(CACHE_LEN)
-            .create(path)
-            .map_err(|error| failure(path, error))?;
+        let create = || Database::builder().set_cache_size(CACHE_LEN).create(path);
+        let database = redb_file::open(path.display(), create).map_err(|failure| Error::of(path, failure))?;
         let make = || -> Result<(), redb::Error> {
             let transaction = database.begin_write()?;
             transaction.open_table(FORMAT)?.insert((), FORMAT_NUMBER)?;
@@ -147,13 +143,9 @@ impl UsageFile {
     }
 
     fn open_existing(path: &Path) -> Result<Opened, Error> {
-        let _file = in_file(&path.display().to_string());
-        let open = || -> Result<Opened, Error> {
-            let database = Database::builder().set_cache_size(CACHE_LEN).open(path);
-            Self::load(path, database.map_err(|error| failure(path, error))?)
-        };
-        // redb panics at some pages that make no sense.
-        catch_unwind(AssertUnwindSafe(open)).unwrap_or_else(|_| Err(damaged(path, "it cannot be read")))
+        let open = || Database::builder().set_cache_size(CACHE_LEN).open(path);
+        let database = redb_file::open(path.display(), open).map_err(|failure| Error::of(path, failure))?;
+        redb_file::guarded(|| Self::load(path, database)).unwrap_or_else(|panic| Err(damaged(path, panic)))
     }
 
     fn load(path: &Path, database: Database) -> Result<Opened, Error> {
@@ -193,17 +185,17 @@ impl UsageFile {
         Ok(Opened { file, rows, pending, last })
     }
 
-    /// Where it is.
+    /// Path of the file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The number that the next flush's journal entry will have.
+    /// Sequence number of the next journal entry.
     pub(super) const fn next_sequence(&self) -> u64 {
         self.next_sequence
     }
 
-    /// Writes a flush, all of it or nothing, durably; says how much the journal grew, in bytes.
+    /// Writes a flush durably in one commit. Also returns by how many bytes the journal grew.
     pub(super) fn flush(&mut self, flush: &Flush<'_>) -> Result<(Flushed, usize), Error> {
         #[cfg(test)]
         if let Some(written) = self.fail_next.take() {
@@ -213,15 +205,15 @@ impl UsageFile {
             return Err(unavailable(&self.path, &"a test wants it so"));
         }
         let write = || self.write(flush);
-        let (aging_after, written) = catch_unwind(AssertUnwindSafe(write))
-            .unwrap_or_else(|_| Err(damaged(&self.path, "it cannot be written to")))?;
+        let (aging_after, written) =
+            redb_file::guarded(write).unwrap_or_else(|panic| Err(damaged(&self.path, panic)))?;
         self.next_sequence += 1;
         Ok((Flushed { aging_after, rows: Rows::of(&self.database, &self.path)? }, written))
     }
 
     fn write(&self, flush: &Flush<'_>) -> Result<(Option<KeyId>, usize), Error> {
         let _file = in_file(&self.path.display().to_string());
-        let storage = |error: redb::Error| redb_failure(&self.path, &error);
+        let storage = |error: redb::Error| Error::of(&self.path, error);
         let transaction = self.database.begin_write().map_err(|error| storage(error.into()))?;
         let mut aging_after = None;
         let mut written = 0;
@@ -284,7 +276,7 @@ impl UsageFile {
         Ok(())
     }
 
-    /// Says after which key to go on, if there are more.
+    /// Returns the key after which to continue, if there are more.
     fn age(
         &self,
         totals: &Table<'_, u128, &'static [u8]>,
@@ -322,7 +314,7 @@ fn add_row(
     Ok(())
 }
 
-/// Takes out the rows of a key before a time.
+/// Removes and returns the rows of a key before a time.
 fn remove_range(
     table: &mut Table<'_, (u128, u32), &'static [u8]>,
     key: u128,
@@ -336,7 +328,7 @@ fn remove_range(
     Ok(removed)
 }
 
-/// The rows as one commit left them.
+/// The rows of one commit.
 pub(super) struct Rows {
     format: ReadOnlyTable<(), u32>,
     journal: ReadOnlyTable<u64, &'static [u8]>,
@@ -359,11 +351,11 @@ impl Rows {
                 path: path.to_path_buf(),
             })
         };
-        read().map_err(|error| redb_failure(path, &error))
+        read().map_err(|error| Error::of(path, error))
     }
 
     fn format(&self) -> Result<u32, Error> {
-        let row = self.format.get(()).map_err(|error| redb_failure(&self.path, &error.into()))?;
+        let row = self.format.get(()).map_err(|error| Error::of(&self.path, error))?;
         row.map(|row| row.value()).ok_or_else(|| damaged(&self.path, "it does not say what its format is"))
     }
 
@@ -392,7 +384,7 @@ impl Rows {
         each().map_err(|error| error.into_error(&self.path))
     }
 
-    /// A key's counts since it was made, and its last verification.
+    /// Returns a key's all-time counts and its last verification.
     pub(super) fn total(&self, id: KeyId) -> Result<(Counts, Last), Error> {
         let read = || -> Result<StoredTotal, Change> {
             let row = self.totals.get(id.to_u128())?;
@@ -402,12 +394,13 @@ impl Rows {
         Ok((Counts::from_stored(&total.counts), total.last()))
     }
 
-    /// Shows a key's counts by hour, from one hour to before another.
+    /// Returns a key's counts by hour, from `from` to before `to`.
     pub(super) fn hours(&self, id: KeyId, from: u32, to: u32) -> Result<Vec<(u32, Counts)>, Error> {
         self.range(&self.hours, id, from, to)
     }
 
-    /// Shows a key's counts by day of what is not kept by hour any more, from one day to before another.
+    /// Returns a key's counts by day, from `from` to before `to`. Days only cover hours that are no longer
+    /// kept separately.
     pub(super) fn days(&self, id: KeyId, from: u32, to: u32) -> Result<Vec<(u32, Counts)>, Error> {
         self.range(&self.days, id, from, to)
     }
@@ -432,7 +425,7 @@ impl Rows {
     }
 }
 
-/// What can go wrong between a table and a value.
+/// A failed access to a table, or an unreadable value.
 enum Change {
     Redb(redb::Error),
     Value(String),
@@ -447,7 +440,7 @@ impl<E: Into<redb::Error>> From<E> for Change {
 impl Change {
     fn into_error(self, path: &Path) -> Error {
         match self {
-            Self::Redb(error) => redb_failure(path, &error),
+            Self::Redb(error) => Error::of(path, error),
             Self::Value(reason) => damaged(path, reason),
         }
     }
@@ -459,28 +452,6 @@ fn encode(value: &impl Serialize) -> Result<Vec<u8>, Change> {
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Change> {
     rmp_serde::from_slice(bytes).map_err(|error| Change::Value(error.to_string()))
-}
-
-fn failure(path: &Path, error: DatabaseError) -> Error {
-    match error {
-        DatabaseError::DatabaseAlreadyOpen => Error::InUse { file: path.display().to_string() },
-        error => redb_failure(path, &error.into()),
-    }
-}
-
-fn redb_failure(path: &Path, error: &redb::Error) -> Error {
-    match error {
-        redb::Error::Io(error)
-            if !matches!(
-                error.kind(),
-                std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof
-            ) =>
-        {
-            unavailable(path, error)
-        }
-        redb::Error::PreviousIo | redb::Error::DatabaseClosed => unavailable(path, error),
-        error => damaged(path, error.to_string()),
-    }
 }
 
 fn unavailable(path: &Path, error: &dyn std::fmt::Display) -> Error {

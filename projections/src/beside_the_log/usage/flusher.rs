@@ -1,4 +1,4 @@
-//! Makes usage durable, every half second and once more at the end.
+//! Makes usage durable every half second and at the stop.
 
 use std::mem;
 use std::path::PathBuf;
@@ -15,21 +15,21 @@ use super::{
     DAYS_KEPT, EVERYTHING, Error, HOURS_KEPT, HOURS_PER_DAY, MILLIS_PER_HOUR, State, Usage, hour_of,
 };
 
-/// Half of what may be lost, as a flush takes its time too.
+/// Half of what a crash may lose, because a flush takes time too.
 const FLUSH_INTERVAL: Duration = Duration::from_millis(500);
-/// Folding begins when the journal has this many bytes, or entries. Folding seldom folds much at once, which spares the
-/// processor; the journal is read at the start, which a bound keeps short.
+/// Folding starts when the journal has this many bytes or entries. Folding rarely, and many entries at once,
+/// saves processor time. The bound keeps the start short, which reads the journal.
 const JOURNAL_LEN_MAX: usize = 128 << 20;
 const JOURNAL_ENTRIES_MAX: u64 = 600;
-/// With each flush, this many keys are folded at least; and one of so many.
+/// Each flush folds at least this many keys, and at least one in `FOLD_FLUSHES` of the round.
 const FOLD_KEYS_MIN: usize = 2_048;
 const FOLD_FLUSHES: usize = 64;
-/// Keys let go of with each flush; each may have some thousand rows.
+/// Deleted keys removed with each flush; each may have some thousand rows.
 const FORGET_KEYS_MAX: usize = 256;
-/// Keys looked at with each flush for rows that are too old.
+/// Keys searched for old rows with each flush.
 const AGE_KEYS_MAX: usize = 512;
 
-/// Keeps the file of usage. It does nothing until it is started.
+/// Saves usage to its file. Does nothing until it is started.
 pub struct UsageThread {
     pub(super) flusher: Flusher,
     is_failing: bool,
@@ -49,7 +49,7 @@ impl UsageThread {
     /// Starts flushing.
     ///
     /// # Errors
-    /// When the system has no thread left.
+    /// When no thread can be started.
     pub fn start(mut self, clock: Arc<dyn Clock>) -> std::io::Result<RunningUsageThread> {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let stopping = Arc::clone(&stop);
@@ -65,17 +65,17 @@ impl UsageThread {
         Ok(RunningUsageThread { stop, thread })
     }
 
-    /// Flushes once. A file that does not take it is opened again with the next flush: nothing is lost but what a crash
-    /// would lose meanwhile.
+    /// Flushes once. After a failure, the next flush opens the file again; meanwhile only a crash can lose
+    /// usage.
     pub(super) fn flush(&mut self, now: Timestamp) {
         match self.flusher.flush(now) {
             Ok(()) if self.is_failing => {
                 self.is_failing = false;
-                tracing::info!("usage is saved again; nothing was lost");
+                tracing::info!("usage is saved again; nothing is lost");
             }
             Err(error) if !self.is_failing => {
                 self.is_failing = true;
-                tracing::error!(%error, "usage cannot be saved; it is kept in memory and tried again");
+                tracing::error!(%error, "could not save usage; keeping it in memory and retrying");
             }
             _ => {}
         }
@@ -83,11 +83,11 @@ impl UsageThread {
 }
 
 impl RunningUsageThread {
-    /// Flushes a last time and ends the thread. Blocks.
+    /// Flushes once more and ends the thread. Blocks.
     pub fn stop(self) {
         *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stop.1.notify_all();
-        // A panic there has been logged.
+        // A panic of the thread is already logged.
         let _ = self.thread.join();
     }
 }
@@ -98,44 +98,44 @@ fn wait((stopped, changed): &(Mutex<bool>, Condvar), pause: Duration) -> bool {
     *waited.unwrap_or_else(PoisonError::into_inner).0
 }
 
-/// Until the next flush, or the turn of the hour if that comes first.
+/// Time until the next flush, or until the turn of the hour if that is earlier.
 fn pause(now: Timestamp) -> Duration {
     let left = MILLIS_PER_HOUR - now.millis().rem_euclid(MILLIS_PER_HOUR);
     FLUSH_INTERVAL.min(Duration::from_millis(left.unsigned_abs()))
 }
 
-/// What flushing remembers from one time to the next.
+/// State kept between flushes.
 pub(super) struct Flusher {
     usage: Arc<Usage>,
-    /// None after a flush failed: redb wants a file that failed opened anew.
+    /// `None` after a failed flush: redb requires the file to be opened again.
     file: Option<UsageFile>,
     failed: Option<Failed>,
     round: Option<Round>,
-    /// How much the journal has grown since the last round began.
+    /// Bytes added to the journal since the last round began.
     journal_len: usize,
-    /// The sequence number at which the last round began.
+    /// Sequence number at which the last round began.
     folded_at: u64,
     fold_keys_min: usize,
     aging: Option<Aging>,
-    /// The day on which old rows were last looked for.
+    /// Day on which the search for old rows last started.
     aged_on: Option<u32>,
 }
 
-/// All keys that were pending at some time, on their way into their rows.
+/// The keys that were pending when the round began, to be folded into their rows.
 struct Round {
-    /// The last of them is the next one.
+    /// Processed from the end.
     keys: Vec<KeyId>,
     keys_per_flush: usize,
-    /// Journal entries up to here are in rows once the round is over.
+    /// When the round ends, all journal entries up to here are in rows.
     through: u64,
 }
 
-/// A flush of which it is not known whether it is in the file.
+/// A failed flush that may or may not be in the file.
 struct Failed {
     path: PathBuf,
     sequence: u64,
     fresh: PendingKeys,
-    /// What was gathered since; as one sum, because it may take long.
+    /// Gathered since the failure; summed up, because that may take long.
     later: PendingKeys,
 }
 
@@ -171,7 +171,7 @@ impl Flusher {
             let mut round_ends = None;
             if let Some(round) = &mut self.round {
                 let rest = round.keys.len().saturating_sub(round.keys_per_flush);
-                // A key that is not pending any more was deleted.
+                // A key that is no longer pending was deleted.
                 let take = |id: KeyId| Some((id, state.pending.remove(&id)?));
                 folding.extend(round.keys.drain(rest..).rev().filter_map(take));
                 round_ends = round.keys.is_empty().then_some(round.through);
@@ -210,7 +210,7 @@ impl Flusher {
                 Ok(())
             }
             Err(error) => {
-                // Read no more from a file that has failed, so that it can be opened again.
+                // Rows that are still open would keep the failed file from being opened again.
                 state.rows = None;
                 drop(state);
                 forgotten.into_iter().for_each(|id| self.usage.forget(id));
@@ -224,7 +224,7 @@ impl Flusher {
         }
     }
 
-    /// Goes on with a file that failed before: what is in it, and what is not.
+    /// Continues with a file after a failure: determines what is in it and what is not.
     fn reopened(&mut self, opened: Opened) {
         let mut state = self.usage.state();
         state.pending = opened.pending;
@@ -236,7 +236,7 @@ impl Flusher {
             fresh.extend(unwritten.flat_map(|(id, pending)| pending.to_gathered(*id)));
         }
         {
-            // The journal still has keys that were let go of.
+            // The journal may still have removed keys.
             let last = self.usage.last.read().unwrap_or_else(PoisonError::into_inner);
             let is_known = |id: &KeyId| *id == EVERYTHING || last.contains_key(id);
             fresh.retain(|gathered| is_known(&gathered.id));
@@ -249,7 +249,7 @@ impl Flusher {
         self.aged_on = None;
     }
 
-    /// Begins a round when there is none and the journal is long.
+    /// Begins a round if none is running and the journal is long.
     fn begin_round(&mut self, pending: &PendingKeys) {
         let Some(sequence) = self.file.as_ref().map(UsageFile::next_sequence) else { return };
         let is_long = self.journal_len >= JOURNAL_LEN_MAX
@@ -265,7 +265,7 @@ impl Flusher {
         self.journal_len = 0;
     }
 
-    /// Takes some of the keys that are gone out of memory; their rows go with the flush.
+    /// Removes some deleted keys from memory; the flush removes their rows.
     fn forget(&self) -> Vec<KeyId> {
         let forgotten: Vec<KeyId> = {
             let mut waiting = self.usage.forgotten.lock().unwrap_or_else(PoisonError::into_inner);
@@ -284,13 +284,13 @@ impl Flusher {
         forgotten
     }
 
-    /// Where to look for old rows, once a day from beginning to end.
+    /// Returns where to search for old rows; the search runs once a day from beginning to end.
     fn next_aging(&mut self, now: Timestamp) -> Option<Aging> {
         let hour = hour_of(now);
         let day = hour / HOURS_PER_DAY;
         if self.aging.is_none() && self.aged_on != Some(day) {
             self.aged_on = Some(day);
-            // Whole days, so that no day is partly by hours and partly not.
+            // Whole days, so that no day is kept partly by hours.
             let first_hour = hour.saturating_sub(HOURS_KEPT) / HOURS_PER_DAY * HOURS_PER_DAY;
             let first_day = day.saturating_sub(DAYS_KEPT);
             self.aging = Some(Aging { after: None, limit: AGE_KEYS_MAX, first_hour, first_day });
@@ -298,7 +298,7 @@ impl Flusher {
         self.aging
     }
 
-    /// Lets folding begin with the next flush, so many keys at a time; and the search for old rows.
+    /// Makes the next flush start folding, `keys` at a time, and the search for old rows.
     #[cfg(test)]
     pub(super) const fn fold_soon(&mut self, keys: usize) {
         self.journal_len = JOURNAL_LEN_MAX;
@@ -306,7 +306,7 @@ impl Flusher {
         self.aged_on = None;
     }
 
-    /// Lets the next flush fail, before or after it is in the file.
+    /// Makes the next flush fail, before or after it is written.
     #[cfg(test)]
     pub(super) fn fail_next(&mut self, written: bool) {
         if let Some(file) = &mut self.file {

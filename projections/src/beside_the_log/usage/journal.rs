@@ -1,14 +1,14 @@
-//! What one flush appends to the file, in few bytes: for each key and hour
+//! The journal entry of one flush, in a compact form. For each key and hour:
 //!
 //! | bytes | what |
 //! |---|---|
 //! | 16 | key |
 //! | 8 | last verification, milliseconds since 1970 |
-//! | 1 | bytes of the address it came from: 0, 4 or 16 |
+//! | 1 | length of the address it came from: 0, 4 or 16 |
 //! | … | the address |
 //! | 4 | hour since 1970 |
-//! | 1 | how many codes follow |
-//! | 9 each | a code's stored number, and how many verifications came to it |
+//! | 1 | number of codes that follow |
+//! | 9 each | a code's stored number, and its number of verifications |
 //!
 //! Numbers are little-endian.
 
@@ -22,7 +22,7 @@ use super::address::Address;
 use super::counts::{Counts, code_of, stored_number};
 use super::pending::Gathered;
 
-/// What most entries take: an IPv4 address and one code.
+/// Usual length of an entry: an IPv4 address and one code.
 const USUAL_LEN: usize = 43;
 
 pub(super) fn encode(entries: &[Gathered]) -> Vec<u8> {
@@ -51,7 +51,7 @@ pub(super) fn encode(entries: &[Gathered]) -> Vec<u8> {
     bytes
 }
 
-/// What [`encode`] was given; none when the bytes are something else. Codes of a later version are passed over.
+/// Decodes what [`encode`] encoded; `None` for other bytes. Codes of a later version are skipped.
 pub(super) fn decode(mut bytes: &[u8]) -> Option<Vec<Gathered>> {
     let mut entries = Vec::with_capacity(bytes.len() / USUAL_LEN);
     while !bytes.is_empty() {

@@ -1,9 +1,9 @@
-//! What verifications leave behind at once: a few additions in memory of the key's own, found by the number that the
-//! verification index gives each key. No lock, no hash, and no allocation but one for each thousand keys, the first time
-//! that one of them is verified.
+//! Counters that verifications update: a few additions in memory of the key's own, found by the key's number
+//! in the verification index. There is no lock, no hash, and only one allocation per thousand keys, when one
+//! of them is first verified.
 //!
-//! A cell counts what came since it was last gathered. A bit for each cell says whether there is something to gather, so
-//! that gathering costs what there was, not what could have been.
+//! A cell counts verifications since it was last gathered. One bit per cell says whether there is something
+//! to gather, so that the cost of gathering depends on the keys verified, not on all keys.
 
 use std::array;
 use std::sync::OnceLock;
@@ -17,11 +17,11 @@ use super::address::Address;
 use super::counts::Counts;
 use crate::verification::Code;
 
-/// Cells that are allocated together.
+/// Cells allocated together.
 const CHUNK_LEN: usize = 1_024;
-/// Bucket `b` has 2^b chunks; together there is one for every number that a key may have.
+/// Bucket `b` has 2^b chunks. Together they cover every possible key number.
 const BUCKETS: usize = 23;
-/// The codes that name a key, in the order of their counters.
+/// The codes of verifications that found a key, in the order of their counters.
 const KEY_CODES: [Code; 8] = [
     Code::Valid,
     Code::OrganizationInactive,
@@ -33,7 +33,7 @@ const KEY_CODES: [Code; 8] = [
     Code::InsufficientScope,
 ];
 
-/// The counters of all keys, and of what is no key's.
+/// Counters of all keys, and of verifications without a key.
 pub(super) struct LiveCounters {
     buckets: [OnceLock<Box<[OnceLock<Chunk>]>>; BUCKETS],
     malformed: AtomicU64,
@@ -43,7 +43,7 @@ pub(super) struct LiveCounters {
 struct Chunk {
     cells: Box<[Cell]>,
     ids: Box<[[AtomicU64; 2]]>,
-    /// A bit for each cell that has something to gather.
+    /// One bit for each cell that has something to gather.
     full: [AtomicU64; CHUNK_LEN / 64],
 }
 
@@ -69,7 +69,7 @@ impl LiveCounters {
         }
     }
 
-    /// Counts a verification that named no key.
+    /// Counts a verification without a key.
     pub(super) fn record_nameless(&self, code: Code) {
         match code {
             Code::Malformed => self.malformed.fetch_add(1, Ordering::Relaxed),
@@ -77,7 +77,7 @@ impl LiveCounters {
         };
     }
 
-    /// Takes out what [`LiveCounters::record_nameless`] counted.
+    /// Takes what [`LiveCounters::record_nameless`] counted.
     pub(super) fn gather_nameless(&self) -> Counts {
         let mut counts = Counts::default();
         counts.add(Code::Malformed, self.malformed.swap(0, Ordering::Relaxed));
@@ -85,7 +85,7 @@ impl LiveCounters {
         counts
     }
 
-    /// Counts a verification of the key that has this number in the verification index.
+    /// Counts a verification of the key with this number in the verification index.
     pub(super) fn record(&self, number: u32, key_id: KeyId, code: Code, now: Timestamp, from: Address) {
         let (chunk, place) = self.chunk_of(number);
         let (Some(cell), Some(id), Some(full)) =
@@ -98,8 +98,8 @@ impl LiveCounters {
         else {
             return;
         };
-        // Sequentially consistent, as gathering is: either this sees that the bit was taken away and sets it again, or
-        // whoever took it away sees this count.
+        // Sequentially consistent, as gathering is: either this thread sees the cleared bit and sets it
+        // again, or the thread that cleared the bit sees this count.
         count.fetch_add(1, Ordering::SeqCst);
         let bit = 1 << (place % 64);
         if full.load(Ordering::SeqCst) & bit == 0 {
@@ -112,7 +112,7 @@ impl LiveCounters {
 
     fn chunk_of(&self, number: u32) -> (&Chunk, usize) {
         let number = number as usize;
-        // From 1 on, so that the highest bit names the bucket.
+        // Counted from 1, so that the highest bit selects the bucket.
         let chunk = number / CHUNK_LEN + 1;
         let bucket = chunk.ilog2();
         let chunks = self
@@ -120,11 +120,11 @@ impl LiveCounters {
             .get(bucket as usize)
             .map(|chunks| chunks.get_or_init(|| (0..1_usize << bucket).map(|_| OnceLock::new()).collect()));
         let chunk = chunks.and_then(|chunks| chunks.get(chunk - (1 << bucket)));
-        let chunk = chunk.expect("there is a chunk for every 32-bit number");
+        let chunk = chunk.expect("every 32-bit number has a chunk");
         (chunk.get_or_init(Chunk::new), number % CHUNK_LEN)
     }
 
-    /// Takes out all that was counted, key by key.
+    /// Takes all counts, key by key.
     pub(super) fn gather(&self, mut take: impl FnMut(KeyId, &Counts, Last)) {
         let chunks = self.buckets.iter().filter_map(OnceLock::get).flatten().filter_map(OnceLock::get);
         for chunk in chunks {
@@ -169,7 +169,8 @@ impl Cell {
         counts
     }
 
-    /// Verifications of one key mostly come from one address, many in the same millisecond: then nothing is written.
+    /// Most verifications of a key come from one address, many in the same millisecond. Those write nothing
+    /// here.
     fn note_last(&self, now: i64, from: Address) {
         let before = self.last_at.load(Ordering::Relaxed);
         if now < before {
@@ -184,7 +185,7 @@ impl Cell {
             return;
         }
         let version = self.last_from_version.load(Ordering::Relaxed);
-        // Whoever writes an address at this very moment has one that is as recent.
+        // A concurrent writer has an address that is just as recent.
         if !version.is_multiple_of(2)
             || self
                 .last_from_version
@@ -236,7 +237,7 @@ mod tests {
         });
         assert_eq!(gathered, numbers);
         live.gather(|id, _, _| panic!("{id} was gathered already"));
-        // The last number there is.
+        // The greatest possible number.
         live.chunk_of(u32::MAX);
     }
 
@@ -265,7 +266,7 @@ mod tests {
                 .collect();
             let mut take = |id, counts: &Counts, last: Last| {
                 *sums.entry(id).or_default() += counts.total();
-                assert!(addresses.contains(&last.from), "an address that nobody gave: {last:?}");
+                assert!(addresses.contains(&last.from), "an address that was never recorded: {last:?}");
             };
             while recording.iter().any(|thread| !thread.is_finished()) {
                 live.gather(&mut take);

@@ -1,17 +1,19 @@
-//! Usage: how often each key was verified, with which outcome, and when and from where last.
+//! Usage: how often each key was verified, with which outcomes, and when and from where last.
 //!
-//! This is no projection. The log does not hold verifications, so a replay cannot bring usage back; it has a file of its
-//! own in the data directory.
+//! This is not a projection: the log does not record verifications, so a replay cannot restore usage. It has
+//! its own file in the data directory.
 //!
-//! A verification adds to counters in memory ([`Usage::record`]), which costs some nanoseconds and never waits. A thread
-//! gathers them and makes them durable every half second, so **a crash loses what was verified in the last second, at
-//! most**, and a graceful stop loses nothing. Whoever reads usage sees every verification that was answered before.
+//! A verification adds to counters in memory ([`Usage::record`]), which takes some nanoseconds and never
+//! waits. A thread gathers the counters and makes them durable every half second. **A crash loses at most the
+//! last second**; a clean stop loses nothing. A report includes every verification that was answered before.
 //!
-//! A verification counts in the hour of the key's last one when counters are gathered, which also happens at the turn of
-//! the hour: one that comes within moments of the turn may be counted in the hour beside it.
+//! A verification is counted in the hour of the key's last verification at the time of gathering. Counters
+//! are also gathered at the turn of the hour, so only a verification within moments of the turn may be
+//! counted in the adjacent hour.
 //!
-//! Hours are kept for [`HOURS_KEPT`]; older ones are kept as days, for [`DAYS_KEPT`]. Totals and the last verification stay
-//! as long as the key. All of it goes when the key is deleted, some time after.
+//! Hours are kept for [`HOURS_KEPT`] and then merged into days, which are kept for [`DAYS_KEPT`]. Totals and
+//! the last verification are kept as long as the key. Everything is removed some time after the key is
+//! deleted.
 
 mod address;
 mod counts;
@@ -29,6 +31,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
+use keyledger_engine::storage::redb_file::Failure;
 use keyledger_engine::value::id::KeyId;
 use keyledger_engine::value::time::Timestamp;
 
@@ -42,47 +45,61 @@ pub use counts::Counts;
 pub use flusher::{RunningUsageThread, UsageThread};
 pub use observer::UsageObserver;
 
-/// How many hours are kept one by one: those of 90 days.
+/// How many hours are kept separately: 90 days.
 pub const HOURS_KEPT: u32 = 90 * HOURS_PER_DAY;
-/// How many days are kept one by one: those of two years.
+/// How many days are kept separately: two years.
 pub const DAYS_KEPT: u32 = 731;
 const HOURS_PER_DAY: u32 = 24;
 const MILLIS_PER_HOUR: i64 = 60 * 60 * 1_000;
-/// Stands in the file for all verifications together, also those that named no key. No key has this id.
+/// Stands for all verifications together in the file, including those without a key. No key has this id.
 const EVERYTHING: KeyId = KeyId::from_u128(0);
 
-/// What goes wrong with the file of usage.
+/// An error of the file of usage.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// Another process has the file open.
     #[error("{file}: in use by another process; stop that process first")]
     InUse {
-        /// The file.
+        /// Path of the file.
         file: String,
     },
     /// The file cannot be read or written.
     #[error("{file}: {reason}")]
     Unavailable {
-        /// The file.
+        /// Path of the file.
         file: String,
-        /// What the storage says.
+        /// Message of the storage layer.
         reason: String,
     },
-    /// The file has failed and is being opened again.
-    #[error("the file of usage does not work; the service's log says why")]
+    /// The file has failed and will be opened again.
+    #[error("the usage file has failed; see the service's log")]
     Failed,
-    /// The file's contents are not what was written.
-    #[error("{file}: damaged: {reason}; start again, and counting starts anew")]
+    /// The file's contents are damaged.
+    #[error(
+        "{file}: damaged: {reason}; restart the service; it sets the file aside and starts counting from zero"
+    )]
     Damaged {
-        /// The file.
+        /// Path of the file.
         file: String,
         /// What is wrong.
         reason: String,
     },
 }
 
-/// A key's last verification; the time 0 when there was none.
+impl Error {
+    fn of(path: &Path, failure: impl Into<Failure>) -> Self {
+        let (file, failure) = (path.display().to_string(), failure.into());
+        let reason = failure.reason();
+        match failure {
+            Failure::InUse => Self::InUse { file },
+            failure if failure.is_damage() => Self::Damaged { file, reason },
+            _ => Self::Unavailable { file, reason },
+        }
+    }
+}
+
+/// Last verification of a key; the time is 0 when there was none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Last {
     at: Timestamp,
@@ -97,7 +114,7 @@ impl Last {
     }
 }
 
-/// How long the parts of a report are.
+/// Length of the parts of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Granularity {
     /// Hours of UTC.
@@ -107,7 +124,7 @@ pub enum Granularity {
 }
 
 impl Granularity {
-    /// Milliseconds of one part.
+    /// Length of one part in milliseconds.
     #[must_use]
     pub const fn millis(self) -> i64 {
         match self {
@@ -117,16 +134,16 @@ impl Granularity {
     }
 }
 
-/// What is known of one key's usage, or of all together.
+/// Usage of one key, or of all verifications together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Report {
-    /// Counts of all time.
+    /// All-time counts.
     pub total: Counts,
-    /// When it was last verified, with whatever outcome.
+    /// Last verification, with any outcome.
     pub last_at: Option<Timestamp>,
-    /// From where.
+    /// Address that the last verification came from.
     pub last_from: Address,
-    /// The parts of the time asked for in which there was something, oldest first, by their beginnings.
+    /// Parts of the requested time with at least one verification, by their start, oldest first.
     pub parts: Vec<(Timestamp, Counts)>,
 }
 
@@ -134,30 +151,32 @@ pub struct Report {
 pub struct Usage {
     live: LiveCounters,
     state: Mutex<State>,
-    /// The last verification of every key that ever was verified; apart from the state, as lists look at all of it.
+    /// Last verification of every key that was ever verified. Outside the state, because lists read all of
+    /// it.
     last: RwLock<KeyMap<Timestamp>>,
-    /// Keys that were deleted since the last flush.
+    /// Keys deleted since the last flush.
     forgotten: Mutex<Vec<KeyId>>,
 }
 
 struct State {
-    /// What is in no key's rows yet, nor on its way there; `fresh` is part of it.
+    /// Usage that is neither in a key's rows nor in `folding`; includes `fresh`.
     pending: PendingKeys,
-    /// What is in no journal entry yet.
+    /// Usage that is in no journal entry yet.
     fresh: Vec<Gathered>,
-    /// What is being folded into rows by a flush under way.
+    /// Usage that the running flush folds into rows.
     folding: Arc<[(KeyId, Pending)]>,
-    /// None while the file does not work.
+    /// `None` while the file has failed.
     rows: Option<Arc<Rows>>,
     gathered_at: Timestamp,
 }
 
 impl Usage {
-    /// Opens the file of usage, or makes it, and says what thread is to keep it. Usage of keys that are not in `living`,
-    /// asked for once, is removed by and by.
+    /// Opens the file of usage, or creates it. Returns the usage and the thread that saves it, not started.
+    /// `living` is called at most once; usage of keys that it does not return is removed over time.
     ///
     /// # Errors
-    /// When the file is in use or cannot be read or written. A damaged one is set aside, with an error in the log.
+    /// When the file is in use or cannot be read or written. A damaged file is set aside, and the service's
+    /// log says so.
     pub fn open(
         path: &Path,
         now: Timestamp,
@@ -186,7 +205,7 @@ impl Usage {
         Ok((usage, thread))
     }
 
-    /// Counts a verification. Costs some nanoseconds; never waits, whatever the file does.
+    /// Counts a verification. Takes some nanoseconds and never waits for the file.
     pub fn record(&self, verdict: &Verdict<'_>, now: Timestamp, from: Address) {
         match verdict.key {
             Some(key) => self.record_key(key.number(), key.key_id(), verdict.code, now, from),
@@ -194,25 +213,26 @@ impl Usage {
         }
     }
 
-    /// Counts a verification of the key that has this number in the verification index.
+    /// Counts a verification of the key with this number in the verification index.
     pub fn record_key(&self, number: u32, id: KeyId, code: Code, now: Timestamp, from: Address) {
         self.live.record(number, id, code, now, from);
     }
 
-    /// The last verifications of all keys, as of `now`. While it is held nothing is gathered, so keep it for the length of
-    /// a query only.
+    /// Returns the last verifications of all keys as of `now`. Nothing is gathered while it is held, so hold
+    /// it for the length of a query only.
     pub fn last_verifications(&self, now: Timestamp) -> LastVerifications<'_> {
         self.gather(now);
         LastVerifications(self.last.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// When a key was last verified, with whatever outcome.
+    /// When a key was last verified, with any outcome.
     #[must_use]
     pub fn last_verified(&self, id: KeyId, now: Timestamp) -> Option<Timestamp> {
         self.last_verifications(now).of(id)
     }
 
-    /// A key's counts of all time and its last verification: a report without parts. May read from the disk.
+    /// Returns a key's all-time counts and its last verification: a report without parts. May read from the
+    /// disk.
     ///
     /// # Errors
     /// When the rows cannot be read.
@@ -233,8 +253,8 @@ impl Usage {
         Ok((Report { total, last_at, last_from: last.from, parts: Vec::new() }, pending, rows))
     }
 
-    /// What is known of a key, or of all verifications together for `None`, with parts from the one that holds `from` to
-    /// the one that ends at or after `to`. May read from the disk.
+    /// Reports the usage of a key, or of all verifications for `None`. The parts reach from the one that
+    /// contains `from` to the one that ends at or after `to`. May read from the disk.
     ///
     /// # Errors
     /// When the rows cannot be read.
@@ -250,7 +270,8 @@ impl Usage {
         self.gathered(id.unwrap_or(EVERYTHING), from, to, granularity)
     }
 
-    /// What is known of some keys together, in the parts that [`report`](Self::report) has. Reads from the disk for each.
+    /// Reports the usage of several keys together, in the parts of [`report`](Self::report). Reads from the
+    /// disk for each key.
     ///
     /// # Errors
     /// When the rows cannot be read.
@@ -311,12 +332,12 @@ impl Usage {
         Ok(Report { parts, ..report })
     }
 
-    /// Lets go of a deleted key's usage at one of the next flushes.
+    /// Removes a deleted key's usage with one of the next flushes.
     pub fn forget(&self, id: KeyId) {
         self.forgotten.lock().unwrap_or_else(PoisonError::into_inner).push(id);
     }
 
-    /// Takes what was recorded to where it can be read.
+    /// Moves recorded usage to where reports read it.
     fn gather(&self, now: Timestamp) {
         let mut state = self.state();
         let State { pending, fresh, gathered_at, .. } = &mut *state;
@@ -338,7 +359,7 @@ impl Usage {
             return;
         }
         add_all(pending, gathered);
-        // Under the state's lock, so that nobody finds a last verification without its count.
+        // Under the state's lock, so that a reader never finds a last verification without its count.
         let mut last = self.last.write().unwrap_or_else(PoisonError::into_inner);
         for gathered in gathered.iter().filter(|gathered| gathered.id != EVERYTHING) {
             let last = last.entry(gathered.id).or_default();
@@ -347,7 +368,7 @@ impl Usage {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // Counts that a panic left half added are off by a little; there is nothing better to fall back to.
+        // After a panic, counts may be off by a little; there is no better state to fall back to.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -364,11 +385,11 @@ impl State {
     }
 }
 
-/// The last verifications of all keys.
+/// Last verifications of all keys.
 pub struct LastVerifications<'a>(RwLockReadGuard<'a, KeyMap<Timestamp>>);
 
 impl LastVerifications<'_> {
-    /// When a key was last verified, with whatever outcome.
+    /// When a key was last verified, with any outcome.
     #[must_use]
     pub fn of(&self, id: KeyId) -> Option<Timestamp> {
         self.0.get(&id).copied()

@@ -1,4 +1,4 @@
-//! Lets go of the usage of keys that are deleted.
+//! Removes the usage of deleted keys.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use keyledger_engine::ledger::Observer;
 
 use super::Usage;
 
-/// Tells [`Usage`] of every key that the ledger deletes.
+/// Notifies [`Usage`] of every key that the ledger deletes.
 pub struct UsageObserver(pub Arc<Usage>);
 
 impl Observer for UsageObserver {

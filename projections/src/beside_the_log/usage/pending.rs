@@ -1,4 +1,4 @@
-//! What was gathered and is not yet in the rows of the file.
+//! Usage that was gathered and is not in the rows of the file yet.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -8,10 +8,10 @@ use keyledger_engine::value::id::KeyId;
 use super::Last;
 use super::counts::Counts;
 
-/// One key's usage since it was last folded into the rows.
+/// Usage of one key since it was last folded into the rows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Pending {
-    /// By hour; there are one or two.
+    /// By hour; usually one or two.
     pub(super) hours: Vec<(u32, Counts)>,
     pub(super) last: Last,
 }
@@ -25,7 +25,7 @@ impl Pending {
         self.last.advance(last);
     }
 
-    /// The same, as if it had been gathered just now.
+    /// Returns this usage as if it had just been gathered.
     pub(super) fn to_gathered(&self, id: KeyId) -> impl Iterator<Item = Gathered> {
         self.hours.iter().map(move |(hour, counts)| Gathered {
             id,
@@ -50,13 +50,13 @@ impl Pending {
     }
 }
 
-/// Something about many keys.
+/// A map by key id.
 pub(super) type KeyMap<T> = HashMap<KeyId, T, BuildHasherDefault<KeyIdHasher>>;
 
-/// Usage of many keys.
+/// Pending usage of many keys.
 pub(super) type PendingKeys = KeyMap<Pending>;
 
-/// Takes the last 8 bytes of an id for the hash: they are random, and drawn here.
+/// Uses the last 8 bytes of an id as the hash: they are random and drawn by the service.
 #[derive(Default, Clone, Copy)]
 pub(super) struct KeyIdHasher(u64);
 
@@ -76,7 +76,7 @@ impl Hasher for KeyIdHasher {
     }
 }
 
-/// What was gathered of one key at one time.
+/// Usage of one key in one hour, gathered at one time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Gathered {
     pub(super) id: KeyId,
@@ -85,7 +85,7 @@ pub(super) struct Gathered {
     pub(super) last: Last,
 }
 
-/// Adds what was gathered to `keys`.
+/// Adds gathered usage to `keys`.
 pub(super) fn add_all<'a>(keys: &mut PendingKeys, gathered: impl IntoIterator<Item = &'a Gathered>) {
     for Gathered { id, hour, counts, last } in gathered {
         keys.entry(*id).or_default().add(*hour, counts, *last);

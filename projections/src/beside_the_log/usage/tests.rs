@@ -1,4 +1,4 @@
-//! Usage against a plain model of it: what is read is what was recorded, whatever is flushed, folded, aged, lost in a
+//! Usage against a plain model: reports equal what was recorded, whatever is flushed, folded, aged, lost in a
 //! crash or refused by the file in between.
 
 use std::collections::{BTreeMap, HashSet};
@@ -66,7 +66,7 @@ fn key_id(key: u32) -> KeyId {
     KeyId::from_u128(u128::from(key) + 1)
 }
 
-/// Verifications by hour, and the last one; key 0 is all together.
+/// Verifications by hour, and the last one; the id 0 sums up all.
 #[derive(Debug, Clone, Default)]
 struct Model(BTreeMap<KeyId, Verifications>);
 
@@ -86,7 +86,7 @@ impl Model {
         let mut report = Report { last_at: last.map(|it| it.0), ..Report::default() };
         report.last_from = last.map(|it| it.1).unwrap_or_default();
         let hours_per_part = if granularity == Granularity::Day { HOURS_PER_DAY } else { 1 };
-        // What is certain to be kept, which is what interfaces let ask for.
+        // Only what is always kept, which is as far as interfaces allow to ask.
         let first = match granularity {
             Granularity::Hour => hour_of(now).saturating_sub(HOURS_KEPT),
             Granularity::Day => {
@@ -113,7 +113,7 @@ struct Tested {
     path: PathBuf,
     now: Timestamp,
     model: Model,
-    /// What a crash leaves.
+    /// What survives a crash.
     durable: Model,
     living: HashSet<u32>,
 }
@@ -146,7 +146,7 @@ impl Tested {
             Step::Verify { key, code, from } => {
                 if self.living.contains(&key) {
                     let (code, from) = (code_of(code), address_of(from));
-                    // Numbers are those of the index, and say nothing of the id.
+                    // Numbers come from the index and are independent of ids.
                     self.usage.live.record(2_000 - key * 300, key_id(key), code, self.now, from);
                     self.model.add(&[key_id(key), EVERYTHING], code, self.now, from);
                 }
@@ -154,25 +154,26 @@ impl Tested {
             Step::Nameless(malformed) => {
                 let code = if malformed { Code::Malformed } else { Code::NotFound };
                 self.usage.live.record_nameless(code);
-                // What names no key says neither when nor from where: it has the time at which it is gathered.
+                // A verification without a key has neither time nor address; it gets the time at which it is
+                // gathered.
                 self.usage.gather(self.now);
                 self.model.add(&[EVERYTHING], code, self.now, Address::default());
             }
             Step::Pass(millis) => {
                 self.now = self.now.saturating_add_millis(millis);
-                // As the thread does at the turn of the hour.
+                // The thread does the same at the turn of the hour.
                 self.usage.gather(self.now);
             }
             Step::Flush => self.flush(),
             Step::FoldSoon(keys) => self.thread.flusher.fold_soon(keys),
             Step::Fail { written } => {
-                // So that there is something to be written.
+                // So that there is something to write.
                 self = self.run(&Step::Nameless(written));
                 self.thread.flusher.fail_next(written);
                 self.thread.flush(self.now);
                 assert!(self.thread.flusher.is_failed());
                 assert!(self.report(key_id(0), Granularity::Hour).is_err());
-                // It is opened again with the next flush.
+                // The next flush opens the file again.
                 self.flush();
             }
             Step::Forget(key) => {
@@ -186,7 +187,7 @@ impl Tested {
                     self.flush();
                 }
                 self = self.reopen();
-                // What the journal still has of keys that are gone goes now.
+                // Removes what the journal still has of deleted keys.
                 self.flush();
             }
         }
@@ -210,7 +211,7 @@ impl Tested {
                 let expected = self.model.report(id, self.now, granularity);
                 let mut report = self.report(id, granularity).unwrap();
                 if id == EVERYTHING {
-                    // Of several in one millisecond it may be any.
+                    // Of several in one millisecond, any may be the last.
                     report.last_from = expected.last_from;
                 }
                 assert_eq!(report, expected, "{id} {granularity:?}");

@@ -1,4 +1,4 @@
-//! What others know of a running projection, and ask of it.
+//! The handle of a running projection: position, status and rebuilds.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,74 +8,74 @@ use tokio::sync::{Notify, oneshot, watch};
 
 use super::LAG_MAX;
 
-/// How a projection is doing.
+/// State of a projection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Status {
-    /// It takes in records from before its start, or has fallen far behind.
+    /// It applies records from before its start, or is far behind.
     CatchingUp {
-        /// How far it has come.
+        /// Position reached so far.
         position: Position,
-        /// How far the log is.
+        /// Head of the log.
         head: Position,
     },
     /// It follows the log.
     Live,
-    /// It cannot take in an event, and has stopped before it.
+    /// It rejected an event and stopped before it.
     Poisoned {
-        /// The event's position.
+        /// Position of the event.
         position: Position,
-        /// Why it cannot.
+        /// Why it rejects the event.
         reason: String,
     },
-    /// It has stopped because its file or the log does not work; starting again may help.
+    /// It stopped because its file or the log failed. A restart may help.
     Failed {
-        /// How far it has come.
+        /// Position reached so far.
         position: Position,
-        /// What does not work.
+        /// What failed.
         reason: String,
     },
-    /// It was told to stop.
+    /// It was stopped.
     Stopped {
-        /// How far it has come.
+        /// Position reached so far.
         position: Position,
     },
 }
 
-/// How the making of a projection anew is doing.
+/// Progress of a rebuild.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RebuildProgress {
-    /// How far the new rows have come.
+    /// Position of the new rows.
     pub position: Position,
-    /// How far the log is.
+    /// Head of the log.
     pub head: Position,
 }
 
-/// Why a projection was not made anew; the present one goes on.
+/// Why a rebuild failed. The current rows stay in use.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct RebuildFailed(pub(super) String);
 
-/// Tells once whether a projection was made anew, and up to where.
+/// Receives the outcome of a rebuild once: the position of the new rows, or the failure.
 pub type RebuildOutcome = oneshot::Receiver<Result<Position, RebuildFailed>>;
 
-pub(super) type Asker = oneshot::Sender<Result<Position, RebuildFailed>>;
+pub(super) type Requester = oneshot::Sender<Result<Position, RebuildFailed>>;
 
-/// What the runner and those who ask after it share.
+/// State shared by the runner and its handles.
 pub(super) struct Shared {
     pub(super) name: &'static str,
-    /// What was last seen of the log's head.
+    /// The log's head as last seen.
     pub(super) head: watch::Sender<Position>,
-    /// Why it takes in no more records, if it does not.
+    /// Why it applies no more records, if it has stopped.
     pub(super) end: Mutex<Option<Status>>,
-    /// Whether it has reached the head at some time. Readers see it from then on.
+    /// Whether it has reached the head once. From then on readers see it.
     pub(super) live: AtomicBool,
-    /// How far the rows are that readers do not see yet.
-    pub(super) unseen: AtomicU64,
+    /// Position of rows that readers do not see yet.
+    pub(super) unpublished: AtomicU64,
     pub(super) rebuilding: Rebuilding,
     pub(super) waiting: Waiting,
 }
 
-/// Those who wait for the projection to come further.
+/// Readers that wait for the projection to reach a position.
 #[derive(Default)]
 pub(super) struct Waiting {
     count: AtomicUsize,
@@ -87,15 +87,15 @@ impl Waiting {
         self.count.load(Ordering::Acquire) == 0
     }
 
-    /// Resolves when there is somebody; now and then also when they have gone again.
-    pub(super) async fn somebody(&self) {
+    /// Resolves when a reader waits. It may also resolve after that reader has left.
+    pub(super) async fn any(&self) {
         if self.is_empty() {
             self.came.notified().await;
         }
     }
 }
 
-/// Somebody who waits. As long as this is there, records are taken in as soon as they come.
+/// One waiting reader. While it exists, records are applied as soon as they arrive.
 struct Waiter<'a>(&'a Waiting);
 
 impl<'a> Waiter<'a> {
@@ -112,25 +112,25 @@ impl Drop for Waiter<'_> {
     }
 }
 
-/// What is known of rebuilds by those who ask for them.
+/// State of rebuilds.
 #[derive(Default)]
 pub(super) struct Rebuilding {
     pub(super) running: AtomicBool,
     pub(super) position: AtomicU64,
     pub(super) finished: AtomicU64,
     pub(super) failed: AtomicU64,
-    /// Those whose rebuild has not begun.
-    pub(super) askers: Mutex<Vec<Asker>>,
-    pub(super) asked: Notify,
+    /// Callers whose rebuild has not started.
+    pub(super) requesters: Mutex<Vec<Requester>>,
+    pub(super) requested: Notify,
 }
 
 impl Rebuilding {
-    pub(super) fn askers(&self) -> MutexGuard<'_, Vec<Asker>> {
-        self.askers.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn requesters(&self) -> MutexGuard<'_, Vec<Requester>> {
+        self.requesters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Tells how a running projection is doing; cheap to clone.
+/// Reports on a running projection and requests rebuilds. Cheap to clone.
 #[derive(Clone)]
 pub struct ProjectionHandle {
     pub(super) shared: Arc<Shared>,
@@ -138,20 +138,20 @@ pub struct ProjectionHandle {
 }
 
 impl ProjectionHandle {
-    /// The projection's name.
+    /// Name of the projection.
     #[must_use]
     pub fn name(&self) -> &'static str {
         self.shared.name
     }
 
-    /// The position of the last record that readers of the projection see.
+    /// Position of the last record that readers see.
     #[must_use]
     pub fn position(&self) -> Position {
         *self.position.borrow()
     }
 
-    /// Waits until readers see the record at `position`. The projection knows that somebody waits, and does not let records
-    /// gather meanwhile. `false` when it ends before that.
+    /// Waits until readers see the record at `position`. While a caller waits, records are committed as soon
+    /// as they arrive. Returns `false` when the projection ends first.
     pub async fn reach(&self, position: Position) -> bool {
         if self.position() >= position {
             return true;
@@ -160,14 +160,14 @@ impl ProjectionHandle {
         self.watch().wait_for(|reached| *reached >= position).await.is_ok()
     }
 
-    /// Follows [`ProjectionHandle::position`]; closes when the projection ends. Whoever follows is not waited for: see
-    /// [`ProjectionHandle::reach`].
+    /// Subscribes to [`ProjectionHandle::position`]. The channel closes when the projection ends. Unlike
+    /// [`ProjectionHandle::reach`], a subscription does not speed up commits.
     #[must_use]
     pub fn watch(&self) -> watch::Receiver<Position> {
         self.position.clone()
     }
 
-    /// How it is doing.
+    /// Returns the current state.
     #[must_use]
     pub fn status(&self) -> Status {
         if let Some(end) = self.shared.end.lock().unwrap_or_else(PoisonError::into_inner).clone() {
@@ -177,55 +177,55 @@ impl ProjectionHandle {
         let lag = head.get().saturating_sub(position.get());
         if !self.shared.live.load(Ordering::Relaxed) {
             let rebuilt = self.shared.rebuilding.position.load(Ordering::Relaxed);
-            let unseen = self.shared.unseen.load(Ordering::Relaxed).max(rebuilt);
-            return Status::CatchingUp { position: Position::new(unseen), head };
+            let unpublished = self.shared.unpublished.load(Ordering::Relaxed).max(rebuilt);
+            return Status::CatchingUp { position: Position::new(unpublished), head };
         }
         if lag <= LAG_MAX { Status::Live } else { Status::CatchingUp { position, head } }
     }
 
-    /// Whether readers see the projection; from then on always.
+    /// Whether readers see the projection. Once `true`, it stays `true`.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.shared.live.load(Ordering::Relaxed)
     }
 
-    /// Has the projection made anew, from the log as it can be read from now on. The outcome comes when the new rows are
-    /// what readers see and the old file is gone. While a rebuild is running another one follows it; those who ask
-    /// meanwhile share that one.
+    /// Requests a rebuild from the log as it can be read from now on. The outcome arrives when readers see
+    /// the new rows and the old file is gone. A request during a rebuild is queued; all requests queued
+    /// meanwhile share the next rebuild.
     #[must_use]
     pub fn rebuild(&self) -> RebuildOutcome {
-        let (asker, outcome) = oneshot::channel();
-        self.shared.rebuilding.askers().push(asker);
-        self.shared.rebuilding.asked.notify_one();
+        let (requester, outcome) = oneshot::channel();
+        self.shared.rebuilding.requesters().push(requester);
+        self.shared.rebuilding.requested.notify_one();
         outcome
     }
 
-    /// The same if no rebuild is running or waiting.
+    /// Requests a rebuild unless one is running or queued; `None` in that case.
     #[must_use]
     pub fn rebuild_if_idle(&self) -> Option<RebuildOutcome> {
         let rebuilding = &self.shared.rebuilding;
-        let mut askers = rebuilding.askers();
-        if !askers.is_empty() || rebuilding.running.load(Ordering::Acquire) {
+        let mut requesters = rebuilding.requesters();
+        if !requesters.is_empty() || rebuilding.running.load(Ordering::Acquire) {
             return None;
         }
-        let (asker, outcome) = oneshot::channel();
-        askers.push(asker);
-        rebuilding.asked.notify_one();
+        let (requester, outcome) = oneshot::channel();
+        requesters.push(requester);
+        rebuilding.requested.notify_one();
         Some(outcome)
     }
 
-    /// How a rebuild is doing, if one is running or waiting.
+    /// Progress of the running or queued rebuild, if there is one.
     #[must_use]
     pub fn rebuild_progress(&self) -> Option<RebuildProgress> {
         let rebuilding = &self.shared.rebuilding;
-        let asked = !rebuilding.askers().is_empty();
+        let queued = !rebuilding.requesters().is_empty();
         let running = rebuilding.running.load(Ordering::Acquire);
         let position = if running { rebuilding.position.load(Ordering::Relaxed) } else { 0 };
-        (asked || running)
+        (queued || running)
             .then(|| RebuildProgress { position: Position::new(position), head: *self.shared.head.borrow() })
     }
 
-    /// How many rebuilds have taken the place of older rows since the start, and how many did not.
+    /// How many rebuilds have succeeded and how many have failed since the start.
     #[must_use]
     pub fn rebuild_counts(&self) -> (u64, u64) {
         let Rebuilding { finished, failed, .. } = &self.shared.rebuilding;

@@ -1,5 +1,6 @@
-//! The verification index on disk, so that a start need not replay the log.
+//! Snapshots: the verification index on disk, so that a start does not replay the whole log.
 
-pub(super) mod codec;
+pub(super) mod format;
+mod loading;
 pub(super) mod saving;
 pub(super) mod walk;

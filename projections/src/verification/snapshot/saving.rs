@@ -1,5 +1,6 @@
-//! Writing the [snapshot](super::codec) of an index while records are taken in. What is small is collected at once; the
-//! keys, of which there may be millions, are [walked over](super::walk) in pieces between which the writer goes on.
+//! Writes a [snapshot](super::format) of an index while records are applied. Small parts are collected at
+//! once. The keys, possibly millions, are [walked](super::walk) in pieces, and the writer continues between
+//! pieces.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -15,23 +16,25 @@ use keyledger_engine::domain::resource_api::Api;
 use keyledger_engine::domain::root_key::RootKey;
 use keyledger_engine::domain::webhook::Webhook;
 use keyledger_engine::log::SourceId;
+use keyledger_engine::storage::atomic_file;
 use keyledger_engine::value::id::ClientLinkId;
 use keyledger_engine::value::position::Position;
+use keyledger_engine::value::sha256::Sha256;
 use keyledger_engine::value::text::Scope;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
-use super::codec::{BUFFER_LEN, Counts, MAGIC, SnapshotError, StoredGroup, StoredKey, VERSION};
+use super::format::{BUFFER_LEN, Counts, MAGIC, SnapshotError, StoredGroup, StoredKey, VERSION};
 use super::walk::{Interrupted, Walk, WalkedKey};
 use crate::verification::VerificationIndex;
 use crate::verification::verified_key::{KeyGroup, ScopeList};
 use crate::verification::writer_state::WriterState;
 
-/// Keys that are looked at while the writer waits: some hundred microseconds.
+/// Keys read while the writer waits, which takes some hundred microseconds.
 const KEYS_AT_A_TIME: usize = 256;
-/// Dead tokens that are looked at while the writer waits.
-const DEAD_TOKENS_AT_A_TIME: usize = 4_096;
-/// A file that grows is written to the disk when it has grown by so much: all of it at once would hold up the log.
+/// Retired tokens read while the writer waits.
+const RETIRED_TOKENS_AT_A_TIME: usize = 4_096;
+/// The file is flushed to the disk each time it has grown by this much; flushing it all at once would delay
+/// the log.
 const SYNC_LEN: usize = 8 << 20;
 
 fn unsavable(reason: impl Into<Cow<'static, str>>) -> SnapshotError {
@@ -42,12 +45,12 @@ impl From<Interrupted> for SnapshotError {
     fn from(interrupted: Interrupted) -> Self {
         match interrupted {
             Interrupted::Ended => Self::Interrupted,
-            Interrupted::Lost => unsavable("it has lost the token of a key"),
+            Interrupted::Lost => unsavable("the token of a key is missing"),
         }
     }
 }
 
-/// What a snapshot has beside keys and dead tokens, and how many of those.
+/// Everything in a snapshot but the keys and the retired tokens, and the counts of both.
 struct Beginning {
     position: Position,
     counts: Counts,
@@ -61,7 +64,7 @@ struct Beginning {
     scope_lists: Vec<ScopeList>,
 }
 
-/// Ends the walk however saving ends.
+/// Ends the walk on drop, whether saving succeeds or not.
 struct Walking<'a>(&'a VerificationIndex);
 
 impl Drop for Walking<'_> {
@@ -71,11 +74,11 @@ impl Drop for Walking<'_> {
 }
 
 impl VerificationIndex {
-    /// Saves an index that nothing is applied to meanwhile, all of it or nothing. `entry_hash` is the leaf hash of the log's
-    /// entry at [`VerificationIndex::position`].
+    /// Saves an index to which nothing is applied meanwhile. The file is replaced atomically. `entry_hash` is
+    /// the leaf hash of the log's entry at [`VerificationIndex::position`].
     ///
     /// # Errors
-    /// See [`SnapshotError`]; a snapshot saved before is still there then.
+    /// See [`SnapshotError`]. A snapshot saved before is then still there.
     pub fn save_snapshot(
         &self,
         path: &Path,
@@ -85,25 +88,27 @@ impl VerificationIndex {
         self.save_snapshot_with(path, source, |_| Ok(entry_hash), || true)
     }
 
-    /// Saves the index to `path` as it is when this is called, all of it or nothing, while records are taken in. `entry_hash`
-    /// tells the leaf hash of the log's entry at the position given; `goes_on` is asked before every piece. Records wait for
-    /// some hundred microseconds at a time, and at the beginning as long as it takes to list all organizations; verification
-    /// does not wait. There must be one caller at a time.
+    /// Saves the index as it is at the start of the call to `path`, atomically, while records are applied.
+    /// `entry_hash` returns the leaf hash of the log's entry at a position. `keep_going` is called before
+    /// every piece; `false` interrupts. Records wait for some hundred microseconds at a time, and at the
+    /// beginning as long as it takes to list all organizations. Verification does not wait. Only one snapshot
+    /// can be saved at a time.
     ///
-    /// An erasure interrupts it. Whoever erases removes the file after that, and what [`temporary_of`] names: the text may be
-    /// in one that was complete before, or that could not be removed here.
+    /// An erasure interrupts saving. After erasing, the caller must delete the file and the one that
+    /// [`temporary_of`] names: the erased text may be in a snapshot that was complete before, or in a
+    /// temporary file that could not be deleted here.
     ///
     /// # Errors
-    /// See [`SnapshotError`], and what `entry_hash` fails with; a snapshot saved before is still there then, unless only its
-    /// name could not be made durable.
+    /// See [`SnapshotError`]; errors of `entry_hash` are passed on. A snapshot saved before is then still
+    /// there, unless only the rename could not be made durable.
     pub fn save_snapshot_with(
         &self,
         path: &Path,
         source: SourceId,
         entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
-        goes_on: impl FnMut() -> bool,
+        keep_going: impl FnMut() -> bool,
     ) -> Result<Position, SnapshotError> {
-        self.save_in_pieces(path, source, entry_hash, goes_on, KEYS_AT_A_TIME)
+        self.save_in_pieces(path, source, entry_hash, keep_going, KEYS_AT_A_TIME)
     }
 
     pub(in crate::verification) fn save_in_pieces(
@@ -111,19 +116,18 @@ impl VerificationIndex {
         path: &Path,
         source: SourceId,
         entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
-        goes_on: impl FnMut() -> bool,
+        keep_going: impl FnMut() -> bool,
         keys_at_a_time: usize,
     ) -> Result<Position, SnapshotError> {
         let temporary = temporary_of(path);
         let saved = self
-            .write_snapshot(&temporary, path, source, entry_hash, goes_on, keys_at_a_time)
+            .write_snapshot(&temporary, path, source, entry_hash, keep_going, keys_at_a_time)
             .and_then(|position| {
-                let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-                File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+                atomic_file::sync_directory_of(path)?;
                 Ok(position)
             });
         if saved.is_err() {
-            // What failed is told; that something is left behind as well would hide it.
+            // Report what failed, not that the temporary file is left behind.
             let _ = fs::remove_file(&temporary);
         }
         saved
@@ -135,7 +139,7 @@ impl VerificationIndex {
         path: &Path,
         source: SourceId,
         entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
-        mut goes_on: impl FnMut() -> bool,
+        mut keep_going: impl FnMut() -> bool,
         keys_at_a_time: usize,
     ) -> Result<Position, SnapshotError> {
         let mut out = SnapshotFile::create(temporary)?;
@@ -151,39 +155,40 @@ impl VerificationIndex {
         let scope_lists = beginning.scope_list_numbers();
         let mut keys = 0;
         loop {
-            if !goes_on() {
+            if !keep_going() {
                 return Err(SnapshotError::Interrupted);
             }
-            let Some(piece) = self.walk_on(keys_at_a_time)? else { break };
+            let Some(piece) = self.continue_walk(keys_at_a_time)? else { break };
             keys += piece.len();
             for walked in &piece {
                 write_key(&mut out, walked, &scope_lists)?;
             }
             out.sync_if_long()?;
         }
-        let mut dead_tokens = 0;
-        self.tokens.try_for_each_dead(DEAD_TOKENS_AT_A_TIME, |mut dead| {
-            if !goes_on() {
+        let mut retired_tokens = 0;
+        self.tokens.try_for_each_retired(RETIRED_TOKENS_AT_A_TIME, |mut retired| {
+            if !keep_going() {
                 return Err(SnapshotError::Interrupted);
             }
-            self.retain_dead_before(&mut dead)?;
-            dead_tokens += dead.len();
-            for (digest, key_id) in &dead {
+            self.keep_retired_before(&mut retired)?;
+            retired_tokens += retired.len();
+            for (digest, key_id) in &retired {
                 put(&mut out, &(u128::from_be_bytes(*digest.as_bytes()), key_id))?;
             }
             out.sync_if_long()
         })?;
-        if (keys, dead_tokens) != (beginning.counts.keys, beginning.counts.dead_tokens) {
-            return Err(unsavable("there are other keys than were counted"));
+        if (keys, retired_tokens) != (beginning.counts.keys, beginning.counts.retired_tokens) {
+            return Err(unsavable("the keys do not match their count"));
         }
         out.finish()?;
         self.put_in_place(temporary, path)?;
         Ok(position)
     }
 
-    /// Unless a subject was erased since the walk began. One that is erased later finds the file where it is looked for.
+    /// Renames the file into place, unless a subject was erased since the walk started. A later erasure finds
+    /// the file at its final path and deletes it.
     fn put_in_place(&self, temporary: &Path, path: &Path) -> Result<(), SnapshotError> {
-        // Held open, so that its space is not freed while the writer waits, but after that.
+        // Held open so that its space is freed after the writer's lock, not under it.
         let _before = File::open(path);
         let writer = self.writer();
         if writer.walk.is_none() {
@@ -192,15 +197,14 @@ impl VerificationIndex {
         Ok(fs::rename(temporary, path)?)
     }
 
-    /// Begins a walk over all keys, and collects the rest.
+    /// Starts a walk over all keys and collects everything else.
     fn begin_snapshot(&self) -> Result<Beginning, SnapshotError> {
-        let mut writer =
-            self.writer.lock().map_err(|_| unsavable("an event was left half applied by a panic"))?;
+        let mut writer = self.writer.lock().map_err(|_| unsavable("a panic left an event half applied"))?;
         if let Some(reason) = self.poisoned() {
             return Err(unsavable(reason));
         }
         if writer.walk.is_some() {
-            return Err(unsavable("it is being saved already"));
+            return Err(unsavable("another snapshot is being saved"));
         }
         let client_links = self.client_links.page(None, usize::MAX);
         let apis = self.apis.page(None, usize::MAX);
@@ -221,7 +225,7 @@ impl VerificationIndex {
             scope_lists: scope_lists.len(),
             keys: writer.keys.len(),
             live_tokens: writer.keys.len() + previous_tokens,
-            dead_tokens: self.tokens.dead_len(),
+            retired_tokens: self.tokens.retired_len(),
             deleted_keys: writer.counts.deleted,
         };
         let groups = writer.groups.iter().map(|group| self.stored_group(&writer, group)).collect();
@@ -251,7 +255,7 @@ impl VerificationIndex {
             client_id: group.client_id.clone(),
             linked,
             organization: self.organizations.get(&group.id).filter(|_| own),
-            end: writer.ends.get(&group.number).copied(),
+            end: writer.stopped_by.get(&group.number).copied(),
         }
     }
 }
@@ -269,7 +273,7 @@ impl Beginning {
         self.scope_lists.iter().try_for_each(|list| put(out, list))
     }
 
-    /// The lists' numbers by where they stand in memory, which is theirs as long as the lists are held here.
+    /// Numbers of the lists by their addresses, which stay the same while the lists are held here.
     fn scope_list_numbers(&self) -> HashMap<*const Box<[Scope]>, usize> {
         self.scope_lists.iter().map(Arc::as_ptr).zip(0..).collect()
     }
@@ -290,7 +294,7 @@ fn write_key(
         owner: key.owner(),
         environment: key.environment(),
         api_id: key.api_id(),
-        scope_list: *scope_list.ok_or_else(|| unsavable("it has lost a list of scopes"))?,
+        scope_list: *scope_list.ok_or_else(|| unsavable("a list of scopes is missing"))?,
         revoked: key.is_revoked(),
         expiry_recorded: key.is_expiry_recorded(),
         expires_at: key.expires_at(),
@@ -307,7 +311,7 @@ fn put<T: Serialize + ?Sized>(out: &mut impl Write, value: &T) -> Result<(), Sna
     })
 }
 
-/// The name under which the snapshot at `path` is written.
+/// Returns the path under which the snapshot at `path` is written before it is renamed.
 #[must_use]
 pub fn temporary_of(path: &Path) -> PathBuf {
     let mut temporary = path.as_os_str().to_owned();
@@ -315,7 +319,7 @@ pub fn temporary_of(path: &Path) -> PathBuf {
     temporary.into()
 }
 
-/// A file that ends with the hash of all that was written to it.
+/// A file that ends with the hash of everything written to it.
 struct SnapshotFile(BufWriter<HashedFile>);
 
 struct HashedFile {

@@ -1,5 +1,5 @@
-//! A walk over all keys as they were at one position, in pieces, while records go on being taken in: what a record is about
-//! to change ahead of the walk is kept as it was until the walk gets there.
+//! A walk over all keys as they were at one position, in pieces, while records are applied. A record that
+//! changes a key ahead of the walk first copies the key, and the walk uses the copy.
 
 use std::collections::{BTreeMap, HashSet};
 use std::ops::Bound;
@@ -12,12 +12,12 @@ use crate::verification::token_map::{DigestKey, Token};
 use crate::verification::verified_key::VerifiedKey;
 use crate::verification::writer_state::{KeyPlace, WriterState};
 
-/// A walk that has to keep more than this is given up: a disk that hangs must not cost all memory.
+/// A walk that has to keep more copies than this is given up: a disk that hangs must not use up all memory.
 const KEPT_MAX: usize = 1_000_000;
-/// Comes after all keys.
+/// Sorts after all keys.
 const END: KeyPlace = KeyPlace::last_of(u32::MAX);
 
-/// A key as it was where the walk began.
+/// A key as it was when the walk started.
 pub(in crate::verification) struct WalkedKey {
     pub(in crate::verification) place: KeyPlace,
     pub(in crate::verification) digest: Digest,
@@ -25,37 +25,38 @@ pub(in crate::verification) struct WalkedKey {
     pub(in crate::verification) key: VerifiedKey,
 }
 
-/// Why a walk does not go on.
+/// Why a walk cannot continue.
 #[derive(Debug)]
 pub(in crate::verification) enum Interrupted {
-    /// The text of a subject was erased, and what was walked over before may hold it; or there is too much to keep.
+    /// The text of a subject was erased, and the keys already walked may hold it; or there is too much to
+    /// keep.
     Ended,
     /// The index has lost the token of a key.
     Lost,
 }
 
-/// How far a walk has come, and what records have changed since it began.
+/// How far a walk has come, and what records have changed since it started.
 #[derive(Default)]
 pub(in crate::verification) struct Walk {
     passed: Option<KeyPlace>,
-    /// Keys ahead of it as they were; none where there was no key.
+    /// Copies of keys ahead of the walk; `None` where there was no key.
     kept: BTreeMap<KeyPlace, Option<Box<WalkedKey>>>,
-    /// Tokens that died since.
-    buried: HashSet<DigestKey<16>>,
+    /// Tokens retired since the walk started.
+    retired: HashSet<DigestKey<16>>,
 }
 
 impl Walk {
-    /// Whether a key at this place is still to be walked over, and not kept yet.
+    /// Whether the walk has yet to reach this place and has no copy for it.
     fn needs(&self, place: &KeyPlace) -> bool {
         self.passed.as_ref().is_none_or(|passed| place > passed) && !self.kept.contains_key(place)
     }
 
-    /// Whether there is room to keep one more.
+    /// Whether one more copy may be kept.
     fn has_room(&self) -> bool {
-        self.kept.len() + self.buried.len() < KEPT_MAX
+        self.kept.len() + self.retired.len() < KEPT_MAX
     }
 
-    /// Those that were kept from where the walk is up to `last`, and with them the way there.
+    /// Advances the walk to `last` and returns the copies up to there.
     fn pass(&mut self, last: KeyPlace) -> BTreeMap<KeyPlace, Option<Box<WalkedKey>>> {
         let mut ahead = self.kept.split_off(&last);
         let at_last = ahead.remove(&last);
@@ -67,7 +68,7 @@ impl Walk {
 }
 
 impl WriterState {
-    /// Keeps a key that is about to change or to be deleted, if a walk has not come to it yet.
+    /// Copies a key that is about to change or to be deleted, if the walk has not reached it.
     pub(in crate::verification) fn keep(&mut self, place: KeyPlace, digest: &Digest, key: &VerifiedKey) {
         if !self.walk.as_ref().is_some_and(|walk| walk.needs(&place)) {
             return;
@@ -77,7 +78,7 @@ impl WriterState {
         self.keep_for_walk(place, Some(Box::new(kept)));
     }
 
-    /// Notes that a key that is about to be created was not there, if a walk has not come to its place yet.
+    /// Records that there was no key at this place before one is created, if the walk has not reached it.
     pub(in crate::verification) fn keep_absence(&mut self, place: KeyPlace) {
         if self.walk.as_ref().is_some_and(|walk| walk.needs(&place)) {
             self.keep_for_walk(place, None);
@@ -91,21 +92,21 @@ impl WriterState {
         }
     }
 
-    /// Notes that a token is about to die.
-    pub(in crate::verification) fn keep_alive(&mut self, digest: &Digest) {
+    /// Records that a token is about to be retired.
+    pub(in crate::verification) fn note_retirement(&mut self, digest: &Digest) {
         self.walk.take_if(|walk| !walk.has_room());
         if let Some(walk) = &mut self.walk {
-            walk.buried.insert(DigestKey::new(digest));
+            walk.retired.insert(DigestKey::new(digest));
         }
     }
 }
 
 impl VerificationIndex {
-    /// Walks on over at most about `limit` keys, in the order of their places; none at the end.
+    /// Walks over at most about `limit` more keys, in the order of their places; `None` at the end.
     ///
     /// # Errors
-    /// When the walk cannot go on.
-    pub(in crate::verification) fn walk_on(
+    /// When the walk cannot continue.
+    pub(in crate::verification) fn continue_walk(
         &self,
         limit: usize,
     ) -> Result<Option<Vec<WalkedKey>>, Interrupted> {
@@ -136,17 +137,17 @@ impl VerificationIndex {
         Ok(Some(piece))
     }
 
-    /// Leaves those tokens that were dead where the walk began.
+    /// Keeps only the tokens that were already retired when the walk started.
     ///
     /// # Errors
     /// When the walk was interrupted.
-    pub(in crate::verification) fn retain_dead_before<T>(
+    pub(in crate::verification) fn keep_retired_before<T>(
         &self,
-        dead: &mut Vec<(DigestKey<16>, T)>,
+        retired: &mut Vec<(DigestKey<16>, T)>,
     ) -> Result<(), Interrupted> {
         let writer = self.writer();
         let walk = writer.walk.as_ref().ok_or(Interrupted::Ended)?;
-        dead.retain(|(digest, _)| !walk.buried.contains(digest));
+        retired.retain(|(digest, _)| !walk.retired.contains(digest));
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Readers at work while records are applied.
+//! Readers that verify while records are applied.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -14,7 +14,7 @@ use super::{Code, History, VerificationIndex, code, revoked};
 const READERS: usize = 2;
 const ROUNDS: usize = 2_000;
 
-/// Ends the readers also when an assertion of the writer fails.
+/// Stops the readers even if an assertion of the writer fails.
 struct StopOnDrop<'a>(&'a AtomicBool);
 
 impl Drop for StopOnDrop<'_> {
@@ -24,7 +24,7 @@ impl Drop for StopOnDrop<'_> {
 }
 
 #[test]
-fn nobody_sees_valid_once_a_revocation_was_applied() {
+fn no_reader_sees_valid_once_a_revocation_is_applied() {
     let mut history = History::new();
     let index = VerificationIndex::new();
     let acme: OrganizationId = "acme".parse().unwrap();
@@ -33,7 +33,7 @@ fn nobody_sees_valid_once_a_revocation_was_applied() {
     let (created, token) = history.key(key_id, &acme);
     index.apply(&created).unwrap();
     let now = history.now;
-    // Odd from when a revocation was applied to before the key is reactivated.
+    // Odd between an applied revocation and the reactivation that follows.
     let phase = AtomicUsize::new(0);
     let stop = AtomicBool::new(false);
     let judged = AtomicUsize::new(0);

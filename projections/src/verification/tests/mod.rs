@@ -1,8 +1,10 @@
-//! Records by hand, and tests that need no model.
+//! Hand-made records, and tests that need no model.
 
 mod concurrency;
 mod model;
+mod random_histories;
 mod snapshots;
+mod steps;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -79,7 +81,7 @@ impl History {
         self.record(StreamId::Organization(id.clone()), Some(id.clone()), event)
     }
 
-    /// A key with nothing but a name, and its token.
+    /// A key with only a name, and its token.
     fn key(&mut self, id: KeyId, organization_id: &OrganizationId) -> (Record, Token) {
         let token = self.token(Environment::Production);
         let facts = KeyCreated {
@@ -157,7 +159,7 @@ fn a_record_that_does_not_follow_changes_nothing() {
     assert_eq!(code(&index, token.expose(), history.now), Code::Valid);
     assert_eq!(index.key_counts().active, 1);
 
-    // A token of another key.
+    // The token already belongs to another key.
     let (mut second, _) = history.key(KeyId::from_u128(2), &acme);
     second.event = created.event.clone();
     let error = index.apply(&second).unwrap_err();
@@ -221,7 +223,7 @@ fn codes_are_spelled_as_documented() {
     let spelled: Vec<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
     assert_eq!(
         spelled.join(" "),
-        "VALID MALFORMED NOT_FOUND ORGANIZATION_INACTIVE REVOKED EXPIRED WRONG_ENVIRONMENT WRONG_ORGANIZATION \
-         WRONG_API INSUFFICIENT_SCOPE"
+        "VALID MALFORMED NOT_FOUND ORGANIZATION_INACTIVE REVOKED EXPIRED WRONG_ENVIRONMENT \
+         WRONG_ORGANIZATION WRONG_API INSUFFICIENT_SCOPE"
     );
 }

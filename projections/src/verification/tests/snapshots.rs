@@ -1,4 +1,4 @@
-//! Snapshots: what is saved comes back, and what is damaged does not.
+//! Snapshots: a saved one restores the index, and a damaged one is refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -38,7 +38,7 @@ fn acme() -> (History, VerificationIndex, OrganizationId) {
 }
 
 #[test]
-fn an_index_comes_back_and_goes_on() {
+fn a_loaded_index_continues() {
     let Place { directory, path } = Place::new();
     let (mut history, index, acme) = acme();
     let (created, token) = history.key(KeyId::from_u128(1), &acme);
@@ -57,7 +57,7 @@ fn an_index_comes_back_and_goes_on() {
         )
         .unwrap();
     assert_eq!(position, Position::new(3));
-    // A second one takes the place of the first.
+    // A second snapshot replaces the first.
     index.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
     let files: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(files, ["verification.snapshot"]);
@@ -80,24 +80,24 @@ fn a_damaged_snapshot_is_refused() {
     let (mut history, index, acme) = acme();
     index.apply(&history.key(KeyId::from_u128(1), &acme).0).unwrap();
     index.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
-    let good = fs::read(&path).unwrap();
+    let valid = fs::read(&path).unwrap();
     let refused = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
         matches!(VerificationIndex::load_snapshot(&path), Err(SnapshotError::Unusable(_)))
     };
-    for index in 0..good.len() {
-        let mut bad = good.clone();
+    for index in 0..valid.len() {
+        let mut bad = valid.clone();
         bad[index] ^= 1 << (index % 8);
         assert!(refused(&bad), "byte {index} changed");
-        assert!(refused(&good[..index]), "cut to {index} bytes");
+        assert!(refused(&valid[..index]), "cut to {index} bytes");
     }
-    assert!(refused(&[&good[..], &[0]].concat()));
-    fs::write(&path, good).unwrap();
+    assert!(refused(&[&valid[..], &[0]].concat()));
+    fs::write(&path, valid).unwrap();
     assert!(VerificationIndex::load_snapshot(&path).is_ok());
 }
 
 #[test]
-fn a_snapshot_that_cannot_be_saved_leaves_the_one_before() {
+fn a_snapshot_that_cannot_be_saved_leaves_the_previous_one() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("verification.snapshot");
     let index = VerificationIndex::new();
@@ -155,23 +155,23 @@ fn nothing_is_left_of_a_snapshot_that_an_erasure_or_its_caller_interrupts() {
         index.apply(&history.key(KeyId::from_u128(number), &acme).0).unwrap();
     }
     let files = || fs::read_dir(directory.path()).unwrap().count();
-    // Before every piece: the first, those between, and the one that finds that there is no more.
+    // Before every piece: the first, those between, and the last one, which is empty.
     for moment in 0..4 {
         for erases in [true, false] {
             let mut asked = 0;
-            let go_on = || {
+            let keep_going = || {
                 asked += 1;
                 if erases && asked > moment {
                     index.erase(&Subject::Organization(acme.clone()));
                 }
                 erases || asked <= moment
             };
-            let saved = index.save_in_pieces(&path, SOURCE, |_| Ok(ENTRY_HASH), go_on, 1);
+            let saved = index.save_in_pieces(&path, SOURCE, |_| Ok(ENTRY_HASH), keep_going, 1);
             assert!(matches!(saved, Err(SnapshotError::Interrupted)), "{moment} {erases}");
             assert_eq!(files(), 0);
         }
     }
-    // The next one is saved again.
+    // The next snapshot can be saved.
     index.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
     assert_eq!(files(), 1);
 }

@@ -1,4 +1,4 @@
-//! Putting what is staged into the database, on the disk.
+//! Checkpoints: moving pending records into the database.
 
 use std::io;
 use std::sync::Arc;
@@ -8,22 +8,23 @@ use std::thread::JoinHandle;
 use super::file::JournalNote;
 use super::segment::Segment;
 use crate::log::Error;
-use crate::log::redb::database::{Shared, guarded};
+use crate::log::redb::database::Shared;
 use crate::log::redb::tables::Tables;
 use crate::storage::background;
+use crate::storage::redb_file::guarded;
 use crate::storage::storage_panic::in_file;
 use crate::value::position::Position;
 
-/// Why segments were not put into the database.
-pub(in crate::log::redb) enum NotSettled {
-    /// They were not.
+/// Reason why a checkpoint failed.
+pub(in crate::log::redb) enum CheckpointFailed {
+    /// Nothing was committed.
     Refused(Error),
-    /// They may have been.
+    /// The segments may or may not have been committed.
     Unknown(String),
 }
 
-impl NotSettled {
-    /// What it means for those that wait for something else: nothing of theirs was done.
+impl CheckpointFailed {
+    /// The error for a caller that waited for this checkpoint: nothing was done for that caller.
     pub(in crate::log::redb) fn into_error(self) -> Error {
         match self {
             Self::Refused(error) => error,
@@ -32,27 +33,27 @@ impl NotSettled {
     }
 }
 
-/// Has the database hold segments that come after all that it has, and note this of its journal, in one commit that is on the
-/// disk.
-pub(in crate::log::redb) fn settle(
+/// Moves segments into the database, which they must continue, and notes the state of the journal, in one
+/// durable commit.
+pub(in crate::log::redb) fn checkpoint(
     shared: &Shared,
     segments: &[&Segment],
     note: Option<&JournalNote>,
-) -> Result<(), NotSettled> {
+) -> Result<(), CheckpointFailed> {
     let _file = in_file(&shared.file);
-    let refused = |error| NotSettled::Refused(shared.read_error(Position::START, error));
-    let mut transaction = shared.begin_write().map_err(NotSettled::Refused)?;
-    // Opening the file after a crash is quick if the last commit had what it takes.
+    let refused = |error| CheckpointFailed::Refused(shared.read_error(Position::START, error));
+    let mut transaction = shared.begin_write().map_err(CheckpointFailed::Refused)?;
+    // With this, opening the file after a crash needs no full repair.
     transaction.set_quick_repair(true);
     {
         let tables = Tables::open(&transaction);
         let mut tables =
-            tables.map_err(|error| NotSettled::Refused(shared.table_error(Position::START, error)))?;
+            tables.map_err(|error| CheckpointFailed::Refused(shared.table_error(Position::START, error)))?;
         for segment in segments {
             if !tables.insert(segment).map_err(refused)? {
                 let first = Position::new(segment.before()).next();
-                let reason = "the log does not stand where its writer left it";
-                return Err(NotSettled::Refused(shared.damaged(first, reason)));
+                let reason = "the database does not end where its writer left it";
+                return Err(CheckpointFailed::Refused(shared.damaged(first, reason)));
             }
         }
         if let Some(last) = segments.last() {
@@ -62,14 +63,14 @@ pub(in crate::log::redb) fn settle(
     }
     transaction.commit().map_err(|error| {
         shared.set_failed();
-        NotSettled::Unknown(format!("{}: {error}", shared.file))
+        CheckpointFailed::Unknown(format!("{}: {error}", shared.file))
     })
 }
 
-/// What came of putting a segment into the database: what this notes of its journal, or why it may lack the segment.
-type Outcome = Result<JournalNote, NotSettled>;
+/// Result of a checkpoint: the journal note that it committed.
+type Outcome = Result<JournalNote, CheckpointFailed>;
 
-/// A segment that goes into the database, which notes `note` with it.
+/// Segment to move into the database, with the journal note to commit.
 struct Job {
     shared: Arc<Shared>,
     segment: Arc<Segment>,
@@ -77,54 +78,55 @@ struct Job {
 }
 
 impl Job {
-    /// Does it. Nothing of the log is held any more when it returns.
+    /// Runs the checkpoint. Holds no reference to the log when it returns.
     fn run(self) -> Outcome {
         let Self { shared, segment, note } = self;
-        let settled = guarded(|| settle(&shared, &[&segment], Some(&note)));
-        settled.unwrap_or_else(|panic| Err(NotSettled::Unknown(panic)))?;
-        shared.staged.settled();
+        let committed = guarded(|| checkpoint(&shared, &[&segment], Some(&note)));
+        committed.unwrap_or_else(|panic| Err(CheckpointFailed::Unknown(panic)))?;
+        shared.pending.end_checkpoint();
         Ok(note)
     }
 }
 
-/// Puts one segment after the other into the database, while the log goes on: one thread for all, as the memory that one took
-/// serves the next. It is started with the first.
+/// Runs checkpoints beside the writer, one at a time. They share one thread, because each reuses the memory
+/// of the previous one. The thread starts with the first checkpoint.
 #[derive(Default)]
-pub(in crate::log::redb) struct Settler {
-    thread: Option<SettlerThread>,
-    /// Whether a segment is on its way.
-    is_at_work: bool,
-    /// What came of that one, when it is known.
+pub(in crate::log::redb) struct Checkpointer {
+    thread: Option<CheckpointerThread>,
+    /// Whether a checkpoint was begun and not finished.
+    is_running: bool,
+    /// Result of that checkpoint, once received.
     outcome: Option<Outcome>,
 }
 
-struct SettlerThread {
+struct CheckpointerThread {
     jobs: Sender<Job>,
     outcomes: Receiver<Outcome>,
     handle: JoinHandle<()>,
 }
 
-impl SettlerThread {
+impl CheckpointerThread {
     fn start() -> io::Result<Self> {
-        let (jobs, asked) = mpsc::channel::<Job>();
-        let (told, outcomes) = mpsc::channel();
+        let (jobs, received) = mpsc::channel::<Job>();
+        let (sender, outcomes) = mpsc::channel();
         let work = move || {
-            for job in asked {
-                if told.send(job.run()).is_err() {
+            for job in received {
+                if sender.send(job.run()).is_err() {
                     break;
                 }
             }
         };
-        Ok(Self { jobs, outcomes, handle: background::spawn("log-settling", work)? })
+        Ok(Self { jobs, outcomes, handle: background::spawn("log-checkpoint", work)? })
     }
 }
 
-impl Settler {
-    /// Begins with a segment; none may be on its way. The database notes `note` with it; what is staged of it is let go of
-    /// then.
+impl Checkpointer {
+    /// Begins the checkpoint of a segment, which commits `note` and then removes the segment from the pending
+    /// records. No other checkpoint may be running.
     ///
     /// # Errors
-    /// When the operating system has no thread left, or the thread has ended early; the next call starts another.
+    /// When the operating system cannot start a thread, or the thread has ended early. The next call starts
+    /// another one.
     pub(in crate::log::redb) fn begin(
         &mut self,
         shared: Arc<Shared>,
@@ -133,43 +135,43 @@ impl Settler {
     ) -> io::Result<()> {
         let thread = match self.thread.take() {
             Some(thread) => thread,
-            None => SettlerThread::start()?,
+            None => CheckpointerThread::start()?,
         };
         let sent = thread.jobs.send(Job { shared, segment, note });
-        sent.map_err(|_| io::Error::other("the thread that commits has ended early"))?;
-        (self.thread, self.is_at_work) = (Some(thread), true);
+        sent.map_err(|_| io::Error::other("the checkpoint thread has ended early"))?;
+        (self.thread, self.is_running) = (Some(thread), true);
         Ok(())
     }
 
-    /// Whether a segment was on its way and [`finish`](Self::finish) need not wait.
+    /// Whether a checkpoint has ended, so that [`finish`](Self::finish) does not block.
     pub(in crate::log::redb) fn is_finished(&mut self) -> bool {
-        if self.is_at_work && self.outcome.is_none() {
+        if self.is_running && self.outcome.is_none() {
             self.outcome = self.thread.as_ref().and_then(|thread| thread.outcomes.try_recv().ok());
         }
         self.outcome.is_some()
     }
 
-    /// Waits for the end of what is on its way, if anything is. Gives what the database notes of its journal.
+    /// Waits for the running checkpoint, if any, and returns the journal note that it committed.
     ///
     /// # Errors
-    /// Why the database may lack it.
-    pub(in crate::log::redb) fn finish(&mut self) -> Result<Option<JournalNote>, NotSettled> {
-        if !self.is_at_work {
+    /// Why the checkpoint failed.
+    pub(in crate::log::redb) fn finish(&mut self) -> Result<Option<JournalNote>, CheckpointFailed> {
+        if !self.is_running {
             return Ok(None);
         }
-        self.is_at_work = false;
+        self.is_running = false;
         let known = self.outcome.take();
         let outcome = known.or_else(|| self.thread.as_ref().and_then(|thread| thread.outcomes.recv().ok()));
-        let ended = || Err(NotSettled::Unknown("the thread that commits has ended early".into()));
+        let ended = || Err(CheckpointFailed::Unknown("the checkpoint thread has ended early".into()));
         outcome.unwrap_or_else(ended).map(Some)
     }
 }
 
-impl Drop for Settler {
+impl Drop for Checkpointer {
     fn drop(&mut self) {
-        let Some(SettlerThread { jobs, handle, .. }) = self.thread.take() else { return };
+        let Some(CheckpointerThread { jobs, handle, .. }) = self.thread.take() else { return };
         drop(jobs);
-        // What it did last is finished, or nobody asks.
+        // The result of the last checkpoint no longer matters to anyone.
         let _ = handle.join();
     }
 }

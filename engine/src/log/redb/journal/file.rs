@@ -1,12 +1,6 @@
-//! The journal: the newest groups, which the database need not have on the disk yet.
-//!
-//! A group is durable when its frame is: one write and one sync of a file that has its length and its space from the
-//! beginning, where a commit of the database takes two syncs and hundreds of pages. The file has two regions. When one is full,
-//! frames go on in the other, while a commit of the database puts what the first one holds on the disk
-//! ([`RedbLog`](crate::log::redb::RedbLog)). That commit gives the region another [`Salt`]: frames with another salt than the database
-//! names do not count, and are written over. docs/format.md has the bytes, docs/decisions/journal.md the reasons.
+//! The journal's file: its two regions, and which of their frames count.
 
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -17,17 +11,18 @@ use redb::StorageBackend;
 use redb::backends::FileBackend;
 
 use super::frame::{FinishedFrame, Frame, Salt};
+use crate::storage::atomic_file;
 use crate::storage::direct_file::DirectFile;
 
-/// How many regions a journal has that is begun now.
+/// Number of regions of a new journal.
 const REGIONS: usize = 2;
 
-/// What the database notes of its journal.
+/// What the database notes about its journal.
 #[derive(Clone)]
 pub(in crate::log::redb) struct JournalNote {
-    /// The salts of the frames that count, region by region.
+    /// Salt of the frames that count, for each region.
     salts: Vec<Salt>,
-    /// The length of the file. One that is shorter has lost something.
+    /// Length of the file. A shorter file has lost something.
     len: u64,
 }
 
@@ -37,54 +32,54 @@ impl JournalNote {
         salts.chain(self.len.to_be_bytes()).collect()
     }
 
-    /// Reads what [`to_bytes`](Self::to_bytes) wrote; none when the bytes are not that.
+    /// Decodes [`to_bytes`](Self::to_bytes); `None` when the bytes are malformed.
     pub(in crate::log::redb) fn from_bytes(bytes: &[u8]) -> Option<Self> {
         let (salts, len) = bytes.split_last_chunk::<8>()?;
         let (salts, rest) = salts.as_chunks::<{ Salt::LEN }>();
-        let is_one = rest.is_empty() && (1..=REGIONS).contains(&salts.len());
-        is_one
+        let is_valid = rest.is_empty() && (1..=REGIONS).contains(&salts.len());
+        is_valid
             .then(|| Self { salts: salts.iter().copied().map(Salt).collect(), len: u64::from_be_bytes(*len) })
     }
 }
 
-/// Where a region of a file of this length is, of so many.
+/// Byte range of region `index` in a file of this length and number of regions.
 fn region(len: u64, regions: usize, index: usize) -> Range<u64> {
     let region_len = len / (regions as u64).max(1);
     let start = region_len * index as u64;
     start..start + region_len
 }
 
-/// What stands in a journal whose owner goes on without what it held.
-pub(in crate::log::redb) const GIVEN_UP: &str = "go on without it";
+/// Contents of a journal file by which the operator gives up the events that it held.
+pub(in crate::log::redb) const DISCARD_MARKER: &str = "go on without it";
 
-/// Whether a journal's bytes say that its owner goes on without what it held.
-fn is_given_up(bytes: &[u8]) -> bool {
-    bytes.trim_ascii() == GIVEN_UP.as_bytes()
+/// Whether a journal's bytes are the [`DISCARD_MARKER`].
+fn is_discarded(bytes: &[u8]) -> bool {
+    bytes.trim_ascii() == DISCARD_MARKER.as_bytes()
 }
 
-/// The frames of a journal that count, in order, and where they end.
+/// The frames of a journal that count, in log order.
 #[derive(Default)]
 pub(in crate::log::redb) struct Frames {
     pub(in crate::log::redb) frames: Vec<Frame>,
-    /// The region of the last one.
+    /// Region of the last frame.
     current: usize,
-    /// Where the last one ends.
+    /// End of the last frame.
     end: u64,
-    /// Whether there are some in the other region.
+    /// Whether the other region has frames too.
     other_is_used: bool,
 }
 
 impl Frames {
-    /// The frames that count among the journal's bytes; none where its owner goes on without. A frame at the end that is not
-    /// whole was never acknowledged and does not count.
+    /// Returns the frames that count among the journal's bytes; none if the operator discarded them. An
+    /// incomplete last frame was never acknowledged and does not count.
     ///
     /// # Errors
-    /// What is wrong, when a frame that is not whole has a whole one after it: only damage does that, as each was synced
-    /// before the next one was written.
+    /// What is wrong, when a complete frame follows an incomplete one. Only damage causes that, because each
+    /// frame is synced before the next one is written.
     pub(in crate::log::redb) fn read(bytes: &[u8], note: &JournalNote) -> Result<Self, &'static str> {
         let JournalNote { salts, len } = note;
-        if is_given_up(bytes) {
-            tracing::warn!("going on without the events that the journal held, as its file says");
+        if is_discarded(bytes) {
+            tracing::warn!("discarding the events that the journal held, as requested by its file");
             return Ok(Self::default());
         }
         if (bytes.len() as u64) < *len {
@@ -100,22 +95,22 @@ impl Frames {
                 found.push((first.first, index, start + used, frames));
             }
         }
-        // The regions take turns.
+        // The regions are used in turn, so either may hold the older frames.
         found.sort_unstable_by_key(|(first, ..)| *first);
         let mut all = Self { other_is_used: found.len() > 1, ..Self::default() };
         for (_, index, end, frames) in found {
             (all.current, all.end) = (index, end);
             all.frames.extend(frames);
         }
-        let goes_on = |(before, frame): (&Frame, &Frame)| before.last().next() == frame.first;
-        if all.frames.iter().zip(all.frames.iter().skip(1)).all(goes_on) {
+        let continues = |(before, frame): (&Frame, &Frame)| before.last().next() == frame.first;
+        if all.frames.iter().zip(all.frames.iter().skip(1)).all(continues) {
             Ok(all)
         } else {
-            Err("a frame does not go on from the one before")
+            Err("a frame does not continue the previous one")
         }
     }
 
-    /// The frames of a region, and how many bytes they take.
+    /// Returns the frames of a region, and their length in bytes.
     fn read_region(bytes: &[u8], salt: &Salt) -> Result<(Vec<Frame>, u64), &'static str> {
         let (mut frames, mut rest): (Vec<Frame>, _) = (Vec::new(), bytes);
         while let Some((frame, len)) = Frame::read(rest, salt) {
@@ -129,14 +124,14 @@ impl Frames {
     }
 }
 
-/// Where a frame has its place.
+/// Place for a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::log::redb) enum Room {
-    /// In the region that is being written.
+    /// In the current region.
     Here,
-    /// At the start of the other one, once that is free.
+    /// At the start of the other region, once that is free.
     InTheOther,
-    /// Nowhere.
+    /// Nowhere: it is too long, or no region is in use.
     Nowhere,
 }
 
@@ -146,19 +141,19 @@ pub(in crate::log::redb) struct Journal {
     pub(in crate::log::redb) file: String,
     storage: Box<dyn StorageBackend>,
     len: u64,
-    /// Of the frames that count, region by region; none while none do.
+    /// Salts of the frames that count, for each region; empty while none counts.
     salts: Vec<Salt>,
-    /// The region that is being written.
+    /// The region being written.
     current: usize,
-    /// Where its next frame goes.
+    /// Where the next frame goes.
     end: u64,
     /// Whether frames of the other region count.
     other_is_used: bool,
 }
 
 impl Journal {
-    /// Opens the journal in `storage`. `note` is what the database notes of it; if nothing, the journal is made what it should
-    /// be: `len_if_new` bytes at least, all with their space.
+    /// Opens the journal in `storage`. Without a `note` in the database no frame counts, and the file is
+    /// prepared: at least `len_if_new` bytes long, with all its space reserved.
     pub(in crate::log::redb) fn open(
         file: String,
         storage: impl StorageBackend,
@@ -173,8 +168,8 @@ impl Journal {
         Ok(Self { file, storage: Box::new(storage), len, salts, current, end, other_is_used })
     }
 
-    /// Gives a journal in which no frame counts its length, and its space: what is written there later must not fail for want
-    /// of it, whatever an earlier attempt or a copy has left.
+    /// Reserves the length and space of a journal in which no frame counts, whatever an earlier attempt or a
+    /// copy left. Later writes must not fail for lack of space.
     fn prepare(storage: &dyn StorageBackend, len_if_new: u64) -> io::Result<()> {
         let len = storage.len()?.max(len_if_new);
         storage.set_len(len)?;
@@ -182,7 +177,7 @@ impl Journal {
         storage.sync_data()
     }
 
-    /// Opens the file at `path`; makes it if it is not there and nothing is noted of it.
+    /// Opens the file at `path`. Creates it if it does not exist and the database notes no journal.
     pub(in crate::log::redb) fn open_file(
         path: &Path,
         len_if_new: u64,
@@ -194,13 +189,11 @@ impl Journal {
         let mut journal = Self::open(path.display().to_string(), storage, len_if_new, note)?;
         journal.storage = DirectFile::over(path, journal.storage);
         if note.is_none() {
-            let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
-            File::open(directory.unwrap_or(Path::new(".")))?.sync_all()?;
+            atomic_file::sync_directory_of(path)?;
         }
         Ok(journal)
     }
 
-    /// All its bytes.
     pub(in crate::log::redb) fn bytes(&self) -> io::Result<Vec<u8>> {
         let len = usize::try_from(self.len).map_err(io::Error::other)?;
         let mut bytes = vec![0; len];
@@ -208,27 +201,28 @@ impl Journal {
         Ok(bytes)
     }
 
-    /// Whether frames count.
+    /// Whether any frame may count.
     pub(in crate::log::redb) const fn is_used(&self) -> bool {
         !self.salts.is_empty()
     }
 
-    /// What the database is to note with a commit that has everything, for the journal to [`begin`](Self::begin) anew.
+    /// Draws the note to commit together with everything pending, before the journal [begins](Self::begin)
+    /// again.
     pub(in crate::log::redb) fn new_note(&self, rng: &mut impl Rng) -> JournalNote {
         JournalNote { salts: (0..REGIONS).map(|_| Salt::draw(rng)).collect(), len: self.len }
     }
 
-    /// Begins anew, as the database notes now.
+    /// Begins at the start of the first region, with the salts that the database has just noted.
     pub(in crate::log::redb) fn begin(&mut self, note: JournalNote) {
         (self.salts, self.current, self.end, self.other_is_used) = (note.salts, 0, 0, false);
     }
 
-    /// No frame counts any more: the database has everything, and notes nothing.
+    /// Ends the use of the journal: the database has everything and notes no salts.
     pub(in crate::log::redb) fn end_use(&mut self) {
         self.salts.clear();
     }
 
-    /// Where a frame of so many bytes has its place.
+    /// Place for a frame of `len` bytes.
     pub(in crate::log::redb) fn room(&self, len: u64) -> Room {
         let current = region(self.len, self.salts.len(), self.current);
         if self.salts.is_empty() {
@@ -247,9 +241,10 @@ impl Journal {
         !self.other_is_used
     }
 
-    /// Goes on in the other region, which must be free. Gives what the database is to note with the commit that has what this
-    /// one holds; when it has, [`other_is_settled`](Self::other_is_settled) with the same is due.
-    pub(in crate::log::redb) fn turn(&mut self, rng: &mut impl Rng) -> JournalNote {
+    /// Continues in the other region, which must be free. Returns the note to commit with the contents of the
+    /// region just left. After that commit, call [`other_is_checkpointed`](Self::other_is_checkpointed) with
+    /// the same note.
+    pub(in crate::log::redb) fn switch_region(&mut self, rng: &mut impl Rng) -> JournalNote {
         let mut salts = self.salts.clone();
         if let Some(salt) = salts.get_mut(self.current) {
             *salt = Salt::draw(rng);
@@ -260,17 +255,16 @@ impl Journal {
         JournalNote { salts, len: self.len }
     }
 
-    /// The database has what the other region holds, and notes this.
-    pub(in crate::log::redb) fn other_is_settled(&mut self, note: JournalNote) {
+    /// Frees the other region: the database has its contents, and notes `note`.
+    pub(in crate::log::redb) fn other_is_checkpointed(&mut self, note: JournalNote) {
         self.salts = note.salts;
         self.other_is_used = false;
     }
 
-    /// Writes a frame, and returns when it is on the disk, with the memory it had. After an error it is not known whether it
-    /// is.
+    /// Writes and syncs a frame, and returns its memory for reuse. After an error the frame may or may not be
+    /// durable.
     pub(in crate::log::redb) fn append(&mut self, frame: FinishedFrame) -> io::Result<Vec<u8>> {
-        let salt =
-            self.salts.get(self.current).ok_or_else(|| io::Error::other("it has no place for frames"))?;
+        let salt = self.salts.get(self.current).ok_or_else(|| io::Error::other("no region is in use"))?;
         let frame = frame.with_salt(salt);
         self.storage.write(self.end, &frame)?;
         self.storage.sync_data()?;
@@ -278,7 +272,7 @@ impl Journal {
         Ok(frame)
     }
 
-    /// The database has all that was found in it, and notes nothing; a file that was given up becomes a journal.
+    /// Ends the use of the journal after its frames were committed. A discarded file becomes a journal again.
     pub(in crate::log::redb) fn end_use_after(&mut self, note: &JournalNote) -> io::Result<()> {
         if self.len < note.len {
             Self::prepare(&*self.storage, note.len)?;
@@ -288,9 +282,9 @@ impl Journal {
         Ok(())
     }
 
-    /// Goes on after frames that were found in these bytes. They are written once more: what was read may never have reached
-    /// the disk.
-    pub(in crate::log::redb) fn go_on(
+    /// Continues after frames that were found in `bytes`. The bytes are written once more, because what was
+    /// read may never have reached the disk.
+    pub(in crate::log::redb) fn resume(
         &mut self,
         bytes: &[u8],
         note: JournalNote,
@@ -298,7 +292,7 @@ impl Journal {
     ) -> io::Result<()> {
         self.storage.write(0, bytes)?;
         self.storage.sync_data()?;
-        // Where the regions are is reckoned from the length that is noted, even if the file has become longer.
+        // The regions are computed from the noted length, even if the file has become longer.
         self.len = self.len.min(note.len);
         self.salts = note.salts;
         (self.current, self.end, self.other_is_used) = (frames.current, frames.end, frames.other_is_used);
@@ -321,7 +315,7 @@ mod tests {
         frontier
     }
 
-    /// Frames of 1, 2, 3, … entries, one after the other, with these salts.
+    /// Consecutive frames of 1, 2, 3, … entries with these salts.
     fn frames(salts: &[Salt]) -> Vec<Vec<u8>> {
         let entries: Vec<Vec<u8>> = (0..100_u8).map(|number| vec![number; usize::from(number) * 3]).collect();
         let mut end = 0;
@@ -345,7 +339,7 @@ mod tests {
         JournalNote { salts: seeds.map(salt).to_vec(), len: LEN as u64 }
     }
 
-    /// A journal whose regions hold these.
+    /// Bytes of a journal whose regions hold these frames.
     fn journal_of(regions: [&[Vec<u8>]; 2]) -> Vec<u8> {
         let region = |frames: &[Vec<u8>]| {
             let mut bytes = frames.concat();
@@ -360,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn a_note_is_read_as_it_was_written() {
+    fn a_note_is_decoded_as_encoded() {
         let bytes = note([1, 2]).to_bytes();
         assert_eq!(bytes.len(), 40);
         assert_eq!(JournalNote::from_bytes(&bytes).unwrap().to_bytes(), bytes);
@@ -374,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_are_read_as_they_were_written() {
+    fn frames_are_decoded_as_encoded() {
         let frames = frames(&[salt(1); 4]);
         let read = Frames::read(&journal_of([&frames, &[]]), &note([1, 2])).unwrap();
         assert_eq!((read.current, read.end, read.other_is_used), (0, frames.concat().len() as u64, false));
@@ -384,16 +378,16 @@ mod tests {
     }
 
     #[test]
-    fn frames_of_two_regions_are_read_in_their_order() {
+    fn frames_of_two_regions_are_read_in_log_order() {
         let [one, two] = [salt(1), salt(2)];
         let frames = frames(&[two, two, one, one, two]);
         let read = Frames::read(&journal_of([&frames[2..4], &frames[..2]]), &note([1, 2])).unwrap();
         let end = frames[2..4].concat().len() as u64;
         assert_eq!((read.current, read.end, read.other_is_used), (0, end, true));
         assert_eq!(places(&read), [(1, 1), (2, 3), (4, 6), (7, 10)]);
-        // The region before is not whole: what it lacks was there when the other one was begun.
+        // The older region is incomplete, but was complete when the newer one was begun.
         assert!(Frames::read(&journal_of([&frames[2..4], &frames[..1]]), &note([1, 2])).is_err());
-        // The region before is in the database.
+        // The older region is in the database.
         let read = Frames::read(&journal_of([&frames[2..4], &frames[..2]]), &note([1, 3])).unwrap();
         assert_eq!((places(&read), read.other_is_used), (vec![(4, 6), (7, 10)], false));
         let read = Frames::read(&journal_of([&frames[2..4], &frames[4..]]), &note([1, 2])).unwrap();
@@ -425,7 +419,7 @@ mod tests {
     }
 
     #[test]
-    fn a_torn_end_does_not_count_and_damage_before_it_is_told() {
+    fn a_torn_end_is_ignored_and_damage_before_it_is_an_error() {
         let [one, two] = [salt(1), salt(2)];
         let frames = frames(&[one, one, two, two]);
         let len = |frames: &[Vec<u8>]| frames.concat().len();
@@ -443,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_is_whole_or_given_up() {
+    fn a_journal_is_complete_or_discarded() {
         let bytes = journal_of([&frames(&[salt(1)]), &[]]);
         assert!(Frames::read(&[], &note([1, 2])).is_err());
         assert!(Frames::read(b"go on without it\n", &note([1, 2])).unwrap().frames.is_empty());
@@ -451,20 +445,20 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_that_has_become_longer_goes_on_where_its_regions_were() {
+    fn a_journal_that_has_become_longer_keeps_its_regions() {
         let storage = redb::backends::InMemoryBackend::new();
         let mut bytes = journal_of([&frames(&[salt(1), salt(1)]), &[]]);
         bytes.resize(LEN * 3 / 2, 0);
         storage.set_len(bytes.len() as u64).unwrap();
         let mut journal = Journal::open("j".into(), storage, 0, Some(&note([1, 2]))).unwrap();
         let read = Frames::read(&bytes, &note([1, 2])).unwrap();
-        journal.go_on(&bytes, note([1, 2]), &read).unwrap();
+        journal.resume(&bytes, note([1, 2]), &read).unwrap();
         let left = LEN as u64 / 2 - read.end;
         assert!(journal.room(left) == Room::Here && journal.room(left + 1) == Room::InTheOther);
     }
 
     #[test]
-    fn regions_are_written_in_turn() {
+    fn regions_are_used_in_turn() {
         let storage = redb::backends::InMemoryBackend::new();
         let mut journal = Journal::open("j".into(), storage, LEN as u64, None).unwrap();
         let mut rng = StdRng::seed_from_u64(1);
@@ -475,16 +469,16 @@ mod tests {
         assert!(journal.room(half) == Room::Here && journal.room(half + 1) == Room::Nowhere);
         journal.end = half - 10;
         assert!(journal.room(10) == Room::Here && journal.room(11) == Room::InTheOther);
-        let next = journal.turn(&mut rng);
+        let next = journal.switch_region(&mut rng);
         assert!(next.salts[0] != noted.salts[0] && next.salts[1] == noted.salts[1]);
         assert_eq!((journal.end, journal.other_is_free()), (half, false));
-        // Until the database notes it, the salts are those from before.
+        // Until the database notes the new salt, the old ones apply.
         assert!(journal.salts == noted.salts);
-        journal.other_is_settled(next.clone());
+        journal.other_is_checkpointed(next.clone());
         assert!(journal.other_is_free() && journal.salts == next.salts);
         journal.end = len;
         assert!(journal.room(1) == Room::InTheOther);
-        journal.turn(&mut rng);
+        journal.switch_region(&mut rng);
         assert_eq!(journal.end, 0);
     }
 }

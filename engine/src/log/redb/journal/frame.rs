@@ -1,4 +1,4 @@
-//! A group as the journal has it: its bytes (docs/format.md).
+//! Frames: the encoding of a group in the journal (docs/format.md).
 
 use rand::Rng;
 
@@ -6,8 +6,8 @@ use crate::log::merkle::Frontier;
 use crate::log::redb::tables::CommandRow;
 use crate::value::position::Position;
 
-/// What tells frames that count from those that were there before. It is drawn when a region begins again, so that nobody who
-/// chooses what is stored can make up a frame.
+/// Random value that distinguishes the frames that count from older ones. Drawn each time a region is reused,
+/// so that a client who chooses what is stored cannot forge a frame.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(in crate::log::redb) struct Salt(pub(in crate::log::redb) [u8; Self::LEN]);
 
@@ -21,33 +21,34 @@ impl Salt {
     }
 }
 
-/// A group as the journal has it.
+/// Group as stored in the journal.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::log::redb) struct Frame {
-    /// Where its first entry stands.
+    /// Position of the first entry.
     pub(in crate::log::redb) first: Position,
     pub(in crate::log::redb) entries: Vec<Vec<u8>>,
     pub(in crate::log::redb) commands: Vec<CommandRow>,
-    /// The Merkle tree after it, which says more surely than a checksum that the entries are those that were written.
+    /// Merkle tree after the frame. Stronger evidence than a checksum that the entries are those that were
+    /// written.
     pub(in crate::log::redb) frontier: Frontier,
 }
 
-/// Salt, length of what follows the head, CRC-32 of all but itself.
+/// Salt, length of what follows the head, CRC-32 of everything but itself.
 const HEAD_LEN: usize = Salt::LEN + 4 + 4;
 /// Position of the first entry, number of entries, number of commands.
 const COUNTS_LEN: usize = 8 + 4 + 4;
 
-/// A frame that is being written.
+/// Encodes a frame entry by entry.
 #[derive(Default)]
 pub(in crate::log::redb) struct FrameBuilder {
-    /// Head and counts, which are filled in at the end, then the entries with their lengths.
+    /// Head and counts, filled in at the end, then the entries with their lengths.
     bytes: Vec<u8>,
     entries: u32,
     commands: Vec<CommandRow>,
 }
 
 impl FrameBuilder {
-    /// A frame without entries, in the memory of one that was written before.
+    /// An empty frame, in the memory of an earlier one.
     pub(in crate::log::redb) fn new(mut bytes: Vec<u8>) -> Self {
         bytes.clear();
         bytes.resize(HEAD_LEN + COUNTS_LEN, 0);
@@ -65,7 +66,7 @@ impl FrameBuilder {
         self.commands.push(row);
     }
 
-    /// The frame of what was added, after which the tree has this right edge.
+    /// Completes the frame. `frontier` is the tree after its entries.
     pub(in crate::log::redb) fn finish(mut self, frontier: &Frontier) -> FinishedFrame {
         let commands = u32::try_from(self.commands.len()).unwrap_or(u32::MAX);
         for (first, row) in self.commands {
@@ -83,7 +84,7 @@ impl FrameBuilder {
     }
 }
 
-/// A frame that lacks nothing but the salt of the region that it goes to.
+/// Frame that lacks only the salt of its region, and the checksum over it.
 pub(in crate::log::redb) struct FinishedFrame(Vec<u8>);
 
 impl FinishedFrame {
@@ -91,7 +92,7 @@ impl FinishedFrame {
         self.0.len() as u64
     }
 
-    /// The frame as it is written to that region.
+    /// The bytes to write to the region with this salt.
     pub(in crate::log::redb) fn with_salt(mut self, salt: &Salt) -> Vec<u8> {
         fill(&mut self.0, 0, &salt.0);
         let checksum = checksum(&self.0).unwrap_or_default().to_be_bytes();
@@ -106,7 +107,7 @@ fn fill(bytes: &mut [u8], at: usize, with: &[u8]) {
     }
 }
 
-/// Of all of a frame but the checksum itself.
+/// CRC-32 of a frame except the checksum itself.
 fn checksum(frame: &[u8]) -> Option<u32> {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(frame.get(..Salt::LEN + 4)?);
@@ -114,7 +115,7 @@ fn checksum(frame: &[u8]) -> Option<u32> {
     Some(hasher.finalize())
 }
 
-/// Takes numbers and stretches off the front of bytes.
+/// Reads numbers and byte ranges from the front of a slice.
 struct Bytes<'a>(&'a [u8]);
 
 impl<'a> Bytes<'a> {
@@ -138,7 +139,8 @@ impl<'a> Bytes<'a> {
 }
 
 impl Frame {
-    /// The frame with this salt that the bytes begin with, and its length; none when there is none, or not all of it.
+    /// Decodes the frame with this salt at the start of `bytes`, and returns its length; `None` when there is
+    /// none or it is incomplete.
     pub(in crate::log::redb) fn read(bytes: &[u8], salt: &Salt) -> Option<(Self, usize)> {
         let mut head = Bytes(bytes);
         if head.take(Salt::LEN)? != salt.0 {
@@ -158,7 +160,7 @@ impl Frame {
         Some((Self { first: Position::new(first), entries, commands, frontier }, len))
     }
 
-    /// Where its last entry stands.
+    /// Position of the last entry.
     pub(in crate::log::redb) fn last(&self) -> Position {
         Position::new(self.frontier.size())
     }

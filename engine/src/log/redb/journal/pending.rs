@@ -1,7 +1,8 @@
-//! What is durable in the journal and need not be in the database yet. It is in memory, and readers find it there.
+//! Pending records: durable in the journal, not necessarily in the database yet, and held in memory for
+//! readers.
 //!
-//! Whoever reads looks here first and into the database after that: what has left by then is in the database, and what is in
-//! both is the same.
+//! A reader looks here first and in the database afterwards: a record that has left by then is in the
+//! database. Records found in both places are identical.
 
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
@@ -11,38 +12,38 @@ use crate::log::merkle::{Frontier, Hash};
 use crate::log::redb::tables::CommandRow;
 use crate::value::position::{Position, Version};
 
-/// The newest stretch of the log.
+/// The newest range of the log.
 #[derive(Debug, Default)]
-pub(in crate::log::redb) struct Staged(RwLock<Segments>);
+pub(in crate::log::redb) struct Pending(RwLock<Segments>);
 
 #[derive(Debug, Default)]
 pub(in crate::log::redb) struct Segments {
-    /// What goes into the database just now.
-    settling: Option<Arc<Segment>>,
-    /// What came after that.
+    /// Segment being moved into the database.
+    checkpointing: Option<Arc<Segment>>,
+    /// Records after that segment.
     newest: Segment,
 }
 
 impl Segments {
-    /// The tree over the whole log.
+    /// Merkle tree over the whole log.
     pub(in crate::log::redb) const fn frontier(&self) -> &Frontier {
         self.newest.frontier()
     }
 
     fn iter(&self) -> impl Iterator<Item = &Segment> {
-        self.settling.as_deref().into_iter().chain([&self.newest])
+        self.checkpointing.as_deref().into_iter().chain([&self.newest])
     }
 
-    /// Which version the last event has that is here of a stream.
+    /// Version of a stream's last pending event; `None` when it has none.
     pub(in crate::log::redb) fn version_of(&self, stream_key: &[u8]) -> Option<Version> {
-        let settling = self.settling.as_deref();
+        let checkpointing = self.checkpointing.as_deref();
         let newest = self.newest.version_of(stream_key);
-        newest.or_else(|| settling.and_then(|segment| segment.version_of(stream_key)))
+        newest.or_else(|| checkpointing.and_then(|segment| segment.version_of(stream_key)))
     }
 }
 
-impl Staged {
-    /// The segments, which the writer does not change meanwhile.
+impl Pending {
+    /// Locks the segments against changes by the writer.
     pub(in crate::log::redb) fn read(&self) -> RwLockReadGuard<'_, Segments> {
         self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
@@ -51,47 +52,47 @@ impl Staged {
         self.0.write().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins anew after what the database has on the disk: the entries under `frontier`.
+    /// Starts over: nothing is pending after the entries under `frontier`.
     pub(in crate::log::redb) fn reset(&self, frontier: Frontier) {
-        let segments = Segments { settling: None, newest: Segment::after(frontier) };
-        let before = std::mem::replace(&mut *self.write(), segments);
-        // Outside the lock.
-        drop(before);
+        let segments = Segments { checkpointing: None, newest: Segment::after(frontier) };
+        let previous = std::mem::replace(&mut *self.write(), segments);
+        // Freeing them takes time, so not under the lock.
+        drop(previous);
     }
 
-    /// Adds a group, which is durable.
+    /// Adds a durable group.
     pub(in crate::log::redb) fn add(&self, group: Segment) {
         self.write().newest.extend(group);
     }
 
-    /// Gives away what there is, to be put into the database. It stays here until [`settled`](Self::settled).
-    pub(in crate::log::redb) fn settle(&self) -> Arc<Segment> {
+    /// Returns everything pending, to be moved into the database. It stays pending until
+    /// [`end_checkpoint`](Self::end_checkpoint).
+    pub(in crate::log::redb) fn begin_checkpoint(&self) -> Arc<Segment> {
         let mut segments = self.write();
         let next = Segment::after(segments.newest.frontier().clone());
-        let settling = Arc::new(std::mem::replace(&mut segments.newest, next));
-        segments.settling = Some(Arc::clone(&settling));
-        settling
+        let checkpointing = Arc::new(std::mem::replace(&mut segments.newest, next));
+        segments.checkpointing = Some(Arc::clone(&checkpointing));
+        checkpointing
     }
 
-    /// Lets go of what is in the database on the disk now.
-    pub(in crate::log::redb) fn settled(&self) {
-        let settled = self.write().settling.take();
-        // Outside the lock.
-        drop(settled);
+    /// Drops the segment that is now durable in the database.
+    pub(in crate::log::redb) fn end_checkpoint(&self) {
+        let stored = self.write().checkpointing.take();
+        // Freeing it takes time, so not under the lock.
+        drop(stored);
     }
 
-    /// The position of the last entry of the log.
+    /// Position of the last record of the log.
     pub(in crate::log::redb) fn head(&self) -> Position {
         Position::new(self.read().frontier().size())
     }
 
-    /// The tree over the whole log.
+    /// Merkle tree over the whole log.
     pub(in crate::log::redb) fn frontier(&self) -> Frontier {
         self.read().frontier().clone()
     }
 
-    /// The entries at positions after `after`, of the first `entries_max` of the log after it, that are here: those that the
-    /// database may lack.
+    /// The pending ones among the first `entries_max` entries after `after`. The database may lack them.
     pub(in crate::log::redb) fn entries_after(
         &self,
         after: Position,
@@ -109,7 +110,7 @@ impl Staged {
         entries
     }
 
-    /// Version, position and entry of what is here of a stream.
+    /// Version, position and entry of the pending events of a stream.
     pub(in crate::log::redb) fn stream(&self, stream_key: &[u8]) -> Vec<(Version, Position, Vec<u8>)> {
         let segments = self.read();
         let places = segments
@@ -122,7 +123,7 @@ impl Staged {
             .collect()
     }
 
-    /// Position and entry of all that is here of streams of a kind.
+    /// Position and entry of the pending events of all streams of a kind.
     pub(in crate::log::redb) fn of_kind(&self, kind: StreamKind) -> Vec<(Position, Vec<u8>)> {
         let segments = self.read();
         let positions = segments
@@ -133,12 +134,12 @@ impl Staged {
             .collect()
     }
 
-    /// The rows of commands that are here, in order.
+    /// Rows of pending commands, in order.
     pub(in crate::log::redb) fn commands(&self) -> Vec<CommandRow> {
         self.read().iter().flat_map(|segment| segment.commands.iter().copied()).collect()
     }
 
-    /// Index and hash of the perfect subtrees at a level that are here, in order.
+    /// Index and hash of the pending perfect subtrees at a level, in order.
     pub(in crate::log::redb) fn hashes(&self, level: u8) -> Vec<(u64, Hash)> {
         let segments = self.read();
         let tree = segments.iter().flat_map(Segment::tree).filter(|(at, ..)| *at == level);

@@ -1,33 +1,33 @@
-//! Opening a log where a process has left it: what the journal has and the database has not is put into the database.
+//! Recovery when a log is opened: the frames that the database lacks are applied to it.
 
 use std::fmt::Display;
 use std::path::Path;
 
 use redb::{Database, DatabaseError, Durability};
 
-use super::file::{Frames, GIVEN_UP, Journal, JournalNote};
+use super::file::{DISCARD_MARKER, Frames, Journal, JournalNote};
 use super::frame::Frame;
 use super::segment::Segment;
 use crate::codec;
 use crate::log::Error;
 use crate::log::merkle::Frontier;
-use crate::log::redb::database::{
-    Contents, close, damage, guarded, io_error, one_line, open_database, open_error, read_contents,
-};
+use crate::log::redb::database::{Contents, damage, open_database, open_error, read_contents};
 use crate::log::redb::tables::Tables;
+use crate::storage::redb_file::{close, guarded, one_line};
 
-/// How what the journal has is committed.
+/// How the frames are committed.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Commit {
-    /// On the disk; the journal holds nothing then.
-    Settled,
-    /// In memory; the journal goes on holding it.
+    /// Durably. The journal is empty afterwards.
+    Durable,
+    /// In memory only. The journal keeps the frames.
     InMemory,
 }
 
-/// Has a database, as `open` has just opened it, hold what the journal has. It is all on the disk then and the journal holds
-/// nothing that counts, unless the disk does not take it: a full one must not keep anybody from reading.
-pub(in crate::log::redb) fn take_in_journal(
+/// Applies the journal's frames to a database that `open` has just opened. Normally they are durable in it on
+/// return, and no frame counts any more. If the disk does not accept the commit, they are applied in memory
+/// only, because a full disk must not prevent reading.
+pub(in crate::log::redb) fn recover_journal(
     file: &str,
     store: Database,
     contents: Contents,
@@ -38,7 +38,7 @@ pub(in crate::log::redb) fn take_in_journal(
         journal.end_use();
         return Ok((store, contents));
     };
-    let bytes = journal.bytes().map_err(|error| open_error(&journal.file, io_error(error)));
+    let bytes = journal.bytes().map_err(|error| open_error(&journal.file, error));
     let frames = bytes.and_then(|bytes| Ok((frames_of(&journal.file, &bytes, &note)?, bytes)));
     let (frames, bytes) = match frames {
         Ok(frames) => frames,
@@ -47,7 +47,7 @@ pub(in crate::log::redb) fn take_in_journal(
             return Err(error);
         }
     };
-    let reason = match take_in(&store, &contents.frontier, &frames.frames, Commit::Settled) {
+    let reason = match apply(&store, &contents.frontier, &frames.frames, Commit::Durable) {
         Ok(()) => {
             if let Err(error) = journal.end_use_after(&note) {
                 close(store);
@@ -55,26 +55,26 @@ pub(in crate::log::redb) fn take_in_journal(
             }
             return read_contents(file, store);
         }
-        Err(NotTaken::Misfit(reason)) => {
+        Err(NotApplied::Misfit(reason)) => {
             close(store);
             return Err(journal_damage(&journal.file, reason));
         }
-        Err(NotTaken::Commit(reason)) => reason,
+        Err(NotApplied::Commit(reason)) => reason,
     };
-    tracing::error!(reason, "the log cannot be committed; it goes on with its journal");
-    // After an error a database takes nothing more until it is opened again.
+    tracing::error!(reason, "cannot commit the journal to the log's database; continuing with the journal");
+    // After an error a database accepts no writes until it is reopened.
     close(store);
     let (store, contents) = read_contents(file, open_database(file, open)?)?;
-    let taken = take_in(&store, &contents.frontier, &frames.frames, Commit::InMemory)
-        .and_then(|()| journal.go_on(&bytes, note, &frames).map_err(not_committed));
-    if let Err(NotTaken::Misfit(reason) | NotTaken::Commit(reason)) = taken {
+    let applied = apply(&store, &contents.frontier, &frames.frames, Commit::InMemory)
+        .and_then(|()| journal.resume(&bytes, note, &frames).map_err(not_committed));
+    if let Err(NotApplied::Misfit(reason) | NotApplied::Commit(reason)) = applied {
         close(store);
-        return Err(Error::Open(one_line(format!("{file}: {reason}; see to the disk, then start again"))));
+        return Err(Error::Open(one_line(format!("{file}: {reason}; check the disk, then start again"))));
     }
     read_contents(file, store)
 }
 
-/// Has a database whose changes stay in memory hold what the journal at `path` has.
+/// Applies the frames of the journal at `path` to a database whose changes stay in memory.
 pub(in crate::log::redb) fn read_journal(
     file: &str,
     store: Database,
@@ -85,13 +85,13 @@ pub(in crate::log::redb) fn read_journal(
     let journal = path.display().to_string();
     let bytes = std::fs::read(path).map_err(|error| journal_error(&journal, error));
     let frames = bytes.and_then(|bytes| frames_of(&journal, &bytes, &note));
-    let taken = frames.and_then(|frames| {
-        take_in(&store, &contents.frontier, &frames.frames, Commit::InMemory).map_err(|error| match error {
-            NotTaken::Misfit(reason) => journal_damage(&journal, reason),
-            NotTaken::Commit(reason) => Error::Open(damage(file, reason)),
+    let applied = frames.and_then(|frames| {
+        apply(&store, &contents.frontier, &frames.frames, Commit::InMemory).map_err(|error| match error {
+            NotApplied::Misfit(reason) => journal_damage(&journal, reason),
+            NotApplied::Commit(reason) => Error::Open(damage(file, reason)),
         })
     });
-    match taken {
+    match applied {
         Ok(()) => read_contents(file, store),
         Err(error) => {
             close(store);
@@ -100,61 +100,61 @@ pub(in crate::log::redb) fn read_journal(
     }
 }
 
-/// An error of opening a journal that must be there.
+/// Error of opening a journal that has to exist.
 pub(in crate::log::redb) fn journal_error(journal: &str, error: std::io::Error) -> Error {
     if error.kind() == std::io::ErrorKind::NotFound {
         return Error::Open(format!(
-            "{journal}: missing, and it may hold the newest events; put it back beside the log, or {}",
-            how_to_go_on()
+            "{journal}: missing, and it may hold the newest events; restore it next to the log, or {}",
+            how_to_discard()
         ));
     }
-    open_error(journal, io_error(error))
+    open_error(journal, error)
 }
 
 fn journal_damage(journal: &str, reason: impl Display) -> Error {
     Error::Open(one_line(format!(
         "{journal}: damaged: {reason}; restore the log from a backup, or {}",
-        how_to_go_on()
+        how_to_discard()
     )))
 }
 
-fn how_to_go_on() -> String {
-    format!("write `{GIVEN_UP}` and nothing else into that file to lose what it held")
+fn how_to_discard() -> String {
+    format!("write `{DISCARD_MARKER}` and nothing else into that file to give up the events it held")
 }
 
 fn frames_of(journal: &str, bytes: &[u8], note: &JournalNote) -> Result<Frames, Error> {
     Frames::read(bytes, note).map_err(|reason| journal_damage(journal, reason))
 }
 
-/// Why a database does not hold what the journal has.
-enum NotTaken {
-    /// The journal does not go on from the database.
+/// Reason why frames were not applied.
+enum NotApplied {
+    /// The frames do not continue the database.
     Misfit(String),
-    /// The database does not take it.
+    /// The database did not accept the commit.
     Commit(String),
 }
 
-fn not_committed(error: impl Display) -> NotTaken {
-    NotTaken::Commit(one_line(error))
+fn not_committed(error: impl Display) -> NotApplied {
+    NotApplied::Commit(one_line(error))
 }
 
-/// Puts the frames that a database, whose tree has this right edge, does not have into it.
-fn take_in(
+/// Applies the frames that a database lacks; `frontier` is the tree over its entries.
+fn apply(
     database: &Database,
     frontier: &Frontier,
     frames: &[Frame],
     commit: Commit,
-) -> Result<(), NotTaken> {
-    let taken = guarded(|| try_take_in(database, frontier, frames, commit));
-    taken.unwrap_or_else(|panic| Err(NotTaken::Commit(panic)))
+) -> Result<(), NotApplied> {
+    let applied = guarded(|| try_apply(database, frontier, frames, commit));
+    applied.unwrap_or_else(|panic| Err(NotApplied::Commit(panic)))
 }
 
-fn try_take_in(
+fn try_apply(
     database: &Database,
     frontier: &Frontier,
     frames: &[Frame],
     commit: Commit,
-) -> Result<(), NotTaken> {
+) -> Result<(), NotApplied> {
     let mut frontier = frontier.clone();
     let mut transaction = database.begin_write().map_err(not_committed)?;
     {
@@ -162,9 +162,9 @@ fn try_take_in(
         let head = frontier.size();
         for frame in frames.iter().filter(|frame| frame.last().get() > head) {
             let misfit =
-                |what| Err(NotTaken::Misfit(format!("the frame from position {} on {what}", frame.first)));
+                |what| Err(NotApplied::Misfit(format!("the frame from position {} on {what}", frame.first)));
             if frame.first.get() != frontier.size() + 1 {
-                return misfit("does not go on from the log");
+                return misfit("does not continue the log");
             }
             let mut segment = Segment::after(frontier);
             for entry in &frame.entries {
@@ -172,25 +172,25 @@ fn try_take_in(
                 let key = record.stream.to_index_key();
                 let is_placed = segment.push(entry.clone(), &key, record.version);
                 if !is_placed || record.position.get() != segment.frontier().size() {
-                    return misfit("has a record that has no place in the log");
+                    return misfit("has a record that does not fit into the log");
                 }
             }
             if *segment.frontier() != frame.frontier {
-                return misfit("has other records than were written");
+                return misfit("has records other than those that were written");
             }
             segment.commands.clone_from(&frame.commands);
             if !tables.insert(&segment).map_err(not_committed)? {
-                return misfit("has a record that has no place in the log");
+                return misfit("has a record that does not fit into the log");
             }
             frontier = segment.into_frontier();
         }
         tables.set_frontier(&frontier).map_err(not_committed)?;
-        if commit == Commit::Settled {
+        if commit == Commit::Durable {
             tables.set_journal(None).map_err(not_committed)?;
         }
     }
     match commit {
-        Commit::Settled => {
+        Commit::Durable => {
             transaction.set_two_phase_commit(true);
             transaction.set_quick_repair(true);
         }

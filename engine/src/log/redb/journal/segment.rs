@@ -1,4 +1,4 @@
-//! A stretch of the log with all that is derived from it, as it goes into the database's tables.
+//! A range of the log with everything derived from it, ready for the database's tables.
 
 use std::collections::BTreeMap;
 
@@ -7,29 +7,29 @@ use crate::log::merkle::{Frontier, Hash, TILE_HEIGHT, leaf_hash};
 use crate::log::redb::tables::CommandRow;
 use crate::value::position::{Position, Version};
 
-/// Entries at positions without gaps, and what the other tables have of them.
+/// Consecutive entries, with the rows that other tables have for them.
 #[derive(Debug, Default)]
 pub(in crate::log::redb) struct Segment {
-    /// How many entries come before.
+    /// Number of entries before the segment.
     before: u64,
     entries: Vec<Vec<u8>>,
-    /// By the key of a stream.
+    /// By stream key.
     streams: BTreeMap<Vec<u8>, Places>,
-    /// Level, index and hash of perfect subtrees that the entries complete, at the levels that are stored.
+    /// Level, index and hash of perfect subtrees that the entries complete, at stored levels.
     tree: Vec<(u8, u64, Hash)>,
     pub(in crate::log::redb) commands: Vec<CommandRow>,
-    /// First positions of commands that need not be remembered any more.
+    /// First positions of commands that no longer have to be remembered.
     pub(in crate::log::redb) forgotten: Vec<u64>,
-    /// The tree after the entries.
+    /// Merkle tree after the entries.
     frontier: Frontier,
 }
 
-/// Where the events of a stream are.
+/// Positions of a stream's events.
 #[derive(Debug)]
 struct Places {
-    /// The version of the first one.
+    /// Version of the first event.
     first: u32,
-    /// Of it and the versions that follow.
+    /// Position of that event and of the following versions.
     positions: Vec<u64>,
 }
 
@@ -44,7 +44,7 @@ impl Places {
 }
 
 impl Segment {
-    /// Nothing, after the entries under `frontier`.
+    /// An empty segment after the entries under `frontier`.
     pub(in crate::log::redb) fn after(frontier: Frontier) -> Self {
         Self { before: frontier.size(), frontier, ..Self::default() }
     }
@@ -53,23 +53,23 @@ impl Segment {
         self.entries.is_empty()
     }
 
-    /// How many entries come before it.
+    /// Number of entries before the segment.
     pub(in crate::log::redb) const fn before(&self) -> u64 {
         self.before
     }
 
-    /// The tree after it.
+    /// Merkle tree after the segment.
     pub(in crate::log::redb) const fn frontier(&self) -> &Frontier {
         &self.frontier
     }
 
-    /// The tree after it.
+    /// Merkle tree after the segment.
     pub(in crate::log::redb) fn into_frontier(self) -> Frontier {
         self.frontier
     }
 
-    /// Adds the next entry, an event of the stream with this key. False, and nothing is added, when the version does not go on
-    /// from what the segment has of the stream.
+    /// Adds the next entry, an event of the stream with this key. Returns `false`, and adds nothing, when the
+    /// version does not follow the segment's last event of that stream.
     pub(in crate::log::redb) fn push(&mut self, entry: Vec<u8>, stream_key: &[u8], version: Version) -> bool {
         let position = self.frontier.size() + 1;
         match self.streams.get_mut(stream_key) {
@@ -90,12 +90,12 @@ impl Segment {
         true
     }
 
-    /// Adds a segment that comes after this one.
+    /// Adds a segment that follows this one.
     pub(in crate::log::redb) fn extend(&mut self, next: Self) {
         self.entries.extend(next.entries);
         for (key, places) in next.streams {
             match self.streams.get_mut(&key) {
-                Some(before) => before.positions.extend(places.positions),
+                Some(known) => known.positions.extend(places.positions),
                 None => drop(self.streams.insert(key, places)),
             }
         }
@@ -105,7 +105,8 @@ impl Segment {
         self.frontier = next.frontier;
     }
 
-    /// The entries at positions after `after`, at most `entries_max`, with the position of the first one.
+    /// The segment's entries after position `after`, at most `entries_max`, with the position of the first
+    /// one.
     pub(in crate::log::redb) fn entries_after(&self, after: u64, entries_max: usize) -> (u64, &[Vec<u8>]) {
         let skipped = after.saturating_sub(self.before);
         let entries = usize::try_from(skipped).ok().and_then(|skipped| self.entries.get(skipped..));
@@ -113,19 +114,19 @@ impl Segment {
         (self.before + skipped + 1, entries.get(..entries_max).unwrap_or(entries))
     }
 
-    /// The entry at a position, if it is here.
+    /// The entry at a position, if the segment contains it.
     pub(in crate::log::redb) fn entry(&self, position: Position) -> Option<&[u8]> {
         let index = position.get().checked_sub(self.before + 1)?;
         self.entries.get(usize::try_from(index).ok()?).map(Vec::as_slice)
     }
 
-    /// Which version the last event has that is here of a stream.
+    /// Version of the segment's last event of a stream; `None` when it has none.
     pub(in crate::log::redb) fn version_of(&self, stream_key: &[u8]) -> Option<Version> {
         let next = self.streams.get(stream_key)?.next_version()?;
         Some(Version::new(next.saturating_sub(1)))
     }
 
-    /// The versions and positions of what is here of a stream.
+    /// Versions and positions of the segment's events of a stream.
     pub(in crate::log::redb) fn places_of(
         &self,
         stream_key: &[u8],
@@ -133,12 +134,12 @@ impl Segment {
         self.streams.get(stream_key).into_iter().flat_map(Places::iter)
     }
 
-    /// The positions of all that is here of streams of a kind, stream by stream.
+    /// Positions of the segment's events of streams of a kind, stream by stream.
     pub(in crate::log::redb) fn positions_of_kind(&self, kind: StreamKind) -> impl Iterator<Item = Position> {
         self.places_of_kind(kind).map(|(_, _, position)| position)
     }
 
-    /// Where the events of streams of a kind are, in the order of streams.
+    /// Stream key, version and position of events of streams of a kind, in the order of stream keys.
     pub(in crate::log::redb) fn places_of_kind(
         &self,
         kind: StreamKind,
@@ -154,7 +155,7 @@ impl Segment {
         (self.before + 1..).map(Position::new).zip(self.entries.iter().map(Vec::as_slice))
     }
 
-    /// Level, index and hash of the perfect subtrees that the entries complete, at the levels that are stored.
+    /// Level, index and hash of the perfect subtrees that the entries complete, at stored levels.
     pub(in crate::log::redb) fn tree(&self) -> impl Iterator<Item = &(u8, u64, Hash)> {
         self.tree.iter()
     }

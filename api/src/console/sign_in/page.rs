@@ -1,0 +1,157 @@
+//! Sign-in with a root key or a portal link, and sign-out.
+
+use std::sync::Arc;
+
+use askama::Template;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use keyledger_engine::value::token::{SecretKind, Token};
+
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
+use crate::auth::console_session::{Holder, LIFETIME_SECONDS_MAX};
+use crate::auth::session_cookie::check_same_origin;
+use crate::routes::portal;
+use crate::service::Service;
+
+use crate::console::frame::page_frame::{Frame, Page, page};
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::query_string::{QueryString, safe_path};
+use crate::console::state::Console;
+use crate::console::visit::notice::Notice;
+use crate::console::visit::submission::Submission;
+use crate::console::visit::theme::Theme;
+use crate::console::visit::visitor::Visitor;
+
+#[derive(Template)]
+#[template(path = "sign-in.html")]
+struct SignInPage {
+    frame: Frame,
+    to: String,
+    error: Option<&'static str>,
+    /// The OpenID provider's name and the path that starts its sign-in.
+    provider: Option<(String, String)>,
+}
+
+page!(SignInPage);
+
+impl SignInPage {
+    fn new(service: &Service, headers: &HeaderMap, to: &str, error: Option<&'static str>) -> Self {
+        let frame = Frame::plain("Sign in", Theme::of(headers));
+        let to = safe_path(to).unwrap_or_default();
+        let provider = service.openid_provider.as_ref().and_then(|provider| provider.signs_in());
+        let way = QueryString::default().with("to", Some(to)).after("/console/openid");
+        Self { frame, to: to.into(), error, provider: provider.map(|name| (name.into(), way)) }
+    }
+}
+
+/// Shows the sign-in page.
+pub(crate) async fn page(
+    State(console): State<Arc<Console>>,
+    visitor: Option<Visitor>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Response {
+    let query = QueryString::of(&uri.to_string());
+    let to = query.get("to").and_then(safe_path).unwrap_or_default();
+    match visitor {
+        Some(_) => Redirect::to(if to.is_empty() { "/console" } else { to }).into_response(),
+        None => SignInPage::new(&console.service, &headers, to, None).answer(StatusCode::OK),
+    }
+}
+
+/// Starts a session from a root key's token or a portal link. The submitted secret is not kept, and the
+/// session gets a new secret whatever cookie the browser sent (no session fixation).
+pub(crate) async fn sign_in(
+    State(console): State<Arc<Console>>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (parts, body) = request.into_parts();
+    // Otherwise another site's page could sign its reader in as another user.
+    check_same_origin(&parts.headers)?;
+    let form = Form::read(body).await?;
+    let service = &console.service;
+    let refused = |error| {
+        SignInPage::new(service, &parts.headers, form.text("to"), Some(error))
+            .answer(StatusCode::UNPROCESSABLE_ENTITY)
+    };
+    let sent = form.text("secret").trim();
+    let cookie = if let Some(link) = secret_of_link(sent) {
+        match portal::enter(service, &parts, link).await {
+            Ok(entered) => entered.cookie,
+            Err(problem) if problem.code == Code::PortalLinkInvalid => {
+                return Ok(refused(
+                    "This link isn't valid. It was already used, has expired, or is incomplete. Ask for a \
+                     new one.",
+                ));
+            }
+            Err(problem) => return Err(problem),
+        }
+    } else {
+        let Some(root_key) = service.index.authenticate_root_key(sent) else {
+            return Ok(refused(
+                "This root key isn't valid. Check that you copied all of it and that it isn't revoked.",
+            ));
+        };
+        begin_session(service, &parts.headers, Holder::RootKey(root_key.id))?
+    };
+    let mut response = Redirect::to(safe_path(form.text("to")).unwrap_or("/console")).into_response();
+    response.headers_mut().append(header::SET_COOKIE, cookie);
+    Ok(response)
+}
+
+/// Extracts the secret of a pasted portal link, which is its whole address or the part after `#`.
+fn secret_of_link(text: &str) -> Option<&str> {
+    let secret = text.rsplit_once('#').map_or(text, |(_, secret)| secret);
+    secret.strip_prefix(SecretKind::PortalLink.word())?.starts_with('_').then_some(secret)
+}
+
+/// Starts a session with a new secret and returns its cookie. The browser's previous session ends.
+///
+/// # Errors
+/// `internal` if the system provides no randomness.
+pub(crate) fn begin_session(
+    service: &Service,
+    headers: &HeaderMap,
+    holder: Holder,
+) -> Result<HeaderValue, Problem> {
+    if let Some(secret) = service.session_cookie.read(headers) {
+        service.console_sessions.end(secret);
+    }
+    let secret = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness())
+        .map_err(|error| Problem::internal(&error))?;
+    service.console_sessions.start(&secret, holder, service.now());
+    let cookie = service.session_cookie.set(secret.expose(), LIFETIME_SECONDS_MAX);
+    cookie.ok_or_else(|| Problem::internal(&"the session cookie is not a valid header value"))
+}
+
+/// Ends the session. Its secret is refused once this returns.
+pub(crate) async fn sign_out(Submission { visitor, .. }: Submission) -> Result<Response, Problem> {
+    if visitor.is_from_portal() {
+        visitor.call(Method::DELETE, "/portal/session").send::<()>().await?;
+    } else {
+        visitor.service.console_sessions.end(visitor.secret());
+    }
+    let mut response = visitor.go_to("/console/sign-in", &Notice::default());
+    if let Some(cookie) = visitor.service.session_cookie.set("", 0) {
+        response.headers_mut().append(header::SET_COOKIE, cookie);
+    }
+    Ok(response)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_can_be_pasted_whole_or_as_its_secret() {
+        for text in ["kllink_abc", "https://keys.example/portal#kllink_abc", "/portal#kllink_abc"] {
+            assert_eq!(secret_of_link(text), Some("kllink_abc"), "{text}");
+        }
+        for text in ["", "#", "kllink", "klroot_abc", "https://keys.example/portal", "x_kllink_abc"] {
+            assert_eq!(secret_of_link(text), None, "{text}");
+        }
+    }
+}

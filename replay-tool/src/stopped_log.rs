@@ -1,0 +1,38 @@
+//! The log of a service that is not running.
+
+use std::fs::{File, TryLockError};
+use std::io::ErrorKind;
+use std::sync::Arc;
+
+use keyledger_engine::log;
+use keyledger_engine::log::redb::{RedbOptions, RedbReader};
+use keyledger_engine::storage::data_directory::DataDirectory;
+use keyledger_engine::vault::Vault;
+
+use crate::output::report::Failure;
+
+/// Commands read the log once from one end to the other, so little of it is worth keeping in memory.
+const LOG_OPTIONS: RedbOptions = RedbOptions { cache_bytes: 16 * 1024 * 1024, journal_bytes: 1024 * 1024 };
+
+/// Opens the log in `directory` for reading, with the vault if there is one; without it personal text reads
+/// as erased. Until the reader is dropped no process can write to the log, and the service cannot start.
+pub(crate) fn open(directory: &DataDirectory) -> Result<Arc<RedbReader>, Failure> {
+    let path = directory.log();
+    let shown = path.display();
+    let file = File::open(&path).map_err(|error| {
+        Failure::could_not_run(match error.kind() {
+            ErrorKind::NotFound => {
+                format!("{shown}: no such file; name the service's data directory with --data")
+            }
+            _ => format!("{shown}: cannot be read: {error}; check its owner and permissions"),
+        })
+    })?;
+    if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
+        return Err(Failure::could_not_run(format!(
+            "{shown}: in use by another process; stop the service, or name a backup's directory with --data"
+        )));
+    }
+    drop(file);
+    let vault = Vault::open_read_only(&directory.vault()).map_err(log::Error::from)?;
+    Ok(Arc::new(RedbReader::open_read_only(&path, LOG_OPTIONS, Arc::new(vault))?))
+}
