@@ -68,10 +68,10 @@ fn follow(
             data.push_str(text.trim_start());
         } else if line.is_empty() && !data.is_empty() {
             let event: Value = serde_json::from_str(&data)?;
-            let field = |pointer: &str| event.pointer(pointer).map(text).unwrap_or_default();
-            println!("{} {} {}", field("/position"), field("/type"), field("/stream/id"));
+            let id = id.take().ok_or("the event has no id")?;
+            println!("{id} {} {}", text(&event, "/type"), text(&event, "/stream/id"));
             // Saved after the event is handled. A crash in between repeats one event and loses none.
-            *position = id.take().ok_or("the event has no id")?;
+            *position = id;
             fs::write(file, position.to_string())?;
             data.clear();
             *left -= 1;
@@ -84,6 +84,7 @@ fn follow(
     Err("the service closed the stream".into())
 }
 
-fn text(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+/// The text at a JSON pointer; empty if there is none.
+fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
+    value.pointer(pointer).and_then(Value::as_str).unwrap_or_default()
 }

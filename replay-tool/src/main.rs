@@ -13,9 +13,9 @@
 //! * [`stopped_log`]: the log of a stopped service. [`checkpoints`]: the signed checkpoints beside it.
 //!   [`unfinished_directory`]: a data directory while `restore` builds it.
 //! * [`replays`]: fresh replays that `diff` compares with. [`remote`]: the HTTP client that fetches a backup.
-//! * [`output`]: [`progress`](output::progress) on standard error, [`report`](output::report) with its exit
+//! * [`output`]: [`progress`](output::progress) on standard error, [`report`] with its exit
 //!   code, [`chart`](output::chart) for counts, [`timeline`](output::timeline) for events in words,
-//!   [`usage_error`](output::usage_error) for wrong command lines.
+//!   [`usage_error`] for wrong command lines.
 //!
 //! Exit codes: 0 success, 1 the data is damaged, differs or lacks what was asked for, 2 the command could not
 //! run. The findings go to standard output, as text or as one JSON object; an error is one line on standard

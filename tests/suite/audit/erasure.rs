@@ -21,9 +21,10 @@ use serde_json::{Value, json};
 const KEYS_OF_A_USER: usize = 100;
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// A mark in everything that a user gives. It occurs nowhere else, in upper or lower case.
+/// A mark in everything that a user gives. It occurs nowhere else, in upper or lower case: no id has a U, and
+/// the visible digits of a token are fewer than five.
 pub(super) fn mark(user: &str) -> String {
-    format!("Übermäßig-{user}-ZQXJ")
+    format!("Übermäßig-{user}-ZQXUJ")
 }
 
 /// A user's key with every text that a key can have.
@@ -48,7 +49,7 @@ pub(super) fn create(client: &Client, users: &[(String, String)], count: usize) 
             let mut first = None;
             for number in 0..count {
                 let request = client.post("/v1/keys", &body(&organization, &user, number));
-                let request = request.header("user-agent", &format!("agent-of-{user}-ZQXJ/1"));
+                let request = request.header("user-agent", &format!("agent-of-{user}-ZQXUJ/1"));
                 connection.write(&request.encode("keep-alive")).unwrap();
                 let (status, answer) = connection.read().unwrap();
                 assert_eq!(status, 201, "{}", String::from_utf8_lossy(answer));
@@ -64,7 +65,7 @@ pub(super) fn create(client: &Client, users: &[(String, String)], count: usize) 
 
 /// The files under a directory that contain a user's mark in any case.
 pub(super) fn files_with(directory: &Path, user: &str) -> Vec<String> {
-    let ascii = format!("-{user}-zqxj").to_ascii_lowercase().into_bytes();
+    let ascii = format!("-{user}-zqxuj").to_ascii_lowercase().into_bytes();
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
@@ -105,9 +106,9 @@ pub(super) fn total(client: &Client, query: &str) -> u64 {
 pub(super) fn check_erased(client: &Client, data: &Path, user: &str, (id, token): &(String, String)) {
     assert_eq!(files_with(data, user), [""; 0], "{user}");
     for query in [
-        format!("q={user}-ZQXJ"),
-        format!("q={user}-zqxj"),
-        format!("user_id=%C3%9Cberm%C3%A4%C3%9Fig-{user}-ZQXJ"),
+        format!("q={user}-ZQXUJ"),
+        format!("q={user}-zqxuj"),
+        format!("user_id=%C3%9Cberm%C3%A4%C3%9Fig-{user}-ZQXUJ"),
     ] {
         assert_eq!(total(client, &query), 0, "{query}");
     }
@@ -130,7 +131,7 @@ pub(super) fn check_untouched(client: &Client, user: &str, count: usize, (id, to
     let verified = verify(client, token);
     assert_eq!((&verified["code"], &verified["user_id"]), (&json!("VALID"), &json!(mark(user))));
     assert_eq!(client.get(&format!("/v1/keys/{id}")).expect(200).json()["metadata"]["who"], mark(user));
-    assert_eq!(total(client, &format!("q={user}-zqxj")), count as u64);
+    assert_eq!(total(client, &format!("q={user}-zqxuj")), count as u64);
     assert_eq!(events(client, id)[0]["data"].get("erased"), None);
 }
 
@@ -197,7 +198,7 @@ fn erased_text_is_in_no_answer_and_in_no_file() {
     poll::until("the key list to be saved", LIMIT, || {
         (files_with(&data, user) == ["key-list.redb"]).then_some(())
     });
-    assert_eq!(total(&client, &format!("q={user}-zqxj")), KEYS_OF_A_USER as u64);
+    assert_eq!(total(&client, &format!("q={user}-zqxuj")), KEYS_OF_A_USER as u64);
     let checkpoint = client.get("/log/checkpoint").expect(200).text();
     let entries = |client: &Client| client.get("/log/tile/entries/003").expect(200).body;
     let before = entries(&client);
@@ -223,7 +224,7 @@ fn erased_text_is_in_no_answer_and_in_no_file() {
         for path in [format!("/v1/organizations/{}", orgs[1]), format!("/v1/root-keys/{root_key_id}")] {
             assert_eq!(client.get(&path).expect(200).json()["name"], Value::Null, "{path}");
         }
-        assert_eq!(total(client, "q=zqxj"), untouched.len() as u64 * KEYS_OF_A_USER as u64);
+        assert_eq!(total(client, "q=zqxuj"), untouched.len() as u64 * KEYS_OF_A_USER as u64);
         for n in untouched.iter().step_by(9) {
             check_untouched(client, &users[*n].1, KEYS_OF_A_USER, &keys[*n]);
         }
