@@ -31,8 +31,14 @@ $(CERTIFICATE):
 	  -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE -keyout $(PRIVATE_KEY) -out $@
 	@echo "made $@: clients must be told to trust it, as in curl --cacert $@"
 
-build: ## build the release binaries
+# The binaries that ship have no symbols; a debugger or a backtrace finds them in BINARY.debug beside it.
+build: ## build the release binaries, with their symbols in files beside them
 	cargo build --release --package keyledger-api --package keyledger-replay-tool --package keyledger-examples --bins
+	cd $(TARGET_DIR)/release && for binary in keyledger replay-tool; do \
+	  objcopy --only-keep-debug $$binary $$binary.debug; \
+	  objcopy --strip-all --add-gnu-debuglink=$$binary.debug $$binary $$binary.stripped; \
+	  mv $$binary.stripped $$binary; \
+	done
 
 CARGO_DENY := tests/tools/bin/cargo-deny --log-level error
 

@@ -4,7 +4,9 @@ use std::io::Write;
 
 use clap::ValueEnum;
 use keyledger_engine::storage::storage_panic::{self, StoragePanic};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -15,17 +17,22 @@ pub(super) enum LogFormat {
     Json,
 }
 
-/// Starts the log. `RUST_LOG` selects what is logged. Default: `info` and above.
+/// Starts the log. `RUST_LOG` selects what is logged: a level, or `target=level` with commas between.
+/// Default: `info` and above, also for an empty or malformed value.
 pub(super) fn start(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder =
-        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
+    let selected = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
+    let selected = selected.and_then(|text| text.parse::<Targets>().ok());
+    let filter = selected.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     // A line that cannot be written, because the disk is full or the pipe is closed, is dropped. Reporting
     // that on the same standard error would end the process.
-    let builder = builder.log_internal_errors(false);
+    let lines = lines.log_internal_errors(false);
+    let registry = tracing_subscriber::registry().with(filter);
     match format {
-        LogFormat::Text => builder.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Text => {
+            registry.with(lines.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))).init();
+        }
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
     }
 }
 
