@@ -35,7 +35,7 @@ type Outcome = Result<(), Box<dyn std::error::Error>>;
 
 /// Issues, verifies and audits API keys.
 #[derive(Parser)]
-#[command(name = "keyledger", version, about)]
+#[command(name = "keyledger", version)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,

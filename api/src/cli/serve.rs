@@ -47,8 +47,8 @@ pub(super) struct Serve {
     listen: Vec<ListenAddress>,
     #[command(flatten)]
     data: Data,
-    /// Maximum number of open connections. Further connections are answered with 503. Each connection needs
-    /// one open file.
+    /// Maximum number of open connections. Further connections are answered with 503, or closed if they use TLS. Each
+    /// connection needs one open file.
     #[arg(long, env = "KEYLEDGER_MAX_CONNECTIONS", default_value_t = 8_192, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections: u32,

@@ -4,6 +4,7 @@
 use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -273,6 +274,45 @@ impl<T: DeserializeOwned, S: Send + Sync, const LEN_MAX: usize> FromRequest<S> f
     }
 }
 
+/// The members of an object: the fields of `T`, and all others.
+#[derive(Deserialize, Default)]
+pub(crate) struct Strict<T> {
+    /// The known members.
+    #[serde(flatten)]
+    pub fields: T,
+    /// The unknown members, for [`Checks::unknown`].
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// A JSON body with the fields of `T`, its unknown members and its bytes. An empty body counts as an object
+/// without members.
+pub(crate) struct JsonBody<T, const LEN_MAX: usize = BODY_LEN_MAX> {
+    fields: T,
+    /// The unknown members, for [`Checks::unknown`].
+    pub unknown: Map<String, Value>,
+    /// The bytes, to which an idempotency key is bound.
+    pub bytes: Bytes,
+}
+
+impl<T, const LEN_MAX: usize> Deref for JsonBody<T, LEN_MAX> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.fields
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync, const LEN_MAX: usize> FromRequest<S> for JsonBody<T, LEN_MAX> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let Json { body: Strict { fields, unknown }, bytes } =
+            Json::<Strict<T>, LEN_MAX>::from_request(request, state).await?;
+        Ok(Self { fields, unknown, bytes })
+    }
+}
+
 /// A body without fields.
 #[derive(Deserialize, ToSchema, Default)]
 #[schema(as = NoFields)]
@@ -381,7 +421,22 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_read_the_same_in_one_go() {
+    fn unknown_members_are_kept_apart() {
+        #[derive(Deserialize, Default)]
+        struct Fields {
+            #[serde(default)]
+            name: Field,
+            #[serde(default)]
+            note: Field,
+        }
+        let read: Strict<Fields> = read_object(br#"{"b":[1],"name":null,"a":{"name":2}}"#).unwrap();
+        assert!(read.fields.name.is_present() && read.fields.name.is_missing());
+        assert!(!read.fields.note.is_present());
+        assert_eq!(Value::Object(read.unknown), json!({ "a": { "name": 2 }, "b": [1] }));
+    }
+
+    #[test]
+    fn a_body_is_read_the_same_in_one_pass() {
         let text = br#"{"b":1,"name":"x","n\u0061me":["y"],"a\"":null,"b":2}"#;
         for body in [read_plain_object::<Body>(text).unwrap(), read_object(text).unwrap()] {
             assert_eq!(body.name.0, Some(json!(["y"])));

@@ -15,7 +15,8 @@ use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::answer::reply::Reply;
 use crate::auth::caller::Caller;
-use crate::request::execution::{Object, Outcome, execute};
+use crate::request::execution::{Outcome, execute};
+use crate::request::object::{BoundObject, Object};
 use crate::request::precondition::{check_version, is_known};
 use crate::service::Service;
 
@@ -106,6 +107,20 @@ impl RequestContext {
     ) -> Result<Response, Problem> {
         let reply = Reply::at(position).version(version);
         if is_known(&self.headers, version)? { Ok(reply.not_modified()) } else { reply.json(view) }
+    }
+
+    /// Returns the object that was found under an id, if the caller may see it.
+    ///
+    /// # Errors
+    /// `not_found` otherwise.
+    pub(crate) fn visible<T: BoundObject>(
+        &self,
+        found: Option<Arc<T>>,
+        not_found: Code,
+    ) -> Result<Arc<T>, Problem> {
+        found
+            .filter(|it| self.caller.sees_owned_by(it.organization_id()))
+            .ok_or_else(|| Problem::of(not_found))
     }
 
     /// Returns the organization of a new object: the caller's own if the caller is bound to one, else the one

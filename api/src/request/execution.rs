@@ -3,52 +3,17 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
-use keyledger_engine::domain::application::Application;
-use keyledger_engine::domain::erasure::Erasure;
-use keyledger_engine::domain::key::Key;
-use keyledger_engine::domain::organization::Organization;
-use keyledger_engine::domain::portal_session::PortalSession;
-use keyledger_engine::domain::portfolio::ClientLink;
 use keyledger_engine::domain::rejection::Rejection;
-use keyledger_engine::domain::resource_api::Api;
-use keyledger_engine::domain::root_key::RootKey;
-use keyledger_engine::domain::webhook::Webhook;
-use keyledger_engine::ledger::{self, Aggregate, Command, Committed, Ledger, Request};
+use keyledger_engine::ledger::{self, Command, Committed, Ledger, Request};
 use keyledger_engine::value::position::{Position, Version};
 use keyledger_engine::value::time::Timestamp;
 
 use crate::answer::problem::Problem;
 use crate::answer::reply::Reply;
 use crate::auth::caller::Caller;
+use crate::request::object::Object;
 use crate::request::precondition::{expected_versions, version_conflict};
 use crate::service::Service;
-
-/// An object that commands change, as its own type.
-pub(crate) trait Object: Sized {
-    /// Returns the object, or `None` if the aggregate is of another type.
-    fn of(aggregate: Aggregate) -> Option<Self>;
-
-    fn version(&self) -> Version;
-}
-
-macro_rules! objects {
-    ($($Type:ident),*) => {$(
-        impl Object for $Type {
-            fn of(aggregate: Aggregate) -> Option<Self> {
-                match aggregate {
-                    Aggregate::$Type(object) => Some(object),
-                    _ => None,
-                }
-            }
-
-            fn version(&self) -> Version {
-                self.version
-            }
-        }
-    )*};
-}
-
-objects! { Api, Application, ClientLink, Erasure, Key, Organization, PortalSession, RootKey, Webhook }
 
 /// The result of a command, with the object as the endpoint's type.
 pub(crate) struct Outcome<T> {

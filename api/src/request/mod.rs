@@ -6,6 +6,7 @@ pub(crate) mod entity_tag;
 pub(crate) mod execution;
 pub(crate) mod idempotency;
 pub(crate) mod json_text;
+pub(crate) mod object;
 pub(crate) mod paging;
 pub(crate) mod precondition;
 pub(crate) mod query;

@@ -1,6 +1,7 @@
 //! Pages of lists in the order of ids.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
 use keyledger_engine::value::id::OrganizationId;
 use serde::Serialize;
@@ -10,6 +11,7 @@ use utoipa::openapi::path::{Parameter, ParameterIn};
 use crate::answer::page::Page;
 use crate::answer::problem::Problem;
 use crate::auth::caller::Caller;
+use crate::request::object::BoundObject;
 use crate::request::query::{FromQuery, QueryParameters};
 
 /// Totals are exact up to this number.
@@ -76,20 +78,15 @@ impl BoundPaging {
     ///
     /// # Errors
     /// `invalid_request` for an unknown cursor.
-    pub(crate) fn page_of_visible<T, I: FromStr + PartialOrd + ToString, V: Serialize>(
+    pub(crate) fn page_of_visible<T: BoundObject, V: Serialize>(
         &self,
         caller: &Caller,
-        mut all: Vec<T>,
-        organization_id: impl Fn(&T) -> Option<&OrganizationId>,
-        id: impl Fn(&T) -> I,
+        mut all: Vec<Arc<T>>,
         view: impl Fn(&T) -> V,
     ) -> Result<Page<V>, Problem> {
         let after = self.paging.after()?;
-        all.retain(|it| {
-            let organization_id = organization_id(it);
-            caller.sees_owned_by(organization_id) && self.has(organization_id)
-        });
-        Ok(self.paging.page_of_all(all, after.as_ref(), id, view))
+        all.retain(|it| caller.sees_owned_by(it.organization_id()) && self.has(it.organization_id()));
+        Ok(self.paging.page_of_all(all, after.as_ref(), |it| it.id(), |it| view(it)))
     }
 }
 

@@ -5,7 +5,8 @@
 //! implements [`FromQuery`]. The handler takes it as [`Query`].
 
 use std::convert::Infallible;
-use std::fmt::Display;
+use std::fmt::{self, Display};
+use std::ops::Deref;
 use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, Path};
@@ -23,6 +24,20 @@ const LIMIT_MAX: usize = 200;
 /// names no object.
 #[derive(Debug)]
 pub(crate) struct PathId(pub String);
+
+impl Deref for PathId {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Display for PathId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 impl<S: Send + Sync> FromRequestParts<S> for PathId {
     type Rejection = Problem;

@@ -10,7 +10,6 @@ use keyledger_engine::value::text::{Audience, Name, Scope};
 use keyledger_engine::value::time::Timestamp;
 use keyledger_engine::value::token::TokenPrefix;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -20,7 +19,7 @@ use crate::answer::page::Page;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
 use crate::openapi::parameters::{IdempotencyKey, IfMatch, IfNoneMatch, ObjectId};
-use crate::request::body::{Checks, Field, Json, set, text};
+use crate::request::body::{Checks, Field, JsonBody, set, text};
 use crate::request::context::RequestContext;
 use crate::request::execution::Outcome;
 use crate::request::paging::Paging;
@@ -93,21 +92,13 @@ struct RegisterBody {
     #[schema(value_type = Option<String>, pattern = "^[a-z][a-z0-9]{0,15}$", example = "acme")]
     #[serde(default)]
     token_prefix: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// Registers an API.
-#[utoipa::path(
-    post, path = "/v1/apis", operation_id = "registerApi", tag = "APIs", request_body = RegisterBody,
-    params(IdempotencyKey),
-    responses((status = 201, body = ApiView, description = "the API")),
-)]
-async fn register(
-    request: RequestContext,
-    Json { body, bytes }: Json<RegisterBody>,
-) -> Result<Response, Problem> {
+#[utoipa::path(post, path = "/v1/apis", operation_id = "registerApi", tag = "APIs",
+    request_body = RegisterBody, params(IdempotencyKey),
+    responses((status = 201, body = ApiView, description = "the API")))]
+async fn register(request: RequestContext, body: JsonBody<RegisterBody>) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let name = checks.required("name", &body.name, text(Name::new));
     let audience = checks.required("audience", &body.audience, text(Audience::new));
@@ -121,7 +112,7 @@ async fn register(
     };
     let facts = ApiRegistered { name, audience, token_prefix: token_prefix.unwrap_or_default(), scopes };
     let command = Command::Api(request.service.new_id(), ApiCommand::Register(facts));
-    let outcome: Outcome<Api> = request.execute_once("POST /v1/apis", &bytes, command).await?;
+    let outcome: Outcome<Api> = request.execute_once("POST /v1/apis", &body.bytes, command).await?;
     outcome.created(&format!("/v1/apis/{}", outcome.object.id)).json(&ApiView::of(&outcome.object))
 }
 
@@ -130,11 +121,8 @@ fn parse_id(id: &str) -> Result<ApiId, Problem> {
 }
 
 /// Lists APIs in the order of their registration, including deleted ones.
-#[utoipa::path(
-    get, path = "/v1/apis", operation_id = "listApis", tag = "APIs",
-    params(Paging),
-    responses((status = 200, body = Page<ApiView>, description = "a page of APIs")),
-)]
+#[utoipa::path(get, path = "/v1/apis", operation_id = "listApis", tag = "APIs", params(Paging),
+    responses((status = 200, body = Page<ApiView>, description = "a page of APIs")))]
 async fn list(request: RequestContext, Query(paging): Query<Paging>) -> Result<Response, Problem> {
     let position = request.index_position();
     let index = &request.service.index;
@@ -144,15 +132,13 @@ async fn list(request: RequestContext, Query(paging): Query<Paging>) -> Result<R
 }
 
 /// Returns an API, even a deleted one.
-#[utoipa::path(
-    get, path = "/v1/apis/{id}", operation_id = "getApi", tag = "APIs",
+#[utoipa::path(get, path = "/v1/apis/{id}", operation_id = "getApi", tag = "APIs",
     params(ObjectId, IfNoneMatch, IfMatch),
     responses(
         (status = 200, body = ApiView, description = "the API"),
         (status = 404, body = ProblemBody, description = "`api_not_found`"),
-    ),
-)]
-async fn read(request: RequestContext, PathId(id): PathId) -> Result<Response, Problem> {
+    ))]
+async fn read(request: RequestContext, id: PathId) -> Result<Response, Problem> {
     let position = request.index_position();
     let api = request.service.index.api(parse_id(&id)?).ok_or_else(|| Problem::of(Code::ApiNotFound))?;
     request.show_unless_known(position, api.version, &ApiView::of(&api))
@@ -170,25 +156,16 @@ struct EditBody {
     #[schema(value_type = Option<Vec<String>>)]
     #[serde(default)]
     scopes: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// Renames an API, or replaces its scopes.
-#[utoipa::path(
-    patch, path = "/v1/apis/{id}", operation_id = "editApi", tag = "APIs", request_body = EditBody,
+#[utoipa::path(patch, path = "/v1/apis/{id}", operation_id = "editApi", tag = "APIs", request_body = EditBody,
     params(ObjectId, IfMatch),
     responses(
         (status = 200, body = ApiView, description = "the changed API"),
         (status = 410, body = ProblemBody, description = "`api_deleted`"),
-    ),
-)]
-async fn edit(
-    request: RequestContext,
-    PathId(id): PathId,
-    Json { body, .. }: Json<EditBody>,
-) -> Result<Response, Problem> {
+    ))]
+async fn edit(request: RequestContext, id: PathId, body: JsonBody<EditBody>) -> Result<Response, Problem> {
     let id = parse_id(&id)?;
     let mut checks = Checks::default();
     let name = checks.optional("name", &body.name, text(Name::new));
@@ -200,14 +177,12 @@ async fn edit(
 }
 
 /// Deletes an API. Once this is answered, its keys verify as WRONG_API.
-#[utoipa::path(
-    delete, path = "/v1/apis/{id}", operation_id = "deleteApi", tag = "APIs",
+#[utoipa::path(delete, path = "/v1/apis/{id}", operation_id = "deleteApi", tag = "APIs",
     params(ObjectId, IfMatch),
     responses(
         (status = 204, description = "the API is deleted"),
         (status = 410, body = ProblemBody, description = "`api_deleted`: it was already deleted"),
-    ),
-)]
-async fn delete(request: RequestContext, PathId(id): PathId) -> Result<Response, Problem> {
+    ))]
+async fn delete(request: RequestContext, id: PathId) -> Result<Response, Problem> {
     request.execute_without_answer(Command::Api(parse_id(&id)?, ApiCommand::Delete)).await
 }

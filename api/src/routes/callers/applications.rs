@@ -12,7 +12,6 @@ use keyledger_engine::value::text::Name;
 use keyledger_engine::value::time::Timestamp;
 use keyledger_engine::value::token::{SecretKind, Token};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -23,7 +22,7 @@ use crate::answer::page::Page;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
 use crate::openapi::parameters::{IdempotencyKey, IfMatch, ObjectId};
-use crate::request::body::{Checks, Field, Json, NoFields, text};
+use crate::request::body::{Checks, Field, Json, JsonBody, NoFields, text};
 use crate::request::context::RequestContext;
 use crate::request::execution::Outcome;
 use crate::request::paging::BoundPaging;
@@ -105,9 +104,6 @@ struct CreateBody {
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     organization_id: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// An application with its secret.
@@ -123,21 +119,16 @@ struct ApplicationWithSecret<'a> {
 }
 
 /// Creates an application. Only this answer shows its secret.
-#[utoipa::path(
-    post, path = "/v1/applications", operation_id = "createApplication", tag = "Applications",
-    request_body = CreateBody,
-    params(IdempotencyKey),
+#[utoipa::path(post, path = "/v1/applications", operation_id = "createApplication", tag = "Applications",
+    request_body = CreateBody, params(IdempotencyKey),
     responses(
         (status = 201, body = ApplicationWithSecret, description = "the application and its secret"),
-        (status = 403, body = ProblemBody, description = "`forbidden`, also for a permission that the caller lacks"),
+        (status = 403, body = ProblemBody,
+            description = "`forbidden`, also for a permission that the caller lacks"),
         (status = 404, body = ProblemBody, description = "`organization_not_found`"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`"),
-    ),
-)]
-async fn create(
-    request: RequestContext,
-    Json { body, bytes }: Json<CreateBody>,
-) -> Result<Response, Problem> {
+    ))]
+async fn create(request: RequestContext, body: JsonBody<CreateBody>) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let name = checks.optional("name", &body.name, text(Name::new));
     let permissions = checks.required("permissions", &body.permissions, permissions);
@@ -152,7 +143,7 @@ async fn create(
     let command = ApplicationCommand::Create { organization_id, name, facts };
     let command = Command::Application(request.service.new_id(), command);
     let outcome: Outcome<Application> =
-        request.execute_once("POST /v1/applications", &bytes, command).await?;
+        request.execute_once("POST /v1/applications", &body.bytes, command).await?;
     with_secret(outcome.created(&format!("/v1/applications/{}", outcome.object.id)), &outcome, &secret)
 }
 
@@ -173,39 +164,27 @@ fn with_secret(reply: Reply, outcome: &Outcome<Application>, secret: &Token) -> 
 /// Returns an application that the caller may see.
 fn visible(request: &RequestContext, id: &str) -> Result<Arc<Application>, Problem> {
     let id = id.parse::<ApplicationId>().ok();
-    id.and_then(|id| request.service.index.application(id))
-        .filter(|it| request.caller.sees_owned_by(it.organization_id.as_ref()))
-        .ok_or_else(|| Problem::of(Code::ApplicationNotFound))
+    request.visible(id.and_then(|id| request.service.index.application(id)), Code::ApplicationNotFound)
 }
 
 /// Lists applications in the order of their creation, including deleted ones.
-#[utoipa::path(
-    get, path = "/v1/applications", operation_id = "listApplications", tag = "Applications",
+#[utoipa::path(get, path = "/v1/applications", operation_id = "listApplications", tag = "Applications",
     params(BoundPaging),
-    responses((status = 200, body = Page<ApplicationView>, description = "a page of applications")),
-)]
+    responses((status = 200, body = Page<ApplicationView>, description = "a page of applications")))]
 async fn list(request: RequestContext, Query(bound): Query<BoundPaging>) -> Result<Response, Problem> {
     let position = request.index_position();
-    let page = bound.page_of_visible(
-        &request.caller,
-        request.service.index.applications(None, usize::MAX),
-        |it| it.organization_id.as_ref(),
-        |it| it.id,
-        |it| ApplicationView::of(it),
-    )?;
-    Reply::at(position).json(&page)
+    let all = request.service.index.applications(None, usize::MAX);
+    Reply::at(position).json(&bound.page_of_visible(&request.caller, all, ApplicationView::of)?)
 }
 
 /// Returns an application, even a deleted one. The answer never has its secret.
-#[utoipa::path(
-    get, path = "/v1/applications/{id}", operation_id = "getApplication", tag = "Applications",
+#[utoipa::path(get, path = "/v1/applications/{id}", operation_id = "getApplication", tag = "Applications",
     params(ObjectId, IfMatch),
     responses(
         (status = 200, body = ApplicationView, description = "the application"),
         (status = 404, body = ProblemBody, description = "`application_not_found`"),
-    ),
-)]
-async fn read(request: RequestContext, PathId(id): PathId) -> Result<Response, Problem> {
+    ))]
+async fn read(request: RequestContext, id: PathId) -> Result<Response, Problem> {
     let position = request.index_position();
     let application = visible(&request, &id)?;
     request.show(position, application.version, &ApplicationView::of(&application))
@@ -223,26 +202,16 @@ struct EditBody {
     #[schema(value_type = Option<Vec<String>>)]
     #[serde(default)]
     permissions: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// Renames an application, or replaces its permissions.
-#[utoipa::path(
-    patch, path = "/v1/applications/{id}", operation_id = "editApplication", tag = "Applications",
-    request_body = EditBody,
-    params(ObjectId, IfMatch),
+#[utoipa::path(patch, path = "/v1/applications/{id}", operation_id = "editApplication", tag = "Applications",
+    request_body = EditBody, params(ObjectId, IfMatch),
     responses(
         (status = 200, body = ApplicationView, description = "the changed application"),
         (status = 410, body = ProblemBody, description = "`application_deleted`"),
-    ),
-)]
-async fn edit(
-    request: RequestContext,
-    PathId(id): PathId,
-    Json { body, .. }: Json<EditBody>,
-) -> Result<Response, Problem> {
+    ))]
+async fn edit(request: RequestContext, id: PathId, body: JsonBody<EditBody>) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let name = checks.change("name", &body.name, text(Name::new));
     let permissions = checks.optional("permissions", &body.permissions, permissions);
@@ -257,18 +226,15 @@ async fn edit(
 
 /// Replaces an application's secret. Once this is answered, the old secret and every access token obtained
 /// with it are invalid. The caller must have every permission of the application.
-#[utoipa::path(
-    post, path = "/v1/applications/{id}/rotate-secret", operation_id = "rotateApplicationSecret",
-    tag = "Applications", request_body = Option<NoFields>,
-    params(ObjectId, IdempotencyKey, IfMatch),
+#[utoipa::path(post, path = "/v1/applications/{id}/rotate-secret", operation_id = "rotateApplicationSecret",
+    tag = "Applications", request_body = Option<NoFields>, params(ObjectId, IdempotencyKey, IfMatch),
     responses(
         (status = 200, body = ApplicationWithSecret, description = "the application and its new secret"),
         (status = 410, body = ProblemBody, description = "`application_deleted`"),
-    ),
-)]
+    ))]
 async fn rotate_secret(
     request: RequestContext,
-    PathId(id): PathId,
+    id: PathId,
     Json { body, bytes }: Json<NoFields>,
 ) -> Result<Response, Problem> {
     body.check()?;
@@ -284,15 +250,13 @@ async fn rotate_secret(
 }
 
 /// Deletes an application. This is final: its secret and its access tokens are invalid at once.
-#[utoipa::path(
-    delete, path = "/v1/applications/{id}", operation_id = "deleteApplication", tag = "Applications",
-    params(ObjectId, IfMatch),
+#[utoipa::path(delete, path = "/v1/applications/{id}", operation_id = "deleteApplication",
+    tag = "Applications", params(ObjectId, IfMatch),
     responses(
         (status = 204, description = "the application is deleted"),
         (status = 410, body = ProblemBody, description = "`application_deleted`: it was already deleted"),
-    ),
-)]
-async fn delete(request: RequestContext, PathId(id): PathId) -> Result<Response, Problem> {
+    ))]
+async fn delete(request: RequestContext, id: PathId) -> Result<Response, Problem> {
     let id = visible(&request, &id)?.id;
     request.execute_without_answer(Command::Application(id, ApplicationCommand::Delete)).await
 }

@@ -10,7 +10,6 @@ use keyledger_engine::value::text::Name;
 use keyledger_engine::value::time::Timestamp;
 use keyledger_engine::value::token::Token;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -21,7 +20,7 @@ use crate::answer::page::Page;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
 use crate::openapi::parameters::{IdempotencyKey, IfMatch, ObjectId};
-use crate::request::body::{Checks, Field, Json, text};
+use crate::request::body::{Checks, Field, JsonBody, text};
 use crate::request::context::RequestContext;
 use crate::request::execution::Outcome;
 use crate::request::paging::BoundPaging;
@@ -101,9 +100,6 @@ struct CreateBody {
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     organization_id: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// A new root key with its token.
@@ -117,19 +113,14 @@ struct RootKeyWithToken<'a> {
 }
 
 /// Creates a root key. Only this answer shows its token.
-#[utoipa::path(
-    post, path = "/v1/root-keys", operation_id = "createRootKey", tag = "Root keys", request_body = CreateBody,
-    params(IdempotencyKey),
+#[utoipa::path(post, path = "/v1/root-keys", operation_id = "createRootKey", tag = "Root keys",
+    request_body = CreateBody, params(IdempotencyKey),
     responses(
         (status = 201, body = RootKeyWithToken, description = "the root key and its token"),
         (status = 404, body = ProblemBody, description = "`organization_not_found`"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`"),
-    ),
-)]
-async fn create(
-    request: RequestContext,
-    Json { body, bytes }: Json<CreateBody>,
-) -> Result<Response, Problem> {
+    ))]
+async fn create(request: RequestContext, body: JsonBody<CreateBody>) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let name = checks.optional("name", &body.name, text(Name::new));
     let permissions = checks.required("permissions", &body.permissions, permissions);
@@ -143,7 +134,7 @@ async fn create(
     let facts = RootKeyCreated { digest: token.digest(), hint: token.hint(), permissions };
     let command = RootKeyCommand::Create { organization_id, name, facts };
     let command = Command::RootKey(request.service.new_id(), command);
-    let outcome: Outcome<RootKey> = request.execute_once("POST /v1/root-keys", &bytes, command).await?;
+    let outcome: Outcome<RootKey> = request.execute_once("POST /v1/root-keys", &body.bytes, command).await?;
     let shown = RootKeyWithToken {
         root_key: RootKeyView::of(&outcome.object),
         token: (!outcome.replayed).then(|| token.expose()),
@@ -154,17 +145,13 @@ async fn create(
 /// Returns a root key that the caller may see.
 fn visible(request: &RequestContext, id: &str) -> Result<Arc<RootKey>, Problem> {
     let id = id.parse::<RootKeyId>().ok();
-    id.and_then(|id| request.service.index.root_key(id))
-        .filter(|it| request.caller.sees_owned_by(it.organization_id.as_ref()))
-        .ok_or_else(|| Problem::of(Code::RootKeyNotFound))
+    request.visible(id.and_then(|id| request.service.index.root_key(id)), Code::RootKeyNotFound)
 }
 
 /// Lists root keys in the order of their creation, including revoked ones.
-#[utoipa::path(
-    get, path = "/v1/root-keys", operation_id = "listRootKeys", tag = "Root keys",
+#[utoipa::path(get, path = "/v1/root-keys", operation_id = "listRootKeys", tag = "Root keys",
     params(BoundPaging),
-    responses((status = 200, body = Page<RootKeyView>, description = "a page of root keys")),
-)]
+    responses((status = 200, body = Page<RootKeyView>, description = "a page of root keys")))]
 async fn list(request: RequestContext, Query(bound): Query<BoundPaging>) -> Result<Response, Problem> {
     let position = request.index_position();
     let index = &request.service.index;
@@ -173,42 +160,32 @@ async fn list(request: RequestContext, Query(bound): Query<BoundPaging>) -> Resu
         let total = index.root_key_count() as u64;
         bound.paging.page(found, total, |it| it.id.to_string(), |it| RootKeyView::of(it))
     } else {
-        bound.page_of_visible(
-            &request.caller,
-            index.root_keys(None, usize::MAX),
-            |it| it.organization_id.as_ref(),
-            |it| it.id,
-            |it| RootKeyView::of(it),
-        )?
+        bound.page_of_visible(&request.caller, index.root_keys(None, usize::MAX), RootKeyView::of)?
     };
     Reply::at(position).json(&page)
 }
 
 /// Returns a root key, even a revoked one. The answer never has its token.
-#[utoipa::path(
-    get, path = "/v1/root-keys/{id}", operation_id = "getRootKey", tag = "Root keys",
+#[utoipa::path(get, path = "/v1/root-keys/{id}", operation_id = "getRootKey", tag = "Root keys",
     params(ObjectId, IfMatch),
     responses(
         (status = 200, body = RootKeyView, description = "the root key"),
         (status = 404, body = ProblemBody, description = "`root_key_not_found`"),
-    ),
-)]
-async fn read(request: RequestContext, PathId(id): PathId) -> Result<Response, Problem> {
+    ))]
+async fn read(request: RequestContext, id: PathId) -> Result<Response, Problem> {
     let position = request.index_position();
     let root_key = visible(&request, &id)?;
     request.show(position, root_key.version, &RootKeyView::of(&root_key))
 }
 
 /// Revokes a root key. This is final: the next request with its token is rejected.
-#[utoipa::path(
-    delete, path = "/v1/root-keys/{id}", operation_id = "revokeRootKey", tag = "Root keys",
+#[utoipa::path(delete, path = "/v1/root-keys/{id}", operation_id = "revokeRootKey", tag = "Root keys",
     params(ObjectId, IfMatch),
     responses(
         (status = 204, description = "the root key is revoked"),
         (status = 409, body = ProblemBody, description = "`root_key_already_revoked`"),
-    ),
-)]
-async fn revoke(request: RequestContext, PathId(id): PathId) -> Result<Response, Problem> {
+    ))]
+async fn revoke(request: RequestContext, id: PathId) -> Result<Response, Problem> {
     let id = visible(&request, &id)?.id;
     request.execute_without_answer(Command::RootKey(id, RootKeyCommand::Revoke)).await
 }

@@ -10,7 +10,7 @@ use keyledger_engine::value::id::OrganizationId;
 use keyledger_engine::value::text::UserId;
 use keyledger_engine::value::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,7 +18,7 @@ use utoipa_axum::routes;
 use crate::answer::code::Code;
 use crate::answer::problem::{FieldError, Problem};
 use crate::openapi::parameters::IdempotencyKey;
-use crate::request::body::{Checks, Field, Json, Reading, parsed, text};
+use crate::request::body::{Checks, Field, JsonBody, Reading, Strict, parsed, text};
 use crate::request::context::RequestContext;
 use crate::request::execution::Outcome;
 use crate::service::Service;
@@ -72,9 +72,6 @@ struct CreateBody {
     #[schema(value_type = SubjectBody, required = true)]
     #[serde(default)]
     subject: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// Whose text to erase.
@@ -89,9 +86,6 @@ struct SubjectBody {
     #[schema(value_type = Option<String>, max_length = 255)]
     #[serde(default)]
     user_id: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 fn subject(value: &Value) -> Reading<(OrganizationId, Option<UserId>)> {
@@ -101,11 +95,11 @@ fn subject(value: &Value) -> Reading<(OrganizationId, Option<UserId>)> {
     if !value.is_object() {
         return Err(vec![(String::new(), "must be an object".into())]);
     }
-    let body = SubjectBody::deserialize(value).unwrap_or_default();
+    let Strict { fields: body, unknown } = Strict::<SubjectBody>::deserialize(value).unwrap_or_default();
     let mut checks = Checks::default();
     let organization_id = checks.required("organization_id", &body.organization_id, parsed::<OrganizationId>);
     let user_id = checks.optional("user_id", &body.user_id, text(UserId::new));
-    checks.unknown(&body.unknown);
+    checks.unknown(&unknown);
     match (checks.finish(), organization_id) {
         (Ok(()), Some(organization_id)) => Ok((organization_id, user_id)),
         (Ok(()), None) => Err(Vec::new()),
@@ -117,15 +111,10 @@ fn subject(value: &Value) -> Reading<(OrganizationId, Option<UserId>)> {
 /// names, descriptions, metadata, user ids, notes, and callers' addresses and user agents. API keys keep
 /// working. Once this is answered, no endpoint finds the text, and no file of the service has it. This cannot
 /// be undone.
-#[utoipa::path(
-    post, path = "/v1/erasures", operation_id = "createErasure", tag = "Organizations", request_body = CreateBody,
-    params(IdempotencyKey),
-    responses((status = 201, body = ErasureView, description = "what was erased")),
-)]
-async fn create(
-    request: RequestContext,
-    Json { body, bytes }: Json<CreateBody>,
-) -> Result<Response, Problem> {
+#[utoipa::path(post, path = "/v1/erasures", operation_id = "createErasure", tag = "Organizations",
+    request_body = CreateBody, params(IdempotencyKey),
+    responses((status = 201, body = ErasureView, description = "what was erased")))]
+async fn create(request: RequestContext, body: JsonBody<CreateBody>) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let subject = checks.required("subject", &body.subject, subject);
     checks.unknown(&body.unknown);
@@ -141,7 +130,7 @@ async fn create(
     let command = Command::Erasure(request.service.new_id(), command);
     // A separate task: an erasure that has begun must finish even if the client disconnects.
     let erasing = tokio::spawn(async move {
-        let executed = request.execute_once("POST /v1/erasures", &bytes, command).await;
+        let executed = request.execute_once("POST /v1/erasures", &body.bytes, command).await;
         let outcome: Outcome<Erasure> = executed.map_err(|problem| match problem.code {
             Code::OrganizationNotFound => Problem::field("/subject/organization_id", problem.detail),
             _ => problem,

@@ -15,7 +15,7 @@ use keyledger_projections::audit_trail::{AuditQuery, event_json};
 use keyledger_projections::export::cloud_event;
 use keyledger_projections::stored::store;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -28,7 +28,7 @@ use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::{POSITION, Reply, position_value};
 use crate::auth::caller::StandingCaller;
 use crate::openapi::parameters::{LastEventId, MinPosition, ObjectId};
-use crate::request::body::{Checks, Field, Json, text};
+use crate::request::body::{Checks, Field, JsonBody, text};
 use crate::request::context::RequestContext;
 use crate::request::precondition::reach_min_position_in;
 use crate::request::query::{FromQuery, LIMIT_DEFAULT, PathId, QueryParameters};
@@ -270,7 +270,7 @@ async fn list(
 async fn list_of_key(
     request: RequestContext,
     uri: Uri,
-    PathId(id): PathId,
+    id: PathId,
     parameters: QueryParameters,
 ) -> Result<Response, Problem> {
     let mut asked = Asked::read(&request.headers, parameters)?;
@@ -392,9 +392,6 @@ struct FindBody {
     #[schema(value_type = String, required = true)]
     #[serde(default)]
     token: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// The key behind a token, and its history.
@@ -411,16 +408,15 @@ struct Found<'a> {
 
 /// Finds the key that has, or once had, a token, and returns its history, even if it was revoked, rotated or
 /// deleted.
-#[utoipa::path(
-    post, path = "/v1/keys/find", operation_id = "findKey", tag = "Events", request_body = FindBody,
+#[utoipa::path(post, path = "/v1/keys/find", operation_id = "findKey", tag = "Events",
+    request_body = FindBody,
     responses(
         (status = 200, body = Found, description = "the key and its history"),
         (status = 404, body = ProblemBody, description = "`key_not_found`: no key ever had the token"),
-    ),
-)]
+    ))]
 async fn find(
     RequestContext { service, caller, .. }: RequestContext,
-    Json { body, .. }: Json<FindBody>,
+    body: JsonBody<FindBody>,
 ) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let read = text(|text: &str| Ok::<_, Infallible>(text.trim().to_owned()));

@@ -123,8 +123,7 @@ pub(super) fn scopes(value: &Value) -> Reading<Vec<Scope>> {
 }
 
 /// Creates a key. Only this answer shows its token.
-#[utoipa::path(
-    post, path = "/v1/keys", operation_id = "createKey", tag = "Keys", request_body = CreateBody,
+#[utoipa::path(post, path = "/v1/keys", operation_id = "createKey", tag = "Keys", request_body = CreateBody,
     params(IdempotencyKey),
     responses(
         (status = 201, body = KeyWithToken, description = "the key and its token"),
@@ -132,10 +131,9 @@ pub(super) fn scopes(value: &Value) -> Reading<Vec<Scope>> {
             description = "`forbidden`, `organization_kind_not_allowed`, `client_not_in_portfolio`"),
         (status = 404, body = ProblemBody, description = "`organization_not_found`, `api_not_found`"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`, `api_deleted`"),
-        (status = 422, body = ProblemBody, description = "`invalid_request` with every invalid field; \
-            `policy_violation` with every violation of the organization's policy"),
-    ),
-)]
+        (status = 422, body = ProblemBody,
+            description = "`invalid_request` with every invalid field; `policy_violation` with every violation of the organization's policy"),
+    ))]
 async fn create(
     request: RequestContext,
     Json { body, bytes }: Json<CreateBody>,

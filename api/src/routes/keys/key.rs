@@ -12,7 +12,6 @@ use keyledger_engine::value::position::Position;
 use keyledger_engine::value::text::{Description, Name, Note};
 use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
-use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -25,7 +24,7 @@ use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
 use crate::auth::caller::Caller;
 use crate::openapi::parameters::{IdempotencyKey, IfMatch, IfNoneMatch, ObjectId};
-use crate::request::body::{Checks, Field, Json, NoFields, number, parsed, text};
+use crate::request::body::{Checks, Field, Json, JsonBody, NoFields, number, parsed, text};
 use crate::request::context::RequestContext;
 use crate::request::execution::Outcome;
 use crate::request::precondition::{is_known, reach_min_position};
@@ -75,18 +74,17 @@ impl FromQuery for AsOf {
 }
 
 /// Returns a key in its current or in an earlier state.
-#[utoipa::path(
-    get, path = "/v1/keys/{id}", operation_id = "getKey", tag = "Keys",
+#[utoipa::path(get, path = "/v1/keys/{id}", operation_id = "getKey", tag = "Keys",
     params(ObjectId, AsOf, IfNoneMatch, IfMatch),
     responses(
         (status = 200, body = KeyView, description = "the key"),
-        (status = 404, body = ProblemBody, description = "`key_not_found`, also if it did not exist at that point"),
+        (status = 404, body = ProblemBody,
+            description = "`key_not_found`, also if it did not exist at that point"),
         (status = 410, body = ProblemBody, description = "`key_deleted`"),
-    ),
-)]
+    ))]
 async fn read(
     request: RequestContext,
-    PathId(id): PathId,
+    id: PathId,
     Query(AsOf { at }): Query<AsOf>,
 ) -> Result<Response, Problem> {
     let service = &request.service;
@@ -183,27 +181,18 @@ struct EditBody {
     #[schema(value_type = Option<String>, format = DateTime)]
     #[serde(default)]
     expires_at: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// Changes a key's name, description, scopes, metadata or expiry.
-#[utoipa::path(
-    patch, path = "/v1/keys/{id}", operation_id = "editKey", tag = "Keys", request_body = EditBody,
+#[utoipa::path(patch, path = "/v1/keys/{id}", operation_id = "editKey", tag = "Keys", request_body = EditBody,
     params(ObjectId, IfMatch),
     responses(
         (status = 200, body = KeyView, description = "the changed key"),
         (status = 410, body = ProblemBody, description = "`key_deleted`"),
-        (status = 422, body = ProblemBody, description = "`invalid_request` with every invalid field; \
-            `policy_violation` with every violation of the organization's policy"),
-    ),
-)]
-async fn edit(
-    request: RequestContext,
-    PathId(id): PathId,
-    Json { body, .. }: Json<EditBody>,
-) -> Result<Response, Problem> {
+        (status = 422, body = ProblemBody,
+            description = "`invalid_request` with every invalid field; `policy_violation` with every violation of the organization's policy"),
+    ))]
+async fn edit(request: RequestContext, id: PathId, body: JsonBody<EditBody>) -> Result<Response, Problem> {
     // Read here so that scopes that its API does not have are reported together with the other invalid
     // fields.
     let key = load_any(&request.service, &request.caller, &id).await?;
@@ -271,52 +260,43 @@ struct RevokeBody {
     #[schema(value_type = Option<String>, max_length = 1000)]
     #[serde(default)]
     note: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// Revokes a key. No verification that starts after this is answered returns VALID. The key can be
 /// reactivated.
-#[utoipa::path(
-    post, path = "/v1/keys/{id}/revoke", operation_id = "revokeKey", tag = "Keys",
-    request_body = Option<RevokeBody>,
-    params(ObjectId, IdempotencyKey, IfMatch),
+#[utoipa::path(post, path = "/v1/keys/{id}/revoke", operation_id = "revokeKey", tag = "Keys",
+    request_body = Option<RevokeBody>, params(ObjectId, IdempotencyKey, IfMatch),
     responses(
         (status = 200, body = KeyView, description = "the revoked key"),
         (status = 409, body = ProblemBody, description = "`key_already_revoked`, `key_expired`"),
         (status = 410, body = ProblemBody, description = "`key_deleted`"),
-    ),
-)]
+    ))]
 async fn revoke(
     request: RequestContext,
-    PathId(id): PathId,
-    Json { body, bytes }: Json<RevokeBody>,
+    id: PathId,
+    body: JsonBody<RevokeBody>,
 ) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let reason = checks.optional("reason", &body.reason, parsed::<RevocationReason>).unwrap_or_default();
     let note = checks.optional("note", &body.note, text(Note::new));
     checks.unknown(&body.unknown);
     checks.finish()?;
-    act(&request, (&id, "revoke"), &bytes, KeyCommand::Revoke { reason, note }).await
+    act(&request, (&id, "revoke"), &body.bytes, KeyCommand::Revoke { reason, note }).await
 }
 
 /// Reactivates a revoked key.
-#[utoipa::path(
-    post, path = "/v1/keys/{id}/reactivate", operation_id = "reactivateKey", tag = "Keys",
-    request_body = Option<NoFields>,
-    params(ObjectId, IdempotencyKey, IfMatch),
+#[utoipa::path(post, path = "/v1/keys/{id}/reactivate", operation_id = "reactivateKey", tag = "Keys",
+    request_body = Option<NoFields>, params(ObjectId, IdempotencyKey, IfMatch),
     responses(
         (status = 200, body = KeyView, description = "the reactivated key"),
         (status = 409, body = ProblemBody, description = "`key_not_revoked`, `key_expired`"),
         (status = 410, body = ProblemBody, description = "`key_deleted`"),
         (status = 422, body = ProblemBody,
             description = "`policy_violation`: its user has as many active keys as the policy allows"),
-    ),
-)]
+    ))]
 async fn reactivate(
     request: RequestContext,
-    PathId(id): PathId,
+    id: PathId,
     Json { body, bytes }: Json<NoFields>,
 ) -> Result<Response, Problem> {
     body.check()?;
@@ -332,26 +312,20 @@ struct RotateBody {
     #[schema(value_type = Option<u64>, example = 3600)]
     #[serde(default)]
     overlap_seconds: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// Replaces a key's token. The key keeps its id. Only this answer shows the new token.
-#[utoipa::path(
-    post, path = "/v1/keys/{id}/rotate", operation_id = "rotateKey", tag = "Keys",
-    request_body = Option<RotateBody>,
-    params(ObjectId, IdempotencyKey, IfMatch),
+#[utoipa::path(post, path = "/v1/keys/{id}/rotate", operation_id = "rotateKey", tag = "Keys",
+    request_body = Option<RotateBody>, params(ObjectId, IdempotencyKey, IfMatch),
     responses(
         (status = 200, body = KeyWithToken, description = "the key and its new token"),
         (status = 409, body = ProblemBody, description = "`key_revoked`, `key_expired`"),
         (status = 410, body = ProblemBody, description = "`key_deleted`"),
-    ),
-)]
+    ))]
 async fn rotate(
     request: RequestContext,
-    PathId(id): PathId,
-    Json { body, bytes }: Json<RotateBody>,
+    id: PathId,
+    body: JsonBody<RotateBody>,
 ) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let overlap = checks.optional("overlap_seconds", &body.overlap_seconds, number(OVERLAP_SECONDS_MAX));
@@ -362,22 +336,20 @@ async fn rotate(
     let name = format!("POST /v1/keys/{id}/rotate");
     let overlap_millis = i64::try_from(overlap.unwrap_or(0) * 1_000).unwrap_or(i64::MAX);
     let (outcome, token) =
-        issuing::rotate(&service, &caller, &headers, (&name, &bytes), &key, overlap_millis).await?;
+        issuing::rotate(&service, &caller, &headers, (&name, &body.bytes), &key, overlap_millis).await?;
     let last_verified = last_verified(&service, outcome.object.id).await;
     let KeyWithToken { key, token } = KeyWithToken::of(&outcome, &token);
     outcome.reply().secret().json(&KeyWithToken { key: key.last_verified(last_verified), token })
 }
 
 /// Deletes a key. This is final. Its history remains.
-#[utoipa::path(
-    delete, path = "/v1/keys/{id}", operation_id = "deleteKey", tag = "Keys",
+#[utoipa::path(delete, path = "/v1/keys/{id}", operation_id = "deleteKey", tag = "Keys",
     params(ObjectId, IfMatch),
     responses(
         (status = 204, description = "the key is deleted"),
         (status = 410, body = ProblemBody, description = "`key_deleted`: it was already deleted"),
-    ),
-)]
-async fn delete(request: RequestContext, PathId(id): PathId) -> Result<Response, Problem> {
+    ))]
+async fn delete(request: RequestContext, id: PathId) -> Result<Response, Problem> {
     let key = find(&request, &id).await?;
     request.execute_without_answer(Command::Key(key, KeyCommand::Delete)).await
 }

@@ -135,15 +135,14 @@ impl ListQuery {
 }
 
 /// Lists keys. Pages stay stable while keys are created and changed.
-#[utoipa::path(
-    get, path = "/v1/keys", operation_id = "listKeys", tag = "Keys",
+#[utoipa::path(get, path = "/v1/keys", operation_id = "listKeys", tag = "Keys",
     params(ListQuery, MinPosition),
     responses(
         (status = 200, body = Page<KeyView>, description = "a page of keys"),
-        (status = 422, body = ProblemBody, description = "`invalid_request`, also for the cursor of another list"),
+        (status = 422, body = ProblemBody,
+            description = "`invalid_request`, also for the cursor of another list"),
         (status = 503, body = ProblemBody, description = "`position_not_reached`, `projection_not_ready`"),
-    ),
-)]
+    ))]
 async fn list(request: RequestContext, Query(query): Query<ListQuery>) -> Result<Response, Problem> {
     let RequestContext { service, caller, headers } = request;
     let now = service.now();

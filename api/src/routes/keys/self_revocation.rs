@@ -13,7 +13,6 @@ use keyledger_engine::value::actor::ActorKind;
 use keyledger_engine::value::text::Note;
 use keyledger_projections::verification::Question;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -26,7 +25,7 @@ use crate::auth::caller::Caller;
 use crate::auth::origin;
 use crate::auth::principal::Principal;
 use crate::http::request_id::RequestId;
-use crate::request::body::{Checks, Field, Json, parsed, text};
+use crate::request::body::{Checks, Field, JsonBody, parsed, text};
 use crate::request::execution::execute;
 use crate::service::Service;
 
@@ -51,9 +50,6 @@ struct SelfRevokeBody {
     #[schema(value_type = Option<String>, max_length = 1000)]
     #[serde(default)]
     note: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// The answer, which reveals nothing about the token.
@@ -65,19 +61,17 @@ struct NoLongerGood {
 
 /// Revokes the key of a token. The token is the only credential needed, and the answer is the same for an
 /// unknown token (RFC 7009 §2.2). The key's managers can reactivate it.
-#[utoipa::path(
-    post, path = "/v1/keys/self-revoke", operation_id = "selfRevokeKey", tag = "Keys",
+#[utoipa::path(post, path = "/v1/keys/self-revoke", operation_id = "selfRevokeKey", tag = "Keys",
     request_body = SelfRevokeBody, security(()),
     responses(
         (status = 200, body = NoLongerGood, description = "the token is invalid"),
         (status = 503, body = ProblemBody,
             description = "`overloaded`, `verification_unavailable`: the token may still be valid"),
-    ),
-)]
+    ))]
 async fn self_revoke(
     State(service): State<Arc<Service>>,
     parts: http::request::Parts,
-    Json { body, .. }: Json<SelfRevokeBody>,
+    body: JsonBody<SelfRevokeBody>,
 ) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let read = text(|text: &str| Ok::<_, Infallible>(Zeroizing::new(text.trim().to_owned())));

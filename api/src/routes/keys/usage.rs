@@ -120,18 +120,16 @@ struct UsagePart {
 
 /// Returns how often a key was verified, including every verification answered before this request. After a
 /// crash, the last second before it may be missing.
-#[utoipa::path(
-    get, path = "/v1/keys/{id}/usage", operation_id = "getKeyUsage", tag = "Keys",
+#[utoipa::path(get, path = "/v1/keys/{id}/usage", operation_id = "getKeyUsage", tag = "Keys",
     params(ObjectId, UsageQuery),
     responses(
         (status = 200, body = UsageView, description = "the key's usage"),
         (status = 404, body = ProblemBody, description = "`key_not_found`"),
         (status = 410, body = ProblemBody, description = "`key_deleted`: the usage is deleted with the key"),
-    ),
-)]
+    ))]
 async fn of_key(
     request: RequestContext,
-    PathId(id): PathId,
+    id: PathId,
     mut parameters: QueryParameters,
 ) -> Result<Response, Problem> {
     let query = UsageQuery::from_query(&mut parameters);
@@ -143,18 +141,17 @@ async fn of_key(
 /// Returns how often all keys were verified, and how many tokens without a key were rejected. With
 /// `organization_id`, and for callers that see one organization or only their own keys, it returns how often
 /// those keys were verified. They must be at most 1,000 keys, not counting deleted ones.
-#[utoipa::path(
-    get, path = "/v1/usage", operation_id = "getUsage", tag = "Keys",
+#[utoipa::path(get, path = "/v1/usage", operation_id = "getUsage", tag = "Keys",
     params(WhoseUsage, UsageQuery, MinPosition),
     responses(
         (status = 200, body = UsageView,
             description = "the usage of the keys together; of all keys, also with `MALFORMED` and `NOT_FOUND`"),
         (status = 404, body = ProblemBody,
             description = "`organization_not_found`: the caller is bound to another organization"),
-        (status = 422, body = ProblemBody, description = "`invalid_request`, also if there are too many keys to add up"),
+        (status = 422, body = ProblemBody,
+            description = "`invalid_request`, also if there are too many keys to add up"),
         (status = 503, body = ProblemBody, description = "`projection_not_ready`"),
-    ),
-)]
+    ))]
 async fn of_all(request: RequestContext, mut parameters: QueryParameters) -> Result<Response, Problem> {
     let RequestContext { service, caller, headers } = request;
     let mut keys = KeyQuery::new(service.now());

@@ -16,8 +16,8 @@ use keyledger_engine::value::time::Timestamp;
 use keyledger_projections::beside_the_log::usage::Address;
 use keyledger_projections::verification::{Code as Verified, Question, Verdict};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -26,7 +26,9 @@ use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::{POSITION, position_value};
 use crate::auth::principal::Principal;
 use crate::openapi::parameters::MinPosition;
-use crate::request::body::{Checks, Field, Json, Reading, check_media_type, parsed, read_body, set, text};
+use crate::request::body::{
+    Checks, Field, JsonBody, Reading, Strict, check_media_type, parsed, read_body, set, text,
+};
 use crate::request::context::RequestContext;
 use crate::request::json_text::read_object;
 use crate::service::Service;
@@ -69,9 +71,6 @@ struct VerifyBody {
     #[schema(value_type = Option<Vec<String>>)]
     #[serde(default)]
     scopes: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// Tokens to verify, and what is required of each key.
@@ -98,9 +97,6 @@ struct VerifyBatchBody {
     #[schema(value_type = Option<Vec<String>>)]
     #[serde(default)]
     scopes: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// The verdict on a token.
@@ -234,16 +230,15 @@ struct Asked<'a> {
 }
 
 /// Verifies a token. The answer is 200 for every verdict.
-#[utoipa::path(
-    post, path = "/v1/keys/verify", operation_id = "verifyKey", tag = "Verification", request_body = VerifyBody,
-    params(MinPosition),
+#[utoipa::path(post, path = "/v1/keys/verify", operation_id = "verifyKey", tag = "Verification",
+    request_body = VerifyBody, params(MinPosition),
     responses(
         (status = 200, body = VerdictBody, description = "the verdict"),
-        (status = 401, body = ProblemBody, description = "`unauthenticated`: about the caller, not the token"),
+        (status = 401, body = ProblemBody,
+            description = "`unauthenticated`: about the caller, not the token"),
         (status = 403, body = ProblemBody, description = "`forbidden`: the caller lacks `keys:verify`"),
         (status = 503, body = ProblemBody, description = "`position_not_reached`"),
-    ),
-)]
+    ))]
 async fn verify(request: RequestContext, body: Body) -> Result<Response, Problem> {
     let RequestContext { service, caller, headers } = request;
     check_media_type(&headers)?;
@@ -288,12 +283,12 @@ fn write_verdict(
     occasion: Occasion,
     json: &mut Vec<u8>,
 ) -> Result<Position, Problem> {
-    let body: VerifyBody = read_object(bytes)?;
+    let Strict { fields: body, unknown }: Strict<VerifyBody> = read_object(bytes)?;
     let mut checks = Checks::default();
     let token = checks.required("token", &body.token, any_text());
     let fields = [&body.environment, &body.api_id, &body.organization_id, &body.scopes];
     let asked = Asked::read(&mut checks, fields);
-    checks.unknown(&body.unknown);
+    checks.unknown(&unknown);
     checks.finish()?;
     judge(service, caller, &token.unwrap_or_default(), &asked, occasion, json)
 }
@@ -367,14 +362,12 @@ struct Verdicts<'a> {
 }
 
 /// Verifies up to 1,000 tokens.
-#[utoipa::path(
-    post, path = "/v1/keys/verify-batch", operation_id = "verifyKeys", tag = "Verification",
+#[utoipa::path(post, path = "/v1/keys/verify-batch", operation_id = "verifyKeys", tag = "Verification",
     request_body = VerifyBatchBody,
-    responses((status = 200, body = Verdicts, description = "the verdicts, in the order of the tokens")),
-)]
+    responses((status = 200, body = Verdicts, description = "the verdicts, in the order of the tokens")))]
 async fn verify_batch(
     RequestContext { service, caller, .. }: RequestContext,
-    Json { body, .. }: Json<VerifyBatchBody, BATCH_BODY_LEN_MAX>,
+    body: JsonBody<VerifyBatchBody, BATCH_BODY_LEN_MAX>,
 ) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let tokens = checks.required("tokens", &body.tokens, tokens);

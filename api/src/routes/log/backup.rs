@@ -30,16 +30,15 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
 
 /// Returns a backup of the log up to a newly signed checkpoint: one file that proves its own integrity, for
 /// `replay-tool restore`. It has everything answered before this request. It does not have the signing keys.
-#[utoipa::path(
-    get, path = "/v1/backup", operation_id = "getBackup", tag = "Log",
+#[utoipa::path(get, path = "/v1/backup", operation_id = "getBackup", tag = "Log",
     responses(
         (status = 200, body = Vec<u8>, content_type = "application/octet-stream",
             description = "the backup; an incomplete one cannot be restored"),
-        (status = 403, body = ProblemBody, description = "`forbidden`: it needs `admin` for all organizations"),
+        (status = 403, body = ProblemBody,
+            description = "`forbidden`: it needs `admin` for all organizations"),
         (status = 503, body = ProblemBody,
             description = "`log_inconsistent`: the log does not continue the log that was signed"),
-    ),
-)]
+    ))]
 async fn backup(request: RequestContext) -> Result<Response, Problem> {
     let RequestContext { service, caller, .. } = request;
     let (note, checkpoint) = service.checkpoint(true).await?;

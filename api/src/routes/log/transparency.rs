@@ -39,14 +39,12 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
 
 /// Returns the newest signed checkpoint (C2SP tlog-checkpoint). It has only the number of events and the root
 /// of the Merkle tree, so it needs no credential.
-#[utoipa::path(
-    get, path = "/log/checkpoint", operation_id = "getCheckpoint", tag = "Log", security(()),
+#[utoipa::path(get, path = "/log/checkpoint", operation_id = "getCheckpoint", tag = "Log", security(()),
     responses(
         (status = 200, body = String, content_type = "text/plain", description = "a signed note"),
         (status = 503, body = ProblemBody,
             description = "`log_inconsistent`: the log does not continue the log that was signed"),
-    ),
-)]
+    ))]
 async fn checkpoint(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
     let (note, _) = service.checkpoint(false).await?;
     let headers: [(HeaderName, HeaderValue); 2] =
@@ -55,18 +53,16 @@ async fn checkpoint(State(service): State<Arc<Service>>) -> Result<Response, Pro
 }
 
 /// Returns the key that verifies the checkpoints' signatures (C2SP signed-note, `<name>+<id>+<key>`).
-#[utoipa::path(
-    get, path = "/log/key", operation_id = "getLogKey", tag = "Log", security(()),
-    responses((status = 200, body = String, content_type = "text/plain", description = "the verifier key")),
-)]
+#[utoipa::path(get, path = "/log/key", operation_id = "getLogKey", tag = "Log", security(()),
+    responses((status = 200, body = String, content_type = "text/plain", description = "the verifier key")))]
 async fn verifier(State(service): State<Arc<Service>>) -> Response {
     ([(header::CONTENT_TYPE, PLAIN_TEXT)], format!("{}\n", service.log_signer.verifier())).into_response()
 }
 
 /// Returns a tile of hashes (C2SP tlog-tiles). Hashes reveal nothing about the hashed events, so it needs no
 /// credential.
-#[utoipa::path(
-    get, path = "/log/tile/{level}/{*index}", operation_id = "getHashTile", tag = "Log", security(()),
+#[utoipa::path(get, path = "/log/tile/{level}/{*index}", operation_id = "getHashTile", tag = "Log",
+    security(()),
     params(
         ("level" = String, Path, description = "0 to 63"),
         ("index" = String, Path, description = "such as `x001/x234/067` or `000.p/17`"),
@@ -75,8 +71,7 @@ async fn verifier(State(service): State<Arc<Service>>) -> Response {
         (status = 200, body = Vec<u8>, content_type = "application/octet-stream",
             description = "up to 256 hashes of 32 bytes"),
         (status = 404, body = ProblemBody, description = "`tile_not_found`: the log is shorter"),
-    ),
-)]
+    ))]
 async fn hash_tile(
     State(service): State<Arc<Service>>,
     Path((level, index)): Path<(String, String)>,
@@ -88,16 +83,15 @@ async fn hash_tile(
 }
 
 /// Returns a bundle of entries (C2SP tlog-tiles): the stored records, each after its length in two bytes.
-#[utoipa::path(
-    get, path = "/log/tile/entries/{*index}", operation_id = "getEntryBundle", tag = "Log",
+#[utoipa::path(get, path = "/log/tile/entries/{*index}", operation_id = "getEntryBundle", tag = "Log",
     params(("index" = String, Path, description = "such as `x001/x234/067` or `000.p/17`")),
     responses(
         (status = 200, body = Vec<u8>, content_type = "application/octet-stream",
             description = "up to 256 entries"),
-        (status = 403, body = ProblemBody, description = "`forbidden`: it needs `events:read` for all organizations"),
+        (status = 403, body = ProblemBody,
+            description = "`forbidden`: it needs `events:read` for all organizations"),
         (status = 404, body = ProblemBody, description = "`tile_not_found`: the log is shorter"),
-    ),
-)]
+    ))]
 async fn entry_bundle(
     State(service): State<Arc<Service>>,
     _caller: Caller,
@@ -115,20 +109,18 @@ async fn tile(service: &Arc<Service>, path: TilePath, cache: HeaderValue) -> Res
 
 /// Returns the proof that an event is in the log (C2SP tlog-proof): a file that can be verified without this
 /// service.
-#[utoipa::path(
-    get, path = "/v1/events/{position}/proof", operation_id = "getEventProof", tag = "Log",
+#[utoipa::path(get, path = "/v1/events/{position}/proof", operation_id = "getEventProof", tag = "Log",
     params(("position" = u64, Path, description = "the event's position")),
     responses(
         (status = 200, body = String, content_type = "text/plain", description = "the proof"),
         (status = 404, body = ProblemBody,
             description = "`event_not_found`: no event that the caller may see has this position"),
         (status = 503, body = ProblemBody, description = "`log_inconsistent`"),
-    ),
-)]
+    ))]
 async fn proof(
     State(service): State<Arc<Service>>,
     caller: Caller,
-    PathId(position): PathId,
+    position: PathId,
 ) -> Result<Response, Problem> {
     let not_found = || Problem::of(Code::EventNotFound);
     let position: Position = position.parse().map_err(|_| not_found())?;

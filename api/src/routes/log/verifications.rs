@@ -97,10 +97,8 @@ impl LogVerificationView {
 }
 
 /// Lists the last ten verifications of the log since the service started, newest first.
-#[utoipa::path(
-    get, path = "/v1/log/verifications", operation_id = "listLogVerifications", tag = "Log",
-    responses((status = 200, body = Page<LogVerificationView>, description = "all of them on one page")),
-)]
+#[utoipa::path(get, path = "/v1/log/verifications", operation_id = "listLogVerifications", tag = "Log",
+    responses((status = 200, body = Page<LogVerificationView>, description = "all of them on one page")))]
 async fn list(request: RequestContext) -> Result<Response, Problem> {
     let kept = request.service.log_verifications.list();
     let page = Page::whole(kept.iter().map(LogVerificationView::of).collect());
@@ -109,13 +107,11 @@ async fn list(request: RequestContext) -> Result<Response, Problem> {
 
 /// Starts a verification of the whole log at low priority. The list shows the progress and the result. One
 /// verification runs at a time.
-#[utoipa::path(
-    post, path = "/v1/log/verifications", operation_id = "verifyLog", tag = "Log",
+#[utoipa::path(post, path = "/v1/log/verifications", operation_id = "verifyLog", tag = "Log",
     responses(
         (status = 202, body = LogVerificationView, description = "the verification has started"),
         (status = 409, body = ProblemBody, description = "`log_verification_running`"),
-    ),
-)]
+    ))]
 async fn start(request: RequestContext) -> Result<Response, Problem> {
     let begun = LogVerifications::start(&request.service).map_err(|error| Problem::internal(&error))?;
     let begun = begun.ok_or_else(|| Problem::of(Code::LogVerificationRunning))?;

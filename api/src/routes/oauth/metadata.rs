@@ -49,7 +49,8 @@ struct AuthorizationServer {
 }
 
 /// Says where everything is (RFC 8414).
-#[utoipa::path(get, path = "/.well-known/oauth-authorization-server", operation_id = "authorizationServer", tag = "OAuth 2.0", security(()),
+#[utoipa::path(get, path = "/.well-known/oauth-authorization-server", operation_id = "authorizationServer",
+    tag = "OAuth 2.0", security(()),
     responses((status = 200, body = AuthorizationServer, description = "the metadata")))]
 pub(super) async fn authorization_server(State(service): State<Arc<Service>>) -> Response {
     let issuer = service.access_tokens.issuer();

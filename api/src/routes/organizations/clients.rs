@@ -71,8 +71,7 @@ fn view(service: &Service, link: &ClientLink) -> ClientView {
 /// Adds a client organization to a partner's portfolio. Once this is answered, the partner's own keys work
 /// for the client, and keys for the client alone can be created. Nothing changes if the client is already in
 /// the portfolio.
-#[utoipa::path(
-    put, path = "/v1/organizations/{partner}/clients/{client}", operation_id = "linkClient",
+#[utoipa::path(put, path = "/v1/organizations/{partner}/clients/{client}", operation_id = "linkClient",
     tag = "Organizations", request_body = Option<NoFields>,
     params(
         ("partner" = String, Path, description = "the partner's id"),
@@ -82,11 +81,11 @@ fn view(service: &Service, link: &ClientLink) -> ClientView {
         (status = 200, body = ClientView, description = "the client in the portfolio"),
         (status = 403, body = ProblemBody,
             description = "`organization_kind_not_allowed`: only an organization of kind partner has a portfolio"),
-        (status = 404, body = ProblemBody, description = "`organization_not_found`: the partner or the client"),
+        (status = 404, body = ProblemBody,
+            description = "`organization_not_found`: the partner or the client"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`: the partner or the client"),
         (status = 422, body = ProblemBody, description = "`invalid_request`: both are the same organization"),
-    ),
-)]
+    ))]
 async fn link(
     request: RequestContext,
     Path((partner, client)): Path<(String, String)>,
@@ -102,8 +101,7 @@ async fn link(
 /// Removes a client organization from a partner's portfolio. Once this is answered, every key that the
 /// partner created for the client is rejected, and the partner's own keys no longer work for it. The
 /// deletions of the former follow in the log. Linking the client again does not restore those keys.
-#[utoipa::path(
-    delete, path = "/v1/organizations/{partner}/clients/{client}", operation_id = "unlinkClient",
+#[utoipa::path(delete, path = "/v1/organizations/{partner}/clients/{client}", operation_id = "unlinkClient",
     tag = "Organizations",
     params(
         ("partner" = String, Path, description = "the partner's id"),
@@ -114,8 +112,7 @@ async fn link(
         (status = 204, description = "the client is not in the portfolio any more"),
         (status = 404, body = ProblemBody,
             description = "`client_not_found`: it was not in the portfolio; `organization_not_found`: no such partner"),
-    ),
-)]
+    ))]
 async fn unlink(
     request: RequestContext,
     Path((partner, client)): Path<(String, String)>,
@@ -128,17 +125,15 @@ async fn unlink(
 }
 
 /// Lists the clients in a partner's portfolio in the order of their ids, without deleted ones.
-#[utoipa::path(
-    get, path = "/v1/organizations/{partner}/clients", operation_id = "listClients", tag = "Organizations",
-    params(("partner" = String, Path, description = "the partner's id"), Paging),
+#[utoipa::path(get, path = "/v1/organizations/{partner}/clients", operation_id = "listClients",
+    tag = "Organizations", params(("partner" = String, Path, description = "the partner's id"), Paging),
     responses(
         (status = 200, body = Page<ClientView>, description = "a page of clients"),
         (status = 404, body = ProblemBody, description = "`organization_not_found`"),
-    ),
-)]
+    ))]
 async fn list(
     request: RequestContext,
-    PathId(partner): PathId,
+    partner: PathId,
     Query(paging): Query<Paging>,
 ) -> Result<Response, Problem> {
     let partner_id = visible(&request.caller, &partner)?;

@@ -9,7 +9,6 @@ use keyledger_engine::value::id::OrganizationId;
 use keyledger_engine::value::text::Name;
 use keyledger_engine::value::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::openapi::path::{Parameter, ParameterIn};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
@@ -21,7 +20,7 @@ use crate::answer::page::Page;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
 use crate::openapi::parameters::{IdempotencyKey, IfMatch, IfNoneMatch, ObjectId};
-use crate::request::body::{Checks, Field, Json, parsed, text};
+use crate::request::body::{Checks, Field, JsonBody, parsed, text};
 use crate::request::context::RequestContext;
 use crate::request::execution::Outcome;
 use crate::request::paging::Paging;
@@ -93,25 +92,16 @@ struct CreateBody {
     #[schema(value_type = String, required = true, example = "paid")]
     #[serde(default)]
     kind: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// Creates an organization.
-#[utoipa::path(
-    post, path = "/v1/organizations", operation_id = "createOrganization", tag = "Organizations",
-    request_body = CreateBody,
-    params(IdempotencyKey),
+#[utoipa::path(post, path = "/v1/organizations", operation_id = "createOrganization", tag = "Organizations",
+    request_body = CreateBody, params(IdempotencyKey),
     responses(
         (status = 201, body = OrganizationView, description = "the organization"),
         (status = 409, body = ProblemBody, description = "`organization_exists`"),
-    ),
-)]
-async fn create(
-    request: RequestContext,
-    Json { body, bytes }: Json<CreateBody>,
-) -> Result<Response, Problem> {
+    ))]
+async fn create(request: RequestContext, body: JsonBody<CreateBody>) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let id = checks.optional("id", &body.id, parsed::<OrganizationId>);
     if id.as_ref().is_some_and(|id| RESERVED_IDS.contains(&id.as_str())) {
@@ -125,7 +115,7 @@ async fn create(
     let id = id.unwrap_or_else(|| request.service.new_id());
     let command = Command::Organization(id, OrganizationCommand::Create { name, kind });
     let outcome: Outcome<Organization> =
-        request.execute_once("POST /v1/organizations", &bytes, command).await?;
+        request.execute_once("POST /v1/organizations", &body.bytes, command).await?;
     outcome
         .created(&format!("/v1/organizations/{}", outcome.object.id))
         .json(&OrganizationView::of(&outcome.object))
@@ -160,11 +150,9 @@ impl FromQuery for ListQuery {
 }
 
 /// Lists organizations in the order of their ids, including deleted ones.
-#[utoipa::path(
-    get, path = "/v1/organizations", operation_id = "listOrganizations", tag = "Organizations",
+#[utoipa::path(get, path = "/v1/organizations", operation_id = "listOrganizations", tag = "Organizations",
     params(ListQuery),
-    responses((status = 200, body = Page<OrganizationView>, description = "a page of organizations")),
-)]
+    responses((status = 200, body = Page<OrganizationView>, description = "a page of organizations")))]
 async fn list(request: RequestContext, Query(query): Query<ListQuery>) -> Result<Response, Problem> {
     let ListQuery { search, paging } = query;
     let searched = search.q.map(|text| text.to_lowercase());
@@ -201,15 +189,13 @@ fn has_text(organization: &Organization, text: &str) -> bool {
 }
 
 /// Returns an organization, even a deleted one.
-#[utoipa::path(
-    get, path = "/v1/organizations/{id}", operation_id = "getOrganization", tag = "Organizations",
+#[utoipa::path(get, path = "/v1/organizations/{id}", operation_id = "getOrganization", tag = "Organizations",
     params(ObjectId, IfNoneMatch, IfMatch),
     responses(
         (status = 200, body = OrganizationView, description = "the organization"),
         (status = 404, body = ProblemBody, description = "`organization_not_found`"),
-    ),
-)]
-async fn read(request: RequestContext, PathId(id): PathId) -> Result<Response, Problem> {
+    ))]
+async fn read(request: RequestContext, id: PathId) -> Result<Response, Problem> {
     let id = visible(&request.caller, &id)?;
     let position = request.index_position();
     let found = request.service.index.organization(&id);
@@ -229,26 +215,16 @@ struct EditBody {
     #[schema(value_type = Option<String>, example = "paid")]
     #[serde(default)]
     kind: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// Renames an organization, or changes its kind.
-#[utoipa::path(
-    patch, path = "/v1/organizations/{id}", operation_id = "editOrganization", tag = "Organizations",
-    request_body = EditBody,
-    params(ObjectId, IfMatch),
+#[utoipa::path(patch, path = "/v1/organizations/{id}", operation_id = "editOrganization",
+    tag = "Organizations", request_body = EditBody, params(ObjectId, IfMatch),
     responses(
         (status = 200, body = OrganizationView, description = "the changed organization"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`"),
-    ),
-)]
-async fn edit(
-    request: RequestContext,
-    PathId(id): PathId,
-    Json { body, .. }: Json<EditBody>,
-) -> Result<Response, Problem> {
+    ))]
+async fn edit(request: RequestContext, id: PathId, body: JsonBody<EditBody>) -> Result<Response, Problem> {
     let id = visible(&request.caller, &id)?;
     let mut checks = Checks::default();
     let name = checks.change("name", &body.name, text(Name::new));
@@ -262,15 +238,13 @@ async fn edit(
 
 /// Deletes an organization. Once this is answered, all its keys are rejected. Their own deletions follow in
 /// the log.
-#[utoipa::path(
-    delete, path = "/v1/organizations/{id}", operation_id = "deleteOrganization", tag = "Organizations",
-    params(ObjectId, IfMatch),
+#[utoipa::path(delete, path = "/v1/organizations/{id}", operation_id = "deleteOrganization",
+    tag = "Organizations", params(ObjectId, IfMatch),
     responses(
         (status = 204, description = "the organization is deleted"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`: it was already deleted"),
-    ),
-)]
-async fn delete(request: RequestContext, PathId(id): PathId) -> Result<Response, Problem> {
+    ))]
+async fn delete(request: RequestContext, id: PathId) -> Result<Response, Problem> {
     let id = visible(&request.caller, &id)?;
     request.execute_without_answer(Command::Organization(id, OrganizationCommand::Delete)).await
 }

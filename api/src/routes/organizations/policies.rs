@@ -13,7 +13,6 @@ use keyledger_engine::value::id::OrganizationId;
 use keyledger_engine::value::text::Scope;
 use keyledger_projections::key_list::{KeyPage, KeyQuery, KeySort};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -24,7 +23,7 @@ use crate::answer::page::Page;
 use crate::answer::problem::{FieldError, Problem, ProblemBody};
 use crate::answer::reply::Reply;
 use crate::openapi::parameters::MinPosition;
-use crate::request::body::{Checks, Field, Json, boolean, number, set};
+use crate::request::body::{Checks, Field, JsonBody, boolean, number, set};
 use crate::request::context::RequestContext;
 use crate::request::execution::Outcome;
 use crate::request::precondition::reach_min_position_in;
@@ -68,9 +67,6 @@ struct PutBody {
     #[schema(value_type = Option<bool>)]
     #[serde(default)]
     name_required: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// A policy.
@@ -122,8 +118,7 @@ fn place(
 /// Sets an organization's policy for an environment, and replaces the previous one. New keys that violate it
 /// are rejected, and so are changes that would make a key violate it. Existing keys do not change, and
 /// rotating, revoking and deleting them is always allowed.
-#[utoipa::path(
-    put, path = "/v1/organizations/{id}/policies/{environment}", operation_id = "setPolicy",
+#[utoipa::path(put, path = "/v1/organizations/{id}/policies/{environment}", operation_id = "setPolicy",
     tag = "Organizations", request_body = PutBody,
     params(
         ("id" = String, Path, description = "the organization's id"),
@@ -135,12 +130,11 @@ fn place(
         (status = 404, body = ProblemBody,
             description = "`organization_not_found`; `policy_not_found`: no such environment"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`"),
-    ),
-)]
+    ))]
 async fn put(
     request: RequestContext,
     Path((id, environment)): Path<(String, String)>,
-    Json { body, .. }: Json<PutBody>,
+    body: JsonBody<PutBody>,
 ) -> Result<Response, Problem> {
     let (id, environment) = place(&request, &id, &environment)?;
     let policy = policy_of(&body)?;
@@ -149,7 +143,7 @@ async fn put(
     outcome.reply().json(&PolicyView::of(&id, environment, &policy))
 }
 
-fn policy_of(body: &PutBody) -> Result<Policy, Problem> {
+fn policy_of(body: &JsonBody<PutBody>) -> Result<Policy, Problem> {
     let mut checks = Checks::default();
     let keys = checks.optional("max_keys_per_user", &body.max_keys_per_user, number(KEYS_PER_USER_MAX));
     let lifetime =
@@ -170,8 +164,7 @@ fn policy_of(body: &PutBody) -> Result<Policy, Problem> {
 }
 
 /// Returns an organization's policy for an environment.
-#[utoipa::path(
-    get, path = "/v1/organizations/{id}/policies/{environment}", operation_id = "getPolicy",
+#[utoipa::path(get, path = "/v1/organizations/{id}/policies/{environment}", operation_id = "getPolicy",
     tag = "Organizations",
     params(
         ("id" = String, Path, description = "the organization's id"),
@@ -180,8 +173,7 @@ fn policy_of(body: &PutBody) -> Result<Policy, Problem> {
     responses(
         (status = 200, body = PolicyView, description = "the policy"),
         (status = 404, body = ProblemBody, description = "`policy_not_found`: there is no policy"),
-    ),
-)]
+    ))]
 async fn read(
     request: RequestContext,
     Path((id, environment)): Path<(String, String)>,
@@ -195,8 +187,7 @@ async fn read(
 }
 
 /// Removes an organization's policy for an environment.
-#[utoipa::path(
-    delete, path = "/v1/organizations/{id}/policies/{environment}", operation_id = "removePolicy",
+#[utoipa::path(delete, path = "/v1/organizations/{id}/policies/{environment}", operation_id = "removePolicy",
     tag = "Organizations",
     params(
         ("id" = String, Path, description = "the organization's id"),
@@ -206,8 +197,7 @@ async fn read(
     responses(
         (status = 204, description = "the policy is removed"),
         (status = 404, body = ProblemBody, description = "`policy_not_found`: there was no policy"),
-    ),
-)]
+    ))]
 async fn remove(
     request: RequestContext,
     Path((id, environment)): Path<(String, String)>,
@@ -253,18 +243,16 @@ impl FromQuery for ReportQuery {
 
 /// Lists the active and revoked keys of an organization that violate its policies, oldest first. If a user
 /// has too many keys, the list has those that were created after the allowed number was reached.
-#[utoipa::path(
-    get, path = "/v1/organizations/{id}/policy-violations", operation_id = "listPolicyViolations",
+#[utoipa::path(get, path = "/v1/organizations/{id}/policy-violations", operation_id = "listPolicyViolations",
     tag = "Organizations",
     params(("id" = String, Path, description = "the organization's id"), ReportQuery, MinPosition),
     responses(
         (status = 200, body = Page<PolicyViolation>, description = "a page of keys"),
         (status = 404, body = ProblemBody, description = "`organization_not_found`"),
-    ),
-)]
+    ))]
 async fn violations(
     request: RequestContext,
-    PathId(id): PathId,
+    id: PathId,
     parameters: QueryParameters,
 ) -> Result<Response, Problem> {
     let RequestContext { service, caller, headers } = request;

@@ -9,7 +9,7 @@ pub(crate) mod sessions;
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::request::Parts;
@@ -19,7 +19,6 @@ use keyledger_engine::ledger::Command;
 use keyledger_engine::value::actor::ActorKind;
 use keyledger_engine::value::token::{SecretKind, Token};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -32,7 +31,7 @@ use crate::auth::origin;
 use crate::auth::principal::Principal;
 use crate::auth::session_cookie::{check_same_origin, csrf_token};
 use crate::http::request_id::RequestId;
-use crate::request::body::{Checks, Field, Json, text};
+use crate::request::body::{Checks, Field, JsonBody, text};
 use crate::request::execution::{Outcome, execute};
 use crate::routes::portal::sessions::PortalSessionView;
 use crate::service::Service;
@@ -71,9 +70,6 @@ struct StartBody {
     #[schema(value_type = String, required = true, example = "kllink_...")]
     #[serde(default)]
     link: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// The caller's own portal session.
@@ -102,8 +98,7 @@ async fn start(State(service): State<Arc<Service>>, request: Request) -> Result<
     // A page of another site must not be able to sign its visitor in with a session of its choice.
     check_same_origin(&parts.headers)?;
     let request = Request::from_parts(parts.clone(), body);
-    let Json { body, .. } =
-        <Json<StartBody> as axum::extract::FromRequest<()>>::from_request(request, &()).await?;
+    let body = JsonBody::<StartBody>::from_request(request, &()).await?;
     let mut checks = Checks::default();
     let read =
         text(|text: &str| Ok::<_, std::convert::Infallible>(zeroize::Zeroizing::new(text.trim().to_owned())));
@@ -158,10 +153,8 @@ pub(crate) async fn enter(service: &Arc<Service>, parts: &Parts, link: &str) -> 
 }
 
 /// Returns the caller's own session, with the token that changes need.
-#[utoipa::path(
-    get, path = "/portal/session", operation_id = "getOwnPortalSession", tag = "Portal",
-    responses((status = 200, body = OwnSession, description = "the session")),
-)]
+#[utoipa::path(get, path = "/portal/session", operation_id = "getOwnPortalSession", tag = "Portal",
+    responses((status = 200, body = OwnSession, description = "the session")))]
 async fn read(
     State(service): State<Arc<Service>>,
     _caller: Caller,

@@ -14,7 +14,6 @@ use keyledger_engine::value::text::UserId;
 use keyledger_engine::value::time::Timestamp;
 use keyledger_engine::value::token::{SecretKind, Token};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -24,7 +23,7 @@ use crate::answer::page::Page;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
 use crate::openapi::parameters::{IdempotencyKey, IfMatch, ObjectId};
-use crate::request::body::{Checks, Field, Json, number, parsed, text};
+use crate::request::body::{Checks, Field, JsonBody, number, parsed, text};
 use crate::request::context::RequestContext;
 use crate::request::execution::Outcome;
 use crate::request::paging::BoundPaging;
@@ -121,9 +120,6 @@ struct CreateBody {
     #[schema(value_type = Option<u64>, example = 28800)]
     #[serde(default)]
     session_seconds: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// A portal session with its link.
@@ -139,20 +135,14 @@ struct PortalSessionWithLink {
 }
 
 /// Creates a link that lets one person into an organization's portal, once.
-#[utoipa::path(
-    post, path = "/v1/portal-sessions", operation_id = "createPortalSession", tag = "Portal",
-    request_body = CreateBody,
-    params(IdempotencyKey),
+#[utoipa::path(post, path = "/v1/portal-sessions", operation_id = "createPortalSession", tag = "Portal",
+    request_body = CreateBody, params(IdempotencyKey),
     responses(
         (status = 201, body = PortalSessionWithLink, description = "the session and its link"),
         (status = 404, body = ProblemBody, description = "`organization_not_found`"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`"),
-    ),
-)]
-async fn create(
-    request: RequestContext,
-    Json { body, bytes }: Json<CreateBody>,
-) -> Result<Response, Problem> {
+    ))]
+async fn create(request: RequestContext, body: JsonBody<CreateBody>) -> Result<Response, Problem> {
     let (organization_id, user_id, role, lifetimes) = read_body(&request, &body)?;
     let now = request.service.ledger.now();
     let secret = Token::generate_secret(SecretKind::PortalLink, &mut request.service.randomness())
@@ -165,7 +155,7 @@ async fn create(
     };
     let command = PortalSessionCommand::Create { organization_id, user_id, facts };
     let command = Command::PortalSession(request.service.new_id(), command);
-    let executed = request.execute_once("POST /v1/portal-sessions", &bytes, command).await;
+    let executed = request.execute_once("POST /v1/portal-sessions", &body.bytes, command).await;
     let outcome: Outcome<PortalSession> = executed.map_err(|problem| match problem.code {
         Code::OrganizationNotFound | Code::OrganizationDeleted => {
             Problem::field("/organization_id", problem.detail)
@@ -188,7 +178,7 @@ struct Lifetimes {
 
 fn read_body(
     request: &RequestContext,
-    body: &CreateBody,
+    body: &JsonBody<CreateBody>,
 ) -> Result<(OrganizationId, Option<UserId>, Role, Lifetimes), Problem> {
     let mut checks = Checks::default();
     let organization_id = checks.required("organization_id", &body.organization_id, parsed::<OrganizationId>);
@@ -234,11 +224,9 @@ async fn load(request: &RequestContext, id: &str) -> Result<PortalSession, Probl
 }
 
 /// Lists valid sessions and unused links, in the order of their creation.
-#[utoipa::path(
-    get, path = "/v1/portal-sessions", operation_id = "listPortalSessions", tag = "Portal",
+#[utoipa::path(get, path = "/v1/portal-sessions", operation_id = "listPortalSessions", tag = "Portal",
     params(BoundPaging),
-    responses((status = 200, body = Page<PortalSessionView>, description = "a page of sessions")),
-)]
+    responses((status = 200, body = Page<PortalSessionView>, description = "a page of sessions")))]
 async fn list(request: RequestContext, Query(bound): Query<BoundPaging>) -> Result<Response, Problem> {
     let (position, now) = (request.index_position(), request.service.now());
     let index = &request.service.index;
@@ -247,26 +235,18 @@ async fn list(request: RequestContext, Query(bound): Query<BoundPaging>) -> Resu
         let is_valid = matches!(it.status(now), PortalSessionStatus::Pending | PortalSessionStatus::Active);
         is_valid && index.organization(&it.organization_id).is_some_and(|it| it.deleted_at.is_none())
     });
-    let page = bound.page_of_visible(
-        &request.caller,
-        all,
-        |it| Some(&it.organization_id),
-        |it| it.id,
-        |it| PortalSessionView::of(it, now),
-    )?;
-    Reply::at(position).json(&page)
+    let view = |it: &PortalSession| PortalSessionView::of(it, now);
+    Reply::at(position).json(&bound.page_of_visible(&request.caller, all, view)?)
 }
 
 /// Returns a session, even one that has ended.
-#[utoipa::path(
-    get, path = "/v1/portal-sessions/{id}", operation_id = "getPortalSession", tag = "Portal",
+#[utoipa::path(get, path = "/v1/portal-sessions/{id}", operation_id = "getPortalSession", tag = "Portal",
     params(ObjectId, IfMatch),
     responses(
         (status = 200, body = PortalSessionView, description = "the session"),
         (status = 404, body = ProblemBody, description = "`portal_session_not_found`"),
-    ),
-)]
-async fn read(request: RequestContext, PathId(id): PathId) -> Result<Response, Problem> {
+    ))]
+async fn read(request: RequestContext, id: PathId) -> Result<Response, Problem> {
     let ledger = &request.service.ledger;
     reach_min_position(&request.headers, &ledger.watch_head()).await?;
     let position = ledger.head();
@@ -275,15 +255,13 @@ async fn read(request: RequestContext, PathId(id): PathId) -> Result<Response, P
 }
 
 /// Ends a session, or revokes an unused link.
-#[utoipa::path(
-    delete, path = "/v1/portal-sessions/{id}", operation_id = "revokePortalSession", tag = "Portal",
-    params(ObjectId, IfMatch),
+#[utoipa::path(delete, path = "/v1/portal-sessions/{id}", operation_id = "revokePortalSession",
+    tag = "Portal", params(ObjectId, IfMatch),
     responses(
         (status = 204, description = "the session has ended"),
         (status = 410, body = ProblemBody, description = "`portal_session_ended`: it had already ended"),
-    ),
-)]
-async fn revoke(request: RequestContext, PathId(id): PathId) -> Result<Response, Problem> {
+    ))]
+async fn revoke(request: RequestContext, id: PathId) -> Result<Response, Problem> {
     let id = load(&request, &id).await?.id;
     let command = PortalSessionCommand::End { reason: EndReason::Revoked };
     request.execute_without_answer(Command::PortalSession(id, command)).await

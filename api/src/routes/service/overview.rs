@@ -102,16 +102,14 @@ struct Day {
 
 /// Returns the number of keys in each state, and what happened to them on each of the last days. A caller
 /// that sees only its own keys gets only their numbers.
-#[utoipa::path(
-    get, path = "/v1/overview", operation_id = "getOverview", tag = "Keys",
+#[utoipa::path(get, path = "/v1/overview", operation_id = "getOverview", tag = "Keys",
     params(OverviewQuery, MinPosition),
     responses(
         (status = 200, body = OverviewView, description = "the overview"),
         (status = 404, body = ProblemBody,
             description = "`organization_not_found`: the caller is bound to another organization"),
         (status = 503, body = ProblemBody, description = "`position_not_reached`, `projection_not_ready`"),
-    ),
-)]
+    ))]
 async fn overview(
     request: RequestContext,
     Query(OverviewQuery { organization_id, days }): Query<OverviewQuery>,

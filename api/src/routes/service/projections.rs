@@ -77,10 +77,8 @@ impl ProjectionView {
 }
 
 /// Lists the stored projections.
-#[utoipa::path(
-    get, path = "/v1/projections", operation_id = "listProjections", tag = "Service",
-    responses((status = 200, body = Page<ProjectionView>, description = "all of them on one page")),
-)]
+#[utoipa::path(get, path = "/v1/projections", operation_id = "listProjections", tag = "Service",
+    responses((status = 200, body = Page<ProjectionView>, description = "all of them on one page")))]
 async fn list(request: RequestContext) -> Result<Response, Problem> {
     let stored = request.service.stored_projections().map(ProjectionStatus::of);
     let page = Page::whole(stored.into_iter().map(ProjectionView::of).collect());
@@ -97,31 +95,27 @@ struct ProjectionPath {
 }
 
 /// Returns the state of a projection, and the progress of its rebuild.
-#[utoipa::path(
-    get, path = "/v1/projections/{name}", operation_id = "getProjection", tag = "Service",
+#[utoipa::path(get, path = "/v1/projections/{name}", operation_id = "getProjection", tag = "Service",
     params(ProjectionPath),
     responses(
         (status = 200, body = ProjectionView, description = "the projection"),
         (status = 404, body = ProblemBody, description = "`projection_not_found`"),
-    ),
-)]
-async fn read(request: RequestContext, PathId(name): PathId) -> Result<Response, Problem> {
+    ))]
+async fn read(request: RequestContext, name: PathId) -> Result<Response, Problem> {
     let handle = find(&request.service, &name)?;
     Reply::at(handle.position()).json(&ProjectionView::of(ProjectionStatus::of(handle)))
 }
 
 /// Starts rebuilding a projection from the log. The current projection keeps answering and following the log
 /// until the new one replaces it. The projection shows the progress.
-#[utoipa::path(
-    post, path = "/v1/projections/{name}/rebuild", operation_id = "rebuildProjection", tag = "Service",
-    params(ProjectionPath),
+#[utoipa::path(post, path = "/v1/projections/{name}/rebuild", operation_id = "rebuildProjection",
+    tag = "Service", params(ProjectionPath),
     responses(
         (status = 202, body = ProjectionView, description = "the rebuild has started"),
         (status = 404, body = ProblemBody, description = "`projection_not_found`"),
         (status = 409, body = ProblemBody, description = "`rebuild_running`"),
-    ),
-)]
-async fn rebuild(request: RequestContext, PathId(name): PathId) -> Result<Response, Problem> {
+    ))]
+async fn rebuild(request: RequestContext, name: PathId) -> Result<Response, Problem> {
     let handle = find(&request.service, &name)?;
     // The returned future is dropped: the projection reports the outcome.
     if handle.rebuild_if_idle().is_none() {

@@ -23,10 +23,8 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
 }
 
 /// Answers while the process runs.
-#[utoipa::path(
-    get, path = "/healthz", operation_id = "getHealth", tag = "Service", security(()),
-    responses((status = 200, description = "the process runs", body = String, content_type = "text/plain")),
-)]
+#[utoipa::path(get, path = "/healthz", operation_id = "getHealth", tag = "Service", security(()),
+    responses((status = 200, description = "the process runs", body = String, content_type = "text/plain")))]
 async fn healthz() -> &'static str {
     "ok\n"
 }
@@ -68,13 +66,11 @@ impl WitnessView {
 }
 
 /// Returns whether the service has caught up with its log. Answers 503 until it has.
-#[utoipa::path(
-    get, path = "/readyz", operation_id = "getReadiness", tag = "Service", security(()),
+#[utoipa::path(get, path = "/readyz", operation_id = "getReadiness", tag = "Service", security(()),
     responses(
         (status = 200, body = Readiness, description = "every projection has caught up"),
         (status = 503, body = Readiness, description = "a projection has not caught up, or has stopped"),
-    ),
-)]
+    ))]
 async fn readyz(State(service): State<Arc<Service>>) -> Response {
     let statuses = service.projection_statuses();
     let ready = statuses.iter().all(|status| status.live && status.poisoned.is_none());
@@ -91,11 +87,11 @@ async fn readyz(State(service): State<Arc<Service>>) -> Response {
 }
 
 /// Returns counters and gauges in the OpenMetrics text format.
-#[utoipa::path(
-    get, path = "/metrics", operation_id = "getMetrics", tag = "Service", security(()),
-    responses((status = 200, description = "the metrics", body = String,
-        content_type = "application/openmetrics-text")),
-)]
+#[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = "Service", security(()),
+    responses(
+        (status = 200, description = "the metrics", body = String,
+            content_type = "application/openmetrics-text"),
+    ))]
 async fn metrics_text(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
     const OPEN_METRICS: HeaderValue =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");

@@ -12,7 +12,7 @@ use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
 use keyledger_projections::beside_the_log::deliveries::{self, DeadLetter, Pending};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -24,7 +24,7 @@ use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
 use crate::jobs::webhooks::content;
 use crate::openapi::parameters::ObjectId;
-use crate::request::body::{Checks, Field, Json, NoFields, number};
+use crate::request::body::{Checks, Field, Json, JsonBody, NoFields, number};
 use crate::request::context::RequestContext;
 use crate::request::paging::Paging;
 use crate::request::query::{PathId, Query};
@@ -162,19 +162,16 @@ struct TestResult {
 
 /// Sends a signed message of type `WebhookTest` to a webhook at once, and returns the result. The message is
 /// not retried. A disabled webhook can be tested, too.
-#[utoipa::path(
-    post, path = "/v1/webhooks/{id}/test", operation_id = "testWebhook", tag = "Webhooks",
-    request_body = Option<NoFields>,
-    params(ObjectId),
+#[utoipa::path(post, path = "/v1/webhooks/{id}/test", operation_id = "testWebhook", tag = "Webhooks",
+    request_body = Option<NoFields>, params(ObjectId),
     responses(
         (status = 200, body = TestResult, description = "the result"),
         (status = 410, body = ProblemBody, description = "`webhook_deleted`"),
         (status = 503, body = ProblemBody, description = "`overloaded`: too many tests at once"),
-    ),
-)]
+    ))]
 async fn test(
     request: RequestContext,
-    PathId(id): PathId,
+    id: PathId,
     Json { body, .. }: Json<NoFields>,
 ) -> Result<Response, Problem> {
     let webhook = existing(&request, &id)?;
@@ -201,17 +198,15 @@ fn existing(request: &RequestContext, id: &str) -> Result<Arc<Webhook>, Problem>
 
 /// Lists a webhook's messages that wait or are being sent, in the order of their events. Events after the
 /// webhook's `position` are still in the log and not in this list.
-#[utoipa::path(
-    get, path = "/v1/webhooks/{id}/pending", operation_id = "listPendingMessages", tag = "Webhooks",
-    params(ObjectId, Paging),
+#[utoipa::path(get, path = "/v1/webhooks/{id}/pending", operation_id = "listPendingMessages",
+    tag = "Webhooks", params(ObjectId, Paging),
     responses(
         (status = 200, body = Page<PendingView>, description = "a page of messages"),
         (status = 404, body = ProblemBody, description = "`webhook_not_found`"),
-    ),
-)]
+    ))]
 async fn list_pending(
     request: RequestContext,
-    PathId(id): PathId,
+    id: PathId,
     Query(paging): Query<Paging>,
 ) -> Result<Response, Problem> {
     let webhook = visible(&request, &id)?;
@@ -227,17 +222,15 @@ async fn list_pending(
 
 /// Lists the messages whose delivery was given up after the last attempt, in the order of their events. Only
 /// the newest 10,000 are kept; the log has the events of all.
-#[utoipa::path(
-    get, path = "/v1/webhooks/{id}/dead-letters", operation_id = "listDeadLetters", tag = "Webhooks",
-    params(ObjectId, Paging),
+#[utoipa::path(get, path = "/v1/webhooks/{id}/dead-letters", operation_id = "listDeadLetters",
+    tag = "Webhooks", params(ObjectId, Paging),
     responses(
         (status = 200, body = Page<DeadLetterView>, description = "a page of messages"),
         (status = 404, body = ProblemBody, description = "`webhook_not_found`"),
-    ),
-)]
+    ))]
 async fn list_dead_letters(
     request: RequestContext,
-    PathId(id): PathId,
+    id: PathId,
     Query(paging): Query<Paging>,
 ) -> Result<Response, Problem> {
     let id = visible(&request, &id)?.id;
@@ -275,9 +268,8 @@ fn enabled(request: &RequestContext, id: &str) -> Result<Arc<Webhook>, Problem> 
 }
 
 /// Redelivers a dead letter with the same message id, after the messages that already wait for the same key.
-#[utoipa::path(
-    post, path = "/v1/webhooks/{id}/dead-letters/{letter}/redeliver", operation_id = "redeliverDeadLetter",
-    tag = "Webhooks", request_body = Option<NoFields>,
+#[utoipa::path(post, path = "/v1/webhooks/{id}/dead-letters/{letter}/redeliver",
+    operation_id = "redeliverDeadLetter", tag = "Webhooks", request_body = Option<NoFields>,
     params(
         ("id" = String, Path, description = "the webhook's id"),
         ("letter" = String, Path, description = "the dead letter's id"),
@@ -286,8 +278,7 @@ fn enabled(request: &RequestContext, id: &str) -> Result<Arc<Webhook>, Problem> 
         (status = 200, body = Redelivering, description = "the message waits to be sent"),
         (status = 404, body = ProblemBody, description = "`webhook_not_found`, `dead_letter_not_found`"),
         (status = 409, body = ProblemBody, description = "`webhook_disabled`"),
-    ),
-)]
+    ))]
 async fn redeliver_dead_letter(
     request: RequestContext,
     Path((id, letter)): Path<(String, String)>,
@@ -312,27 +303,21 @@ struct RedeliverBody {
     #[schema(value_type = u64, required = true, example = 1200)]
     #[serde(default)]
     after: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// Redelivers all events after a position that the webhook receives, including those before its registration.
 /// Receivers recognize repetitions by the header `webhook-id`.
-#[utoipa::path(
-    post, path = "/v1/webhooks/{id}/redeliver", operation_id = "redeliverEvents", tag = "Webhooks",
-    request_body = RedeliverBody,
-    params(ObjectId),
+#[utoipa::path(post, path = "/v1/webhooks/{id}/redeliver", operation_id = "redeliverEvents", tag = "Webhooks",
+    request_body = RedeliverBody, params(ObjectId),
     responses(
         (status = 200, body = Redelivering, description = "the events are read from the log again"),
         (status = 404, body = ProblemBody, description = "`webhook_not_found`"),
         (status = 409, body = ProblemBody, description = "`webhook_disabled`"),
-    ),
-)]
+    ))]
 async fn redeliver(
     request: RequestContext,
-    PathId(id): PathId,
-    Json { body, .. }: Json<RedeliverBody>,
+    id: PathId,
+    body: JsonBody<RedeliverBody>,
 ) -> Result<Response, Problem> {
     let webhook = enabled(&request, &id)?;
     let mut checks = Checks::default();

@@ -9,7 +9,7 @@ use keyledger_engine::domain::webhook::{
 use keyledger_engine::ledger::Command;
 use keyledger_engine::value::id::{OrganizationId, WebhookId};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -21,7 +21,7 @@ use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
 use crate::jobs::webhooks::{WEBHOOKS_MAX, WEBHOOKS_OF_ORGANIZATION_MAX};
 use crate::openapi::parameters::{IdempotencyKey, IfMatch, ObjectId};
-use crate::request::body::{Checks, Field, Json, Reading, boolean, number, parsed, set};
+use crate::request::body::{Checks, Field, JsonBody, Reading, boolean, number, parsed, set};
 use crate::request::context::RequestContext;
 use crate::request::execution::Outcome;
 use crate::request::paging::BoundPaging;
@@ -58,9 +58,6 @@ struct CreateBody {
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     organization_id: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// A webhook with its secret.
@@ -89,20 +86,15 @@ fn event_types(value: &Value) -> Reading<Vec<MessageType>> {
 }
 
 /// Registers a webhook. It receives the events that follow. Only this answer shows its secret.
-#[utoipa::path(
-    post, path = "/v1/webhooks", operation_id = "createWebhook", tag = "Webhooks", request_body = CreateBody,
-    params(IdempotencyKey),
+#[utoipa::path(post, path = "/v1/webhooks", operation_id = "createWebhook", tag = "Webhooks",
+    request_body = CreateBody, params(IdempotencyKey),
     responses(
         (status = 201, body = WebhookWithSecret, description = "the webhook and its secret"),
         (status = 404, body = ProblemBody, description = "`organization_not_found`"),
         (status = 409, body = ProblemBody, description = "`too_many_webhooks`"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`"),
-    ),
-)]
-async fn create(
-    request: RequestContext,
-    Json { body, bytes }: Json<CreateBody>,
-) -> Result<Response, Problem> {
+    ))]
+async fn create(request: RequestContext, body: JsonBody<CreateBody>) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let url = checks.required("url", &body.url, url(&request.service));
     let event_types = checks.optional("event_types", &body.event_types, event_types);
@@ -115,7 +107,7 @@ async fn create(
     let facts = WebhookRegistered { url, event_types: event_types.unwrap_or_default() };
     let command = WebhookCommand::Register { organization_id, facts };
     let command = Command::Webhook(request.service.new_id(), command);
-    let outcome: Outcome<Webhook> = request.execute_once("POST /v1/webhooks", &bytes, command).await?;
+    let outcome: Outcome<Webhook> = request.execute_once("POST /v1/webhooks", &body.bytes, command).await?;
     let reply = outcome.created(&format!("/v1/webhooks/{}", outcome.object.id));
     with_secret(&request.service, reply, &outcome)
 }
@@ -146,39 +138,28 @@ fn with_secret(service: &Service, reply: Reply, outcome: &Outcome<Webhook>) -> R
 /// Returns a webhook that the caller may see.
 pub(super) fn visible(request: &RequestContext, id: &str) -> Result<Arc<Webhook>, Problem> {
     let id = id.parse::<WebhookId>().ok();
-    id.and_then(|id| request.service.index.webhook(id))
-        .filter(|it| request.caller.sees_owned_by(it.organization_id.as_ref()))
-        .ok_or_else(|| Problem::of(Code::WebhookNotFound))
+    request.visible(id.and_then(|id| request.service.index.webhook(id)), Code::WebhookNotFound)
 }
 
 /// Lists webhooks in the order of their registration, including deleted ones.
-#[utoipa::path(
-    get, path = "/v1/webhooks", operation_id = "listWebhooks", tag = "Webhooks",
+#[utoipa::path(get, path = "/v1/webhooks", operation_id = "listWebhooks", tag = "Webhooks",
     params(BoundPaging),
-    responses((status = 200, body = Page<WebhookView>, description = "a page of webhooks")),
-)]
+    responses((status = 200, body = Page<WebhookView>, description = "a page of webhooks")))]
 async fn list(request: RequestContext, Query(bound): Query<BoundPaging>) -> Result<Response, Problem> {
     let position = request.index_position();
-    let page = bound.page_of_visible(
-        &request.caller,
-        request.service.index.webhooks(None, usize::MAX),
-        |it| it.organization_id.as_ref(),
-        |it| it.id,
-        |it| WebhookView::of(&request.service, it),
-    )?;
-    Reply::at(position).json(&page)
+    let all = request.service.index.webhooks(None, usize::MAX);
+    let view = |it: &Webhook| WebhookView::of(&request.service, it);
+    Reply::at(position).json(&bound.page_of_visible(&request.caller, all, view)?)
 }
 
 /// Returns a webhook, even a deleted one, with the state of its deliveries. The answer never has its secret.
-#[utoipa::path(
-    get, path = "/v1/webhooks/{id}", operation_id = "getWebhook", tag = "Webhooks",
+#[utoipa::path(get, path = "/v1/webhooks/{id}", operation_id = "getWebhook", tag = "Webhooks",
     params(ObjectId, IfMatch),
     responses(
         (status = 200, body = WebhookView, description = "the webhook"),
         (status = 404, body = ProblemBody, description = "`webhook_not_found`"),
-    ),
-)]
-async fn read(request: RequestContext, PathId(id): PathId) -> Result<Response, Problem> {
+    ))]
+async fn read(request: RequestContext, id: PathId) -> Result<Response, Problem> {
     let position = request.index_position();
     let webhook = visible(&request, &id)?;
     request.show(position, webhook.version, &WebhookView::of(&request.service, &webhook))
@@ -200,25 +181,16 @@ struct EditBody {
     #[schema(value_type = Option<bool>)]
     #[serde(default)]
     enabled: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// Changes a webhook's address or event types, or disables or enables it.
-#[utoipa::path(
-    patch, path = "/v1/webhooks/{id}", operation_id = "editWebhook", tag = "Webhooks", request_body = EditBody,
-    params(ObjectId, IfMatch),
+#[utoipa::path(patch, path = "/v1/webhooks/{id}", operation_id = "editWebhook", tag = "Webhooks",
+    request_body = EditBody, params(ObjectId, IfMatch),
     responses(
         (status = 200, body = WebhookView, description = "the changed webhook"),
         (status = 410, body = ProblemBody, description = "`webhook_deleted`"),
-    ),
-)]
-async fn edit(
-    request: RequestContext,
-    PathId(id): PathId,
-    Json { body, .. }: Json<EditBody>,
-) -> Result<Response, Problem> {
+    ))]
+async fn edit(request: RequestContext, id: PathId, body: JsonBody<EditBody>) -> Result<Response, Problem> {
     let id = visible(&request, &id)?.id;
     let mut checks = Checks::default();
     let url = checks.change("url", &body.url, url(&request.service));
@@ -246,26 +218,20 @@ struct RotateBody {
     #[schema(value_type = Option<u32>, example = 3600)]
     #[serde(default)]
     overlap_seconds: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// Replaces a webhook's secret. During the overlap, messages carry a signature with each secret, so that the
 /// receiver can switch at any moment.
-#[utoipa::path(
-    post, path = "/v1/webhooks/{id}/rotate-secret", operation_id = "rotateWebhookSecret", tag = "Webhooks",
-    request_body = Option<RotateBody>,
-    params(ObjectId, IdempotencyKey, IfMatch),
+#[utoipa::path(post, path = "/v1/webhooks/{id}/rotate-secret", operation_id = "rotateWebhookSecret",
+    tag = "Webhooks", request_body = Option<RotateBody>, params(ObjectId, IdempotencyKey, IfMatch),
     responses(
         (status = 200, body = WebhookWithSecret, description = "the webhook and its new secret"),
         (status = 410, body = ProblemBody, description = "`webhook_deleted`"),
-    ),
-)]
+    ))]
 async fn rotate_secret(
     request: RequestContext,
-    PathId(id): PathId,
-    Json { body, bytes }: Json<RotateBody>,
+    id: PathId,
+    body: JsonBody<RotateBody>,
 ) -> Result<Response, Problem> {
     let webhook = visible(&request, &id)?;
     let mut checks = Checks::default();
@@ -276,20 +242,18 @@ async fn rotate_secret(
         i64::try_from(overlap.unwrap_or(OVERLAP_SECONDS_DEFAULT) * 1_000).unwrap_or(i64::MAX);
     let command = Command::Webhook(webhook.id, WebhookCommand::RotateSecret { overlap_millis });
     let endpoint = format!("POST /v1/webhooks/{id}/rotate-secret");
-    let outcome = request.execute_once(&endpoint, &bytes, command).await?;
+    let outcome = request.execute_once(&endpoint, &body.bytes, command).await?;
     with_secret(&request.service, outcome.reply(), &outcome)
 }
 
 /// Deletes a webhook and its waiting messages. This is final.
-#[utoipa::path(
-    delete, path = "/v1/webhooks/{id}", operation_id = "deleteWebhook", tag = "Webhooks",
+#[utoipa::path(delete, path = "/v1/webhooks/{id}", operation_id = "deleteWebhook", tag = "Webhooks",
     params(ObjectId, IfMatch),
     responses(
         (status = 204, description = "the webhook is deleted"),
         (status = 410, body = ProblemBody, description = "`webhook_deleted`: it was already deleted"),
-    ),
-)]
-async fn delete(request: RequestContext, PathId(id): PathId) -> Result<Response, Problem> {
+    ))]
+async fn delete(request: RequestContext, id: PathId) -> Result<Response, Problem> {
     let id = visible(&request, &id)?.id;
     request.execute_without_answer(Command::Webhook(id, WebhookCommand::Delete)).await
 }
