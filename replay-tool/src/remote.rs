@@ -39,7 +39,7 @@ pub(crate) fn backup(
     let request = agent.get(&address).header("authorization", &format!("Bearer {token}"));
     let answer = request.call().map_err(|error| {
         Failure::could_not_run(format!(
-            "{url}: {error}; check the service's address, such as http://127.0.0.1:7070"
+            "{url}: {error}; give the URL of the running service, such as http://127.0.0.1:7070"
         ))
     })?;
     let (status, body) = (answer.status().as_u16(), answer.into_body());
@@ -110,9 +110,9 @@ fn refusal(status: u16, body: Body) -> String {
     let help = match status {
         401 => "give a root key of this service with --token or KEYLEDGER_TOKEN",
         403 => "give a root key with the permission admin that is not bound to an organization",
-        404 | 405 => "no Keyledger with backups answers there; check the address and the service's version",
+        404 | 405 => "no Keyledger with backups answers there; check the URL and the service's version",
         503 => "try again when `/readyz` reports the service ready",
-        _ => "check the address and the service's log",
+        _ => "check the URL and the service's log",
     };
     format!("the service answered {status}{said}; {help}")
 }
