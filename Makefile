@@ -6,6 +6,8 @@ SHELL := /bin/bash
 .PHONY: help run build check test bench
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
+# One column past the width of code, which rustfmt keeps by itself.
+COMMENT_TOO_LONG := $(shell expr $$(sed -n 's/^max_width = //p' rustfmt.toml) + 1)
 LISTEN ?= 127.0.0.1:7070
 DATA ?= ./data
 
@@ -30,13 +32,14 @@ $(CERTIFICATE):
 	@echo "made $@: clients must be told to trust it, as in curl --cacert $@"
 
 build: ## build the release binaries
-	cargo build --release --package keyledger-api --package keyledger-replay-tool --bins
+	cargo build --release --package keyledger-api --package keyledger-replay-tool --package keyledger-examples --bins
 
 CARGO_DENY := tests/tools/bin/cargo-deny --log-level error
 
 check: ## formatting, lints, documentation and dependencies
 	tests/tools-install.sh check
 	cargo fmt --all --check
+	! git grep -nP '^(?=.{$(COMMENT_TOO_LONG)})\s*//' -- '*.rs'  # comments wrap where code does
 	cargo clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --locked
 	$(CARGO_DENY) check bans licenses sources

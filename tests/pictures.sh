@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Makes the pictures of docs/console.md from the real thing: builds the service, fills it with an example, and has a browser
-# take them.
+# Takes the screenshots of docs/console.md: builds the service, fills it with example data, and runs a browser.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

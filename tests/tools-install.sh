@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Installs what the tests (`test`) or the benchmarks (`bench`) drive from outside: real servers and a browser from Debian, a
-# validator from PyPI in a virtual environment of its own, and OAuth libraries and what drives the browser from npm. What is there already is left as it is.
+# Installs the programs that the tests (`test`) or the benchmarks (`bench`) use: servers and a browser from Debian,
+# validators from PyPI in their own virtual environment, and OAuth libraries and a browser driver from npm. Installed
+# programs are left as they are.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,7 +13,7 @@ readonly validators=(openapi-spec-validator==0.9.0 proofbundle==6.3.1 ocsf-json-
 
 say() { printf 'tools-install: %s\n' "$*" >&2; }
 
-# Debian keeps servers where only root's PATH looks.
+# Debian installs servers in directories that are only in root's PATH.
 PATH=$PATH:/usr/sbin:/sbin
 
 as_root() {
@@ -21,12 +22,12 @@ as_root() {
   elif command -v sudo >/dev/null; then
     sudo "$@"
   else
-    say "cannot run '$*': neither root nor sudo; install the packages by hand"
+    say "cannot run '$*': not root, and no sudo; install the packages by hand"
     exit 1
   fi
 }
 
-# Servers must not start on installation: tests and benchmarks run instances of their own.
+# Servers must not start on installation, because tests and benchmarks start their own instances.
 install_packages() {
   say "installing $*"
   as_root env DEBIAN_FRONTEND=noninteractive apt-get update -q
@@ -62,7 +63,7 @@ bench)
   compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null || missing+=(postgresql)
   ;;
 *)
-  say "unknown purpose '$purpose': give check, test or bench"
+  say "unknown purpose '$purpose': expected check, test or bench"
   exit 2
   ;;
 esac
@@ -79,7 +80,7 @@ fi
 
 for tool in auditor witness; do
   if [ "$purpose" = test ] && [ "tests/$tool/main.go" -nt "$tools/bin/$tool" ]; then
-    say "building the $tool of the log with Debian's Go"
+    say "building the log's $tool with Debian's Go"
     GO111MODULE=off GOPATH=/usr/share/gocode GOCACHE="$PWD/$tools/go-cache" go build -o "$tools/bin/$tool" "tests/$tool/main.go"
   fi
 done

@@ -1,4 +1,5 @@
-// Everything here makes pages quicker that work without it too. Each module looks for its own marks in the page.
+// Scripts enhance pages that also work without them. Each module looks for its own data attributes in the
+// page.
 import './copy.js'
 import './countdown.js'
 import './dialog.js'

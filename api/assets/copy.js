@@ -1,4 +1,4 @@
-// Buttons marked with data-copy="id" copy what the element with that id holds.
+// Buttons with data-copy="id" copy the value or text of the element with that id.
 document.addEventListener('click', async (event) => {
   const button = event.target.closest('button[data-copy]')
   if (!button) return
@@ -7,7 +7,7 @@ document.addEventListener('click', async (event) => {
   try {
     await navigator.clipboard.writeText(text)
   } catch {
-    // Without TLS browsers give no clipboard; what is selected can be copied by hand.
+    // Browsers offer no clipboard without TLS. The selection can still be copied by hand.
     source.select?.()
     if (!document.execCommand('copy')) return
   }

@@ -1,5 +1,6 @@
-// A part marked with data-countdown="milliseconds left" counts its time down, second by second, and says what stands in
-// data-over when it has come. What is left is the service's word, so that it does not matter what the browser's clock says.
+// An element with data-countdown="milliseconds left" counts down second by second and then shows the text in
+// data-over. The service sends the remaining time rather than the end, so that a wrong browser clock does not
+// matter.
 const MINUTE = 60
 const HOUR = 60 * MINUTE
 const DAY = 24 * HOUR

@@ -1,5 +1,5 @@
-// Links marked with data-dialog open their page's sheet in a dialog. A form in it is sent from there; what comes back is
-// another sheet, or the way to another page.
+// Links with data-dialog open their page's sheet in a dialog. A form in it is submitted by script; the
+// response is another sheet or a redirect.
 import { announce, ask, leave } from './sheet.js'
 
 let busy = false
@@ -8,7 +8,7 @@ const open = async (url) => {
   if (busy) return
   busy = true
   const link = document.activeElement
-  // What is in a menu is gone when the menu has closed; then the menu's own button is where they came from.
+  // A menu item disappears when its menu closes, so the focus returns to the menu's button.
   const opener = link.closest('details.popover')?.querySelector('summary') ?? link
   try {
     const page = await ask(url)
@@ -53,7 +53,7 @@ const focusFirst = (dialog) => {
   first?.focus()
 }
 
-/** What must not be lost by a slip has to be left twice: see token.js. */
+/** Lets token.js object, because an uncopied secret must not be lost by accident. */
 const mayClose = (dialog) => dialog.dispatchEvent(new CustomEvent('console:leaving', { cancelable: true }))
 
 const click = (event, dialog) => {
@@ -75,14 +75,14 @@ const submit = async (event, dialog) => {
   if (busy) return
   busy = true
   const fields = new URLSearchParams(new FormData(form, event.submitter))
-  // It leads back to the page under the dialog.
+  // The form returns to the page under the dialog.
   if ('returns' in form.dataset) fields.set('to', location.pathname + location.search)
   const buttons = [...dialog.querySelectorAll('button')].filter((button) => !button.disabled)
   for (const button of buttons) button.disabled = true
   try {
     const page = await ask(form.action, { method: 'POST', body: fields })
     const sheet = page.querySelector('.sheet')
-    if (!sheet) throw new Error('the answer has no sheet')
+    if (!sheet) throw new Error('the response has no sheet')
     show(dialog, sheet)
     focusFirst(dialog)
   } catch {
@@ -90,7 +90,7 @@ const submit = async (event, dialog) => {
     const said = dialog.querySelector('.sheet > [role=alert]') ?? dialog.querySelector('.sheet').appendChild(document.createElement('p'))
     said.setAttribute('role', 'alert')
     said.className = 'error'
-    said.textContent = 'The service cannot be reached, so it is not known whether this was done. Look before you repeat it.'
+    said.textContent = 'Keyledger could not be reached, so this may or may not have been done. Check before you try again.'
   } finally {
     busy = false
   }

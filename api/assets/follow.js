@@ -1,6 +1,6 @@
-// A list marked with data-follow="address of a stream of events" shows what comes, until somebody pauses it. The stream only
-// says that there is something new; the page is asked for it, so that there is one way to tell of an event. While somebody
-// reads in the list, or has something in it open, new events wait for a button.
+// A list with data-follow="address of an event stream" shows new events until it is paused. The stream only
+// signals that there is something new; the page itself is fetched again, so that events are rendered in one
+// place. While the reader has the focus or an open entry in the list, new events wait behind a button.
 import { announce, ask } from './sheet.js'
 
 const follower = document.querySelector('[data-follow]')
@@ -44,7 +44,7 @@ if (follower && 'EventSource' in window) {
   }
   const follow = () => {
     stream = new EventSource(follower.dataset.follow)
-    // Every type of event is a name of its own in the stream, so what is listened for is the types that there are.
+    // The stream names each message after its event type, so every type needs a listener.
     for (const type of follower.dataset.types.split(' ')) stream.addEventListener(type, come)
     tell()
   }
@@ -58,16 +58,16 @@ if (follower && 'EventSource' in window) {
     else if (stream) pause()
     else show().then(follow)
   })
-  // Browsers have few connections to a host: a page that nobody looks at holds none.
+  // Browsers limit the connections to a host, so a hidden page holds none.
   document.addEventListener('visibilitychange', () => {
     if (!stream) return
     stream.close()
     if (document.hidden) return
-    // What has come since the list was shown comes again.
+    // The stream repeats the events since the list was rendered.
     waiting = 0
     follow()
   })
-  // Nor does one that is kept for going back to.
+  // A page in the back-forward cache holds none either.
   addEventListener('pagehide', () => stream?.close())
   addEventListener('pageshow', (event) => {
     if (event.persisted && stream) follow()

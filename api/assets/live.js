@@ -1,5 +1,5 @@
-// A form marked with data-live="part" shows what it finds while somebody types: the part of the page with that id is
-// exchanged, the field that is typed into stays as it is.
+// A form with data-live="id" searches while typing: the element with that id is replaced, and the field keeps
+// its focus.
 import { announce, ask, say } from './sheet.js'
 
 const WAIT_MILLIS = 120
@@ -16,7 +16,7 @@ for (const form of document.querySelectorAll('form[data-live]')) {
     const page = await ask(address).catch(() => null)
     const part = page?.getElementById(form.dataset.live)
     if (!part) return form.submit()
-    // Somebody typed on meanwhile.
+    // Outdated: the text changed while the page was fetched.
     if (number !== latest) return
     document.getElementById(form.dataset.live).replaceWith(document.adoptNode(part))
     history.replaceState(null, '', address)

@@ -1,9 +1,10 @@
-// A part marked with data-news="address of a count" tells how many keys have come since the page was made, with a link to them.
-// What is listed stays as it is meanwhile. Where events can be followed (data-stream), the first one that comes sets off the
-// counting; elsewhere, and from then on, it is counted now and then. Nothing is asked for while nobody looks at the page.
+// An element with data-news="address of a count" shows how many keys were created since the page was
+// rendered, with a link to them. The list itself does not move. If there is an event stream (data-stream),
+// its first event starts the counting; otherwise, and from then on, the count is polled. A hidden page
+// requests nothing.
 const COUNTED_EVERY_MILLIS = 15000
-/** Those who follow events are told this soon. */
-const TOLD_AFTER_MILLIS = 300
+/** The delay from an event to the first count, which gathers bursts. */
+const COUNTED_AFTER_MILLIS = 300
 
 let news
 let stream
@@ -20,7 +21,7 @@ const tell = (count, capped) => {
 const count = async () => {
   const asked = news
   const answer = await fetch(asked.dataset.news, { headers: { accept: 'application/json' } }).catch(() => null)
-  // Whoever is signed out, or is told to come less often, is told nothing new.
+  // A request that is refused, by sign-out or by a rate limit, shows nothing new.
   const { total, total_capped: capped } = answer?.ok ? await answer.json() : {}
   if (news !== asked) return
   if (total) tell(total, capped)
@@ -44,7 +45,7 @@ const watch = () => {
   stream = new EventSource(news.dataset.stream)
   stream.addEventListener('KeyCreated', () => {
     rest()
-    timer = setTimeout(count, TOLD_AFTER_MILLIS)
+    timer = setTimeout(count, COUNTED_AFTER_MILLIS)
   })
 }
 

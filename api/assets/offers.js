@@ -1,5 +1,5 @@
-// A field marked with data-offers="path of a call" offers what the call finds by what is typed. What is chosen is an id; the
-// name that goes with it stands below the field.
+// A field with data-offers="path of an endpoint" suggests what the endpoint finds for the typed text. The
+// chosen value is an id; its name appears below the field.
 const WAIT_MILLIS = 150
 const OFFERS_MAX = 20
 
@@ -16,7 +16,7 @@ const offer = async (field) => {
   const typed = field.value.trim()
   const query = new URLSearchParams({ q: typed, limit: OFFERS_MAX })
   const answer = await fetch(`${field.dataset.offers}?${query}`, { headers: { accept: 'application/json' } }).catch(() => null)
-  // What the page brought along is offered still.
+  // The initial suggestions remain.
   if (!answer?.ok) return
   const { data } = await answer.json()
   if (field.value.trim() !== typed) return

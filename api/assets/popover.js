@@ -1,4 +1,4 @@
-// Menus close when something else is pressed, and give the focus back when Esc closes them.
+// Menus close on a click elsewhere or on Esc, which returns the focus to their button.
 const openOnes = () => document.querySelectorAll('details.popover[open]')
 
 document.addEventListener('click', (event) => {

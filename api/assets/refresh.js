@@ -1,4 +1,4 @@
-// A part of a page marked with data-refresh changes by itself: it is asked for again until it is so marked no more.
+// An element with data-refresh is fetched again every second until the response has it without the attribute.
 import { announce, ask } from './sheet.js'
 
 const WAIT_MILLIS = 1000
@@ -6,7 +6,7 @@ const WAIT_MILLIS = 1000
 const refresh = async (part) => {
   const page = document.visibilityState === 'visible' ? await ask(location.href).catch(() => null) : null
   const found = page?.getElementById(part.id)
-  // Whoever reads there is not disturbed.
+  // An element with the focus is not replaced under its reader.
   if (!found || part.contains(document.activeElement)) return watch(part)
   const shown = document.adoptNode(found)
   part.replaceWith(shown)

@@ -1,11 +1,12 @@
-// The bar for several keys at once, which style shows when some are chosen, counts them; one box chooses all of the page.
+// The selection bar, which CSS shows once a key is selected: it counts the keys, and one checkbox selects the
+// page.
 const refresh = () => {
   const bar = document.querySelector('.selection')
   if (!bar) return
   const boxes = [...document.querySelectorAll('input[data-row]')]
   const chosen = boxes.filter((box) => box.checked).length
   bar.querySelector('[data-choose-none]').hidden = false
-  bar.querySelector('[data-count]').textContent = chosen === 1 ? '1 key chosen' : `${chosen} keys chosen`
+  bar.querySelector('[data-count]').textContent = chosen === 1 ? '1 key selected' : `${chosen} keys selected`
   const all = document.querySelector('input[data-all]')
   if (!all) return
   all.closest('label').hidden = false

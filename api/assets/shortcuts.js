@@ -1,5 +1,5 @@
-// Single keys for those who look at many keys: / searches, c creates, ? tells what there is. Not while somebody types, and not
-// for those who turned them off: who speaks to their computer, or hits keys by chance, must be able to (WCAG 2.1.4).
+// Single-key shortcuts: / searches, c creates, ? lists them. They are inactive while typing and can be turned
+// off, which people who use speech input or press keys by accident need (WCAG 2.1.4).
 const KEPT = 'keyledger-single-keys'
 
 const areOff = () => {
@@ -14,21 +14,21 @@ const turn = (on) => {
     if (on) localStorage.removeItem(KEPT)
     else localStorage.setItem(KEPT, 'off')
   } catch {
-    // A browser that keeps nothing forgets it.
+    // Without storage, the choice lasts for this page only.
   }
   mark()
 }
-/** Style does without the hints to keys that do nothing. */
+/** Lets CSS hide the hints to shortcuts that are off. */
 const mark = () => document.documentElement.classList.toggle('without-single-keys', areOff())
 
 const help = () => {
   const opener = document.activeElement
   const dialog = document.createElement('dialog')
   dialog.setAttribute('aria-labelledby', 'sheet-title')
-  dialog.innerHTML = `<section class="sheet"><h1 id="sheet-title">Keyboard</h1><dl class="facts">
+  dialog.innerHTML = `<section class="sheet"><h1 id="sheet-title">Keyboard shortcuts</h1><dl class="facts">
     <dt><kbd>/</kbd></dt><dd>Search</dd><dt><kbd>c</kbd></dt><dd>Create</dd>
-    <dt><kbd>?</kbd></dt><dd>This list</dd><dt><kbd>Esc</kbd></dt><dd>Close</dd></dl>
-    <label class="check-line"><input type="checkbox">Single keys do this on every page</label>
+    <dt><kbd>?</kbd></dt><dd>Show shortcuts</dd><dt><kbd>Esc</kbd></dt><dd>Close</dd></dl>
+    <label class="check-line"><input type="checkbox">Use single-key shortcuts</label>
     <div class="actions"><button type="button" class="button" autofocus>Close</button></div></section>`
   const box = dialog.querySelector('input')
   box.checked = !areOff()

@@ -1,4 +1,5 @@
-// The field in the choice of organizations (data-switch="address with %7Bid%7D in it") finds them while somebody types.
+// The field in the organization switcher (data-switch="address with %7Bid%7D in place of the id") searches
+// while typing.
 import { say } from './sheet.js'
 
 const WAIT_MILLIS = 150
@@ -28,7 +29,7 @@ for (const field of document.querySelectorAll('input[data-switch]')) {
     const found = data.filter((it) => it.status === 'active')
     const none = document.createElement('li')
     none.className = 'none'
-    none.textContent = 'No organization matches'
+    none.textContent = 'No matching organizations'
     list.replaceChildren(...(found.length ? found.map(row) : [none]))
     say(found.length === 1 ? '1 organization' : `${found.length || 'No'} organizations`)
   }

@@ -1,9 +1,9 @@
-// A toast goes away by itself after a while, which goes by only while nobody is about to use it: the pointer is elsewhere, the
-// focus too, and the page is looked at. It can be closed before that. What it says is told to those who hear pages.
+// A toast disappears after a while. The time pauses while the pointer or the focus is in it, and while the
+// page is hidden. It can be closed earlier. Screen readers hear its text.
 import { say } from './sheet.js'
 
 const STAYS_MILLIS = 12000
-/** However often somebody came near it, it then stays this long. */
+/** The time that remains after a pause, at least. */
 const STAYS_MILLIS_MIN = 2000
 
 for (const toast of document.querySelectorAll('.toast')) {
@@ -25,7 +25,7 @@ for (const toast of document.querySelectorAll('.toast')) {
     timer = setTimeout(close, Math.max(left, STAYS_MILLIS_MIN))
   }
   for (const type of ['pointerenter', 'pointerleave', 'focusin', 'focusout']) {
-    // Where the focus went is known only once it is there.
+    // `:focus-within` is up to date only after the event.
     toast.addEventListener(type, () => setTimeout(run))
   }
   document.addEventListener('visibilitychange', run)

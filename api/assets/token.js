@@ -1,5 +1,5 @@
-// A token is shown once. Whoever would leave without having copied it is asked first; once they have left, nothing in the
-// page holds it any more.
+// A secret is shown once. Leaving without having copied it asks for confirmation, and the page drops the
+// secret on leave.
 const sheetOf = (within) => within.querySelector('.sheet[data-token]')
 
 const watch = (sheet) => {
@@ -12,7 +12,7 @@ const watch = (sheet) => {
     window.onbeforeunload = null
   }
   window.onbeforeunload = (event) => event.preventDefault()
-  // What stands beside the secret is none.
+  // The value beside the secret is public, so copying it alone is not enough.
   sheet.addEventListener('console:copied', (event) => event.target.dataset.copy !== 'beside' && leave())
   sheet.querySelector('input[data-select]').addEventListener('copy', leave)
   const stop = (event) => {
@@ -38,5 +38,5 @@ document.addEventListener('console:shown', (event) => {
   if (event.target.matches('.sheet[data-token]')) watch(event.target)
 })
 if (sheetOf(document)) watch(sheetOf(document))
-// A page that a browser keeps to go back to must not keep the token.
+// A page in the back-forward cache must not keep the secret.
 window.addEventListener('pagehide', () => sheetOf(document)?.remove())

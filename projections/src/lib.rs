@@ -4,7 +4,8 @@
 //! * [`verification`]: the in-memory index that decides verification and authentication.
 //! * [`key_list`]: searchable rows of keys, with filters, sorting and pages.
 //! * [`audit_trail`]: the events of an organization, an actor, a type or a request, and past states of a key.
-//! * [`stored`]: the machinery of projections with a file: the [`Projection`] trait, replay, rebuild and runner.
+//! * [`stored`]: the machinery of projections with a file: the [`Projection`] trait, replay, rebuild and
+//!   runner.
 //! * [`export`]: events as NDJSON, CSV, CloudEvents and OCSF.
 //! * [`beside_the_log`]: state that the log does not hold, so no projections: usage and webhook deliveries.
 //!

@@ -1,9 +1,9 @@
-//! Makes a large log to measure with: `cargo run --release --example large_log -- DIR EVENTS [clear]`.
+//! Writes a large log for measurements: `cargo run --release --example large_log -- DIR EVENTS [clear]`.
 //!
-//! A thousand organizations with twenty users each. Of ten events after that, six create a key, in either environment, of the
-//! organization or of one of its users, some with scopes of an API, with metadata, or with an end; and four rename, revoke,
-//! reactivate or rotate one of the last hundred thousand. Personal parts are sealed, as the service does, unless they are to
-//! be in clear.
+//! The log has a thousand organizations with twenty users each. Of every ten events after those, six create a
+//! key: in either environment, for the organization or one of its users, some with scopes of an API, metadata
+//! or an expiry. The other four rename, revoke, reactivate or rotate one of the last hundred thousand keys.
+//! Personal parts are sealed, as the service seals them; `clear` writes them unsealed.
 
 use std::collections::VecDeque;
 use std::error::Error;
@@ -41,7 +41,7 @@ const SCOPES: [&str; 3] = ["read:invoices", "write:invoices", "read:users"];
 const GROUP_LEN: usize = 1_024;
 const START: i64 = 1_790_000_000_000;
 
-/// A key that can be changed, and how many of its changes there were.
+/// A key that later events can change.
 struct Key {
     stream: StreamId,
     organization_id: OrganizationId,
@@ -91,7 +91,7 @@ impl Generator {
         })
     }
 
-    /// The next append, and the key that it changes.
+    /// Returns the next append and the key that it changes.
     fn next(&mut self) -> Result<(Append, Option<Key>), Box<dyn Error>> {
         self.number += 1;
         if self.number <= ORGANIZATIONS {
@@ -204,8 +204,8 @@ impl Generator {
     }
 }
 
-/// Writes the log in `directory` again, with its personal parts in clear.
-fn bring_to_clear(directory: &Path) -> Result<(), Box<dyn Error>> {
+/// Rewrites the log in `directory` with its personal parts unsealed.
+fn unseal(directory: &Path) -> Result<(), Box<dyn Error>> {
     let vault = Vault::open_read_only(&directory.join(vault::FILE_NAME))?;
     let path = directory.join(FILE_NAME);
     let reader = RedbReader::open_read_only(&path, RedbOptions::default(), Arc::new(vault))?;
@@ -225,7 +225,7 @@ fn bring_to_clear(directory: &Path) -> Result<(), Box<dyn Error>> {
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let usage = "name a directory and a number of events";
+    let usage = "usage: large_log DIR EVENTS [clear]";
     let directory = PathBuf::from(arguments.next().ok_or(usage)?);
     let events: u64 = arguments.next().ok_or(usage)?.parse()?;
     let clear = arguments.next().is_some_and(|argument| argument == "clear");
@@ -249,5 +249,5 @@ fn main() -> Result<(), Box<dyn Error>> {
         }
     }
     drop(log);
-    if clear { bring_to_clear(&directory) } else { Ok(()) }
+    if clear { unseal(&directory) } else { Ok(()) }
 }

@@ -1,16 +1,17 @@
-//! The command line.
+//! The command line: which commands there are and what each accepts.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use keyledger_projections::export::Format;
-use zeroize::Zeroizing;
 
-/// Checks, rebuilds and shows what a Keyledger data directory holds, while the service is stopped.
+use crate::secret::Secret;
+
+/// Checks, rebuilds, backs up and shows a Keyledger data directory while the service is stopped.
 ///
-/// Exit codes: 0 good, 1 what was read is wrong, 2 could not run.
+/// Exit codes: 0 success, 1 the data is damaged, differs or lacks what was asked for, 2 the command could not
+/// run.
 #[derive(Debug, Parser)]
 #[command(name = "replay-tool", version)]
 pub(crate) struct Arguments {
@@ -19,10 +20,10 @@ pub(crate) struct Arguments {
 }
 
 impl Arguments {
-    /// Reads the command line and the environment.
+    /// Parses the command line and the environment.
     ///
     /// # Errors
-    /// What clap says; also when help was asked for.
+    /// clap's error. Help and version are errors too, with a kind of their own.
     pub(crate) fn read() -> Result<Self, clap::Error> {
         let matches = Self::command().try_get_matches()?;
         let mut arguments = Self::from_arg_matches(&matches)?;
@@ -31,25 +32,24 @@ impl Arguments {
             && given.value_source("url") == Some(ValueSource::EnvVariable)
             && given.value_source("data") == Some(ValueSource::CommandLine)
         {
-            // What was typed goes before what happens to stand in the environment.
+            // A typed option wins over an environment variable of another option.
             origin.url = None;
         }
         Ok(arguments)
     }
 }
 
-/// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Read the whole log again: every record, checksum, hash and stream, and every checkpoint that was signed. Changes
-    /// nothing.
+    /// Check the whole log: every record, checksum, hash and stream, and every signed checkpoint. Read-only.
     Verify {
         #[command(flatten)]
         options: Options,
         #[command(flatten)]
         checkpoints: CheckpointOptions,
     },
-    /// Write a file that proves that one event is in the log (C2SP tlog-proof), and one with the event's bytes.
+    /// Write a proof that one event is in the log (C2SP tlog-proof), and a second file with the event's
+    /// bytes.
     Proof {
         #[command(flatten)]
         options: Options,
@@ -57,82 +57,86 @@ pub(crate) enum Command {
         checkpoints: CheckpointOptions,
         /// The event's position.
         position: u64,
-        /// Where to write the proof; event-POSITION.tlog-proof if left out. The event's bytes go beside it.
+        /// The file to write the proof to. Default: event-POSITION.tlog-proof. The event's bytes go beside
+        /// it, in a file with the extension `entry`.
         #[arg(long, short, value_name = "FILE")]
         output: Option<PathBuf>,
     },
-    /// Make the projections anew from the log; each takes the place of the present one when it is complete.
+    /// Rebuild the projections from the log. Each replaces the current file when it is complete.
     ///
-    /// Without --projection the verification index's snapshot goes too: that index lives in memory, and the service
-    /// replays it from the log when there is no snapshot.
+    /// Without --projection the verification index's snapshot is deleted too: that index is in memory, and
+    /// the service replays it from the log when there is no snapshot.
     Rebuild {
         #[command(flatten)]
         options: Options,
-        /// Only this one.
+        /// Rebuild only this projection. Default: all.
         #[arg(long, value_enum)]
         projection: Option<ProjectionName>,
     },
-    /// Compare the projections with a fresh replay of the log. Changes nothing.
+    /// Compare the projections with a fresh replay of the log. Read-only.
     Diff {
         #[command(flatten)]
         options: Options,
     },
-    /// Write the log into one file, with the checkpoints that were signed for it: of a stopped service's directory, or from
-    /// a running service.
+    /// Back up the log and its signed checkpoints to one file, from a stopped service's directory or a
+    /// running service.
     ///
-    /// The file is checked as it is written. It holds names and addresses: only its owner may read it.
+    /// The backup is checked while it is written. It contains names and addresses, so only the file's owner
+    /// can read it.
     Backup {
         #[command(flatten)]
         origin: Origin,
-        /// The file to write; it must not be there.
+        /// The file to write. It must not exist, unless --force is given.
         file: PathBuf,
-        /// Also the keys that sign checkpoints, access tokens and webhooks' messages, of a stopped service's directory.
+        /// Include the keys that sign checkpoints, access tokens and webhook messages. Only with --data.
         #[arg(long)]
         with_keys: bool,
-        /// Write over the file if it is there.
+        /// Replace the file if it exists.
         #[arg(long)]
         force: bool,
     },
-    /// Make a data directory from a backup, and verify it. It must be missing or empty.
+    /// Restore a data directory from a backup and verify it. The directory must be missing or empty.
     Restore {
         #[command(flatten)]
         options: Options,
-        /// The backup.
+        /// The backup file.
         file: PathBuf,
-        /// Only what had happened by then: an RFC 3339 time, or a position in the log.
+        /// Restore events up to this RFC 3339 time or log position, inclusive. Default: all.
         #[arg(long, value_name = "TIME|POSITION")]
         to: Option<String>,
     },
-    /// Erase personal text for good: of a user of an organization, or of a whole organization with its users.
+    /// Erase personal text for good: of one user of an organization, or of a whole organization and its
+    /// users.
     ///
-    /// The keys that it is sealed with are destroyed, and the projections made anew. Keys go on being valid, proofs go on
-    /// holding. A running service does the same with POST /v1/erasures.
+    /// Destroys the keys that seal the text and rebuilds the projections. API keys stay valid and proofs
+    /// still verify. On a running service use POST /v1/erasures.
     Erase {
         #[command(flatten)]
         options: Options,
         /// The organization's id.
         #[arg(long, value_name = "ID")]
         organization: String,
-        /// One user of it, as the organization names them; all of the organization's text goes if left out.
+        /// Erase only this user's text, by the organization's own user id. Default: all of the organization's
+        /// text.
         #[arg(long, value_name = "ID")]
         user: Option<String>,
     },
-    /// Count what the log holds: events by day and type, keys by state, organizations, checkpoints, bytes. Changes nothing.
+    /// Count events by day and type, keys by state, organizations, checkpoints and bytes on disk. Read-only.
     Stats {
         #[command(flatten)]
         options: Options,
     },
-    /// Show a key and what happened to it. Changes nothing.
+    /// Show a key and its history. Read-only.
     Show {
         #[command(flatten)]
         options: Options,
         /// The key's id: `key_...`.
         key: String,
-        /// The key as it was then: an RFC 3339 time, or a position in the log.
+        /// Show the key as of this RFC 3339 time or log position. Default: now.
         #[arg(long, value_name = "TIME|POSITION")]
         at: Option<String>,
     },
-    /// Write events to a file that other programs read: the bytes that GET /v1/events answers. Changes nothing.
+    /// Export events for other programs, in the same bytes that GET /v1/events returns. Read-only.
     Export {
         #[command(flatten)]
         options: Options,
@@ -141,30 +145,32 @@ pub(crate) enum Command {
     },
 }
 
-/// Which events, and how they are written.
+/// Which events `export` writes, and in which format.
 #[derive(Debug, Args)]
 pub(crate) struct ExportOptions {
-    /// How: a line for each event.
+    /// The output format. All have one line per event.
     #[arg(long, value_enum)]
     pub(crate) format: FormatName,
-    /// The first event: a position, or that at or after an RFC 3339 time.
+    /// Start at this log position, or at the first event at or after this RFC 3339 time. Default: the first
+    /// event.
     #[arg(long, value_name = "TIME|POSITION")]
     pub(crate) from: Option<String>,
-    /// The last event: a position, or that before an RFC 3339 time.
+    /// End at this log position (inclusive), or at the last event before this RFC 3339 time. Default: the
+    /// last event.
     #[arg(long, value_name = "TIME|POSITION")]
     pub(crate) to: Option<String>,
-    /// Only what concerns this organization.
+    /// Export only events of this organization.
     #[arg(long, value_name = "ID")]
     pub(crate) organization: Option<String>,
-    /// A new file to write to; the standard output if left out.
+    /// The file to write. It must not exist. Default: standard output.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Without the line of CSV that names the columns, for what is to be joined to another file.
+    /// Omit the CSV header line, to append the output to an earlier export.
     #[arg(long)]
     pub(crate) no_header: bool,
 }
 
-/// What every command takes.
+/// Options of every command but `backup`.
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// The service's data directory.
@@ -175,20 +181,21 @@ pub(crate) struct Options {
     pub(crate) json: bool,
 }
 
-/// Where a backup comes from.
+/// The source of a backup, and `backup`'s output format.
 #[derive(Debug, Args)]
 pub(crate) struct Origin {
-    /// The data directory of a service that is stopped.
+    /// The data directory of a stopped service.
     #[arg(long, value_name = "DIR", env = "KEYLEDGER_DATA")]
     pub(crate) data: Option<PathBuf>,
-    /// Where a running service answers, such as http://127.0.0.1:7070; --data does not count then, unless it is given and
-    /// this comes from the environment.
+    /// The URL of a running service, such as http://127.0.0.1:7070. It wins over --data, unless the URL comes
+    /// from the environment and --data from the command line.
     #[arg(long, value_name = "URL", env = "KEYLEDGER_URL")]
     pub(crate) url: Option<String>,
-    /// A root key of the running service with the permission admin; rather put it into the environment.
+    /// A root key of the running service with the permission admin. Prefer the environment variable: process
+    /// lists show command lines.
     #[arg(long, value_name = "TOKEN", env = "KEYLEDGER_TOKEN", hide_env_values = true)]
     pub(crate) token: Option<Secret>,
-    /// Trust these certificates, in PEM, instead of the usual authorities.
+    /// Trust the certificates in this PEM file instead of the built-in authorities.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_cert: Option<PathBuf>,
     /// Print one JSON object instead of text.
@@ -196,51 +203,26 @@ pub(crate) struct Origin {
     pub(crate) json: bool,
 }
 
-/// What the log is compared with beside the checkpoints in the data directory.
+/// What the log is compared with, besides the checkpoints in the data directory.
 #[derive(Debug, Args)]
 pub(crate) struct CheckpointOptions {
-    /// A checkpoint that was kept elsewhere.
+    /// A checkpoint file that was kept outside the data directory.
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
-    /// The key that checks signatures, as `keyledger log-key` prints it; the data directory's own if left out. Whoever does
-    /// not trust the directory gives the key they know.
+    /// The log's verifier key, as `keyledger log-key` prints it. Default: the key in the data directory. Give
+    /// it when the directory itself is not trusted.
     #[arg(long, value_name = "KEY")]
     pub(crate) log_key: Option<String>,
 }
 
-/// A token on the command line. Whoever prints what was asked for does not print it.
-#[derive(Clone)]
-pub(crate) struct Secret(Zeroizing<String>);
-
-impl Secret {
-    /// The token, for the request that carries it.
-    pub(crate) fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl std::str::FromStr for Secret {
-    type Err = std::convert::Infallible;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(Zeroizing::new(text.trim().to_owned())))
-    }
-}
-
-impl std::fmt::Debug for Secret {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Secret")
-    }
-}
-
-/// A stored projection.
+/// A stored projection, as `--projection` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum ProjectionName {
     KeyList,
     AuditTrail,
 }
 
-/// How events are written.
+/// An export format, as `--format` names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum FormatName {
     Ndjson,
@@ -258,74 +240,4 @@ impl From<FormatName> for Format {
             FormatName::Ocsf => Self::Ocsf,
         }
     }
-}
-
-impl Command {
-    pub(crate) const fn name(&self) -> &'static str {
-        match self {
-            Self::Verify { .. } => "verify",
-            Self::Proof { .. } => "proof",
-            Self::Rebuild { .. } => "rebuild",
-            Self::Diff { .. } => "diff",
-            Self::Backup { .. } => "backup",
-            Self::Restore { .. } => "restore",
-            Self::Erase { .. } => "erase",
-            Self::Stats { .. } => "stats",
-            Self::Show { .. } => "show",
-            Self::Export { .. } => "export",
-        }
-    }
-
-    /// Whether the answer is one JSON object.
-    pub(crate) fn json(&self) -> bool {
-        match self {
-            Self::Backup { origin, .. } => origin.json,
-            command => command.options().is_some_and(|options| options.json),
-        }
-    }
-
-    /// What the command is about, for messages.
-    pub(crate) fn place(&self) -> String {
-        match self {
-            Self::Backup { origin, .. } if origin.url.is_some() => origin.url.clone().unwrap_or_default(),
-            Self::Backup { origin, .. } => {
-                origin.data.as_deref().unwrap_or(Path::new(".")).display().to_string()
-            }
-            command => {
-                command.options().map_or_else(String::new, |options| options.data.display().to_string())
-            }
-        }
-    }
-
-    const fn options(&self) -> Option<&Options> {
-        match self {
-            Self::Backup { .. } => None,
-            Self::Verify { options, .. }
-            | Self::Restore { options, .. }
-            | Self::Proof { options, .. }
-            | Self::Erase { options, .. }
-            | Self::Rebuild { options, .. }
-            | Self::Diff { options }
-            | Self::Stats { options }
-            | Self::Show { options, .. }
-            | Self::Export { options, .. } => Some(options),
-        }
-    }
-}
-
-/// What is wrong with a command line, and where to read what is right.
-pub(crate) fn in_one_line(error: &clap::Error) -> String {
-    let text = match error.kind() {
-        ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand | ErrorKind::MissingSubcommand => {
-            "a command is missing".to_owned()
-        }
-        _ => {
-            let text = error.to_string();
-            let lines = text.lines().map(str::trim);
-            let said = lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more"));
-            said.filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
-        }
-    };
-    let text = text.strip_prefix("error: ").unwrap_or(&text);
-    format!("{text}; `replay-tool --help` tells the commands, `replay-tool <command> --help` what each takes")
 }

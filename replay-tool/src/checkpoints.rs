@@ -1,4 +1,4 @@
-//! The checkpoints that were signed for a log.
+//! The signed checkpoints of a log.
 
 use std::path::Path;
 
@@ -11,7 +11,8 @@ use crate::arguments::CheckpointOptions;
 use crate::output::report::Failure;
 use keyledger_engine::storage::data_directory::DataDirectory;
 
-/// Reads those that the data directory holds, and one from elsewhere if it is given; every signature is checked.
+/// Reads the checkpoints in the data directory, and the one given with `--checkpoint`. Checks every
+/// signature.
 pub(crate) fn read(
     directory: &DataDirectory,
     options: &CheckpointOptions,
@@ -33,7 +34,7 @@ pub(crate) fn read(
     for (file, note) in notes {
         let checkpoint = Checkpoint::open(&note, &verifier).map_err(|error| {
             Failure::wrong(format!(
-                "{file}: a checkpoint is not good: {error}; compare the key and the file with copies kept elsewhere"
+                "{file}: invalid checkpoint: {error}; compare the key and the file with copies kept elsewhere"
             ))
         })?;
         checkpoints.push((checkpoint, note));
@@ -41,7 +42,7 @@ pub(crate) fn read(
     Ok(SignedCheckpoints::new(checkpoints))
 }
 
-/// The key that checks signatures: the one given, or the data directory's own.
+/// The log's verifier key: `--log-key`, or the key in the data directory.
 pub(crate) fn verifier(directory: &DataDirectory, options: &CheckpointOptions) -> Result<Verifier, Failure> {
     let (shown, text) = match &options.log_key {
         Some(text) => ("--log-key".to_owned(), text.clone()),
@@ -51,7 +52,7 @@ pub(crate) fn verifier(directory: &DataDirectory, options: &CheckpointOptions) -
         }
     };
     text.parse().map_err(|error| {
-        Failure::could_not_run(format!("{shown}: {error}; `keyledger log-key` prints the right one"))
+        Failure::could_not_run(format!("{shown}: {error}; `keyledger log-key` prints the correct one"))
     })
 }
 

@@ -1,4 +1,4 @@
-//! Fresh replays of the log, to compare with.
+//! Fresh replays of the log, which `diff` compares the projections with.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -16,10 +16,10 @@ use tempfile::TempDir;
 use crate::output::progress::Progress;
 use crate::output::report::Failure;
 
-/// How many records are read at a time.
+/// Records per read.
 const BATCH_LEN: usize = 8_192;
 
-/// A directory for what a command makes on the side, which has names in clear: only its owner may look into it. Gone when
+/// A temporary directory. Projections contain names in clear, so only its owner can read it. Deleted when
 /// dropped.
 pub(crate) fn scratch() -> Result<TempDir, Failure> {
     let only_owner = Permissions::from_mode(0o700);
@@ -27,13 +27,15 @@ pub(crate) fn scratch() -> Result<TempDir, Failure> {
         let directory = std::env::temp_dir();
         let directory = directory.display();
         Failure::could_not_run(format!(
-            "{directory}: no temporary files can be made: {error}; name another with TMPDIR"
+            "{directory}: cannot create temporary files: {error}; name another directory with TMPDIR"
         ))
     })
 }
 
-/// A projection made from the log up to `until`. Its file is in `scratch` without a name, so that nothing is left of it however
-/// the process ends, and is open as long as what is returned.
+/// Replays a projection from the log up to `until`.
+///
+/// Its file is unlinked at once, so nothing remains however the process ends. It is open as long as the
+/// returned value.
 pub(crate) fn stored<P: Projection>(
     scratch: &TempDir,
     projection: P,
@@ -53,7 +55,7 @@ pub(crate) fn stored<P: Projection>(
     Ok(replay)
 }
 
-/// Brings `index` from where it stands to the head of the log.
+/// Applies the log's records to `index`, from the index's position to the log's head.
 pub(crate) fn verification(
     label: &str,
     index: &VerificationIndex,
@@ -71,7 +73,7 @@ pub(crate) fn verification(
     Ok(())
 }
 
-/// The leaf hash of the entry at `position`; zeros before the first.
+/// The leaf hash of the entry at `position`; zeros for position 0.
 pub(crate) fn leaf_at(reader: &dyn LogReader, position: Position) -> Result<merkle::Hash, Failure> {
     let Some(before) = position.entry_index() else { return Ok([0; 32]) };
     let entries = reader.read_entries(Position::new(before), 1)?;
@@ -88,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_else_sees_what_is_made_on_the_side() {
+    fn a_fresh_replay_leaves_no_file_and_others_cannot_read_it() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join(FILE_NAME);
         let vault = Arc::new(Vault::in_memory().unwrap());
@@ -97,7 +99,11 @@ mod tests {
         let scratch = scratch().unwrap();
         assert_eq!(fs::metadata(scratch.path()).unwrap().permissions().mode() & 0o777, 0o700);
         let fresh = stored(&scratch, KeyListProjection::without_readers(), &reader, Position::START).unwrap();
-        assert_eq!(fs::read_dir(scratch.path()).unwrap().count(), 0, "a kill would leave it behind");
+        assert_eq!(
+            fs::read_dir(scratch.path()).unwrap().count(),
+            0,
+            "a killed process would leave this file"
+        );
         drop(fresh);
     }
 }

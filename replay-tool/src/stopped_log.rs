@@ -14,8 +14,8 @@ use crate::output::report::Failure;
 /// Commands read the log once from one end to the other, so little of it is worth keeping in memory.
 const LOG_OPTIONS: RedbOptions = RedbOptions { cache_bytes: 16 * 1024 * 1024, journal_bytes: 1024 * 1024 };
 
-/// Opens the log in `directory` for reading, with the vault if there is one; without it personal text reads as erased.
-/// Until the reader is dropped no process can write to the log, and the service cannot start.
+/// Opens the log in `directory` for reading, with the vault if there is one; without it personal text reads
+/// as erased. Until the reader is dropped no process can write to the log, and the service cannot start.
 pub(crate) fn open(directory: &DataDirectory) -> Result<Arc<RedbReader>, Failure> {
     let path = directory.log();
     let shown = path.display();

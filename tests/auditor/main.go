@@ -1,8 +1,8 @@
-// An auditor that shares nothing with Keyledger: it checks a whole log over HTTP with the reference implementation of
+// An auditor that shares no code with Keyledger: it verifies a whole log over HTTP with the reference implementation of
 // the Go checksum database, golang.org/x/mod/sumdb (tlog and note).
 //
-// It checks the checkpoint's signature, that the tree of an older checkpoint is the beginning of this one, that every
-// hash tile belongs to the signed tree, and that every entry is the one that its leaf was made of.
+// It verifies the checkpoint's signature, that the tree of an older checkpoint is a prefix of this one, that every hash
+// tile belongs to the signed tree, and that every entry matches its leaf.
 package main
 
 import (
@@ -24,9 +24,9 @@ import (
 var (
 	address = flag.String("log", "", "the service's address, such as http://127.0.0.1:7070")
 	key     = flag.String("key", "", "the log's verifier key")
-	token   = flag.String("token", "", "a root key that may read events")
+	token   = flag.String("token", "", "a root key with the permission events:read")
 	older   = flag.String("older", "", "the file of an older checkpoint")
-	corrupt = flag.String("corrupt", "", "flip a byte of the answer to this path, as a bad disk would")
+	corrupt = flag.String("corrupt", "", "flip a byte of the answer to this path, as a failing disk could")
 )
 
 const tileHeight = 8
@@ -34,7 +34,7 @@ const tileHeight = 8
 func main() {
 	flag.Parse()
 	if err := audit(); err != nil {
-		fmt.Println("NOT GOOD:", err)
+		fmt.Println("FAILED:", err)
 		os.Exit(1)
 	}
 }
@@ -71,7 +71,7 @@ func open(text []byte, verifier note.Verifier) (tlog.Tree, error) {
 	}
 	lines := strings.Split(signed.Text, "\n")
 	if len(lines) != 4 || lines[0] != verifier.Name() {
-		return tree, fmt.Errorf("checkpoint: not one of %s: %q", verifier.Name(), signed.Text)
+		return tree, fmt.Errorf("checkpoint: not from the log %s: %q", verifier.Name(), signed.Text)
 	}
 	tree.N, err = strconv.ParseInt(lines[1], 10, 64)
 	if err != nil {
@@ -85,7 +85,7 @@ func open(text []byte, verifier note.Verifier) (tlog.Tree, error) {
 	return tree, nil
 }
 
-// path is the place of a tile as C2SP has it; the Go package names another.
+// path is the path of a tile as C2SP defines it; the Go package uses another.
 func path(tile tlog.Tile) string {
 	name := strings.TrimPrefix(tile.Path(), fmt.Sprintf("tile/%d/", tileHeight))
 	if rest := strings.TrimPrefix(name, "data/"); rest != name {
@@ -94,7 +94,7 @@ func path(tile tlog.Tile) string {
 	return "tile/" + name
 }
 
-// tiles reads tiles over HTTP; the caller authenticates them.
+// tiles reads tiles over HTTP. The caller authenticates them.
 type tiles struct{}
 
 func (tiles) Height() int { return tileHeight }
@@ -143,7 +143,7 @@ func audit() error {
 		if err := tlog.CheckTree(proof, tree.N, tree.Hash, before.N, before.Hash); err != nil {
 			return fmt.Errorf("consistency: %w", err)
 		}
-		fmt.Printf("%d events are the beginning of %d\n", before.N, tree.N)
+		fmt.Printf("%d events are a prefix of %d\n", before.N, tree.N)
 	}
 	if err := auditTiles(tree); err != nil {
 		return err
@@ -155,7 +155,7 @@ func audit() error {
 	return nil
 }
 
-// auditTiles reads every tile of hashes, and finds in each what the tiles below it lead to.
+// auditTiles reads every hash tile and compares it with the hashes of the tiles below it.
 func auditTiles(tree tlog.Tree) error {
 	below := [][]byte(nil)
 	for level := 0; ; level++ {
@@ -184,7 +184,7 @@ func auditTiles(tree tlog.Tree) error {
 			}
 			parent := here[index/256][index%256*tlog.HashSize:][:tlog.HashSize]
 			if root := rootOf(data); !bytes.Equal(root[:], parent) {
-				return fmt.Errorf("tile %d of level %d does not lead to the hash above it", index, level-1)
+				return fmt.Errorf("tile %d of level %d does not match the hash above it", index, level-1)
 			}
 		}
 		below = here
@@ -208,7 +208,7 @@ func rootOf(tile []byte) tlog.Hash {
 	return level[0]
 }
 
-// auditEntries reads every entry and compares it with its leaf, which the reader of hashes authenticates.
+// auditEntries reads every entry and compares it with its leaf, which the hash reader authenticates.
 func auditEntries(tree tlog.Tree, hashes tlog.HashReader) error {
 	for n := int64(0); n*256 < tree.N; n++ {
 		width := tree.N - n*256

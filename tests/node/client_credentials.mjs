@@ -1,6 +1,6 @@
-// Obtains an access token as an outside client does: openid-client finds the token endpoint by discovery (RFC 8414) and
-// asks for a token; jose checks the token with the keys that the metadata names. Reads what to do as JSON from standard
-// input, and writes the token, its claims and what introspection says of it as JSON.
+// Obtains an access token with published libraries: openid-client finds the token endpoint by discovery (RFC 8414) and
+// requests a token; jose verifies it with the keys from the metadata. Reads its parameters as JSON from standard input,
+// and writes the token, its claims and the introspection as JSON.
 import { createRemoteJWKSet, jwtVerify } from 'jose'
 import * as oauth from 'openid-client'
 

@@ -1,5 +1,6 @@
-// Makes tokens that must be refused out of a good one. Reads the good token and the service's own signing key as JSON from
-// standard input, and writes the forgeries by name as JSON. `control` is made in the same way and must be accepted.
+// Forges tokens from a valid one; all of them must be refused. Reads the valid token and the service's signing key as
+// JSON from standard input, and writes the forgeries by name as JSON. `control` is made in the same way and must be
+// accepted.
 import { createPublicKey, createHmac } from 'node:crypto'
 import { decodeJwt, decodeProtectedHeader, exportJWK, exportSPKI, generateKeyPair, importPKCS8, SignJWT } from 'jose'
 

@@ -1,5 +1,5 @@
-// Makes the calls that Kinde's customers make, through Kinde's own client as it is published. Reads where and as whom as JSON
-// from standard input, and writes what each step came to: the answer, or the status and the body of the error.
+// Sends the requests of Kinde's customers through Kinde's published client. Reads the address and the credentials as JSON
+// from standard input, and writes the outcome of each step: the answer, or the status and the body of the error.
 import { ApiKeys, Apis, getToken, init, validateToken } from '@kinde/management-api-js'
 
 const input = JSON.parse(await new Promise((resolve) => {
@@ -73,13 +73,13 @@ for (let startingAfter; ;) {
   startingAfter = page.api_keys.at(-1).id
 }
 
-// A new token.
+// Rotation.
 const rotated = await step('rotate', () => ApiKeys.rotateApiKey({ keyId }))
 await step('verify_old', () => ApiKeys.verifyApiKey({ requestBody: { api_key: key } }))
 await step('verify_new', () => ApiKeys.verifyApiKey({ requestBody: { api_key: rotated.api_key.key } }))
 await step('get_rotated', () => ApiKeys.getApiKey({ keyId }))
 
-// The end of it.
+// Deletion.
 await step('delete', () => ApiKeys.deleteApiKey({ keyId }))
 await step('verify_deleted', () => ApiKeys.verifyApiKey({ requestBody: { api_key: rotated.api_key.key } }))
 await step('get_deleted', () => ApiKeys.getApiKey({ keyId }))
@@ -87,7 +87,7 @@ await step('rotate_deleted', () => ApiKeys.rotateApiKey({ keyId }))
 await step('delete_deleted', () => ApiKeys.deleteApiKey({ keyId }))
 await step('list_after', () => ApiKeys.getApiKeys({ orgCode: org, keyType: 'organization', pageSize: 1 }))
 
-// What is refused.
+// Refused requests.
 await step('get_unknown', () => ApiKeys.getApiKey({ keyId: 'api_key_0195ac80a14e8d71f42b98e75d3c61ad' }))
 await step('create_nothing', () => ApiKeys.createApiKey({ requestBody: {} }))
 await step('create_unknown', () =>
@@ -106,7 +106,7 @@ await step('scopes_after', () => Apis.getApiScopes({ apiId }))
 await step('delete_api', () => Apis.deleteApi({ apiId }))
 await step('api_after', () => Apis.getApi({ apiId }))
 
-// Somebody who may only read, and somebody who is nobody.
+// A caller that may only read, and one with a wrong secret.
 for (const [name, client] of [['reader', input.reader], ['stranger', { client_id: input.client_id, client_secret: 'wrong' }]]) {
   init({ kindeDomain: domain, clientId: client.client_id, clientSecret: client.client_secret, token: '' })
   await step(`${name}_list`, () => ApiKeys.getApiKeys())

@@ -1,6 +1,6 @@
-// A real OpenID provider on the loopback address. Reads a line of JSON with the audience and the people (clients that stand
-// for them, each with its claims), writes {"issuer"} when it listens; after every further line it has a new signing key, and
-// after "stop" it is gone. A line {"redirect_uri"} makes the console a client that people sign in to with a browser.
+// A real OpenID provider on the loopback address. Reads one line of JSON with the audience and the users (as clients, each
+// with its claims), and writes {"issuer"} when it listens. Every further line rotates the signing key; a line
+// {"redirect_uri"} also registers the console as a client for browsers; "stop" ends the process.
 import { createServer } from 'node:http'
 import { createInterface } from 'node:readline'
 import { exportJWK, generateKeyPair } from 'jose'

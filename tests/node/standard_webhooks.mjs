@@ -1,5 +1,5 @@
-// Checks a message as a receiver does, with the reference library of Standard Webhooks. Reads secret, headers and body as
-// JSON from standard input, and writes what the library makes of the message, or false.
+// Verifies a message with the reference library of Standard Webhooks, as a receiver does. Reads the secret, headers and
+// body as JSON from standard input, and writes the message as the library returns it, or false.
 import { Webhook } from 'standardwebhooks'
 
 const input = JSON.parse(await new Promise((resolve) => {

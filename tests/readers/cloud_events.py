@@ -1,5 +1,5 @@
-"""Reads CloudEvents with the CNCF's own library: files of one event a line, and batches. Prints the ids in order; exits
-with 1 at what is wrong."""
+"""Reads CloudEvents with the CNCF's library: files with one event per line, and batches. Prints the ids in order; exits
+with 1 at the first error."""
 
 import json
 import sys
@@ -11,7 +11,7 @@ for path in sys.argv[1:]:
     text = open(path, encoding="utf-8").read()
     events = [json.dumps(event) for event in json.loads(text)] if text.startswith("[") else text.splitlines()
     for number, event in enumerate(events, 1):
-        # The library makes these up where they are missing.
+        # The library generates these where they are missing.
         missing = {"specversion", "id", "time"} - json.loads(event).keys()
         if missing:
             sys.exit(f"{path}:{number}: without {missing}")

@@ -1,6 +1,5 @@
-"""Reads files of OCSF events as two independent packages understand them: the published schema of the version and class
-that an event says it is of, and models of the parts that every event has. Prints how many events there were; exits with
-1 at what is wrong."""
+"""Validates files of OCSF events with two independent packages: the published schema of each event's version and class,
+and models of the fields that every event has. Prints the number of events; exits with 1 at the first error."""
 
 import json
 import sys

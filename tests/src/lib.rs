@@ -1,15 +1,18 @@
-//! What the tests and benchmarks share: real servers started as processes, a small HTTP client, and the collector that
-//! makes every test also a search for leaked secrets.
+//! The support code of the tests and benchmarks, which drive the real binaries from outside.
 //!
-//! Nothing here uses the product's own code. What the contract says of tokens, headers and answers is written down a
-//! second time, so that a mistake shows as a difference. Only [`large_log`] writes through the engine what a binary then
-//! starts from.
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    clippy::panic,
-    reason = "in tests a panic is the way to fail"
-)]
+//! * [`processes`]: programs that tests start: the service, a webhook receiver, an OpenID provider, Node.js,
+//!   openssl.
+//! * [`client`]: an HTTP client over plain sockets, a browser without scripts, a load generator, and the
+//!   [`transcript`](client::transcript) that searches everything a server wrote for leaked secrets after
+//!   every test.
+//! * [`data`]: the data that tests send, and second opinions on the answers: the token format,
+//!   docs/openapi.json, the history check of revocations.
+//! * [`poll`] waits with a bound, [`seed`] makes random tests repeatable.
+//!
+//! Nothing here uses the product's own code. Token formats, headers and answers are implemented a second time
+//! from the documentation, so that a mistake in the product shows as a difference. The one exception is
+//! [`data::large_log`], which writes a log through the engine for a server to start from.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "a test fails by panicking")]
 
 pub mod client;
 pub mod data;

@@ -1,12 +1,12 @@
-//! Waiting for something to become true, with a bound.
+//! Waiting for a condition, with a bound.
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// Asks `probe` again and again until it yields something, at most for `limit`.
+/// Calls `probe` every few milliseconds until it returns `Some`.
 ///
 /// # Panics
-/// When `limit` passes first; the message names `what`.
+/// When `limit` passes first. The message names `what`.
 #[track_caller]
 pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T>) -> T {
     let deadline = Instant::now() + limit;
@@ -14,7 +14,7 @@ pub fn until<T>(what: &str, limit: Duration, mut probe: impl FnMut() -> Option<T
         if let Some(found) = probe() {
             return found;
         }
-        assert!(Instant::now() < deadline, "waited {limit:?} in vain for {what}");
+        assert!(Instant::now() < deadline, "{what} did not happen within {limit:?}");
         thread::sleep(Duration::from_millis(3));
     }
 }

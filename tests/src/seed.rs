@@ -5,11 +5,11 @@ use std::env;
 use rand::rngs::{StdRng, SysRng};
 use rand::{SeedableRng, TryRng};
 
-/// A random number generator with the seed from `KEYLEDGER_SEED`, or a fresh one. Prints the seed and how to rerun, so
-/// that a failure's output is enough to repeat it.
+/// A random number generator seeded from `KEYLEDGER_SEED`, or from a fresh seed. Prints the seed, so that a
+/// failed test's output is enough to repeat the run.
 ///
 /// # Panics
-/// When `KEYLEDGER_SEED` is no number.
+/// When `KEYLEDGER_SEED` is not a number.
 #[must_use]
 pub fn rng(test: &str) -> StdRng {
     let seed = env::var("KEYLEDGER_SEED").map_or_else(
@@ -23,7 +23,7 @@ pub fn rng(test: &str) -> StdRng {
 /// Random bytes from the operating system.
 ///
 /// # Panics
-/// When it has none.
+/// When the operating system has no randomness.
 #[must_use]
 pub fn fresh<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];

@@ -1,7 +1,7 @@
-// A witness (C2SP tlog-witness) that shares nothing with Keyledger: it checks what it is shown with the reference
-// implementation of the Go checksum database, golang.org/x/mod/sumdb (tlog and note), and cosigns it with Go's Ed25519.
+// A witness (C2SP tlog-witness) that shares no code with Keyledger: it verifies checkpoints with the reference
+// implementation of the Go checksum database, golang.org/x/mod/sumdb (tlog and note), and cosigns them with Go's Ed25519.
 //
-// It remembers in a file, written before it answers. Its first line of output is its key, the second its address.
+// Its state is in a file that is written before each answer. Its first line of output is its key, the second its address.
 package main
 
 import (
@@ -26,10 +26,10 @@ import (
 )
 
 var (
-	name   = flag.String("name", "witness.example", "its name")
-	listen = flag.String("listen", "127.0.0.1:0", "where to listen")
-	file   = flag.String("state", "", "the file in which it remembers what it has seen")
-	seed   = flag.Int("seed", 1, "what its key is made of")
+	name   = flag.String("name", "witness.example", "the name of the witness")
+	listen = flag.String("listen", "127.0.0.1:0", "the listening address")
+	file   = flag.String("state", "", "the file with the checkpoints seen so far")
+	seed   = flag.Int("seed", 1, "the seed of its key")
 )
 
 var (
@@ -61,7 +61,7 @@ func main() {
 	fmt.Printf("%s+%x+%s\n", *name, id, base64.StdEncoding.EncodeToString(public))
 	fmt.Printf("http://%s/sub\n", listener.Addr())
 	http.HandleFunc("/sub/add-checkpoint", addCheckpoint)
-	// How its operator makes a log known to it.
+	// The endpoint at which the operator of the witness registers a log.
 	http.HandleFunc("/know", func(w http.ResponseWriter, r *http.Request) {
 		text, _ := io.ReadAll(r.Body)
 		verifier, err := note.NewVerifier(strings.TrimSpace(string(text)))

@@ -1,6 +1,6 @@
-//! Writing an answer: problems, objects, event streams.
+//! Writing answers: problems, objects, pages of lists.
 
-pub(crate) mod event_stream;
+pub(crate) mod code;
+pub(crate) mod page;
 pub(crate) mod problem;
 pub(crate) mod reply;
-pub(crate) mod view;

@@ -1,4 +1,4 @@
-//! Answers to calls that read or change one object.
+//! Answers of endpoints that read or change one object.
 
 use axum::response::{IntoResponse, Response};
 use http::{HeaderName, HeaderValue, StatusCode, header};
@@ -6,39 +6,55 @@ use keyledger_engine::value::position::{Position, Version};
 use serde::Serialize;
 
 use crate::answer::problem::Problem;
-use crate::request::idempotency;
-use crate::request::precondition::{POSITION, etag, position_value};
 
-/// Room for an object as JSON; it grows for larger ones, and for pages.
+/// The header with the log position that an answer rests on.
+pub(crate) const POSITION: HeaderName = HeaderName::from_static("keyledger-position");
+/// The header that marks the answer to a repeated request.
+const REPLAYED: (HeaderName, HeaderValue) =
+    (HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
+
+/// Initial capacity for a JSON body, in bytes. Most objects fit.
 const OBJECT_LEN: usize = 1024;
 
-/// An answer being put together.
+/// Returns the position as a header value.
+#[must_use]
+pub(crate) fn position_value(position: Position) -> HeaderValue {
+    HeaderValue::from(position.get())
+}
+
+/// Returns the version as an `ETag`.
+#[must_use]
+pub(crate) fn etag(version: Version) -> HeaderValue {
+    HeaderValue::from_str(&format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
+}
+
+/// An answer under construction.
 pub(crate) struct Reply {
     status: StatusCode,
     headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Reply {
-    /// An answer that rests on a position of the log.
+    /// Returns a 200 answer that rests on a position of the log.
     #[must_use]
     pub(crate) fn at(position: Position) -> Self {
         Self { status: StatusCode::OK, headers: vec![(POSITION, position_value(position))] }
     }
 
-    /// With another status than 200.
+    /// Replaces the status.
     #[must_use]
     pub(crate) fn status(mut self, status: StatusCode) -> Self {
         self.status = status;
         self
     }
 
-    /// With the version of the object as `ETag`.
+    /// Adds the object's version as `ETag`.
     #[must_use]
     pub(crate) fn version(self, version: Version) -> Self {
         self.header(header::ETAG, etag(version))
     }
 
-    /// With the path of the object that was created.
+    /// Adds the path of the created object as `Location`.
     #[must_use]
     pub(crate) fn location(self, path: &str) -> Self {
         match HeaderValue::from_str(path) {
@@ -47,30 +63,30 @@ impl Reply {
         }
     }
 
-    /// Not to be kept by any cache: the answer holds a secret.
+    /// Keeps the answer out of every cache, because it contains a secret.
     #[must_use]
     pub(crate) fn secret(self) -> Self {
         self.header(header::CACHE_CONTROL, HeaderValue::from_static("no-store"))
     }
 
-    /// Marked as the repetition of an earlier answer, if it is one.
+    /// Marks the answer as a replay if `replayed`.
     #[must_use]
     pub(crate) fn replayed(self, replayed: bool) -> Self {
-        let (name, value) = idempotency::REPLAYED;
+        let (name, value) = REPLAYED;
         if replayed { self.header(name, value) } else { self }
     }
 
-    /// With a header.
+    /// Adds a header.
     #[must_use]
     pub(crate) fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// With a JSON body.
+    /// Finishes the answer with a JSON body.
     ///
     /// # Errors
-    /// `internal`, should the body not be expressible as JSON.
+    /// `internal` if the body cannot be written as JSON.
     pub(crate) fn json<T: Serialize>(self, body: &T) -> Result<Response, Problem> {
         let mut json = Vec::with_capacity(OBJECT_LEN);
         serde_json::to_writer(&mut json, body).map_err(|error| Problem::internal(&error))?;
@@ -78,13 +94,13 @@ impl Reply {
         Ok(reply.into_response(json.into_response()))
     }
 
-    /// Without a body, as the caller has it already: 304.
+    /// Finishes the answer as 304 without a body, because the client already has the object.
     #[must_use]
     pub(crate) fn not_modified(self) -> Response {
         self.status(StatusCode::NOT_MODIFIED).into_response(().into_response())
     }
 
-    /// Without a body: 204.
+    /// Finishes the answer as 204 without a body.
     #[must_use]
     pub(crate) fn empty(self) -> Response {
         self.status(StatusCode::NO_CONTENT).into_response(().into_response())

@@ -1,7 +1,6 @@
-//! Who may make which call: the one table of calls and permissions. [`Caller`](crate::auth::caller::Caller) looks here before a
-//! call is carried out, docs/permissions.md is written from it, and so is what the OpenAPI document says of each call.
-//! The calls of other services ([`compat`]) have their rows beside them.
-//! What the roles of people allow stands in [`keyledger_engine::value::role`].
+//! Access rights: the one table of endpoints and permissions. [`Caller`](crate::auth::caller::Caller) checks
+//! it before an endpoint runs. docs/permissions.md and the access rights in the OpenAPI document are
+//! generated from it. [`keyledger_engine::value::role`] has the permissions of each role.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -10,33 +9,34 @@ use http::Method;
 use keyledger_engine::value::permission::Permission;
 use keyledger_engine::value::role::Role;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::auth::principal::Principal;
-use crate::compat;
 
-/// Who may make a call.
+/// Who may use an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Everybody; what it takes beside that, the call says itself.
-    Everybody,
-    /// Whoever is signed in to the portal.
+    /// Everyone. The endpoint itself checks any other credential.
+    Everyone,
+    /// Callers with a portal session.
     PortalSession,
     /// Callers with all of these permissions.
     Needs(&'static [Permission]),
-    /// Callers with all of these permissions who are not bound to one organization.
+    /// Callers with all of these permissions that are not bound to an organization.
     NeedsUnbound(&'static [Permission]),
-    /// Callers with all of the first permissions; who sees their own keys only, also with all of the second.
+    /// Callers with all of the first permissions. Callers that see only their own keys need all of the second
+    /// instead.
     NeedsOrOwn(&'static [Permission], &'static [Permission]),
 }
 
-use Access::{Everybody, Needs, NeedsOrOwn, NeedsUnbound, PortalSession};
+use Access::{Everyone, Needs, NeedsOrOwn, NeedsUnbound, PortalSession};
 use Permission::{
     Admin, ApisRead, ApisWrite, ApplicationsWrite, EventsRead, KeysCreate, KeysDelete, KeysRead, KeysRevoke,
     KeysUpdate, KeysVerify, OrganizationsRead, OrganizationsWrite, PortalWrite, WebhooksWrite,
 };
 
-/// Every call: its method, its path as the document has it, and who may make it.
-pub(crate) const CALLS: &[(&str, &str, Access)] = &[
+/// Every endpoint: its method, its path as in the OpenAPI document, and who may use it.
+pub(crate) const ENDPOINTS: &[(&str, &str, Access)] = &[
     ("POST", "/v1/keys", Needs(&[KeysCreate])),
     ("GET", "/v1/keys", Needs(&[KeysRead])),
     ("GET", "/v1/keys/{id}", Needs(&[KeysRead])),
@@ -50,16 +50,16 @@ pub(crate) const CALLS: &[(&str, &str, Access)] = &[
     ("GET", "/v1/usage", Needs(&[KeysRead])),
     ("GET", "/v1/overview", Needs(&[KeysRead])),
     ("POST", "/v1/keys/find", Needs(&[KeysRead, EventsRead])),
-    ("POST", "/v1/keys/self-revoke", Everybody),
+    ("POST", "/v1/keys/self-revoke", Everyone),
     ("POST", "/v1/keys/verify", Needs(&[KeysVerify])),
     ("POST", "/v1/keys/verify-batch", Needs(&[KeysVerify])),
-    ("GET", "/v1/forward-auth", Everybody),
-    ("HEAD", "/v1/forward-auth", Everybody),
-    ("POST", "/v1/forward-auth", Everybody),
-    ("PUT", "/v1/forward-auth", Everybody),
-    ("PATCH", "/v1/forward-auth", Everybody),
-    ("DELETE", "/v1/forward-auth", Everybody),
-    ("OPTIONS", "/v1/forward-auth", Everybody),
+    ("GET", "/v1/forward-auth", Everyone),
+    ("HEAD", "/v1/forward-auth", Everyone),
+    ("POST", "/v1/forward-auth", Everyone),
+    ("PUT", "/v1/forward-auth", Everyone),
+    ("PATCH", "/v1/forward-auth", Everyone),
+    ("DELETE", "/v1/forward-auth", Everyone),
+    ("OPTIONS", "/v1/forward-auth", Everyone),
     ("GET", "/v1/events", Needs(&[EventsRead])),
     ("POST", "/v1/webhooks", Needs(&[WebhooksWrite, EventsRead])),
     ("GET", "/v1/webhooks", Needs(&[EventsRead])),
@@ -104,13 +104,13 @@ pub(crate) const CALLS: &[(&str, &str, Access)] = &[
     ("GET", "/v1/portal-sessions", Needs(&[PortalWrite])),
     ("GET", "/v1/portal-sessions/{id}", Needs(&[PortalWrite])),
     ("DELETE", "/v1/portal-sessions/{id}", Needs(&[PortalWrite])),
-    ("POST", "/portal/session", Everybody),
+    ("POST", "/portal/session", Everyone),
     ("GET", "/portal/session", PortalSession),
     ("DELETE", "/portal/session", PortalSession),
-    ("POST", "/oauth2/token", Everybody),
+    ("POST", "/oauth2/token", Everyone),
     ("POST", "/oauth2/introspect", Needs(&[KeysVerify])),
-    ("GET", "/.well-known/oauth-authorization-server", Everybody),
-    ("GET", "/.well-known/jwks.json", Everybody),
+    ("GET", "/.well-known/oauth-authorization-server", Everyone),
+    ("GET", "/.well-known/jwks.json", Everyone),
     ("GET", "/v1/events/{position}/proof", Needs(&[EventsRead])),
     ("GET", "/v1/log/verifications", Needs(&[EventsRead])),
     ("POST", "/v1/log/verifications", NeedsUnbound(&[EventsRead])),
@@ -118,43 +118,68 @@ pub(crate) const CALLS: &[(&str, &str, Access)] = &[
     ("GET", "/v1/projections", NeedsUnbound(&[Admin])),
     ("GET", "/v1/projections/{name}", NeedsUnbound(&[Admin])),
     ("POST", "/v1/projections/{name}/rebuild", NeedsUnbound(&[Admin])),
-    ("GET", "/log/checkpoint", Everybody),
-    ("GET", "/log/key", Everybody),
-    ("GET", "/log/tile/{level}/{index}", Everybody),
+    ("GET", "/log/checkpoint", Everyone),
+    ("GET", "/log/key", Everyone),
+    ("GET", "/log/tile/{level}/{index}", Everyone),
     ("GET", "/log/tile/entries/{index}", NeedsUnbound(&[EventsRead])),
-    ("GET", "/healthz", Everybody),
-    ("GET", "/readyz", Everybody),
-    ("GET", "/metrics", Everybody),
+    ("GET", "/healthz", Everyone),
+    ("GET", "/readyz", Everyone),
+    ("GET", "/metrics", Everyone),
+];
+
+/// Every endpoint in the form of another service, which `--compat` turns on. The OpenAPI document does not
+/// have them.
+const COMPAT_ENDPOINTS: &[(&str, &str, Access)] = &[
+    ("GET", "/api/v1/api_keys", Needs(&[KeysRead])),
+    ("POST", "/api/v1/api_keys", Needs(&[KeysCreate])),
+    ("GET", "/api/v1/api_keys/{key_id}", Needs(&[KeysRead])),
+    ("PUT", "/api/v1/api_keys/{key_id}", Needs(&[KeysRevoke])),
+    ("DELETE", "/api/v1/api_keys/{key_id}", Needs(&[KeysDelete])),
+    ("POST", "/api/v1/api_keys/verify", Needs(&[KeysVerify])),
+    ("GET", "/api/v1/apis", Needs(&[ApisRead])),
+    ("POST", "/api/v1/apis", NeedsUnbound(&[ApisWrite])),
+    ("GET", "/api/v1/apis/{api_id}", Needs(&[ApisRead])),
+    ("DELETE", "/api/v1/apis/{api_id}", NeedsUnbound(&[ApisWrite])),
+    ("GET", "/api/v1/apis/{api_id}/scopes", Needs(&[ApisRead])),
+    ("POST", "/api/v1/apis/{api_id}/scopes", NeedsUnbound(&[ApisWrite])),
+    ("GET", "/api/v1/apis/{api_id}/scopes/{scope_id}", Needs(&[ApisRead])),
+    ("DELETE", "/api/v1/apis/{api_id}/scopes/{scope_id}", NeedsUnbound(&[ApisWrite])),
+    // Only owners and admins have all permissions of these rows: members lack `organizations:read`, and
+    // auditors `keys:create`.
+    ("POST", "/v2/partner/api_keys", Needs(&[KeysCreate, OrganizationsRead])),
+    ("GET", "/v2/partner/api_keys", Needs(&[KeysRead, KeysCreate, OrganizationsRead])),
+    ("DELETE", "/v2/partner/api_keys/{api_key_id}", Needs(&[KeysDelete, OrganizationsRead])),
+    ("POST", "/v1/organizations/api_keys", Needs(&[KeysCreate, OrganizationsRead])),
 ];
 
 impl Access {
-    /// Who may make a call; none for a call that is not in the table.
+    /// Returns who may use an endpoint, or `None` if it is not in the table.
     #[must_use]
     pub(crate) fn to(method: &Method, path: &str) -> Option<Self> {
-        // The router marks a parameter that may hold slashes with a star.
+        // The router marks a parameter that may contain slashes with a star.
         let path = if path.contains('*') { path.replace("{*", "{").into() } else { Cow::Borrowed(path) };
-        let rows = || CALLS.iter().chain(compat::CALLS.iter().copied().flatten());
+        let rows = || ENDPOINTS.iter().chain(COMPAT_ENDPOINTS);
         let row = |method: &str| rows().find(|row| row.1 == path && row.0 == method);
-        // A HEAD that has no row of its own is answered by the GET.
+        // The router answers HEAD with the GET endpoint unless HEAD has its own row.
         let row = row(method.as_str()).or_else(|| row("GET").filter(|_| method == Method::HEAD));
         row.map(|row| row.2)
     }
 
-    /// The permissions that a caller needs, whoever's keys they see.
+    /// Returns the permissions that a caller needs unless it sees only its own keys.
     #[must_use]
     pub(crate) const fn permissions(self) -> &'static [Permission] {
         match self {
-            Self::Everybody | Self::PortalSession => &[],
+            Self::Everyone | Self::PortalSession => &[],
             Self::Needs(permissions) | Self::NeedsUnbound(permissions) | Self::NeedsOrOwn(permissions, _) => {
                 permissions
             }
         }
     }
 
-    /// Lets a caller on or not.
+    /// Checks that a caller may use the endpoint.
     ///
     /// # Errors
-    /// `forbidden`, saying what the caller lacks.
+    /// `forbidden`, naming what the caller lacks.
     pub(crate) fn admit(self, principal: &Principal) -> Result<(), Problem> {
         let needed = match self {
             Self::NeedsOrOwn(_, own) if principal.user_id.is_some() => own,
@@ -169,22 +194,22 @@ impl Access {
             Self::PortalSession
                 if principal.kind != keyledger_engine::value::actor::ActorKind::PortalSession =>
             {
-                Err(Problem::new(Code::Forbidden, "only whoever is signed in to the portal makes this call"))
+                Err(Problem::new(Code::Forbidden, "only callers with a portal session may use this endpoint"))
             }
             Self::NeedsUnbound(_) if principal.organization_id.is_some() => Err(Problem::new(
                 Code::Forbidden,
-                "this call concerns more than the organization that the caller is bound to",
+                "this endpoint concerns more than the organization that the caller is bound to",
             )),
             _ => Ok(()),
         }
     }
 
-    /// Whether a role may make the call in its own organization, in a word.
+    /// Returns `yes`, `own` or nothing: whether a role may use the endpoint in its own organization.
     #[must_use]
     fn of_role(self, role: Role) -> &'static str {
         let has = |permissions: &[Permission]| permissions.iter().all(|it| role.permissions().contains(it));
         match self {
-            Self::Everybody | Self::PortalSession => "yes",
+            Self::Everyone | Self::PortalSession => "yes",
             Self::Needs(permissions) if has(permissions) => "yes",
             Self::NeedsOrOwn(_, own) if role.sees_own_keys_only() && has(own) => "own",
             Self::NeedsOrOwn(permissions, _) if !role.sees_own_keys_only() && has(permissions) => "yes",
@@ -193,20 +218,22 @@ impl Access {
     }
 }
 
-/// docs/permissions.md.
+/// Returns the text of docs/permissions.md.
 #[must_use]
 pub(crate) fn document() -> String {
     let mut text = String::from(
-        "# Who may do what\n\n\
-        Written by `keyledger permissions` from the table that the service itself looks at; a test makes every call below \
-        with every permission and every role and compares.\n\n\
-        Root keys and applications carry permissions; `admin` stands for all of them. Both may be bound to one \
-        organization, and then see no other. People have a role in one organization, from the portal session that they \
-        were let in with or from a claim of their OpenID provider; who has no role in an organization that is there may do nothing. A `member` sees the keys of one user, their own; every \
-        other key is as if it were not there. What a caller may not see is 404, what they may not do is 403.\n\n\
-        Of what happened to their own keys, members are told what was done, when and by whom, but not from which addresses \
-        others did it.\n\n\
-        Whoever has `portal:write` lets people in with any role. Nobody gives an application a permission that they lack.\n\n\
+        "# Access rights\n\n\
+        Generated by `keyledger permissions` from the table that the service checks. A test sends a request to every \
+        endpoint below with every permission and every role, and compares.\n\n\
+        Root keys and applications have permissions; `admin` includes all of them. Both can be bound to one \
+        organization, and then see no other. People have a role in one organization, from their portal session or from \
+        a claim of their OpenID provider. A person without a role in an existing organization may do nothing. A \
+        `member` sees only the keys of one user, its own; every other key is reported as not found. An object that a \
+        caller may not see is 404; an action that a caller may not take is 403.\n\n\
+        For its own keys, a member sees what was done, when and by which actor, but not the addresses of other \
+        actors.\n\n\
+        A caller with `portal:write` can let people in with any role. A caller can give an application only permissions \
+        that the caller has.\n\n\
         ## Roles\n\n| permission |",
     );
     for role in Role::ALL {
@@ -225,21 +252,24 @@ pub(crate) fn document() -> String {
             let _ = write!(text, " {} |", if role.permissions().contains(&permission) { own } else { "" });
         }
     }
-    text.push_str("\n\n## Calls\n");
-    push_calls(&mut text, CALLS.iter());
-    text.push_str("\n## Calls of other services\n\nThere only with `--compat`; their errors are in the form that those services give them.\n");
-    push_calls(&mut text, compat::CALLS.iter().copied().flatten());
+    text.push_str("\n\n## Endpoints\n");
+    push_endpoints(&mut text, ENDPOINTS);
+    text.push_str(
+        "\n## Endpoints of other services\n\n\
+        Only with `--compat`. Their errors have the form of those services' errors.\n",
+    );
+    push_endpoints(&mut text, COMPAT_ENDPOINTS);
     text
 }
 
-fn push_calls<'a>(text: &mut String, calls: impl Iterator<Item = &'a (&'a str, &'a str, Access)>) {
-    text.push_str("\n| call | needs |");
+fn push_endpoints(text: &mut String, endpoints: &[(&str, &str, Access)]) {
+    text.push_str("\n| endpoint | needs |");
     for role in Role::ALL {
         let _ = write!(text, " {role} |");
     }
     text.push_str("\n|---|---|");
     text.push_str(&":-:|".repeat(Role::ALL.len()));
-    for (method, path, access) in calls {
+    for (method, path, access) in endpoints {
         let _ = write!(text, "\n| `{method} {path}` | {} |", needs(*access));
         for role in Role::ALL {
             let _ = write!(text, " {} |", access.of_role(role));
@@ -253,7 +283,7 @@ fn needs(access: Access) -> String {
         permissions.iter().map(|permission| format!("`{permission}`")).collect::<Vec<_>>().join(", ")
     };
     match access {
-        Access::Everybody => "nothing".into(),
+        Access::Everyone => "nothing".into(),
         Access::PortalSession => "a portal session".into(),
         Access::Needs(permissions) => names(permissions),
         Access::NeedsUnbound(permissions) => format!("{}, unbound", names(permissions)),
@@ -270,21 +300,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_call_has_its_row_and_every_row_its_call() {
-        let document = serde_json::to_value(crate::routes::calls().1).unwrap();
+    fn every_endpoint_has_one_row_and_every_row_an_endpoint() {
+        let document = serde_json::to_value(crate::routes::endpoints().1).unwrap();
         let mut documented = BTreeSet::new();
         for (path, item) in document["paths"].as_object().unwrap() {
             for method in item.as_object().unwrap().keys() {
                 documented.insert((method.to_uppercase(), path.clone()));
             }
         }
-        let rows: BTreeSet<_> = CALLS.iter().map(|row| (row.0.to_owned(), row.1.to_owned())).collect();
+        let rows: BTreeSet<_> = ENDPOINTS.iter().map(|row| (row.0.to_owned(), row.1.to_owned())).collect();
         assert_eq!(documented, rows);
-        assert_eq!(rows.len(), CALLS.len(), "a call has two rows");
+        assert_eq!(rows.len(), ENDPOINTS.len(), "an endpoint has two rows");
     }
 
     #[test]
-    fn a_call_without_a_row_is_for_nobody() {
+    fn an_endpoint_without_a_row_is_inaccessible() {
         assert_eq!(Access::to(&Method::GET, "/v1/unheard-of"), None);
         assert_eq!(Access::to(&Method::HEAD, "/v1/keys"), Some(Needs(&[KeysRead])));
         assert_eq!(Access::to(&Method::HEAD, "/v1/keys/{id}/revoke"), None);

@@ -1,6 +1,6 @@
-//! Access tokens: what applications get for their secret. They are signed JWTs of the profile in RFC 9068, good for some
-//! minutes. Whether the application that one was given to is still there is looked up at every use, so that ending an
-//! application ends its tokens too.
+//! Access tokens, which applications get in exchange for their secret: signed JWTs (RFC 9068) that are valid
+//! for some minutes. Every use looks up the token's application, so that deleting an application invalidates
+//! its tokens at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -10,60 +10,57 @@ use keyledger_engine::domain::application::Application;
 use keyledger_engine::value::id::ApplicationId;
 use keyledger_engine::value::permission::Permission;
 use keyledger_engine::value::position::Version;
+use keyledger_engine::value::sha256::sha256;
 use keyledger_engine::value::time::Timestamp;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use ulid::Ulid;
 use zeroize::Zeroizing;
 
 use crate::auth::signing_keys::{self, ALGORITHM, KeySet, SigningKeys};
 
-/// RFC 9068 §2.1.
+/// The `typ` header (RFC 9068 §2.1).
 const TYPE: &str = "at+jwt";
-/// Longer texts are no access tokens of ours.
+/// A longer text is not an access token of this service, in bytes.
 const LEN_MAX: usize = 4_096;
-/// Tokens that were checked and are remembered; past that, all are forgotten and checked again.
+/// Cached tokens. When the cache is full it is emptied.
 const CHECKED_MAX: usize = 16_384;
 
-/// How access tokens are given.
+/// How access tokens are issued.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// Where the service is reached: the issuer, without a slash at its end.
+    /// The service's address as clients see it, which is the issuer. No trailing slash.
     pub public_url: String,
-    /// How long a token is good, in seconds.
+    /// The lifetime of a token, in seconds.
     pub lifetime_seconds: u32,
 }
 
-/// Gives access tokens and checks them.
+/// Issues and checks access tokens.
 pub(crate) struct AccessTokens {
-    /// The keys that sign.
+    /// The keys that sign tokens.
     pub keys: SigningKeys,
     options: Options,
     audiences: [String; 2],
-    /// By the digest of the token: checking a signature takes longer than everything else that a verification does.
+    /// Valid tokens by digest: checking a signature takes longer than all other work of a verification.
     checked: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
 }
 
-/// What an access token says, once it was found good.
+/// The claims of a valid access token.
 #[derive(Debug)]
 pub(crate) struct Claims {
-    /// The application that it was given to.
+    /// The application that the token was issued to.
     pub application_id: ApplicationId,
-    /// The version of the application that brought the secret that it was given for.
+    /// The application's version at which the exchanged secret was created.
     pub secret_version: Version,
-    /// What it was given for.
+    /// The permissions that were granted.
     pub scope: Vec<Permission>,
-    /// Whom it is for.
     pub audience: String,
-    /// When it was given.
     pub issued_at: Timestamp,
-    /// When it ends.
     pub expires_at: Timestamp,
-    /// Names it.
+    /// The token's `jti`.
     pub id: String,
 }
 
-/// The claims as they stand in the token.
+/// The claims as encoded in the token.
 #[derive(Serialize, Deserialize)]
 struct WireClaims {
     iss: String,
@@ -78,49 +75,48 @@ struct WireClaims {
 }
 
 impl AccessTokens {
-    /// Gives tokens signed with `keys`.
     #[must_use]
     pub(crate) fn new(keys: SigningKeys, options: Options) -> Self {
         let audiences = [options.public_url.clone(), format!("{}/api", options.public_url)];
         Self { keys, options, audiences, checked: Mutex::default() }
     }
 
-    /// Reads the keys again, and forgets which tokens were good.
+    /// Reloads the keys and empties the cache of valid tokens.
     ///
     /// # Errors
-    /// When the keys cannot be read; they are as they were.
+    /// When the keys cannot be read. The previous keys stay in use.
     pub(crate) fn reload(&self) -> Result<(), signing_keys::Error> {
         self.keys.reload()?;
         self.checked().clear();
         Ok(())
     }
 
-    /// The issuer: where the service is reached.
+    /// The issuer: the service's address as clients see it.
     #[must_use]
     pub(crate) fn issuer(&self) -> &str {
         &self.options.public_url
     }
 
-    /// How long a token is good, in seconds.
+    /// The lifetime of a token, in seconds.
     #[must_use]
     pub(crate) const fn lifetime_seconds(&self) -> u32 {
         self.options.lifetime_seconds
     }
 
-    /// The audience that was asked for, if there is such a one; the service itself if none was.
+    /// Returns the requested audience if it is valid, and the service itself for a request without one.
     #[must_use]
     pub(crate) fn audience(&self, asked: Option<&str>) -> Option<&str> {
         let [default, _] = &self.audiences;
         let Some(asked) = asked else { return Some(default) };
-        // A base address is the same with a slash after it.
+        // A trailing slash does not change a base address.
         let asked = asked.strip_suffix('/').unwrap_or(asked);
         self.audiences.iter().map(String::as_str).find(|audience| *audience == asked)
     }
 
-    /// Gives an application a token.
+    /// Issues a token to an application.
     ///
     /// # Errors
-    /// When it cannot be signed.
+    /// When the token cannot be signed.
     pub(crate) fn issue(
         &self,
         keys: &KeySet,
@@ -147,15 +143,15 @@ impl AccessTokens {
         jsonwebtoken::encode(&header, &claims, &key.private).map(Zeroizing::new)
     }
 
-    /// What a token says, if it is one of ours, unchanged, for us, and good at `now`. Whether its application is there
-    /// still is not asked here.
+    /// Returns the claims of a token that this service issued for itself and that is valid at `now`. The
+    /// caller has to check that the application still exists.
     #[must_use]
     pub(crate) fn check(&self, token: &str, now: Timestamp) -> Option<Arc<Claims>> {
-        // Root keys' tokens and other texts that are no JWTs are not worth a digest.
+        // Root keys and other texts that are no JWT are rejected without the cost of a digest.
         if token.len() > LEN_MAX || token.bytes().filter(|byte| *byte == b'.').count() != 2 {
             return None;
         }
-        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let digest = sha256(token.as_bytes());
         let known = self.checked().get(&digest).cloned();
         let claims = match known {
             Some(claims) => claims,
@@ -202,14 +198,12 @@ impl AccessTokens {
     }
 }
 
-/// Why no token was given.
+/// Why a token could not be issued.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub(crate) enum Error {
-    /// There is no key.
     #[error(transparent)]
     Keys(#[from] signing_keys::Error),
-    /// The key does not sign.
-    #[error("an access token was not signed: {0}")]
+    #[error("could not sign an access token: {0}")]
     Signing(#[from] jsonwebtoken::errors::Error),
 }

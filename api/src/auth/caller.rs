@@ -1,4 +1,4 @@
-//! Who calls, and what they may do.
+//! The caller of a request: authentication, and the check of permissions.
 
 use std::sync::Arc;
 
@@ -13,7 +13,8 @@ use keyledger_engine::value::permission::Permission;
 use keyledger_engine::value::text::UserId;
 use keyledger_engine::value::time::Timestamp;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::auth::access::Access;
 use crate::auth::access_token::Claims;
 use crate::auth::origin;
@@ -23,41 +24,39 @@ use crate::http::request_id::RequestId;
 use crate::request::precondition::reach_min_position;
 use crate::service::Service;
 
-/// The header that carries a credential beside `Authorization`.
+/// The alternative to `Authorization` for a credential.
 pub(crate) const API_KEY_HEADER: HeaderName = HeaderName::from_static("x-api-key");
 
 /// An authenticated caller.
 pub(crate) struct Caller {
-    /// Who they are.
     pub principal: Arc<Principal>,
-    /// The caller as the log will name them.
+    /// The caller as the log records them.
     pub actor: Actor,
-    /// The request's id.
     pub request_id: RequestId,
 }
 
 impl Caller {
-    /// Lets only callers on who may themselves do all that they want others to be able to.
+    /// Checks that the caller has all `permissions` that they are about to grant.
     ///
     /// # Errors
-    /// `forbidden`, naming a permission that the caller lacks.
+    /// `forbidden`, with a permission that the caller lacks.
     pub(crate) fn require_all(&self, permissions: &[Permission]) -> Result<(), Problem> {
         match permissions.iter().find(|permission| !self.principal.may(**permission)) {
             None => Ok(()),
             Some(permission) => Err(Problem::new(
                 Code::Forbidden,
-                format!("the caller lacks the permission {permission}, which this takes"),
+                format!("the caller lacks the permission {permission}, so it cannot grant it"),
             )),
         }
     }
 
-    /// Whether the caller may see what belongs to an organization.
+    /// Whether the caller may see an organization's objects.
     #[must_use]
     pub(crate) fn sees(&self, organization_id: &OrganizationId) -> bool {
         self.bound_to().is_none_or(|bound| bound == organization_id)
     }
 
-    /// Whether the caller may see what belongs to an organization, or to the service itself if to none.
+    /// Whether the caller may see the objects of an organization, or those of the service itself for none.
     #[must_use]
     pub(crate) fn sees_owned_by(&self, organization_id: Option<&OrganizationId>) -> bool {
         self.bound_to().is_none_or(|bound| organization_id == Some(bound))
@@ -69,30 +68,30 @@ impl Caller {
         self.principal.organization_id.as_ref()
     }
 
-    /// Whether the caller may see a key.
     #[must_use]
     pub(crate) fn sees_key(&self, key: &Key) -> bool {
         self.principal.sees(&key.organization_id, key.user_id.as_ref())
     }
 
-    /// The only user whose keys the caller may see, if there is such a one.
+    /// The only user whose keys the caller may see, if limited to one.
     #[must_use]
     pub(crate) fn own_keys_of(&self) -> Option<&UserId> {
         self.principal.user_id.as_ref()
     }
 }
 
-/// A caller who is answered for longer than a moment, and is looked at again as long as that takes.
+/// The caller of a long-running answer, which re-checks the credential while it runs.
 pub(crate) struct StandingCaller {
     /// The headers that carry the credential.
     credential: HeaderMap,
     principal: Arc<Principal>,
-    /// The epoch before the caller was last found good: whatever may end that since has raised the index's.
+    /// The index's authentication epoch before the last check. Every record that can invalidate a credential
+    /// raises it.
     epoch: Option<u64>,
 }
 
 impl StandingCaller {
-    /// The caller of a request that only reads, with its headers.
+    /// Keeps the caller of a read request, with the headers that carry the credential.
     #[must_use]
     pub(crate) fn new(caller: &Caller, headers: &HeaderMap) -> Self {
         let mut credential = headers.clone();
@@ -104,17 +103,16 @@ impl StandingCaller {
         Self { credential, principal: Arc::clone(&caller.principal), epoch: None }
     }
 
-    /// Who they are.
     #[must_use]
     pub(crate) const fn principal(&self) -> &Arc<Principal> {
         &self.principal
     }
 
-    /// Whether the credential is good still, and for the same.
+    /// Whether the credential is still valid and belongs to the same principal.
     pub(crate) fn stands(&mut self, service: &Service) -> bool {
         let epoch = service.index.authentication_epoch();
         let by_header = has_credential(&self.credential);
-        // A session of the console ends without a record, so whoever comes with a cookie is always looked up.
+        // A console session ends without a record, so a cookie is checked every time.
         if by_header && self.epoch == Some(epoch) && self.principal.is_current(service.now()) {
             return true;
         }
@@ -128,7 +126,7 @@ impl StandingCaller {
     }
 }
 
-/// The token in `Authorization: Bearer` or, without that header, in `x-api-key`.
+/// Returns the token in `Authorization: Bearer` or, without that header, in `x-api-key`.
 #[must_use]
 pub(crate) fn presented_token(headers: &HeaderMap) -> Option<&str> {
     match headers.get(header::AUTHORIZATION) {
@@ -140,7 +138,7 @@ pub(crate) fn presented_token(headers: &HeaderMap) -> Option<&str> {
     }
 }
 
-/// Finds out who calls: by a root key's token, an access token, or a token of the OpenID provider.
+/// Authenticates a request by a root key, an access token, or a token of the OpenID provider.
 ///
 /// # Errors
 /// `unauthenticated`.
@@ -150,7 +148,7 @@ pub(crate) fn authenticate(service: &Service, headers: &HeaderMap) -> Result<Arc
         .ok_or_else(|| unauthenticated(service))
 }
 
-/// Who stands behind a credential.
+/// Returns the principal that a token belongs to; none for an invalid token.
 #[must_use]
 pub(crate) fn authenticate_token(service: &Service, token: &str) -> Option<Arc<Principal>> {
     if let Some(root_key) = service.index.authenticate_root_key(token) {
@@ -169,8 +167,8 @@ pub(crate) fn authenticate_token(service: &Service, token: &str) -> Option<Arc<P
     })
 }
 
-/// The application that an access token was given to, and what the token says; none when the token is not good, or the
-/// application has ended or has got another secret since.
+/// Returns the application that an access token was issued to, and the token's claims. Returns none when the
+/// token is invalid, or the application was deleted or got a new secret since.
 #[must_use]
 pub(crate) fn access_token_holder(
     service: &Service,
@@ -182,7 +180,8 @@ pub(crate) fn access_token_holder(
     (application.secret_version == claims.secret_version).then_some((application, claims))
 }
 
-/// Why nobody was found behind a credential: the credential, or an index that knows nobody any more.
+/// The problem of a request that could not be authenticated: an invalid credential, or a stopped verification
+/// index.
 fn unauthenticated(service: &Service) -> Problem {
     let code = if service.index.poisoned().is_some() {
         Code::VerificationUnavailable
@@ -192,25 +191,26 @@ fn unauthenticated(service: &Service) -> Problem {
     Problem::of(code)
 }
 
-/// Says of a request that the service makes to itself on whose behalf it does. No request from outside carries it.
+/// The principal of a request that the service sends to its own router. A request from outside cannot carry
+/// it.
 #[derive(Clone)]
 pub(crate) struct Admitted(pub Arc<Principal>);
 
 impl FromRequestParts<Arc<Service>> for Caller {
     type Rejection = Problem;
 
-    /// Finds out who calls, and lets them on if they may make the call.
+    /// Authenticates the request and checks that the caller may use the endpoint.
     async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
         let principal = if let Some(Admitted(principal)) = parts.extensions.get() {
             Arc::clone(principal)
         } else if has_credential(&parts.headers) {
-            authenticate_anybody(service, &parts.headers).await?
+            authenticate_request(service, &parts.headers).await?
         } else {
             signed_in(service, &parts.method, &parts.headers)?
         };
         let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
         admit(&principal, &parts.method, path)?;
-        // Here once for all calls; those that read from projections wait for these besides.
+        // All endpoints wait for the verification index; those that read projections also wait for them.
         reach_min_position(&parts.headers, &service.index.watch()).await?;
         let actor = origin::actor(service, parts, principal.kind, &principal.id);
         let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
@@ -218,18 +218,19 @@ impl FromRequestParts<Arc<Service>> for Caller {
     }
 }
 
-/// Makes sure that somebody may make a call.
+/// Checks that a principal may use an endpoint.
 ///
 /// # Errors
-/// `forbidden`; `internal` for a call without a row in [`access`](crate::auth::access).
+/// `forbidden`; `internal` for an endpoint without a row in [`access`](crate::auth::access).
 pub(crate) fn admit(principal: &Principal, method: &Method, path: &str) -> Result<(), Problem> {
-    let access = Access::to(method, path)
-        .ok_or_else(|| Problem::internal(&format!("{method} {path} has no row in the table of calls")))?;
+    let access = Access::to(method, path).ok_or_else(|| {
+        Problem::internal(&format!("{method} {path} has no row in the table of permissions"))
+    })?;
     access.admit(principal)
 }
 
-/// Finds out who calls, and asks the OpenID provider for its keys where that may tell.
-async fn authenticate_anybody(
+/// Authenticates a request. Fetches the OpenID provider's keys when they may be needed to check the token.
+async fn authenticate_request(
     service: &Arc<Service>,
     headers: &HeaderMap,
 ) -> Result<Arc<Principal>, Problem> {
@@ -239,28 +240,28 @@ async fn authenticate_anybody(
         Ok(principal) => {
             if principal.kind == ActorKind::User && provider.is_stale() {
                 let service = Arc::clone(service);
-                // Nobody waits for it: the keys that are there will do.
+                // In the background: the current keys have checked this token.
                 tokio::spawn(async move {
                     if let Some(provider) = &service.openid_provider {
-                        provider.learn_keys().await;
+                        provider.refresh_keys().await;
                     }
                 });
             }
             Ok(principal)
         }
         Err(problem) => match presented_token(headers) {
-            Some(token) if provider.learn_keys_for(token).await => authenticate(service, headers),
+            Some(token) if provider.fetch_keys_for(token).await => authenticate(service, headers),
             _ => Err(problem),
         },
     }
 }
 
-/// Whether a request carries a credential other than a cookie, be it a good one or not.
+/// Whether a request carries a credential other than a cookie, valid or not.
 fn has_credential(headers: &HeaderMap) -> bool {
     headers.contains_key(header::AUTHORIZATION) || headers.contains_key(API_KEY_HEADER)
 }
 
-/// Finds out who is signed in, and makes sure that a page of this service made the request.
+/// Authenticates a request by its session cookie, and checks that a page of this service sent it.
 fn signed_in(service: &Service, method: &Method, headers: &HeaderMap) -> Result<Arc<Principal>, Problem> {
     let secret = service.session_cookie.read(headers).ok_or_else(|| unauthenticated(service))?;
     let principal = session_holder(service, secret).ok_or_else(|| unauthenticated(service))?;
@@ -268,7 +269,7 @@ fn signed_in(service: &Service, method: &Method, headers: &HeaderMap) -> Result<
     Ok(principal)
 }
 
-/// Who is signed in with a session's secret: to the portal, or to the console.
+/// Returns the principal of a session, of the portal or of the console.
 #[must_use]
 pub(crate) fn session_holder(service: &Service, secret: &str) -> Option<Arc<Principal>> {
     let now = service.now();

@@ -1,9 +1,10 @@
-//! Sessions of people who signed in to the console with a root key or at an OpenID provider. They are in memory only: a restart signs everybody out,
-//! and nothing of them is in the log, as the commands that they issue name the root key or the user.
+//! Console sessions of users who signed in with a root key or at the OpenID provider. They are in memory
+//! only: a restart signs all users out. The log does not mention sessions, because the commands issued in
+//! them name the root key or the user.
 //!
-//! A session holds the root key's id, never its token, and looks the root key up at every use: what ends the root key ends
-//! its sessions at that moment. What a user is to their organization was said when they signed in, and holds as long as the
-//! session.
+//! A session holds the root key's id, not its token, and looks the root key up at every use, so that deleting
+//! the root key ends its sessions at once. A user's organization and role are those at sign-in, for as long
+//! as the session lasts.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -16,25 +17,24 @@ use keyledger_projections::verification::VerificationIndex;
 use crate::auth::oidc::User;
 use crate::auth::principal::Principal;
 
-/// A session that is not used for this long, in milliseconds, has ended.
+/// A session expires when it is unused for this long, in milliseconds.
 const IDLE_MILLIS_MAX: i64 = 60 * 60 * 1_000;
-/// However much it is used, a session ends after this many milliseconds.
+/// A session expires after this time even if it is in use, in milliseconds.
 const LIFETIME_MILLIS_MAX: i64 = 8 * 60 * 60 * 1_000;
 /// The same in seconds, for the cookie.
 pub(crate) const LIFETIME_SECONDS_MAX: u32 = (LIFETIME_MILLIS_MAX / 1_000) as u32;
-/// With more sessions than this the one that was not used for longest ends.
+/// Beyond this number, the least recently used session ends.
 const SESSIONS_MAX: usize = 10_000;
 
-/// The sessions there are, by the digest of their secret.
+/// All console sessions, by the digest of their secret.
 #[derive(Default)]
 pub(crate) struct ConsoleSessions(Mutex<HashMap<Digest, Session>>);
 
-/// Whose a session is.
+/// The owner of a session.
 #[derive(Debug, Clone)]
 pub(crate) enum Holder {
-    /// A root key.
     RootKey(RootKeyId),
-    /// Somebody whom the OpenID provider vouched for.
+    /// A user who signed in at the OpenID provider.
     User(Box<User>),
 }
 
@@ -45,18 +45,18 @@ struct Session {
 }
 
 impl Session {
-    fn is_over(&self, now: Timestamp) -> bool {
+    fn is_expired(&self, now: Timestamp) -> bool {
         self.started_at.saturating_add_millis(LIFETIME_MILLIS_MAX) <= now
             || self.used_at.saturating_add_millis(IDLE_MILLIS_MAX) <= now
     }
 }
 
 impl ConsoleSessions {
-    /// Begins a session under a secret that nobody had before.
+    /// Starts a session with a new secret.
     pub(crate) fn start(&self, secret: &Token, holder: Holder, now: Timestamp) {
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if sessions.len() >= SESSIONS_MAX {
-            sessions.retain(|_, session| !session.is_over(now));
+            sessions.retain(|_, session| !session.is_expired(now));
         }
         if sessions.len() >= SESSIONS_MAX {
             let oldest = sessions.iter().min_by_key(|(_, session)| session.used_at);
@@ -67,7 +67,7 @@ impl ConsoleSessions {
         sessions.insert(secret.digest(), Session { holder, started_at: now, used_at: now });
     }
 
-    /// Who has a session's secret, if the session is still there, and its root key.
+    /// Returns the principal of a session; none when the session or its root key has ended.
     #[must_use]
     pub(crate) fn holder(
         &self,
@@ -78,7 +78,7 @@ impl ConsoleSessions {
         let digest = digest(secret)?;
         let mut sessions = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let session = sessions.get_mut(&digest)?;
-        if session.is_over(now) {
+        if session.is_expired(now) {
             sessions.remove(&digest);
             return None;
         }
@@ -98,7 +98,7 @@ impl ConsoleSessions {
         }
     }
 
-    /// Ends the session that has a secret, if there is one.
+    /// Ends a session, if it exists.
     pub(crate) fn end(&self, secret: &str) {
         if let Some(digest) = digest(secret) {
             self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&digest);
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_session_ends_unused_and_in_the_end() {
+    fn a_session_ends_when_unused_and_at_its_lifetime() {
         let session = |started_at, used_at| Session {
             holder: Holder::RootKey(
                 RootKeyId::generate(Timestamp::default(), &mut rand::rngs::SysRng).unwrap(),
@@ -123,11 +123,11 @@ mod tests {
             started_at: Timestamp::from_millis(started_at),
             used_at: Timestamp::from_millis(used_at),
         };
-        let is_over =
-            |started_at, used_at, now| session(started_at, used_at).is_over(Timestamp::from_millis(now));
-        assert!(!is_over(0, 0, IDLE_MILLIS_MAX - 1));
-        assert!(is_over(0, 0, IDLE_MILLIS_MAX));
-        assert!(!is_over(0, LIFETIME_MILLIS_MAX - 2, LIFETIME_MILLIS_MAX - 1));
-        assert!(is_over(0, LIFETIME_MILLIS_MAX - 1, LIFETIME_MILLIS_MAX));
+        let is_expired =
+            |started_at, used_at, now| session(started_at, used_at).is_expired(Timestamp::from_millis(now));
+        assert!(!is_expired(0, 0, IDLE_MILLIS_MAX - 1));
+        assert!(is_expired(0, 0, IDLE_MILLIS_MAX));
+        assert!(!is_expired(0, LIFETIME_MILLIS_MAX - 2, LIFETIME_MILLIS_MAX - 1));
+        assert!(is_expired(0, LIFETIME_MILLIS_MAX - 1, LIFETIME_MILLIS_MAX));
     }
 }

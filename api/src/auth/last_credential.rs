@@ -1,10 +1,10 @@
-//! The credential that a connection carried last. Clients keep their connections and send the same credential with every
-//! request; comparing it with the one before is cheaper than digesting it again.
+//! The last credential of a connection. Clients keep connections open and send the same credential with every
+//! request, and comparing it with the previous one is cheaper than hashing it again.
 
 use std::sync::Arc;
 
-use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use keyledger_engine::value::constant_time;
 use keyledger_engine::value::time::Timestamp;
 use zeroize::Zeroizing;
 
@@ -12,7 +12,7 @@ use crate::auth::caller::authenticate;
 use crate::auth::principal::Principal;
 use crate::service::Service;
 
-/// What was last found good on one connection.
+/// The last valid credential of one connection.
 #[derive(Default)]
 pub(crate) struct LastCredential(Option<Accepted>);
 
@@ -20,12 +20,14 @@ struct Accepted {
     name: HeaderName,
     value: Zeroizing<Vec<u8>>,
     principal: Arc<Principal>,
-    /// The epoch before it was found good: whatever may end it since has raised the index's.
+    /// The index's authentication epoch before the check. Every record that can invalidate a credential
+    /// raises it.
     epoch: u64,
 }
 
 impl LastCredential {
-    /// Finds out at `now` who a header's credential stands for, as [`authenticate`] does; none when for nobody.
+    /// Returns the principal of a header's credential at `now`, as [`authenticate`] does; none for an invalid
+    /// credential.
     pub(crate) fn authenticate(
         &mut self,
         service: &Service,
@@ -38,7 +40,7 @@ impl LastCredential {
             last.epoch == epoch
                 && last.principal.is_current(now)
                 && last.name == *name
-                && verify_slices_are_equal(&last.value, value).is_ok()
+                && constant_time::equal(&last.value, value)
         };
         if !self.0.as_ref().is_some_and(is_same) {
             let mut header = HeaderValue::from_bytes(value).ok()?;

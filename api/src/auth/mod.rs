@@ -1,4 +1,4 @@
-//! Who calls, how they prove it, and what they may do.
+//! Authentication and authorization: who a caller is, how they prove it, and what they may do.
 
 pub(crate) mod access;
 pub(crate) mod access_token;
@@ -10,3 +10,4 @@ pub(crate) mod origin;
 pub(crate) mod principal;
 pub(crate) mod session_cookie;
 pub(crate) mod signing_keys;
+pub(crate) mod trusted_proxies;

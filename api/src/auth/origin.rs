@@ -1,108 +1,31 @@
-//! Where a request came from: the address of whoever sent it, seen past the proxies that are trusted to tell; and who is told
-//! of it later.
+//! The origin of a request: the client's address, the actor that the log records, and who may see the address
+//! later.
 
 use std::net::{IpAddr, SocketAddr};
 
 use axum::extract::ConnectInfo;
-use clap::ValueEnum;
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-use ipnet::IpNet;
+use http::{HeaderValue, header};
 use keyledger_engine::domain::record::Record;
 use keyledger_engine::value::actor::{Actor, ActorKind};
 
 use crate::auth::principal::Principal;
 use crate::service::Service;
 
-/// The header in which trusted proxies tell for whom they ask. One and not whichever is there: a proxy that writes the one
-/// passes the other on as its client sent it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum ForwardedHeader {
-    /// `X-Forwarded-For`, which most proxies write.
-    #[default]
-    XForwardedFor,
-    /// `Forwarded` (RFC 7239).
-    Forwarded,
-}
-
-/// Whom to believe about where a request came from.
-#[derive(Debug, Clone, Default)]
-pub(crate) struct TrustedProxies {
-    /// The networks that the proxies are in. Without any, the address is the connection's own.
-    pub networks: Vec<IpNet>,
-    /// Where they tell for whom they ask.
-    pub header: ForwardedHeader,
-}
-
-impl TrustedProxies {
-    /// The address of whoever sent a request that came from `peer`: the last one on the way that no trusted proxy has.
-    /// What stands before that in the header is hearsay.
-    #[must_use]
-    pub(crate) fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
-        let mut client = peer.to_canonical();
-        let hops = if self.trusts(client) { self.hops(headers) } else { Vec::new() };
-        for hop in hops.into_iter().rev() {
-            if !self.trusts(client) {
-                break;
-            }
-            // A proxy that does not tell is as far as can be seen.
-            let Some(hop) = hop else { break };
-            client = hop;
-        }
-        client
-    }
-
-    /// Whether an address is that of a trusted proxy.
-    #[must_use]
-    pub(crate) fn trusts(&self, address: IpAddr) -> bool {
-        self.networks.iter().any(|network| network.contains(&address))
-    }
-
-    /// The addresses in the header, the one of the last hop last; none for a hop whose address cannot be read.
-    fn hops(&self, headers: &HeaderMap) -> Vec<Option<IpAddr>> {
-        let name = match self.header {
-            ForwardedHeader::XForwardedFor => HeaderName::from_static("x-forwarded-for"),
-            ForwardedHeader::Forwarded => header::FORWARDED,
-        };
-        let lines = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?"));
-        lines
-            .flat_map(|line| line.split(','))
-            .map(|hop| match self.header {
-                ForwardedHeader::XForwardedFor => address_of(hop.trim()),
-                ForwardedHeader::Forwarded => forwarded_for(hop).and_then(address_of),
-            })
-            .collect()
-    }
-}
-
-/// The value of `for` in one element of `Forwarded`.
-fn forwarded_for(element: &str) -> Option<&str> {
-    let pair = element.split(';').filter_map(|pair| pair.split_once('='));
-    let (_, value) = pair.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
-    Some(value.trim().trim_matches('"'))
-}
-
-/// An address, with a port after it or not.
-fn address_of(text: &str) -> Option<IpAddr> {
-    let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(text);
-    let address = bare.parse::<IpAddr>().or_else(|_| text.parse::<SocketAddr>().map(|address| address.ip()));
-    address.ok().map(|address| address.to_canonical())
-}
-
-/// The address that a request came from.
+/// Returns the client's address of a request.
 #[must_use]
 pub(crate) fn address(service: &Service, parts: &Parts) -> Option<IpAddr> {
     let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>()?.0.ip();
     Some(service.trusted_proxies.client(peer, &parts.headers))
 }
 
-/// The actor of a request, as the log is to name them.
+/// Returns the actor of a request, as the log records them.
 #[must_use]
 pub(crate) fn actor(service: &Service, parts: &Parts, kind: ActorKind, id: &str) -> Actor {
     actor_at(kind, id, address(service, parts), parts.headers.get(header::USER_AGENT))
 }
 
-/// The actor of a request that came from an address, with its `User-Agent`.
+/// Returns the actor of a request from the address `ip`, with its `User-Agent`.
 #[must_use]
 pub(crate) fn actor_at(
     kind: ActorKind,
@@ -114,53 +37,11 @@ pub(crate) fn actor_at(
     Actor { kind, id: id.into(), ip, user_agent: user_agent.map(Actor::clip_user_agent) }
 }
 
-/// Takes out of an event where its actor called from, if that is not for the caller to know: who sees their own keys only
-/// learns nothing of the addresses of others who had to do with them.
+/// Removes the actor's address and user agent from an event if the caller may not see them: a caller who sees
+/// only their own keys does not learn the addresses of other actors.
 pub(crate) fn conceal(caller: &Principal, record: &mut Record) {
     let Actor { kind, id, ip, user_agent } = &mut record.actor;
     if caller.user_id.is_some() && (*kind != caller.kind || **id != *caller.id) {
         (*ip, *user_agent) = (None, None);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn client(header: ForwardedHeader, peer: &str, lines: &[&str]) -> String {
-        let networks = ["10.0.0.0/8", "fd00::/8"].map(|network| network.parse().unwrap()).to_vec();
-        let name = match header {
-            ForwardedHeader::XForwardedFor => "x-forwarded-for",
-            ForwardedHeader::Forwarded => "forwarded",
-        };
-        let mut headers = HeaderMap::new();
-        for line in lines {
-            headers.append(name, line.parse().unwrap());
-        }
-        TrustedProxies { networks, header }.client(peer.parse().unwrap(), &headers).to_string()
-    }
-
-    #[test]
-    fn only_trusted_proxies_are_believed_and_only_as_far_as_they_see() {
-        let x = |peer: &str, lines: &[&str]| client(ForwardedHeader::XForwardedFor, peer, lines);
-        assert_eq!(x("192.0.2.1", &["198.51.100.7"]), "192.0.2.1", "a stranger may claim anything");
-        assert_eq!(x("10.0.0.1", &[]), "10.0.0.1");
-        assert_eq!(x("10.0.0.1", &["198.51.100.7"]), "198.51.100.7");
-        assert_eq!(x("10.0.0.1", &["1.2.3.4, 198.51.100.7, 10.0.0.2"]), "198.51.100.7");
-        assert_eq!(x("10.0.0.1", &["1.2.3.4", "198.51.100.7, 10.0.0.2"]), "198.51.100.7");
-        assert_eq!(x("10.0.0.1", &["10.0.0.3, 10.0.0.2"]), "10.0.0.3", "all of them are trusted");
-        assert_eq!(x("10.0.0.1", &["198.51.100.7, unknown, 10.0.0.2"]), "10.0.0.2");
-        assert_eq!(x("10.0.0.1", &["198.51.100.7:4711"]), "198.51.100.7");
-        assert_eq!(x("::ffff:10.0.0.1", &["2001:db8::7"]), "2001:db8::7");
-        assert_eq!(x("fd00::1", &["[2001:db8::7]:443"]), "2001:db8::7");
-    }
-
-    #[test]
-    fn forwarded_is_read_as_rfc_7239_says() {
-        let f = |peer: &str, lines: &[&str]| client(ForwardedHeader::Forwarded, peer, lines);
-        assert_eq!(f("10.0.0.1", &["for=192.0.2.43;proto=http;by=203.0.113.43"]), "192.0.2.43");
-        assert_eq!(f("10.0.0.1", &["For=\"[2001:db8:cafe::17]:4711\""]), "2001:db8:cafe::17");
-        assert_eq!(f("10.0.0.1", &["for=1.2.3.4, for=198.51.100.17, for=10.0.0.2"]), "198.51.100.17");
-        assert_eq!(f("10.0.0.1", &["for=198.51.100.17, for=_hidden"]), "10.0.0.1");
     }
 }

@@ -1,4 +1,4 @@
-//! The principal: somebody whose credential was found good, and what they may do.
+//! The principal: an authenticated caller and what they may do.
 
 use keyledger_engine::domain::application::Application;
 use keyledger_engine::domain::portal_session::PortalSession;
@@ -12,25 +12,23 @@ use keyledger_engine::value::time::Timestamp;
 
 use crate::auth::oidc;
 
-/// An authenticated caller, whatever kind of credential they came with.
+/// An authenticated caller, independent of the kind of credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Principal {
-    /// The kind of caller.
+    /// The kind of caller, as the log records it.
     pub kind: ActorKind,
-    /// The caller's id, as the log names them.
+    /// The caller's id, as the log records it.
     pub id: Box<str>,
     /// The only organization that the caller may see, if bound to one.
     pub organization_id: Option<OrganizationId>,
-    /// The only user whose keys the caller may see, if there is such a one.
+    /// The only user whose keys the caller may see, if limited to one.
     pub user_id: Option<UserId>,
-    /// What the caller may do.
     pub permissions: Vec<Permission>,
-    /// When the credential ends by itself.
+    /// When the credential expires.
     pub expires_at: Option<Timestamp>,
 }
 
 impl Principal {
-    /// Whoever has a root key's token.
     #[must_use]
     pub(crate) fn of_root_key(root_key: &RootKey) -> Self {
         Self {
@@ -43,8 +41,8 @@ impl Principal {
         }
     }
 
-    /// An application with an access token for `scope`. It may do what the token was given for and the application itself
-    /// may do still.
+    /// Returns the principal of an application with an access token for `scope`. Its permissions are those in
+    /// both the scope and the application's current permissions.
     #[must_use]
     pub(crate) fn of_application(
         application: &Application,
@@ -61,7 +59,6 @@ impl Principal {
         }
     }
 
-    /// Whoever is signed in to the portal.
     #[must_use]
     pub(crate) fn of_portal_session(session: &PortalSession) -> Self {
         Self {
@@ -74,7 +71,8 @@ impl Principal {
         }
     }
 
-    /// Somebody whom an OpenID provider vouches for. Who has no role in an organization that is there may do nothing.
+    /// Returns the principal of an OpenID provider's user. Without a role in an active organization it has no
+    /// permissions.
     #[must_use]
     pub(crate) fn of_user(user: &oidc::User, is_active: impl FnOnce(&OrganizationId) -> bool) -> Self {
         let organization_id = user.organization_id.clone().filter(is_active);
@@ -89,20 +87,20 @@ impl Principal {
         }
     }
 
-    /// Whether the caller may see what belongs to an organization and, in it, to a user or to nobody in particular.
+    /// Whether the caller may see an object of an organization that belongs to `user_id`, or to no user.
     #[must_use]
     pub(crate) fn sees(&self, organization_id: &OrganizationId, user_id: Option<&UserId>) -> bool {
         self.organization_id.as_ref().is_none_or(|bound| bound == organization_id)
             && self.user_id.as_ref().is_none_or(|own| user_id == Some(own))
     }
 
-    /// Whether the caller may do what a permission allows.
+    /// Whether the caller has a permission.
     #[must_use]
     pub(crate) fn may(&self, permission: Permission) -> bool {
         permission.is_granted_by(&self.permissions)
     }
 
-    /// Whether the credential is good still at `now`, as far as time goes.
+    /// Whether the credential is unexpired at `now`.
     #[must_use]
     pub(crate) fn is_current(&self, now: Timestamp) -> bool {
         self.expires_at.is_none_or(|end| now < end)

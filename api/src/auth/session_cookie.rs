@@ -1,19 +1,21 @@
-//! The cookie that carries a session of the portal or of the console, and what protects against requests that other pages make with it.
+//! The cookie of portal and console sessions, and the protection against requests that other sites' pages
+//! send with it.
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
-use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
+use keyledger_engine::value::constant_time;
+use keyledger_engine::value::sha256::Sha256;
 
-/// The header in which a page proves that it could read what only this service's pages can read.
+/// The header with the CSRF token, which only pages of this service can read.
 pub(crate) const CSRF_HEADER: HeaderName = HeaderName::from_static("x-csrf-token");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const PLAIN_NAME: &str = "keyledger_session";
-/// Browsers take a cookie of this name only over TLS, from this very host, and for all of it.
+/// Browsers accept a cookie with this prefix only over TLS, for this host alone, and for all its paths.
 const SECURE_NAME: &str = "__Host-keyledger_session";
 
-/// How the cookie is set.
+/// The session cookie of this service.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SessionCookie {
     /// Whether browsers reach the service over TLS.
@@ -21,7 +23,7 @@ pub(crate) struct SessionCookie {
 }
 
 impl SessionCookie {
-    /// The cookie of a service that is reached at `public_url`.
+    /// Returns the cookie of a service that clients reach at `public_url`.
     #[must_use]
     pub(crate) fn of(public_url: &str) -> Self {
         Self { secure: public_url.starts_with("https://") }
@@ -31,7 +33,7 @@ impl SessionCookie {
         if self.secure { SECURE_NAME } else { PLAIN_NAME }
     }
 
-    /// The session's secret that a request carries.
+    /// Returns the session secret of a request.
     #[must_use]
     pub(crate) fn read(self, headers: &HeaderMap) -> Option<&str> {
         let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
@@ -39,8 +41,8 @@ impl SessionCookie {
         pairs.find(|(name, _)| *name == self.name()).map(|(_, value)| value)
     }
 
-    /// The header's value that gives a browser the secret for `seconds`; zero takes it away. No script can read it, and no
-    /// other site's page has it sent along.
+    /// Returns the `Set-Cookie` value that stores the secret for `seconds`; zero removes it. Scripts cannot
+    /// read the cookie, and browsers do not send it with requests from other sites.
     #[must_use]
     pub(crate) fn set(self, secret: &str, seconds: u32) -> Option<HeaderValue> {
         let secure = if self.secure { "; Secure" } else { "" };
@@ -52,14 +54,14 @@ impl SessionCookie {
     }
 }
 
-/// The token that belongs to a session's secret. Knowing it tells nothing of the secret.
+/// Derives a session's CSRF token. It reveals nothing about the session's secret.
 #[must_use]
 pub(crate) fn csrf_token(secret: &str) -> String {
     let digest = Sha256::new().chain_update(b"keyledger csrf token ").chain_update(secret).finalize();
     digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Lets a request that a browser sent with a session's cookie on, if it changes nothing or a page of this service made it.
+/// Checks a request with a session cookie: it must change nothing, or come from a page of this service.
 ///
 /// # Errors
 /// `csrf_failed`.
@@ -71,19 +73,19 @@ pub(crate) fn check_csrf(method: &Method, headers: &HeaderMap, secret: &str) -> 
     check_csrf_token(headers.get(CSRF_HEADER).map_or(&b""[..], HeaderValue::as_bytes), secret)
 }
 
-/// Refuses a token that does not belong to a session's secret.
+/// Checks that a CSRF token belongs to a session's secret.
 ///
 /// # Errors
 /// `csrf_failed`.
 pub(crate) fn check_csrf_token(shown: &[u8], secret: &str) -> Result<(), Problem> {
-    if bool::from(shown.ct_eq(csrf_token(secret).as_bytes())) {
+    if constant_time::equal(shown, csrf_token(secret).as_bytes()) {
         return Ok(());
     }
     Err(Problem::of(Code::CsrfFailed))
 }
 
-/// Refuses a request that a browser says another site's page made. Browsers that reach the service without TLS tell it by
-/// `Origin` alone.
+/// Checks that the browser does not mark the request as another site's. Browsers that reach the service
+/// without TLS send `Origin` only.
 ///
 /// # Errors
 /// `csrf_failed`.
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_that_tells_only_the_origin_is_believed() {
+    fn a_browser_that_sends_only_the_origin_is_believed() {
         let check = |origin: &str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::HOST, "keys.example:7070".parse().unwrap());

@@ -1,5 +1,6 @@
-//! The keys that sign access tokens: one that signs, and those before it, which are published as long as tokens that they
-//! signed can be alive. They are kept in a file of the data directory that only its owner may read.
+//! The keys that sign access tokens: the current key, and previous keys, which stay published while tokens
+//! that they signed can be valid. They are stored in a file of the data directory that only its owner can
+//! read.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
@@ -16,41 +17,39 @@ use keyledger_engine::value::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-/// The signature of access tokens. RFC 9068 §2.1 has every resource server know it.
+/// The signature algorithm, which RFC 9068 §2.1 requires every resource server to support.
 pub(crate) const ALGORITHM: Algorithm = Algorithm::RS256;
-/// A key that has signed for this long is replaced: 90 days.
+/// The current key is replaced after 90 days, in milliseconds.
 const AGE_MAX_MILLIS: i64 = 90 * 24 * 60 * 60 * 1_000;
-/// A key that was replaced is published for this much longer: as long as an access token can live, and an hour.
+/// A replaced key stays published for the longest lifetime of an access token and an hour, in milliseconds.
 const RETIRED_MILLIS: i64 = (24 + 1) * 60 * 60 * 1_000;
 
-/// Why the keys cannot be had; one line that names the file and says what to do.
+/// Why the keys cannot be read or written: one line that names the file and the next step.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Error(String);
 
-/// The keys of one data directory. One that was never asked for a key has none, and makes none.
+/// The keys of one data directory. The first key is created when it is needed.
 pub(crate) struct SigningKeys {
     path: PathBuf,
     keys: RwLock<Arc<KeySet>>,
 }
 
-/// The keys at one time, the one that signs first.
+/// The keys at one moment, the current one first.
 #[derive(Default)]
 pub(crate) struct KeySet(Vec<SigningKey>);
 
-/// One key.
+/// A key pair.
 pub(crate) struct SigningKey {
-    /// Its name: its RFC 7638 thumbprint.
+    /// The RFC 7638 thumbprint.
     pub id: String,
-    /// Signs.
     pub private: EncodingKey,
-    /// Checks.
     pub public: DecodingKey,
     jwk: Jwk,
     created_at: Timestamp,
 }
 
-/// The file: the one that signs first.
+/// The file's contents: the current key first.
 #[derive(Serialize, Deserialize, Default)]
 struct StoredKeys {
     keys: Vec<StoredKey>,
@@ -59,14 +58,15 @@ struct StoredKeys {
 #[derive(Serialize, Deserialize)]
 struct StoredKey {
     created_at: Timestamp,
-    /// When another took its place.
+    /// When the key was replaced.
     retired_at: Option<Timestamp>,
     /// PKCS #8, PEM.
     #[serde(with = "private_text")]
     private_key: Zeroizing<String>,
 }
 
-/// How a secret text stands in the file; nothing else may write one.
+/// Serializes a secret text. `Zeroizing` has no serialization of its own, so that no other type writes one by
+/// accident.
 mod private_text {
     use serde::{Deserialize, Deserializer, Serializer};
     use zeroize::Zeroizing;
@@ -86,19 +86,18 @@ mod private_text {
 }
 
 impl KeySet {
-    /// The key with this id.
     #[must_use]
     pub(crate) fn find(&self, id: &str) -> Option<&SigningKey> {
         self.0.iter().find(|key| key.id == id)
     }
 
-    /// The key that signs.
+    /// The current key, which signs.
     #[must_use]
     pub(crate) fn current(&self) -> Option<&SigningKey> {
         self.0.first()
     }
 
-    /// The public keys, as RFC 7517 §5 has them.
+    /// Returns the public keys as a JWK set (RFC 7517 §5).
     #[must_use]
     pub(crate) fn jwks(&self) -> JwkSet {
         JwkSet { keys: self.0.iter().map(|key| key.jwk.clone()).collect() }
@@ -106,26 +105,26 @@ impl KeySet {
 }
 
 impl SigningKeys {
-    /// Reads the keys at `path`, if there are any.
+    /// Reads the keys at `path`. A missing file means no keys.
     ///
     /// # Errors
-    /// When the file is there and cannot be read.
+    /// When the file cannot be read or parsed.
     pub(crate) fn open(path: PathBuf) -> Result<Self, Error> {
         let keys = RwLock::new(Arc::new(load(&path)?));
         Ok(Self { path, keys })
     }
 
-    /// The keys as they are.
+    /// Returns the keys in memory.
     #[must_use]
     pub(crate) fn keys(&self) -> Arc<KeySet> {
         Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// The keys with one that signs: makes the first one, and replaces one that has signed for long enough. May wait for
-    /// a disk.
+    /// Returns the keys with a current one. Creates the first key, and replaces a current key that is due.
+    /// May block on a disk.
     ///
     /// # Errors
-    /// When there is none that signs and none can be made.
+    /// When there is no current key and none can be created.
     pub(crate) fn with_current(&self, now: Timestamp) -> Result<Arc<KeySet>, Error> {
         let keys = self.keys();
         if keys.current().is_some_and(|key| !key.is_due(now)) {
@@ -133,19 +132,19 @@ impl SigningKeys {
         }
         match rotate(&self.path, now, |key| key.is_due(now)).and_then(|()| self.reload()) {
             Ok(()) => Ok(self.keys()),
-            // An old key is better than none.
+            // An overdue key still signs valid tokens.
             Err(error) if keys.current().is_some() => {
-                tracing::warn!(%error, "the signing key was not replaced");
+                tracing::warn!(%error, "could not replace the signing key");
                 Ok(keys)
             }
             Err(error) => Err(error),
         }
     }
 
-    /// Reads the keys again: another process may have replaced them.
+    /// Reads the file again, which another process may have changed.
     ///
     /// # Errors
-    /// When the file cannot be read; the keys are as they were.
+    /// When the file cannot be read. The keys in memory stay.
     pub(crate) fn reload(&self) -> Result<(), Error> {
         let keys = Arc::new(load(&self.path)?);
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
@@ -171,11 +170,11 @@ impl SigningKey {
     }
 }
 
-/// Replaces the key that signs by a new one, and forgets those whose tokens are all dead. Another process that does the
-/// same is waited for.
+/// Creates a new current key, and removes keys whose tokens have all expired. Waits for another process that
+/// does the same.
 ///
 /// # Errors
-/// When the file cannot be read or written; it is as it was.
+/// When the file cannot be read or written. It stays unchanged.
 pub(crate) fn rotate_now(path: &Path, now: Timestamp) -> Result<(), Error> {
     rotate(path, now, |_| true)
 }
@@ -199,7 +198,8 @@ fn rotate(path: &Path, now: Timestamp, is_due: impl FnOnce(&SigningKey) -> bool)
         key.retired_at.get_or_insert(now);
     }
     stored.keys.retain(|key| key.retired_at.is_none_or(|at| now < at.saturating_add_millis(RETIRED_MILLIS)));
-    let private_key = generate().map_err(|reason| Error(format!("no signing key can be made: {reason}")))?;
+    let private_key =
+        generate().map_err(|reason| Error(format!("could not create a signing key: {reason}")))?;
     stored.keys.insert(0, StoredKey { created_at: now, retired_at: None, private_key });
     let text =
         serde_json::to_vec_pretty(&stored).map(Zeroizing::new).map_err(|error| failed(error.into()))?;
@@ -237,10 +237,11 @@ fn load(path: &Path) -> Result<KeySet, Error> {
     keys.map(KeySet).map_err(|error| unusable(path, error))
 }
 
-/// The reason is the parser's, which names a place and never the content.
+/// The parser's reason names a place in the file, never its content.
 fn unusable(path: &Path, reason: impl std::fmt::Display) -> Error {
     Error(format!(
-        "{}: holds no signing keys: {reason}; restore it, or remove it to get a new key (access tokens end then)",
+        "{}: contains no valid signing keys: {reason}; restore the file, or remove it to get a new key, \
+         which invalidates all access tokens",
         path.display()
     ))
 }
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_made_when_asked_for_kept_and_replaced() {
+    fn keys_are_created_on_demand_stored_and_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("signing-keys.json");
         let keys = SigningKeys::open(path.clone()).unwrap();
@@ -272,7 +273,7 @@ mod tests {
         assert_eq!(ids(&keys.with_current(at(1)).unwrap()), first);
         assert_eq!(ids(&SigningKeys::open(path.clone()).unwrap().keys()), first);
 
-        // Another process replaces the key; this one sees it when it is told.
+        // Another process replaces the key; this one sees it after a reload.
         rotate_now(&path, at(2)).unwrap();
         assert_eq!(ids(&keys.keys()), first);
         keys.reload().unwrap();
@@ -286,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_file_is_named_and_its_content_is_not_told() {
+    fn a_damaged_file_is_named_without_its_content() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("signing-keys.json");
         fs::write(&path, r#"{"keys":[{"created_at":"2026-01-01T00:00:00.000Z","private_key":"sesame"}]}"#)

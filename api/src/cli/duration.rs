@@ -1,17 +1,19 @@
-//! Spans of time as people write them on the command line: `30s`, `5m`, `2h`, `30d`.
+//! Durations on the command line: `30s`, `5m`, `2h`, `30d`.
 
 use std::time::Duration;
 
-/// Longer spans make no sense anywhere.
+/// No option has a use for a longer duration.
 const MAX: Duration = Duration::from_secs(10 * 366 * 24 * 60 * 60);
 
 /// Reads a whole number with its unit: `ms`, `s`, `m`, `h` or `d`.
 ///
 /// # Errors
-/// When it is none, or longer than ten years.
+/// When the text is not a duration, or longer than ten years.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
-    let wrong =
-        || "must be a whole number with ms, s, m, h or d, such as 30s or 7d, of ten years at most".to_owned();
+    let wrong = || {
+        "must be a whole number and a unit (ms, s, m, h or d), such as 30s or 7d, at most ten years"
+            .to_owned()
+    };
     let digits = text.find(|c: char| !c.is_ascii_digit()).ok_or_else(wrong)?;
     let (number, unit) = text.split_at(digits);
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -23,8 +25,8 @@ pub(super) fn parse(text: &str) -> Result<Duration, String> {
         "d" => 86_400_000,
         _ => return Err(wrong()),
     };
-    let span = Duration::from_millis(number.checked_mul(millis_each).ok_or_else(wrong)?);
-    if span > MAX { Err(wrong()) } else { Ok(span) }
+    let duration = Duration::from_millis(number.checked_mul(millis_each).ok_or_else(wrong)?);
+    if duration > MAX { Err(wrong()) } else { Ok(duration) }
 }
 
 #[cfg(test)]
@@ -32,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn spans_have_a_unit() {
+    fn durations_have_a_unit() {
         for (text, seconds) in [("0s", 0), ("90s", 90), ("5m", 300), ("2h", 7_200), ("30d", 2_592_000)] {
             assert_eq!(parse(text), Ok(Duration::from_secs(seconds)), "{text}");
         }

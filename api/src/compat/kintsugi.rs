@@ -1,5 +1,5 @@
-//! Kintsugi's calls for the keys of partners and of organizations (docs/compat-kintsugi.md). Errors look as FastAPI, on
-//! which the original runs, makes them.
+//! Kintsugi's calls for the keys of partners and of organizations (docs/compat-kintsugi.md). Errors look as
+//! FastAPI, on which the original runs, makes them.
 
 use std::sync::Arc;
 
@@ -10,11 +10,10 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{delete, post};
 use http::request::Parts;
 use http::{HeaderName, StatusCode};
-use keyledger_engine::domain::key::{Key, KeyCommand, Owner, OwnerKind};
+use keyledger_engine::domain::key::{CreateKey, Key, KeyCommand, Owner, OwnerKind};
 use keyledger_engine::ledger::Command;
 use keyledger_engine::value::environment::Environment;
 use keyledger_engine::value::id::OrganizationId;
-use keyledger_engine::value::permission::Permission::{KeysCreate, KeysDelete, KeysRead, OrganizationsRead};
 use keyledger_engine::value::text::Metadata;
 use keyledger_engine::value::time::Timestamp;
 use keyledger_projections::key_list::KeyQuery;
@@ -22,16 +21,16 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use crate::answer::problem::{Code, FieldError, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::{FieldError, Problem};
 use crate::answer::reply::Reply;
-use crate::auth::access::Access;
 use crate::auth::caller::Caller;
 use crate::request::body::{BodyBytes, Checks, Field, parsed};
 use crate::request::execution::execute;
 use crate::request::json_text::read_object;
 use crate::request::precondition::reach_in;
 use crate::request::query::PathId;
-use crate::routes::keys::issuing::{NewKey, issue};
+use crate::routes::keys::issuing::{draw_token, issue};
 use crate::routes::keys::key::load_any;
 use crate::service::Service;
 
@@ -42,14 +41,6 @@ const PAGE_SIZE_DEFAULT: usize = 10;
 const PAGE_SIZE_MAX: usize = 100;
 /// Pages are counted, so one far away costs as much as all before it.
 const KEYS_MAX: usize = 10_000;
-
-/// Only owners and admins have both permissions of a row: members do not see the organization, and auditors make no keys.
-pub(super) const CALLS: &[(&str, &str, Access)] = &[
-    ("POST", "/v2/partner/api_keys", Access::Needs(&[KeysCreate, OrganizationsRead])),
-    ("GET", "/v2/partner/api_keys", Access::Needs(&[KeysRead, KeysCreate, OrganizationsRead])),
-    ("DELETE", "/v2/partner/api_keys/{api_key_id}", Access::Needs(&[KeysDelete, OrganizationsRead])),
-    ("POST", "/v1/organizations/api_keys", Access::Needs(&[KeysCreate, OrganizationsRead])),
-];
 
 pub(super) fn router() -> Router<Arc<Service>> {
     Router::new()
@@ -124,7 +115,7 @@ async fn create(
     service: &Arc<Service>,
     caller: &Caller,
     headers: &http::HeaderMap,
-    call: &str,
+    endpoint: &str,
     organization_id: OrganizationId,
     bytes: &[u8],
     owner: impl FnOnce(Option<OrganizationId>) -> Owner,
@@ -137,7 +128,9 @@ async fn create(
         Metadata::new(value).map_err(|error| vec![(String::new(), error.to_string())])
     });
     checks.finish()?;
-    let new = NewKey {
+    let environment = Environment::Production;
+    let token = draw_token(service, None, environment)?;
+    let key = CreateKey {
         organization_id,
         api_id: None,
         owner: owner(client_id),
@@ -145,12 +138,14 @@ async fn create(
         name: None,
         description: None,
         metadata,
-        environment: Environment::Production,
+        environment,
         scopes: Vec::new(),
         expires_at,
+        digest: token.digest(),
+        hint: token.hint(),
     };
-    let name = format!("{call} {}", new.organization_id);
-    let (outcome, token) = issue(service, caller, headers, (&name, bytes), new).await?;
+    let name = format!("{endpoint} {}", key.organization_id);
+    let outcome = issue(service, caller, headers, (&name, bytes), key).await?;
     let created = Created {
         api_key_id: outcome.object.id.to_string(),
         api_key_token: (!outcome.replayed).then(|| token.expose()),

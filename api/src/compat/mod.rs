@@ -1,5 +1,6 @@
-//! The calls of other key services, in their own words, so that their clients go on working. Each is a thin translation
-//! onto the commands that Keyledger's own calls issue: no rule lives here. All of them are off unless `--compat` names them.
+//! The calls of other key services, in their own words, so that their clients go on working. Each is a thin
+//! translation onto the commands that Keyledger's own calls issue: no rule lives here. All of them are off
+//! unless `--compat` names them.
 
 mod kinde;
 mod kintsugi;
@@ -8,11 +9,7 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use crate::auth::access::Access;
 use crate::service::Service;
-
-/// Who may make which of these calls.
-pub(crate) const CALLS: &[&[(&str, &str, Access)]] = &[kinde::CALLS, kintsugi::CALLS];
 
 /// Another service whose calls can be answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]

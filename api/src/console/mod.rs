@@ -1,16 +1,16 @@
-//! The console: everything that a person does with keys, as pages.
+//! The web console: everything people do with keys, as HTML pages.
 //!
-//! It is a client of the calls that everybody else makes, in the same process ([`visitor`]): a page reads and changes
-//! nothing but by such a call, on behalf of whoever is signed in. So what a role may do, what a field may hold and what an
-//! error says is decided in one place (docs/decisions/console.md).
+//! The console is a client of the HTTP API in the same process ([`visitor`]). A page reads and changes data
+//! only through API requests made for the signed-in visitor, so permissions, field rules and error texts are
+//! decided in one place (docs/decisions/console.md).
 //!
-//! * [`visitor`]: who is signed in, and the calls that are made for them.
-//! * [`submission`]: a form that was sent, which only a page of this service can have done.
-//! * [`frame`]: what every page has around it; [`navigation`], [`toast`], [`theme`], [`asset`] are its parts.
-//! * [`moment`], [`icon`], [`badge`], [`marked`], [`tags`]: how times, signs, words with a shape, search results and many
-//!   words look.
-//! * [`list_page`] with its [`table`], [`form_page`] with its [`field`]s, [`secret_page`]: pages that many things share.
-//! * [`sign_in`], and a file for each page.
+//! From the bottom up:
+//!
+//! * [`parts`]: building blocks such as fields, tables, badges and times. They know no visitor.
+//! * [`visit`]: the signed-in visitor, the forms they submit, their theme and the notice on their next page.
+//! * [`frame`]: what surrounds a page, and the page kinds that several folders fill in (list, form, secret).
+//! * [`sign_in`], [`tenants`], [`audit`], [`keys`], [`callers`], [`overview`]: the pages, each folder with
+//!   its routes.
 
 pub(crate) mod audit;
 pub(crate) mod callers;
@@ -18,6 +18,8 @@ pub(crate) mod frame;
 pub(crate) mod keys;
 pub(crate) mod overview;
 pub(crate) mod parts;
+pub(crate) mod sign_in;
+pub(crate) mod state;
 pub(crate) mod tenants;
 pub(crate) mod visit;
 
@@ -30,24 +32,21 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use http::{HeaderName, HeaderValue, header};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::service::Service;
 
-use self::frame::{asset, navigation, page_frame, theme};
-use self::visit::openid_sign_in;
+use self::frame::{asset, navigation, page_frame};
+use self::parts::query_string::safe_path;
+use self::sign_in::pending::Pending;
+use self::state::Console;
+use self::visit::notice::Notice;
+use self::visit::submission::Submission;
+use self::visit::theme::Theme;
 use self::visit::visitor::{self, Visitor};
 
-/// What all pages share.
-pub(crate) struct Console {
-    service: Arc<Service>,
-    /// The calls that pages are made of.
-    calls: Router,
-    /// Who is at the OpenID provider just now, to sign in.
-    pending: openid_sign_in::Pending,
-}
-
-/// Nothing is loaded from elsewhere, nothing that stands in a page itself runs or styles, no frame shows a page, and no other
-/// page has a hand on its window.
+/// Pages load resources from this origin only, run no inline script or style, cannot be framed, and share no
+/// window with other origins.
 const HEADERS: [(HeaderName, HeaderValue); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -66,38 +65,45 @@ const HEADERS: [(HeaderName, HeaderValue); 6] = [
     ),
 ];
 
-/// The pages. `calls` is what the service answers to everybody.
-pub(crate) fn router(service: Arc<Service>, calls: Router<Arc<Service>>) -> Router {
-    let calls = calls.with_state(Arc::clone(&service));
-    let console = Arc::new(Console { service, calls, pending: openid_sign_in::Pending::default() });
+/// The console's pages. They call `api`, the routes of the HTTP API, in process.
+pub(crate) fn router(service: Arc<Service>, api: Router<Arc<Service>>) -> Router {
+    let api = api.with_state(Arc::clone(&service));
+    let console = Arc::new(Console { service, api, pending: Pending::default() });
     Router::new()
         .route("/", get(|| async { Redirect::to("/console") }))
         .route("/console", get(home))
-        .merge(visit::router())
+        .merge(sign_in::router())
         .merge(audit::router())
         .merge(overview::router())
         .merge(keys::router())
         .merge(tenants::router())
         .merge(callers::router())
-        .route("/console/theme", post(theme::choose))
+        .route("/console/theme", post(choose_theme))
         .route("/console/{*rest}", get(|| async { Problem::of(Code::NotFound) }))
         .layer(middleware::from_fn_with_state(Arc::clone(&console), around))
-        // Beside the layer: files are the same for everybody, and are kept by browsers.
+        // Added after the layer: assets are public and cacheable, so they need no visitor and no `no-store`.
         .route("/console/assets/{version}/{name}", get(asset::serve))
         .with_state(console)
 }
 
-/// Leads to the first page that somebody may see.
+/// Redirects to the first page that the visitor may see.
 async fn home(visitor: Visitor) -> Result<Redirect, Problem> {
     navigation::first(&visitor).map(Redirect::to).ok_or_else(|| {
         Problem::new(
             Code::Forbidden,
-            "you may do nothing that has a page here; sign in with another root key",
+            "your permissions include no page of the console; sign in with another root key",
         )
     })
 }
 
-/// Finds out who is signed in, shows problems as pages, and adds what every page is protected by.
+/// Stores the theme that a visitor chose, and returns to the page they were on.
+async fn choose_theme(Submission { visitor, form }: Submission) -> Response {
+    let mut response = visitor.go_to(safe_path(form.text("to")).unwrap_or("/console"), &Notice::default());
+    Theme::from_name(form.text("theme")).keep(response.headers_mut());
+    response
+}
+
+/// Identifies the visitor, renders problems as pages, and adds the security headers.
 async fn around(State(console): State<Arc<Console>>, request: Request, next: Next) -> Response {
     let (mut parts, body) = request.into_parts();
     let visitor = Visitor::find(&console, &parts);
@@ -105,7 +111,7 @@ async fn around(State(console): State<Arc<Console>>, request: Request, next: Nex
         parts.extensions.insert(visitor.clone());
     }
     let request_id = visitor::request_id(&parts);
-    let theme = theme::Theme::of(&parts.headers);
+    let theme = Theme::of(&parts.headers);
     let mut response = next.run(Request::from_parts(parts, body)).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         response =

@@ -1,4 +1,4 @@
-//! Whether a connection gets anywhere.
+//! Monitors whether a connection makes progress.
 
 use std::io;
 use std::pin::Pin;
@@ -12,18 +12,18 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::http::hyper_refusal;
 
-/// Counts the pieces that were written to a connection. What a client sends does not count,
-/// so that dripping headers byte by byte keeps no connection open.
+/// Counts the writes to a connection. Reads do not count, so that a client cannot keep a connection open by
+/// sending headers byte by byte.
 #[derive(Debug, Default)]
 pub(crate) struct Activity(AtomicU64);
 
 impl Activity {
-    /// Notes that something was done.
+    /// Counts one write.
     pub(crate) fn note(&self) {
         self.0.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Resolves when nothing was done for `time`, or at most twice as long.
+    /// Resolves after `time` without a write, at the latest after twice `time`.
     pub(crate) async fn ceased(&self, time: Duration) {
         let mut seen = None;
         loop {
@@ -37,45 +37,46 @@ impl Activity {
     }
 }
 
-/// A connection whose writes are noted, to which bytes that were read can be put back, and on which the HTTP library's own
-/// refusals are said [in other words](crate::http::hyper_refusal).
-pub(crate) struct NotedStream<S> {
+/// A connection whose writes are counted, whose reader can put bytes back, and on which hyper's own error
+/// answers are [replaced by problem documents](crate::http::hyper_refusal).
+pub(crate) struct MonitoredStream<S> {
     stream: S,
     activity: Arc<Activity>,
     unread: BytesMut,
-    /// What is left to write of a refusal; the library takes its own for written.
+    /// The unwritten part of a replacement answer. hyper believes that its own answer was written.
     refusal: BytesMut,
     linger: Linger,
 }
 
-/// How far a connection has come that ends with a refusal. Closing it while the client still sends would have the system
-/// throw away what the client has not read yet.
+/// How far a connection that ends with an error answer has closed. If it were closed while the client still
+/// sends, the operating system would reset it and discard the part of the answer that the client has not
+/// read.
 enum Linger {
-    /// Nothing was refused.
+    /// There is no such answer.
     No,
-    /// The refusal is to be written, and the other side told that no more comes.
-    Told,
-    /// The client may send this many bytes more until it closes.
+    /// The answer is to be written, and the write side closed.
+    Answering,
+    /// Up to this many bytes are read and discarded until the client closes.
     Reading(usize),
 }
 
-/// A client that was refused may send this much before it has to have read the refusal.
+/// Bytes that a client may send after an error answer before the connection is closed.
 const LINGER_LEN_MAX: usize = 1024 * 1024;
 
-impl<S> NotedStream<S> {
-    /// Notes the writes of `stream` in `activity`.
+impl<S> MonitoredStream<S> {
+    /// Wraps `stream` and counts its writes in `activity`.
     #[must_use]
     pub(crate) fn new(stream: S, activity: Arc<Activity>) -> Self {
         Self { stream, activity, unread: BytesMut::new(), refusal: BytesMut::new(), linger: Linger::No }
     }
 
-    /// Has these bytes read first, in the place of any others that were put back before.
+    /// Puts `bytes` back, to be read first. They replace bytes that were put back earlier.
     pub(crate) fn put_back(&mut self, bytes: BytesMut) {
         self.unread = bytes;
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for NotedStream<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for MonitoredStream<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
@@ -90,7 +91,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for NotedStream<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> NotedStream<S> {
+impl<S: AsyncWrite + Unpin> MonitoredStream<S> {
     fn poll_write_refusal(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.refusal.has_remaining() {
             let written = ready!(Pin::new(&mut self.stream).poll_write(context, &self.refusal))?;
@@ -103,16 +104,16 @@ impl<S: AsyncWrite + Unpin> NotedStream<S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for NotedStream<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for MonitoredStream<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         self.activity.note();
-        if let Some(refusal) = hyper_refusal::in_own_words(bytes) {
+        if let Some(refusal) = hyper_refusal::replaced(bytes) {
             self.refusal.extend_from_slice(&refusal);
-            self.linger = Linger::Told;
+            self.linger = Linger::Answering;
             return Poll::Ready(Ok(bytes.len()));
         }
         Pin::new(&mut self.stream).poll_write(context, bytes)
@@ -124,15 +125,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for NotedStream<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         self.activity.note();
-        // The library's own refusals have no body, so they end the last slice.
+        // hyper's own error answers have no body, so they end the last slice.
         if let Some(last) = slices.last()
-            && let Some(refusal) = hyper_refusal::in_own_words(last)
+            && let Some(refusal) = hyper_refusal::replaced(last)
         {
             for slice in slices.iter().rev().skip(1).rev() {
                 self.refusal.extend_from_slice(slice);
             }
             self.refusal.extend_from_slice(&refusal);
-            self.linger = Linger::Told;
+            self.linger = Linger::Answering;
             return Poll::Ready(Ok(slices.iter().map(|slice| slice.len()).sum()));
         }
         Pin::new(&mut self.stream).poll_write_vectored(context, slices)
@@ -152,7 +153,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for NotedStream<S> {
         loop {
             match &mut this.linger {
                 Linger::No => return Pin::new(&mut this.stream).poll_shutdown(context),
-                Linger::Told => {
+                Linger::Answering => {
                     ready!(this.poll_write_refusal(context))?;
                     ready!(Pin::new(&mut this.stream).poll_shutdown(context))?;
                     this.linger = Linger::Reading(LINGER_LEN_MAX);

@@ -1,20 +1,22 @@
-//! What the HTTP library refuses by itself, before there is a request: said as every other problem is.
+//! Replaces the error answers that hyper writes by itself, before there is a request, by problem documents.
 //!
-//! It gives no other sign of such an answer than the bytes that it writes: a head of status 4xx without a body, and, unlike
-//! every answer of the service, without a request's id. It is the last that it writes to a connection.
+//! hyper has no hook for such an answer. It can only be recognized in the bytes that hyper writes: a head of
+//! status 4xx without a body and, unlike every answer of the service, without a request id. It is the last
+//! thing that hyper writes to a connection.
 
 use http::StatusCode;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::http::request_id::RequestId;
 
-/// The library's own head is shorter.
+/// The head of hyper's own answer is shorter.
 const HEAD_LEN_MAX: usize = 256;
 
-/// What to write in the place of `bytes` if they end with an answer of the library's own.
+/// Returns the bytes to write instead of `bytes` if those end with an error answer of hyper's own.
 #[must_use]
-pub(crate) fn in_own_words(bytes: &[u8]) -> Option<Vec<u8>> {
-    // A piece of a body is never taken for one, whatever it says: its head went out before it.
+pub(crate) fn replaced(bytes: &[u8]) -> Option<Vec<u8>> {
+    // A part of a body never matches, whatever it contains: its head was written earlier.
     if !bytes.starts_with(b"HTTP/1.1 ") || !bytes.ends_with(b"\r\n\r\n") {
         return None;
     }
@@ -34,7 +36,7 @@ pub(crate) fn in_own_words(bytes: &[u8]) -> Option<Vec<u8>> {
 }
 
 const START: &[u8] = b"HTTP/1.1 4";
-/// It writes these headers and no others.
+/// hyper's own answer has these headers and no others.
 const OWN_HEADERS: [&str; 3] = ["connection: close", "content-length: 0", "date: "];
 
 fn problem_of(status: StatusCode) -> Problem {
@@ -42,7 +44,7 @@ fn problem_of(status: StatusCode) -> Problem {
         StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Problem::of(Code::HeadersTooLarge),
         _ => Problem::new(
             Code::MalformedRequest,
-            "this is not a request of HTTP/1.1: its first line, or one of its headers, has another form than RFC 9112 says",
+            "not an HTTP/1.1 request: the request line or a header is not in the form that RFC 9112 requires",
         ),
     }
 }
@@ -51,29 +53,30 @@ fn problem_of(status: StatusCode) -> Problem {
 mod tests {
     use super::*;
 
-    const LIBRARYS: &str = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\ncontent-length: 0\r\n\
+    const HYPERS: &str = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\
+        content-length: 0\r\n\
         date: Sat, 21 Nov 2026 09:30:00 GMT\r\n\r\n";
 
     #[test]
-    fn only_the_librarys_own_answer_is_said_anew() {
+    fn only_hypers_own_answer_is_replaced() {
         let earlier = "HTTP/1.1 204 No Content\r\nx-request-id: a\r\n\r\n";
-        let said = in_own_words(format!("{earlier}{LIBRARYS}").as_bytes()).unwrap();
-        let said = String::from_utf8(said).unwrap();
+        let replacement = replaced(format!("{earlier}{HYPERS}").as_bytes()).unwrap();
+        let replacement = String::from_utf8(replacement).unwrap();
         assert!(
-            said.starts_with(&format!("{earlier}HTTP/1.1 431 Request Header Fields Too Large\r\n")),
-            "{said}"
+            replacement.starts_with(&format!("{earlier}HTTP/1.1 431 Request Header Fields Too Large\r\n")),
+            "{replacement}"
         );
-        assert!(said.contains("headers_too_large"), "{said}");
+        assert!(replacement.contains("headers_too_large"), "{replacement}");
         for ours in [
             "HTTP/1.1 404 Not Found\r\nx-request-id: a\r\ncontent-length: 0\r\n\r\n",
             "HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n",
             "HTTP/1.1 100 Continue\r\n\r\n",
             "",
-            // What somebody wrote, in a later piece of an answer.
-            &format!("1f\r\n{LIBRARYS}"),
-            &LIBRARYS.replace("connection: close", "a description"),
+            // Text from a caller, in a later part of an answer.
+            &format!("1f\r\n{HYPERS}"),
+            &HYPERS.replace("connection: close", "a description"),
         ] {
-            assert_eq!(in_own_words(ours.as_bytes()), None, "{ours}");
+            assert_eq!(replaced(ours.as_bytes()), None, "{ours}");
         }
     }
 }

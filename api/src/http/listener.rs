@@ -1,4 +1,4 @@
-//! Where the service takes connections: at an address of the network, or at a Unix socket.
+//! Listeners: at a network address, or at a Unix socket.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -16,21 +16,21 @@ use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
-/// What stands before the path of a Unix socket, as nginx, curl and others have it.
+/// The prefix of a Unix socket's path, as in nginx and curl.
 const UNIX_PREFIX: &str = "unix:";
-/// Whoever may enter the socket's directory may connect, as with the loopback address: a connection alone opens nothing.
-/// Nobody else should be able to write to that directory.
+/// Every user who may enter the socket's directory may connect, as with the loopback address: a connection
+/// alone gives no access. Only the service should be able to write to that directory.
 const SOCKET_MODE: u32 = 0o666;
-/// Whoever else begins to listen takes microseconds.
+/// Another process holds the lock for microseconds, while it starts to listen.
 const LOCK_TIME_MAX: Duration = Duration::from_secs(1);
 const LOCK_TRY_INTERVAL: Duration = Duration::from_millis(5);
-/// What a connection over a Unix socket counts as having for its address: this machine's.
+/// The peer address of connections over a Unix socket: the loopback address.
 const THIS_MACHINE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
-/// Where to listen.
+/// An address to listen on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum ListenAddress {
-    /// An address of the network: `127.0.0.1:7070`.
+    /// A network address: `127.0.0.1:7070`.
     Network(SocketAddr),
     /// The path of a Unix socket: `unix:/run/keyledger/keyledger.sock`.
     Unix(PathBuf),
@@ -41,12 +41,12 @@ impl FromStr for ListenAddress {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.strip_prefix(UNIX_PREFIX) {
-            Some("") => Err("the path is missing, as in unix:/run/keyledger/keyledger.sock"),
+            Some("") => Err("the path after unix: is missing, such as unix:/run/keyledger/keyledger.sock"),
             Some(path) => Ok(Self::Unix(path.into())),
             None => text
                 .parse()
                 .map(Self::Network)
-                .map_err(|_| "not an IP address and a port, such as 127.0.0.1:7070, nor unix: and a path"),
+                .map_err(|_| "must be an IP address and port, such as 127.0.0.1:7070, or unix: and a path"),
         }
     }
 }
@@ -60,28 +60,29 @@ impl fmt::Display for ListenAddress {
     }
 }
 
-/// The two directions of a connection.
+/// A byte stream of either kind of listener.
 pub(crate) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
 
-/// Takes connections at one address. A Unix socket's file goes when it is dropped.
+/// Accepts connections at one address. Dropping it removes a Unix socket's file.
 #[derive(Debug)]
 pub(crate) enum Listener {
-    /// From the network.
+    /// A TCP listener.
     Network(TcpListener),
-    /// From this machine. The file goes before anybody could take it for one that was left.
+    /// A Unix socket. Fields drop in order, so its file is removed while it is still listening: another
+    /// process never sees it as left over.
     Unix { _file: SocketFile, listener: UnixListener },
 }
 
 impl Listener {
-    /// Begins to listen. The file of a Unix socket that is left from a process that was killed is replaced.
+    /// Starts to listen. Replaces the file of a Unix socket that a killed process left behind.
     ///
     /// # Errors
-    /// When the address is in use, or the system refuses it.
+    /// When the address is in use, or the operating system refuses it.
     ///
     /// # Panics
-    /// Outside a runtime.
+    /// Outside a Tokio runtime.
     pub(crate) fn bind(address: &ListenAddress) -> io::Result<Self> {
         match address {
             ListenAddress::Network(address) => {
@@ -91,7 +92,7 @@ impl Listener {
             }
             ListenAddress::Unix(path) => {
                 let directory = File::open(directory_of(path))?;
-                keep_others_out(&directory);
+                lock_out_others(&directory);
                 if is_left_over(path) {
                     fs::remove_file(path)?;
                 }
@@ -103,7 +104,7 @@ impl Listener {
         }
     }
 
-    /// The address of the network that it listens at, with the port that the system chose if that was left to it.
+    /// The network address, with the port that the operating system chose for port 0.
     #[must_use]
     pub(crate) fn network_address(&self) -> Option<SocketAddr> {
         match self {
@@ -112,15 +113,15 @@ impl Listener {
         }
     }
 
-    /// The next connection.
+    /// Accepts the next connection.
     ///
     /// # Errors
-    /// When the system has none to give, such as when too many files are open.
+    /// When the operating system refuses, for example because too many files are open.
     pub(crate) async fn accept(&self) -> io::Result<Accepted> {
         match self {
             Self::Network(listener) => {
                 let (stream, peer) = listener.accept().await?;
-                // Answers are small; waiting to fill a packet would only delay them.
+                // Nagle's algorithm would only delay small answers.
                 let _ = stream.set_nodelay(true);
                 Ok(Accepted::Network(stream, peer))
             }
@@ -129,17 +130,17 @@ impl Listener {
     }
 }
 
-/// A connection that was taken.
+/// An accepted connection.
 #[derive(Debug)]
 pub(crate) enum Accepted {
-    /// From the network, and from where.
+    /// From the network, with the peer's address.
     Network(TcpStream, SocketAddr),
-    /// From this machine.
+    /// From a Unix socket.
     Unix(UnixStream),
 }
 
 impl Accepted {
-    /// The other side's address.
+    /// The peer's address.
     #[must_use]
     pub(crate) fn peer(&self) -> SocketAddr {
         match self {
@@ -148,7 +149,7 @@ impl Accepted {
         }
     }
 
-    /// What is sent is written to it and read from it.
+    /// The byte stream.
     #[must_use]
     pub(crate) fn into_socket(self) -> Box<dyn Socket> {
         match self {
@@ -158,11 +159,11 @@ impl Accepted {
     }
 }
 
-/// The file of a Unix socket, as long as somebody listens there.
+/// The file of a Unix socket, removed on drop.
 #[derive(Debug)]
 pub(crate) struct SocketFile {
     path: PathBuf,
-    /// The file, by its device and number: another service may have put its own there.
+    /// Device and inode: another service may have replaced the file by its own.
     identity: (u64, u64),
 }
 
@@ -175,7 +176,7 @@ impl SocketFile {
 impl Drop for SocketFile {
     fn drop(&mut self) {
         if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
-            // One that stays is replaced at the next start.
+            // A file that stays is replaced at the next start.
             let _ = fs::remove_file(&self.path);
         }
     }
@@ -190,8 +191,9 @@ fn directory_of(path: &Path) -> &Path {
     path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
 }
 
-/// Has others wait that begin to listen in the same directory, but not for ever: it may be locked for another reason.
-fn keep_others_out(directory: &File) {
+/// Makes other processes wait before they listen in the same directory. Gives up after [`LOCK_TIME_MAX`], as
+/// the directory may be locked for another reason.
+fn lock_out_others(directory: &File) {
     let begun = Instant::now();
     while flock(directory, FlockOperation::NonBlockingLockExclusive) == Err(Errno::WOULDBLOCK)
         && begun.elapsed() < LOCK_TIME_MAX
@@ -200,7 +202,7 @@ fn keep_others_out(directory: &File) {
     }
 }
 
-/// Whether a socket stands here at which nobody listens. One whose listener is busy or stopped is not.
+/// Whether the file is a socket without a listener. A busy or stopped listener still counts as one.
 fn is_left_over(path: &Path) -> bool {
     let connect = || {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;

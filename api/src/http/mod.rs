@@ -1,11 +1,13 @@
-//! The transport: addresses, TLS, connections and their bounds, and the router.
+//! The transport: addresses, TLS, connections and their limits, and the router.
 
 pub(crate) mod activity;
 pub(crate) mod app;
+pub(crate) mod completion;
 pub(crate) mod connection;
 pub(crate) mod fast_path;
 pub(crate) mod hyper_refusal;
 pub(crate) mod listener;
 pub(crate) mod request_id;
 pub(crate) mod server;
+pub(crate) mod stop;
 pub(crate) mod tls;

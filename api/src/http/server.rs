@@ -1,4 +1,4 @@
-//! The HTTP server: takes connections, bounds how many there are, and stops gracefully.
+//! The HTTP server: accepts connections, limits their number, and stops gracefully.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,32 +8,35 @@ use axum::Router;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::http::connection::Connection;
 use crate::http::listener::{Accepted, Listener, Socket};
 use crate::http::request_id::RequestId;
+use crate::http::stop::Stop;
 use crate::http::tls::Tls;
 use crate::service::Service;
 
-/// Connections that are being told to come back; still more are closed without a word.
-const TURNED_AWAY_MAX: usize = 256;
-/// They get this long to hear it,
-const TURNED_AWAY_TIME_MAX: Duration = Duration::from_secs(1);
-/// this long to close then,
+/// Connections beyond the limit that receive an `overloaded` answer at a time. Further ones are closed
+/// without an answer.
+const REFUSALS_MAX: usize = 256;
+/// Writing that answer may take this long.
+const REFUSAL_TIME_MAX: Duration = Duration::from_secs(1);
+/// The client gets this long to close the connection,
 const CLOSING_TIME_MAX: Duration = Duration::from_millis(100);
-/// and may send this many bytes until they do.
+/// and may send this many bytes until it does.
 const CLOSING_LEN_MAX: u64 = 64 * 1024;
-/// Connections that are busy at a stop get this long.
+/// How long busy connections may take to finish when the service stops.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Files that the service may have open beside its connections: the stores, their readers, and some to spare.
+/// Files that the service has open beside its connections: its stores, their readers, and a reserve.
 const OTHER_FILES_MAX: u64 = 512;
 
-/// Raises the process's bound on open files to what [`serve`] may need, as far as the system allows. Common systems
-/// start a process with a bound of 1,024.
+/// Raises the process's limit on open files to what [`serve`] may need, as far as the hard limit allows.
+/// Common systems start a process with a limit of 1,024.
 pub(crate) fn allow_open_files(connections_max: u32) {
     let needed = u64::from(connections_max) + OTHER_FILES_MAX;
     let limit = getrlimit(Resource::Nofile);
@@ -42,34 +45,22 @@ pub(crate) fn allow_open_files(connections_max: u32) {
     if raised > current {
         let limit = Rlimit { current: Some(raised), maximum: limit.maximum };
         if let Err(error) = setrlimit(Resource::Nofile, limit) {
-            tracing::warn!(%error, "the bound on open files could not be raised");
+            tracing::warn!(%error, "could not raise the limit on open files");
         }
     }
     if raised < needed {
         tracing::warn!(
-            "the system allows {raised} open files, so fewer than {connections_max} connections; \
-             raise the hard limit (ulimit -Hn, LimitNOFILE=) to {needed}"
+            "the hard limit of {raised} open files is too low for {connections_max} connections; \
+             raise it to {needed} (ulimit -Hn, LimitNOFILE=)"
         );
     }
 }
 
-/// Tells connections that the service stops.
-#[derive(Clone)]
-pub(crate) struct Stop(watch::Receiver<bool>);
-
-impl Stop {
-    /// Resolves when the service stops.
-    pub(crate) async fn told(&mut self) {
-        // A sender that is gone says the same.
-        let _ = self.0.wait_for(|stops| *stops).await;
-    }
-}
-
-/// Serves until `stop` resolves, then lets requests under way finish.
+/// Serves until `stop` resolves, then waits for running requests to finish.
 ///
-/// With `tls`, every connection from the network begins with its handshake; what stays on this machine needs none. At most
-/// `connections_max` connections are served at a time; one more is told to come back. As a connection carries one request at
-/// a time, this bounds the requests too.
+/// With `tls`, connections from the network use TLS; connections over a Unix socket stay on the machine and
+/// do not. At most `connections_max` connections are served at a time; further ones receive `overloaded`. A
+/// connection carries one request at a time, so this limits concurrent requests too.
 pub(crate) async fn serve(
     listeners: Vec<Listener>,
     connections_max: u32,
@@ -78,60 +69,66 @@ pub(crate) async fn serve(
     router: Router,
     stop: impl Future<Output = ()>,
 ) {
-    let (stop_connections, stopping) = watch::channel(false);
-    let entrance = Arc::new(Entrance {
-        room: Arc::new(Semaphore::new(connections_max as usize)),
-        door: Arc::new(Semaphore::new(TURNED_AWAY_MAX)),
-        stopping,
+    let (stop_connections, stop_requested) = Stop::channel();
+    let acceptor = Arc::new(Acceptor {
+        connections: Arc::new(Semaphore::new(connections_max as usize)),
+        refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+        stop: stop_requested,
         tls,
         service: Arc::clone(&service),
         router,
     });
-    let mut taking = JoinSet::new();
+    let mut accepting = JoinSet::new();
     for listener in listeners {
-        taking.spawn(Arc::clone(&entrance).take_from(listener));
+        accepting.spawn(Arc::clone(&acceptor).accept_from(listener));
     }
     tokio::select! {
         () = stop => {}
-        ended = taking.join_next() => tracing::error!(?ended, "no connections are taken any more; stopping"),
+        ended = accepting.join_next() => tracing::error!(?ended, "a listener failed; stopping"),
     }
-    // Nobody listens any more when this returns.
-    taking.shutdown().await;
+    // All listeners are closed when this returns.
+    accepting.shutdown().await;
     service.stop();
     stop_connections.send_replace(true);
-    if tokio::time::timeout(DRAIN_TIME_MAX, entrance.room.acquire_many(connections_max)).await.is_err() {
-        tracing::warn!("some connections were still busy and were closed");
+    if tokio::time::timeout(DRAIN_TIME_MAX, acceptor.connections.acquire_many(connections_max)).await.is_err()
+    {
+        tracing::warn!("closed connections that were still busy");
     }
 }
 
-/// Lets connections in, as many as there is room for.
-struct Entrance {
-    room: Arc<Semaphore>,
-    door: Arc<Semaphore>,
-    stopping: watch::Receiver<bool>,
+/// Accepts connections up to the limit.
+struct Acceptor {
+    /// Permits for served connections.
+    connections: Arc<Semaphore>,
+    /// Permits for connections that receive an `overloaded` answer.
+    refusals: Arc<Semaphore>,
+    stop: Stop,
     tls: Option<Arc<Tls>>,
     service: Arc<Service>,
     router: Router,
 }
 
-impl Entrance {
-    async fn take_from(self: Arc<Self>, listener: Listener) {
+impl Acceptor {
+    async fn accept_from(self: Arc<Self>, listener: Listener) {
         loop {
             match listener.accept().await {
-                Ok(accepted) => self.take(accepted),
+                Ok(accepted) => self.serve(accepted),
                 Err(error) => {
-                    // Mostly too many open files: wait for some to close, as a tight loop would not help.
-                    tracing::warn!(%error, "a connection was not accepted");
+                    // Usually too many open files: a tight loop would only burn the processor until some are
+                    // closed.
+                    tracing::warn!(%error, "could not accept a connection");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
         }
     }
 
-    fn take(&self, accepted: Accepted) {
-        let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() else { return self.turn_away(accepted) };
+    fn serve(&self, accepted: Accepted) {
+        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
+            return self.refuse(accepted);
+        };
         let open = OpenConnection::new(Arc::clone(&self.service), permit);
-        let stop = Stop(self.stopping.clone());
+        let stop = self.stop.clone();
         let (service, router) = (Arc::clone(&self.service), self.router.clone());
         let connection = Connection { service, router, peer: accepted.peer() };
         let tls = self.tls.clone();
@@ -144,15 +141,15 @@ impl Entrance {
         });
     }
 
-    fn turn_away(&self, accepted: Accepted) {
+    fn refuse(&self, accepted: Accepted) {
         self.service.metrics.overloaded.fetch_add(1, Ordering::Relaxed);
         if self.tls.is_some() && matches!(accepted, Accepted::Network(..)) {
-            // Without a handshake there is no telling a client anything.
+            // Nothing can be sent before a TLS handshake.
             return;
         }
-        if let Ok(permit) = Arc::clone(&self.door).try_acquire_owned() {
+        if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
             tokio::spawn(async move {
-                tell_to_come_back(accepted.into_socket()).await;
+                answer_overloaded(accepted.into_socket()).await;
                 drop(permit);
             });
         }
@@ -162,15 +159,15 @@ impl Entrance {
 async fn serve_tls(tls: &Tls, connection: Connection, stream: TcpStream, mut stop: Stop) {
     let accepted = tokio::select! {
         accepted = tls.accept(stream) => accepted,
-        () = stop.told() => return,
+        () = stop.requested() => return,
     };
     match accepted {
         Ok(stream) => connection.serve(Box::new(stream), stop).await,
-        Err(error) => tracing::debug!(%error, peer = %connection.peer, "no TLS connection was made"),
+        Err(error) => tracing::debug!(%error, peer = %connection.peer, "TLS handshake failed"),
     }
 }
 
-/// Counts a connection as long as it is there, however it ends.
+/// Counts an open connection in the metrics until it is dropped.
 struct OpenConnection {
     service: Arc<Service>,
     _permit: OwnedSemaphorePermit,
@@ -189,20 +186,20 @@ impl Drop for OpenConnection {
     }
 }
 
-/// Tells a connection that there is no room. What it sends is read but not looked at: closing before would have the system
-/// throw the answer away.
-async fn tell_to_come_back(mut stream: Box<dyn Socket>) {
+/// Answers `overloaded` and closes the connection. Received bytes are read and discarded first: otherwise the
+/// operating system would reset the connection and discard the answer.
+async fn answer_overloaded(mut stream: Box<dyn Socket>) {
     let problem = Problem::new(
         Code::Overloaded,
-        "too many connections are open; close some that are not in use, or try again in a second",
+        "too many open connections; close idle connections, or try again in a second",
     );
     let answer = problem.into_http(&RequestId::draw());
-    let telling = async {
+    let answering = async {
         stream.write_all(&answer).await?;
         stream.shutdown().await
     };
-    if let Ok(Ok(())) = tokio::time::timeout(TURNED_AWAY_TIME_MAX, telling).await {
-        let (mut rest, mut nowhere) = (stream.take(CLOSING_LEN_MAX), tokio::io::sink());
-        let _ = tokio::time::timeout(CLOSING_TIME_MAX, tokio::io::copy(&mut rest, &mut nowhere)).await;
+    if let Ok(Ok(())) = tokio::time::timeout(REFUSAL_TIME_MAX, answering).await {
+        let (mut unread, mut sink) = (stream.take(CLOSING_LEN_MAX), tokio::io::sink());
+        let _ = tokio::time::timeout(CLOSING_TIME_MAX, tokio::io::copy(&mut unread, &mut sink)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! TLS: the certificate and its key, read anew when their files change.
+//! TLS: the certificate and its key, reloaded when their files change.
 
 use std::fs;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
+use keyledger_engine::value::sha256::{Sha256, sha256};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -17,32 +17,32 @@ use tokio_rustls::rustls::{self, ServerConfig};
 use tokio_rustls::server::TlsStream;
 use zeroize::Zeroizing;
 
-/// A handshake that takes longer is given up.
+/// A handshake that takes longer is abandoned.
 const HANDSHAKE_TIME_MAX: Duration = Duration::from_secs(10);
-/// How often the files are looked at.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// What a TLS connection begins with: the type of a handshake record (RFC 8446 §5.1).
+/// How often the files are checked for changes.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// The first byte of a TLS connection: the type of a handshake record (RFC 8446 §5.1).
 const HANDSHAKE: u8 = 22;
 
-/// A certificate or key that cannot be used; one line that names the file and says what to do.
+/// An unusable certificate or key: one line that names the file and the next step.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Error(String);
 
-/// The files of a certificate and its key, both PEM.
+/// The files of a certificate and its private key, both PEM.
 #[derive(Debug, Clone)]
 pub(crate) struct TlsFiles {
-    /// The certificate, and after it those that lead from it to one that clients know.
+    /// The certificate, followed by the intermediate certificates of its chain.
     pub certificate: PathBuf,
     /// Its private key.
     pub key: PathBuf,
 }
 
-/// Makes connections TLS connections, with the pair that was last read and found good.
+/// Accepts TLS connections with the last certificate and key that were read and valid.
 pub(crate) struct Tls {
     files: TlsFiles,
     config: watch::Sender<Arc<ServerConfig>>,
-    /// What the files held when they were last looked at, good or not.
+    /// The digest of the files at the last check, valid or not.
     seen: Mutex<Option<[u8; 32]>>,
 }
 
@@ -50,7 +50,7 @@ impl Tls {
     /// Reads the files.
     ///
     /// # Errors
-    /// When one cannot be read, or they are no pair.
+    /// When a file cannot be read, or the key does not belong to the certificate.
     pub(crate) fn open(files: TlsFiles) -> Result<Self, Error> {
         let contents = Contents::read(&files)?;
         let config = contents.config(&files)?;
@@ -58,25 +58,29 @@ impl Tls {
         Ok(Self { files, config: watch::Sender::new(config), seen })
     }
 
-    /// Reads the files again. Connections that are open keep what they have. Blocks.
+    /// Reloads the files. Open connections keep their certificate. Blocks.
     pub(crate) fn reload(&self) {
         *self.seen() = None;
-        self.look();
+        self.check_files();
     }
 
-    /// Takes the files' contents when they have changed. A pair that is not good is told of once, and the one before stays.
-    fn look(&self) {
+    /// Reloads the files if they have changed. An invalid pair is logged once, and the previous one stays in
+    /// use.
+    fn check_files(&self) {
         let contents = Contents::read(&self.files);
-        let digest = contents.as_ref().map_or_else(|error| Sha256::digest(&error.0).into(), Contents::digest);
+        let digest = contents.as_ref().map_or_else(|error| sha256(error.0.as_bytes()), Contents::digest);
         if self.seen().replace(digest) == Some(digest) {
             return;
         }
         match contents.and_then(|contents| contents.config(&self.files)) {
             Ok(config) => {
                 self.config.send_replace(config);
-                tracing::info!(file = %self.files.certificate.display(), "new connections get the certificate as it is now");
+                let file = self.files.certificate.display();
+                tracing::info!(%file, "reloaded the TLS certificate for new connections");
             }
-            Err(error) => tracing::error!(%error, "new connections still get the certificate from before"),
+            Err(error) => {
+                tracing::error!(%error, "could not reload the TLS certificate; the previous one stays");
+            }
         }
     }
 
@@ -84,18 +88,18 @@ impl Tls {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks at the files again and again.
-    pub(crate) async fn follow_files(self: Arc<Self>) {
+    /// Checks the files for changes until the task is aborted.
+    pub(crate) async fn watch_files(self: Arc<Self>) {
         loop {
-            tokio::time::sleep(LOOK_INTERVAL).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
             let tls = Arc::clone(&self);
-            if tokio::task::spawn_blocking(move || tls.look()).await.is_err() {
+            if tokio::task::spawn_blocking(move || tls.check_files()).await.is_err() {
                 return;
             }
         }
     }
 
-    /// Makes a connection a TLS connection. To a client that speaks plain HTTP it says so.
+    /// Performs the handshake. A client that speaks plain HTTP gets an answer that says to use https://.
     ///
     /// # Errors
     /// When the handshake fails or takes too long.
@@ -106,7 +110,10 @@ impl Tls {
             stream.peek(&mut first).await?;
             if first != [HANDSHAKE] {
                 refuse_plain(&mut stream).await?;
-                return Err(io::Error::new(io::ErrorKind::InvalidData, "the client does not speak TLS"));
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "the client did not start a TLS handshake",
+                ));
             }
             tokio_rustls::TlsAcceptor::from(config).accept(stream).await
         };
@@ -115,16 +122,17 @@ impl Tls {
 }
 
 async fn refuse_plain(stream: &mut TcpStream) -> io::Result<()> {
-    const BODY: &str = "This port speaks TLS: use https:// instead of http://\n";
+    const BODY: &str = "This port requires TLS: use https:// instead of http://\n";
     let answer = format!(
-        "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\ncontent-length: {}\r\n\r\n{BODY}",
+        "HTTP/1.1 400 Bad Request\r\nconnection: close\r\ncontent-type: text/plain\r\n\
+         content-length: {}\r\n\r\n{BODY}",
         BODY.len()
     );
     stream.write_all(answer.as_bytes()).await?;
     stream.shutdown().await
 }
 
-/// What the files held at one time.
+/// The contents of both files.
 struct Contents {
     certificate: Vec<u8>,
     key: Zeroizing<Vec<u8>>,
@@ -133,7 +141,7 @@ struct Contents {
 impl Contents {
     fn read(files: &TlsFiles) -> Result<Self, Error> {
         let read = |path: &Path| {
-            let advice = "check the path, its owner and its permissions";
+            let advice = "check its path, owner and permissions";
             fs::read(path)
                 .map_err(|error| Error(format!("{}: cannot be read: {error}; {advice}", path.display())))
         };
@@ -146,24 +154,27 @@ impl Contents {
             hasher.update((part.len() as u64).to_be_bytes());
             hasher.update(part);
         }
-        hasher.finalize().into()
+        hasher.finalize()
     }
 
     fn config(&self, files: &TlsFiles) -> Result<Arc<ServerConfig>, Error> {
         let (certificate, key) = (files.certificate.display(), files.key.display());
         let chain = CertificateDer::pem_slice_iter(&self.certificate).collect::<Result<Vec<_>, _>>();
-        let chain = chain
-            .map_err(|error| Error(format!("{certificate}: not PEM: {error}; give a certificate in PEM")))?;
+        let chain = chain.map_err(|error| {
+            Error(format!("{certificate}: not PEM: {error}; provide a certificate in PEM"))
+        })?;
         if chain.is_empty() {
             return Err(Error(format!(
-                "{certificate}: no certificate in it; give one that begins with -----BEGIN CERTIFICATE-----"
+                "{certificate}: contains no certificate; provide one that begins with \
+                 -----BEGIN CERTIFICATE-----"
             )));
         }
         let private_key = PrivateKeyDer::from_pem_slice(&self.key).map_err(|error| match error {
             pem::Error::NoItemsFound => Error(format!(
-                "{key}: no private key in it; give one without a passphrase that begins with -----BEGIN PRIVATE KEY-----"
+                "{key}: contains no private key; provide one without a passphrase that begins with \
+                 -----BEGIN PRIVATE KEY-----"
             )),
-            error => Error(format!("{key}: not PEM: {error}; give a private key in PEM")),
+            error => Error(format!("{key}: not PEM: {error}; provide a private key in PEM")),
         })?;
         let provider = Arc::new(aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -173,12 +184,12 @@ impl Contents {
             .with_single_cert(chain, private_key);
         let mut config = config.map_err(|error| match error {
             rustls::Error::InconsistentKeys(_) => Error(format!(
-                "{key}: not the key of the certificate in {certificate}; give the two that belong together"
+                "{key}: does not match the certificate in {certificate}; provide the key that belongs to it"
             )),
             rustls::Error::InvalidCertificate(error) => {
-                Error(format!("{certificate}: not a certificate that can be used: {error}"))
+                Error(format!("{certificate}: unusable certificate: {error}"))
             }
-            error => Error(format!("{key}: not a key that can be used: {error}")),
+            error => Error(format!("{key}: unusable key: {error}")),
         })?;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         Ok(Arc::new(config))

@@ -1,7 +1,7 @@
-//! What Keyledger owes without being asked: the record that a key's time came, and the deletion of keys whose
-//! organization was deleted, or whose client left the portfolio. Both have taken effect already when the housekeeper gets
-//! to them: verification judges expiry by the clock, and the one event stops all of the keys. So nothing depends on its being quick, and
-//! whatever was left when the process ended is found again at the next start.
+//! The housekeeper: records the expiry of keys, and deletes keys whose organization was deleted or whose
+//! client left the portfolio. Both take effect before the housekeeper acts: verification compares expiry with
+//! the clock, and the event that deletes an organization or unlinks a client disables all its keys. So the
+//! housekeeper may be slow, and finds unfinished work again at the next start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,16 +14,16 @@ use tokio::task::JoinSet;
 
 use crate::service::Service;
 
-/// Commands that wait in the ledger's queue at a time; few, so that callers' own go on.
+/// Commands in the ledger's queue at a time. Few, so that they do not delay requests.
 const BATCH_LEN: usize = 256;
-/// How long to wait after the ledger had no room, or did not work.
+/// How long to wait after the ledger's queue was full, or a command failed.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
-/// The log may rest when nothing was appended for so long, or up to twice that.
-const REST_AFTER: Duration = Duration::from_secs(1);
-/// Sleep no longer than this: the machine's clock may be set.
+/// The log is idle when nothing was appended for this long. It is noticed within twice this time.
+const IDLE_AFTER: Duration = Duration::from_secs(1);
+/// The longest sleep, as the machine's clock may be changed.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
 
-/// Works until the service stops.
+/// Runs until the service stops.
 pub(crate) async fn run(service: Arc<Service>) {
     let mut progress = service.index.watch();
     while !service.is_stopping() {
@@ -34,7 +34,7 @@ pub(crate) async fn run(service: Arc<Service>) {
             Ok(_) => continue,
             Err(Error::Stopped) => return,
             Err(error) => {
-                tracing::warn!(%error, "housekeeping waits");
+                tracing::warn!(%error, "housekeeping failed; retrying");
                 RETRY_AFTER
             }
         };
@@ -46,19 +46,19 @@ pub(crate) async fn run(service: Arc<Service>) {
     }
 }
 
-/// Tells the log whenever nothing was appended for a while, until the service stops.
-pub(crate) async fn let_the_log_rest(service: Arc<Service>) {
-    let (mut seen, mut rested) = (service.ledger.head(), false);
+/// Checkpoints the log whenever it becomes idle, until the service stops.
+pub(crate) async fn checkpoint_when_idle(service: Arc<Service>) {
+    let (mut seen, mut is_checkpointed) = (service.ledger.head(), false);
     loop {
         tokio::select! {
-            () = tokio::time::sleep(REST_AFTER) => {}
+            () = tokio::time::sleep(IDLE_AFTER) => {}
             () = service.stopped() => return,
         }
         let head = service.ledger.head();
         if head != seen {
-            (seen, rested) = (head, false);
-        } else if !rested {
-            rested = service.ledger.checkpoint_if_idle();
+            (seen, is_checkpointed) = (head, false);
+        } else if !is_checkpointed {
+            is_checkpointed = service.ledger.checkpoint_if_idle();
         }
     }
 }
@@ -69,7 +69,7 @@ fn time_to_next_expiry(service: &Service) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0)).min(SLEEP_MAX)
 }
 
-/// Issues the commands that are due, at most [`BATCH_LEN`] of each kind; says how many led to something.
+/// Issues the due commands, at most [`BATCH_LEN`] of each kind. Returns how many were executed or rejected.
 async fn work(service: &Arc<Service>) -> Result<usize, Error> {
     let expired = service.index.due_expiries(service.now(), BATCH_LEN);
     let doomed = service.index.orphaned_keys(BATCH_LEN);
@@ -82,7 +82,7 @@ async fn work(service: &Arc<Service>) -> Result<usize, Error> {
     let mut done = 0;
     while let Some(issued) = running.join_next().await {
         match issued {
-            // A rule's "no" means that somebody else was faster.
+            // A rejection means that another command has done the same meanwhile.
             Ok(Ok(()) | Err(Error::Rejected(_))) => done += 1,
             Ok(Err(error)) => return Err(error),
             Err(_) => return Err(Error::Stopped),

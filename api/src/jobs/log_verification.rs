@@ -1,8 +1,8 @@
-//! Verifications of the log that a running service makes of its own: everything is read again, as `replay-tool verify` does,
-//! and compared with every checkpoint that was signed.
+//! Verification of a running service's log: reads the whole log again, as `replay-tool verify` does, and
+//! compares it with every signed checkpoint.
 //!
-//! One runs at a time, in a thread of its own that works for a quarter of the time at most, so that it takes little from
-//! whoever asks for anything else. What was found is remembered until the service ends.
+//! One verification runs at a time, in its own thread, which works for at most a quarter of the time, so that
+//! it hardly delays requests. Results are kept in memory until the service stops.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
@@ -21,52 +21,52 @@ use keyledger_engine::value::time::Timestamp;
 
 use crate::service::Service;
 
-/// Verifications that are remembered.
+/// Verifications that are kept.
 const KEPT_MAX: usize = 10;
-/// For each moment of work, so many of rest.
-const REST: u32 = 3;
-/// The longest rest at a time, so that an end of the service is noticed.
-const REST_MAX: Duration = Duration::from_millis(200);
+/// The pause after a piece of work, as a multiple of the time that it took.
+const PAUSE_FACTOR: u32 = 3;
+/// The longest pause, so that a stop of the service is noticed.
+const PAUSE_MAX: Duration = Duration::from_millis(200);
 
 /// One verification.
 #[derive(Debug, Clone)]
 pub(crate) struct Verification {
-    /// How many there were before it since the start of the service, and itself.
+    /// Its number since the start of the service, from 1.
     pub number: u64,
-    /// When it began.
+    /// When it started.
     pub started_at: Timestamp,
-    /// The position up to which it has read.
+    /// The position that it has reached.
     pub position: Position,
-    /// The position up to which it is to read; the start of the log while that is not known yet.
+    /// The position at which it ends; the start of the log until that is known.
     pub head: Position,
-    /// When it ended, and what it found; none while it runs.
+    /// When it ended and its result; none while it runs.
     pub ended: Option<(Timestamp, Outcome)>,
 }
 
-/// What a verification found.
+/// The result of a verification.
 #[derive(Debug, Clone)]
 pub(crate) enum Outcome {
-    /// All is right.
+    /// The log is valid.
     Right {
-        /// The root of the tree over all events.
+        /// The root hash of the Merkle tree over all events.
         root: Hash,
-        /// How many checkpoints it was compared with.
+        /// The number of checkpoints that it was compared with.
         checkpoints: u64,
-        /// The size of the newest of them.
+        /// The number of events in the newest of them.
         signed_up_to: Option<u64>,
     },
-    /// Something is wrong.
+    /// The log is damaged, or contradicts a checkpoint.
     Wrong {
-        /// The first bad position.
+        /// The first invalid position.
         position: Position,
-        /// What is wrong there.
+        /// What is invalid there.
         reason: String,
     },
-    /// It could not be carried out.
+    /// The verification could not run to its end.
     Failed(String),
 }
 
-/// Makes verifications, and remembers what they found.
+/// Runs verifications and keeps their results.
 pub(crate) struct LogVerifications {
     reader: RedbReader,
     checkpoints: PathBuf,
@@ -76,22 +76,23 @@ pub(crate) struct LogVerifications {
 }
 
 impl LogVerifications {
-    /// Of the log of `reader`, whose checkpoints are in a file, signed so that `verifier` believes them.
+    /// Prepares verifications of the log of `reader` against the checkpoints in a file, whose signatures
+    /// `verifier` checks.
     #[must_use]
     pub(crate) fn new(reader: RedbReader, checkpoints: PathBuf, verifier: Verifier) -> Self {
         Self { reader, checkpoints, verifier, kept: Mutex::default() }
     }
 
-    /// Those that are remembered, the latest first.
+    /// Returns the verifications that are kept, the latest first.
     #[must_use]
     pub(crate) fn list(&self) -> Vec<Verification> {
         self.kept().iter().cloned().collect()
     }
 
-    /// Begins one, unless one is running.
+    /// Starts a verification. Returns none while one is running.
     ///
     /// # Errors
-    /// When the operating system has no thread left.
+    /// When no thread can be started.
     pub(crate) fn start(service: &Arc<Service>) -> std::io::Result<Option<Verification>> {
         let it = &service.log_verifications;
         let mut kept = it.kept();
@@ -109,7 +110,7 @@ impl LogVerifications {
         background::spawn("log-verification", move || {
             let outcome = worker.log_verifications.verify(&worker);
             if let Outcome::Wrong { position, reason } = &outcome {
-                tracing::error!(%position, reason, "the log is not what it should be");
+                tracing::error!(%position, reason, "log verification failed");
             }
             worker.log_verifications.change(|latest| latest.ended = Some((worker.now(), outcome)));
         })?;
@@ -133,14 +134,14 @@ impl LogVerifications {
             Ok(checkpoints) => checkpoints,
             Err(error) => return Outcome::Failed(format!("{}: {error}", self.checkpoints.display())),
         };
-        // What it reads is on the disk, and all that was acknowledged before it began is.
+        // It reads the file, so every event that was acknowledged before has to be in the file.
         if let Err(error) = service.ledger.checkpoint_blocking() {
             return Outcome::Failed(error.to_string());
         }
         let mut worked_since = Instant::now();
         let verified = self.reader.verify_while(&checkpoints.sizes(), 1, |position, head| {
             self.change(|latest| (latest.position, latest.head) = (position, head));
-            thread::sleep((worked_since.elapsed() * REST).min(REST_MAX));
+            thread::sleep((worked_since.elapsed() * PAUSE_FACTOR).min(PAUSE_MAX));
             worked_since = Instant::now();
             if service.is_stopping() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         });

@@ -1,4 +1,4 @@
-//! Background jobs: what the service does without a request.
+//! Background jobs, which run without a request.
 
 pub(crate) mod housekeeper;
 pub(crate) mod log_verification;

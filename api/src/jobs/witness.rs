@@ -1,8 +1,9 @@
-//! Witnesses (C2SP tlog-witness): others who are shown every checkpoint with the proof that the log has only grown, remember
-//! what they saw, and cosign it. Whoever asks for their cosignatures cannot be shown a log that others never see; and a log
-//! that was put back to an older copy, checkpoints and all, is found out by what its witnesses remember.
+//! Witnesses (C2SP tlog-witness): independent services that receive every checkpoint with a proof that the
+//! log is append-only, remember it, and cosign it. A client that requires cosignatures cannot be shown a log
+//! that others do not see. If the log is replaced by an older copy together with its checkpoints, the
+//! witnesses' memory reveals it.
 //!
-//! A witness that does not answer delays a checkpoint by its time limit once a minute and stops nothing.
+//! A witness that does not answer delays one checkpoint a minute by its time limit, and nothing else.
 
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,42 +21,46 @@ use keyledger_engine::value::time::Timestamp;
 use tokio::sync::OnceCell;
 use tokio::time::Instant;
 
-use crate::outbound::http_client::{self, HttpClient};
+use crate::outbound::connector::NoTrustRoots;
+use crate::outbound::http_client::HttpClient;
 use crate::service::Service;
 use crate::service::log_signer::Refusal;
 
-/// A witness gets this long for an answer.
+/// How long a witness may take to answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
-/// An answer is a few lines; a longer one is not read.
+/// An answer is a few lines. A longer one is an error, in bytes.
 const ANSWER_LEN_MAX: usize = 16 * 1024;
-/// A witness that could not be asked is left alone for so long.
-const REST: Duration = Duration::from_secs(60);
-/// The first attempt may be told what the witness has seen; the second goes on from there. More would be a witness that
-/// others tell of this log at the same time.
+/// The pause after a failed request to a witness.
+const RETRY_AFTER: Duration = Duration::from_secs(60);
+/// The first attempt may return the size that the witness has seen, and the second continues from there. More
+/// are needed only when another client submits this log's checkpoints at the same time.
 const ATTEMPTS_MAX: usize = 3;
 
-/// A witness as the operator names it: its key and where it takes checkpoints. Its text is `<key> <URL>`.
+/// A witness as configured: its public key and the address that receives checkpoints. Its text is `<key>
+/// <URL>`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Witness {
     key: WitnessKey,
     add_checkpoint: Uri,
 }
 
-/// A text that names no witness.
+/// Why a text is not a witness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum InvalidWitness {
-    /// Not two parts.
+    /// The text does not have two parts.
     #[error(
-        "must be the witness's key, a space and its address, such as 'w.example+7f21b3c4+BA… https://w.example'"
+        "must be the witness's public key, a space and its address, such as 'w.example+7f21b3c4+BA… \
+         https://w.example'"
     )]
     Form,
-    /// The first is no key.
+    /// The first part is not a key.
     #[error(
-        "the first part must be a witness's key for Ed25519, <name>+<8 hexadecimal digits>+<base64>; ask its operator"
+        "the first part must be a witness's Ed25519 key, <name>+<8 hexadecimal digits>+<base64>; ask the \
+         witness's operator"
     )]
     Key,
-    /// The second is no address.
-    #[error("the address must be https:// or http://, and a host, without a query")]
+    /// The second part is not an address.
+    #[error("the address must be https:// or http:// and a host, without a query")]
     Address,
 }
 
@@ -75,13 +80,14 @@ impl FromStr for Witness {
     }
 }
 
-/// All witnesses, and how they do.
+/// All witnesses and their state.
 pub(crate) struct Witnesses {
     members: Vec<Member>,
-    /// None where nobody is to be asked.
+    /// None without witnesses.
     client: Option<HttpClient>,
+    /// Set once the last signed checkpoint has been compared with the witnesses' memory.
     compared: OnceCell<()>,
-    /// Held while they are asked, so that each sees checkpoints in their order.
+    /// Held while witnesses are asked, so that each receives checkpoints in order.
     asking: tokio::sync::Mutex<()>,
 }
 
@@ -92,37 +98,37 @@ struct Member {
 
 #[derive(Default)]
 struct MemberState {
-    /// The size that it cosigned last, and when. It may have seen more before the service started.
+    /// The size and time of its last cosignature since the start. It may have cosigned a larger size before
+    /// that.
     cosigned: Option<(u64, Timestamp)>,
     problem: Option<String>,
-    rests_until: Option<Instant>,
+    paused_until: Option<Instant>,
 }
 
-/// How a witness does.
+/// The state of a witness.
 #[derive(Debug, Clone)]
 pub(crate) struct WitnessStatus {
-    /// Its name.
     pub name: String,
-    /// The number of events that it vouched for last, since the service started, and when.
+    /// The number of events in its last cosignature since the start of the service, and when.
     pub cosigned: Option<(u64, Timestamp)>,
-    /// Why the last attempt gave nothing, if it did not.
+    /// Why the last request failed, if it did.
     pub problem: Option<String>,
 }
 
-/// Why there is no cosignature.
+/// Why a witness did not cosign.
 enum Failure {
-    /// The witness has seen another log under this name.
+    /// The witness has seen a different log under this log's name.
     Contradiction(String),
-    /// Anything else.
+    /// Any other reason.
     Problem(String),
 }
 
 impl Witnesses {
-    /// Witnesses that were not asked yet.
+    /// Prepares witnesses without sending a request.
     ///
     /// # Errors
-    /// When there are any, and the machine trusts no certificate authority.
-    pub(crate) fn new(witnesses: Vec<Witness>) -> Result<Self, http_client::Error> {
+    /// When there are witnesses, but the system has no certificate authorities.
+    pub(crate) fn new(witnesses: Vec<Witness>) -> Result<Self, NoTrustRoots> {
         let client = match witnesses.as_slice() {
             [] => None,
             _ => Some(HttpClient::new(ANSWER_LEN_MAX, ANSWER_TIME_MAX)?),
@@ -132,7 +138,7 @@ impl Witnesses {
         Ok(Self { members, client, compared: OnceCell::new(), asking: tokio::sync::Mutex::default() })
     }
 
-    /// How they do, in the order in which they were named.
+    /// Returns the states of the witnesses, in the order of the configuration.
     #[must_use]
     pub(crate) fn statuses(&self) -> Vec<WitnessStatus> {
         let status = |member: &Member| {
@@ -143,19 +149,21 @@ impl Witnesses {
         self.members.iter().map(status).collect()
     }
 
-    /// Before anything new is signed: whether what was signed last is what the witnesses have seen.
+    /// Compares the last signed checkpoint with the witnesses' memory, once after the start. Must be called
+    /// before anything is signed.
     ///
     /// # Errors
-    /// When one has seen another log.
+    /// When a witness has seen a different log.
     pub(crate) async fn compare_once(&self, service: &Arc<Service>) -> Result<(), Refusal> {
         let comparing = async || self.cosign_last(service).await.map(drop);
         self.compared.get_or_try_init(comparing).await.copied()
     }
 
-    /// The checkpoint that was signed last, with all cosignatures that can be had of it now; none when none was signed.
+    /// Returns the last signed checkpoint with the cosignatures of all witnesses that answer. Returns none
+    /// when nothing was signed yet.
     ///
     /// # Errors
-    /// When a witness has seen another log.
+    /// When a witness has seen a different log.
     pub(crate) async fn cosign_last(
         &self,
         service: &Arc<Service>,
@@ -170,7 +178,7 @@ impl Witnesses {
         let due = self.members.iter().filter(|member| member.is_due(checkpoint.size));
         let answers = join_all(due.map(|member| member.ask(service, client, &note, &checkpoint))).await;
         let signatures = answers.into_iter().filter_map(Result::transpose).collect::<Result<Vec<_>, _>>();
-        let signatures = signatures.map_err(|reason| signer.contradicted(reason))?;
+        let signatures = signatures.map_err(|reason| signer.stop_signing(reason))?;
         if signatures.is_empty() {
             return Ok(signer.last());
         }
@@ -180,13 +188,13 @@ impl Witnesses {
         });
         if let Some(cosigned) = cosigned {
             let (signer, now) = (Arc::clone(signer), service.now());
-            let keep = move || signer.cosigned(&checkpoint, &cosigned, now);
+            let keep = move || signer.add_cosignatures(&checkpoint, &cosigned, now);
             match service.blocking_when_free(keep).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    tracing::error!(%error, "cosignatures could not be kept in the checkpoint file")
+                    tracing::error!(%error, "could not write cosignatures to the checkpoint file")
                 }
-                Err(problem) => tracing::error!(detail = problem.detail, "cosignatures could not be kept"),
+                Err(problem) => tracing::error!(detail = problem.detail, "could not store cosignatures"),
             }
         }
         Ok(service.log_signer.last())
@@ -201,13 +209,13 @@ impl Member {
     fn is_due(&self, size: u64) -> bool {
         let state = self.state();
         state.cosigned.is_none_or(|(cosigned, _)| cosigned < size)
-            && state.rests_until.is_none_or(|until| Instant::now() >= until)
+            && state.paused_until.is_none_or(|until| Instant::now() >= until)
     }
 
-    /// Its cosignature; none for now when it cannot be had.
+    /// Requests the witness's cosignature. Returns none when the witness is unavailable.
     ///
     /// # Errors
-    /// Why the log is not what it has seen.
+    /// How the log contradicts what the witness has seen.
     async fn ask(
         &self,
         service: &Arc<Service>,
@@ -225,17 +233,17 @@ impl Member {
             }
             Err(Failure::Problem(problem)) => {
                 if state.problem.as_ref() != Some(&problem) {
-                    tracing::warn!(witness = name, %problem, "a checkpoint was not cosigned");
+                    tracing::warn!(witness = name, %problem, "witness did not cosign a checkpoint");
                 }
                 state.problem = Some(problem);
-                state.rests_until = Some(Instant::now() + REST);
+                state.paused_until = Some(Instant::now() + RETRY_AFTER);
                 Ok(None)
             }
             Err(Failure::Contradiction(reason)) => {
                 state.problem = Some(reason.clone());
                 Err(format!(
-                    "the witness {name} {reason}; restore the newest backup, and keep this log for whoever looks into it. \
-                     Should the witness be wrong, start without it"
+                    "the witness {name} {reason}; restore the newest backup, and keep this log for \
+                     investigation. If the witness is wrong, start without it"
                 ))
             }
         }
@@ -256,7 +264,8 @@ impl Member {
             let body = service.read_log(body).await.map_err(|problem| Failure::Problem(problem.detail))?;
             let body = body.ok_or_else(|| {
                 Failure::Contradiction(format!(
-                    "has seen this log with {seen} events, but no more than {size} were signed here: this is an older copy"
+                    "has seen this log with {seen} events, but only {size} were signed here: this is an \
+                     older copy"
                 ))
             })?;
             let request = Request::post(&self.witness.add_checkpoint)
@@ -269,7 +278,7 @@ impl Member {
                 None => return self.cosignature(&answer, note, seen),
             }
         }
-        Err(self.problem(&"it always says that it has seen another size than it just said"))
+        Err(self.problem(&"it reports a different size at every attempt"))
     }
 
     fn cosignature(
@@ -284,17 +293,19 @@ impl Member {
                 let cosigned = lines.and_then(|lines| Note::parse(&format!("{note}{lines}")));
                 let cosignature = cosigned.and_then(|cosigned| self.witness.key.cosignature(&cosigned));
                 cosignature.ok_or_else(|| {
-                    self.problem(&"what it answers is no cosignature by its key; check the key in --witness")
+                    self.problem(&"its answer is not a cosignature by its key; check the key in --witness")
                 })
             }
             StatusCode::UNPROCESSABLE_ENTITY => Err(Failure::Contradiction(format!(
-                "has seen other events than these among the first {seen} of this log"
+                "has seen different events among the first {seen} of this log"
             ))),
             StatusCode::NOT_FOUND => Err(self.problem(
-                &"404: it does not know this log; have its operator add the key that `keyledger log-key` prints",
+                &"404: it does not know this log; ask its operator to add the key that `keyledger log-key` \
+                  prints",
             )),
             StatusCode::FORBIDDEN => Err(self.problem(
-                &"403: it knows another key for this log; have its operator correct it to what `keyledger log-key` prints",
+                &"403: it has a different key for this log; ask its operator to use the key that `keyledger \
+                  log-key` prints",
             )),
             status => Err(self.problem(&status)),
         }
@@ -305,7 +316,7 @@ impl Member {
     }
 }
 
-/// What a witness says it has seen, when it was sent another size.
+/// Returns the size that a witness has seen, from its answer to a request with a different size.
 fn size_seen(answer: &Response<Bytes>) -> Option<u64> {
     let content_type = answer.headers().get(header::CONTENT_TYPE)?.to_str().ok()?;
     let is_size = answer.status() == StatusCode::CONFLICT && content_type.starts_with("text/x.tlog.size");
@@ -341,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_conflict_in_its_own_type_tells_what_a_witness_has_seen() {
+    fn only_a_conflict_in_its_own_type_has_the_size_seen() {
         let answer = |status: u16, content_type: &str, body: &'static str| {
             let answer = Response::builder().status(status).header(header::CONTENT_TYPE, content_type);
             size_seen(&answer.body(Bytes::from_static(body.as_bytes())).unwrap())

@@ -8,7 +8,7 @@ use utoipa::openapi::security::{
 };
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 
-use crate::auth::access::{Access, CALLS};
+use crate::auth::access::{Access, ENDPOINTS};
 use crate::request::idempotency;
 
 /// What the OpenAPI document says of the whole.
@@ -78,11 +78,11 @@ fn operations(item: &mut PathItem) -> [(&'static str, &mut Option<Operation>); 5
 fn say_who_may(document: &mut utoipa::openapi::OpenApi) {
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
-            let row = CALLS.iter().find(|row| row.0 == method && row.1 == path);
+            let row = ENDPOINTS.iter().find(|row| row.0 == method && row.1 == path);
             let (Some(operation), Some((_, _, access))) = (operation, row) else { continue };
             let needed = access.permissions().iter().map(|permission| permission.as_str());
             let schemes: &[&str] = match access {
-                Access::Everybody => continue,
+                Access::Everyone => continue,
                 Access::PortalSession => &["portal_session"],
                 Access::Needs(_) | Access::NeedsUnbound(_) | Access::NeedsOrOwn(..) => {
                     &["bearer", "x_api_key", "portal_session"]
@@ -133,7 +133,7 @@ impl Takes {
             _ => None,
         };
         Self {
-            caller: access.is_some_and(|access| access != Access::Everybody),
+            caller: access.is_some_and(|access| access != Access::Everyone),
             body: body.is_some(),
             json: body.is_some_and(|body| body.content.contains_key("application/json")),
             path: any(ParameterIn::Path),
@@ -185,15 +185,15 @@ impl Takes {
     }
 }
 
-/// Gives the problems of all calls the media type that they are served with, and names with each call those that follow
-/// from what it takes, where the call itself says nothing of them.
+/// Gives the problems of all calls the media type that they are served with, and names with each call those
+/// that follow from what it takes, where the call itself says nothing of them.
 fn say_what_fails(document: &mut utoipa::openapi::OpenApi) {
     const PROBLEM: &str = "application/problem+json";
     let schema = || Ref::from_schema_name("Problem");
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
             let Some(operation) = operation else { continue };
-            let row = CALLS.iter().find(|row| row.0 == method && row.1 == path);
+            let row = ENDPOINTS.iter().find(|row| row.0 == method && row.1 == path);
             let takes = Takes::of(operation, row.map(|row| row.2));
             let responses = &mut operation.responses.responses;
             if takes.if_none_match {

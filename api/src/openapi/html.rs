@@ -2,9 +2,8 @@
 
 use std::fmt::Write;
 
-use sha2::{Digest, Sha256};
-
-use crate::answer::problem::Code;
+use crate::answer::code::Code;
+use keyledger_engine::value::sha256::sha256;
 
 /// The style of all pages. It stands in each page, so that a page that was saved still looks as it should.
 const STYLE: &str = include_str!("style.css");
@@ -107,7 +106,7 @@ pub(super) fn content_security_policy() -> String {
     format!(
         "default-src 'none'; style-src 'sha256-{}'; img-src 'self' data:; form-action 'none'; \
          frame-ancestors 'none'; base-uri 'none'",
-        base64(&Sha256::digest(STYLE.as_bytes()))
+        base64(&sha256(STYLE.as_bytes()))
     )
 }
 

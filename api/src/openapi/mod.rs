@@ -6,6 +6,7 @@ pub(crate) mod document;
 mod example;
 mod html;
 mod page;
+pub(crate) mod parameters;
 mod problem_pages;
 #[cfg(test)]
 mod tests;
@@ -19,10 +20,11 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
+use keyledger_engine::value::sha256::sha256;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::request::entity_tag::Tags;
 use crate::service::Service;
 
@@ -89,7 +91,7 @@ struct Page {
 
 impl Page {
     fn new(media_type: HeaderValue, text: String) -> Self {
-        let digest = Sha256::digest(text.as_bytes());
+        let digest = sha256(text.as_bytes());
         let name: String = digest.iter().take(12).map(|byte| format!("{byte:02x}")).collect();
         let etag = HeaderValue::try_from(format!("\"{name}\"")).unwrap_or(HeaderValue::from_static("\"\""));
         Self { media_type, policy: None, name, etag, text: text.into() }
@@ -154,7 +156,8 @@ fn problem_json(code: Code) -> Value {
     })
 }
 
-/// Whether `Accept` names JSON, and does not name HTML as something that is liked better. Wildcards get the page.
+/// Whether `Accept` names JSON, and does not name HTML as something that is liked better. Wildcards get the
+/// page.
 fn asks_for_json(headers: &HeaderMap) -> bool {
     let (mut json, mut html) = (0.0_f32, 0.0_f32);
     let ranges = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());

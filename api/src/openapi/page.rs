@@ -160,7 +160,8 @@ fn code(label: &str, text: &str) -> String {
 
 /// A table of what can be sent, with whether it must be, or else of what is answered.
 ///
-/// The roles are spelled out because the style turns rows into cards on narrow screens, and browsers then forget them.
+/// The roles are spelled out because the style turns rows into cards on narrow screens, and browsers then
+/// forget them.
 fn table(label: &str, fields: &[Field<'_>], sent: bool) -> String {
     let head = |name: &str| format!("<th role=\"columnheader\" scope=\"col\">{name}</th>");
     let mut html = format!(
@@ -172,7 +173,8 @@ fn table(label: &str, fields: &[Field<'_>], sent: bool) -> String {
         head("Description"),
     );
     for field in fields {
-        // A parameter that may be left out is never sent as null, whatever the document's generator makes of it.
+        // A parameter that may be left out is never sent as null, whatever the document's generator makes of
+        // it.
         let nullable =
             if is_nullable(field.schema) && field.place.is_empty() { " <small>or null</small>" } else { "" };
         let required = match (sent, field.required) {

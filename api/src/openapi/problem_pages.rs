@@ -5,7 +5,8 @@ use std::fmt::Write;
 use http::StatusCode;
 
 use super::html::{Place, escape, frame, prose, status};
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
 /// All problems.
 pub(super) fn index() -> String {

@@ -8,7 +8,7 @@ use tower::ServiceExt;
 
 use super::*;
 
-static PAGES: LazyLock<Router> = LazyLock::new(|| pages(&crate::routes::calls().1).unwrap());
+static PAGES: LazyLock<Router> = LazyLock::new(|| pages(&crate::routes::endpoints().1).unwrap());
 
 async fn answer_to(request: Request<Body>) -> Response {
     PAGES.clone().oneshot(request).await.unwrap()
@@ -82,7 +82,7 @@ async fn an_unknown_code_is_a_problem_itself() {
 
 #[tokio::test]
 async fn the_page_has_every_call_and_field() {
-    let (_, document) = crate::routes::calls();
+    let (_, document) = crate::routes::endpoints();
     let value = serde_json::to_value(&document).unwrap();
     let page = get_page("/docs").await;
     for (name, _, calls) in typed_document::tags(&value) {
@@ -153,7 +153,7 @@ async fn pages_forbid_the_browser_to_load_anything() {
 
 #[tokio::test]
 async fn the_document_is_served_as_it_is_checked_in() {
-    let (_, document) = crate::routes::calls();
+    let (_, document) = crate::routes::endpoints();
     let response = get_with("/openapi.json", None).await;
     assert_eq!(response.headers()[header::CONTENT_TYPE], JSON);
     let etag = response.headers()[header::ETAG].clone();

@@ -1,5 +1,5 @@
-//! Asks other services, such as those that the operator has named: over HTTP/1.1, with TLS by the system's certificate
-//! authorities. No redirect is followed, and what comes back is bounded in size and time.
+//! The client for services that the operator has named: the OpenID provider and the witnesses. It follows no
+//! redirect and bounds every answer in size and time.
 
 use std::fmt;
 use std::time::Duration;
@@ -7,45 +7,37 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::client::legacy::connect::dns::GaiResolver;
 
-/// Asks. Connections are kept for the next request.
+use crate::outbound::connector::{self, HttpsClient, NoTrustRoots, TrustRoots};
+
+/// An HTTP client with limits for its answers. Idle connections are reused.
 pub(crate) struct HttpClient {
-    client: Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    client: HttpsClient<GaiResolver>,
     answer_len_max: usize,
     answer_time_max: Duration,
 }
 
-/// Why there is no answer; some words that follow an address.
+/// Why a request got no answer: words to follow an address.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Error(String);
 
 impl HttpClient {
-    /// A client that waits for an answer for so long and reads so many bytes of it.
+    /// Makes a client that reads at most `answer_len_max` bytes of a body and waits at most `answer_time_max`
+    /// for a whole answer, connecting included.
     ///
     /// # Errors
-    /// When the machine trusts no certificate authority.
-    pub(crate) fn new(answer_len_max: usize, answer_time_max: Duration) -> Result<Self, Error> {
-        let connector = HttpsConnectorBuilder::new()
-            .with_native_roots()
-            .map_err(|error| {
-                Error(format!("no certificate authority is trusted: {error}; install ca-certificates"))
-            })?
-            .https_or_http()
-            .enable_http1()
-            .build();
-        let client = Client::builder(TokioExecutor::new()).build(connector);
+    /// When the system has no certificate authorities.
+    pub(crate) fn new(answer_len_max: usize, answer_time_max: Duration) -> Result<Self, NoTrustRoots> {
+        let client = connector::client(GaiResolver::new(), TrustRoots::system()?);
         Ok(Self { client, answer_len_max, answer_time_max })
     }
 
-    /// What is answered to a request, whatever its status.
+    /// Sends a request and returns its answer, whatever the status.
     ///
     /// # Errors
-    /// When nothing is, in time, or too much.
+    /// When the connection fails, or the answer exceeds a limit.
     pub(crate) async fn send(&self, request: Request<Full<Bytes>>) -> Result<Response<Bytes>, Error> {
         let failed = |reason: &dyn fmt::Display| Error(reason.to_string());
         let answering = async {
@@ -55,11 +47,11 @@ impl HttpClient {
             Ok(Response::from_parts(head, body.map_err(|error| failed(&error))?.to_bytes()))
         };
         let answer = tokio::time::timeout(self.answer_time_max, answering).await;
-        answer.map_err(|_| failed(&"no answer in time"))?
+        answer.map_err(|_| failed(&format!("no answer within {:?}", self.answer_time_max)))?
     }
 }
 
-/// The innermost cause says most; the outermost only that something failed.
+/// Returns the innermost cause: the outer ones only say that a request failed.
 fn cause(error: &dyn std::error::Error) -> String {
     let mut cause = error;
     while let Some(inner) = cause.source() {

@@ -1,8 +1,10 @@
-//! Request bodies: read leniently, checked field by field, so that an answer names every field that fails at once.
+//! Request bodies. They are parsed leniently and then checked field by field, so that one answer names every
+//! invalid field.
 
 use std::borrow::Cow;
 use std::fmt::{self, Display};
 use std::marker::PhantomData;
+use std::ops::Deref;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -17,13 +19,14 @@ use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::answer::problem::{Code, FieldError, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::{FieldError, Problem};
 use crate::request::json_text::read_object;
 
-/// No body is larger, but that of a call that says otherwise: 64 KiB.
+/// The largest body, in bytes, unless an endpoint sets another limit.
 pub(crate) const BODY_LEN_MAX: usize = 64 * 1024;
-/// A body must have come within this time. It is shorter than the time that the whole answer may take, so that a client
-/// that is slow is not told that the service is.
+/// The time within which a body must arrive. It is shorter than the time limit of the whole request, so that
+/// a slow client is not reported as a slow service.
 const BODY_TIME_MAX: Duration = Duration::from_secs(20);
 
 /// A member of a body: absent, or any JSON value.
@@ -37,32 +40,32 @@ impl<'de> Deserialize<'de> for Field {
 }
 
 impl Field {
-    /// Whether the member is there, be it `null`.
+    /// Returns whether the member is present, even if it is `null`.
     #[must_use]
     pub(crate) const fn is_present(&self) -> bool {
         self.0.is_some()
     }
 
-    /// Whether the member is absent or `null`.
+    /// Returns whether the member is absent or `null`.
     #[must_use]
     pub(crate) const fn is_missing(&self) -> bool {
         matches!(self.0, None | Some(Value::Null))
     }
 }
 
-/// A body that takes its members one by one, which is quick: what serde derives puts all of them aside first where there is
-/// a place for those that it does not know.
+/// A body that stores its members one by one. This is faster than serde's derived code, which buffers every
+/// member first when a struct also collects the unknown ones.
 pub(crate) trait Members: Default {
-    /// The place of a member that the call knows.
+    /// Returns the field of a member that the endpoint knows.
     fn known(&mut self, name: &str) -> Option<&mut Field>;
 
-    /// The place of all others.
+    /// Returns the map for all other members.
     fn unknown(&mut self) -> &mut Map<String, Value>;
 
-    /// Reads a body. Of members with the same name the last one counts.
+    /// Reads a body. Of members with the same name, the last one counts.
     ///
     /// # Errors
-    /// When it is no object.
+    /// Fails if the body is not an object.
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         deserializer.deserialize_map(MembersVisitor(PhantomData))
     }
@@ -92,21 +95,21 @@ impl<'de, B: Members> Visitor<'de> for MembersVisitor<B> {
     }
 }
 
-/// Borrowed where it holds no escapes.
+/// Borrows the name unless it has escapes.
 #[derive(Deserialize)]
 struct MemberName<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// Collects what is wrong with a body.
+/// Collects the invalid fields of a body.
 #[derive(Debug, Default)]
 pub(crate) struct Checks(Vec<FieldError>);
 
 impl Checks {
-    /// Notes that a field fails.
+    /// Records that a field is invalid.
     pub(crate) fn fail(&mut self, pointer: impl Into<String>, detail: impl Into<String>) {
         self.0.push(FieldError { pointer: pointer.into(), detail: detail.into() });
     }
 
-    /// Takes a member that must be there.
+    /// Reads a required member.
     pub(crate) fn required<T>(
         &mut self,
         name: &str,
@@ -122,7 +125,7 @@ impl Checks {
         }
     }
 
-    /// Takes a member that may be absent or `null`, which mean the same.
+    /// Reads an optional member. Absent and `null` mean the same.
     pub(crate) fn optional<T>(
         &mut self,
         name: &str,
@@ -135,7 +138,7 @@ impl Checks {
         }
     }
 
-    /// Takes a member of a change: absent leaves, `null` clears.
+    /// Reads a member of a change: absent keeps the value, `null` clears it.
     pub(crate) fn change<T>(
         &mut self,
         name: &str,
@@ -161,32 +164,33 @@ impl Checks {
         }
     }
 
-    /// Names an end that is past together with whatever else fails. Alone it is left to the rules: the repetition of a call
-    /// that took place is answered as the call was.
+    /// Reports an expiry in the past together with the other invalid fields. If nothing else is invalid, the
+    /// domain's rules decide: the repetition of an executed request must get the same answer even after the
+    /// expiry has passed.
     pub(crate) fn not_past(&mut self, name: &str, end: Option<Timestamp>, now: Timestamp) {
         if !self.0.is_empty() && end.is_some_and(|end| end <= now) {
             self.fail(format!("/{name}"), Rejection::ExpiryNotInFuture.to_string());
         }
     }
 
-    /// Refuses members that no call knows.
+    /// Records every unknown member as invalid.
     pub(crate) fn unknown(&mut self, members: &Map<String, Value>) {
         for name in members.keys() {
             let name = name.replace('~', "~0").replace('/', "~1");
-            self.fail(format!("/{name}"), "is not a field of this call");
+            self.fail(format!("/{name}"), "is not a field of this endpoint");
         }
     }
 
     /// Ends the checks.
     ///
     /// # Errors
-    /// `invalid_request` with all that failed.
+    /// `invalid_request` with every invalid field.
     pub(crate) fn finish(self) -> Result<(), Problem> {
         if self.0.is_empty() { Ok(()) } else { Err(Problem::fields(self.0)) }
     }
 }
 
-/// A value read, or what is wrong, each with the rest of a JSON Pointer to it.
+/// A value, or what is wrong with it: pairs of a JSON Pointer relative to the field and a detail.
 pub(crate) type Reading<T> = Result<T, Vec<(String, String)>>;
 
 fn wrong<T>(detail: impl Display) -> Reading<T> {
@@ -203,15 +207,15 @@ pub(crate) fn text<T, E: Display>(
     }
 }
 
-/// Reads a string that a type knows how to parse.
+/// Reads a string and parses it.
 ///
 /// # Errors
-/// When it is no string, or the type refuses it.
+/// Fails if the value is not a string, or if it cannot be parsed.
 pub(crate) fn parsed<T: FromStr<Err: Display>>(value: &Value) -> Reading<T> {
     text(str::parse)(value)
 }
 
-/// Reads an array of at most `count_max` strings with `parse`, leaving out repetitions.
+/// Reads an array of at most `count_max` strings with `parse`, and drops repetitions.
 pub(crate) fn set<T: PartialEq, E: Display>(
     count_max: usize,
     parse: impl Fn(&str) -> Result<T, E>,
@@ -237,7 +241,7 @@ pub(crate) fn set<T: PartialEq, E: Display>(
 /// Reads `true` or `false`.
 ///
 /// # Errors
-/// When it is neither.
+/// Fails for any other value.
 pub(crate) fn boolean(value: &Value) -> Reading<bool> {
     value.as_bool().map_or_else(|| wrong("must be true or false"), Ok)
 }
@@ -250,11 +254,10 @@ pub(crate) fn number(max: u64) -> impl FnOnce(&Value) -> Reading<u64> {
     }
 }
 
-/// A JSON body with the bytes it came as. A body may be left out where every field may.
+/// A JSON body with its bytes. An empty body counts as an object without members.
 pub(crate) struct Json<T, const LEN_MAX: usize = BODY_LEN_MAX> {
-    /// The body read.
     pub body: T,
-    /// The bytes, which an idempotency key is bound to.
+    /// The bytes, to which an idempotency key is bound.
     pub bytes: Bytes,
 }
 
@@ -271,6 +274,45 @@ impl<T: DeserializeOwned, S: Send + Sync, const LEN_MAX: usize> FromRequest<S> f
     }
 }
 
+/// The members of an object: the fields of `T`, and all others.
+#[derive(Deserialize, Default)]
+pub(crate) struct Strict<T> {
+    /// The known members.
+    #[serde(flatten)]
+    pub fields: T,
+    /// The unknown members, for [`Checks::unknown`].
+    #[serde(flatten)]
+    pub unknown: Map<String, Value>,
+}
+
+/// A JSON body with the fields of `T`, its unknown members and its bytes. An empty body counts as an object
+/// without members.
+pub(crate) struct JsonBody<T, const LEN_MAX: usize = BODY_LEN_MAX> {
+    fields: T,
+    /// The unknown members, for [`Checks::unknown`].
+    pub unknown: Map<String, Value>,
+    /// The bytes, to which an idempotency key is bound.
+    pub bytes: Bytes,
+}
+
+impl<T, const LEN_MAX: usize> Deref for JsonBody<T, LEN_MAX> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.fields
+    }
+}
+
+impl<T: DeserializeOwned, S: Send + Sync, const LEN_MAX: usize> FromRequest<S> for JsonBody<T, LEN_MAX> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let Json { body: Strict { fields, unknown }, bytes } =
+            Json::<Strict<T>, LEN_MAX>::from_request(request, state).await?;
+        Ok(Self { fields, unknown, bytes })
+    }
+}
+
 /// A body without fields.
 #[derive(Deserialize, ToSchema, Default)]
 #[schema(as = NoFields)]
@@ -281,7 +323,7 @@ pub(crate) struct NoFields {
 }
 
 impl NoFields {
-    /// Refuses a body with fields.
+    /// Rejects a body with fields.
     ///
     /// # Errors
     /// `invalid_request`.
@@ -292,7 +334,7 @@ impl NoFields {
     }
 }
 
-/// Refuses a body that does not say that it is JSON.
+/// Rejects a body that is not declared as JSON.
 ///
 /// # Errors
 /// `unsupported_media_type`.
@@ -303,14 +345,14 @@ pub(crate) fn check_media_type(headers: &HeaderMap) -> Result<(), Problem> {
     }
 }
 
-/// Whether a media type says JSON, whatever its parameters (RFC 9110 §8.3.1).
+/// Returns whether a media type is JSON, whatever its parameters (RFC 9110 §8.3.1).
 #[must_use]
 pub(crate) fn is_json(media_type: &[u8]) -> bool {
     let essence = media_type.split(|byte| *byte == b';').next().unwrap_or_default();
     essence.trim_ascii().eq_ignore_ascii_case(b"application/json")
 }
 
-/// The bytes of a body whose call reads them itself.
+/// The bytes of a body that the endpoint parses itself.
 pub(crate) struct BodyBytes(pub Bytes);
 
 impl<S: Send + Sync> FromRequest<S> for BodyBytes {
@@ -321,10 +363,10 @@ impl<S: Send + Sync> FromRequest<S> for BodyBytes {
     }
 }
 
-/// Reads a body of at most [`BODY_LEN_MAX`].
+/// Reads a body of at most [`BODY_LEN_MAX`] bytes.
 ///
 /// # Errors
-/// As [`read_body_up_to`].
+/// See [`read_body_up_to`].
 pub(crate) async fn read_body(body: axum::body::Body) -> Result<Bytes, Problem> {
     read_body_up_to(body, BODY_LEN_MAX).await
 }
@@ -332,15 +374,11 @@ pub(crate) async fn read_body(body: axum::body::Body) -> Result<Bytes, Problem> 
 /// Reads a body of at most `len_max` bytes.
 ///
 /// # Errors
-/// `body_too_large`, `request_timeout`, or `malformed_request` when it breaks off.
+/// `body_too_large`, `request_timeout`, or `malformed_request` if the body ends early.
 pub(crate) async fn read_body_up_to(body: axum::body::Body, len_max: usize) -> Result<Bytes, Problem> {
-    let too_large = || {
-        Problem::new(
-            Code::BodyTooLarge,
-            format!("the body of this call may have at most {} KiB", len_max / 1024),
-        )
-    };
-    // Known without asking for it: who waits for `100 Continue` is told not to send it.
+    let too_large =
+        || Problem::new(Code::BodyTooLarge, format!("the body may have at most {} KiB", len_max / 1024));
+    // Checked before the first read, so that a client that waits for `100 Continue` never sends the body.
     if body.size_hint().lower() > len_max as u64 {
         return Err(too_large());
     }
@@ -349,7 +387,7 @@ pub(crate) async fn read_body_up_to(body: axum::body::Body, len_max: usize) -> R
     read.map_err(|error| {
         let is_too_large = std::error::Error::source(&error)
             .is_some_and(|source| source.is::<http_body_util::LengthLimitError>());
-        if is_too_large { too_large() } else { Problem::new(Code::MalformedRequest, "the body broke off") }
+        if is_too_large { too_large() } else { Problem::new(Code::MalformedRequest, "the body ended early") }
     })
 }
 
@@ -383,7 +421,22 @@ mod tests {
     }
 
     #[test]
-    fn a_body_is_read_the_same_in_one_go() {
+    fn unknown_members_are_kept_apart() {
+        #[derive(Deserialize, Default)]
+        struct Fields {
+            #[serde(default)]
+            name: Field,
+            #[serde(default)]
+            note: Field,
+        }
+        let read: Strict<Fields> = read_object(br#"{"b":[1],"name":null,"a":{"name":2}}"#).unwrap();
+        assert!(read.fields.name.is_present() && read.fields.name.is_missing());
+        assert!(!read.fields.note.is_present());
+        assert_eq!(Value::Object(read.unknown), json!({ "a": { "name": 2 }, "b": [1] }));
+    }
+
+    #[test]
+    fn a_body_is_read_the_same_in_one_pass() {
         let text = br#"{"b":1,"name":"x","n\u0061me":["y"],"a\"":null,"b":2}"#;
         for body in [read_plain_object::<Body>(text).unwrap(), read_object(text).unwrap()] {
             assert_eq!(body.name.0, Some(json!(["y"])));

@@ -1,30 +1,30 @@
-//! Entity tags as preconditions list them (RFC 9110 §8.8.3, §13.1).
+//! Entity tags in precondition headers (RFC 9110 §8.8.3, §13.1).
 
 use http::{HeaderMap, HeaderName};
 
-/// What a header lists.
+/// The value of a precondition header.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Tags {
-    /// `*`: whatever there is.
+    /// `*`: any version.
     Any,
-    /// These.
+    /// These tags.
     These(Vec<Tag>),
 }
 
-/// An entity tag. What is no text in it is replaced: no tag of this service has any such thing.
+/// An entity tag. Bytes that are not UTF-8 are replaced, because no tag of this service has any.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Tag {
-    /// What stands between its quotes.
+    /// The text between the quotes.
     pub text: String,
-    /// Whether it says of itself that it is weak.
+    /// Whether it has the prefix `W/`.
     pub is_weak: bool,
 }
 
 impl Tags {
-    /// Reads all lines of a header; none if there is none.
+    /// Reads all lines of a header. Returns `None` if the header is absent.
     ///
     /// # Errors
-    /// When they are no list of tags. A bare number counts as a tag that lost its quotes.
+    /// Fails if they are not a list of tags. A bare number counts as a tag without its quotes.
     pub(crate) fn read(headers: &HeaderMap, name: &HeaderName) -> Result<Option<Self>, NotTags> {
         let mut lines = headers.get_all(name).iter().map(|line| String::from_utf8_lossy(line.as_bytes()));
         let Some(first) = lines.next() else { return Ok(None) };
@@ -50,7 +50,7 @@ impl Tags {
         if tags.is_empty() { Err(NotTags) } else { Ok(Some(Self::These(tags))) }
     }
 
-    /// Whether one of them is this one, compared weakly (RFC 9110 §8.8.3.2).
+    /// Returns whether the list has this tag, by weak comparison (RFC 9110 §8.8.3.2).
     #[must_use]
     pub(crate) fn name(&self, text: &str) -> bool {
         match self {
@@ -60,15 +60,15 @@ impl Tags {
     }
 }
 
-/// The blanks that may stand around an element.
+/// The blanks allowed around an element.
 const BLANKS: [char; 2] = [' ', '\t'];
 
-/// What is there is no list of entity tags.
+/// The header is not a list of entity tags.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct NotTags;
 
 impl Tag {
-    /// Reads one, and what comes after it.
+    /// Reads one tag, and returns it with the text after it.
     fn read(text: &str) -> Option<(Self, &str)> {
         let (is_weak, bare) = text.strip_prefix("W/").map_or((false, text), |rest| (true, rest));
         if let Some(quoted) = bare.strip_prefix('"') {

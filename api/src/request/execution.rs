@@ -1,37 +1,61 @@
-//! From a request to a command and back to an answer: what all calls that change something share.
+//! The path from a request to a command and back, which every endpoint that changes something shares.
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, StatusCode};
 use keyledger_engine::domain::rejection::Rejection;
-use keyledger_engine::ledger::{self, Aggregate, Command, Committed, Ledger, Request};
+use keyledger_engine::ledger::{self, Command, Committed, Ledger, Request};
 use keyledger_engine::value::position::{Position, Version};
 use keyledger_engine::value::time::Timestamp;
 
 use crate::answer::problem::Problem;
+use crate::answer::reply::Reply;
 use crate::auth::caller::Caller;
+use crate::request::object::Object;
 use crate::request::precondition::{expected_versions, version_conflict};
 use crate::service::Service;
 
-/// A command's result with the object of the type that the call is about.
+/// The result of a command, with the object as the endpoint's type.
 pub(crate) struct Outcome<T> {
     /// The object after the command.
     pub object: T,
-    /// Its version.
     pub version: Version,
-    /// The position to answer.
+    /// The position of the command's last event.
     pub position: Position,
-    /// When the command took place.
+    /// When the command was executed.
     pub time: Timestamp,
-    /// Whether it had taken place before.
+    /// Whether the command was executed by an earlier request with the same idempotency key.
     pub replayed: bool,
 }
 
-/// Carries out a command for a caller. `name` is what the `Idempotency-Key` is bound to beside the caller: method and
-/// path, and the body; none where a call takes no such key.
+impl<T: Object> Outcome<T> {
+    /// Takes the object out of a command's result.
+    ///
+    /// # Errors
+    /// `internal` if the command led to another type of object. A reused idempotency key fails before that.
+    pub(crate) fn of(committed: Committed) -> Result<Self, Problem> {
+        let Committed { aggregate, position, time, replayed } = committed;
+        let object =
+            T::of(aggregate).ok_or_else(|| Problem::internal(&"a command led to another type of object"))?;
+        Ok(Self { version: object.version(), object, position, time, replayed })
+    }
+
+    /// Begins the answer to a change.
+    pub(crate) fn reply(&self) -> Reply {
+        Reply::at(self.position).version(self.version).replayed(self.replayed)
+    }
+
+    /// Begins the answer to a creation. `path` is where the new object can be read.
+    pub(crate) fn created(&self, path: &str) -> Reply {
+        self.reply().status(StatusCode::CREATED).location(path)
+    }
+}
+
+/// Executes a command for a caller. `name` is what the `Idempotency-Key` is bound to beside the actor: method
+/// and path, and the body. It is `None` for endpoints without such a key.
 ///
 /// # Errors
-/// What refuses the command, or a header of the wrong form.
+/// The command's rejection, or `malformed_request` for an invalid header.
 pub(crate) async fn execute(
     service: &Arc<Service>,
     caller: &Caller,
@@ -40,11 +64,11 @@ pub(crate) async fn execute(
     command: Command,
 ) -> Result<Committed, Problem> {
     let named = match name {
-        Some((path, body)) => service.running.name(headers, caller, path, body)?,
+        Some((path, body)) => service.running.name(headers, &caller.actor.id, path, body)?,
         None => None,
     };
     let versions = expected_versions(headers)?;
-    // No object ever has so many events: it stands for a tag that none has.
+    // No object ever has this many events, so this version stands for a list without any usable tag.
     let first = versions.as_deref().map(|it| it.first().copied().unwrap_or(Version::new(u32::MAX)));
     let others: Vec<Version> = versions.iter().flatten().skip(1).copied().collect();
     let refused = |error| match error {
@@ -64,7 +88,7 @@ pub(crate) async fn execute(
     let Some(named) = named else {
         return execute_at_any(&service.ledger, request, others).await.map_err(refused);
     };
-    // A task of its own: a client that goes away must not take the name away while the command runs.
+    // A separate task: a client that disconnects must not release the key while the command runs.
     let ledger = service.ledger.clone();
     let running = tokio::spawn(async move {
         let committed = execute_at_any(&ledger, request, others).await;
@@ -74,7 +98,7 @@ pub(crate) async fn execute(
     running.await.map_err(|error| Problem::internal(&error))?.map_err(refused)
 }
 
-/// Carries out a command that is for one version of its object, or for one of `others`.
+/// Executes a command that expects the request's version of its object, or one of `others`.
 async fn execute_at_any(
     ledger: &Ledger,
     mut request: Request,
@@ -88,18 +112,4 @@ async fn execute_at_any(
         request.expected_version = Some(version);
     }
     ledger.execute(request).await
-}
-
-/// Takes the object that a call is about out of what a command led to.
-///
-/// # Errors
-/// `internal`, should the command have led to another kind of object; `idempotency_key_reused` does not reach here.
-pub(crate) fn outcome<T>(
-    committed: Committed,
-    take: impl FnOnce(Aggregate) -> Option<(T, Version)>,
-) -> Result<Outcome<T>, Problem> {
-    let Committed { aggregate, position, time, replayed } = committed;
-    let (object, version) =
-        take(aggregate).ok_or_else(|| Problem::internal(&"a command led to another kind of object"))?;
-    Ok(Outcome { object, version, position, time, replayed })
 }

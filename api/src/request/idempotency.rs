@@ -1,32 +1,28 @@
-//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a POST that is repeated with the same key takes place
-//! once. The log remembers which commands took place; here is how a request becomes a command's name, and the watch
-//! over those that still run.
+//! `Idempotency-Key` (draft-ietf-httpapi-idempotency-key-header): a POST that is repeated with the same key
+//! is executed once. The log remembers the executed commands. This file derives a command's key from a
+//! request, and tracks the keys of commands that are still running.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName};
 use keyledger_engine::log::{CommandId, CommandKey};
-use sha2::{Digest, Sha256};
+use keyledger_engine::value::sha256::Sha256;
 
-use crate::answer::problem::{Code, Problem};
-use crate::auth::caller::Caller;
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
-/// The header that names a call.
+/// The header with the client's key.
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 const LEN_MAX: usize = 255;
 
-/// Marks an answer that was given before.
-pub(crate) const REPLAYED: (HeaderName, HeaderValue) =
-    (HeaderName::from_static("idempotent-replayed"), HeaderValue::from_static("true"));
-
-/// The commands that run now.
+/// The commands with an idempotency key that are running.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Running(Arc<Mutex<HashSet<CommandId>>>);
 
-/// A named command while it runs.
+/// A command with an idempotency key while it runs. Dropping it releases the key.
 pub(crate) struct Named {
-    /// Its name, for the log.
+    /// The key under which the log remembers the command.
     pub key: CommandKey,
     running: Running,
 }
@@ -38,15 +34,16 @@ impl Drop for Named {
 }
 
 impl Running {
-    /// Names the command of a request by its `Idempotency-Key`, if it has one. The key is the caller's own: the same one
-    /// sent by another caller names another command.
+    /// Reserves the `Idempotency-Key` of a request, if it has one. Keys are scoped to the actor: the same key
+    /// from another actor belongs to another command. `path` and `body` are the fingerprint that a repetition
+    /// must match.
     ///
     /// # Errors
-    /// `malformed_request` for a key of the wrong form, `idempotency_key_in_use` while the first request runs.
+    /// `malformed_request` for an invalid key, `idempotency_key_in_use` while the first request runs.
     pub(crate) fn name(
         &self,
         headers: &HeaderMap,
-        caller: &Caller,
+        actor_id: &str,
         path: &str,
         body: &[u8],
     ) -> Result<Option<Named>, Problem> {
@@ -59,7 +56,7 @@ impl Running {
             ));
         };
         let key = CommandKey {
-            id: CommandId(hash(&[caller.actor.id.as_bytes(), key.as_bytes()])),
+            id: CommandId(hash(&[actor_id.as_bytes(), key.as_bytes()])),
             fingerprint: hash(&[path.as_bytes(), body]),
         };
         if !self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.id) {
@@ -69,7 +66,7 @@ impl Running {
     }
 }
 
-/// The draft says that the value is a quoted string; most clients send it bare.
+/// The draft requires a quoted string, but most clients send the bare key.
 fn unquoted(value: &str) -> &str {
     let value = value.trim();
     value.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or(value)
@@ -81,8 +78,7 @@ fn hash(parts: &[&[u8]]) -> [u8; 16] {
         hasher.update((part.len() as u64).to_be_bytes());
         hasher.update(part);
     }
-    let digest: [u8; 32] = hasher.finalize().into();
     let mut half = [0; 16];
-    half.copy_from_slice(digest.split_at(16).0);
+    half.copy_from_slice(hasher.finalize().split_at(16).0);
     half
 }

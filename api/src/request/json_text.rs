@@ -1,19 +1,20 @@
-//! JSON as requests bring it: read without loss, or refused with what is wrong with it.
+//! JSON of requests: it is read without loss, or rejected with what is wrong.
 
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
-/// Reads an object; nothing at all counts as one without members.
+/// Reads an object. Empty text counts as an object without members.
 ///
 /// # Errors
-/// `malformed_request` when it is not JSON; `invalid_request` when it is something else than an object, or holds a number
-/// or a depth that would not be kept as it is.
+/// `malformed_request` if the text is not JSON. `invalid_request` if it is not an object, is nested too deep,
+/// or has a number that the parser would change.
 pub(crate) fn read_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem> {
     let text = if text.is_empty() { b"{}" } else { text };
     let value: Value = serde_json::from_slice(text).map_err(|error| refused(&error))?;
-    // What is derived for a struct would take an array of its members too.
+    // Serde's derived code would also accept an array of the struct's members.
     if !value.is_object() {
         return Err(Problem::field("", "must be a JSON object"));
     }
@@ -22,16 +23,18 @@ pub(crate) fn read_object<T: DeserializeOwned>(text: &[u8]) -> Result<T, Problem
         return Err(Problem::field(
             "",
             format!(
-                "the whole number at line {line}, column {column} needs more than 64 bits; send it as a string"
+                "the whole number at line {line}, column {column} needs more than 64 bits; send it as a \
+                string"
             ),
         ));
     }
     serde_json::from_value(value).map_err(|error| refused(&error))
 }
 
-/// Reads an object in one go; none when there is anything to say against it, which is for [`read_object`] to say.
+/// Reads an object in one pass. Returns `None` if anything is wrong with it; [`read_object`] then reports
+/// what.
 pub(crate) fn read_plain_object<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
-    // What is derived for a struct would take an array of its members too.
+    // Serde's derived code would also accept an array of the struct's members.
     if text.trim_ascii_start().first() != Some(&b'{') {
         return None;
     }
@@ -39,7 +42,7 @@ pub(crate) fn read_plain_object<T: DeserializeOwned>(text: &[u8]) -> Option<T> {
     lossy_integer(text).is_none().then_some(read)
 }
 
-/// The problem of a text that cannot be read. The parser's own words name the place, and never the content.
+/// Returns the problem of unreadable text. It names the place and never the content.
 fn refused(error: &serde_json::Error) -> Problem {
     let (words, line, column) = (error.to_string(), error.line(), error.column());
     if words.starts_with("recursion limit exceeded") {
@@ -49,9 +52,9 @@ fn refused(error: &serde_json::Error) -> Problem {
         let detail = format!("the number at line {line}, column {column} is past what a double can hold");
         return Problem::field("", detail);
     }
-    // What is derived says so of a field that came by more than one of its names.
+    // Serde reports this when a field appears under more than one of its names.
     if let Some(name) = words.strip_prefix("duplicate field `").and_then(|rest| rest.split('`').next()) {
-        return Problem::field(format!("/{name}"), "is there more than once, in several spellings; send one");
+        return Problem::field(format!("/{name}"), "appears more than once, in several spellings; send one");
     }
     Problem::new(
         Code::MalformedRequest,
@@ -59,10 +62,11 @@ fn refused(error: &serde_json::Error) -> Problem {
     )
 }
 
-/// What 64 bits do not hold has this many digits at least.
+/// A whole number that does not fit into 64 bits has at least this many digits.
 const LOSSY_DIGITS: usize = 19;
 
-/// Where the first whole number stands that 64 bits do not hold, so that the parser has made it a fraction. `text` is JSON.
+/// Returns the offset of the first whole number that does not fit into 64 bits, which the parser turns into a
+/// float. `text` must be JSON.
 fn lossy_integer(text: &[u8]) -> Option<usize> {
     if !has_many_digits(text) {
         return None;
@@ -91,7 +95,8 @@ fn lossy_integer(text: &[u8]) -> Option<usize> {
     None
 }
 
-/// Whether so many digits stand in a row as a lossy number has; most texts need no closer look. Steps of that length hit them.
+/// Returns whether the text has a run of at least [`LOSSY_DIGITS`] digits. Most texts have none and need no
+/// closer look. Steps of that length cannot miss such a run.
 fn has_many_digits(text: &[u8]) -> bool {
     fn digits<'a>(bytes: impl Iterator<Item = &'a u8>) -> usize {
         bytes.take(LOSSY_DIGITS).take_while(|byte| byte.is_ascii_digit()).count()
@@ -103,7 +108,7 @@ fn has_many_digits(text: &[u8]) -> bool {
     })
 }
 
-/// The line and the column of a byte, from 1.
+/// Returns the line and the column of a byte, both from 1.
 fn place(text: &[u8], offset: usize) -> (usize, usize) {
     let before = text.get(..offset).unwrap_or_default();
     let line_start = before.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
@@ -122,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_not_be_kept_as_it_is_is_refused() {
+    fn numbers_that_would_change_are_rejected() {
         for text in [
             r#"{"a":18446744073709551615,"b":-9223372036854775808,"c":0,"d":-0,"e":1.5,"f":1e300}"#,
             r#"{"a":"18446744073709551616 \" 18446744073709551616"}"#,
@@ -147,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lossy_number_is_found_wherever_it_stands() {
+    fn a_lossy_number_is_found_at_every_offset() {
         for blanks in 0..40 {
             for number in ["18446744073709551616", "-9223372036854775809"] {
                 let text = format!("{{\"a\":{}{number}}}", " ".repeat(blanks));
@@ -158,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_read_in_one_go_is_an_object() {
+    fn only_objects_are_read_in_one_pass() {
         let read = |text: &str| read_plain_object::<Value>(text.as_bytes());
         assert_eq!(read(" {\"a\": [1]}\n"), Some(serde_json::json!({ "a": [1] })));
         for text in ["", "[]", "[1]", "null", "{", "{} {}", "{\"a\":1E400}"] {
@@ -176,6 +181,6 @@ mod tests {
         let problem = read_object::<Body>(br#"{"longName":1,"long_name":1}"#).unwrap_err();
         let error = problem.errors.first().unwrap();
         assert_eq!(error.pointer, "/longName");
-        assert_eq!(error.detail, "is there more than once, in several spellings; send one");
+        assert_eq!(error.detail, "appears more than once, in several spellings; send one");
     }
 }

@@ -1,126 +1,109 @@
-//! Pages of lists that are ordered by id.
+//! Pages of lists in the order of ids.
 
 use std::str::FromStr;
+use std::sync::Arc;
 
-use axum::extract::FromRequestParts;
-use http::request::Parts;
 use keyledger_engine::value::id::OrganizationId;
 use serde::Serialize;
 use utoipa::IntoParams;
+use utoipa::openapi::path::{Parameter, ParameterIn};
 
+use crate::answer::page::Page;
 use crate::answer::problem::Problem;
-use crate::answer::view::Page;
-use crate::request::query::QueryParameters;
+use crate::auth::caller::Caller;
+use crate::request::object::BoundObject;
+use crate::request::query::{FromQuery, QueryParameters};
 
-/// Items of a page unless the call says otherwise.
-pub(crate) const LIMIT_DEFAULT: usize = 50;
-/// The most items of a page.
-pub(crate) const LIMIT_MAX: usize = 200;
-/// Totals are exact up to here.
+/// Totals are exact up to this number.
 const TOTAL_MAX: u64 = 10_000;
 
-/// Which page. It describes the parameters; [`Paging`] reads them.
+/// The page that a request asks for.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[allow(dead_code)]
-pub(crate) struct PageQuery {
-    /// How many items: 1 to 200; 50 if left out.
-    limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+pub(crate) struct Paging {
+    /// The number of items: 1 to 200. Default 50.
+    #[param(value_type = Option<u32>)]
+    pub limit: usize,
+    /// The `next_cursor` of the previous page. All other parameters must be the same.
     cursor: Option<String>,
 }
 
-/// Which page of what can be bound to an organization. It describes the parameters; [`BoundPaging`] reads them.
-#[derive(IntoParams)]
-#[into_params(parameter_in = Query)]
-#[allow(dead_code)]
-pub(crate) struct BoundPageQuery {
-    /// Only what is bound to this organization.
-    organization_id: Option<String>,
-    /// How many items: 1 to 200; 50 if left out.
-    limit: Option<u32>,
-    /// The `next_cursor` of the page before; the organization must be the same.
-    cursor: Option<String>,
+impl FromQuery for Paging {
+    fn from_query(parameters: &mut QueryParameters) -> Self {
+        Self { limit: parameters.limit(), cursor: parameters.text_or_empty("cursor") }
+    }
 }
 
-/// A page to be answered of what can be bound to an organization.
-pub(crate) struct BoundPaging {
-    /// The page.
-    pub paging: Paging,
+/// The organization that a list is narrowed to.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+struct Narrowing {
+    /// Only objects that are bound to this organization.
+    #[param(value_type = Option<String>)]
     organization_id: Option<OrganizationId>,
 }
 
-/// A page to be answered.
-pub(crate) struct Paging {
-    /// How many items it may have.
-    pub limit: usize,
-    cursor: Option<String>,
+/// The page that a request asks for, of objects that can be bound to an organization.
+pub(crate) struct BoundPaging {
+    pub paging: Paging,
+    narrowing: Narrowing,
 }
 
-/// Reads a page's size.
-///
-/// # Errors
-/// `invalid_request`.
-pub(crate) fn limit_of(text: &str) -> Result<usize, Problem> {
-    match text.parse() {
-        Ok(limit) if (1..=LIMIT_MAX).contains(&limit) => Ok(limit),
-        _ => Err(Problem::field("?limit", "must be a whole number from 1 to 200")),
+impl IntoParams for BoundPaging {
+    fn into_params(place: impl Fn() -> Option<ParameterIn>) -> Vec<Parameter> {
+        [Narrowing::into_params(&place), Paging::into_params(place)].concat()
     }
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Paging {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Ok(mut parameters) = QueryParameters::from_request_parts(parts, state).await;
-        let paging = Self::of(&mut parameters);
-        parameters.finish()?;
-        Ok(paging)
-    }
-}
-
-impl<S: Send + Sync> FromRequestParts<S> for BoundPaging {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Ok(mut parameters) = QueryParameters::from_request_parts(parts, state).await;
-        let organization_id = parameters.parsed("organization_id");
-        let paging = Paging::of(&mut parameters);
-        parameters.finish()?;
-        Ok(Self { paging, organization_id })
+impl FromQuery for BoundPaging {
+    fn from_query(parameters: &mut QueryParameters) -> Self {
+        let narrowing = Narrowing { organization_id: parameters.parsed("organization_id") };
+        Self { paging: Paging::from_query(parameters), narrowing }
     }
 }
 
 impl BoundPaging {
-    /// Whether the list is narrowed to an organization.
+    /// Returns whether the list is narrowed to an organization.
     pub(crate) const fn is_narrowed(&self) -> bool {
-        self.organization_id.is_some()
+        self.narrowing.organization_id.is_some()
     }
 
-    /// Whether what is bound to an organization, or to none, is asked for.
+    /// Returns whether the request asks for objects of this organization. `None` stands for objects of no
+    /// organization.
     pub(crate) fn has(&self, organization_id: Option<&OrganizationId>) -> bool {
-        self.organization_id.is_none() || self.organization_id.as_ref() == organization_id
+        !self.is_narrowed() || self.narrowing.organization_id.as_ref() == organization_id
+    }
+
+    /// Returns the page of the objects in `all` that the caller may see and the request asks for.
+    ///
+    /// # Errors
+    /// `invalid_request` for an unknown cursor.
+    pub(crate) fn page_of_visible<T: BoundObject, V: Serialize>(
+        &self,
+        caller: &Caller,
+        mut all: Vec<Arc<T>>,
+        view: impl Fn(&T) -> V,
+    ) -> Result<Page<V>, Problem> {
+        let after = self.paging.after()?;
+        all.retain(|it| caller.sees_owned_by(it.organization_id()) && self.has(it.organization_id()));
+        Ok(self.paging.page_of_all(all, after.as_ref(), |it| it.id(), |it| view(it)))
     }
 }
 
 impl Paging {
-    /// Takes which page is asked for out of the parameters of a call that has others beside.
-    pub(crate) fn of(parameters: &mut QueryParameters) -> Self {
-        Self { limit: parameters.limit(), cursor: parameters.text_or_empty("cursor") }
-    }
-
-    /// The id after which the page begins.
+    /// Returns the id after which the page begins.
     ///
     /// # Errors
-    /// `invalid_request` for a cursor that no page gave.
+    /// `invalid_request` for an unknown cursor.
     pub(crate) fn after<I: FromStr>(&self) -> Result<Option<I>, Problem> {
         self.after_known(|_| true)
     }
 
-    /// The same for ids that may have any form: `is_known` says whether a page can have given one.
+    /// Does the same for ids of any form. `is_known` decides whether a page can have answered the id as its
+    /// cursor.
     ///
     /// # Errors
-    /// `invalid_request` for a cursor that no page gave.
+    /// `invalid_request` for an unknown cursor.
     pub(crate) fn after_known<I: FromStr>(
         &self,
         is_known: impl FnOnce(&I) -> bool,
@@ -131,7 +114,7 @@ impl Paging {
             .ok_or_else(|| Problem::field("?cursor", "is not a cursor of this list; start again without it"))
     }
 
-    /// The page out of the whole list, in the order of ids, after the id given.
+    /// Returns the page of a whole list, in the order of ids, after the given id.
     pub(crate) fn page_of_all<T, I: PartialOrd + ToString, V: Serialize>(
         &self,
         mut all: Vec<T>,
@@ -144,7 +127,7 @@ impl Paging {
         self.page(all, total, |item| id(item).to_string(), view)
     }
 
-    /// The page out of `found`, which holds one item more than the page where there is a next one.
+    /// Returns the page of `found`, which has one item more than the page if another page follows.
     pub(crate) fn page<T, V: Serialize>(
         &self,
         mut found: Vec<T>,

@@ -1,28 +1,27 @@
-//! Positions and versions that a request names: `If-Match`, `Keyledger-Min-Position`.
+//! Preconditions of a request: `If-Match`, `If-None-Match` and `Keyledger-Min-Position`.
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::{HeaderMap, HeaderName, header};
 use keyledger_engine::domain::rejection::Rejection;
 use keyledger_engine::value::position::{Position, Version};
 use keyledger_projections::stored::runner::ProjectionHandle;
 use tokio::sync::watch;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::request::entity_tag::Tags;
 
-/// Carries the position that an answer rests on.
-pub(crate) const POSITION: HeaderName = HeaderName::from_static("keyledger-position");
-/// Carries the position that an answer must at least rest on.
+/// The header with the lowest log position that an answer may rest on.
 pub(crate) const MIN_POSITION: HeaderName = HeaderName::from_static("keyledger-min-position");
-/// A request waits this long for its position.
+/// The longest wait for that position.
 const WAIT_MAX: Duration = Duration::from_secs(2);
 
-/// `If-Match` may name this many versions.
+/// The most versions that `If-Match` may list.
 const VERSIONS_MAX: usize = 32;
 
-/// The versions that `If-Match` asks for, any of them (RFC 9110 §13.1.1); `None` for whatever version there is. Tags that
-/// no object has, weak ones among them, name no version.
+/// Returns the versions that `If-Match` lists (RFC 9110 §13.1.1), or `None` if it allows any version. Weak
+/// tags, and tags that are not versions, are skipped.
 ///
 /// # Errors
 /// `malformed_request`.
@@ -42,22 +41,24 @@ pub(crate) fn expected_versions(headers: &HeaderMap) -> Result<Option<Vec<Versio
     Ok(Some(versions))
 }
 
-/// Says that the version is none of those that `If-Match` asks for.
+/// Returns the problem of an object whose version `If-Match` does not list.
 #[must_use]
 pub(crate) fn version_conflict(expected: &[Version], actual: Version) -> Problem {
     let detail = match expected {
         [] => format!(
-            "the version is {actual} now, and If-Match has no tag of any version; send the object's ETag as it came, such as \"{actual}\", without W/"
+            "the version is {actual}, and If-Match lists no version; send the object's ETag unchanged, such \
+            as \"{actual}\", without W/"
         ),
         [expected] => return Problem::rejected(&Rejection::VersionConflict { expected: *expected, actual }),
         _ => format!(
-            "the version is {actual} now, none of those that If-Match has; read it again and decide anew"
+            "the version is {actual}, which If-Match does not list; read the object again and decide whether \
+            the change still applies"
         ),
     };
     Problem::new(Code::VersionConflict, detail)
 }
 
-/// Refuses to show an object whose version is none of those that `If-Match` asks for.
+/// Rejects a read of an object whose version `If-Match` does not list.
 ///
 /// # Errors
 /// `version_conflict`, `malformed_request`.
@@ -68,30 +69,24 @@ pub(crate) fn check_version(headers: &HeaderMap, version: Version) -> Result<(),
     }
 }
 
-/// The version whose tag has this between its quotes.
+/// Returns the version with this tag text.
 fn version_of(opaque: &str) -> Option<Version> {
     let version = Version::new(opaque.parse().ok()?);
     (version.to_string() == opaque).then_some(version)
 }
 
-/// Whether `If-None-Match` says that the caller has this version already (RFC 9110 §13.1.2), where `If-Match` does not
-/// forbid to show it (§13.2.2).
+/// Returns whether `If-None-Match` lists this version (RFC 9110 §13.1.2). `If-Match` is checked first
+/// (§13.2.2).
 ///
 /// # Errors
-/// As [`check_version`].
+/// See [`check_version`].
 pub(crate) fn is_known(headers: &HeaderMap, version: Version) -> Result<bool, Problem> {
     check_version(headers, version)?;
     let tags = Tags::read(headers, &header::IF_NONE_MATCH).ok().flatten();
     Ok(tags.is_some_and(|tags| tags.name(&version.to_string())))
 }
 
-/// The version as an `ETag`.
-#[must_use]
-pub(crate) fn etag(version: Version) -> HeaderValue {
-    HeaderValue::from_str(&format!("\"{version}\"")).unwrap_or_else(|_| HeaderValue::from_static("\"0\""))
-}
-
-/// The position that `Keyledger-Min-Position` names.
+/// Returns the position in `Keyledger-Min-Position`, if the header is present.
 ///
 /// # Errors
 /// `malformed_request`.
@@ -102,10 +97,10 @@ pub(crate) fn min_position(headers: &HeaderMap) -> Result<Option<Position>, Prob
     })
 }
 
-/// Waits until what `progress` follows has reached the position that the request names.
+/// Waits until `progress` reaches the request's minimum position.
 ///
 /// # Errors
-/// `malformed_request`, `position_not_reached` after two seconds.
+/// `malformed_request`; `position_not_reached` after two seconds.
 pub(crate) async fn reach_min_position(
     headers: &HeaderMap,
     progress: &watch::Receiver<Position>,
@@ -116,10 +111,10 @@ pub(crate) async fn reach_min_position(
     }
 }
 
-/// Waits until readers of a projection see the position that the request names.
+/// Waits until readers of a projection see the request's minimum position.
 ///
 /// # Errors
-/// As [`reach_min_position`].
+/// See [`reach_min_position`].
 pub(crate) async fn reach_min_position_in(
     headers: &HeaderMap,
     projection: &ProjectionHandle,
@@ -138,7 +133,6 @@ pub(crate) async fn reach_in(position: Position, projection: &ProjectionHandle) 
     in_time(position, projection.reach(position)).await
 }
 
-/// Waits until what `progress` follows has reached a position.
 async fn reach(position: Position, progress: &watch::Receiver<Position>) -> Result<(), Problem> {
     if *progress.borrow() >= position {
         return Ok(());
@@ -158,14 +152,10 @@ async fn in_time(position: Position, reaching: impl Future<Output = bool>) -> Re
     }
 }
 
-/// The position as a header's value.
-#[must_use]
-pub(crate) fn position_value(position: Position) -> HeaderValue {
-    HeaderValue::from(position.get())
-}
-
 #[cfg(test)]
 mod tests {
+    use http::HeaderValue;
+
     use super::*;
 
     #[track_caller]

@@ -1,4 +1,4 @@
-//! The calls, a file for each kind of object.
+//! The endpoints, a folder for each kind of object.
 
 pub(crate) mod apis;
 pub(crate) mod callers;
@@ -18,8 +18,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use crate::service::Service;
 
-/// All calls and the document that describes them.
-pub(crate) fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
+/// Returns all endpoints and the document that describes them.
+pub(crate) fn endpoints() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
     let (router, mut document) = OpenApiRouter::with_openapi(crate::openapi::document::overview())
         .merge(keys::create::router())
         .merge(keys::key::router())
@@ -27,7 +27,7 @@ pub(crate) fn calls() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .merge(service::projections::router())
         .merge(events::erasures::router())
         .merge(keys::self_revocation::router())
-        .merge(keys::verification::router())
+        .merge(keys::verify::router())
         .merge(keys::forward_auth::router())
         .merge(keys::usage::router())
         .merge(service::overview::router())

@@ -1,5 +1,5 @@
-//! The verification index on disk: read at the start, saved at a stop, and now and then in between, so that a start after a
-//! crash has little of the log to replay.
+//! The verification index's snapshot on disk: read at the start, saved at a stop and periodically in between,
+//! so that a start after a crash replays only a small part of the log.
 
 use std::fs;
 use std::io;
@@ -18,43 +18,44 @@ use keyledger_projections::stored::store;
 use keyledger_projections::verification::{SnapshotError, VerificationIndex, temporary_of};
 use tokio::sync::oneshot;
 
-use crate::service::{Service, StartError};
+use crate::service::Service;
+use crate::service::start::StartError;
 use keyledger_engine::storage::atomic_file;
 use keyledger_engine::storage::data_directory::DataDirectory;
 
-/// Below this many events a replay is so quick that no snapshot is kept, or a new one made.
+/// A replay of fewer events is so quick that no snapshot is saved for it.
 const EVENTS_MIN: u64 = 100_000;
-/// How often it is looked whether there is reason to save.
-const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// After saving, the disk and the processor are left to others for this long at least,
-const REST_MIN: Duration = Duration::from_secs(60);
-/// and for this many times as long as saving took.
-const REST: u32 = 20;
-/// Space on the disk that is left to the log.
+/// How often to check whether a snapshot is due.
+const CHECK_INTERVAL: Duration = Duration::from_secs(2);
+/// The pause after saving a snapshot, which keeps the disk and the processor free: at least this long,
+const PAUSE_MIN: Duration = Duration::from_secs(60);
+/// and at least this many times as long as saving took.
+const PAUSE_FACTOR: u32 = 20;
+/// Disk space that is reserved for the log, in bytes.
 const FREE_LEN_MIN: u64 = 256 << 20;
-/// Records that are read and replayed together.
+/// Records that are read and replayed at a time.
 const REPLAY_SLICE_LEN: usize = 256;
-/// How often a long replay tells how far it is.
+/// How often a long replay logs its progress.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The snapshot of one log's verification index.
 pub(crate) struct IndexSnapshot {
     path: PathBuf,
     reader: Arc<dyn LogReader>,
-    /// The position of the one that is there; 0 when there is none.
+    /// The position of the snapshot on disk; 0 when there is none.
     saved: AtomicU64,
-    /// Held while one is saved or removed.
+    /// Held while a snapshot is saved or removed.
     changing: Mutex<()>,
-    /// How often it was to be removed. Whoever saves gives up when it changes.
+    /// The number of removals requested. A save in progress is abandoned when it changes.
     removals: AtomicU64,
 }
 
 impl IndexSnapshot {
-    /// The snapshot in a data directory, and the index, brought to the head of the log: from the snapshot if that is of this
-    /// log, else from the log's start.
+    /// Restores the index from the data directory's snapshot, if that belongs to this log, and replays the
+    /// log from there, or from the start.
     ///
     /// # Errors
-    /// When the log cannot be read or does not apply, or when a snapshot that may hold what was erased cannot be removed.
+    /// When the log cannot be read or applied, or a snapshot that may contain erased text cannot be removed.
     pub(crate) fn restore(
         data: &DataDirectory,
         reader: Arc<dyn LogReader>,
@@ -67,7 +68,7 @@ impl IndexSnapshot {
             changing: Mutex::default(),
             removals: AtomicU64::default(),
         };
-        // One that was being saved when the process ended.
+        // Left behind when a process ends while it saves.
         remove(&temporary_of(&this.path))?;
         let index = this.load()?.unwrap_or_default();
         this.saved.store(index.position().get(), Ordering::Relaxed);
@@ -75,21 +76,21 @@ impl IndexSnapshot {
         Ok((this, index))
     }
 
-    /// Brings the index to the head of the log, which is in `file`.
+    /// Replays the log, which is in `file`, up to its head.
     fn catch_up(&self, index: &VerificationIndex, file: &Path) -> Result<(), StartError> {
         let replay = |reason: String| StartError::Replay { file: file.display().to_string(), reason };
         let (after, until) = (index.position(), self.reader.head()?);
         let mut outcome = Ok(());
-        let mut told = Instant::now();
-        // Nobody is served yet who could want a processor.
+        let mut reported = Instant::now();
+        // All processors are free: no requests are served yet.
         Slices { after, until, len: REPLAY_SLICE_LEN, threads: Slices::all_processors() }.run(
             || |after, len| self.reader.read(after, len),
             |slice: Result<Vec<Record>, log::Error>| {
                 outcome = slice
                     .map_err(StartError::from)
                     .and_then(|records| index.apply_all(&records).map_err(|error| replay(error.to_string())));
-                if told.elapsed() >= PROGRESS_INTERVAL {
-                    told = Instant::now();
+                if reported.elapsed() >= PROGRESS_INTERVAL {
+                    reported = Instant::now();
                     tracing::info!(position = %index.position(), %until, "replaying the log");
                 }
                 if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
@@ -113,14 +114,15 @@ impl IndexSnapshot {
         let snapshot = VerificationIndex::load_snapshot(path);
         let position = snapshot.as_ref().map_or(Position::START, |snapshot| snapshot.position);
         if erasure.is_some_and(|erasure| position < erasure) {
-            // It may hold what was erased.
+            // The snapshot may contain erased text.
             self.remove_files()?;
             return Ok(None);
         }
         let snapshot = match snapshot {
             Ok(snapshot) => snapshot,
             Err(error) => {
-                tracing::warn!(%error, file = %path.display(), "the verification index is made anew");
+                let file = path.display();
+                tracing::warn!(%error, %file, "could not read the index snapshot; replaying the log");
                 return Ok(None);
             }
         };
@@ -128,14 +130,15 @@ impl IndexSnapshot {
             && position <= self.reader.head()?
             && self.entry_hash(position)? == Some(snapshot.entry_hash);
         if !same_log {
-            tracing::warn!(%position, "the verification index's snapshot is of another log or vault; it is made anew");
+            tracing::warn!(%position, "the index snapshot is of another log or vault; replaying the log");
             return Ok(None);
         }
-        tracing::info!(%position, "the verification index was restored from its snapshot");
+        tracing::info!(%position, "restored the verification index from its snapshot");
         Ok(Some(snapshot.index))
     }
 
-    /// Saves the index, while records are taken in, as long as `goes_on` says so and the disk has room for the log too.
+    /// Saves the index while records are applied. Abandons the snapshot when `goes_on` returns false, when a
+    /// removal is requested, or when the disk has little space left.
     ///
     /// # Errors
     /// See [`SnapshotError`].
@@ -151,7 +154,7 @@ impl IndexSnapshot {
                 self.entry_hash(position).map_err(|error| SnapshotError::Io(io::Error::other(error)))?;
             hash.ok_or(SnapshotError::Unsavable("the log has no entry at its position".into()))
         };
-        // The next one is about as long as the last.
+        // Successive snapshots have about the same length.
         let before_len = fs::metadata(&self.path).map_or(0, |file| file.len());
         let mut is_full = !self.has_room(before_len);
         let position = index.save_snapshot_with(&self.path, self.reader.source_id(), entry_hash, || {
@@ -159,8 +162,7 @@ impl IndexSnapshot {
             !is_full && self.removals.load(Ordering::Acquire) == removals && goes_on()
         });
         if is_full && matches!(position, Err(SnapshotError::Interrupted)) {
-            let reason =
-                format!("{}: the disk has little room left, which is for the log", self.path.display());
+            let reason = format!("{}: not enough disk space beside the log", self.path.display());
             return Err(SnapshotError::Unsavable(reason.into()));
         }
         let position = position?;
@@ -168,7 +170,7 @@ impl IndexSnapshot {
         Ok(position)
     }
 
-    /// Saves the index of a service that has stopped, if there is something to be saved.
+    /// Saves the index of a stopped service, unless the snapshot is current or a replay would be quick.
     pub(crate) fn save_at_stop(&self, index: &VerificationIndex) {
         let position = index.position().get();
         if position < EVENTS_MIN
@@ -178,15 +180,15 @@ impl IndexSnapshot {
             return;
         }
         if let Err(error) = self.save(index, || true) {
-            tracing::warn!(%error, "the snapshot was not saved; the next start replays");
+            tracing::warn!(%error, "could not save the index snapshot; the next start replays the log");
         }
     }
 
-    /// Removes the snapshot, if there is one; one that is being saved is given up. For a subject that was erased from the
-    /// index before.
+    /// Removes the snapshot after an erasure, and abandons one that is being saved. The index itself must
+    /// have applied the erasure.
     ///
     /// # Errors
-    /// When the system does not remove it.
+    /// When the file cannot be removed.
     pub(crate) fn remove(&self) -> Result<(), store::Error> {
         self.removals.fetch_add(1, Ordering::AcqRel);
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -199,7 +201,7 @@ impl IndexSnapshot {
         remove(&self.path)
     }
 
-    /// Whether the disk can take so many bytes and have room for the log after that.
+    /// Whether the disk has space for `len` bytes beside the log's reserve.
     fn has_room(&self, len: u64) -> bool {
         let directory = self.path.parent().unwrap_or(Path::new("."));
         let free = rustix::fs::statvfs(directory).map_or(u64::MAX, |disk| disk.f_bavail * disk.f_frsize);
@@ -212,22 +214,22 @@ impl IndexSnapshot {
         Ok(entries.first().map(|entry| merkle::leaf_hash(entry)))
     }
 
-    /// Whether enough has happened since the last one.
+    /// Whether enough events were applied since the last snapshot.
     fn is_due(&self, index: &VerificationIndex) -> bool {
         index.position().get().saturating_sub(self.saved.load(Ordering::Relaxed)) >= EVENTS_MIN
             && index.poisoned().is_none()
     }
 }
 
-/// Saves the snapshot whenever much has happened since the last one, until the service stops.
-pub(crate) async fn keep(service: Arc<Service>) {
-    let mut rest = LOOK_INTERVAL;
+/// Saves a snapshot whenever one is due, until the service stops.
+pub(crate) async fn save_periodically(service: Arc<Service>) {
+    let mut pause = CHECK_INTERVAL;
     loop {
         tokio::select! {
-            () = tokio::time::sleep(rest) => {}
+            () = tokio::time::sleep(pause) => {}
             () = service.stopped() => return,
         }
-        rest = LOOK_INTERVAL;
+        pause = CHECK_INTERVAL;
         if !service.index_snapshot.is_due(&service.index) {
             continue;
         }
@@ -238,25 +240,25 @@ pub(crate) async fn keep(service: Arc<Service>) {
             let _ = sender.send(worker.index_snapshot.save(&worker.index, || !worker.is_stopping()));
         };
         if let Err(error) = background::spawn("index-snapshot", save) {
-            tracing::warn!(%error, "the verification index's snapshot was not saved");
+            tracing::warn!(%error, "could not save the index snapshot");
         }
         match saved.await {
             Ok(Ok(position)) => {
                 let millis = begun.elapsed().as_millis();
-                tracing::info!(%position, millis, "saved the verification index's snapshot");
+                tracing::info!(%position, millis, "saved the index snapshot");
             }
-            // To be begun anew, or the service stops.
+            // An erasure asks for a new snapshot, or the service is stopping.
             Ok(Err(SnapshotError::Interrupted)) | Err(_) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "the verification index's snapshot was not saved"),
+            Ok(Err(error)) => tracing::warn!(%error, "could not save the index snapshot"),
         }
-        rest = (begun.elapsed() * REST).max(REST_MIN);
+        pause = (begun.elapsed() * PAUSE_FACTOR).max(PAUSE_MIN);
     }
 }
 
-/// Removes a file for good, if it is there.
+/// Removes a file durably, if it exists.
 fn remove(path: &Path) -> Result<(), store::Error> {
     atomic_file::remove(path).map(drop).map_err(|error| store::Error::Unavailable {
         file: path.display().to_string(),
-        reason: format!("it may hold personal text that was erased, and cannot be removed: {error}"),
+        reason: format!("may contain erased personal text, but cannot be removed: {error}"),
     })
 }

@@ -1,5 +1,5 @@
-//! Signs the log's checkpoints. Before each signature the log is shown to begin with what was signed last: whoever puts
-//! an older or another log in its place gets no signature for it.
+//! Signs the log's checkpoints. Each signature follows a check that the log is a continuation of the last
+//! signed checkpoint, so that an older or different log in its place gets no signature.
 
 use std::fs;
 use std::io::{self, Write};
@@ -17,41 +17,52 @@ use keyledger_engine::value::time::Timestamp;
 use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::service::Service;
 use keyledger_engine::storage::atomic_file;
 use keyledger_engine::storage::data_directory::DataDirectory;
 
-/// A log that has grown is signed again when somebody asks, but not more often than this.
+/// A request for a checkpoint gets the last one if it is younger than this.
 const AGE_MIN: Duration = Duration::from_secs(1);
-/// A log that has grown is signed again after this long though nobody asks.
+/// How often a log that has grown is signed without a request.
 const AGE_MAX: Duration = Duration::from_secs(60);
 
-/// Which key signs, under which name.
+/// The key that signs, and its name.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Options {
-    /// The file of the key, if it is not the one in the data directory.
+    /// The file of the key. Default: the file in the data directory.
     pub key_file: Option<PathBuf>,
-    /// The log's name, for a key that is yet to be made.
+    /// The log's name, for a key that does not exist yet.
     pub origin: Option<KeyName>,
 }
 
-/// Why the key or the checkpoints cannot be had; one line that names the file and says what to do.
+/// Why the key or the checkpoints cannot be read: one line that names the file and the next step.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Error(String);
 
-/// Why nothing is signed.
+/// Why a checkpoint is not signed.
 #[derive(Debug, Clone, thiserror::Error)]
 pub(crate) enum Refusal {
-    /// The log is not a continuation of what was signed.
+    /// The log is not a continuation of the last signed checkpoint.
     #[error("{0}")]
     Inconsistent(String),
-    /// The log could not be read, or the checkpoint not be written.
+    /// The log could not be read, or the checkpoint could not be written.
     #[error("{0}")]
     Unavailable(String),
 }
 
-/// Holds the key.
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match &refusal {
+            Refusal::Inconsistent(reason) => Self::new(Code::LogInconsistent, reason.as_str()),
+            Refusal::Unavailable(_) => Self::internal(&refusal),
+        }
+    }
+}
+
+/// Signs checkpoints and keeps the last one.
 pub(crate) struct LogSigner {
     signer: Signer,
     checkpoints: PathBuf,
@@ -63,32 +74,32 @@ struct State {
     last: Option<(Arc<str>, Checkpoint)>,
     signed: Instant,
     refusal: Option<Refusal>,
-    /// What a witness has seen that this log is not.
+    /// Set when a witness has seen a different log under this log's name. Nothing is signed then.
     contradiction: Option<Refusal>,
 }
 
 impl LogSigner {
-    /// Takes the key of a data directory, or makes it, and looks up what was signed last.
+    /// Reads the key of a data directory, or creates it, and finds the last signed checkpoint.
     ///
     /// # Errors
-    /// When a file is there and cannot be read.
+    /// When a file cannot be read or written, or the key did not sign the last checkpoint.
     pub(crate) fn open(data: &DataDirectory, options: &Options, log_id: LogId) -> Result<Self, Error> {
         let (signer, is_new) = open_key(data, options, log_id)?;
         let path = data.checkpoints();
         let shown = path.display();
-        let (file, last) = CheckpointFile::open(&path).map_err(|error| {
-            Error(format!("{shown}: {error}; restore the copy that was shipped elsewhere, or the backup's"))
-        })?;
+        let (file, last) = CheckpointFile::open(&path)
+            .map_err(|error| Error(format!("{shown}: {error}; restore a copy of the file, or a backup")))?;
         let last = last.map(|last| {
             let checkpoint = Checkpoint::open(&last.checkpoint, signer.verifier()).map_err(|error| {
                 Error(format!(
-                    "{shown}: the last checkpoint is not this key's: {error}; bring back the key that signed it"
+                    "{shown}: this key did not sign the last checkpoint: {error}; restore the key that \
+                     signed it"
                 ))
             })?;
             Ok((last.checkpoint.into(), checkpoint))
         });
         let last = last.transpose()?;
-        // A start that is refused leaves the keys as they are.
+        // Written last: a start that fails leaves no new key behind.
         if is_new {
             let path = data.log_key();
             write_key(&path, &signer).map_err(|error| {
@@ -100,10 +111,10 @@ impl LogSigner {
         Ok(Self { signer, checkpoints: path, state: Mutex::new(state) })
     }
 
-    /// Makes sure that the key is there which signed what was signed in a data directory, if anything was.
+    /// Checks that the key exists if the data directory has signed checkpoints.
     ///
     /// # Errors
-    /// When it has gone.
+    /// When the key is missing.
     pub(crate) fn require_key(data: &DataDirectory, options: &Options) -> Result<(), Error> {
         let (key, checkpoints) = (data.log_key(), data.checkpoints());
         let signed = fs::metadata(&checkpoints).is_ok_and(|file| file.len() > 0);
@@ -111,34 +122,36 @@ impl LogSigner {
             return Ok(());
         }
         Err(Error(format!(
-            "{}: missing, though {} has what it signed; bring it back from where it is kept, or name it with --log-key-file",
+            "{}: missing, but {} has checkpoints that it signed; restore the key, or name its file with \
+             --log-key-file",
             key.display(),
             checkpoints.display()
         )))
     }
 
-    /// The key that checks the signatures.
+    /// The public key that verifies the signatures.
     #[must_use]
     pub(crate) const fn verifier(&self) -> &Verifier {
         self.signer.verifier()
     }
 
-    /// The file of the checkpoints that were signed.
+    /// The file of signed checkpoints.
     #[must_use]
     pub(crate) fn checkpoints(&self) -> &Path {
         &self.checkpoints
     }
 
-    /// Why the last attempt to sign was refused, if it was.
+    /// Why the last attempt to sign failed, if it did.
     #[must_use]
     pub(crate) fn refusal(&self) -> Option<Refusal> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).refusal.clone()
     }
 
-    /// The newest checkpoint; a new one if the log has grown and the last is a second old, or `at_once`. Blocks.
+    /// Returns the newest checkpoint. Signs a new one if the log has grown and either the last one is a
+    /// second old or `at_once` is set. Blocks.
     ///
     /// # Errors
-    /// When there is none that may be shown.
+    /// When nothing may be signed.
     pub(crate) fn checkpoint(
         &self,
         log: &dyn LogReader,
@@ -152,24 +165,28 @@ impl LogSigner {
         }
         let signed = self.sign(&mut state, log, now);
         if let Err(refusal) = &signed {
-            tracing::error!(%refusal, "no checkpoint was signed");
+            tracing::error!(%refusal, "could not sign a checkpoint");
         }
         state.refusal = signed.as_ref().err().cloned();
         signed
     }
 
-    /// What was signed last.
+    /// The last signed checkpoint, as a note and parsed.
     #[must_use]
     pub(crate) fn last(&self) -> Option<(Arc<str>, Checkpoint)> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).last.clone()
     }
 
-    /// Takes in what witnesses have added to a checkpoint: it is shown with their cosignatures from now on, if it still is
-    /// the newest. Blocks.
+    /// Stores a checkpoint with the cosignatures of witnesses, if it is still the newest. Blocks.
     ///
     /// # Errors
-    /// When it could not be written to the file; then it is shown as before.
-    pub(crate) fn cosigned(&self, checkpoint: &Checkpoint, note: &Note, now: Timestamp) -> io::Result<()> {
+    /// When the file cannot be written. The checkpoint then stays without the new cosignatures.
+    pub(crate) fn add_cosignatures(
+        &self,
+        checkpoint: &Checkpoint,
+        note: &Note,
+        now: Timestamp,
+    ) -> io::Result<()> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         if state.last.as_ref().is_none_or(|(_, last)| last != checkpoint) {
             return Ok(());
@@ -180,15 +197,15 @@ impl LogSigner {
         Ok(())
     }
 
-    /// Why nothing is signed any more, if a witness has seen another log under this one's name.
+    /// Why nothing is signed, if a witness has seen a different log under this log's name.
     #[must_use]
     pub(crate) fn contradiction(&self) -> Option<Refusal> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).contradiction.clone()
     }
 
-    /// Has nothing signed any more, as a witness has seen another log under this one's name.
-    pub(crate) fn contradicted(&self, reason: String) -> Refusal {
-        tracing::error!(%reason, "no checkpoint is signed any more");
+    /// Stops signing for good, because a witness has seen a different log under this log's name.
+    pub(crate) fn stop_signing(&self, reason: String) -> Refusal {
+        tracing::error!(%reason, "stopped signing checkpoints");
         let refusal = Refusal::Inconsistent(reason);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.refusal = Some(refusal.clone());
@@ -216,9 +233,9 @@ impl LogSigner {
         let origin = self.verifier().name().to_owned();
         let checkpoint = Checkpoint { origin, size: frontier.size(), root: frontier.root() };
         let note = checkpoint.sign(&self.signer);
-        // Nobody sees a checkpoint that could be forgotten.
+        // Written before it is published: a checkpoint must not be forgotten after a client has seen it.
         let signed = SignedCheckpoint { time: now, checkpoint: note.clone() };
-        state.file.append(&signed).map_err(|error| unavailable(&format!("the checkpoint file: {error}")))?;
+        state.file.append(&signed).map_err(|error| unavailable(&format!("checkpoint file: {error}")))?;
         state.signed = Instant::now();
         let last = (Arc::from(note), checkpoint);
         state.last = Some(last.clone());
@@ -226,12 +243,12 @@ impl LogSigner {
     }
 }
 
-/// Shows that the log, of `size`, begins with what was signed last.
+/// Checks that the log, of `size` events, is a continuation of the last signed checkpoint.
 fn check_consistency(log: &dyn LogReader, size: u64, last: &Checkpoint) -> Result<(), Refusal> {
     if size < last.size {
         return Err(Refusal::Inconsistent(format!(
-            "the log ends at position {size}, but a checkpoint up to position {} was signed: this is an older copy of \
-             it; restore the newest backup, and keep this one for whoever looks into it",
+            "the log ends at position {size}, but a checkpoint was signed at position {}: this is an older \
+             copy of the log; restore the newest backup, and keep this copy for investigation",
             last.size
         )));
     }
@@ -241,15 +258,15 @@ fn check_consistency(log: &dyn LogReader, size: u64, last: &Checkpoint) -> Resul
     })?;
     if root != last.root {
         return Err(Refusal::Inconsistent(format!(
-            "the events up to position {} are not those that the last checkpoint was signed for: the log was changed; \
-             run `replay-tool verify`, and restore a backup",
+            "the events up to position {} differ from those of the last signed checkpoint: the log was \
+             changed; run `replay-tool verify`, and restore a backup",
             Position::new(last.size)
         )));
     }
     Ok(())
 }
 
-/// The key, and whether it was made just now and stands nowhere yet.
+/// Returns the key, and whether it is new and not written yet.
 fn open_key(data: &DataDirectory, options: &Options, log_id: LogId) -> Result<(Signer, bool), Error> {
     let own = data.log_key();
     let path = options.key_file.as_ref().unwrap_or(&own);
@@ -258,14 +275,14 @@ fn open_key(data: &DataDirectory, options: &Options, log_id: LogId) -> Result<(S
     let (signer, is_new) = match fs::read_to_string(path).map(Zeroizing::new) {
         Ok(text) => {
             let signer = Signer::parse(&text).map_err(|error: InvalidKey| {
-                wrong(&error, "bring back the log's key, a line that begins with PRIVATE+KEY+")
+                wrong(&error, "restore the log's key, a line that begins with PRIVATE+KEY+")
             })?;
             (signer, false)
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && options.key_file.is_none() => {
             let name = options.origin.clone().map_or_else(|| default_name(log_id), Ok)?;
             let signer = Signer::generate(name, &mut SysRng)
-                .map_err(|error| Error(format!("the operating system gives no randomness: {error}")))?;
+                .map_err(|error| Error(format!("the operating system returned no random bytes: {error}")))?;
             (signer, true)
         }
         Err(error) => return Err(wrong(&error, "check the file, its owner and permissions")),
@@ -273,18 +290,19 @@ fn open_key(data: &DataDirectory, options: &Options, log_id: LogId) -> Result<(S
     match &options.origin {
         Some(origin) if origin.as_str() != signer.verifier().name() => {
             let name = signer.verifier().name();
-            Err(wrong(&format!("the key is for the log {name}"), "leave --log-origin out, or name that"))
+            Err(wrong(&format!("the key is for the log {name}"), "omit --log-origin, or name that log"))
         }
         _ => Ok((signer, is_new)),
     }
 }
 
-/// A log that nobody named is named after its own id.
+/// The default name of a log contains its id.
 fn default_name(log_id: LogId) -> Result<KeyName, Error> {
     let id: String = log_id.0.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("keyledger/{id}").parse().map_err(|error| Error(format!("the log's name: {error}")))
 }
 
+/// Writes the key under its name only after it is complete and durable.
 fn write_key(path: &Path, signer: &Signer) -> io::Result<()> {
     atomic_file::replace(path, |file| {
         file.write_all(signer.expose().as_bytes())?;
@@ -292,7 +310,7 @@ fn write_key(path: &Path, signer: &Signer) -> io::Result<()> {
     })
 }
 
-/// For whoever has the files alone.
+/// Writes the public key beside the log, for offline verification.
 fn write_verifier(path: &Path, verifier: &Verifier) -> Result<(), Error> {
     let text = format!("{verifier}\n");
     if fs::read_to_string(path).is_ok_and(|there| there == text) {
@@ -303,9 +321,10 @@ fn write_verifier(path: &Path, verifier: &Verifier) -> Result<(), Error> {
     })
 }
 
-/// Signs what nobody asks for, and has it cosigned: at the start, now and then, and when the service stops.
+/// Signs and cosigns checkpoints without requests: at the start, every [`AGE_MAX`], and when the service
+/// stops.
 pub(crate) async fn run(service: Arc<Service>) {
-    // A refusal is noted in the service's log and shows in /readyz; there is nobody else to tell.
+    // An error is in the service's log and in /readyz.
     let _ = service.checkpoint(true).await;
     loop {
         let stopped = tokio::select! {

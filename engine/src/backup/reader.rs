@@ -3,7 +3,6 @@
 use std::collections::VecDeque;
 use std::io::{self, Read};
 
-use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::frame::{self, Kind};
@@ -15,6 +14,7 @@ use crate::transparency::checkpoint::Checkpoint;
 use crate::transparency::checkpoint_file::SignedCheckpoint;
 use crate::transparency::note::Verifier;
 use crate::value::position::Position;
+use crate::value::sha256::Sha256;
 
 pub use crate::log::Entry;
 

@@ -3,7 +3,6 @@
 use std::io;
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::frame::{self, Kind};
@@ -12,6 +11,7 @@ use crate::log::{self, LogReader};
 use crate::transparency::checkpoint::Checkpoint;
 use crate::transparency::checkpoint_file::SignedCheckpoint;
 use crate::value::position::Position;
+use crate::value::sha256::Sha256;
 
 /// Reason why a backup cannot be produced.
 #[derive(Debug, thiserror::Error)]

@@ -1,4 +1,5 @@
-//! Files that change durably and as a whole. A reader, a crash or a power loss sees the old file or the new one.
+//! Files that change durably and as a whole. A reader, a crash or a power loss sees the old file or the new
+//! one.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -23,8 +24,8 @@ pub fn unfinished(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Makes the names in the directory of `path` durable. A rename, a creation or a deletion survives a power loss only
-/// after this.
+/// Makes the names in the directory of `path` durable. A rename, a creation or a deletion survives a power
+/// loss only after this.
 ///
 /// # Errors
 /// When the directory cannot be opened or synced.

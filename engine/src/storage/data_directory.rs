@@ -37,7 +37,8 @@ files! {
     deliveries, DELIVERIES = "webhooks.redb";
     /// The key from which webhook secrets are derived. Secret.
     webhook_key, WEBHOOK_KEY = "webhook-key";
-    /// The directory of the stored projections and the snapshot. It can be deleted while the service is stopped.
+    /// The directory of the stored projections and the snapshot. It can be deleted while the service is
+    /// stopped.
     projections, PROJECTIONS = "projections";
     /// The snapshot of the verification index.
     verification_snapshot, VERIFICATION_SNAPSHOT = "projections/verification.snapshot";
@@ -119,8 +120,8 @@ impl DataDirectory {
         })
     }
 
-    /// Checkpoints without a log mean that the log was here and is not any more. A new, empty one in its place would hide
-    /// the loss.
+    /// Checkpoints without a log mean that the log was here and is not any more. A new, empty one in its
+    /// place would hide the loss.
     fn check_log_is_there(&self) -> Result<(), Error> {
         let signed = std::fs::metadata(self.checkpoints()).is_ok_and(|file| file.len() > 0);
         if !signed || self.log().exists() {

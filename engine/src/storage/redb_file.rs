@@ -1,5 +1,5 @@
-//! Files of the storage engine (redb): opening them, classifying what fails, catching the engine's panics, and setting a
-//! damaged file aside. Every module that names redb's types goes through here.
+//! Files of the storage engine (redb): opening them, classifying what fails, catching the engine's panics,
+//! and setting a damaged file aside. Every module that names redb's types goes through here.
 
 use std::ffi::OsString;
 use std::fmt::Display;
@@ -138,8 +138,8 @@ impl From<redb::Error> for Failure {
     }
 }
 
-/// Opens the file called `file` with `open`. A panic of the storage engine, which some damage causes, is a failure like
-/// any other.
+/// Opens the file called `file` with `open`. A panic of the storage engine, which some damage causes, is a
+/// failure like any other.
 ///
 /// # Errors
 /// Why the file cannot be opened.
@@ -166,8 +166,8 @@ pub fn close<D>(database: D) {
     let _ = guarded(|| drop(database));
 }
 
-/// Renames a file that cannot be used, so that a new one can take its place: `usage.redb.damaged` beside `usage.redb`.
-/// Returns the new name.
+/// Renames a file that cannot be used, so that a new one can take its place: `usage.redb.damaged` beside
+/// `usage.redb`. Returns the new name.
 ///
 /// # Errors
 /// When the file cannot be renamed.

@@ -7,9 +7,9 @@ use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair, UnparsedPublicKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use rand::TryCryptoRng;
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
+use crate::value::sha256::Sha256;
 use crate::value::time::Timestamp;
 
 /// Signature type for Ed25519.

@@ -2,6 +2,7 @@
 //! of the crate.
 
 pub mod actor;
+pub mod constant_time;
 pub mod environment;
 pub(crate) mod fixed_bytes;
 pub mod id;

@@ -7,11 +7,12 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use crate::value::id::OrganizationId;
 use crate::value::text::UserId;
 
-/// The person or organization that personal text is about. All text of one subject is sealed with one key and erased
-/// with it.
+/// The person or organization that personal text is about. All text of one subject is sealed with one key and
+/// erased with it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Subject {
-    /// The operator of the installation: the subject of records that concern no organization. It is never erased.
+    /// The operator of the installation: the subject of records that concern no organization. It is never
+    /// erased.
     Installation,
     /// An organization as such.
     Organization(OrganizationId),
@@ -45,7 +46,8 @@ impl Subject {
     }
 }
 
-/// The name of a subject's key: 16 bytes, shown as hex. It is drawn at random, so it reveals nothing about the subject.
+/// The name of a subject's key: 16 bytes, shown as hex. It is drawn at random, so it reveals nothing about
+/// the subject.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubjectKeyId([u8; Self::LEN]);
 

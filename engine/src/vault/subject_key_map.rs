@@ -5,7 +5,8 @@ use std::hash::{BuildHasherDefault, Hasher};
 
 use crate::value::subject::SubjectKeyId;
 
-/// Uses the ids' own randomness as their hash. No client can choose an id in the map, so none can provoke collisions.
+/// Uses the ids' own randomness as their hash. No client can choose an id in the map, so none can provoke
+/// collisions.
 pub(super) type SubjectKeyMap<V> = HashMap<SubjectKeyId, V, BuildHasherDefault<SubjectKeyHasher>>;
 
 #[derive(Default)]

@@ -2,7 +2,7 @@
 //! or changed elsewhere do not shift pages, because a cursor counts nothing.
 
 use keyledger_engine::value::id::KeyId;
-use sha2::{Digest, Sha256};
+use keyledger_engine::value::sha256::Sha256;
 
 use super::query::KeyQuery;
 

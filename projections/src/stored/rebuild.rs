@@ -15,10 +15,11 @@ use keyledger_engine::domain::record::Record;
 use keyledger_engine::log::slices::Slices;
 use keyledger_engine::log::{self, LogReader};
 use keyledger_engine::storage::atomic_file;
+use keyledger_engine::storage::storage_panic::panic_text;
 use keyledger_engine::value::position::Position;
 
 use crate::stored::projection::Projection;
-use crate::stored::replay::{Replay, make_directory, panic_text};
+use crate::stored::replay::{Replay, make_directory};
 use crate::stored::store::{
     CACHE_LEN, Error, Snapshot, Store, WRITING_CACHE_LEN, path_of, unfinished_path_of,
 };

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use keyledger_engine::domain::record::Record;
 use keyledger_engine::log::LogReader;
+use keyledger_engine::storage::storage_panic::panic_text;
 use keyledger_engine::value::position::Position;
 
 use crate::stored::projection::{self, Projection};
@@ -367,13 +368,4 @@ pub(crate) fn make_directory(directory: &Path) -> Result<(), Error> {
         file: directory.display().to_string(),
         reason: error.to_string(),
     })
-}
-
-/// Returns the message of a panic.
-pub(crate) fn panic_text(panic: &(dyn std::any::Any + Send)) -> String {
-    panic
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| panic.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "no message".into())
 }

@@ -26,6 +26,7 @@ use std::time::Duration;
 
 use keyledger_engine::log::LogReader;
 use keyledger_engine::storage::background;
+use keyledger_engine::storage::storage_panic::panic_text;
 use keyledger_engine::value::position::Position;
 use tokio::sync::{oneshot, watch};
 
@@ -35,7 +36,7 @@ use self::handle::{Rebuilding, Shared, Waiting};
 use self::worker::Runner;
 use crate::stored::projection::Projection;
 use crate::stored::rebuild::remove_unfinished;
-use crate::stored::replay::{Replay, panic_text};
+use crate::stored::replay::Replay;
 use crate::stored::store::Error;
 
 /// Maximum number of records per commit near the head, so that readers see them soon.

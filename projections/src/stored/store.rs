@@ -14,11 +14,11 @@ use keyledger_engine::log::{self, LogReader, SourceId};
 use keyledger_engine::storage::redb_file::{self, Failure};
 use keyledger_engine::storage::storage_panic::in_file;
 use keyledger_engine::value::position::Position;
+use keyledger_engine::value::sha256::Sha256;
 use redb::{
     Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError, Table,
     TableDefinition,
 };
-use sha2::{Digest, Sha256};
 
 const ROWS: TableDefinition<'static, &[u8], &[u8]> = TableDefinition::new("rows");
 const CHECKPOINT: TableDefinition<'static, (), &[u8]> = TableDefinition::new("checkpoint");
@@ -300,7 +300,7 @@ impl Snapshot {
                 hasher.update(part);
             }
         }
-        Ok(hasher.finalize().into())
+        Ok(hasher.finalize())
     }
 
     /// Creates the error that says that a row of this file is damaged.
@@ -357,8 +357,8 @@ impl Store {
         }
     }
 
-    /// Opens the file if its rows go on from the log of `reader`, and `reads` their version. The inner error is why not; the outer
-    /// one is one that making the file anew does not help against.
+    /// Opens the file if its rows go on from the log of `reader`, and `reads` their version. The inner error
+    /// is why not; the outer one is one that making the file anew does not help against.
     pub(crate) fn open(
         path: &Path,
         reads: impl Fn(u32) -> bool,
@@ -372,7 +372,8 @@ impl Store {
             }
             Err(failure) => return Err(Error::of(file, &failure)),
         };
-        // Rows are trusted by every reader from here on, so that a flipped bit must show here and nowhere else.
+        // Rows are trusted by every reader from here on, so that a flipped bit must show here and nowhere
+        // else.
         match redb_file::open(file, || database.check_integrity()) {
             Ok(true) => {}
             Ok(false) => return Ok(Err("its checksums do not match".into())),

@@ -1,6 +1,8 @@
-//! `backup`: the log in one file (docs/backup.md), of a stopped service's directory or from a running service.
+//! `backup`: writes the log to one file (docs/backup.md), from a stopped service's directory or from a
+//! running service.
 //!
-//! Either way what is written is read back as it passes, so that no file gets its name before it is known to be whole.
+//! Both ways the bytes are parsed as a backup while they are written, so a file gets its name only when it is
+//! complete.
 
 use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Read, Write};
@@ -18,10 +20,11 @@ use keyledger_engine::value::time::{Clock, SystemClock};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::arguments::{Origin, Secret};
+use crate::arguments::Origin;
 use crate::output::progress::Progress;
 use crate::output::report::{Failure, Report, grouped, hex};
 use crate::remote;
+use crate::secret::Secret;
 use crate::stopped_log;
 use keyledger_engine::storage::data_directory::DataDirectory;
 
@@ -29,7 +32,7 @@ pub(crate) fn run(origin: &Origin, file: &Path, with_keys: bool, force: bool) ->
     let shown = file.display();
     if !force && file.symlink_metadata().is_ok() {
         return Err(Failure::could_not_run(format!(
-            "{shown}: is there already; name another, or say --force"
+            "{shown}: already exists; name another file, or add --force"
         )));
     }
     let directory = atomic_file::directory_of(file);
@@ -39,12 +42,13 @@ pub(crate) fn run(origin: &Origin, file: &Path, with_keys: bool, force: bool) ->
         ))
     };
     let unfinished = tempfile::Builder::new().prefix(".keyledger-backup-").tempfile_in(directory);
-    // Only its owner may read it, as is the way of temporary files: it holds names and addresses.
+    // A temporary file is readable by its owner only, as a backup must be: it contains names and addresses.
     let unfinished = unfinished.map_err(|error| unwritable(&error))?;
     let written = match (&origin.url, &origin.data) {
         (Some(_), _) if with_keys => {
             return Err(Failure::could_not_run(
-                "--with-keys: a running service does not give its keys away; leave it out, and keep copies of log-key and webhook-key apart",
+                "--with-keys: a running service does not hand out its keys; omit the option, and keep separate copies of \
+                 log-key and webhook-key",
             ));
         }
         (Some(url), _) => {
@@ -59,7 +63,7 @@ pub(crate) fn run(origin: &Origin, file: &Path, with_keys: bool, force: bool) ->
         }
         (None, None) => {
             return Err(Failure::could_not_run(
-                "--data or --url is missing; name a stopped service's directory, or where a running one answers",
+                "--data or --url is missing; name a stopped service's directory, or the URL of a running service",
             ));
         }
     };
@@ -74,7 +78,7 @@ pub(crate) fn run(origin: &Origin, file: &Path, with_keys: bool, force: bool) ->
     written.report(file)
 }
 
-/// What a backup turned out to hold.
+/// The content of a backup that was written.
 struct Written {
     header: Header,
     bytes: u64,
@@ -95,12 +99,17 @@ impl Written {
             "seconds": pace.seconds(), "events_per_second": pace.events_per_second(),
         });
         let keys = if files.is_empty() {
-            "none; keep copies of log-key and webhook-key apart".into()
+            "none; keep separate copies of log-key and webhook-key".into()
         } else {
             files.join(", ")
         };
         let text = format!(
-            "{file}: backup of log {log_id}\npositions: {}\nroot hash: {root}\ncheckpoints: {}\nkeys: {keys}\n{} bytes, written and read back in {pace}",
+            "{file}: backup of log {log_id}\n\
+             positions: {}\n\
+             root hash: {root}\n\
+             checkpoints: {}\n\
+             keys: {keys}\n\
+             {} bytes, written and checked in {pace}",
             match header.head {
                 Position::START => "none, the log is empty".into(),
                 head => format!("1 to {}", grouped(head.get())),
@@ -112,7 +121,7 @@ impl Written {
     }
 }
 
-/// Writes to `file` what `input` gives, and reads it as a backup on the way.
+/// Copies `input` to `file` and parses it as a backup on the way.
 fn check(input: impl Read, file: &File, from: &str) -> Result<Written, Failure> {
     let mut tee = Tee { input: BufReader::new(input), output: BufWriter::new(file), bytes: 0 };
     let failed = |error| failure(from, error);
@@ -136,7 +145,7 @@ fn check(input: impl Read, file: &File, from: &str) -> Result<Written, Failure> 
     Ok(Written { header, bytes: tee.bytes, checkpoints, commands, files, pace })
 }
 
-/// Why a backup could not be made of what `from` gave.
+/// The failure for a source `from` whose bytes are not a complete backup.
 fn failure(from: &str, error: Error) -> Failure {
     match error {
         Error::Io(error) => match error.downcast::<source::Error>() {
@@ -145,20 +154,22 @@ fn failure(from: &str, error: Error) -> Failure {
                 Failure::could_not_run(format!("{from}: {error}; check its files"))
             }
             Err(error) => Failure::could_not_run(format!(
-                "{from}: {error}; no backup was made, check disk and network and try again"
+                "{from}: {error}; no backup was written, check disk and network and try again"
             )),
         },
         Error::Damaged { reason, .. } => Failure::wrong(format!(
-            "{from}: what it gave is no good backup: {reason}; no backup was made, try again, and run `replay-tool verify` on the stopped service if it stays so"
+            "{from}: damaged backup: {reason}; no backup was written, try again, and if it fails again stop the service \
+             and run `replay-tool verify`"
         )),
     }
 }
 
-/// A backup of a directory whose service is stopped. Nobody can write to the log meanwhile.
+/// A backup of a stopped service's directory. The log is locked while it is read.
 fn stopped(directory: &DataDirectory, with_keys: bool) -> Result<impl Read + use<>, Failure> {
     let log = stopped_log::open(directory).map_err(|failure| match failure.line.split_once(": in use by another process") {
         Some((file, _)) => Failure::could_not_run(format!(
-            "{file}: in use by another process; back up the running service with --url and a root key with the permission admin in KEYLEDGER_TOKEN, or stop it"
+            "{file}: in use by another process; back up the running service with --url and a root key with the permission \
+             admin in KEYLEDGER_TOKEN, or stop it"
         )),
         None => failure,
     })?;
@@ -173,7 +184,8 @@ fn stopped(directory: &DataDirectory, with_keys: bool) -> Result<impl Read + use
         let size = Checkpoint::unverified(&note).map_or(0, |checkpoint| checkpoint.size);
         if size > head.get() {
             return Err(Failure::wrong(format!(
-                "{}: the log ends at position {head}, but a checkpoint was signed up to position {size}: it was cut off, or is an older copy; run `replay-tool verify`",
+                "{}: the log ends at position {head}, but a checkpoint was signed up to position {size}: the log was \
+                 truncated, or is an older copy; run `replay-tool verify`",
                 log.file()
             )));
         }
@@ -212,7 +224,7 @@ fn read_if_there(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
     }
 }
 
-/// A source as something to read from.
+/// A [`Source`] as a [`Read`].
 struct Chunks {
     source: Source,
     chunk: io::Cursor<Vec<u8>>,
@@ -233,7 +245,7 @@ impl Read for Chunks {
     }
 }
 
-/// Writes what is read.
+/// Passes `input` through and writes a copy of what was read to `output`.
 struct Tee<R, W> {
     input: R,
     output: W,

@@ -1,8 +1,8 @@
-//! `diff`: the projections against a fresh replay.
+//! `diff`: compares the projections with a fresh replay.
 //!
-//! A projection's file is copied before it is opened, for opening one that a crash left may write to it. A file may be
-//! behind the log, as a crash costs it the records it took in last; so it is compared with a replay up to where it
-//! stands. Equal rows lead to equal rows from there on.
+//! A projection's file is copied before it is opened, because opening a file that a crash left may write to
+//! it. A file may be behind the log, as a crash loses the records applied last, so it is compared with a
+//! replay up to its own position. Equal rows stay equal from there on.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -25,14 +25,14 @@ use crate::replays;
 use crate::stopped_log;
 use keyledger_engine::storage::data_directory::DataDirectory;
 
-/// What comparing one projection has shown.
+/// The comparison of one projection.
 struct Comparison {
     projection: &'static str,
-    /// How far the projection was, if it could be told.
+    /// The projection's position, if its file could be read.
     position: Option<Position>,
     /// The first row that differs.
     row: Option<String>,
-    /// How it is, in words.
+    /// The result in words.
     words: String,
     same: bool,
 }
@@ -95,12 +95,12 @@ fn compare<P: Projection>(
     if !path.exists() {
         return different(
             None,
-            format!("{} is missing; the service makes it at its next start", path.display()),
+            format!("{} is missing; the service builds it at its next start", path.display()),
         );
     }
     let scratch = replays::scratch()?;
     let copy = scratch.path().join("copy.redb");
-    // The copy can be written to, also where the file itself cannot.
+    // The copy must be writable even if the file is not.
     let copied =
         fs::copy(&path, &copy).and_then(|_| fs::set_permissions(&copy, Permissions::from_mode(0o600)));
     copied.map_err(|error| {
@@ -116,7 +116,7 @@ fn compare<P: Projection>(
         }
         Err(error) => return Err(error.into()),
     };
-    // It is open now; without a name nothing is left of it however the process ends.
+    // It is open now. Unlinked, nothing remains of it however the process ends.
     let _ = fs::remove_file(&copy);
     let position = rows.checkpoint().position;
     if let Some(reason) = mismatch::<P>(&rows, reader)? {
@@ -127,7 +127,7 @@ fn compare<P: Projection>(
         Err(error @ store::Error::Poisoned { .. }) => return different(Some(position), error.to_string()),
         Err(error) => return Err(error.into()),
     };
-    let stands = stands_at(position, reader.head()?);
+    let place = place_of(position, reader.head()?);
     let found = match first_difference::<P>(&rows, fresh.rows()) {
         Ok(found) => found,
         Err(store::Error::Damaged { reason, .. }) => {
@@ -136,39 +136,38 @@ fn compare<P: Projection>(
         Err(error) => return Err(error.into()),
     };
     Ok(match found {
-        None => {
-            Comparison::new(P::NAME, Some(position), format!("{stands}; as a fresh replay makes it"), true)
-        }
+        None => Comparison::new(P::NAME, Some(position), format!("{place}; equal to a fresh replay"), true),
         Some(difference) => {
             let row = difference.row;
             let words = match (difference.in_first, difference.in_second) {
-                (true, false) => format!("{stands}; {row} is in the file and not in a fresh replay"),
-                (false, true) => format!("{stands}; {row} is in a fresh replay and not in the file"),
-                _ => format!("{stands}; {row} is not as a fresh replay makes it"),
+                (true, false) => format!("{place}; {row} is in the file and not in a fresh replay"),
+                (false, true) => format!("{place}; {row} is in a fresh replay and not in the file"),
+                _ => format!("{place}; {row} differs from a fresh replay"),
             };
             Comparison { row: Some(row), ..Comparison::different(P::NAME, Some(position), words) }
         }
     })
 }
 
-/// Why the rows cannot be compared with a replay of this log, if they cannot.
+/// The reason why the rows cannot be compared with a replay of this log, or `None`.
 fn mismatch<P: Projection>(rows: &Snapshot, reader: &RedbReader) -> Result<Option<String>, Failure> {
     let checkpoint = rows.checkpoint();
     let (position, head, version) = (checkpoint.position, reader.head()?, checkpoint.version);
     Ok(if checkpoint.source != reader.source_id() {
         Some("made from another log, or with the keys of another vault".into())
     } else if version != P::VERSION {
-        Some(format!("made by version {version} of the projection, this is version {}", P::VERSION))
+        Some(format!("made by version {version} of the projection, this tool has version {}", P::VERSION))
     } else if position > head {
         Some(format!("at position {position}, ahead of the log, which ends at {head}"))
     } else if checkpoint.leaf != replays::leaf_at(reader, position)? {
-        Some(format!("the log has another event at position {position} than it was made from"))
+        Some(format!("the log has another event at position {position} than the one it was made from"))
     } else {
         None
     })
 }
 
-/// Compares the index that the next start would load from the snapshot, if there is one, with one that is replayed.
+/// Compares the verification index that the next start would load from its snapshot with a freshly replayed
+/// one.
 fn compare_verification(directory: &DataDirectory, reader: &RedbReader) -> Result<Comparison, Failure> {
     const NAME: &str = "verification";
     let head = reader.head()?;
@@ -198,27 +197,31 @@ fn compare_verification(directory: &DataDirectory, reader: &RedbReader) -> Resul
         );
     }
     if position > Position::START && snapshot.entry_hash != replays::leaf_at(reader, position)? {
-        let words =
-            format!("the log has another event at position {position} than the snapshot was made from");
+        let words = format!(
+            "the log has another event at position {position} than the one the snapshot was made from"
+        );
         return different(Some(position), words);
     }
     if let Err(failure) = replays::verification("catch up the snapshot", &snapshot.index, reader) {
-        return different(Some(position), format!("the snapshot cannot be caught up: {}", failure.line));
+        return different(
+            Some(position),
+            format!("later records cannot be applied to the snapshot: {}", failure.line),
+        );
     }
-    let stands = stands_at(position, head);
+    let place = place_of(position, head);
     Ok(match snapshot.index.first_difference(&fresh) {
         None => {
-            let words = format!("snapshot {stands}; caught up, it is as a fresh replay makes it");
+            let words = format!("snapshot {place}; caught up, it equals a fresh replay");
             Comparison::new(NAME, Some(position), words, true)
         }
         Some(what) => {
-            let words = format!("snapshot {stands}; caught up, {what} is not as a fresh replay makes it");
+            let words = format!("snapshot {place}; caught up, {what} differs from a fresh replay");
             Comparison { row: Some(what), ..Comparison::different(NAME, Some(position), words) }
         }
     })
 }
 
-fn stands_at(position: Position, head: Position) -> String {
+fn place_of(position: Position, head: Position) -> String {
     match head.get().saturating_sub(position.get()) {
         0 => format!("at position {position}, the log's end"),
         behind => format!("at position {position}, {} behind the log's end", grouped(behind)),

@@ -1,4 +1,4 @@
-//! `erase`: the personal text of a user or an organization, while the service is stopped.
+//! `erase`: erases the personal text of a user or an organization while the service is stopped.
 
 use std::sync::Arc;
 
@@ -31,15 +31,15 @@ pub(crate) fn run(options: &Options, organization: &str, user: Option<&str>) -> 
         organization.parse().map_err(|error| refused("organization", &error))?;
     let user_id = user.map(UserId::new).transpose().map_err(|error| refused("user", &error))?;
     let directory = DataDirectory::existing(&options.data)?;
-    // Says in its own words what is missing or in use.
+    // Fails with a clear message if the log is missing or in use; opening it for writing below would not.
     drop(stopped_log::open(&directory)?);
     let (erasure, position) = erase(&directory, organization_id, user_id)?;
-    // Text that the projections have is gone with their files.
+    // The projections contain the text in clear until their files are replaced.
     let rebuilt = rebuild::run(options, None)?;
     let whose = erasure.subject;
     let keys = grouped(erasure.subject_keys);
     let text = format!(
-        "{}: {whose} of {} erased at position {position}, {keys} keys of personal text destroyed\n{}",
+        "{}: {whose} of {} erased at position {position}, {keys} sealing keys destroyed\n{}",
         erasure.id, erasure.organization_id, rebuilt.text
     );
     let json = json!({
@@ -59,8 +59,9 @@ fn erase(
     organization_id: OrganizationId,
     user_id: Option<UserId>,
 ) -> Result<(Erasure, Position), Failure> {
-    let no_randomness =
-        |error: &dyn std::fmt::Display| Failure::could_not_run(format!("no randomness: {error}"));
+    let no_randomness = |error: &dyn std::fmt::Display| {
+        Failure::could_not_run(format!("the operating system has no randomness: {error}"))
+    };
     let vault = Arc::new(Vault::open(&directory.vault()).map_err(log::Error::from)?);
     let log = RedbLog::open(&directory.log(), RedbOptions::default(), vault, &mut SysRng)?;
     let ids = StdRng::try_from_rng(&mut SysRng).map_err(|error| no_randomness(&error))?;
@@ -74,10 +75,10 @@ fn erase(
             "--organization: no organization has this id; nothing was erased, check the id and --data",
         ),
         ledger::Error::Log(error) => error.into(),
-        error => Failure::could_not_run(format!("{error}; run it again")),
+        error => Failure::could_not_run(format!("{error}; run the command again")),
     })?;
     match committed.aggregate {
         Aggregate::Erasure(erasure) => Ok((erasure, committed.position)),
-        _ => Err(Failure::could_not_run("the log answered something else than an erasure; run it again")),
+        _ => Err(Failure::could_not_run("the log returned no erasure; run the command again")),
     }
 }

@@ -1,4 +1,4 @@
-//! `export`: events as a file that other programs read, in the bytes that the HTTP interface answers too.
+//! `export`: writes events for other programs, in the same bytes that the HTTP interface returns.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -19,13 +19,13 @@ use crate::output::report::{Failure, Report, grouped};
 use crate::stopped_log;
 use keyledger_engine::storage::data_directory::DataDirectory;
 
-/// How many records are read at a time.
+/// Records per read.
 const BATCH_LEN: usize = 1_024;
 
 pub(crate) fn run(options: &Options, asked: &ExportOptions) -> Result<Report, Failure> {
     if options.json && asked.output.is_none() {
         return Err(Failure::could_not_run(
-            "--json: the events take the standard output; name a file for them with --output",
+            "--json: standard output carries the events; name a file for them with --output",
         ));
     }
     let format = Format::from(asked.format);
@@ -33,12 +33,12 @@ pub(crate) fn run(options: &Options, asked: &ExportOptions) -> Result<Report, Fa
     let log = stopped_log::open(&DataDirectory::existing(&options.data)?)?;
     let range = Range::read(&log, asked)?;
     let mut target = Target::open(asked.output.as_deref())?;
-    // What is joined to the file that has the events before these has no second header.
+    // Output that is appended to an earlier export must not repeat the header.
     let mut chunk = Vec::new();
     if !asked.no_header {
         format.write_header(&mut chunk);
     }
-    // Of the positions asked for, not of the whole log.
+    // Progress counts within the requested range, not the whole log.
     let done = |position: Position| Position::new(position.get().saturating_sub(range.before.get()));
     let mut progress = Progress::start(format!("export {}", format.as_str()), done(range.last));
     let (mut position, mut events) = (range.before, 0_u64);
@@ -68,11 +68,11 @@ pub(crate) fn run(options: &Options, asked: &ExportOptions) -> Result<Report, Fa
         "last": position.get(),
         "seconds": pace.seconds(),
     });
-    // The events have the standard output if they have no file.
+    // Without a file, standard output carries the events and nothing else.
     let text = match &asked.output {
         None => String::new(),
         Some(file) => format!(
-            "{}: {} events, up to position {}; --from {} goes on from there\nwritten in {:.1} s",
+            "{}: {} events, up to position {}; continue with --from {}\nwritten in {:.1} s",
             file.display(),
             grouped(events),
             grouped(position.get()),
@@ -87,7 +87,7 @@ fn read_organization(text: &str) -> Result<OrganizationId, Failure> {
     text.parse().map_err(|error| Failure::could_not_run(format!("--organization {text:?}: {error}")))
 }
 
-/// Which positions are asked for: those after `before`, up to `last`.
+/// The requested positions: after `before`, up to and including `last`.
 struct Range {
     before: Position,
     last: Position,
@@ -114,7 +114,7 @@ impl Range {
     }
 }
 
-/// An end of the range, as it was given.
+/// An end of the range, as the caller gave it.
 enum Bound {
     Position(Position),
     Time(Timestamp),
@@ -131,10 +131,10 @@ impl Bound {
     }
 }
 
-/// Where the events go.
+/// The destination of the events.
 struct Target<'a> {
     file: Option<(&'a Path, File)>,
-    /// Whether somebody still reads the standard output: who has seen enough, such as `head`, is no error.
+    /// False once the reader of standard output has closed the pipe, as `head` does. That is not an error.
     is_read: bool,
 }
 
@@ -145,9 +145,9 @@ impl<'a> Target<'a> {
             let shown = path.display();
             Failure::could_not_run(match error.kind() {
                 ErrorKind::AlreadyExists => {
-                    format!("{shown}: is there already; name another file with --output")
+                    format!("{shown}: already exists; name another file with --output")
                 }
-                _ => format!("{shown}: cannot be made: {error}; name another file with --output"),
+                _ => format!("{shown}: cannot be created: {error}; name another file with --output"),
             })
         })?;
         Ok(Self { file: Some((path, file)), is_read: true })
@@ -184,7 +184,8 @@ impl<'a> Target<'a> {
         let name =
             self.file.as_ref().map_or("standard output".into(), |(path, _)| path.display().to_string());
         Failure::could_not_run(format!(
-            "{name}: cannot be written: {error}; make room, and go on after the position of its last whole line, at most {position}, with --from"
+            "{name}: cannot be written: {error}; free space, then continue with --from after the position of its last \
+             complete line, at most {position}"
         ))
     }
 }

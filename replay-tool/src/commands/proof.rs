@@ -1,4 +1,5 @@
-//! `proof`: a file that proves that one event is in the log, to whoever has the log's verifier key.
+//! `proof`: writes a file that proves that one event is in the log, to every holder of the log's verifier
+//! key.
 
 use std::path::PathBuf;
 
@@ -26,19 +27,19 @@ pub(crate) fn run(
     let Some(before) = position.entry_index().filter(|_| position <= head) else {
         let head = grouped(head.get());
         return Err(Failure::could_not_run(format!(
-            "{position}: the log has positions 1 to {head}; name one of them"
+            "{position}: not in the log, which has positions 1 to {head}; name one of those"
         )));
     };
     let checkpoints = checkpoints::read(&directory, checkpoint_options)?;
     let Some((checkpoint, note)) = checkpoints.newest(head).filter(|(it, _)| it.size >= position.get())
     else {
         return Err(Failure::could_not_run(format!(
-            "{position}: no checkpoint that covers it was signed yet; start the service, which signs one"
+            "{position}: not covered by a signed checkpoint yet; start the service, which signs one"
         )));
     };
     if tree::root(log.as_ref(), checkpoint.size)? != checkpoint.root {
         return Err(Failure::wrong(format!(
-            "{}: the log is not what was signed up to position {}; run `replay-tool verify`",
+            "{}: the log differs from the signed checkpoint at position {}; run `replay-tool verify`",
             log.file(),
             grouped(checkpoint.size)
         )));
@@ -55,7 +56,7 @@ pub(crate) fn run(
     let write = |path: &PathBuf, bytes: &[u8]| {
         std::fs::write(path, bytes).map_err(|error| {
             Failure::could_not_run(format!(
-                "{}: cannot be written: {error}; name another with --output",
+                "{}: cannot be written: {error}; name another file with --output",
                 path.display()
             ))
         })
@@ -63,7 +64,9 @@ pub(crate) fn run(
     write(&path, proof.to_text().as_bytes())?;
     write(&entry_path, entry)?;
     let text = format!(
-        "{}: the proof of the event at position {position}, under the checkpoint of {} events\n{}: the event's bytes\nverifier key: {verifier}",
+        "{}: proof of the event at position {position}, under the checkpoint of {} events\n\
+         {}: the event's bytes\n\
+         verifier key: {verifier}",
         path.display(),
         grouped(checkpoint.size),
         entry_path.display()

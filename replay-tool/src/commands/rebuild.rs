@@ -1,4 +1,4 @@
-//! `rebuild`: the projections anew.
+//! `rebuild`: rebuilds the projections from the log.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use keyledger_engine::storage::data_directory::DataDirectory;
 
 pub(crate) fn run(options: &Options, only: Option<ProjectionName>) -> Result<Report, Failure> {
     let directory = DataDirectory::existing(&options.data)?;
-    // Open to the end: the service cannot start meanwhile.
+    // Held until the end, so that the service cannot start in the meantime.
     let reader = stopped_log::open(&directory)?;
     let projections = directory.projections();
     let mut rebuilds = Rebuilds::new(&projections, reader.clone());
@@ -37,20 +37,20 @@ pub(crate) fn run(options: &Options, only: Option<ProjectionName>) -> Result<Rep
     let snapshot = directory.verification_snapshot();
     let dropped = only.is_none() && delete(&snapshot)?;
     if only.is_none() {
-        // Of a service that was killed while it saved.
+        // A service that was killed while it saved the snapshot leaves this file.
         delete(&temporary_of(&snapshot))?;
     }
     let mut progress = Progress::start(format!("rebuild {}", names.join(", ")), reader.head()?);
     let position = rebuilds.run(|position| progress.reached(position))?;
     let pace = progress.finish(position);
     let files: Vec<_> = names.iter().map(|name| path_of(&projections, name).display().to_string()).collect();
-    let made = |(name, file): (&&str, &String)| format!("{name}: {file} made anew");
-    let mut lines: Vec<_> = names.iter().zip(&files).map(made).collect();
+    let rebuilt = |(name, file): (&&str, &String)| format!("{name}: {file} rebuilt");
+    let mut lines: Vec<_> = names.iter().zip(&files).map(rebuilt).collect();
     lines.push(format!("from {} events in {pace}", grouped(position.get())));
     if dropped {
         let snapshot = snapshot.display();
         lines.push(format!(
-            "verification: {snapshot} deleted; the index lives in memory, and the next start replays it from the log"
+            "verification: {snapshot} deleted; the index is in memory, and the next start replays it from the log"
         ));
     }
     let json = json!({
@@ -70,7 +70,7 @@ pub(crate) fn run(options: &Options, only: Option<ProjectionName>) -> Result<Rep
     Report::new(lines.join("\n"), &json, None)
 }
 
-/// Deletes the file at `path` for good, and says whether it was there.
+/// Deletes the file at `path` durably. Returns whether it existed.
 fn delete(path: &Path) -> Result<bool, Failure> {
     atomic_file::remove(path).map_err(|error| {
         let file = path.display();

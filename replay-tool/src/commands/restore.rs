@@ -1,17 +1,18 @@
-//! `restore`: a data directory from a backup. It is made beside its place and gets its name when all of it was checked.
+//! `restore`: creates a data directory from a backup. The directory is built beside its final path and
+//! renamed when all of it has been verified.
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::File;
 use std::io::{self, BufReader, BufWriter, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use keyledger_engine::backup::reader::{Entry, Error};
 use keyledger_engine::backup::{KeptFile, Part, Reader};
 use keyledger_engine::log;
 use keyledger_engine::log::redb::{RedbImport, RedbOptions};
-use keyledger_engine::storage::atomic_file;
+use keyledger_engine::storage::data_directory::DataDirectory;
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
+use serde::Serialize;
 use serde_json::json;
 
 use crate::arguments::{CheckpointOptions, Options};
@@ -19,9 +20,9 @@ use crate::checkpoints;
 use crate::output::progress::Progress;
 use crate::output::report::{Failure, Report, grouped, hex};
 use crate::stopped_log;
-use keyledger_engine::storage::data_directory::DataDirectory;
+use crate::unfinished_directory::UnfinishedDirectory;
 
-/// Up to where a log is restored.
+/// The last event to restore.
 #[derive(Debug, Clone, Copy)]
 enum Until {
     Head,
@@ -42,6 +43,15 @@ impl Until {
         })
     }
 
+    fn check(self, head: Position) -> Result<(), Failure> {
+        match self {
+            Self::Position(position) if position > head => Err(Failure::could_not_run(format!(
+                "--to {position}: past the end of the backup; name a position up to {head}, or a time"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     fn includes(self, entry: &Entry) -> bool {
         match self {
             Self::Head => true,
@@ -56,161 +66,67 @@ pub(crate) fn run(options: &Options, file: &Path, to: Option<&str>) -> Result<Re
     let input = File::open(file).map_err(|error| {
         Failure::could_not_run(format!("{}: cannot be read: {error}; check the path", file.display()))
     })?;
-    let place = Place::beside(&options.data)?;
-    let restored = fill(&place, file, input, until)?;
-    let directory = DataDirectory::existing(&place.unfinished)?;
-    let root = verify(&directory, &restored)?;
-    place.finish()?;
+    let directory = UnfinishedDirectory::beside(&options.data)?;
+    let restored = fill(&directory, file, input, until)?;
+    let root = verify(&DataDirectory::existing(directory.path())?, &restored)?;
+    directory.finish()?;
     restored.report(&options.data, file, &root)
 }
 
-/// Where the directory comes to be. What is unfinished is deleted when this is dropped.
-struct Place {
-    data: PathBuf,
-    unfinished: PathBuf,
-}
-
-impl Place {
-    /// A new directory beside `data`, which must not be there or be empty.
-    fn beside(data: &Path) -> Result<Self, Failure> {
-        let shown = data.display();
-        let refused = |what: &str| Failure::could_not_run(format!("{shown}: {what}"));
-        match fs::read_dir(data).map(|mut entries| entries.next().is_none()) {
-            Ok(true) => {}
-            Ok(false) => {
-                return Err(refused("is not empty; name a directory that is missing or empty with --data"));
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(refused(&format!("cannot be used: {error}; name another with --data"))),
-        }
-        // As the system knows it, so that `.` and links have a place beside them.
-        let data = fs::canonicalize(data).or_else(|_| std::path::absolute(data));
-        let data =
-            data.map_err(|error| refused(&format!("cannot be used: {error}; name another with --data")))?;
-        let parent = data.parent().map(Path::to_path_buf);
-        let parent = parent.ok_or_else(|| refused("cannot be restored to; name another with --data"))?;
-        let unfinished = tempfile::Builder::new().prefix(".keyledger-restore-").tempdir_in(&parent);
-        let unfinished = unfinished.map_err(|error| {
-            refused(&format!(
-                "nothing can be made beside it: {error}; make its parent directory, or check its permissions"
-            ))
-        })?;
-        // The one inside gets the name: it is made with the permissions that a data directory has.
-        let unfinished = unfinished.keep();
-        let place = Self { data, unfinished: unfinished.join("data") };
-        DirBuilder::new().mode(0o700).create(&place.unfinished).map_err(|error| place.unwritable(&error))?;
-        Ok(place)
-    }
-
-    fn unwritable(&self, error: &dyn std::fmt::Display) -> Failure {
-        let path = self.unfinished.display();
-        Failure::could_not_run(format!(
-            "{path}: cannot be written: {error}; nothing was restored, check the disk"
-        ))
-    }
-
-    /// A new file that only its owner may read.
-    fn create(&self, path: &Path) -> Result<File, Failure> {
-        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
-        file.map_err(|error| self.unwritable(&error))
-    }
-
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Failure> {
-        let mut file = self.create(path)?;
-        file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| self.unwritable(&error))
-    }
-
-    fn finish(self) -> Result<(), Failure> {
-        let synced = File::open(&self.unfinished).and_then(|directory| directory.sync_all());
-        synced.map_err(|error| self.unwritable(&error))?;
-        // An empty directory of that name gives way.
-        atomic_file::rename(&self.unfinished, &self.data).map_err(|error| {
-            let data = self.data.display();
-            Failure::could_not_run(format!(
-                "{data}: what was restored cannot get this name: {error}; name a directory that is missing or empty and no mount point"
-            ))
-        })
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // Nobody has use for what is unfinished; that it cannot be deleted is no reason to fail.
-        if let Some(around) = self.unfinished.parent() {
-            let _ = fs::remove_dir_all(around);
-        }
-    }
-}
-
-/// What was restored.
+/// The content of the restored directory.
 struct Restored {
     log_id: log::LogId,
     position: Position,
-    /// Of the last event.
+    /// The time of the last event.
     time: Option<Timestamp>,
-    /// Where the backup ends.
+    /// The backup's last position.
     head: Position,
     checkpoints: usize,
     files: Vec<KeptFile>,
     pace: crate::output::progress::Pace,
 }
 
-/// Reads the whole backup, and puts what belongs to `until` into the directory.
-fn fill(place: &Place, file: &Path, input: File, until: Until) -> Result<Restored, Failure> {
-    let shown = file.display();
-    let damaged = |error: Error| match error {
-        Error::Io(error) => {
-            Failure::could_not_run(format!("{shown}: cannot be read: {error}; check the disk"))
-        }
-        error @ Error::Damaged { .. } => {
-            Failure::wrong(format!("{shown}: {error}; nothing was restored, use another copy of it"))
-        }
-    };
-    let stored = |error: log::Error| match error {
-        log::Error::Damaged { position, reason, .. } => Failure::wrong(format!(
-            "{shown}: damaged at position {position}: {reason}; nothing was restored, use another backup"
-        )),
-        error => Failure::could_not_run(format!("{error}; nothing was restored, check the disk")),
-    };
-    let mut backup = Reader::open(BufReader::new(input)).map_err(damaged)?;
+/// Reads the whole backup and writes the part up to `until` into the directory.
+fn fill(
+    directory: &UnfinishedDirectory,
+    file: &Path,
+    input: File,
+    until: Until,
+) -> Result<Restored, Failure> {
+    let unreadable = |error| unreadable(file, error);
+    let unstorable = |error| unstorable(file, error);
+    let mut backup = Reader::open(BufReader::new(input)).map_err(unreadable)?;
     let header = backup.header().clone();
-    if let Until::Position(position) = until
-        && position > header.head
-    {
-        return Err(Failure::could_not_run(format!(
-            "--to {position}: past the end of the backup; name a position up to {}, or a time",
-            header.head
-        )));
-    }
-    let directory = DataDirectory::existing(&place.unfinished)?;
-    let mut import =
-        RedbImport::create(&directory.log(), RedbOptions::default(), header.log_id).map_err(stored)?;
+    until.check(header.head)?;
+    let data = DataDirectory::existing(directory.path())?;
+    let log = RedbImport::create(&data.log(), RedbOptions::default(), header.log_id);
+    let mut log = log.map_err(unstorable)?;
     if let Some(key) = &header.log_key {
-        place.write(&directory.log_verifier(), format!("{key}\n").as_bytes())?;
+        directory.write(&data.log_verifier(), format!("{key}\n").as_bytes())?;
     }
     let mut progress = Progress::start("restore", header.head);
-    // Those of a moment that is not reached are taken out again below.
-    let mut notes = Vec::new();
+    // The backup has its checkpoints first, when the last restored position is not known yet.
+    let mut checkpoints = Vec::new();
     let (mut position, mut time, mut reached) = (Position::START, None, Position::START);
     let mut files = Vec::new();
-    while let Some(part) = backup.next_part().map_err(damaged)? {
+    while let Some(part) = backup.next_part().map_err(unreadable)? {
         match part {
-            Part::Checkpoints(more) => notes.extend(more.into_iter().map(|(line, it)| (it.size, line))),
+            Part::Checkpoints(more) => checkpoints.extend(more.into_iter().map(|(line, it)| (it.size, line))),
             Part::Entries(mut entries) => {
                 reached = entries.last().map_or(reached, |entry| entry.record.position);
                 entries.retain(|entry| until.includes(entry));
                 if let Some(last) = entries.last() {
                     (position, time) = (last.record.position, Some(last.record.time));
-                    import.append(&entries).map_err(stored)?;
+                    log.append(&entries).map_err(unstorable)?;
                 }
                 progress.reached(reached);
             }
             Part::Commands(mut commands) => {
                 commands.retain(|(_, command)| command.last <= position);
-                import.remember(&commands).map_err(stored)?;
+                log.remember(&commands).map_err(unstorable)?;
             }
             Part::File(file, bytes) => {
-                place.write(&directory.file(file.name()), &bytes)?;
+                directory.write(&data.file(file.name()), &bytes)?;
                 files.push(file);
             }
         }
@@ -218,23 +134,53 @@ fn fill(place: &Place, file: &Path, input: File, until: Until) -> Result<Restore
     let pace = progress.finish(reached);
     if position == Position::START && header.head > position {
         return Err(Failure::could_not_run(
-            "--to: no event is that old; name a later time, or a position from 1 on",
+            "--to: the backup has no event that old; name a later time, or a position from 1 on",
         ));
     }
-    import.finish().map_err(stored)?;
-    notes.retain(|(size, _)| *size <= position.get());
-    let mut lines = BufWriter::new(place.create(&directory.checkpoints())?);
-    let written = notes.iter().try_for_each(|(_, line)| {
-        serde_json::to_writer(&mut lines, line)?;
-        lines.write_all(b"\n")
-    });
-    let written = written.and_then(|()| lines.into_inner()?.sync_all());
-    written.map_err(|error| place.unwritable(&error))?;
-    let (log_id, head, checkpoints) = (header.log_id, header.head, notes.len());
+    log.finish().map_err(unstorable)?;
+    checkpoints.retain(|(size, _)| *size <= position.get());
+    let lines = checkpoints.iter().map(|(_, line)| line);
+    write_lines(directory.create(&data.checkpoints())?, lines)
+        .map_err(|error| directory.unwritable(&error))?;
+    let (log_id, head, checkpoints) = (header.log_id, header.head, checkpoints.len());
     Ok(Restored { log_id, position, time, head, checkpoints, files, pace })
 }
 
-/// Reads what was written again, and gives back the root of the tree.
+/// The failure for a backup that cannot be read.
+fn unreadable(file: &Path, error: Error) -> Failure {
+    let file = file.display();
+    match error {
+        Error::Io(error) => {
+            Failure::could_not_run(format!("{file}: cannot be read: {error}; check the disk"))
+        }
+        error @ Error::Damaged { .. } => {
+            Failure::wrong(format!("{file}: {error}; nothing was restored, use another copy of the backup"))
+        }
+    }
+}
+
+/// The failure for entries that the new log does not accept.
+fn unstorable(file: &Path, error: log::Error) -> Failure {
+    match error {
+        log::Error::Damaged { position, reason, .. } => Failure::wrong(format!(
+            "{}: damaged at position {position}: {reason}; nothing was restored, use another backup",
+            file.display()
+        )),
+        error => Failure::could_not_run(format!("{error}; nothing was restored, check the disk")),
+    }
+}
+
+/// Writes one JSON object per line, durably.
+fn write_lines(file: File, lines: impl Iterator<Item = impl Serialize>) -> io::Result<()> {
+    let mut output = BufWriter::new(file);
+    for line in lines {
+        serde_json::to_writer(&mut output, &line)?;
+        output.write_all(b"\n")?;
+    }
+    output.into_inner()?.sync_all()
+}
+
+/// Reads the new directory back from the disk, verifies it and returns the root hash.
 fn verify(directory: &DataDirectory, restored: &Restored) -> Result<String, Failure> {
     let reader = stopped_log::open(directory)?;
     let options = CheckpointOptions { checkpoint: None, log_key: None };
@@ -248,9 +194,11 @@ fn verify(directory: &DataDirectory, restored: &Restored) -> Result<String, Fail
     match own.or_else(difference) {
         None if verified.head == restored.position => Ok(hex(&verified.root)),
         finding => {
-            let (position, reason) = finding.unwrap_or((verified.head.next(), "the log is not whole".into()));
+            let (position, reason) =
+                finding.unwrap_or((verified.head.next(), "the log is incomplete".into()));
             Err(Failure::could_not_run(format!(
-                "what was written is not what was read back, at position {position}: {reason}; nothing was restored, check the disk"
+                "read back from the disk, the log is damaged at position {position}: {reason}; nothing was restored, check \
+                 the disk"
             )))
         }
     }
@@ -270,24 +218,23 @@ impl Restored {
         let mut lines = vec![format!("{data}: log {log_id}, restored and verified")];
         lines.push(match self.time {
             None => "positions: none, the log is empty".into(),
-            Some(time) => format!("positions: 1 to {}, the last of {time}", grouped(position.get())),
+            Some(time) => format!("positions: 1 to {}, the last from {time}", grouped(position.get())),
         });
         lines.push(format!("root hash: {root}"));
         lines.push(format!("checkpoints: {}", grouped(self.checkpoints as u64)));
         lines.push(format!("read in {}", self.pace));
         if position < head {
             lines.push(format!(
-                "left out: {} later events and their checkpoints; whoever has seen those will notice that the log was cut off",
+                "omitted: {} later events and their checkpoints; witnesses and auditors that saw those will notice that the \
+                 log was truncated",
                 grouped(head.get() - position.get())
             ));
         }
-        let needed = [
-            (KeptFile::LogKey, "signs checkpoints"),
-            (KeptFile::WebhookKey, "webhooks' secrets are made from"),
-        ];
+        let needed =
+            [(KeptFile::LogKey, "signs checkpoints"), (KeptFile::WebhookKey, "derives webhook secrets")];
         for (file, purpose) in needed.into_iter().filter(|(file, _)| !self.files.contains(file)) {
             lines.push(format!(
-                "the key that {purpose} is not in the backup: put it at {data}/{} before the service starts",
+                "the key that {purpose} is not in the backup: copy it to {data}/{} before the service starts",
                 file.name()
             ));
         }

@@ -1,4 +1,4 @@
-//! `show`: a key and what happened to it.
+//! `show`: prints a key and its history.
 
 use std::fmt::Write as _;
 
@@ -74,25 +74,25 @@ impl<'a> KeyView<'a> {
     }
 }
 
-/// What `--json` prints.
+/// The object that `--json` prints.
 #[derive(Serialize)]
 struct Shown<'a> {
     command: &'static str,
     ok: bool,
-    /// The moment that the status is judged at.
+    /// The time at which the status was computed.
     at: Timestamp,
     key: KeyView<'a>,
-    /// When the key's organization was deleted, which stopped the key.
+    /// When the key's organization was deleted. The key is refused since then.
     organization_deleted_at: Option<Timestamp>,
-    /// When the client that the key is for was deleted or left the portfolio, which stopped the key.
+    /// When the key's client was deleted or left the portfolio. The key is refused since then.
     client_left_at: Option<Timestamp>,
     events: Vec<Value>,
 }
 
 pub(crate) fn run(options: &Options, key: &str, at: Option<&str>) -> Result<Report, Failure> {
-    // What was given may be a token, taken for an id: it is not repeated.
+    // The argument may be a token mistaken for an id, so the message does not repeat it.
     let key_id: KeyId = key.parse().map_err(|error| {
-        Failure::could_not_run(format!("KEY: {error}; a token is looked up with POST /v1/keys/find"))
+        Failure::could_not_run(format!("KEY: {error}; to look up a token, use POST /v1/keys/find"))
     })?;
     let reader = stopped_log::open(&DataDirectory::existing(&options.data)?)?;
     let (at, moment) = moment(&reader, at)?;
@@ -114,7 +114,7 @@ pub(crate) fn run(options: &Options, key: &str, at: Option<&str>) -> Result<Repo
     Report::new(text, &json, None)
 }
 
-/// Which events count, and the moment that the status is judged at.
+/// The events that count, and the time at which the status is computed.
 fn moment(reader: &RedbReader, at: Option<&str>) -> Result<(At, Timestamp), Failure> {
     let Some(at) = at else {
         return Ok((At::Position(reader.head()?), SystemClock.now()));
@@ -140,13 +140,13 @@ fn moment(reader: &RedbReader, at: Option<&str>) -> Result<(At, Timestamp), Fail
     Ok((At::Position(position), records.first().map_or_else(Timestamp::default, |record| record.time)))
 }
 
-/// Why there is nothing to show.
+/// The reason why there is no key to show.
 fn unknown(reader: &RedbReader, key_id: KeyId) -> Result<String, Failure> {
     let stream = reader.read_stream(&StreamId::Key(key_id))?;
     Ok(match stream.records.first() {
         None => format!("{key_id}: no such key in {}; check the id and --data", reader.file()),
         Some(first) => format!(
-            "{key_id}: not there yet at that moment; it was created at {} (position {}), name a later --at",
+            "{key_id}: did not exist then; it was created at {} (position {}), name a later --at",
             first.time, first.position
         ),
     })
@@ -186,7 +186,7 @@ fn deleted_at(reader: &RedbReader, id: &OrganizationId, at: At) -> Result<Option
 fn text(shown: &Shown<'_>, records: &[Record]) -> String {
     let key = &shown.key;
     let none = || "-".to_owned();
-    // Of a text that was erased nobody knows any more whether there was one.
+    // After an erasure, an absent text and an erased one look the same.
     let is_erased = records.iter().any(|record| record.personal == Personal::Erased);
     let no_text = || if is_erased { timeline::ERASED.to_owned() } else { none() };
     let quoted = |text: Option<&str>| text.map_or_else(no_text, timeline::quoted);
@@ -224,7 +224,7 @@ fn text(shown: &Shown<'_>, records: &[Record]) -> String {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {name:<16}{value}");
     }
-    text.push_str("\nWhat happened:\n");
+    text.push_str("\nHistory:\n");
     for record in records {
         let _ = writeln!(text, "  {}", timeline::sentence(record));
     }

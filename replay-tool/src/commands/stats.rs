@@ -1,4 +1,4 @@
-//! `stats`: what a log holds, at a glance. One pass over the log.
+//! `stats`: counts what a log contains, in one pass.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -19,17 +19,16 @@ use keyledger_engine::value::time::{Clock, SystemClock, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Options;
-use crate::output::progress::Progress;
+use crate::output::chart::{section, size};
+use crate::output::progress::{Pace, Progress};
 use crate::output::report::{Failure, Report, grouped, hex};
 use crate::stopped_log;
 use keyledger_engine::storage::data_directory::DataDirectory;
 
-/// How many records are read at a time.
+/// Records per read.
 const BATCH_LEN: usize = 8_192;
-/// At most this many days are drawn, the last ones; `--json` has them all.
+/// At most this many days are printed, the last ones. `--json` has all.
 const DAYS_SHOWN_MAX: usize = 31;
-/// How wide the longest bar is, in characters.
-const BAR_LEN: u64 = 40;
 const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
@@ -67,48 +66,69 @@ pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
         "files": files.iter().map(|(name, bytes)| json!({ "file": name, "bytes": bytes })).collect::<Vec<_>>(),
         "seconds": pace.seconds(), "events_per_second": pace.events_per_second(),
     });
-    let mut text = format!("log {log_id}\n");
-    // Writing to a string cannot fail.
-    let _ = match (counts.first, counts.last) {
-        (Some(first), Some(last)) => {
-            writeln!(text, "{} events, from {first} to {last}", grouped(head.get()))
-        }
-        _ => writeln!(text, "no events"),
-    };
-    let drawn = io::stdout().is_terminal();
-    let last_days: Vec<(String, u64)> = counts.last_days().map(|(day, count)| (date(day), count)).collect();
-    section(&mut text, &days_title(counts.days.len()), &last_days, drawn);
-    section(&mut text, "Events by type", &counts.types(), drawn);
-    section(&mut text, "Keys by state", &keys, drawn);
-    section(&mut text, "Organizations by kind", &organizations, drawn);
-    let _ = match signed.last {
-        None => writeln!(text, "\nCheckpoints\n  none was signed"),
-        Some((size, time)) => writeln!(
-            text,
-            "\nCheckpoints\n  {}, the last one up to position {}, signed at {time}",
-            grouped(signed.count),
-            grouped(size)
-        ),
-    };
-    let _ = writeln!(text, "\nOn disk: {} in {} files", size(bytes), files.len());
-    let width = files.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    for (name, bytes) in &files {
-        let _ = writeln!(text, "  {name:<width$}  {:>10}", size(*bytes));
-    }
-    let _ = write!(text, "\nread in {pace}");
-    Report::new(text, &json, None)
+    let summary = Summary { log_id, head, counts, keys, organizations, signed, files, bytes, pace };
+    Report::new(summary.text(io::stdout().is_terminal()), &json, None)
 }
 
-/// What is counted.
+/// Everything that the text report prints.
+struct Summary {
+    log_id: String,
+    head: Position,
+    counts: Counts,
+    keys: Vec<(String, u64)>,
+    organizations: Vec<(String, u64)>,
+    signed: Signed,
+    files: Vec<(String, u64)>,
+    bytes: u64,
+    pace: Pace,
+}
+
+impl Summary {
+    /// The report as text, with bars if `drawn`.
+    fn text(&self, drawn: bool) -> String {
+        let Self { log_id, head, counts, signed, files, .. } = self;
+        let mut text = format!("log {log_id}\n");
+        // Writing to a string cannot fail.
+        let _ = match (counts.first, counts.last) {
+            (Some(first), Some(last)) => {
+                writeln!(text, "{} events, from {first} to {last}", grouped(head.get()))
+            }
+            _ => writeln!(text, "no events"),
+        };
+        let last_days: Vec<(String, u64)> =
+            counts.last_days().map(|(day, count)| (date(day), count)).collect();
+        section(&mut text, &days_title(counts.days.len()), &last_days, drawn);
+        section(&mut text, "Events by type", &counts.types(), drawn);
+        section(&mut text, "Keys by state", &self.keys, drawn);
+        section(&mut text, "Organizations by kind", &self.organizations, drawn);
+        let _ = match signed.last {
+            None => writeln!(text, "\nCheckpoints\n  none signed"),
+            Some((size, time)) => writeln!(
+                text,
+                "\nCheckpoints\n  {}, the newest up to position {}, signed at {time}",
+                grouped(signed.count),
+                grouped(size)
+            ),
+        };
+        let _ = writeln!(text, "\nOn disk: {} in {} files", size(self.bytes), files.len());
+        let width = files.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+        for (name, bytes) in files {
+            let _ = writeln!(text, "  {name:<width$}  {:>10}", size(*bytes));
+        }
+        let _ = write!(text, "\nread in {}", self.pace);
+        text
+    }
+}
+
 #[derive(Default)]
 struct Counts {
     first: Option<Timestamp>,
     last: Option<Timestamp>,
-    /// By days since 1970-01-01, in UTC.
+    /// Events by day since 1970-01-01, in UTC.
     days: BTreeMap<i64, u64>,
     types: HashMap<EventType, u64>,
     keys: HashMap<KeyId, (KeyStatus, Option<Timestamp>)>,
-    /// None for one that was deleted.
+    /// `None` for a deleted organization.
     organizations: HashMap<OrganizationId, Option<OrganizationKind>>,
 }
 
@@ -146,7 +166,7 @@ impl Counts {
         }
     }
 
-    /// The last days up to the last event, also those on which nothing happened.
+    /// The last days up to the last event, including days without events.
     fn last_days(&self) -> impl Iterator<Item = (i64, u64)> {
         let last = self.days.keys().next_back().copied().unwrap_or(-1);
         let shown = i64::try_from(DAYS_SHOWN_MAX).unwrap_or(i64::MAX);
@@ -154,7 +174,7 @@ impl Counts {
         (first..=last).map(|day| (day, self.days.get(&day).copied().unwrap_or(0)))
     }
 
-    /// Most frequent first.
+    /// Event types with their counts, most frequent first.
     fn types(&self) -> Vec<(String, u64)> {
         let mut types: Vec<_> =
             self.types.iter().map(|(event_type, count)| (event_type.as_str().to_owned(), *count)).collect();
@@ -162,7 +182,7 @@ impl Counts {
         types
     }
 
-    /// A key whose time has come is expired, though the event that records it may still follow.
+    /// Counts a key as expired from its expiry on, also before `KeyExpired` is in the log.
     fn keys_by_state(&self, now: Timestamp) -> Vec<(String, u64)> {
         let states = [KeyStatus::Active, KeyStatus::Revoked, KeyStatus::Expired, KeyStatus::Deleted];
         let mut counts = states.map(|state| (state, 0));
@@ -185,10 +205,10 @@ impl Counts {
     }
 }
 
-/// The checkpoints that were signed.
+/// The signed checkpoints.
 struct Signed {
     count: u64,
-    /// The last one's size and time.
+    /// The newest one's size and time.
     last: Option<(u64, Timestamp)>,
 }
 
@@ -205,7 +225,7 @@ fn signed(directory: &DataDirectory) -> Result<Signed, Failure> {
     Ok(signed)
 }
 
-/// The files of a directory and how large they are, by name.
+/// The sizes of all files under a directory, sorted by name.
 fn sizes(data: &Path) -> Result<Vec<(String, u64)>, Failure> {
     let unreadable = |path: &Path, error: io::Error| {
         Failure::could_not_run(format!(
@@ -236,7 +256,7 @@ fn object(counts: &[(String, u64)]) -> Value {
     Value::Object(counts.iter().map(|(name, count)| (name.clone(), json!(count))).collect::<Map<_, _>>())
 }
 
-/// A day since 1970-01-01 as a date.
+/// The date of a day since 1970-01-01.
 fn date(day: i64) -> String {
     Timestamp::from_millis(day.saturating_mul(DAY_MILLIS)).to_string().chars().take(10).collect()
 }
@@ -249,67 +269,12 @@ fn days_title(days: usize) -> String {
     }
 }
 
-/// Names and counts, with bars if they are `drawn`.
-fn section(text: &mut String, title: &str, counts: &[(String, u64)], drawn: bool) {
-    let _ = writeln!(text, "\n{title}");
-    if counts.is_empty() {
-        text.push_str("  none\n");
-    }
-    let names = counts.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
-    let max = counts.iter().map(|(_, count)| *count).max().unwrap_or(0);
-    let numbers = grouped(max).len();
-    for (name, count) in counts {
-        let _ = write!(text, "  {name:<names$}  {:>numbers$}", grouped(*count));
-        if drawn && *count > 0 {
-            let _ = write!(text, "  {}", bar(*count, max));
-        }
-        text.push('\n');
-    }
-}
-
-/// A bar as long as `count` of `max`, in eighths of a character; never quite nothing.
-fn bar(count: u64, max: u64) -> String {
-    const PARTS: [&str; 8] = ["", "▏", "▎", "▍", "▌", "▋", "▊", "▉"];
-    let eighths = u128::from(count) * u128::from(BAR_LEN * 8) / u128::from(max.max(1));
-    let eighths = usize::try_from(eighths).unwrap_or(0).max(1);
-    "█".repeat(eighths / 8) + PARTS.get(eighths % 8).copied().unwrap_or_default()
-}
-
-/// Bytes in the unit that suits them.
-fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
-    let mut scaled = bytes as f64;
-    let mut unit = 0;
-    while scaled >= 1_024.0 && unit + 1 < UNITS.len() {
-        scaled /= 1_024.0;
-        unit += 1;
-    }
-    let name = UNITS.get(unit).copied().unwrap_or_default();
-    if unit == 0 { format!("{bytes} {name}") } else { format!("{scaled:.1} {name}") }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn bars_are_as_long_as_their_counts() {
-        assert_eq!(bar(8, 8), "█".repeat(40));
-        assert_eq!(bar(4, 8), "█".repeat(20));
-        assert_eq!(bar(1, 64), "▋");
-        assert_eq!(bar(1, u64::MAX), "▏");
-    }
-
-    #[test]
-    fn sizes_have_units() {
-        assert_eq!(
-            [0, 1_023, 1_024, 1_536, 5 << 30].map(size),
-            ["0 B", "1023 B", "1.0 KiB", "1.5 KiB", "5.0 GiB"]
-        );
-    }
-
-    #[test]
-    fn days_are_dates_also_those_on_which_nothing_happened() {
+    fn last_days_include_days_without_events() {
         assert_eq!([date(0), date(20_000), date(-1)], ["1970-01-01", "2024-10-04", "1969-12-31"]);
         let mut counts = Counts::default();
         assert_eq!(counts.last_days().count(), 0);

@@ -1,4 +1,4 @@
-//! `verify`: the whole log, read again.
+//! `verify`: reads the whole log and checks every byte of it.
 
 use keyledger_engine::log::redb::{RedbReader, VerifyReport};
 use keyledger_engine::transparency::signed_checkpoints::SignedCheckpoints;
@@ -34,10 +34,10 @@ fn report(
     pace: Pace,
 ) -> Result<Report, Failure> {
     let (file, head) = (reader.file(), verified.head);
-    // The root is that of all entries only when all could be read.
+    // With a finding, not every entry was read, so there is no root of all of them.
     let root = verified.finding.is_none().then(|| hex(&verified.root));
     let own = verified.finding.as_ref().map(|it| (it.position, it.reason.clone()));
-    // What is found first in the log is closer to the damage than what a checkpoint tells, unless nothing is.
+    // A finding in the log itself is closer to the damage than a differing checkpoint, so it comes first.
     let finding =
         own.or_else(|| checkpoints.first_difference(verified).map(|it| (it.position(), it.to_string())));
     let finding = finding.as_ref();
@@ -66,16 +66,16 @@ fn report(
     }
     lines.push(format!("read in {pace}"));
     lines.push(match signed {
-        None => "no checkpoint was signed".into(),
+        None => "checkpoints: none signed".into(),
         Some(size) => format!(
-            "checkpoints: {}, the last one up to position {}",
+            "checkpoints: {}, the newest up to position {}",
             grouped(checkpoints.sizes().len() as u64),
             grouped(size)
         ),
     });
     lines.push(match finding {
-        None if signed.is_some() => "every record, checksum, hash, stream and checkpoint is right".into(),
-        None => "every record, checksum, hash and stream is right".into(),
+        None if signed.is_some() => "every record, checksum, hash, stream and checkpoint is correct".into(),
+        None => "every record, checksum, hash and stream is correct".into(),
         Some((position, _)) => format!("first bad position: {position}"),
     });
     let wrong = finding.map(|(position, reason)| {

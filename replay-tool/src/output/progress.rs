@@ -1,5 +1,5 @@
-//! How far the work has come: a bar on a terminal, a line now and then anywhere else; on standard error, so that it
-//! does not mix with the answer.
+//! Progress on standard error: a bar on a terminal, a line every few seconds elsewhere. Standard output stays
+//! free for the report.
 
 use std::fmt::Write;
 use std::io::{self, IsTerminal, Write as _};
@@ -10,11 +10,11 @@ use keyledger_engine::value::position::Position;
 
 use crate::output::report::grouped;
 
-/// How long between two lines where there is no terminal.
+/// Time between two progress lines without a terminal.
 const LINE_INTERVAL: Duration = Duration::from_secs(5);
 const BAR: &str = "{msg} {bar:30} {human_pos} of {human_len} events, {rate} events/s, {eta} left";
 
-/// The progress of one piece of work over the log.
+/// The progress of one pass over the log.
 pub(crate) struct Progress {
     label: String,
     end: Position,
@@ -24,7 +24,7 @@ pub(crate) struct Progress {
 }
 
 impl Progress {
-    /// Begins work called `label` that ends at the position `end`.
+    /// Starts a pass called `label` that ends at position `end`.
     pub(crate) fn start(label: impl Into<String>, end: Position) -> Self {
         let (label, started) = (label.into(), Instant::now());
         let bar = io::stderr().is_terminal().then(|| {
@@ -38,7 +38,7 @@ impl Progress {
         Self { label, end, started, line_due: started + LINE_INTERVAL, bar }
     }
 
-    /// The work has come to `position`.
+    /// Records that the pass has reached `position`.
     pub(crate) fn reached(&mut self, position: Position) {
         if let Some(bar) = &self.bar {
             bar.set_position(position.get());
@@ -51,7 +51,7 @@ impl Progress {
         }
     }
 
-    /// The end turned out to be another.
+    /// Corrects the end position.
     pub(crate) fn set_end(&mut self, end: Position) {
         if self.end != end {
             self.end = end;
@@ -61,7 +61,7 @@ impl Progress {
         }
     }
 
-    /// Ends the work at `position`, and says how fast it was.
+    /// Ends the pass at `position` and returns its pace.
     pub(crate) fn finish(self, position: Position) -> Pace {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();
@@ -74,7 +74,7 @@ impl Progress {
     }
 }
 
-/// How many events took how long.
+/// The number of events of a pass and the time it took.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pace {
     events: u64,
@@ -82,12 +82,11 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// How long it took, in seconds, to the millisecond.
+    /// The duration in seconds, to the millisecond.
     pub(crate) fn seconds(self) -> f64 {
         self.elapsed.as_millis() as f64 / 1_000.0
     }
 
-    /// How many events were done in a second.
     pub(crate) fn events_per_second(self) -> u64 {
         let micros = self.elapsed.as_micros().max(1);
         u64::try_from(u128::from(self.events) * 1_000_000 / micros).unwrap_or(u64::MAX)

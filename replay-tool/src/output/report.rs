@@ -1,4 +1,4 @@
-//! What comes of a command.
+//! The outcome of a command: a report or a failure, each with its exit code.
 
 use keyledger_engine::log;
 use keyledger_engine::storage::data_directory;
@@ -6,30 +6,31 @@ use keyledger_projections::stored::store;
 use serde::Serialize;
 use serde_json::json;
 
-/// The exit code when what was read is wrong.
+/// Exit code: the data is damaged, differs or lacks what was asked for.
 pub(crate) const WRONG: u8 = 1;
-/// The exit code when the command could not do its work.
+/// Exit code: the command could not run.
 pub(crate) const COULD_NOT_RUN: u8 = 2;
 
-/// A command that did its work.
+/// The findings of a command that ran to its end.
 pub(crate) struct Report {
-    /// For people.
+    /// The text for people.
     pub(crate) text: String,
     /// One JSON object.
     pub(crate) json: String,
-    /// One line, if what was read is wrong.
+    /// The error line, if the data is wrong. The exit code is then [`WRONG`].
     pub(crate) wrong: Option<String>,
 }
 
 impl Report {
     pub(crate) fn new(text: String, json: &impl Serialize, wrong: Option<String>) -> Result<Self, Failure> {
-        let json = serde_json::to_string(json)
-            .map_err(|error| Failure::could_not_run(format!("the answer is no JSON: {error}")))?;
+        let json = serde_json::to_string(json).map_err(|error| {
+            Failure::could_not_run(format!("the report cannot be written as JSON: {error}"))
+        })?;
         Ok(Self { text, json, wrong })
     }
 }
 
-/// A command that did not do its work, in one line that names the file or argument and says what to do.
+/// A command that did not finish: one line that names the file or argument, and what to do.
 #[derive(Debug)]
 pub(crate) struct Failure {
     pub(crate) line: String,
@@ -59,7 +60,7 @@ impl From<data_directory::Error> for Failure {
 impl From<log::Error> for Failure {
     fn from(error: log::Error) -> Self {
         let line = error.to_string();
-        // Why a file cannot be opened is told in words only.
+        // Errors of opening a file have no variant for damage, only a text.
         let damaged = match &error {
             log::Error::Damaged { .. } | log::Error::Record(_) => true,
             log::Error::Open(text) => {
@@ -81,7 +82,7 @@ impl From<store::Error> for Failure {
     }
 }
 
-/// A whole number with its digits in groups of three.
+/// A number with a comma between groups of three digits.
 pub(crate) fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
@@ -94,7 +95,7 @@ pub(crate) fn grouped(number: u64) -> String {
     text
 }
 
-/// Bytes as hexadecimal digits.
+/// Bytes in lower-case hexadecimal.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -104,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digits_come_in_groups() {
+    fn digits_are_grouped_by_three() {
         let texts = [0, 999, 1_000, 1_234_567].map(grouped);
         assert_eq!(texts, ["0", "999", "1,000", "1,234,567"]);
     }

@@ -1,4 +1,5 @@
-//! Events in words. Texts that anybody may have chosen are shown so that they cannot steer a terminal.
+//! Events in words. Texts chosen by clients are escaped, so that they cannot send control sequences to a
+//! terminal.
 
 use keyledger_engine::domain::event::Event;
 use keyledger_engine::domain::key::{KeyCreated, KeyCreatedPersonal, KeyRotated, OwnerKind};
@@ -7,26 +8,26 @@ use keyledger_engine::value::actor::{Actor, ActorKind};
 use keyledger_engine::value::text::{Metadata, Scope};
 use keyledger_engine::value::time::Timestamp;
 
-/// Longer texts are cut to this many characters; `--json` has them whole.
+/// Longer texts are cut to this many characters. `--json` has the full text.
 const CHARS_MAX: usize = 120;
 
-/// A record in one line: when and where, what, and by whom.
+/// A record in one line: time, position, version, what happened, actor and cause.
 pub(crate) fn sentence(record: &Record) -> String {
     let (time, position) = (record.time, record.position);
     let what = happened(record);
     let who = by(&record.actor);
-    let because = record.causation.map(|event| format!(", because of {event}")).unwrap_or_default();
+    let because = record.causation.map(|event| format!(", caused by {event}")).unwrap_or_default();
     format!("{time}  position {position}, version {}: {what}, by {who}{because}", record.version)
 }
 
-/// Stands for a text whose key was destroyed.
+/// Shown in place of a text whose sealing key was destroyed.
 pub(crate) const ERASED: &str = "[erased]";
 
 fn happened(record: &Record) -> String {
     let is_erased = record.personal == Personal::Erased;
     match &record.event {
         Event::KeyCreated(facts, personal) if is_erased => {
-            format!("{}, what was said of it {ERASED}", created(facts, personal))
+            format!("{}, personal text {ERASED}", created(facts, personal))
         }
         Event::KeyRenamed(..) if is_erased => format!("name set to {ERASED}"),
         Event::KeyDescriptionChanged(..) if is_erased => format!("description set to {ERASED}"),
@@ -53,9 +54,9 @@ fn happened(record: &Record) -> String {
         }
         Event::KeyReactivated((), ()) => "reactivated".into(),
         Event::KeyRotated(facts, ()) => rotated(facts, record.time),
-        Event::KeyExpired(facts, ()) => format!("expired; its time was {}", facts.expires_at),
+        Event::KeyExpired(facts, ()) => format!("expired (expiry was {})", facts.expires_at),
         Event::KeyDeleted((), ()) => "deleted".into(),
-        // No such event is in a key's stream; its name says more than nothing.
+        // Not expected in a key's stream. Its type name is better than nothing.
         event => event.event_type().to_string(),
     }
 }
@@ -71,10 +72,10 @@ fn created(facts: &KeyCreated, personal: &KeyCreatedPersonal) -> String {
         _ => {}
     }
     if let Some(user_id) = &personal.user_id {
-        parts.push(format!("of the user {}", quoted(user_id.as_str())));
+        parts.push(format!("for the user {}", quoted(user_id.as_str())));
     }
     if let Some(description) = &personal.description {
-        parts.push(format!("described as {}", quoted(description.as_str())));
+        parts.push(format!("description {}", quoted(description.as_str())));
     }
     if let Some(api_id) = facts.api_id {
         parts.push(format!("for {api_id}"));
@@ -86,8 +87,8 @@ fn created(facts: &KeyCreated, personal: &KeyCreatedPersonal) -> String {
         parts.push(format!("with the metadata {}", plain(metadata)));
     }
     match facts.expires_at {
-        Some(end) => parts.push(format!("until {end}")),
-        None => parts.push("without an end".into()),
+        Some(end) => parts.push(format!("expires at {end}")),
+        None => parts.push("never expires".into()),
     }
     parts.push(format!("token {}...{}", facts.hint.start, facts.hint.last_four));
     parts.join(", ")
@@ -96,9 +97,9 @@ fn created(facts: &KeyCreated, personal: &KeyCreatedPersonal) -> String {
 fn rotated(facts: &KeyRotated, time: Timestamp) -> String {
     let token = format!("{}...{}", facts.hint.start, facts.hint.last_four);
     if facts.previous_valid_until > time {
-        format!("new token {token}, the one before accepted until {}", facts.previous_valid_until)
+        format!("new token {token}, previous token valid until {}", facts.previous_valid_until)
     } else {
-        format!("new token {token}, the one before no longer accepted")
+        format!("new token {token}, previous token no longer valid")
     }
 }
 
@@ -115,7 +116,7 @@ fn scopes(scopes: &[Scope]) -> String {
 
 fn by(actor: &Actor) -> String {
     let who = match actor.kind {
-        ActorKind::System => "Keyledger itself".to_owned(),
+        ActorKind::System => "the system".to_owned(),
         kind => format!("{} {}", kind.as_str().replace('_', " "), plain(&actor.id)),
     };
     match actor.ip {
@@ -124,12 +125,12 @@ fn by(actor: &Actor) -> String {
     }
 }
 
-/// A text in quotation marks, cut if it is long, with control and formatting characters written out.
+/// A text in quotation marks, truncated and escaped like [`plain`].
 pub(crate) fn quoted(text: &str) -> String {
     format!("\"{}\"", plain(text).replace('"', "\\\""))
 }
 
-/// A text, cut if it is long, with control and formatting characters written out.
+/// A text truncated to [`CHARS_MAX`], with control and formatting characters escaped.
 pub(crate) fn plain(text: &str) -> String {
     let mut shown = String::new();
     for (count, c) in text.chars().enumerate() {
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_cannot_steer_a_terminal() {
+    fn texts_cannot_send_control_sequences_to_a_terminal() {
         check("Production \u{1f511} naïve", "\"Production \u{1f511} naïve\"");
         check("two\nlines", "\"two\\nlines\"");
         check("\u{1b}[2J", "\"\\u{1b}[2J\"");

@@ -1,4 +1,4 @@
-//! Bytes flipped anywhere: an answer in one line, and never a panic.
+//! Flipped bytes anywhere in a file end in a one-line error, never in a panic.
 
 use std::fs;
 use std::path::Path;
@@ -11,11 +11,12 @@ use crate::fixture::{Data, Ran};
 
 const SEED: u64 = 0x6b6c;
 
-/// Flips bytes of a file, one or a page's worth at a time, and shows `check` what follows.
+/// Flips one byte or a page of bytes of a file per round, then cuts the file short, and calls `check` after
+/// each change.
 fn flip(path: &Path, rounds: usize, mut check: impl FnMut(&str)) {
     let good = fs::read(path).unwrap();
     let mut rng = StdRng::seed_from_u64(SEED);
-    // The header decides most, so every eighth round is about it.
+    // Most depends on the header, so every eighth round damages it.
     for round in 0..rounds {
         let end = if round % 8 == 0 { 512 } else { good.len() };
         let (start, len) = (rng.random_range(0..end), if round % 2 == 0 { 1 } else { 4_096 });
@@ -41,7 +42,7 @@ fn is_orderly(ran: &Ran, what: &str) {
 }
 
 #[test]
-fn a_damaged_log_is_answered_in_one_line() {
+fn a_damaged_log_is_reported_in_one_line() {
     let data = Data::with_projections();
     let key = data.key.to_string();
     let mut found = 0;
@@ -58,7 +59,7 @@ fn a_damaged_log_is_answered_in_one_line() {
 }
 
 #[test]
-fn a_damaged_projection_is_a_difference_and_can_be_rebuilt() {
+fn a_damaged_projection_is_reported_as_different_and_can_be_rebuilt() {
     let data = Data::with_projections();
     let mut found = 0;
     flip(&data.path("projections/key-list.redb"), 48, |what| {

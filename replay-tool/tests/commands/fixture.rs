@@ -1,4 +1,4 @@
-//! A data directory with a small log, and the tool to run on it.
+//! A data directory with a small log, and the tool running on it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,9 +30,9 @@ use rand::rngs::StdRng;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The name that the first key has before it is renamed.
+/// The first key's name before it is renamed.
 pub(crate) const FIRST_NAME: &str = "Production Integration";
-/// When the first event happens; every command comes a second later.
+/// The time of the first event, in milliseconds. Each command comes one second after the previous one.
 pub(crate) const START: i64 = 1_790_000_000_000;
 
 struct SteppingClock(AtomicI64);
@@ -43,7 +43,7 @@ impl Clock for SteppingClock {
     }
 }
 
-/// A data directory; gone when dropped.
+/// A data directory, deleted when dropped.
 pub(crate) struct Data {
     directory: TempDir,
     /// The first key: created at position 2, renamed at 3, revoked at 4, reactivated at 5, rotated at 6.
@@ -113,7 +113,7 @@ pub(crate) fn revoke() -> KeyCommand {
 }
 
 impl Data {
-    /// A directory with the log of an organization and some keys, and nothing else.
+    /// A directory with the log of one organization and some keys, without projections.
     pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let mut open = open(directory.path());
@@ -131,7 +131,7 @@ impl Data {
         open.change(key, KeyCommand::Rotate { digest, hint, overlap_millis: 3_600_000 });
         for number in 0..20 {
             let other = open.create_key(&format!("Key {number}"));
-            // Long ones, so that the rows fill more pages than are read at once.
+            // Long texts, so that the rows fill more pages than one read returns.
             let description = Some(Some(Description::new(&"x".repeat(4_000)).unwrap()));
             open.change(other, KeyCommand::Edit(Box::new(EditKey { description, ..EditKey::default() })));
         }
@@ -139,14 +139,14 @@ impl Data {
         Self { directory, key }
     }
 
-    /// The same with projections, as the service leaves them.
+    /// A directory with projections too, as the service leaves it.
     pub(crate) fn with_projections() -> Self {
         let data = Self::new();
         data.project();
         data
     }
 
-    /// Brings the projections up to the log.
+    /// Replays the projections up to the log's head.
     pub(crate) fn project(&self) {
         let reader = self.reader();
         self.replay(KeyList::new().1, &reader);
@@ -159,7 +159,7 @@ impl Data {
         replay.catch_up(Position::new(u64::MAX), 7, |_| {}).unwrap();
     }
 
-    /// Saves a snapshot of the verification index that `change` has had its way with.
+    /// Saves a snapshot of a verification index whose records `change` altered.
     pub(crate) fn save_snapshot(&self, change: impl Fn(&mut Record)) {
         let reader = self.reader();
         let index = VerificationIndex::new();
@@ -192,7 +192,7 @@ impl Data {
         self.directory.path().join(name)
     }
 
-    /// Every file with its bytes.
+    /// All files with their bytes.
     pub(crate) fn files(&self) -> Vec<(PathBuf, Vec<u8>)> {
         let mut files = Vec::new();
         let mut directories = vec![self.directory.path().to_path_buf()];
@@ -210,7 +210,7 @@ impl Data {
         files
     }
 
-    /// A copy of all files as they are now: what a crash at this moment leaves.
+    /// A copy of all files as they are now, as a crash at this moment leaves them.
     pub(crate) fn crashed(&self) -> Self {
         let directory = tempfile::tempdir().unwrap();
         for (path, bytes) in self.files() {
@@ -242,7 +242,7 @@ fn open(directory: &Path) -> Open {
     Open { ledger, writer, rng: ids }
 }
 
-/// How the tool ended.
+/// A finished run of the tool.
 #[derive(Debug)]
 pub(crate) struct Ran {
     pub(crate) code: i32,
@@ -251,7 +251,7 @@ pub(crate) struct Ran {
 }
 
 impl Ran {
-    /// Checks the exit code, and that there is one line on standard error exactly when it is not 0.
+    /// Checks the exit code, and that standard error has one line exactly if the code is not 0.
     #[track_caller]
     pub(crate) fn expect(self, code: i32) -> Self {
         assert_eq!(self.code, code, "{self:?}");

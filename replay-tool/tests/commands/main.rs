@@ -1,4 +1,4 @@
-//! Drives the compiled tool on data directories, whole and broken ones.
+//! Runs the compiled tool on intact and on damaged data directories.
 
 #![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "helpers of tests are tests")]
 

@@ -1,4 +1,4 @@
-//! `diff` and `rebuild`.
+//! The commands `diff` and `rebuild`.
 
 use std::fs;
 use std::path::Path;
@@ -30,7 +30,7 @@ fn row_key(data: &Data) -> Vec<u8> {
 }
 
 #[test]
-fn projections_as_the_service_left_them_are_good_and_are_not_written_to() {
+fn diff_finds_the_projections_of_a_stopped_service_equal_and_does_not_write_to_them() {
     let data = Data::with_projections();
     data.save_snapshot(|_| {});
     let before = data.files();
@@ -47,7 +47,7 @@ fn projections_as_the_service_left_them_are_good_and_are_not_written_to() {
 }
 
 #[test]
-fn a_projection_that_is_behind_is_compared_where_it_stands() {
+fn a_projection_behind_the_log_is_compared_at_its_own_position() {
     let data = Data::with_projections();
     data.save_snapshot(|_| {});
     let open = data.open();
@@ -94,7 +94,7 @@ fn a_changed_row_is_named() {
 }
 
 #[test]
-fn a_projection_of_another_log_or_version_is_not_this_ones() {
+fn a_projection_of_another_log_or_version_is_reported_as_different() {
     let data = Data::with_projections();
     let path = data.path("projections/audit-trail.redb");
     let good = fs::read(&path).unwrap();
@@ -114,7 +114,7 @@ fn a_projection_of_another_log_or_version_is_not_this_ones() {
 }
 
 #[test]
-fn deleted_projections_come_back() {
+fn deleted_projections_are_rebuilt_with_equal_rows() {
     let data = Data::with_projections();
     let rows = |data: &Data, name: &str| {
         let database = Database::open(data.path(&format!("projections/{name}.redb"))).unwrap();
@@ -138,7 +138,7 @@ fn deleted_projections_come_back() {
 }
 
 #[test]
-fn what_a_crash_leaves_of_a_projection_can_be_compared_and_rebuilt() {
+fn a_projection_left_by_a_crash_can_be_compared_and_rebuilt() {
     let data = Data::with_projections();
     let database = Database::open(data.path("projections/key-list.redb")).unwrap();
     let crashed = data.crashed();
@@ -151,9 +151,9 @@ fn what_a_crash_leaves_of_a_projection_can_be_compared_and_rebuilt() {
 }
 
 #[test]
-fn a_projection_that_needs_no_repair_is_read_page_by_page() {
+fn a_projection_without_need_of_repair_is_read_page_by_page() {
     let data = Data::with_projections();
-    // Repairing reads all pages into memory; closing in order after a commit leaves nothing to repair.
+    // A repair reads all pages into memory. Closing the file after a commit leaves nothing to repair.
     for projection in ["key-list", "audit-trail"] {
         write(&data.path(&format!("projections/{projection}.redb")), |transaction| {
             let mut table = transaction.open_table(CHECKPOINT).unwrap();
@@ -174,10 +174,10 @@ fn a_projection_in_use_is_not_rebuilt() {
 }
 
 #[test]
-fn the_snapshot_of_the_verification_index_is_compared_and_dropped() {
+fn the_verification_snapshot_is_compared_by_diff_and_deleted_by_rebuild() {
     let data = Data::with_projections();
     let path = data.path("projections/verification.snapshot");
-    // As an index would be that missed a revocation, and a reactivation after it.
+    // The index of a service that applied a second revocation in place of the reactivation.
     data.save_snapshot(|record| {
         if let Event::KeyReactivated((), ()) = &record.event {
             let note = keyledger_engine::domain::key::KeyRevokedPersonal { note: None };

@@ -1,4 +1,4 @@
-//! `show`.
+//! The command `show`.
 
 use keyledger_engine::domain::key::KeyCommand;
 use keyledger_engine::domain::organization::OrganizationCommand;
@@ -30,7 +30,7 @@ const MEMBERS: [&str; 19] = [
 ];
 
 #[test]
-fn a_key_is_shown_with_what_happened_to_it() {
+fn a_key_is_shown_with_its_history() {
     let data = Data::new();
     let id = data.key.to_string();
     let json = data.run(&["show", &id, "--json"]).expect(0).json();
@@ -46,7 +46,7 @@ fn a_key_is_shown_with_what_happened_to_it() {
         "name set to \"Billing\"",
         "revoked (key_compromise): \"found in a public repository\", by root key rk_00000000000000000000000001 from 192.0.2.7",
         "reactivated",
-        "the one before accepted until",
+        "previous token valid until",
         "position 6, version 5",
     ] {
         assert!(text.contains(said), "{said}: {text}");
@@ -54,7 +54,7 @@ fn a_key_is_shown_with_what_happened_to_it() {
 }
 
 #[test]
-fn a_key_is_shown_as_it_was() {
+fn a_key_is_shown_as_of_a_time_or_position() {
     let data = Data::new();
     let id = data.key.to_string();
     let status = |at: &str| {
@@ -81,7 +81,7 @@ fn a_key_is_shown_as_it_was() {
 }
 
 #[test]
-fn an_unknown_key_is_said_to_be_so() {
+fn an_unknown_key_is_an_error_and_a_token_is_not_repeated() {
     let data = Data::new();
     let ran = data.run(&["show", "key_00000000000000000000000000"]).expect(1);
     assert!(ran.stderr.starts_with("key_00000000000000000000000000: no such key"), "{ran:?}");

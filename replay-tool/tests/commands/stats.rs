@@ -1,4 +1,4 @@
-//! `stats`.
+//! The command `stats`.
 
 use serde_json::json;
 
@@ -30,15 +30,12 @@ fn everything_is_counted_once() {
     assert_eq!(json["bytes"].as_u64(), Some(files));
 
     let text = data.run(&["stats"]).expect(0).stdout;
-    for line in [
-        "48 events, from 2026-09-21",
-        "  2026-09-21  48\n",
-        "  KeyCreated             22\n",
-        "none was signed",
-    ] {
+    for line in
+        ["48 events, from 2026-09-21", "  2026-09-21  48\n", "  KeyCreated             22\n", "none signed"]
+    {
         assert!(text.contains(line), "{line:?} is not in:\n{text}");
     }
-    // Bars are for people; here nobody looks on.
+    // Bars are drawn on a terminal only.
     assert!(text.is_ascii(), "{text}");
     assert!(data.files() == before);
 }

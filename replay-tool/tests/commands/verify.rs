@@ -1,4 +1,4 @@
-//! `verify`, and what every command does with a directory that it cannot use.
+//! The command `verify`, and how every command reports a directory that it cannot use.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use keyledger_engine::vault;
 use crate::fixture::{Data, run};
 
 #[test]
-fn a_sound_log_is_good() {
+fn an_intact_log_is_verified() {
     let data = Data::new();
     let root: String =
         data.reader().frontier().unwrap().root().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -27,7 +27,7 @@ fn a_changed_entry_is_found_at_its_position() {
     let data = Data::new();
     let path = data.path(FILE_NAME);
     let mut bytes = fs::read(&path).unwrap();
-    // Its id, as names are sealed.
+    // The event's id, because names are sealed.
     let id = data.reader().read(Position::new(1), 1).unwrap()[0].id.to_u128().to_be_bytes();
     let places: Vec<usize> = (0..bytes.len() - id.len()).filter(|at| bytes[*at..].starts_with(&id)).collect();
     assert!(!places.is_empty());
@@ -47,10 +47,10 @@ fn a_changed_entry_is_found_at_its_position() {
 }
 
 #[test]
-fn what_a_crash_leaves_can_be_verified() {
+fn a_log_left_by_a_crash_can_be_verified() {
     let data = Data::new();
     let mut open = data.open();
-    let key = open.create_key("the last one");
+    let key = open.create_key("the last key");
     let crashed = data.crashed();
     open.close();
     assert_eq!(crashed.run(&["verify", "--json"]).expect(0).json()["head"], 47);
@@ -58,7 +58,7 @@ fn what_a_crash_leaves_can_be_verified() {
 }
 
 #[test]
-fn a_log_in_use_is_left_alone() {
+fn a_log_in_use_is_not_touched() {
     let data = Data::with_projections();
     let open = data.open();
     let before = data.files();
@@ -75,7 +75,7 @@ fn a_log_in_use_is_left_alone() {
 }
 
 #[test]
-fn a_directory_that_is_not_there_or_holds_no_log_is_named() {
+fn a_missing_directory_or_log_is_named() {
     let data = Data::new();
     let missing = data.path("missing");
     let missing = missing.to_str().unwrap();
@@ -96,7 +96,7 @@ fn a_directory_that_is_not_there_or_holds_no_log_is_named() {
 }
 
 #[test]
-fn a_wrong_command_line_is_one_line() {
+fn a_wrong_command_line_is_reported_in_one_line() {
     let none: [&[&str]; 6] = [
         &[],
         &["verify"],

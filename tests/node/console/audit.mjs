@@ -1,4 +1,4 @@
-// Somebody looks at the audit log while others work.
+// The audit log stays open while others work.
 import { assert, run } from './browser.mjs'
 
 await run(async (visit, given) => {
@@ -16,12 +16,12 @@ await run(async (visit, given) => {
   await visit.signIn(given.root, `/console/audit?organization_id=${given.organization}`)
   await visit.says('[data-follow]', 'Live')
 
-  // What happens is shown by itself.
+  // New events appear by themselves.
   tokens.push(await create('First of all'))
   await says('created key First of all')
   await visit.has('.is-new')
 
-  // While somebody reads an event, the list stays as it is and says that there is more.
+  // While an event is open, the list does not change and counts the new events.
   await visit.click('#events .raw > summary')
   tokens.push(await create('Second to none'))
   await visit.says('[data-follow]', '1 new event')
@@ -31,7 +31,7 @@ await run(async (visit, given) => {
   await says('created key Second to none')
   await visit.says('[data-follow]', 'Live')
 
-  // Paused, nothing is shown that comes.
+  // While paused, new events are not shown.
   await visit.click('[data-pause]')
   await visit.says('[data-follow]', 'Paused')
   tokens.push(await create('Third time lucky'))
@@ -43,7 +43,7 @@ await run(async (visit, given) => {
   await visit.look('audit-log-filters')
   await visit.fill('#request_id', 'req_unheard_of')
   await visit.to(() => visit.click('.filters .button'))
-  await says('No event matches')
+  await says('No matching events')
   await visit.goto('/console/audit?from=yesterday')
   await visit.says('#from-error', 'must be an RFC 3339 time')
   await visit.look('audit-log-wrong')

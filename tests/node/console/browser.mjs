@@ -1,4 +1,4 @@
-// A browser as the tests of the console drive it: Debian's Chromium without a window.
+// The browser of the console's tests: Debian's Chromium, headless.
 import { mkdirSync, readFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import assert from 'node:assert/strict'
@@ -9,15 +9,15 @@ const RULES = ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-pra
 const COLOUR_RULES = ['color-contrast', 'link-in-text-block']
 const WIDE = { width: 1280, height: 800 }
 const PHONE = { width: 390, height: 844 }
-/** No page needs longer for anything. */
+/** The time limit of every step. */
 const LIMIT_MILLIS = 15000
 
 export { assert }
 
-/** Reads what the test says on standard input. */
+/** Reads the test's input from standard input. */
 export const input = () => JSON.parse(readFileSync(0, 'utf8'))
 
-/** Runs a flow in a new browser, and writes what it tells for the test. */
+/** Runs a flow in a new browser and writes its result for the test. */
 export const run = async (flow) => {
   const given = input()
   mkdirSync(given.out, { recursive: true })
@@ -26,11 +26,11 @@ export const run = async (flow) => {
     args: ['--no-sandbox', '--disable-dev-shm-usage', '--force-prefers-reduced-motion'],
   })
   const errors = []
-  let told
+  let result
   try {
     const visit = await Visit.begin(browser, given, errors)
     try {
-      told = await flow(visit, given)
+      result = await flow(visit, given)
     } catch (error) {
       const page = (await browser.pages()).at(-1)
       await page.screenshot({ path: `${given.out}/failed.png` }).catch(() => {})
@@ -41,12 +41,12 @@ export const run = async (flow) => {
   } finally {
     await browser.close()
   }
-  process.stdout.write(JSON.stringify(told ?? null))
+  process.stdout.write(JSON.stringify(result ?? null))
 }
 
-/** What somebody does on the pages. */
+/** A person's visit to the console. */
 export class Visit {
-  /** Begins with cookies of its own. What is built like something that was looked at in `seen` is not looked at again. */
+  /** Begins a visit with its own cookies. Pages built like one in `seen` are not checked again. */
   static async begin(browser, given, errors, seen = new Set()) {
     const context = await browser.createBrowserContext()
     await context.overridePermissions(given.base, ['clipboard-read', 'clipboard-write'])
@@ -55,15 +55,15 @@ export class Visit {
     await page.setViewport(WIDE)
     page.on('pageerror', (error) => errors.push(error.message))
     page.on('console', (message) => {
-      // What the policy refuses is told here too; answers that are no success are the flow's own business, and other sites'
-      // pages are their own.
+      // Violations of the content security policy arrive here too. Error responses are left to the flow, and
+      // pages of other sites are ignored.
       if (!page.url().startsWith(given.base)) return
       if (message.type() === 'error' && !message.text().includes('the server responded')) errors.push(message.text())
     })
     return Object.assign(new Visit(), { browser, given, errors, page, seen, base: given.base, out: given.out, looked: [] })
   }
 
-  /** The visit of somebody else, who has their own cookies. */
+  /** Begins another person's visit, with its own cookies. */
   somebodyElse() {
     return Visit.begin(this.browser, this.given, this.errors, this.seen)
   }
@@ -72,7 +72,7 @@ export class Visit {
     return this.page.goto(this.base + path, { waitUntil: 'load' })
   }
 
-  /** Does something that leads to another page, and waits for that page. */
+  /** Performs an action that leads to another page, and waits for that page. */
   async to(act) {
     await Promise.all([this.page.waitForNavigation({ waitUntil: 'load' }), act()])
   }
@@ -120,8 +120,8 @@ export class Visit {
     await this.to(() => this.page.click('.primary'))
   }
 
-  /** Looks at a page or a dialog as everybody may have it: light and dark, wide and on a phone. What was looked at already, with
-   * other words in it, is not looked at again. */
+  /** Checks a page or a dialog in light and dark, on desktop and phone. A page that differs from a checked one only in its
+   * words is not checked again. */
   async look(name) {
     for (const [scheme, view] of [['light', WIDE], ['dark', WIDE], ['light', PHONE]]) {
       const part = view === PHONE ? 'phone' : scheme
@@ -131,7 +131,7 @@ export class Visit {
       await this.page.setViewport(view)
       if (await this.isNew(part)) {
         await this.page.screenshot({ path: `${this.out}/${name}-${part}.png`, fullPage: view === PHONE })
-        // In the dark the same things have other colours, and nothing else is different.
+        // Dark differs in colours only.
         const violations = await this.violations(scheme === 'dark' ? COLOUR_RULES : RULES)
         assert.deepEqual(violations, [], `${name}, ${part}`)
       }
@@ -145,22 +145,22 @@ export class Visit {
     this.looked.push(name)
   }
 
-  /** Whether anything in the page is built in a way that was not looked at before: its frame, its content, or its dialog. */
+  /** Whether the frame, content or dialog of the page has a structure that was not checked before. */
   async isNew(part) {
     const built = await this.page.evaluate(() => {
       const own = ['href', 'id', 'value', 'name', 'for', 'aria-label', 'aria-labelledby', 'aria-describedby', 'title', 'datetime', 'action',
         'form', 'download', 'list', 'd', 'x', 'y', 'width', 'height', 'class']
-      const tell = (node) => {
+      const structure = (node) => {
         if (node.nodeType === Node.TEXT_NODE) return node.textContent.trim() && '·'
         if (node.nodeType !== Node.ELEMENT_NODE || node.localName === 'main' || node.localName === 'dialog') return ''
         const tag = `${node.localName}.${[...node.classList].sort().join('.')}`
         const attributes = [...node.attributes].map((it) => (own.includes(it.name) || it.name.startsWith('data-') ? `${it.name}${it.value && '='}` : `${it.name}=${it.value}`))
-        const parts = [...node.childNodes].map(tell).filter(Boolean)
-        // Rows that are alike are one.
+        const parts = [...node.childNodes].map(structure).filter(Boolean)
+        // Equal rows count once.
         return `<${tag} ${attributes.sort().join(' ')}>${parts.filter((it, index) => it !== parts[index - 1]).join('')}</>`
       }
       const parts = [document.body, document.querySelector('main'), ...document.querySelectorAll('dialog')].filter(Boolean)
-      return parts.map((it) => [...it.childNodes].map(tell).join(''))
+      return parts.map((it) => [...it.childNodes].map(structure).join(''))
     })
     const unseen = built.map((it) => `${part} ${it}`).filter((it) => !this.seen.has(it))
     unseen.forEach((it) => this.seen.add(it))
@@ -175,7 +175,7 @@ export class Visit {
     }, rules)
   }
 
-  /** Goes through a page with Tab, from its beginning to its end: what has the focus is in sight, is not hidden, and looks so. */
+  /** Tabs through a page from start to end: every focused element is visible, uncovered, and has a focus ring. */
   async tabThrough(name) {
     const { page } = this
     await page.evaluate(() => {
@@ -205,7 +205,7 @@ export class Visit {
     assert.ok(seen.size > 6, `${name}: only ${seen.size} things have the focus`)
   }
 
-  /** Looks at every page that the navigation leads to. */
+  /** Checks every page of the navigation. */
   async lookAtAll(prefix) {
     const paths = await this.page.$$eval('.rows a', (rows) => rows.map((row) => row.getAttribute('href')))
     for (const path of paths) {
@@ -215,12 +215,12 @@ export class Visit {
     return paths.map((path) => path.split('?')[0])
   }
 
-  /** Everything that a page keeps anywhere, where a token must not be any more. */
+  /** Everything that a page keeps, where a token must no longer be. */
   everything() {
     return this.page.evaluate(() => {
       const page = [document.documentElement.outerHTML, location.href, history.state,
         ...[...document.querySelectorAll('input, textarea')].map((field) => field.value)]
-      // The browser's own page, which says that a form would be sent again, keeps nothing.
+      // The browser's own page that warns of resubmitting a form keeps nothing.
       const kept = location.protocol.startsWith('http') ? [document.cookie, { ...localStorage }, { ...sessionStorage }] : []
       return JSON.stringify([page, kept])
     })

@@ -1,21 +1,21 @@
-// What an operator looks after beside keys: organizations, APIs, callers, people, webhooks.
+// What an operator manages beside keys: organizations, APIs, callers, people, webhooks.
 import { assert, run } from './browser.mjs'
 
 run(async (visit, { root, partner, client, webhook }) => {
   const { page } = visit
-  const told = { secrets: [] }
+  const result = { secrets: [] }
   const secret = async (name) => {
     await visit.has('dialog [data-token]')
     await visit.look(name)
-    told.secrets.push(await page.$eval('#token', (field) => field.value))
+    result.secrets.push(await page.$eval('#token', (field) => field.value))
     await visit.click('dialog .dialog-close')
-    await visit.says('[data-unsaved]:not([hidden])', 'You have not copied')
+    await visit.says('[data-unsaved]:not([hidden])', "You haven't copied")
     await visit.click('[data-stay]')
     await visit.click('button[data-copy=token]')
     await visit.to(() => visit.click('[data-done]'))
-    assert.ok(!(await visit.everything()).includes(told.secrets.at(-1)), 'the secret is left nowhere')
+    assert.ok(!(await visit.everything()).includes(result.secrets.at(-1)), 'the secret is left nowhere')
   }
-  // What a menu offers, also where something that goes away by itself lies over it.
+  // Clicks by script, because a toast can cover the menu.
   const choose = async (row) => {
     await visit.click(`${row} .more summary`)
     await page.$eval(`${row} .more .destructive`, (item) => item.click())
@@ -38,14 +38,14 @@ run(async (visit, { root, partner, client, webhook }) => {
   await save()
   assert.equal(visit.path(), '/console/organizations/acme')
   await visit.says('h1', 'Acme <b>Inc.</b>')
-  await visit.says('.toast', 'is created')
+  await visit.says('.toast', 'was created')
   await visit.look('organization')
   await visit.open('a[href$="/policies/production"]')
   await visit.click('dialog [value=name_required]')
   await visit.fill('dialog #max_lifetime_seconds', '90')
   await visit.look('policy')
   await save()
-  await visit.says('.policy', 'A key lives for 90 days at most.')
+  await visit.says('.policy', 'Keys last at most 90 days.')
   await visit.open('a[href$="/policies/production/remove"]')
   await visit.look('policy-remove')
   await page.keyboard.press('Escape')
@@ -58,7 +58,7 @@ run(async (visit, { root, partner, client, webhook }) => {
   await visit.says('tbody mark', 'Acm')
   await visit.look('organizations-found')
 
-  // Found while somebody types: in the choice of organizations, and where a form asks for one.
+  // Search while typing: in the organization switcher, and in a form that asks for an organization.
   await visit.goto('/console/overview')
   await visit.click('.switcher summary')
   await page.waitForFunction(() => document.activeElement.matches('[data-switch]'))
@@ -81,7 +81,7 @@ run(async (visit, { root, partner, client, webhook }) => {
 
   await visit.goto(`/console/organizations/${partner}`)
   await visit.open('a[href$="/clients/new"]')
-  await refused('choose the organization')
+  await refused('Choose the organization')
   await visit.fill('dialog #client_organization_id', client)
   await visit.look('client-link')
   await save()
@@ -114,7 +114,7 @@ run(async (visit, { root, partner, client, webhook }) => {
   await visit.click('dialog [value="keys:read"]')
   await visit.click('dialog .actions button')
   await visit.has('dialog [data-token]')
-  // The client id is no secret: whoever has copied it alone is asked still.
+  // The client ID is not secret, so copying it alone still asks before leaving.
   await visit.click('button[data-copy=beside]')
   await visit.says('button[data-copy=beside]', 'Copied')
   await secret('application-secret')
@@ -141,7 +141,7 @@ run(async (visit, { root, partner, client, webhook }) => {
   await visit.look('invite')
   await visit.click('dialog .actions button')
   await secret('portal-link')
-  await visit.says('tbody', 'Not followed yet')
+  await visit.says('tbody', 'Link not used yet')
   await visit.look('portal-links')
 
   await visit.goto('/console/webhooks')
@@ -156,7 +156,7 @@ run(async (visit, { root, partner, client, webhook }) => {
   await visit.goto('/console/webhooks')
   await visit.look('webhooks')
   await visit.goto(`/console/webhooks/${webhook}`)
-  await visit.says('main', 'Deliver again')
+  await visit.says('main', 'Redeliver')
   await visit.look('webhook')
-  return { ...told, looked: visit.looked }
+  return { ...result, looked: visit.looked }
 })

@@ -1,4 +1,4 @@
-// Somebody signs in at an OpenID provider, and comes back to where they wanted to go.
+// Signing in with an OpenID provider continues to the requested page.
 import { assert, run } from './browser.mjs'
 
 run(async (visit, { base, issuer }) => {
@@ -9,7 +9,7 @@ run(async (visit, { base, issuer }) => {
     await visit.fill('[name=login]', person)
     await visit.fill('[name=password]', 'any')
     await visit.to(() => visit.click('[type=submit]'))
-    // The provider asks whether the console may know who it is.
+    // The provider asks for consent.
     await visit.to(() => visit.click('[type=submit]'))
   }
   await visit.goto('/console/keys?q=none')
@@ -28,7 +28,7 @@ run(async (visit, { base, issuer }) => {
   const key = visit.path().split('/').pop()
   await visit.to(() => visit.click('.who button'))
   assert.equal(visit.path(), '/console/sign-in')
-  // Somebody whom the provider knows, and who is nobody here.
+  // A user of the provider who has no role here.
   await page.deleteCookie(...(await page.cookies(issuer)))
   await signIn('stray')
   await visit.says('.sheet', 'gives you no role')

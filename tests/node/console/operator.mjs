@@ -1,4 +1,4 @@
-// An operator's day: the first key, what is done to it, several at once.
+// An operator's day: the first key, its changes, and several keys at once.
 import { assert, run } from './browser.mjs'
 
 run(async (visit, { root, organization, other }) => {
@@ -11,7 +11,7 @@ run(async (visit, { root, organization, other }) => {
   await visit.look('sign-in')
   await visit.fill('#secret', 'klroot_wrong')
   await visit.to(() => visit.click('.primary'))
-  await visit.says('.error', 'This is no root key')
+  await visit.says('.error', "This root key isn't valid")
   await visit.look('sign-in-refused')
   await visit.fill('#secret', root)
   await visit.to(() => visit.click('.primary'))
@@ -19,7 +19,7 @@ run(async (visit, { root, organization, other }) => {
   await visit.says('.empty', 'No keys yet')
   await visit.look('keys-empty')
 
-  // The first key, by the keyboard.
+  // The first key, by keyboard.
   await page.keyboard.press('c')
   await visit.has('dialog[open] #name')
   await page.waitForFunction(() => document.activeElement.id === 'name')
@@ -30,25 +30,25 @@ run(async (visit, { root, organization, other }) => {
   await page.keyboard.press('?')
   await visit.says('dialog[open]', 'Search')
   await visit.look('shortcuts')
-  // Whoever hits keys by chance can turn them off.
+  // Single-key shortcuts can be turned off.
   await visit.click('dialog [type=checkbox]')
   await page.keyboard.press('Escape')
   await visit.gone('dialog')
   await page.keyboard.press('c')
   await visit.click('[data-keyboard]')
-  await visit.says('dialog[open]', 'Single keys')
+  await visit.says('dialog[open]', 'single-key shortcuts')
   await visit.click('dialog [type=checkbox]')
   await page.keyboard.press('Escape')
   await visit.gone('dialog')
-  assert.ok(await page.evaluate(() => 'keyboard' in document.activeElement.dataset), 'the focus goes back to where it was')
+  assert.ok(await page.evaluate(() => 'keyboard' in document.activeElement.dataset), 'the focus returns to where it was')
   await visit.open('[data-create]')
   await page.keyboard.press('Escape')
   await visit.gone('dialog')
-  assert.ok(await page.evaluate(() => 'create' in document.activeElement.dataset), 'the focus goes back to where it was')
+  assert.ok(await page.evaluate(() => 'create' in document.activeElement.dataset), 'the focus returns to where it was')
   await visit.open('[data-create]')
   await visit.click('dialog [name=expires_in][value=date]')
   await visit.click('dialog .button.primary')
-  await visit.says('dialog .error', 'choose the day')
+  await visit.says('dialog .error', 'Choose the day')
   await visit.look('create-refused')
   await visit.click('dialog [name=expires_in][value=one_month]')
   await visit.fill('dialog #name', 'Billing <b>service</b>')
@@ -62,10 +62,10 @@ run(async (visit, { root, organization, other }) => {
   assert.ok((await visit.text('#try')).includes(tokens[0]))
   assert.equal(visit.path(), list, 'the token is shown without leaving the page')
   await visit.look('token')
-  // Leaving without a copy asks first, whichever way.
+  // Every way of leaving without a copy asks first.
   for (const leave of [() => page.keyboard.press('Escape'), () => visit.click('dialog .dialog-close'), () => visit.click('[data-done]')]) {
     await leave()
-    await visit.says('[data-unsaved]:not([hidden])', 'You have not copied the token')
+    await visit.says('[data-unsaved]:not([hidden])', "You haven't copied the token")
     await visit.click('[data-stay]')
     await visit.gone('[data-unsaved]')
   }
@@ -77,7 +77,7 @@ run(async (visit, { root, organization, other }) => {
   await visit.says('tbody', 'Billing <b>service</b>')
   const length = await page.evaluate(() => history.length)
   await page.goBack()
-  assert.ok(!(await visit.everything()).includes(tokens[0]), 'nor is it in the page before')
+  assert.ok(!(await visit.everything()).includes(tokens[0]), 'nor is it in the previous page')
   await page.goForward()
   assert.equal(await page.evaluate(() => history.length), length)
 
@@ -88,7 +88,7 @@ run(async (visit, { root, organization, other }) => {
   assert.equal(await page.evaluate(() => document.activeElement.name), 'q')
   assert.ok(visit.path().includes('q=bill'))
   await page.keyboard.type('xyz')
-  await visit.says('.empty', 'No key matches')
+  await visit.says('.empty', 'No matching keys')
   await visit.look('keys-no-match')
   await visit.goto(list)
   await visit.click('.chip')
@@ -113,7 +113,7 @@ run(async (visit, { root, organization, other }) => {
   await visit.has('dialog[open] #name')
   await page.keyboard.press('Escape')
   await visit.gone('dialog')
-  assert.equal(await page.evaluate(() => document.activeElement.tagName), 'SUMMARY', 'the focus goes back to the menu')
+  assert.equal(await page.evaluate(() => document.activeElement.tagName), 'SUMMARY', 'the focus returns to the menu')
   await choose('Edit')
   await visit.has('dialog[open] #name')
   await visit.look('edit')
@@ -127,10 +127,10 @@ run(async (visit, { root, organization, other }) => {
   await visit.click('dialog [value=superseded]')
   await visit.fill('dialog #note', 'Not needed')
   await visit.to(() => visit.click('dialog .danger'))
-  await visit.says('.toast', '“Billing service” is revoked.')
-  await visit.says('#said', '“Billing service” is revoked.')
+  await visit.says('.toast', '“Billing service” was revoked.')
+  await visit.says('#said', '“Billing service” was revoked.')
   await visit.look('keys-toast')
-  // It takes no click that is meant for what lies beside it, and menus open over it.
+  // The toast's container takes no clicks beside the toast.
   const covers = await page.evaluate(() => {
     const { left, top, bottom } = document.querySelector('.toast').getBoundingClientRect()
     const beside = document.elementFromPoint(left - 20, (top + bottom) / 2)
@@ -153,17 +153,17 @@ run(async (visit, { root, organization, other }) => {
   tokens.push(await page.$eval('#token', (field) => field.value))
   await visit.click('button[data-copy=token]')
   await visit.to(() => visit.click('[data-done]'))
-  await visit.says('.callout', 'The token before the present one is accepted too')
-  await visit.says('[data-countdown]', 'it stops in 59 min')
+  await visit.says('.callout', 'The previous token still works')
+  await visit.says('[data-countdown]', 'It expires in 59 min')
   const shown = await visit.text('[data-countdown]')
   await page.waitForFunction((shown) => document.querySelector('[data-countdown]').textContent.replace(/\s+/g, ' ').trim() !== shown, {}, shown)
   for (const token of tokens) assert.ok(!(await visit.everything()).includes(token))
   await visit.says('.timeline', 'revoked it: replaced')
   await visit.says('.timeline', 'Billing <b>service</b>')
-  // As it was: the slider, by the keyboard.
+  // A past version: the slider, by keyboard.
   await page.focus('#version')
   await page.keyboard.press('Home')
-  await visit.says('#shown .callout', 'As it was after event 1')
+  await visit.says('#shown .callout', 'Version 1 of')
   await visit.says('#shown dd', 'Billing <b>service</b>')
   await visit.look('key-as-of')
   await visit.to(() => visit.click('#shown .callout a'))
@@ -173,15 +173,15 @@ run(async (visit, { root, organization, other }) => {
   await visit.look('delete')
   await visit.fill('dialog #confirmation', 'billing')
   await visit.click('dialog .danger')
-  await visit.says('dialog .error', 'is not what is asked for')
+  await visit.says('dialog .error', "That doesn't match")
   await visit.fill('dialog #confirmation', 'Billing service')
   await visit.to(() => visit.click('dialog .danger'))
-  await visit.says('.toast', '“Billing service” is deleted.')
+  await visit.says('.toast', '“Billing service” was deleted.')
   await visit.goto(`/console/keys/${key}`)
   await visit.says('h1', 'Deleted')
   await visit.look('key-deleted')
 
-  // Keys that arrive are told of, and the list stays as it is until they are asked for.
+  // New keys are counted, and the list does not change until they are requested.
   await visit.goto(`/console/keys?organization_id=${other}&sort=name`)
   await visit.says('.list-foot', '3 keys')
   const before = await page.$eval('table', (list) => [list.textContent, list.getBoundingClientRect().top])
@@ -197,7 +197,7 @@ run(async (visit, { root, organization, other }) => {
   await visit.says('tbody tr:first-child', 'Second newcomer')
   assert.equal(await visit.text('.news'), '')
 
-  // Nothing that lies over the page hides what has the focus, and the focus is always to be seen.
+  // No overlay covers the focused element, and the focus is always visible.
   await page.setViewport({ width: 320, height: 640 })
   await visit.click('[data-row]')
   await visit.tabThrough('phone')
@@ -209,14 +209,14 @@ run(async (visit, { root, organization, other }) => {
   await visit.goto(`/console/keys?organization_id=${other}&environment=production`)
   await visit.says('.list-foot', '3 keys')
   await visit.click('[data-all]')
-  await visit.says('.selection', '3 keys chosen')
+  await visit.says('.selection', '3 keys selected')
   await visit.look('keys-chosen')
   await visit.to(() => visit.click('.selection [value=revoke]'))
   await visit.look('revoke-several')
   await visit.to(() => visit.click('.danger'))
-  await visit.says('.toast', '3 keys are revoked.')
+  await visit.says('.toast', '3 keys revoked.')
 
-  // A test, and the colours.
+  // A token test, and the theme.
   await visit.goto('/console/test')
   await visit.fill('#token', tokens[1])
   await visit.to(() => visit.click('.primary'))

@@ -1,4 +1,4 @@
-// People who were sent links: what they see and may do is what their role says.
+// People who sign in with links see and do what their role allows.
 import { assert, run } from './browser.mjs'
 
 const enter = async (visit, { role, link }, others) => {
@@ -8,7 +8,7 @@ const enter = async (visit, { role, link }, others) => {
   await visit.look(`${role}-link`)
   await visit.to(() => visit.click('#continue'))
   await page.waitForFunction(() => location.pathname.startsWith('/console/'))
-  const told = { pages: await visit.lookAtAll(role), tokens: [] }
+  const result = { pages: await visit.lookAtAll(role), tokens: [] }
   await visit.goto('/console/keys')
   await visit.says('.who', role)
   const shows = async (words) => (await visit.text('main')).includes(words)
@@ -30,27 +30,27 @@ const enter = async (visit, { role, link }, others) => {
     assert.equal(await page.$('dialog [name=owner]') === null, role === 'member')
     await visit.click('dialog .button.primary')
     await visit.has('dialog [data-token]')
-    told.tokens.push(await page.$eval('#token', (field) => field.value))
+    result.tokens.push(await page.$eval('#token', (field) => field.value))
     await visit.click('button[data-copy=token]')
     await visit.to(() => visit.click('[data-done]'))
     await visit.to(() => visit.click('tbody .title'))
-    told.key = visit.path().split('/').pop()
+    result.key = visit.path().split('/').pop()
     await visit.look(`${role}-key`)
     await visit.says('.timeline', 'created it')
     assert.equal(await page.$('.timeline a[download]') === null, role === 'member')
     await visit.open('.page-actions a[href$="/revoke"]')
     await visit.to(() => visit.click('dialog .danger'))
-    await visit.says('.toast', 'is revoked')
+    await visit.says('.toast', 'was revoked')
     const answer = await visit.goto(`/console/keys/${others}`)
     assert.equal(answer.status(), role === 'member' ? 404 : 200)
   }
   if (role !== 'auditor') {
     await visit.goto('/console/test')
-    await visit.fill('#token', told.tokens[0])
+    await visit.fill('#token', result.tokens[0])
     await visit.to(() => visit.click('.primary'))
     await visit.says('[role=status] code', 'REVOKED')
   }
-  // A request forged in their own session gets no further than the page does.
+  // A request forged in the person's own session is refused like the page.
   const forged = await page.evaluate(async (key, own) => {
     const token = document.querySelector('[name=csrf_token]').value
     const send = async (fields) => {
@@ -64,11 +64,11 @@ const enter = async (visit, { role, link }, others) => {
   assert.equal(cookies, '', 'no script reads the session')
   await visit.to(() => visit.click('.who button'))
   assert.equal(visit.path(), '/console/sign-in')
-  return { ...told, looked: visit.looked }
+  return { ...result, looked: visit.looked }
 }
 
 run(async (visit, { people, others }) => {
-  const told = []
-  for (const person of people) told.push(await enter(await visit.somebodyElse(), person, others))
-  return told
+  const results = []
+  for (const person of people) results.push(await enter(await visit.somebodyElse(), person, others))
+  return results
 })

@@ -1,4 +1,4 @@
-// Takes the pictures of docs/console.md: an example organization, and what people see of it. See tests/pictures.sh.
+// Takes the pictures of docs/console.md with an example organization. See tests/pictures.sh.
 import { mkdirSync } from 'node:fs'
 import puppeteer from 'puppeteer-core'
 
@@ -52,7 +52,7 @@ await page.type('dialog #name', 'Reports')
 await picture('create')
 await page.click('dialog .button.primary')
 await page.waitForSelector('dialog [data-token]')
-// A token in a picture would be taken for a leak by every scanner.
+// Secret scanners would report a token in a picture as a leak.
 await page.evaluate(() => {
   const shown = document.getElementById('token')
   const masked = `${shown.value.slice(0, 16)}${'•'.repeat(24)}`
@@ -77,7 +77,7 @@ await picture('test')
 await scheme('dark')
 await page.goto(`${base}/console/keys/${billing.key.id}`)
 await picture('key')
-// Somebody who was sent a link, on a phone.
+// A member who signed in with a link, on a phone.
 await scheme('light')
 const phone = await (await browser.createBrowserContext()).newPage()
 await phone.setViewport({ width: 390, height: 720, deviceScaleFactor: 2 })

@@ -1,10 +1,10 @@
-// Without scripts: every form works, by clicks alone.
+// Without scripts, every form works by clicks alone.
 import { assert, run } from './browser.mjs'
 
 run(async (visit, { root, organization, link }) => {
   const { page } = visit
   await page.setJavaScriptEnabled(false)
-  // A link, without what its page needs scripts for: pasted where it says.
+  // The portal page needs scripts, so the link is pasted into the sign-in form.
   await page.goto(link, { waitUntil: 'load' })
   assert.equal(await page.$eval('#continue', (button) => button.hidden), true)
   await visit.to(() => page.click('noscript a'))
@@ -32,11 +32,11 @@ run(async (visit, { root, organization, link }) => {
   assert.ok((await visit.text('.toast')).includes('Changes saved.'))
   await visit.to(() => page.click('.page-actions a[href$="/revoke"]'))
   await visit.to(() => page.click('.danger'))
-  assert.ok((await visit.text('.toast')).includes('is revoked'))
+  assert.ok((await visit.text('.toast')).includes('was revoked'))
   await visit.to(() => page.click('.page-actions a[href$="/delete"]'))
   await page.type('#confirmation', 'Plainer')
   await visit.to(() => page.click('.danger'))
-  assert.ok((await visit.text('.toast')).includes('is deleted'))
+  assert.ok((await visit.text('.toast')).includes('was deleted'))
   await visit.to(() => page.click('.who button'))
   return { key, tokens: [token] }
 })

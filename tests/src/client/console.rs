@@ -1,8 +1,8 @@
-//! The console as a browser without scripts has it: pages, forms, cookies.
+//! The console as a browser without scripts uses it: pages, forms, cookies.
 
 use crate::client::http::{Client, Response};
 
-/// A browser that is signed in to the console.
+/// A browser session that is signed in to the console.
 pub struct Browser {
     client: Client,
     cookie: String,
@@ -13,7 +13,7 @@ impl Browser {
     /// Signs in with a root key.
     ///
     /// # Panics
-    /// When that is refused.
+    /// When the service refuses the sign-in.
     #[track_caller]
     #[must_use]
     pub fn sign_in(client: &Client, root_token: &str) -> Self {
@@ -23,10 +23,10 @@ impl Browser {
         Self::with_cookie(&client, &cookie)
     }
 
-    /// A browser that has a session's cookie already.
+    /// A browser with the cookie of an existing session.
     ///
     /// # Panics
-    /// When the session is none.
+    /// When the session is not valid.
     #[track_caller]
     #[must_use]
     pub fn with_cookie(client: &Client, cookie: &str) -> Self {
@@ -43,20 +43,20 @@ impl Browser {
         &self.cookie
     }
 
-    /// The token that its forms carry.
+    /// The CSRF token of its forms.
     #[must_use]
     pub fn csrf_token(&self) -> &str {
         &self.csrf_token
     }
 
-    /// Asks for a page.
+    /// Requests a page.
     #[track_caller]
     #[must_use]
     pub fn get(&self, path: &str) -> Page {
         Page(self.client.get(path).header("cookie", &self.cookie).send())
     }
 
-    /// Sends a form, as the page that has it does.
+    /// Sends a form with the CSRF token, from the same origin.
     #[track_caller]
     #[must_use]
     pub fn submit(&self, path: &str, fields: &[(&str, &str)]) -> Page {
@@ -66,10 +66,10 @@ impl Browser {
         Page(request.header("sec-fetch-site", "same-origin").form(&all).send())
     }
 
-    /// Sends a form, and follows it to the page that it leads to, with what the answer had for that page.
+    /// Sends a form, follows the redirect with the notice cookie of the answer, and returns the page.
     ///
     /// # Panics
-    /// When it does not lead to one.
+    /// When the answer is not a redirect to a page.
     #[track_caller]
     #[must_use]
     pub fn submit_and_follow(&self, path: &str, fields: &[(&str, &str)]) -> String {
@@ -83,14 +83,14 @@ impl Browser {
     }
 }
 
-/// An answer that is a page, or leads to one.
+/// An answer that is a page or a redirect to one.
 pub struct Page(pub Response);
 
 impl Page {
-    /// Checks the status and that this is a page, and tells its text.
+    /// Checks the status and that the answer is HTML, and returns its text.
     ///
     /// # Panics
-    /// When it is another.
+    /// When the status or the type differs.
     #[track_caller]
     pub fn expect_page(&self, status: u16) -> String {
         assert_eq!(self.0.status, status, "{}", self.0.text());
@@ -98,22 +98,22 @@ impl Page {
         self.0.text()
     }
 
-    /// Checks the status and tells where it leads.
+    /// Checks the status and returns the `Location`.
     ///
     /// # Panics
-    /// When it leads nowhere.
+    /// When the status differs or there is no `Location`.
     #[track_caller]
     #[must_use]
     pub fn location(&self, status: u16) -> String {
         assert_eq!(self.0.status, status, "{}", self.0.text());
-        self.0.header("location").expect("it leads somewhere").to_owned()
+        self.0.header("location").expect("the answer has a Location").to_owned()
     }
 }
 
-/// The text between two others.
+/// The text between the first `before` and the next `after`.
 ///
 /// # Panics
-/// When they do not stand there.
+/// When either is missing.
 #[track_caller]
 #[must_use]
 pub fn between<'a>(text: &'a str, before: &str, after: &str) -> &'a str {

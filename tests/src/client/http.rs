@@ -1,53 +1,53 @@
-//! A small HTTP/1.1 client over plain sockets: it can send what a well-behaved library would not, and shows the answer as
-//! it came.
+//! A small HTTP/1.1 client over plain sockets. It can send requests that a library would refuse to send, and
+//! returns the answer unchanged.
 
-use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::{self, Read};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::client::stream::Stream;
 use crate::client::transcript::Transcript;
 use crate::data::documentation;
 
-/// No answer takes longer than this.
-const TIMEOUT: Duration = Duration::from_secs(30);
 const MIN_POSITION: &str = "keyledger-min-position";
 
-/// Sends requests to one server, each on a connection of its own. What it reads is never older than what it was answered
-/// before, nor are those of a client that was made from it (`Keyledger-Min-Position`).
+/// Sends requests to one server, each on a new connection.
+///
+/// A client reads its own writes: GET requests carry the newest position of earlier answers as
+/// `Keyledger-Min-Position`. Clients derived from one another share that position.
 #[derive(Clone)]
 pub struct Client {
     address: SocketAddr,
     credentials: Vec<(&'static str, String)>,
     transcript: Transcript,
-    /// The newest position that an answer named.
+    /// The newest `Keyledger-Position` of all answers.
     newest: Arc<AtomicU64>,
 }
 
 impl Client {
-    /// A client without credentials, all of whose answers go to `transcript`.
+    /// A client without credentials. All its answers are added to `transcript`.
     #[must_use]
     pub fn new(address: SocketAddr, transcript: Transcript) -> Self {
         Self { address, credentials: Vec::new(), transcript, newest: Arc::default() }
     }
 
-    /// The same client with this bearer token.
+    /// This client with a bearer token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {
         Self { credentials: vec![("authorization", format!("Bearer {token}"))], ..self.clone() }
     }
 
-    /// The same client with a cookie and a CSRF token, as a page of the service has them.
+    /// This client with the session cookie and the CSRF token of a page.
     #[must_use]
     pub fn with_session(&self, cookie: &str, csrf_token: &str) -> Self {
         let credentials = vec![("cookie", cookie.to_owned()), ("x-csrf-token", csrf_token.to_owned())];
         Self { credentials, ..self.clone() }
     }
 
-    /// The same client without credentials.
+    /// This client without credentials.
     #[must_use]
     pub fn anonymous(&self) -> Self {
         Self { credentials: Vec::new(), ..self.clone() }
@@ -59,7 +59,7 @@ impl Client {
         self.address
     }
 
-    /// A request with any method.
+    /// A request with any method and the client's credentials.
     #[must_use]
     pub fn request(&self, method: &str, path: &str) -> Request<'_> {
         let mut request = Request {
@@ -143,7 +143,7 @@ impl Request<'_> {
         self.body("application/x-www-form-urlencoded", body.as_bytes())
     }
 
-    /// Sets any body.
+    /// Sets a body of any media type.
     #[must_use]
     pub fn body(mut self, media_type: &str, body: &[u8]) -> Self {
         self.headers.push(("content-type".into(), media_type.into()));
@@ -196,14 +196,14 @@ impl Request<'_> {
                 || path.ends_with("/rotate-secret"))
     }
 
-    /// Sends it and reads the whole answer.
+    /// Sends the request and reads the whole answer.
     ///
     /// # Errors
     /// When the connection fails before the answer is complete.
     pub fn try_send(&self) -> io::Result<Response> {
-        let mut stream = Stream::open(self)?;
+        let mut stream = self.open()?;
         let mut body = Vec::new();
-        stream.body.read_to_end(&mut body)?;
+        stream.read_to_end(&mut body)?;
         let response = Response { status: stream.status, headers: stream.headers, body };
         if let Some(position) = response.header("keyledger-position").and_then(|it| it.parse().ok()) {
             self.client.newest.fetch_max(position, Ordering::Relaxed);
@@ -224,10 +224,10 @@ impl Request<'_> {
         Ok(response)
     }
 
-    /// Sends it and reads the whole answer.
+    /// Sends the request and reads the whole answer.
     ///
     /// # Panics
-    /// When the connection fails.
+    /// When the connection fails, or docs/openapi.json does not list the status for the endpoint.
     #[track_caller]
     #[must_use]
     pub fn send(&self) -> Response {
@@ -237,10 +237,10 @@ impl Request<'_> {
         response
     }
 
-    /// Sends it and checks the status.
+    /// Sends the request and checks the status.
     ///
     /// # Panics
-    /// When the connection fails or the status is another.
+    /// When the connection fails or the status differs.
     #[track_caller]
     pub fn expect(&self, status: u16) -> Response {
         let response = self.send();
@@ -248,25 +248,29 @@ impl Request<'_> {
         response
     }
 
-    /// Sends it and leaves the answer's body to be read as it comes.
+    /// Sends the request and returns once the head of the answer is read.
     ///
     /// # Panics
     /// When the connection fails.
     #[track_caller]
     #[must_use]
     pub fn stream(&self) -> Stream {
-        Stream::open(self).unwrap_or_else(|error| panic!("{} {}: {error}", self.method, self.path))
+        self.open().unwrap_or_else(|error| panic!("{} {}: {error}", self.method, self.path))
+    }
+
+    fn open(&self) -> io::Result<Stream> {
+        Stream::open(self.client.address, &self.method, &self.encode("close"))
     }
 }
 
-/// A whole answer.
+/// A complete answer.
 #[derive(Debug, Clone)]
 pub struct Response {
     /// The status code.
     pub status: u16,
     /// Headers in order, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body without its transfer coding.
+    /// The body, without its transfer coding.
     pub body: Vec<u8>,
 }
 
@@ -277,7 +281,7 @@ impl Response {
         self.headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.as_str())
     }
 
-    /// The cookie that the answer sets: its name and its value.
+    /// The cookie that the answer sets, as `name=value`.
     #[must_use]
     pub fn cookie(&self) -> Option<&str> {
         self.header("set-cookie")?.split(';').next()
@@ -297,29 +301,29 @@ impl Response {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// When it is not JSON.
     #[track_caller]
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
-            .unwrap_or_else(|error| panic!("no JSON ({error}), status {}: {}", self.status, self.text()))
+            .unwrap_or_else(|error| panic!("not JSON ({error}), status {}: {}", self.status, self.text()))
     }
 
-    /// The problem's code.
+    /// The `code` of a problem.
     #[track_caller]
     #[must_use]
     pub fn code(&self) -> String {
         self.json()["code"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// The position that a write answered.
+    /// The `Keyledger-Position` of the answer.
     ///
     /// # Panics
-    /// When there is none.
+    /// When the header is missing.
     #[track_caller]
     #[must_use]
     pub fn position(&self) -> u64 {
-        let text = self.header("keyledger-position").expect("the answer names a position");
+        let text = self.header("keyledger-position").expect("the answer has a Keyledger-Position");
         text.parse().expect("the position is a number")
     }
 
@@ -329,217 +333,5 @@ impl Response {
             head.push_str(&format!("{name}: {value}\n"));
         }
         head
-    }
-}
-
-/// An answer whose body is read as it comes.
-pub struct Stream {
-    /// The status code.
-    pub status: u16,
-    /// Headers in order, names in lower case.
-    pub headers: Vec<(String, String)>,
-    body: BufReader<Body>,
-}
-
-impl Stream {
-    fn open(request: &Request<'_>) -> io::Result<Self> {
-        let mut socket = TcpStream::connect_timeout(&request.client.address, TIMEOUT)?;
-        socket.set_read_timeout(Some(TIMEOUT))?;
-        socket.set_write_timeout(Some(TIMEOUT))?;
-        socket.set_nodelay(true)?;
-        // A server may refuse a request before it has read all of it; what it says then is still to be read.
-        match socket.write_all(&request.encode("close")) {
-            Err(error) if !matches!(error.kind(), ErrorKind::BrokenPipe | ErrorKind::ConnectionReset) => {
-                return Err(error);
-            }
-            _ => {}
-        }
-        let mut reader = BufReader::new(socket);
-        let (status, headers) = read_head(&mut reader)?;
-        let header = |name: &str| headers.iter().find(|(it, _)| it == name).map(|(_, value)| value.clone());
-        let framing = if request.method == "HEAD" || matches!(status, 204 | 304) {
-            Framing::Length(0)
-        } else if header("transfer-encoding").is_some_and(|it| it.eq_ignore_ascii_case("chunked")) {
-            Framing::Chunk { left: 0, first: true }
-        } else {
-            Framing::Length(header("content-length").and_then(|it| it.parse().ok()).unwrap_or(u64::MAX))
-        };
-        Ok(Self { status, headers, body: BufReader::new(Body { reader, framing }) })
-    }
-
-    /// Sets how long reading may wait.
-    ///
-    /// # Panics
-    /// When the socket refuses.
-    pub fn set_timeout(&self, timeout: Duration) {
-        self.body.get_ref().reader.get_ref().set_read_timeout(Some(timeout)).expect("a timeout above zero");
-    }
-
-    /// The next line of the body; `None` at its end or when reading has waited too long.
-    pub fn next_line(&mut self) -> Option<String> {
-        let mut line = String::new();
-        match self.body.read_line(&mut line) {
-            Ok(0) | Err(_) => None,
-            Ok(_) => Some(line.trim_end_matches(['\r', '\n']).to_owned()),
-        }
-    }
-}
-
-enum Framing {
-    Length(u64),
-    Chunk { left: u64, first: bool },
-}
-
-struct Body {
-    reader: BufReader<TcpStream>,
-    framing: Framing,
-}
-
-impl Read for Body {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if let Framing::Chunk { left: left @ 0, first } = &mut self.framing {
-            let mut line = String::new();
-            if !std::mem::replace(first, false) {
-                self.reader.read_line(&mut line)?;
-                line.clear();
-            }
-            self.reader.read_line(&mut line)?;
-            *left = u64::from_str_radix(line.trim_end(), 16)
-                .map_err(|_| io::Error::new(ErrorKind::InvalidData, format!("bad chunk length {line:?}")))?;
-            if *left == 0 {
-                self.framing = Framing::Length(0);
-            }
-        }
-        let (Framing::Length(left) | Framing::Chunk { left, .. }) = &mut self.framing;
-        let wanted = usize::try_from(*left).unwrap_or(usize::MAX).min(buffer.len());
-        let count = self.reader.read(&mut buffer[..wanted])?;
-        if count == 0 && wanted > 0 && *left != u64::MAX {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        if *left != u64::MAX {
-            *left -= count as u64;
-        }
-        Ok(count)
-    }
-}
-
-/// Reads status line and headers.
-///
-/// # Errors
-/// When the connection fails or what comes is no HTTP.
-fn read_head(reader: &mut impl BufRead) -> io::Result<(u16, Vec<(String, String)>)> {
-    let mut line = String::new();
-    reader.read_line(&mut line)?;
-    let status = line
-        .split(' ')
-        .nth(1)
-        .and_then(|status| status.trim().parse().ok())
-        .ok_or_else(|| io::Error::new(ErrorKind::UnexpectedEof, format!("no status line: {line:?}")))?;
-    let mut headers = Vec::new();
-    loop {
-        let mut line = String::new();
-        if reader.read_line(&mut line)? == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        let line = line.trim_end();
-        if line.is_empty() {
-            return Ok((status, headers));
-        }
-        if let Some((name, value)) = line.split_once(':') {
-            headers.push((name.trim().to_ascii_lowercase(), value.trim().to_owned()));
-        }
-    }
-}
-
-/// A connection that is kept alive, for load: it sends prepared bytes and reads answers that tell their length.
-pub struct Connection {
-    reader: BufReader<TcpStream>,
-    line: Vec<u8>,
-    body: Vec<u8>,
-}
-
-impl Connection {
-    /// Connects.
-    ///
-    /// # Errors
-    /// When nothing listens.
-    pub fn open(address: SocketAddr) -> io::Result<Self> {
-        let socket = TcpStream::connect(address)?;
-        socket.set_read_timeout(Some(TIMEOUT))?;
-        socket.set_nodelay(true)?;
-        Ok(Self { reader: BufReader::new(socket), line: Vec::new(), body: Vec::new() })
-    }
-
-    /// Sends bytes.
-    ///
-    /// # Errors
-    /// When the connection fails.
-    pub fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.reader.get_mut().write_all(bytes)
-    }
-
-    /// Reads one answer: its status and body.
-    ///
-    /// # Errors
-    /// When the connection fails, or the answer has no length.
-    pub fn read(&mut self) -> io::Result<(u16, &[u8])> {
-        self.read_with_position().map(|(status, _, body)| (status, body))
-    }
-
-    /// Reads one answer: its status, its position, and its body.
-    ///
-    /// # Errors
-    /// When the connection fails, or the answer has no length.
-    pub fn read_with_position(&mut self) -> io::Result<(u16, Option<u64>, &[u8])> {
-        let bad = |what: &str| io::Error::new(ErrorKind::InvalidData, what.to_owned());
-        self.next_line()?;
-        let status =
-            self.line.get(9..12).and_then(|it| std::str::from_utf8(it).ok()).and_then(|it| it.parse().ok());
-        let status = status.ok_or_else(|| bad("no status line"))?;
-        let (mut length, mut position) = (None, None);
-        loop {
-            self.next_line()?;
-            if self.line.is_empty() {
-                break;
-            }
-            length = length.or_else(|| self.number("content-length:"));
-            position = position.or_else(|| self.number("keyledger-position:"));
-        }
-        if status == 204 {
-            length = Some(0);
-        }
-        let length = length.ok_or_else(|| bad("no content-length"))?;
-        self.body.resize(usize::try_from(length).unwrap_or(usize::MAX), 0);
-        self.reader.read_exact(&mut self.body)?;
-        Ok((status, position, &self.body))
-    }
-
-    /// Sends a request and reads the answer.
-    ///
-    /// # Errors
-    /// When the connection fails.
-    pub fn exchange(&mut self, bytes: &[u8]) -> io::Result<(u16, &[u8])> {
-        self.write(bytes)?;
-        self.read()
-    }
-
-    /// The number in the present line, if it is the header with this name and colon.
-    fn number(&self, name: &str) -> Option<u64> {
-        let head = self.line.get(..name.len())?;
-        if !head.eq_ignore_ascii_case(name.as_bytes()) {
-            return None;
-        }
-        std::str::from_utf8(&self.line[name.len()..]).ok()?.trim().parse().ok()
-    }
-
-    fn next_line(&mut self) -> io::Result<()> {
-        self.line.clear();
-        if self.reader.read_until(b'\n', &mut self.line)? == 0 {
-            return Err(ErrorKind::UnexpectedEof.into());
-        }
-        while matches!(self.line.last(), Some(b'\r' | b'\n')) {
-            self.line.pop();
-        }
-        Ok(())
     }
 }

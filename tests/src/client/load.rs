@@ -1,8 +1,8 @@
-//! Load in a closed loop: one thread keeps a request under way on each of many connections.
+//! Load in a closed loop: one thread keeps one request under way on each of many connections.
 //!
-//! The thread waits until there are answers, reads them, sends the next request on each of their connections, and waits
-//! again: two system calls a request and a third, `epoll_wait`, for all that are there at once. No connection waits for
-//! another, as with the clients that come with PostgreSQL and Redis.
+//! The thread waits for answers, reads them, sends the next request on each of their connections, and waits
+//! again. That is two system calls per request and one `epoll_wait` for all answers that arrived together. No
+//! connection waits for another. The clients that come with PostgreSQL and Redis work the same way.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,10 +15,10 @@ use memchr::memmem;
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
-/// A server that has not answered for this long does not work.
+/// The longest wait for an answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// How the end of an answer is found.
+/// The protocol, which decides where an answer ends.
 #[derive(Clone, Copy)]
 pub enum Protocol {
     /// HTTP/1.1 with `Content-Length`.
@@ -31,7 +31,7 @@ pub enum Protocol {
 pub struct Load {
     protocol: Protocol,
     connections: Vec<Connection>,
-    /// Names each connection by its place.
+    /// Its events carry the index of their connection.
     epoll: OwnedFd,
     events: Vec<epoll::Event>,
 }
@@ -49,7 +49,7 @@ impl Load {
     /// Connects over the network.
     ///
     /// # Panics
-    /// When nobody listens.
+    /// When no server listens there.
     #[must_use]
     pub fn connect(address: SocketAddr, protocol: Protocol, count: usize) -> Self {
         Self::new(protocol, count, || {
@@ -63,7 +63,7 @@ impl Load {
     /// Connects to a Unix socket.
     ///
     /// # Panics
-    /// When nobody listens.
+    /// When no server listens there.
     #[must_use]
     pub fn connect_unix(path: &Path, protocol: Protocol, count: usize) -> Self {
         Self::new(protocol, count, || {
@@ -85,8 +85,8 @@ impl Load {
         Self { protocol, connections, epoll, events: Vec::with_capacity(count) }
     }
 
-    /// Sends what `next` gives for about `time`, shows every answer to `check`, and tells how many were answered per
-    /// second.
+    /// Sends the requests of `next` for about `time`, passes every answer to `check`, and returns the answers
+    /// per second.
     ///
     /// # Panics
     /// When the server closes a connection or does not answer.
@@ -117,7 +117,7 @@ impl Load {
         count as f64 / begin.elapsed().as_secs_f64()
     }
 
-    /// Waits until there is something to read.
+    /// Waits until an answer can be read.
     fn wait(&mut self) {
         let limit = Timespec::try_from(ANSWER_TIME_MAX).expect("it is short");
         self.events.clear();
@@ -150,7 +150,7 @@ impl Connection {
 
 fn http_length(answer: &[u8]) -> Option<usize> {
     let head = memmem::find(answer, b"\r\n\r\n")? + 4;
-    // In small letters, as all servers here write it.
+    // In lower case, as all servers measured here write it.
     let name = b"\r\ncontent-length: ";
     let start = memmem::find(&answer[..head], name)? + name.len();
     let end = start + memmem::find(&answer[start..head], b"\r\n")?;

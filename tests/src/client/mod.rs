@@ -1,6 +1,8 @@
-//! Clients of the service: HTTP, the console's forms, load.
+//! Clients of the service: plain HTTP, the console's forms, load.
 
+pub mod connection;
 pub mod console;
 pub mod http;
 pub mod load;
+pub mod stream;
 pub mod transcript;

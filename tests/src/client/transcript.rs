@@ -1,4 +1,4 @@
-//! Everything a server has let out, and the search through it for what must never be let out.
+//! Everything that a server wrote, and the search through it for secrets.
 
 use std::fs;
 use std::path::Path;
@@ -9,25 +9,26 @@ use serde_json::Value;
 
 use crate::data::token;
 
-/// Past this many bytes no more is collected: the load tests would fill the memory with one answer over and over.
+/// At most this many bytes are collected. Load tests would otherwise fill the memory with one answer over and
+/// over.
 const COLLECTED_LEN_MAX: usize = 64 * 1024 * 1024;
-/// At most this many tokens are searched for in one transcript.
+/// At most this many secrets are searched for in one transcript.
 const ISSUED_COUNT_MAX: usize = 3_000;
 
 #[derive(Default)]
 struct Inner {
     collected: Vec<u8>,
-    /// Copies of what is stored: they hold digests, as the data directory does.
+    /// Answers that copy stored bytes. They contain digests, as the data directory does.
     copies: Vec<u8>,
     issued: Vec<String>,
 }
 
-/// Collects what one server writes; cheap to clone.
+/// The collected output of one server. Cheap to clone.
 #[derive(Clone, Default)]
 pub struct Transcript(Arc<Mutex<Inner>>);
 
 impl Transcript {
-    /// Remembers a secret that must not be seen.
+    /// Remembers a secret that must not appear anywhere.
     pub fn issue(&self, secret: &str) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.issued.len() < ISSUED_COUNT_MAX {
@@ -35,11 +36,11 @@ impl Transcript {
         }
     }
 
-    /// Takes what was read of an answer. If the call is one that shows a secret, the secret is remembered and this one
-    /// showing of it is left out.
+    /// Adds an answer. If its endpoint issues a secret, the secret is remembered and this one occurrence is
+    /// not collected.
     pub fn take(&self, shows_secret: bool, head: &str, body: &[u8]) {
         let page = shows_secret.then(|| shown_on_page(body)).flatten();
-        // The page of a new token has it to copy, and in the command to try it with.
+        // The page of a new token shows it twice: in the field to copy from and in the example command.
         let times = if page.is_some() { 2 } else { 1 };
         let secret = page.or_else(|| shows_secret.then(|| shown_secret(body)).flatten());
         if let Some(secret) = &secret {
@@ -59,7 +60,7 @@ impl Transcript {
         }
     }
 
-    /// Takes what was read of an answer that is a copy of what is stored, of the entries of the log.
+    /// Adds an answer that is a copy of stored bytes, such as entries of the log.
     pub fn take_copy(&self, bytes: &[u8]) {
         let mut inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if inner.copies.len() < COLLECTED_LEN_MAX {
@@ -67,11 +68,11 @@ impl Transcript {
         }
     }
 
-    /// Searches everything taken, and the server's output, for tokens and digests, and the data
-    /// directory and copies of it for tokens.
+    /// Searches all answers and the server's output for tokens and digests, and the data directory and copies
+    /// of it for tokens.
     ///
     /// # Panics
-    /// When one is found; the message says where and in which form, and does not repeat it.
+    /// When one is found. The message names the place and the form, and does not repeat the secret.
     pub fn assert_no_leak(&self, log: &str, data: &Path) {
         let (collected, copies, issued) = {
             let inner = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -99,19 +100,19 @@ fn shown_secret(body: &[u8]) -> Option<String> {
     let secret = ["token", "client_secret", "access_token", "apiKeyToken", "secret"]
         .iter()
         .find_map(|name| value.get(*name));
-    // The secret of a link stands after the # of its address.
+    // The secret of a link is in its fragment.
     let link = || value.get("url")?.as_str()?.split_once('#').map(|(_, secret)| secret);
-    // As Kinde's calls show it.
+    // Kinde's endpoints nest it.
     let key = || value.get("api_key")?.get("key")?.as_str();
     secret.and_then(Value::as_str).or_else(link).or_else(key).map(str::to_owned)
 }
 
-/// The byte strings that would give a secret away. The digits alone are enough of a token. Digests belong in the data
-/// directory and copies of the log, and nowhere else in any spelling.
+/// The byte strings that would leak a secret. Of a token the digits are enough. Digests may appear in the
+/// data directory and copies of the log, and nowhere else in any encoding.
 fn forms(issued: &[String], with_digests: bool) -> Vec<(&'static str, Vec<u8>)> {
     let mut forms = Vec::new();
     for secret in issued {
-        // The signature of a JWT is what it takes beside what everybody may know.
+        // The signature is the only secret part of a JWT.
         let digits = match secret.rsplit_once('.') {
             Some((_, signature)) => signature,
             None => secret.rsplit('_').next().unwrap_or(secret),
@@ -139,7 +140,7 @@ fn search(place: &str, text: &[u8], forms: &[(&'static str, Vec<u8>)]) {
     if let Some(found) = searcher.find(text) {
         let (form, bytes) = &forms[found.pattern().as_usize()];
         let before = String::from_utf8_lossy(&text[found.start().saturating_sub(160)..found.start()]);
-        panic!("a {form} ({} bytes) of an issued secret stands in {place}, after: {before}", bytes.len());
+        panic!("a {form} ({} bytes) of an issued secret is in {place}, after: {before}", bytes.len());
     }
 }
 
@@ -168,7 +169,7 @@ mod tests {
     fn finds_a_secret_in_every_form_and_place() {
         let digest = token::digest("kl_live_abc");
         let hex = token::hex(&digest);
-        assert!(!leaks("nothing", "nothing", &hex), "digests belong in the data directory");
+        assert!(!leaks("nothing", "nothing", &hex), "digests are allowed in the data directory");
         assert!(leaks("… kl_live_abc …", "", ""));
         assert!(leaks("", &hex, ""));
         assert!(leaks(&token::base64(&digest, false), "", ""));
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn the_one_answer_that_shows_it_may_show_it_once() {
+    fn the_answer_that_issues_a_secret_may_show_it_once() {
         let transcript = Transcript::default();
         transcript.take(true, "", br#"{"token":"kl_live_abc","again":"kl_live_abc"}"#);
         let nowhere = Path::new("/nonexistent");

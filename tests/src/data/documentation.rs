@@ -1,4 +1,4 @@
-//! What docs/openapi.json says that calls answer, held against every answer that a test gets.
+//! Checks every answer of every test against the statuses that docs/openapi.json lists for its endpoint.
 
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
@@ -7,41 +7,43 @@ use serde_json::Value;
 
 use crate::processes::binaries;
 
-/// The calls of each path: by their methods, the statuses that they answer.
-type Calls = BTreeMap<String, BTreeMap<String, Vec<u16>>>;
+/// The documented statuses by path and method.
+type Endpoints = BTreeMap<String, BTreeMap<String, Vec<u16>>>;
 
-/// Answers that come before it is known which call is made: the path is too long, the header fields are too large.
-const BEFORE_CALLS: [u16; 2] = [414, 431];
+/// Statuses that are answered before the endpoint is known: the path is too long, the header fields are too
+/// large.
+const BEFORE_ROUTING: [u16; 2] = [414, 431];
 
-/// Checks that the document has a status of a call that it has.
+/// Checks that the document lists the status, if it has the endpoint.
 ///
 /// # Panics
-/// When it has not.
+/// When it does not.
 #[track_caller]
 pub fn check(method: &str, target: &str, status: u16) {
     let path = target.split(['?', '#']).next().unwrap_or_default();
-    let calls = calls().iter().filter(|(template, _)| is_of(path, template));
-    // A path that is spelled out goes before one with parameters.
-    let Some((template, methods)) = calls.min_by_key(|(template, _)| template.matches('{').count()) else {
+    let endpoints = endpoints().iter().filter(|(template, _)| is_of(path, template));
+    // A literal path wins over one with parameters.
+    let Some((template, methods)) = endpoints.min_by_key(|(template, _)| template.matches('{').count())
+    else {
         return;
     };
     let method = method.to_ascii_lowercase();
     let answer = methods.get(&method).or_else(|| methods.get("get").filter(|_| method == "head"));
     let Some(documented) = answer else { return };
     assert!(
-        documented.contains(&status) || BEFORE_CALLS.contains(&status),
-        "docs/openapi.json does not say that {method} {template} answers {status}, only {documented:?}"
+        documented.contains(&status) || BEFORE_ROUTING.contains(&status),
+        "docs/openapi.json lists {documented:?} for {method} {template}, not {status}"
     );
 }
 
-fn calls() -> &'static Calls {
-    static CALLS: OnceLock<Calls> = OnceLock::new();
-    CALLS.get_or_init(|| {
+fn endpoints() -> &'static Endpoints {
+    static ENDPOINTS: OnceLock<Endpoints> = OnceLock::new();
+    ENDPOINTS.get_or_init(|| {
         let path = binaries::workspace().join("docs/openapi.json");
         let text =
             std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         let document: Value = serde_json::from_str(&text).expect("the document is JSON");
-        let paths = document["paths"].as_object().expect("it has paths");
+        let paths = document["paths"].as_object().expect("the document has paths");
         paths.iter().map(|(path, item)| (path.clone(), methods(item))).collect()
     })
 }
@@ -56,7 +58,7 @@ fn methods(item: &Value) -> BTreeMap<String, Vec<u16>> {
         .collect()
 }
 
-/// Whether a template is that of a path. A parameter at the end of a path of tiles holds slashes.
+/// Whether a path matches a template. The last parameter of a tile path may contain slashes.
 fn is_of(path: &str, template: &str) -> bool {
     let holds_slashes = template.starts_with("/log/tile/") && template.ends_with("}");
     let mut parts = path.split('/');
@@ -79,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_document_omits_is_found() {
+    fn a_status_missing_in_the_document_is_found() {
         let refused = |method: &'static str, target: &'static str, status| {
             std::panic::catch_unwind(|| check(method, target, status)).is_err()
         };

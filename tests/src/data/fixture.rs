@@ -1,19 +1,19 @@
-//! Organizations, APIs and keys to test with, made through the interface under test.
+//! Organizations, APIs, keys and sessions for tests, created through the HTTP interface.
 
 use serde_json::{Value, json};
 
 use crate::client::http::{Client, Request, Response};
 
-/// A key as it was issued.
+/// An issued key.
 #[derive(Debug, Clone)]
 pub struct Issued {
     /// The key's id.
     pub id: String,
     /// Its token.
     pub token: String,
-    /// The key as answered.
+    /// The key object of the answer.
     pub key: Value,
-    /// The position of the event.
+    /// The position of its `KeyCreated` event.
     pub position: u64,
 }
 
@@ -25,7 +25,7 @@ impl Issued {
     }
 }
 
-/// Creates an organization of a kind and tells its id.
+/// Creates an organization of this kind and returns its id.
 #[track_caller]
 #[must_use]
 pub fn organization(client: &Client, kind: &str) -> String {
@@ -33,7 +33,7 @@ pub fn organization(client: &Client, kind: &str) -> String {
     text(&client.post("/v1/organizations", &body).expect(201).json()["id"])
 }
 
-/// Registers an API with scopes and tells its id.
+/// Registers an API with scopes and returns its id.
 #[track_caller]
 #[must_use]
 pub fn api(client: &Client, scopes: &[&str]) -> String {
@@ -41,14 +41,14 @@ pub fn api(client: &Client, scopes: &[&str]) -> String {
     text(&client.post("/v1/apis", &body).expect(201).json()["id"])
 }
 
-/// Issues a production key for an organization, with more members from `more`.
+/// Issues a production key for an organization. `more` adds members to the request.
 #[track_caller]
 #[must_use]
 pub fn key(client: &Client, organization: &str, more: Value) -> Issued {
     issued(&client.post("/v1/keys", &key_body(organization, more)).expect(201))
 }
 
-/// The body of a request for a production key, with more members from `more`.
+/// The request body for a production key. `more` adds members.
 #[track_caller]
 #[must_use]
 pub fn key_body(organization: &str, more: Value) -> Value {
@@ -59,7 +59,7 @@ pub fn key_body(organization: &str, more: Value) -> Value {
     body
 }
 
-/// Reads the answer of a call that issues a key or a token.
+/// Reads an answer that issues a key or a token.
 #[track_caller]
 #[must_use]
 pub fn issued(response: &Response) -> Issued {
@@ -72,7 +72,7 @@ pub fn issued(response: &Response) -> Issued {
     }
 }
 
-/// Creates a root key with permissions, bound to an organization or not, and tells its id and its token.
+/// Creates a root key, optionally bound to an organization, and returns its id and token.
 #[track_caller]
 #[must_use]
 pub fn root_key(client: &Client, permissions: &[&str], organization: Option<&str>) -> (String, String) {
@@ -87,7 +87,7 @@ pub fn root_key(client: &Client, permissions: &[&str], organization: Option<&str
 /// An application with its secret.
 #[derive(Debug, Clone)]
 pub struct Application {
-    /// Its id, which is its client id too.
+    /// Its id, which is also its OAuth client id.
     pub id: String,
     /// Its secret.
     pub secret: String,
@@ -101,7 +101,7 @@ impl Application {
     }
 }
 
-/// Creates an application with permissions, bound to an organization or not.
+/// Creates an application, optionally bound to an organization.
 #[track_caller]
 #[must_use]
 pub fn application(client: &Client, permissions: &[&str], organization: Option<&str>) -> Application {
@@ -113,7 +113,7 @@ pub fn application(client: &Client, permissions: &[&str], organization: Option<&
     Application { id: text(&answer["application"]["id"]), secret: text(&answer["client_secret"]) }
 }
 
-/// Asks for an access token with an application's secret in the form, and with more parameters.
+/// A token request with the application's secret in the form. `more` adds parameters.
 #[must_use]
 pub fn token_request<'a>(
     client: &'a Client,
@@ -129,14 +129,15 @@ pub fn token_request<'a>(
     client.request("POST", "/oauth2/token").form(&fields)
 }
 
-/// Gets an access token for all that an application may do.
+/// Requests an access token with all of an application's permissions.
 #[track_caller]
 #[must_use]
 pub fn access_token(client: &Client, application: &Application) -> String {
     text(&token_request(&client.anonymous(), application, &[]).expect(200).json()["access_token"])
 }
 
-/// Mints a link to a portal session, with more members from `more`; tells the session's id and the link's secret.
+/// Creates a link to a portal session and returns the session's id and the link's secret. `more` adds
+/// members.
 #[track_caller]
 #[must_use]
 pub fn portal_link(client: &Client, organization: &str, role: &str, more: Value) -> (String, String) {
@@ -150,7 +151,7 @@ pub fn portal_link(client: &Client, organization: &str, role: &str, more: Value)
     (text(&answer["portal_session"]["id"]), secret.to_owned())
 }
 
-/// Follows a link and tells the cookie and the CSRF token.
+/// Follows a link and returns the session cookie and the CSRF token.
 #[track_caller]
 #[must_use]
 pub fn follow(client: &Client, link: &str) -> (String, String) {
@@ -159,7 +160,7 @@ pub fn follow(client: &Client, link: &str) -> (String, String) {
     (cookie, text(&answer.json()["csrf_token"]))
 }
 
-/// A client that is signed in to the portal; a member as user `u1`.
+/// A client that is signed in to the portal as user `u1`.
 #[track_caller]
 #[must_use]
 pub fn signed_in(client: &Client, organization: &str, role: &str) -> Client {
@@ -168,21 +169,22 @@ pub fn signed_in(client: &Client, organization: &str, role: &str) -> Client {
     client.with_session(&cookie, &csrf_token)
 }
 
-/// Verifies a token with nothing more demanded.
+/// Verifies a token without further demands.
 #[track_caller]
 #[must_use]
 pub fn verify(client: &Client, token: &str) -> Value {
     client.post("/v1/keys/verify", &json!({ "token": token })).expect(200).json()
 }
 
-/// The code that verifying a token answers.
+/// The code of a token's verification.
 #[track_caller]
 #[must_use]
 pub fn code(client: &Client, token: &str) -> String {
     text(&verify(client, token)["code"])
 }
 
-/// Reads a list of keys that has all that was answered before; by itself it follows some moments later.
+/// Reads a list of keys once it has everything that was answered before. The list follows the log with a
+/// small delay.
 #[track_caller]
 #[must_use]
 pub fn listed(client: &Client, path: &str) -> Value {
@@ -198,7 +200,7 @@ pub fn events(client: &Client, id: &str) -> Vec<Value> {
     page["data"].as_array().expect("a page has data").clone()
 }
 
-/// All events of whatever has an id, oldest first, as of an answer's position.
+/// All events of the stream with this id, oldest first, including those up to the answer's position.
 #[track_caller]
 #[must_use]
 pub fn trail(client: &Client, id: &str, answer: &Response) -> Vec<Value> {
@@ -215,7 +217,7 @@ pub fn types(events: &[Value]) -> Vec<&str> {
     events.iter().map(|event| event["type"].as_str().unwrap_or_default()).collect()
 }
 
-/// The answers of a verification of many tokens.
+/// The answers of a batch verification.
 ///
 /// # Panics
 /// When there are none.
@@ -228,7 +230,7 @@ pub fn batch(answer: &Value) -> &[Value] {
 /// A JSON string as text.
 ///
 /// # Panics
-/// When it is no string.
+/// When the value is not a string.
 #[track_caller]
 #[must_use]
 pub fn text(value: &Value) -> String {

@@ -1,9 +1,9 @@
-//! What writers and readers of keys saw, and the check that no reader saw a state older than what a writer had been
-//! told.
+//! Records what writers and readers of keys observe, and checks that no reader saw a state older than an
+//! acknowledged write.
 //!
-//! Every key has one writer, which revokes and reactivates it in turn, so the writes of a key follow one another. A read
-//! may answer the state after the last write that was acknowledged before the read started, or after any write that was
-//! under way while the read was. Anything else is a violation.
+//! Every key has one writer, which revokes and reactivates it in turn, so the writes of a key are sequential.
+//! A read may return the state after the last write that was acknowledged before the read started, or after
+//! any write that overlaps the read. Anything else is a violation.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -12,42 +12,42 @@ use std::time::{Duration, Instant};
 use rand::rngs::StdRng;
 use rand::{RngExt, SeedableRng};
 
-/// Something whose keys can be switched and asked: a server, or an index in memory.
+/// The system under test: a server, or an index in memory.
 pub trait Target: Send {
-    /// Revokes (`false`) or reactivates (`true`) a key; returns when it is acknowledged.
+    /// Revokes (`false`) or reactivates (`true`) a key. Returns when the write is acknowledged.
     fn switch(&mut self, key: usize, active: bool);
 
-    /// Whether a verification of the key says that it is valid.
+    /// Whether a verification of the key answers that it is valid.
     fn is_valid(&mut self, key: usize) -> bool;
 }
 
-/// A call with its span, in nanoseconds since the history began.
+/// An operation with its interval, in nanoseconds since the start of the run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Call {
-    /// The key that the call was about.
+    /// The index of the key.
     pub key: usize,
     /// Just before it was sent.
     pub start: u64,
     /// Just after its answer was read.
     pub end: u64,
-    /// For a write, whether it reactivated; for a read, whether it answered valid.
+    /// For a write, whether it reactivated the key. For a read, whether the answer was valid.
     pub active: bool,
 }
 
-/// All calls of a run. Every key was active when it began.
+/// All operations of a run. Every key was active at its start.
 #[derive(Debug, Default)]
 pub struct History {
-    /// Writes; those of one key are in order.
+    /// Writes. Those of one key are in order.
     pub writes: Vec<Call>,
-    /// Reads in any order.
+    /// Reads, in any order.
     pub reads: Vec<Call>,
 }
 
 impl History {
-    /// Lets one writer per key and `readers` readers, each with a target of its own, work for `time`.
+    /// Runs one writer per key and `readers` readers for `time`, each with its own target.
     ///
     /// # Panics
-    /// When one of them does.
+    /// When a writer or reader panics.
     pub fn record<T: Target>(
         keys: usize,
         readers: usize,
@@ -72,8 +72,8 @@ impl History {
                             target.switch(key, active);
                             let end = now();
                             calls.push(Call { key, start, end, active });
-                            // A pause about as long as a write lets reads fall wholly between two writes, where only
-                            // one answer is right.
+                            // With a pause about as long as a write, some reads fall entirely between two
+                            // writes, where only one answer is allowed.
                             thread::sleep(Duration::from_nanos(rng.random_range(0..=2 * (end - start))));
                         }
                         calls
@@ -107,7 +107,7 @@ impl History {
         history
     }
 
-    /// The reads whose answer was older than an acknowledged write, or that saw a write before it was sent.
+    /// The reads that returned a state older than an acknowledged write, or newer than any write sent.
     #[must_use]
     pub fn violations(&self) -> Vec<Call> {
         let keys = self.writes.iter().chain(&self.reads).map(|call| call.key + 1).max().unwrap_or(0);
@@ -118,7 +118,7 @@ impl History {
         self.reads.iter().filter(|read| !allows(&writes[read.key], read)).copied().collect()
     }
 
-    /// How many reads could have only one right answer: only these can show a violation.
+    /// The number of reads with only one allowed answer. Only these can detect a violation.
     #[must_use]
     pub fn decisive_reads(&self) -> usize {
         let flipped = |read: &Call| Call { active: !read.active, ..*read };
@@ -127,7 +127,7 @@ impl History {
     }
 }
 
-/// Whether `read` may answer what it did, given all writes of its key in order.
+/// Whether the answer of `read` is allowed, given all writes of its key in order.
 fn allows(writes: &[Call], read: &Call) -> bool {
     let acknowledged = writes.partition_point(|write| write.end < read.start);
     let sent = writes.partition_point(|write| write.start < read.end);

@@ -1,4 +1,4 @@
-//! Keys in numbers, made through the interface.
+//! Large numbers of keys, created through the HTTP interface.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use crate::client::http::Client;
 use crate::client::load::{Load, Protocol};
 use crate::data::fixture;
 
-/// How many requests are under way at a time.
+/// The number of concurrent requests.
 pub const CONNECTIONS: usize = 64;
 
-/// Prepared requests that create keys of a new organization.
+/// Encoded requests that create keys in a new organization.
 #[must_use]
 pub fn create_requests(client: &Client) -> Vec<Vec<u8>> {
     let organization = fixture::organization(client, "paid");
@@ -26,10 +26,10 @@ pub fn create_requests(client: &Client) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// Creates at least `count` keys and tells their tokens.
+/// Creates at least `count` keys and returns their tokens.
 ///
 /// # Panics
-/// When the server refuses.
+/// When the server refuses a request.
 #[must_use]
 pub fn create(client: &Client, count: usize) -> Vec<String> {
     let requests = create_requests(client);
@@ -55,7 +55,7 @@ fn token_of(answer: &[u8]) -> String {
 /// The part of an answer after its headers.
 ///
 /// # Panics
-/// When it has none.
+/// When the headers are incomplete.
 #[must_use]
 pub fn body_of(answer: &[u8]) -> &[u8] {
     let start = answer.windows(4).position(|window| window == b"\r\n\r\n").expect("an answer has a head");

@@ -1,4 +1,4 @@
-//! A log with more keys than could be made over HTTP in the time a test has.
+//! Logs with more keys than a test could create over HTTP in reasonable time, written through the engine.
 
 use std::fs;
 use std::path::Path;
@@ -19,12 +19,12 @@ use keyledger_engine::value::token::{Token, TokenPrefix};
 use keyledger_engine::vault::{self, Subject, Vault};
 use rand::rngs::StdRng;
 
-/// Appends that share a commit.
+/// Appends per commit.
 const GROUP_LEN: usize = 1_024;
-/// Of so many keys one is kept.
+/// One of this many keys is returned to the test.
 const KEPT_EVERY: usize = 1_000;
 
-/// A key of the log, to be asked about.
+/// A key of the log that the test can ask for.
 #[derive(Debug, Clone)]
 pub struct KeptKey {
     /// Its id.
@@ -33,7 +33,7 @@ pub struct KeptKey {
     pub token: String,
 }
 
-/// Writes logs.
+/// Writes a log.
 pub struct LargeLog {
     log: RedbLog,
     rng: StdRng,
@@ -42,10 +42,10 @@ pub struct LargeLog {
 }
 
 impl LargeLog {
-    /// Begins a log in a data directory that no server runs on.
+    /// Starts a log in a data directory that no server uses.
     ///
     /// # Panics
-    /// When it cannot be written.
+    /// When the directory cannot be written.
     #[must_use]
     pub fn begin(data: &Path, mut rng: StdRng) -> Self {
         fs::create_dir_all(data).unwrap();
@@ -63,7 +63,7 @@ impl LargeLog {
         self.append(StreamId::Organization(id.clone()), id, event);
     }
 
-    /// Puts a client into a partner's portfolio.
+    /// Links a client to a partner's portfolio.
     pub fn link(&mut self, partner: &str, client: &str) {
         let (partner_id, client_id): (OrganizationId, OrganizationId) =
             (partner.parse().unwrap(), client.parse().unwrap());
@@ -72,7 +72,8 @@ impl LargeLog {
         self.append(stream, partner_id, event);
     }
 
-    /// Adds keys of an organization, made for a client or not, and keeps one of a thousand, the first and the last.
+    /// Adds keys of an organization, optionally for a client of its portfolio. Returns every thousandth key
+    /// and the last one.
     pub fn keys(&mut self, organization: &str, client: Option<&str>, count: usize) -> Vec<KeptKey> {
         let organization_id: OrganizationId = organization.parse().unwrap();
         let owner = match client {
@@ -127,7 +128,7 @@ impl LargeLog {
         }
     }
 
-    /// Ends the log: a server may start on it.
+    /// Writes the rest and closes the log, so that a server can start on it.
     pub fn finish(mut self) {
         self.flush();
     }

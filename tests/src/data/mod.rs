@@ -1,4 +1,4 @@
-//! What tests feed the service: keys, tokens, histories, logs.
+//! The data that tests send to the service, and independent checks of the answers.
 
 pub mod documentation;
 pub mod fixture;

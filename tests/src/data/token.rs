@@ -1,5 +1,4 @@
-//! Tokens written down a second time from the documented format, bit by bit and with none of the product's code, so that
-//! the format is checked from outside.
+//! The token format, implemented a second time from its documentation, to check the product's implementation.
 
 use std::fmt::Write as _;
 
@@ -9,18 +8,18 @@ use crate::seed;
 
 const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 
-/// Digits of the secret number.
+/// Base62 digits of the secret.
 pub const SECRET_LEN: usize = 43;
-/// Digits of the checksum.
+/// Base62 digits of the checksum.
 pub const CHECKSUM_LEN: usize = 6;
 
-/// A fresh root key's token.
+/// A new root key's token.
 #[must_use]
 pub fn root() -> String {
     with_head("klroot_", seed::fresh())
 }
 
-/// A fresh token of a key that no server has issued: well-formed and unknown.
+/// A new well-formed key token that no server has issued.
 #[must_use]
 pub fn unknown(prefix: &str, environment: &str) -> String {
     with_head(&format!("{prefix}_{environment}_"), seed::fresh())
@@ -34,20 +33,20 @@ pub fn with_head(head: &str, secret: [u8; 32]) -> String {
     body + &checksum
 }
 
-/// Checks that `token` has the documented form, with this head and a right checksum.
+/// Checks that `token` has the documented form with this head and a correct checksum.
 ///
 /// # Panics
-/// When it has not.
+/// When it does not.
 #[track_caller]
 pub fn check(token: &str, head: &str) {
-    let digits = token.strip_prefix(head).unwrap_or_else(|| panic!("a token does not begin with {head}"));
+    let digits = token.strip_prefix(head).unwrap_or_else(|| panic!("a token does not start with {head}"));
     assert_eq!(digits.len(), SECRET_LEN + CHECKSUM_LEN, "number of digits after {head}");
     assert!(digits.bytes().all(|byte| DIGITS.contains(&byte)), "a digit after {head} is not base62");
     let (body, checksum) = token.split_at(token.len() - CHECKSUM_LEN);
     assert_eq!(checksum, base62(&crc32(body.as_bytes()).to_be_bytes(), CHECKSUM_LEN), "checksum");
 }
 
-/// The token with another last digit, so that its checksum is wrong.
+/// The token with a different last digit, so that its checksum is wrong.
 #[must_use]
 pub fn with_wrong_checksum(token: &str) -> String {
     let (head, last) = token.split_at(token.len() - 1);
@@ -131,7 +130,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "checksum")]
-    fn a_wrong_checksum_is_seen() {
+    fn a_wrong_checksum_fails_the_check() {
         check(&with_wrong_checksum(&root()), "klroot_");
     }
 }

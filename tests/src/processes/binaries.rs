@@ -1,18 +1,19 @@
-//! Where the binaries under test are.
+//! Paths of the binaries under test.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
-/// The path of a built binary: in `KEYLEDGER_BIN_DIR` if that is set, else in the workspace's target directory.
+/// The path of a built binary, in `KEYLEDGER_BIN_DIR` if that is set, else in the workspace's target
+/// directory.
 ///
 /// # Panics
-/// When it is not built; the message says how to build it.
+/// When the binary is missing. The message says how to build it.
 #[must_use]
 pub fn path(name: &str) -> PathBuf {
     candidates().into_iter().map(|directory| directory.join(name)).find(|path| path.is_file()).unwrap_or_else(
         || {
             panic!(
-                "the binary {name} is not built: run `make build`, or set KEYLEDGER_BIN_DIR to the directory that has it"
+                "the binary {name} is missing: run `make build`, or set KEYLEDGER_BIN_DIR to its directory"
             )
         },
     )
@@ -21,13 +22,10 @@ pub fn path(name: &str) -> PathBuf {
 /// The root of the workspace.
 ///
 /// # Panics
-/// Never: the crate stands in a directory of the workspace.
+/// Never, as this crate is a member of the workspace.
 #[must_use]
 pub fn workspace() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("the crate stands inside the workspace")
-        .to_path_buf()
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is inside the workspace").to_path_buf()
 }
 
 fn candidates() -> Vec<PathBuf> {

@@ -1,4 +1,4 @@
-//! Processes that tests start: the service, receivers, an OpenID provider, Node.js.
+//! Programs that tests start: the service, webhook receivers, an OpenID provider, Node.js, openssl and curl.
 
 pub mod binaries;
 pub mod node;

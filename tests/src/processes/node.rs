@@ -1,4 +1,4 @@
-//! Programs of tests/node: libraries of others that stand for outside clients.
+//! Programs of tests/node, which use published libraries as independent clients.
 
 use std::io::Write;
 use std::path::Path;
@@ -11,22 +11,25 @@ use crate::processes::binaries;
 /// Runs a program of tests/node with JSON on its standard input, and reads JSON from its standard output.
 ///
 /// # Panics
-/// When it does not run, fails, or writes something else.
+/// When the program cannot be started, fails, or writes something other than JSON.
 #[track_caller]
 #[must_use]
 pub fn run(program: &str, input: &Value) -> Value {
     run_trusting(None, program, input)
 }
 
-/// Runs a program of tests/node as [`run`] does; it trusts a certificate beside those that node knows.
+/// As [`run`], with a certificate that the program trusts in addition to the built-in ones.
 ///
 /// # Panics
-/// When it does not run, fails, or writes something else.
+/// When the program cannot be started, fails, or writes something other than JSON.
 #[track_caller]
 #[must_use]
 pub fn run_trusting(certificate: Option<&Path>, program: &str, input: &Value) -> Value {
     let directory = binaries::workspace().join("tests/node");
-    assert!(directory.join("node_modules").is_dir(), "not installed: run tests/tools-install.sh test");
+    assert!(
+        directory.join("node_modules").is_dir(),
+        "tests/node is not installed: run tests/tools-install.sh test"
+    );
     let mut child = Command::new("node")
         .arg(directory.join(program))
         .envs(certificate.map(|certificate| ("NODE_EXTRA_CA_CERTS", certificate)))

@@ -1,4 +1,4 @@
-//! A real OpenID provider beside the service under test: `oidc-provider` from npm, in a process of its own.
+//! A real OpenID provider for the service under test: `oidc-provider` from npm, in its own process.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::processes::server::Server;
 /// The audience of tokens for the service under test.
 pub const AUDIENCE: &str = "https://keys.example/api";
 
-/// A provider as a process; it is ended when this goes out of scope.
+/// A provider process, killed when dropped.
 pub struct Provider {
     child: Child,
     stdin: ChildStdin,
@@ -25,7 +25,7 @@ pub struct Provider {
 }
 
 impl Provider {
-    /// Starts a provider that knows these people.
+    /// Starts a provider with these users.
     ///
     /// # Panics
     /// When it does not start.
@@ -45,7 +45,7 @@ impl Provider {
         provider
     }
 
-    /// Gives the provider a new signing key, in place of the one before.
+    /// Replaces the provider's signing key.
     ///
     /// # Panics
     /// When it does not answer.
@@ -53,7 +53,7 @@ impl Provider {
         self.ask("rotate");
     }
 
-    /// Makes the console of a server a client of the provider.
+    /// Registers the console of a server as a client of the provider.
     ///
     /// # Panics
     /// When the provider does not answer.
@@ -70,10 +70,10 @@ impl Provider {
         serde_json::from_str(&answer).unwrap_or_else(|error| panic!("the provider: {error}: {answer}"))
     }
 
-    /// A token for one of the people.
+    /// Requests a token for one of the users.
     ///
     /// # Panics
-    /// When the provider gives none.
+    /// When the provider refuses.
     #[track_caller]
     #[must_use]
     pub fn token(&self, server: &Server, id: &str, audience: &str) -> String {
@@ -85,7 +85,7 @@ impl Provider {
             ("scope", "use"),
             ("resource", audience),
         ];
-        // What the provider answers is not what is searched for secrets.
+        // A separate transcript: the provider's own answer contains the token, legitimately.
         let client = Client::new(address, Transcript::default());
         let answer = client.request("POST", "/token").form(&form).expect(200).json();
         let token = text(&answer["access_token"]);
@@ -101,7 +101,7 @@ impl Drop for Provider {
     }
 }
 
-/// What more a server is told whose console people sign in to at the provider.
+/// The additional arguments of a server whose console users sign in to through the provider.
 #[must_use]
 pub fn console_arguments() -> Vec<String> {
     ["--oidc-client-id", "console", "--oidc-client-secret", "secret-of-the-console"]
@@ -109,13 +109,13 @@ pub fn console_arguments() -> Vec<String> {
         .to_vec()
 }
 
-/// Somebody with claims.
+/// A user with claims.
 #[must_use]
 pub fn person(id: &str, claims: Value) -> Value {
     json!({ "id": id, "claims": claims })
 }
 
-/// The arguments of a server that accepts the provider's users.
+/// The arguments of a server that accepts the provider's tokens.
 #[must_use]
 pub fn arguments(issuer: &str) -> Vec<String> {
     ["--oidc-issuer", issuer, "--oidc-audience", AUDIENCE].map(str::to_owned).to_vec()

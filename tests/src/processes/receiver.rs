@@ -1,4 +1,4 @@
-//! A receiver of webhooks: takes every request down and answers as it is told to.
+//! A webhook receiver that records every request and answers as the test decides.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -14,10 +14,10 @@ use crate::data::fixture::text;
 use crate::poll;
 use crate::processes::node;
 
-/// What is waited for comes within this.
+/// The longest wait for a message.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// The arguments of a server that may call receivers on this machine, and tries again soon.
+/// The arguments of a server that may send webhooks to this machine over HTTP, with short retries.
 #[must_use]
 pub fn arguments(more: &[&str]) -> Vec<String> {
     let own = ["--webhook-allow-http", "--webhook-allow-network", "127.0.0.0/8"];
@@ -26,21 +26,21 @@ pub fn arguments(more: &[&str]) -> Vec<String> {
     own.iter().chain(more).map(|it| (*it).to_owned()).collect()
 }
 
-/// A request that came.
+/// A request that was received.
 #[derive(Debug, Clone)]
 pub struct Received {
     /// Its path.
     pub path: String,
     /// Its headers, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// Its body as it came.
+    /// Its body, unchanged.
     pub body: String,
-    /// When it came.
+    /// The time of arrival.
     pub at: Instant,
 }
 
 impl Received {
-    /// A header's value; empty if it is not there.
+    /// A header's value; empty if the header is missing.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
         self.headers.iter().find(|header| header.0 == name).map_or("", |header| &header.1)
@@ -49,7 +49,7 @@ impl Received {
     /// The body as JSON.
     ///
     /// # Panics
-    /// When it is none.
+    /// When it is not JSON.
     #[must_use]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {}", self.body))
@@ -61,13 +61,13 @@ impl Received {
         text(&self.json()["type"])
     }
 
-    /// The key that the message is about; empty for none.
+    /// The id of the key that the message is about; empty if it is about none.
     #[must_use]
     pub fn key_id(&self) -> String {
         self.json()["data"]["key_id"].as_str().unwrap_or_default().to_owned()
     }
 
-    /// What the library of others makes of it with a secret: whether the signature is good.
+    /// Whether the Standard Webhooks library accepts the signature with this secret.
     #[must_use]
     pub fn is_signed_with(&self, secret: &str) -> bool {
         let headers: serde_json::Map<String, Value> =
@@ -79,14 +79,14 @@ impl Received {
     }
 }
 
-/// How a request is answered.
+/// The answer to a request.
 #[derive(Debug, Clone, Default)]
 pub struct Answer {
     /// The status.
     pub status: u16,
-    /// More headers.
+    /// Additional headers.
     pub headers: Vec<(&'static str, String)>,
-    /// How long to wait before.
+    /// The time to wait before answering.
     pub delay: Duration,
 }
 
@@ -104,7 +104,7 @@ struct Shared {
     stopping: AtomicBool,
 }
 
-/// Listens until it goes out of scope.
+/// A receiver that listens until it is dropped.
 pub struct Receiver {
     address: SocketAddr,
     shared: Arc<Shared>,
@@ -118,7 +118,7 @@ impl Receiver {
         Self::answering(|_| 204.into())
     }
 
-    /// A receiver that answers as told.
+    /// A receiver that answers with the result of `behaviour`.
     ///
     /// # Panics
     /// When no port is free.
@@ -146,24 +146,24 @@ impl Receiver {
         Self { address, shared, thread: Some(thread) }
     }
 
-    /// Has it answer otherwise from now on.
+    /// Replaces the behaviour.
     pub fn answer_with(&self, behaviour: impl FnMut(&Received) -> Answer + Send + 'static) {
         *lock(&self.shared.behaviour) = Box::new(behaviour);
     }
 
-    /// Its address.
+    /// The URL to register.
     #[must_use]
     pub fn url(&self) -> String {
         format!("http://{}/hook", self.address)
     }
 
-    /// Everything that came.
+    /// All requests received so far.
     #[must_use]
     pub fn received(&self) -> Vec<Received> {
         lock(&self.shared.received).clone()
     }
 
-    /// Waits until at least so many requests came for which `wanted` holds, and gives them all.
+    /// Waits until at least `count` requests satisfy `wanted`, and returns all that do.
     #[track_caller]
     #[must_use]
     pub fn wait_for(&self, count: usize, wanted: impl Fn(&Received) -> bool) -> Vec<Received> {
@@ -176,7 +176,7 @@ impl Receiver {
 }
 
 impl Shared {
-    /// Reads a request and answers it; none when there is none any more.
+    /// Reads one request and answers it. `None` once the connection has ended.
     fn answer(&self, stream: &TcpStream) -> Option<()> {
         let mut reader = BufReader::new(stream);
         let mut line = String::new();

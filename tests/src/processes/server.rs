@@ -1,4 +1,4 @@
-//! The real binary as a process, on a port and a data directory of its own.
+//! The real `keyledger` binary as a process, on a free port with its own data directory.
 
 use std::fs::{self, File};
 use std::net::{SocketAddr, TcpListener};
@@ -20,53 +20,53 @@ use crate::processes::{binaries, tls};
 const OUTPUT: &str = "output.log";
 const ERRORS: &str = "errors.log";
 
-/// Starting takes at most this long, also when projections are rebuilt.
+/// The longest start, including a rebuild of projections.
 const START_LIMIT: Duration = Duration::from_secs(60);
-/// Stopping gracefully takes at most this long.
+/// The longest graceful stop.
 const STOP_LIMIT: Duration = Duration::from_secs(20);
 
-/// How a server is started.
+/// Options for starting a server.
 #[derive(Default)]
 pub struct Options {
-    /// More arguments for `keyledger serve`.
+    /// Additional arguments of `keyledger serve`.
     pub arguments: Vec<String>,
-    /// The processor core to stay on.
+    /// The processor core to pin the process to.
     pub core: Option<usize>,
-    /// The certificate to trust when the arguments have the server use TLS.
+    /// The certificate that clients trust, if the arguments enable TLS.
     pub trusted: Option<PathBuf>,
-    /// More of its environment.
+    /// Additional environment variables.
     pub environment: Vec<(&'static str, String)>,
-    /// Where to put the data, instead of the system's place for temporary files.
+    /// The parent of the data directory. Default: the system's directory for temporary files.
     pub place: Option<PathBuf>,
 }
 
 /// A server that ended before it was ready.
 #[derive(Debug)]
 pub struct Refusal {
-    /// How it ended.
+    /// The exit status.
     pub status: ExitStatus,
-    /// What it wrote to standard error.
+    /// Its standard error.
     pub message: String,
 }
 
 impl Refusal {
-    /// Checks that the refusal is as people and scripts need it: one line on standard error that names `what` is wrong, after
-    /// at most what it told of its progress, a status above zero, and no trace of a panic.
+    /// Checks that the process failed properly: an exit code above zero, one line on standard error besides
+    /// progress lines, which contains `what`, and no trace of a panic.
     ///
     /// # Panics
-    /// When it is not.
+    /// When it did not.
     #[track_caller]
     pub fn check(&self, what: &str) {
         let Self { status, message } = self;
         assert!(status.code().is_some_and(|code| code > 0), "{status}: {message}");
         let lines = message.trim_end().lines().filter(|line| !line.contains(" INFO "));
-        assert_eq!(lines.count(), 1, "one line: {message}");
-        assert!(message.contains(what), "names {what}: {message}");
+        assert_eq!(lines.count(), 1, "more than one line: {message}");
+        assert!(message.contains(what), "does not name {what}: {message}");
         assert!(!message.contains("panicked") && !message.contains("RUST_BACKTRACE"), "{message}");
     }
 }
 
-/// A running `keyledger serve`. When it goes out of scope it is stopped, and everything that it wrote is searched for
+/// A running `keyledger serve`. Dropping it stops the process and searches everything that it wrote for
 /// secrets.
 pub struct Server {
     options: Options,
@@ -85,7 +85,7 @@ impl Server {
         Self::start_with(Options::default())
     }
 
-    /// Starts a server in a given way.
+    /// Starts a server with these options.
     ///
     /// # Panics
     /// When it does not become ready.
@@ -102,10 +102,10 @@ impl Server {
         Self::start_in(directory, &token::root(), options).unwrap_or_else(|refusal| panic!("{refusal:?}"))
     }
 
-    /// Starts a server whose data is, or will be, in `data` in a directory.
+    /// Starts a server whose data directory is `data` inside `directory`; it may exist already.
     ///
     /// # Errors
-    /// How it ended, when it did before it was ready.
+    /// When the process ends before it is ready.
     pub fn start_in(directory: TempDir, root_token: &str, options: Options) -> Result<Self, Refusal> {
         let transcript = Transcript::default();
         transcript.issue(root_token);
@@ -121,22 +121,22 @@ impl Server {
         Ok(server)
     }
 
-    /// Starts the server on its data again after it was stopped or killed, on a new port, and waits until it is ready.
+    /// Restarts a stopped or killed server on its data and a new port, and waits until it is ready.
     ///
     /// # Panics
-    /// When it runs, or does not become ready.
+    /// When the server is running, or does not become ready.
     #[track_caller]
     pub fn start_again(&mut self) {
         self.try_start_again().unwrap_or_else(|refusal| panic!("{refusal:?}\n{}", self.output()));
     }
 
-    /// Starts the server on its data again.
+    /// As [`start_again`](Self::start_again), but returns a failed start.
     ///
     /// # Errors
-    /// How it ended, when it did before it was ready.
+    /// When the process ends before it is ready.
     ///
     /// # Panics
-    /// When it runs, or neither becomes ready nor ends.
+    /// When the server is running, or neither becomes ready nor ends.
     pub fn try_start_again(&mut self) -> Result<(), Refusal> {
         assert!(self.child.is_none(), "the server is running");
         let mut tries = 0;
@@ -145,7 +145,8 @@ impl Server {
             self.child = Some(self.spawn());
             let taken = format!("{}: cannot listen: Address already in use", self.address);
             match self.wait_until_ready() {
-                // Between choosing a port and listening on it another process may take it; then another one is tried.
+                // Another process may take the port between choosing it and listening on it. Then another
+                // port is tried.
                 Err(refusal) if refusal.message.contains(&taken) && tries < 5 => tries += 1,
                 outcome => return outcome,
             }
@@ -203,7 +204,7 @@ impl Server {
         }
     }
 
-    /// A client with the bootstrap root key, which may do everything.
+    /// A client with the bootstrap root key, which has the permission `admin`.
     #[must_use]
     pub fn client(&self) -> Client {
         self.anonymous().with_token(&self.root_token)
@@ -221,7 +222,7 @@ impl Server {
         &self.root_token
     }
 
-    /// The collector of what the server writes.
+    /// The collector of the server's output.
     #[must_use]
     pub const fn transcript(&self) -> &Transcript {
         &self.transcript
@@ -233,7 +234,7 @@ impl Server {
         self.path().join("data")
     }
 
-    /// What the server wrote to its standard output and standard error since it was first started.
+    /// The standard output and standard error of all runs of the server.
     #[must_use]
     pub fn output(&self) -> String {
         self.read(OUTPUT) + &self.read(ERRORS)
@@ -253,13 +254,13 @@ impl Server {
     }
 
     fn path(&self) -> &Path {
-        self.directory.as_ref().expect("the directory lives as long as the server").path()
+        self.directory.as_ref().expect("the server owns its directory").path()
     }
 
-    /// Asks the server to stop, and waits until it has.
+    /// Sends SIGTERM and waits until the process ends.
     ///
     /// # Panics
-    /// When it is not running or does not stop in time.
+    /// When the server is not running or does not stop in time.
     #[track_caller]
     pub fn stop(&mut self) -> ExitStatus {
         let mut child = self.child.take().expect("the server is running");
@@ -268,7 +269,7 @@ impl Server {
         poll::until("the server to stop", STOP_LIMIT, || child.try_wait().expect("our own child"))
     }
 
-    /// Kills the server as `kill -9` does.
+    /// Kills the server with SIGKILL.
     ///
     /// # Panics
     /// When it is not running.
@@ -277,19 +278,18 @@ impl Server {
         let mut child = self.child.take().expect("the server is running");
         child.kill().expect("our own child can be killed");
         let status = child.wait().expect("our own child");
-        assert_eq!(status.signal(), Some(9), "the server had ended by itself:\n{}", self.output());
+        assert_eq!(status.signal(), Some(9), "the server had already ended:\n{}", self.output());
     }
 
-    /// Gives the directory of a server that is not running, with what it wrote, into other hands. What it wrote so far is
-    /// searched for secrets.
+    /// Returns the directory of a stopped server. Its output so far is searched for secrets.
     ///
     /// # Panics
-    /// When it is running.
+    /// When the server is running.
     #[must_use]
     pub fn into_directory(mut self) -> TempDir {
         assert!(self.child.is_none(), "the server is running");
         self.finish();
-        self.directory.take().expect("the directory lives as long as the server")
+        self.directory.take().expect("the server owns its directory")
     }
 
     fn finish(&mut self) {
@@ -299,10 +299,10 @@ impl Server {
             }
             let _ = self.client().get("/v1/events").header("accept", "application/x-ndjson").try_send();
             let status = self.stop();
-            assert_eq!(status.code(), Some(0), "a graceful stop ends with 0:\n{}", self.output());
+            assert_eq!(status.code(), Some(0), "a graceful stop did not exit with 0:\n{}", self.output());
         }
         let output = self.output();
-        for sign in ["panicked at", "a defect"] {
+        for sign in ["panicked at", "unexpected panic"] {
             assert!(!output.contains(sign), "the server panicked:\n{output}");
         }
         self.transcript.assert_no_leak(&output, &self.data());
@@ -329,10 +329,10 @@ impl Drop for Server {
     }
 }
 
-/// An address on which nothing listens just now.
+/// A loopback address with a free port.
 ///
 /// # Panics
-/// When the system has no port left.
+/// When no port is free.
 #[must_use]
 pub fn free_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a port is free")

@@ -1,4 +1,4 @@
-//! Certificates made with openssl, and a client that checks them: curl.
+//! Certificates from openssl, and curl as a client that checks them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -6,14 +6,14 @@ use std::process::{Command, Output};
 /// A self-signed certificate for 127.0.0.1 and localhost, and its key, in a directory.
 #[derive(Debug, Clone)]
 pub struct Pair {
-    /// The certificate, which is also what a client must trust.
+    /// The certificate. It is self-signed, so clients must trust it itself.
     pub certificate: PathBuf,
     /// The private key.
     pub key: PathBuf,
 }
 
 impl Pair {
-    /// Makes a new pair in files that begin with `name`.
+    /// Creates a new pair in files whose names start with `name`.
     ///
     /// # Panics
     /// When openssl is not installed.
@@ -27,7 +27,7 @@ impl Pair {
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])
             .args(["-days", "2", "-subj", "/CN=localhost"])
             .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"])
-            // Not every client lets an authority answer for itself.
+            // Some clients do not accept a CA certificate as a server certificate.
             .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
             .arg(&pair.key)
             .arg("-out")
@@ -38,7 +38,7 @@ impl Pair {
         pair
     }
 
-    /// The arguments that have the service use it.
+    /// The arguments that make the service use the pair.
     #[must_use]
     pub fn arguments(&self) -> Vec<String> {
         let [certificate, key] = [&self.certificate, &self.key].map(|path| path.display().to_string());
@@ -46,7 +46,7 @@ impl Pair {
     }
 }
 
-/// Runs curl, which trusts `certificate` only.
+/// Runs curl with `certificate` as the only trusted one.
 ///
 /// # Panics
 /// When curl is not installed.

@@ -1,4 +1,4 @@
-//! Applications: their secrets, their access tokens, and when both end.
+//! Applications: their secrets, their access tokens, and when both stop working.
 
 use std::process::Command;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use keyledger_tests::processes::server::{Options, Server};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
-/// The answers of a management call and of a verification.
+/// Whether a management request and a verification are accepted.
 fn answers(client: &Client, access_token: &str) -> (u16, u16) {
     let caller = client.with_token(access_token);
     let verify = json!({ "token": token::unknown("kl", "live") });
@@ -22,7 +22,7 @@ fn answers(client: &Client, access_token: &str) -> (u16, u16) {
 }
 
 #[test]
-fn an_application_lives_and_leaves_a_trail() {
+fn the_life_of_an_application_is_recorded() {
     let server = Server::start();
     let client = server.client();
     let body = json!({ "name": "Billing", "permissions": ["keys:verify", "keys:read"] });
@@ -83,17 +83,17 @@ fn a_token_stops_with_its_application_its_secret_and_its_organization() {
     assert_eq!(answers(&client, &tokens[0]), (401, 401));
     client.post(&rotated.path("/rotate-secret"), &json!({})).expect(200);
     assert_eq!(answers(&client, &tokens[1]), (401, 401));
-    // The old secret gets no new one either.
+    // The old secret gets no new token either.
     for app in [deleted, rotated] {
         assert_eq!(token_request(&client, app, &[]).expect(401).json()["error"], "invalid_client");
     }
     client.patch(&narrowed.path(""), &json!({ "permissions": ["keys:verify"] })).expect(200);
     assert_eq!(answers(&client, &tokens[2]), (403, 200));
-    // Tokens outlive a restart, as their keys do.
+    // Access tokens stay valid across a restart, because the signing keys are stored.
     assert_eq!(answers(&client, &tokens[3]), (200, 200));
     server.kill();
     server.start_again();
-    // The issuer is the address listened on, which is another now.
+    // The default issuer is the listening address, which is a different one now.
     let client = server.client();
     assert_eq!(answers(&client, &tokens[3]), (401, 401));
     let token = access_token(&client, kept);
@@ -104,7 +104,7 @@ fn a_token_stops_with_its_application_its_secret_and_its_organization() {
 }
 
 #[test]
-fn a_token_ends_by_itself_and_outlives_a_restart() {
+fn a_token_expires_and_survives_a_restart() {
     let arguments =
         ["--public-url", "https://keys.example", "--access-token-seconds", "3"].map(str::to_owned).to_vec();
     let mut server = Server::start_with(Options { arguments, ..Options::default() });
@@ -118,7 +118,7 @@ fn a_token_ends_by_itself_and_outlives_a_restart() {
     server.stop();
     server.start_again();
     let client = server.client();
-    // On one connection, whose last credential is remembered.
+    // All on one connection, because a connection caches its last credential.
     assert_eq!(answers(&client, &token), (200, 200));
     poll::until("the token to end", Duration::from_secs(10), || {
         (answers(&client, &token) == (401, 401)).then_some(())
@@ -170,7 +170,7 @@ fn the_token_endpoint_refuses_as_rfc_6749_says() {
             400,
             "invalid_request",
         ),
-        // A root key's token is no client secret.
+        // A root key's token is not a client secret.
         (
             post().form(&[grant, ("client_id", &app.id), ("client_secret", server.root_token())]),
             401,
@@ -201,7 +201,7 @@ fn padded(base64: &str) -> String {
 }
 
 #[test]
-fn nobody_gives_more_than_they_have() {
+fn no_caller_grants_more_than_it_has() {
     let server = Server::start();
     let client = server.client();
     let (own, other) = (organization(&client, "paid"), organization(&client, "paid"));
@@ -211,7 +211,7 @@ fn nobody_gives_more_than_they_have() {
     limited.post("/v1/applications", &json!({ "permissions": ["keys:read", "keys:verify"] })).expect(403);
     let small = application(&limited, &["keys:read"], None);
     limited.patch(&small.path(""), &json!({ "permissions": ["keys:create"] })).expect(403);
-    // Taking over an application that may do more is no way either.
+    // Rotating the secret of an application with more permissions is not a way around it.
     let great = application(&client, &["admin"], None);
     limited.post(&great.path("/rotate-secret"), &json!({})).expect(403);
     assert_eq!(answers(&client, &access_token(&client, &great)), (200, 200));
@@ -240,7 +240,7 @@ fn nobody_gives_more_than_they_have() {
 }
 
 #[test]
-fn signing_keys_are_replaced_while_tokens_live_on() {
+fn signing_keys_are_rotated_while_tokens_stay_valid() {
     let server = Server::start();
     let client = server.client();
     let app = application(&client, &["keys:read", "keys:verify"], None);
@@ -257,7 +257,7 @@ fn signing_keys_are_replaced_while_tokens_live_on() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert_eq!(ids(), first, "the service reads it when it is told");
+    assert_eq!(ids(), first, "the service reads it on a signal");
     let pid = Pid::from_raw(server.pid().cast_signed()).unwrap();
     kill_process(pid, Signal::HUP).unwrap();
     let both =
@@ -266,13 +266,13 @@ fn signing_keys_are_replaced_while_tokens_live_on() {
     let after = access_token(&client, &app);
     assert_eq!(answers(&client, &before), (200, 200));
     assert_eq!(answers(&client, &after), (200, 200));
-    // The private keys stay in their file.
+    // The private keys are in their file only.
     let stored: Value =
         serde_json::from_slice(&std::fs::read(server.data().join("signing-keys.json")).unwrap()).unwrap();
     for key in stored["keys"].as_array().unwrap() {
         let pem = text(&key["private_key"]);
         let line = pem.lines().nth(5).unwrap();
-        assert!(!server.output().contains(line), "a private key stands in the log");
+        assert!(!server.output().contains(line), "a private key is in the output");
     }
     // A missing directory is named.
     let output = Command::new(binaries::path("keyledger"))

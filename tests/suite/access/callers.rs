@@ -1,4 +1,4 @@
-//! Who may do what: root keys, their permissions, and the organization they are bound to.
+//! Root keys: their permissions, and the organization they are bound to.
 
 use keyledger_tests::client::http::{Client, Request};
 use keyledger_tests::data::fixture::{self, code, key, key_body, organization, root_key, text};
@@ -7,7 +7,7 @@ use keyledger_tests::processes::server::Server;
 use serde_json::{Value, json};
 
 #[test]
-fn no_caller_is_401_with_a_challenge() {
+fn a_request_without_a_caller_is_401_with_a_challenge() {
     let server = Server::start();
     let wrong = [
         None,
@@ -34,7 +34,7 @@ fn no_caller_is_401_with_a_challenge() {
         let body = json!({ "token": token::unknown("kl", "live") });
         anonymous.post("/v1/keys/verify", &body).expect(401);
     }
-    // A key is no credential for the management calls.
+    // A key's token is not a credential for the management endpoints.
     let client = server.client();
     let issued = key(&client, &organization(&client, "paid"), json!({}));
     anonymous.with_token(&issued.token).get("/v1/keys").expect(401);
@@ -57,7 +57,7 @@ const PERMISSIONS: [&str; 11] = [
 ];
 
 #[test]
-fn each_call_needs_its_permission() {
+fn each_endpoint_requires_its_permission() {
     let server = Server::start();
     let client = server.client();
     let org = organization(&client, "paid");
@@ -120,7 +120,7 @@ fn a_bound_root_key_sees_its_organization_only() {
     assert_eq!((page["data"].as_array().unwrap().len(), &page["total"]), (1, &json!(1)));
     assert_eq!(page["data"][0]["id"], mine.id);
     bound.get(&mine.path("")).expect(200);
-    // Whatever belongs to another is as if it were not there.
+    // Objects of other organizations look as if they did not exist.
     for request in [
         bound.get(&theirs.path("")),
         bound.get(&theirs.path("?at=3")),
@@ -144,7 +144,7 @@ fn a_bound_root_key_sees_its_organization_only() {
     let listed = bound.get(&format!("/v1/keys?organization_id={other}")).send();
     assert!(listed.status != 200 || listed.json()["data"] == json!([]), "{}", listed.text());
 
-    // Its own token verifies; another's says no more than that it is not for here.
+    // Its own keys verify. A key of another organization gets no more than WRONG_ORGANIZATION.
     assert_eq!(fixture::verify(&bound, &mine.token)["code"], "VALID");
     let answer = fixture::verify(&bound, &theirs.token);
     assert_ne!(answer["valid"], true);
@@ -160,7 +160,7 @@ fn a_bound_root_key_sees_its_organization_only() {
             organizations.json()["data"].as_array().unwrap().iter().map(|it| it["id"].clone()).collect();
         assert_eq!(ids, [json!(own)]);
     }
-    // It cannot make itself more than it is.
+    // It cannot give itself more permissions.
     let body = json!({ "permissions": ["admin"] });
     let made = bound.post("/v1/root-keys", &body).send();
     assert!(made.status == 403 || made.json()["root_key"]["organization_id"] == own, "{}", made.status);

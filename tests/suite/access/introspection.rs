@@ -1,4 +1,4 @@
-//! Introspection: what RFC 7662 says of keys' tokens and of access tokens.
+//! Token introspection (RFC 7662) of key tokens and access tokens.
 
 use keyledger_tests::client::http::Client;
 use keyledger_tests::data::fixture::{access_token, api, application, key, organization, root_key, text};
@@ -15,34 +15,34 @@ fn introspect(client: &Client, token: &str) -> Value {
 const INACTIVE: fn() -> Value = || json!({ "active": false });
 
 #[test]
-fn a_key_is_told_apart_from_what_is_none() {
+fn keys_are_distinguished_from_other_texts() {
     let server = Server::start();
     let client = server.client();
     let (own, other) = (organization(&client, "paid"), organization(&client, "paid"));
     let api = api(&client, &["read:users", "write:users"]);
     let more = json!({ "user_id": "u1", "api_id": api, "scopes": ["read:users"], "expires_in": "one_month" });
     let issued = key(&client, &own, more);
-    let told = introspect(&client, &issued.token);
+    let answer = introspect(&client, &issued.token);
     let expires_at = text(&issued.key["expires_at"]);
     let expires_at = chrono::DateTime::parse_from_rfc3339(&expires_at).unwrap().timestamp();
     let created_at =
         chrono::DateTime::parse_from_rfc3339(&text(&issued.key["created_at"])).unwrap().timestamp();
     assert_eq!(
-        told,
+        answer,
         json!({
             "active": true, "scope": "read:users", "token_type": "Bearer", "sub": "u1", "aud": "https://users.example",
-            "iss": format!("http://{}", client.address()), "exp": expires_at, "iat": told["iat"], "jti": issued.id,
+            "iss": format!("http://{}", client.address()), "exp": expires_at, "iat": answer["iat"], "jti": issued.id,
             "organization_id": own, "environment": "production", "api_id": api,
         })
     );
-    assert!((told["iat"].as_i64().unwrap() - created_at).abs() <= 1);
+    assert!((answer["iat"].as_i64().unwrap() - created_at).abs() <= 1);
 
-    // Whoever may not see it learns nothing.
+    // A caller that may not see the key learns nothing about it.
     for (organization, expected) in [(&own, true), (&other, false)] {
         let (_, bound) = root_key(&client, &["keys:verify"], Some(organization));
-        let told = introspect(&client.with_token(&bound), &issued.token);
-        assert_eq!(told["active"], expected);
-        assert!(expected || told == INACTIVE(), "{told}");
+        let answer = introspect(&client.with_token(&bound), &issued.token);
+        assert_eq!(answer["active"], expected);
+        assert!(expected || answer == INACTIVE(), "{answer}");
     }
     client.post(&issued.path("/revoke"), &json!({})).expect(200);
     let unknown = token::unknown("kl", "live");
@@ -54,13 +54,13 @@ fn a_key_is_told_apart_from_what_is_none() {
 }
 
 #[test]
-fn an_access_token_is_active_as_long_as_its_application() {
+fn an_access_token_is_active_while_its_application_is() {
     let server = Server::start();
     let client = server.client();
     let org = organization(&client, "paid");
     let app = application(&client, &["keys:read", "keys:verify"], Some(&org));
     let token = access_token(&client, &app);
-    let told = introspect(&client, &token);
+    let answer = introspect(&client, &token);
     for (member, expected) in [
         ("active", json!(true)),
         ("client_id", json!(app.id)),
@@ -69,13 +69,13 @@ fn an_access_token_is_active_as_long_as_its_application() {
         ("organization_id", json!(org)),
         ("aud", json!(format!("http://{}", client.address()))),
     ] {
-        assert_eq!(told[member], expected, "{member}");
+        assert_eq!(answer[member], expected, "{member}");
     }
-    assert_eq!(told["exp"].as_i64().unwrap() - told["iat"].as_i64().unwrap(), 900);
+    assert_eq!(answer["exp"].as_i64().unwrap() - answer["iat"].as_i64().unwrap(), 900);
     client.patch(&app.path(""), &json!({ "permissions": ["keys:verify"] })).expect(200);
     assert_eq!(introspect(&client, &token)["scope"], "keys:verify");
 
-    // The application asks about itself: with its token, and with its secret.
+    // An application asks about its own token, authenticated by its token and by its secret.
     assert_eq!(introspect(&client.with_token(&token), &token)["active"], true);
     let anonymous = client.anonymous();
     let form = [("token", token.as_str()), ("client_id", &app.id), ("client_secret", &app.secret)];
@@ -89,7 +89,7 @@ fn an_access_token_is_active_as_long_as_its_application() {
 }
 
 #[test]
-fn only_who_may_verify_may_ask() {
+fn introspection_requires_the_permission_to_verify() {
     let server = Server::start();
     let client = server.client();
     let ask = |client: &Client, form: &[(&str, &str)]| {

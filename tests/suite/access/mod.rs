@@ -1,4 +1,4 @@
-//! Who may do what, and how they prove who they are.
+//! Permissions, and the ways in which callers authenticate.
 
 pub(crate) mod applications;
 pub(crate) mod callers;

@@ -1,4 +1,4 @@
-//! OAuth 2.0 as clients that others wrote see it.
+//! OAuth 2.0 with published client libraries.
 
 use std::fs;
 
@@ -21,7 +21,7 @@ fn obtain(client: &Client, id: &str, secret: &str, method: &str, parameters: &Va
 }
 
 #[test]
-fn an_outside_library_obtains_a_token_by_discovery() {
+fn a_published_library_obtains_a_token_by_discovery() {
     let server = Server::start();
     let client = server.client();
     let app = application(&client, &["keys:read", "keys:verify"], None);
@@ -60,7 +60,7 @@ fn an_outside_library_obtains_a_token_by_discovery() {
         client.anonymous().get("/v1/keys").header("x-api-key", &token).expect(200);
     }
     let wrong = keyledger_tests::data::token::with_head("klsecret_", [7; 32]);
-    // The library reports the challenge that a refused Authorization header is answered with, and not the body beside it.
+    // The library reports the challenge of a refused Authorization header, and ignores the body beside it.
     for (method, error) in [("basic", "OAUTH_WWW_AUTHENTICATE_CHALLENGE"), ("post", "invalid_client")] {
         let refused = obtain(&client, &app.id, &wrong, method, &json!({}));
         assert_eq!((&refused["error"], &refused["status"]), (&json!(error), &json!(401)), "{refused}");

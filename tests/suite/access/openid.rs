@@ -1,4 +1,4 @@
-//! Users of an OpenID provider: a real one runs beside the service.
+//! Users of an OpenID provider. A real provider runs beside the service.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ fn serve(issuer: &str) -> Server {
 }
 
 #[test]
-fn users_have_the_role_that_their_provider_says() {
+fn users_have_the_role_in_their_providers_claims() {
     let people = json!([
         person("olga", json!({ "role": "owner", "organization_id": "acme" })),
         person("mo", json!({ "role": ["everyone", "member"], "organization_id": "acme" })),
@@ -51,25 +51,25 @@ fn users_have_the_role_that_their_provider_says() {
     let audrey = user("audrey");
     audrey.get(&ours.path("/events")).expect(200);
     audrey.delete(&ours.path("")).expect(403);
-    // A role in no organization that is there is none.
+    // A role in an organization that does not exist is no role.
     for id in ["nobody", "stray", "homeless"] {
         for request in [user(id).get("/v1/keys"), user(id).get("/v1/organizations"), user(id).get("/v1/apis")]
         {
             assert_eq!(request.expect(403).code(), "forbidden", "{id}");
         }
     }
-    // A token for somebody else is none here.
+    // A token for another audience is refused.
     client
         .with_token(&provider.token(&server, "olga", "https://elsewhere.example"))
         .get("/v1/keys")
         .expect(401);
-    // Whoever belongs to an organization ends with it.
+    // Users stop with their organization.
     client.delete("/v1/organizations/acme").expect(204);
     olga.get("/v1/keys").expect(403);
 }
 
 #[test]
-fn tokens_are_checked_with_the_keys_that_the_provider_has_now() {
+fn tokens_are_verified_with_the_providers_current_keys() {
     let people = json!([
         person("olga", json!({ "role": "owner", "organization_id": "acme" })),
         { "id": "brief", "seconds": 1, "claims": { "role": "owner", "organization_id": "acme" } },
@@ -81,7 +81,7 @@ fn tokens_are_checked_with_the_keys_that_the_provider_has_now() {
     let before = provider.token(&server, "olga", AUDIENCE);
     client.with_token(&before).get("/v1/keys").expect(200);
 
-    // Tampered with, in each of its parts.
+    // Tampered with, in each of its three parts.
     let parts: Vec<&str> = before.split('.').collect();
     let claims = keyledger_tests::data::token::base64(
         json!({ "iss": provider.issuer, "aud": AUDIENCE, "sub": "olga", "exp": 4_000_000_000_u64, "role": "owner", "organization_id": "acme" })
@@ -99,20 +99,20 @@ fn tokens_are_checked_with_the_keys_that_the_provider_has_now() {
         client.with_token(&forged).get("/v1/keys").expect(401);
     }
 
-    // A new key is learnt when a token names it, soon, and the old one is given up.
+    // A new signing key is fetched when a token names it, and the old one is dropped.
     provider.rotate();
     let after = provider.token(&server, "olga", AUDIENCE);
-    poll::until("the new key to be learnt", Duration::from_secs(20), || {
+    poll::until("the new key to be fetched", Duration::from_secs(20), || {
         (client.with_token(&after).get("/v1/keys").send().status == 200).then_some(())
     });
     client.with_token(&before).get("/v1/keys").expect(401);
 
-    // A provider that is gone is no reason to forget its keys.
+    // A provider that cannot be reached does not make the service forget its keys.
     let brief = provider.token(&server, "brief", AUDIENCE);
     client.with_token(&brief).get("/v1/keys").expect(200);
     drop(provider);
     client.with_token(&after).get("/v1/keys").expect(200);
-    // What has ended has ended, a few seconds later for the sake of clocks that differ.
+    // An expired token is refused, a few seconds later because clocks differ.
     poll::until("the token to end", Duration::from_secs(20), || {
         (client.with_token(&brief).get("/v1/keys").send().status == 401).then_some(())
     });
@@ -120,7 +120,7 @@ fn tokens_are_checked_with_the_keys_that_the_provider_has_now() {
 }
 
 #[test]
-fn a_provider_that_cannot_be_used_is_named() {
+fn an_unusable_provider_is_named() {
     for (arguments, named) in [
         (vec!["--oidc-issuer", "http://id.example.com", "--oidc-audience", "x"], "http://id.example.com"),
         (vec!["--oidc-issuer", "id.example.com", "--oidc-audience", "x"], "id.example.com"),
@@ -132,7 +132,7 @@ fn a_provider_that_cannot_be_used_is_named() {
             Server::start_in(directory, &keyledger_tests::data::token::root(), options).err().unwrap();
         refusal.check(named);
     }
-    // One that does not answer hinders nobody else.
+    // A provider that does not answer affects no other caller.
     let server = serve("http://127.0.0.1:1");
     let client = server.client();
     client.with_token("eyJhbGciOiJSUzI1NiIsImtpZCI6InEifQ.e30.AAAA").get("/v1/keys").expect(401);

@@ -1,4 +1,4 @@
-//! Organizations and APIs, and what their end means for keys.
+//! Organizations and APIs, and what deleting them means for keys.
 
 use std::time::Duration;
 
@@ -35,7 +35,7 @@ fn organizations_are_created_read_changed_and_listed() {
 }
 
 #[test]
-fn only_kinds_that_may_have_keys_get_them() {
+fn only_some_kinds_of_organization_can_have_keys() {
     let server = Server::start();
     let client = server.client();
     for kind in ["test", "paid", "partner"] {
@@ -97,7 +97,7 @@ fn deleting_an_organization_stops_its_keys_at_that_moment() {
 }
 
 #[test]
-fn the_keys_of_a_deleted_organization_follow_also_across_a_kill() {
+fn the_keys_of_a_deleted_organization_are_deleted_even_across_a_kill() {
     let mut server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -177,7 +177,7 @@ fn organizations_are_found_by_id_and_name() {
 }
 
 #[test]
-fn lists_are_narrowed_to_what_is_bound_to_an_organization() {
+fn lists_can_be_filtered_by_bound_organization() {
     let server = Server::start();
     let client = server.client();
     let (one, other) = (organization(&client, "paid"), organization(&client, "paid"));

@@ -1,4 +1,4 @@
-//! Partners: portfolios, keys for all of one, and keys for one client in it.
+//! Partners: portfolios, keys for a whole portfolio, and keys for one client in it.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn link(client: &Client, partner: &str, organization: &str) {
     client.put(&link_path(partner, organization), &json!({})).expect(200);
 }
 
-/// A verification of a token for an organization.
+/// Verifies a token for an organization.
 #[track_caller]
 fn verify_for(client: &Client, token: &str, organization: &str) -> Value {
     let question = json!({ "token": token, "organization_id": organization });
@@ -33,7 +33,7 @@ fn check(client: &Client, issued: &Issued, organization: &str, expected: &str) {
     assert_eq!(answer["code"], expected, "{answer}");
 }
 
-/// A partner with a client in its portfolio, and a client outside of it.
+/// A partner with a client in its portfolio, and a client outside it.
 struct Portfolio {
     server: Server,
     partner: String,
@@ -87,7 +87,7 @@ fn a_client_is_linked_once_and_unlinked_once() {
     let refused = api.delete(&path).expect(404).json();
     assert_eq!(refused["code"], "client_not_found");
     assert_eq!(page("")["total"], 1);
-    // What was deleted is in no portfolio.
+    // A deleted organization is in no portfolio.
     api.delete(&format!("/v1/organizations/{outsider}")).expect(204);
     assert_eq!(page("")["data"], json!([]));
 
@@ -102,7 +102,7 @@ fn a_client_is_linked_once_and_unlinked_once() {
 }
 
 #[test]
-fn only_a_partner_that_is_there_takes_clients_that_are_there() {
+fn only_existing_partners_can_link_existing_clients() {
     let Portfolio { server, partner, client, outsider } = Portfolio::new();
     let api = server.client();
     let refused = |partner: &str, client: &str, status: u16| {
@@ -125,7 +125,7 @@ fn only_a_partner_that_is_there_takes_clients_that_are_there() {
 }
 
 #[test]
-fn a_client_key_works_for_its_client_alone_and_stops_when_that_leaves() {
+fn a_client_key_works_for_its_client_only_and_stops_when_it_leaves() {
     let portfolio = Portfolio::new();
     let Portfolio { server, partner, client, outsider } = &portfolio;
     let api = server.client();
@@ -140,7 +140,7 @@ fn a_client_key_works_for_its_client_alone_and_stops_when_that_leaves() {
     for other in [partner, outsider] {
         check(&api, &made, other, "WRONG_ORGANIZATION");
     }
-    assert_eq!(code(&api, &made.token), "WRONG_ORGANIZATION", "the client must be asked for");
+    assert_eq!(code(&api, &made.token), "WRONG_ORGANIZATION", "the client must be named");
 
     let refused = api.post("/v1/keys", &key_body(partner, json!({ "client_organization_id": outsider })));
     assert_eq!(refused.expect(403).json()["code"], "client_not_in_portfolio");
@@ -154,7 +154,7 @@ fn a_client_key_works_for_its_client_alone_and_stops_when_that_leaves() {
         let answer = api.post(&made.path(&format!("/{change}")), &json!({})).expect(410).json();
         assert_eq!(answer["code"], "key_deleted");
     }
-    // Linking again brings nothing back, and new keys work.
+    // Linking the client again revives no key. New keys work.
     link(&api, partner, client);
     assert_ne!(verify_for(&api, &made.token, client)["code"], "VALID");
     let new = portfolio.client_key();
@@ -174,7 +174,7 @@ fn a_client_key_works_for_its_client_alone_and_stops_when_that_leaves() {
 }
 
 #[test]
-fn a_partner_key_works_for_whoever_is_in_the_portfolio_now() {
+fn a_partner_key_works_for_the_current_portfolio() {
     let portfolio = Portfolio::new();
     let Portfolio { server, partner, client, outsider } = &portfolio;
     let api = server.client();
@@ -203,7 +203,7 @@ fn a_partner_key_works_for_whoever_is_in_the_portfolio_now() {
 }
 
 #[test]
-fn deleting_an_organization_stops_its_side_of_every_portfolio() {
+fn deleting_an_organization_removes_it_from_every_portfolio() {
     let portfolio = Portfolio::new();
     let Portfolio { server, partner, client, outsider } = &portfolio;
     let api = server.client();
@@ -227,7 +227,7 @@ fn deleting_an_organization_stops_its_side_of_every_portfolio() {
 }
 
 #[test]
-fn portfolios_outlive_restarts_and_kills() {
+fn portfolios_survive_restarts_and_kills() {
     let mut portfolio = Portfolio::new();
     let (kept, gone) = (portfolio.client_key(), portfolio.client_key());
     let wide = portfolio.partner_key();
@@ -257,7 +257,7 @@ fn portfolios_outlive_restarts_and_kills() {
 }
 
 #[test]
-fn whom_a_key_is_for_must_be_said_without_contradiction() {
+fn a_contradictory_owner_is_refused() {
     let Portfolio { server, partner, client, .. } = Portfolio::new();
     let api = server.client();
     let pointers = |more: Value| {
@@ -278,7 +278,7 @@ fn whom_a_key_is_for_must_be_said_without_contradiction() {
 }
 
 #[test]
-fn keys_are_listed_by_whom_they_are_for() {
+fn keys_can_be_listed_by_owner() {
     let portfolio = Portfolio::new();
     let api = portfolio.server.client();
     let (for_client, wide) = (portfolio.client_key(), portfolio.partner_key());
@@ -297,7 +297,7 @@ fn keys_are_listed_by_whom_they_are_for() {
 }
 
 #[test]
-fn a_bound_caller_neither_sees_nor_moves_strangers() {
+fn a_bound_caller_neither_sees_nor_links_other_organizations() {
     let Portfolio { server, partner, client, outsider } = Portfolio::new();
     let root = server.client();
     let bound = |organization: &str| {
@@ -326,7 +326,7 @@ fn a_bound_caller_neither_sees_nor_moves_strangers() {
 }
 
 #[test]
-fn a_gateway_is_told_for_which_client_a_key_came() {
+fn a_gateway_receives_the_client_of_a_key() {
     let portfolio = Portfolio::new();
     let gateway = portfolio.server.anonymous();
     let ask = |issued: &Issued, query: &str| {
@@ -346,7 +346,7 @@ fn a_gateway_is_told_for_which_client_a_key_came() {
     }
     let refused = ask(&for_client, "");
     assert_eq!((refused.status, refused.header("x-keyledger-code")), (403, Some("WRONG_ORGANIZATION")));
-    // Whoever sent a request does not choose the client that they come for.
+    // The sender of a request cannot choose the client it acts for.
     for issued in [&for_client, &wide] {
         for below in ["/", "/orders"] {
             let refused = ask(issued, &format!("{below}{of_client}"));

@@ -1,4 +1,5 @@
-//! Every call of the document, made with every permission and every role, against the table in docs/permissions.md.
+//! Calls every documented endpoint with every permission and every role, and compares the result with
+//! docs/permissions.md.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,7 +12,7 @@ use keyledger_tests::processes::openid_provider::{AUDIENCE, Provider, arguments,
 use keyledger_tests::processes::server::{Options, Server};
 use serde_json::{Value, json};
 
-/// The two tables of docs/permissions.md: what each role allows, and what each call needs.
+/// The two tables of docs/permissions.md: what each role allows, and what each endpoint requires.
 struct Table {
     roles: BTreeMap<String, Vec<String>>,
     permissions: Vec<String>,
@@ -22,11 +23,11 @@ struct Call {
     method: String,
     path: String,
     needs: Vec<String>,
-    /// What it takes instead for somebody who sees their own keys only.
+    /// The permission that suffices for a caller who sees their own keys only.
     needs_for_own: Option<Vec<String>>,
     unbound: bool,
     kind: Kind,
-    /// One of Keyledger's own, and not in the words of another service.
+    /// Whether the endpoint is Keyledger's own, and not one compatible with another service.
     is_own: bool,
 }
 
@@ -91,7 +92,7 @@ fn read_table() -> Table {
     table
 }
 
-/// Somebody who calls.
+/// A caller.
 struct Holder {
     name: String,
     client: Client,
@@ -155,31 +156,32 @@ fn holders(server: &Server, provider: &Provider, table: &Table) -> Vec<Holder> {
     holders
 }
 
-/// What a call is answered.
+/// The answer to a caller.
 struct Answer {
     status: u16,
     text: String,
 }
 
 impl Answer {
-    /// Whether the caller is told that they may not make the call.
+    /// Whether the answer says that the caller lacks the permission.
     fn is_refusal(&self) -> bool {
         let says_so = ["the caller lacks the permission", "concerns more than", "only whoever is signed in"];
         self.status == 403 && says_so.iter().any(|words| self.text.contains(words))
     }
 
-    /// Whether the caller is told that nobody knows them.
+    /// Whether the answer says that the caller is not authenticated.
     fn is_unauthenticated(&self, call: &Call) -> bool {
         if call.is_own {
             self.status == 401 && self.text.contains("\"unauthenticated\"")
         } else {
-            // Kinde says 403.
+            // Kinde answers 403.
             matches!(self.status, 401 | 403) && !self.is_refusal()
         }
     }
 }
 
-/// Makes a call for something that is not there: whoever may make it is told so, and nothing changes.
+/// Sends a request about an object that does not exist: a permitted caller gets an error that says so, and
+/// nothing changes.
 fn answer(client: &Client, call: &Call) -> Answer {
     let path: Vec<&str> = call
         .path
@@ -195,7 +197,7 @@ fn answer(client: &Client, call: &Call) -> Answer {
 }
 
 #[test]
-fn every_call_asks_for_what_the_table_says() {
+fn every_endpoint_requires_what_the_table_says() {
     let table = read_table();
     let claims = |role: &String| json!({ "role": role, "organization_id": "acme" });
     let people: Vec<Value> = table.roles.keys().map(|role| person(role, claims(role))).collect();
@@ -214,7 +216,7 @@ fn every_call_asks_for_what_the_table_says() {
         }
     }
     let own = table.calls.iter().filter(|call| call.is_own).count();
-    assert_eq!(count, own, "the table has calls that there are not");
+    assert_eq!(count, own, "the table lists endpoints that do not exist");
     assert!(
         count > 40
             && table.calls.len() > count + 10
@@ -224,7 +226,7 @@ fn every_call_asks_for_what_the_table_says() {
 
     let holders = holders(&server, &provider, &table);
     let mut wrong = Vec::new();
-    // Signing out ends the session that asks; it has a test of its own.
+    // Signing out ends the session that asks. Another test covers it.
     for call in table
         .calls
         .iter()
@@ -233,7 +235,7 @@ fn every_call_asks_for_what_the_table_says() {
         for holder in &holders {
             let answer = answer(&holder.client, call);
             let refused = answer.is_refusal();
-            // What everybody may do says by itself what it makes of a credential.
+            // Public endpoints decide themselves how to treat a credential.
             let as_expected = match (call.kind, holder.may(call)) {
                 (Kind::Everybody, _) => !refused,
                 (_, true) => !refused && !answer.is_unauthenticated(call),
@@ -245,15 +247,15 @@ fn every_call_asks_for_what_the_table_says() {
             }
         }
         if call.kind != Kind::Everybody {
-            for nobody in [
+            for anonymous in [
                 client.anonymous(),
                 client.with_token(&token::root()),
                 client.with_session("keyledger_session=x", "x"),
             ] {
-                let answer = answer(&nobody, call);
+                let answer = answer(&anonymous, call);
                 if !answer.is_unauthenticated(call) {
                     let Answer { status, text } = answer;
-                    wrong.push(format!("nobody: {} {} answers {status} {text}", call.method, call.path));
+                    wrong.push(format!("anonymous: {} {} answers {status} {text}", call.method, call.path));
                 }
             }
         }
@@ -262,13 +264,13 @@ fn every_call_asks_for_what_the_table_says() {
 }
 
 #[test]
-fn the_written_table_is_the_one_in_force() {
+fn the_documented_table_is_the_generated_one() {
     let output = std::process::Command::new(binaries::path("keyledger")).arg("permissions").output().unwrap();
     let path = binaries::workspace().join("docs/permissions.md");
     let stored = fs::read_to_string(&path).unwrap_or_default();
     assert!(
         String::from_utf8_lossy(&output.stdout) == stored,
-        "{} is out of date; write it anew with `keyledger permissions > docs/permissions.md` and look at the difference",
+        "{} is out of date; run `keyledger permissions > docs/permissions.md` and review the difference",
         path.display()
     );
 }

@@ -1,19 +1,31 @@
-//! The portal: links, sessions, what roles may do, and what other sites' pages cannot.
+//! The portal: links, sessions, what each role may do, and what pages of other sites cannot do.
 
 use std::time::Duration;
 
 use keyledger_tests::client::http::Client;
 use keyledger_tests::data::fixture::{
-    code, events, follow, issued, key, key_body, organization, portal_link, signed_in, text, trail, types,
-    verify,
+    Issued, code, events, follow, issued, key, key_body, organization, portal_link, signed_in, text, trail,
+    types, verify,
 };
 use keyledger_tests::data::token;
 use keyledger_tests::poll;
 use keyledger_tests::processes::server::{Options, Server};
 use serde_json::{Value, json};
 
+/// Opening the page does not consume a link: link scanners open it ahead of the user.
+fn check_sign_in_page(client: &Client) {
+    for method in ["GET", "HEAD", "OPTIONS"] {
+        let _ = client.request(method, "/portal").send();
+    }
+    let page = client.get("/portal").expect(200);
+    assert!(page.header("content-security-policy").unwrap().contains("default-src 'none'"));
+    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
+    client.get("/portal/sign-in.js").expect(200);
+    client.get("/portal/style.css").expect(200);
+}
+
 #[test]
-fn a_link_lets_one_person_in_once() {
+fn a_link_signs_one_user_in_once() {
     let server = Server::start();
     let client = server.client();
     let org = organization(&client, "paid");
@@ -31,16 +43,7 @@ fn a_link_lets_one_person_in_once() {
     assert_eq!(page, format!("http://{}/portal", client.address()));
     token::check(link, "kllink_");
 
-    // What looks at links ahead of people does not use them up.
-    for method in ["GET", "HEAD", "OPTIONS"] {
-        let _ = client.anonymous().request(method, "/portal").send();
-    }
-    let page = client.anonymous().get("/portal").expect(200);
-    assert!(page.header("content-security-policy").unwrap().contains("default-src 'none'"));
-    assert_eq!(page.header("referrer-policy"), Some("no-referrer"));
-    client.anonymous().get("/portal/sign-in.js").expect(200);
-    client.anonymous().get("/portal/style.css").expect(200);
-
+    check_sign_in_page(&client.anonymous());
     let body = json!({ "link": link });
     let started =
         client.anonymous().post("/portal/session", &body).header("user-agent", "browser/1").expect(200);
@@ -90,7 +93,7 @@ fn a_link_lets_one_person_in_once() {
 }
 
 #[test]
-fn sessions_end_when_they_are_told_to() {
+fn sessions_end_by_sign_out_deletion_and_time() {
     let mut server = Server::start();
     let client = server.client();
     let org = organization(&client, "paid");
@@ -114,7 +117,7 @@ fn sessions_end_when_they_are_told_to() {
     assert_eq!(client.get("/v1/portal-sessions").expect(200).json()["total"], 1);
     assert_eq!(client.get("/v1/portal-sessions/ps_x").expect(404).code(), "portal_session_not_found");
 
-    // Times come by themselves.
+    // Sessions and links also end by themselves.
     let (short, link) = portal_link(&client, &org, "admin", json!({ "session_seconds": 1 }));
     let (cookie, csrf) = follow(&client, &link);
     let brief = client.with_session(&cookie, &csrf);
@@ -129,7 +132,7 @@ fn sessions_end_when_they_are_told_to() {
     });
     client.anonymous().post("/portal/session", &json!({ "link": late })).expect(404);
 
-    // A session outlives a restart, and ends with its organization.
+    // A session survives a restart and ends with its organization.
     server.kill();
     server.start_again();
     let client = server.client();
@@ -144,13 +147,13 @@ fn sessions_end_when_they_are_told_to() {
 }
 
 #[test]
-fn a_page_of_another_site_changes_nothing() {
+fn a_page_of_another_site_can_change_nothing() {
     let server = Server::start();
     let (client, anonymous) = (server.client(), server.anonymous());
     let org = organization(&client, "paid");
     let issued = key(&client, &org, json!({}));
     let (_, link) = portal_link(&client, &org, "admin", json!({}));
-    // Nor does it sign anybody in.
+    // Another site cannot sign a user in either.
     let body = json!({ "link": link });
     let forged = anonymous.post("/portal/session", &body).header("sec-fetch-site", "cross-site");
     assert_eq!(forged.expect(403).code(), "csrf_failed");
@@ -184,25 +187,42 @@ fn a_page_of_another_site_changes_nothing() {
         .header("sec-fetch-site", "same-origin")
         .json(&json!({}))
         .expect(200);
-    // A wrong credential is not made good by a cookie.
+    // A valid cookie does not make up for an invalid credential.
     bare("GET", "/v1/keys").header("authorization", "Bearer nonsense").expect(401);
 }
 
+/// Two organizations and their keys: of the organization, of user `u1`, of user `u2`; and of the other's user
+/// `u1`.
+struct Keys {
+    org: String,
+    other: String,
+    ours: Issued,
+    mine: Issued,
+    colleague: Issued,
+    theirs: Issued,
+}
+
+fn keys(client: &Client) -> Keys {
+    let (org, other) = (organization(client, "paid"), organization(client, "paid"));
+    let ours = key(client, &org, json!({}));
+    let mine = key(client, &org, json!({ "user_id": "u1" }));
+    let colleague = key(client, &org, json!({ "user_id": "u2" }));
+    let theirs = key(client, &other, json!({ "user_id": "u1" }));
+    Keys { org, other, ours, mine, colleague, theirs }
+}
+
+/// The ids on a page of keys, sorted.
+fn ids(page: &Value) -> Vec<String> {
+    let mut ids: Vec<String> = page["data"].as_array().unwrap().iter().map(|it| text(&it["id"])).collect();
+    ids.sort();
+    ids
+}
+
 #[test]
-fn each_role_does_what_it_is_for() {
+fn owners_and_admins_manage_all_keys_of_their_organization() {
     let server = Server::start();
     let client = server.client();
-    let (org, other) = (organization(&client, "paid"), organization(&client, "paid"));
-    let ours = key(&client, &org, json!({}));
-    let mine = key(&client, &org, json!({ "user_id": "u1" }));
-    let colleague = key(&client, &org, json!({ "user_id": "u2" }));
-    let theirs = key(&client, &other, json!({ "user_id": "u1" }));
-    let ids = |page: &Value| -> Vec<String> {
-        let mut ids: Vec<String> =
-            page["data"].as_array().unwrap().iter().map(|it| text(&it["id"])).collect();
-        ids.sort();
-        ids
-    };
+    let Keys { org, other, ours, mine, colleague, theirs } = keys(&client);
     for role in ["owner", "admin"] {
         let session = signed_in(&client, &org, role);
         let listed = session
@@ -234,7 +254,13 @@ fn each_role_does_what_it_is_for() {
             request.expect(404);
         }
     }
-    // Only an owner lets others in, and only to the same organization.
+}
+
+#[test]
+fn only_owners_create_portal_links() {
+    let server = Server::start();
+    let client = server.client();
+    let Keys { org, other, .. } = keys(&client);
     let owner = signed_in(&client, &org, "owner");
     let _ = portal_link(&owner, &org, "auditor", json!({}));
     owner.post("/v1/portal-sessions", &json!({ "organization_id": other, "role": "auditor" })).expect(404);
@@ -247,7 +273,21 @@ fn each_role_does_what_it_is_for() {
     );
     let body = json!({ "organization_id": org, "role": "auditor" });
     signed_in(&client, &org, "admin").post("/v1/portal-sessions", &body).expect(403);
+    let body = json!({ "organization_id": org, "role": "member" });
+    assert!(client.post("/v1/portal-sessions", &body).expect(422).text().contains("/user_id"));
+    let body =
+        json!({ "organization_id": "nobody", "role": "chief", "link_seconds": 0, "session_seconds": 86401 });
+    let refused = client.post("/v1/portal-sessions", &body).expect(422).text();
+    for pointer in ["/role", "/link_seconds", "/session_seconds"] {
+        assert!(refused.contains(pointer), "{pointer}: {refused}");
+    }
+}
 
+#[test]
+fn members_manage_their_own_keys() {
+    let server = Server::start();
+    let client = server.client();
+    let Keys { org, ours, mine, colleague, theirs, .. } = keys(&client);
     let member = signed_in(&client, &org, "member");
     assert_eq!(
         ids(&member
@@ -277,12 +317,28 @@ fn each_role_does_what_it_is_for() {
         }
     }
     member.get("/v1/keys?user_id=u2").expect(404);
-    // Of their own keys members see what happened to them, and of where others called from nothing.
     assert_eq!(
         types(&events(&member, &made.id)),
         ["KeyCreated", "KeyDeleted"],
-        "a deleted key's events are still its owner's to see"
+        "the user can still read a deleted key's events"
     );
+    for foreign in [&ours, &colleague, &theirs] {
+        assert_eq!(member.get(&foreign.path("/events")).expect(404).code(), "key_not_found");
+    }
+    for path in ["/v1/events", &format!("/v1/events?key_id={}", mine.id), "/v1/events/1/proof"] {
+        member.get(path).expect(403);
+    }
+}
+
+/// Members see the events of their own keys, without the addresses that other callers came from.
+#[test]
+fn members_do_not_see_the_addresses_of_other_callers() {
+    let server = Server::start();
+    let client = server.client();
+    let Keys { org, mine, .. } = keys(&client);
+    let member = signed_in(&client, &org, "member");
+    member.patch(&mine.path(""), &json!({ "name": "x" })).expect(200);
+    member.post(&mine.path("/rotate"), &json!({})).expect(200);
     let trail = events(&member, &mine.id);
     assert_eq!(types(&trail), ["KeyCreated", "KeyRenamed", "KeyRotated"]);
     let origins = |event: &Value| (event["actor"]["ip"].clone(), event["actor"]["user_agent"].clone());
@@ -299,19 +355,22 @@ fn each_role_does_what_it_is_for() {
         assert!(file(&client, &trail[0]["actor"]["id"]).contains("127.0.0.1"), "{format}");
         assert!(file(&member, &trail[1]["actor"]["id"]).contains("127.0.0.1"), "{format}");
     }
-    for foreign in [&ours, &colleague, &theirs] {
-        assert_eq!(member.get(&foreign.path("/events")).expect(404).code(), "key_not_found");
-    }
-    for path in ["/v1/events", &format!("/v1/events?key_id={}", mine.id), "/v1/events/1/proof"] {
-        member.get(path).expect(403);
-    }
-    // A token of a key that they may not see is to them one that nobody has.
+}
+
+/// To members, the token of a key that they may not see looks unknown.
+#[test]
+fn a_member_learns_nothing_about_other_tokens() {
+    let server = Server::start();
+    let client = server.client();
+    let Keys { org, ours, colleague, theirs, .. } = keys(&client);
+    let (owner, member) = (signed_in(&client, &org, "owner"), signed_in(&client, &org, "member"));
     let answered = |caller: &Client, token: &str| {
-        let told = caller.request("POST", "/oauth2/introspect").form(&[("token", token)]).expect(200).json();
+        let introspected =
+            caller.request("POST", "/oauth2/introspect").form(&[("token", token)]).expect(200).json();
         let batch = caller.post("/v1/keys/verify-batch", &json!({ "tokens": [token] })).expect(200).json();
         let verdict = verify(caller, token);
         assert_eq!(batch["data"][0]["code"], verdict["code"]);
-        assert_eq!(told["active"], verdict["valid"]);
+        assert_eq!(introspected["active"], verdict["valid"]);
         (text(&verdict["code"]), verdict["key_id"].is_null())
     };
     let unknown = answered(&owner, &token::with_head("kl_live_", [9; 32]));
@@ -324,7 +383,13 @@ fn each_role_does_what_it_is_for() {
     for foreign in [&ours, &colleague, &theirs] {
         assert_eq!(answered(&member, &foreign.token), unknown);
     }
+}
 
+#[test]
+fn auditors_read_and_change_nothing() {
+    let server = Server::start();
+    let client = server.client();
+    let Keys { org, ours, mine, theirs, .. } = keys(&client);
     let auditor = signed_in(&client, &org, "auditor");
     assert!(
         auditor
@@ -343,19 +408,10 @@ fn each_role_does_what_it_is_for() {
     auditor.post("/v1/keys", &key_body(&org, json!({}))).expect(403);
     auditor.delete(&mine.path("")).expect(403);
     auditor.post("/v1/keys/verify", &json!({ "token": ours.token })).expect(403);
-
-    let body = json!({ "organization_id": org, "role": "member" });
-    assert!(client.post("/v1/portal-sessions", &body).expect(422).text().contains("/user_id"));
-    let body =
-        json!({ "organization_id": "nobody", "role": "chief", "link_seconds": 0, "session_seconds": 86401 });
-    let refused = client.post("/v1/portal-sessions", &body).expect(422).text();
-    for pointer in ["/role", "/link_seconds", "/session_seconds"] {
-        assert!(refused.contains(pointer), "{pointer}: {refused}");
-    }
 }
 
 #[test]
-fn over_tls_the_cookie_is_for_tls_only() {
+fn over_tls_the_session_cookie_is_secure() {
     let arguments = ["--public-url", "https://keys.example"].map(str::to_owned).to_vec();
     let server = Server::start_with(Options { arguments, ..Options::default() });
     let client = server.client();
@@ -367,7 +423,7 @@ fn over_tls_the_cookie_is_for_tls_only() {
 }
 
 #[test]
-fn a_proxy_is_believed_only_when_it_is_trusted() {
+fn only_a_trusted_proxy_can_name_the_callers_address() {
     let forwarded = "203.0.113.9, 198.51.100.7, 127.0.0.2";
     let arguments = ["--trusted-proxy", "127.0.0.0/8,10.0.0.0/8"].map(str::to_owned).to_vec();
     let trusting = Server::start_with(Options { arguments, ..Options::default() });
@@ -386,7 +442,7 @@ fn a_proxy_is_believed_only_when_it_is_trusted() {
             .expect(201);
         let id = text(&created.json()["id"]);
         assert_eq!(trail(&client, &id, &created)[0]["actor"]["ip"], expected);
-        // Verifications are counted for the same address, whichever way they are answered.
+        // Both ways of answering count a verification for the same address.
         let issued = key(&client, &id, json!({}));
         client
             .post("/v1/keys/verify", &json!({ "token": issued.token }))

@@ -1,5 +1,5 @@
-//! Nobody reaches into another organization: not with its identifiers in a path, in a query or in a body, nor with anything
-//! that looks like them.
+//! No caller reaches into another organization: not with its identifiers in a path, a query or a body, nor
+//! with similar ones.
 
 use keyledger_tests::client::http::Client;
 use keyledger_tests::data::fixture::{
@@ -11,7 +11,7 @@ use rand::RngExt;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
-/// An organization with one thing of every kind in it.
+/// An organization with one object of every kind in it.
 struct Target {
     id: String,
     things: Vec<String>,
@@ -35,7 +35,7 @@ fn target(client: &Client) -> Target {
     Target { id, things, token: issued.token }
 }
 
-/// What an administrator of everything sees of the target.
+/// Everything that an administrator of the installation sees of the target.
 fn state(client: &Client, target: &Target) -> Vec<Value> {
     let paths = ["/v1/keys", "/v1/organizations", "/v1/applications", "/v1/root-keys", "/v1/portal-sessions"];
     let mut seen: Vec<Value> = Vec::new();
@@ -69,7 +69,7 @@ fn strangers(client: &Client) -> Vec<(String, Client)> {
     strangers
 }
 
-/// Something like an identifier of the target, but not quite.
+/// Variations of an identifier of the target.
 fn resembling(id: &str, rng: &mut StdRng) -> String {
     let mut chars: Vec<char> = id.chars().collect();
     let index = rng.random_range(0..chars.len());
@@ -87,7 +87,7 @@ fn resembling(id: &str, rng: &mut StdRng) -> String {
 }
 
 #[test]
-fn no_identifier_of_another_organization_opens_anything() {
+fn no_identifier_in_a_path_opens_anything() {
     let server = Server::start();
     let client = server.client();
     let target = target(&client);
@@ -118,7 +118,8 @@ fn no_identifier_of_another_organization_opens_anything() {
                         }
                         let answer = request.send();
                         count += 1;
-                        // 403 where the role makes no such call at all; 422 for a query in a path that is none.
+                        // 403 where the role lacks the endpoint entirely, 422 for a query in a path without
+                        // parameters.
                         if !matches!(answer.status, 403 | 404) || answer.text().contains("Secret project") {
                             wrong.push(format!("{name}: {method} {called} answers {}", answer.status));
                         }
@@ -134,7 +135,7 @@ fn no_identifier_of_another_organization_opens_anything() {
 }
 
 #[test]
-fn nor_does_one_in_a_body_or_a_query() {
+fn no_identifier_in_a_body_or_query_opens_anything() {
     let server = Server::start();
     let client = server.client();
     let target = target(&client);
@@ -165,8 +166,12 @@ fn nor_does_one_in_a_body_or_a_query() {
         }
         let verified = stranger.post("/v1/keys/verify", &json!({ "token": token })).send();
         assert!(verified.status == 403 || text(&verified.json()["code"]) == "NOT_FOUND", "{name}");
-        let told = stranger.request("POST", "/oauth2/introspect").form(&[("token", token)]).send();
-        assert!(told.status == 403 || told.json() == json!({ "active": false }), "{name}: {}", told.text());
+        let answer = stranger.request("POST", "/oauth2/introspect").form(&[("token", token)]).send();
+        assert!(
+            answer.status == 403 || answer.json() == json!({ "active": false }),
+            "{name}: {}",
+            answer.text()
+        );
     }
     assert_eq!(state(&client, &target), before);
 }

@@ -1,14 +1,15 @@
-//! The audit trail: its formats, following it without gaps, its filters, and any key as it was.
+//! The audit trail: its formats, its filters, following it without gaps, and any key as of a past time.
 
 use std::time::{Duration, Instant};
 
 use keyledger_tests::client::console::Browser;
-use keyledger_tests::client::http::{Client, Stream};
+use keyledger_tests::client::http::Client;
+use keyledger_tests::client::stream::Stream;
 use keyledger_tests::data::fixture::{self, events, key, organization, text};
 use keyledger_tests::processes::server::Server;
 use serde_json::{Value, json};
 
-/// Some history: two organizations with keys, one of them changed a few times.
+/// Creates some history: two organizations with keys, one of them changed a few times.
 fn history(client: &Client) -> (String, fixture::Issued) {
     let (first, second) = (organization(client, "paid"), organization(client, "test"));
     for n in 0..5 {
@@ -40,7 +41,7 @@ fn json_pages(client: &Client, query: &str, limit: usize) -> Vec<Value> {
 }
 
 #[test]
-fn every_event_says_who_what_when_and_where() {
+fn every_event_has_its_actor_type_time_and_address() {
     let server = Server::start();
     let client = server.client();
     let (organization, issued) = history(&client);
@@ -64,11 +65,11 @@ fn every_event_says_who_what_when_and_where() {
     let all = json_pages(&client, "", 200);
     let expected: Vec<u64> = (1..=all.len() as u64).collect();
     assert_eq!(positions(&all), expected, "dense from 1");
-    assert_eq!(json_pages(&client, "", 3), all, "pages of any size show the same");
+    assert_eq!(json_pages(&client, "", 3), all, "pages of any size have the same events");
 }
 
 #[test]
-fn filters_choose_by_key_organization_type_actor_and_time() {
+fn filters_select_by_key_organization_type_actor_and_time() {
     let server = Server::start();
     let client = server.client();
     let (organization, issued) = history(&client);
@@ -120,14 +121,14 @@ fn ndjson_and_csv_carry_the_same_events() {
         assert_eq!(row[column("position")], event["position"].to_string());
         assert_eq!(row[column("type")], text(&event["type"]));
         assert_eq!(row[column("time")], text(&event["time"]));
-        // A spreadsheet must not take a name for a formula.
+        // A spreadsheet must not read a name as a formula.
         assert!(row.iter().all(|cell| !cell.starts_with(['=', '+', '@', '\t', '\r'])), "{row:?}");
     }
     let of_key = client.get(&issued.path("/events")).header("accept", "application/x-ndjson").expect(200);
     assert_eq!(of_key.text().lines().count(), 4);
 }
 
-/// Reads RFC 4180.
+/// Parses RFC 4180.
 fn csv(text: &str) -> Vec<Vec<String>> {
     let (mut rows, mut row, mut cell, mut quoted) = (Vec::new(), Vec::new(), String::new(), false);
     let mut chars = text.chars().peekable();
@@ -148,10 +149,10 @@ fn csv(text: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// How long a stream may say nothing before it is taken to have ended.
+/// A stream that is silent for this long is considered ended.
 const FOLLOW_TIME_MAX: Duration = Duration::from_secs(10);
 
-/// Reads one server-sent event: its id and its data.
+/// Reads one server-sent event and returns its id and data.
 fn next_event(stream: &mut Stream) -> Option<(u64, Value)> {
     let (mut id, mut data) = (None, String::new());
     loop {
@@ -183,7 +184,7 @@ fn follow(client: &Client, path: &str, last_event_id: Option<u64>) -> Stream {
 }
 
 #[test]
-fn a_follower_sees_every_event_once_also_when_it_comes_back() {
+fn a_follower_sees_every_event_once_across_reconnects() {
     let server = Server::start();
     let client = server.client();
     let (organization, issued) = history(&client);
@@ -194,7 +195,7 @@ fn a_follower_sees_every_event_once_also_when_it_comes_back() {
         assert_eq!(Some(id), event["position"].as_u64());
         assert_eq!(&data, event);
     }
-    // Live: an event comes without asking again.
+    // Live: a new event arrives without another request.
     let began = Instant::now();
     client.patch(&issued.path(""), &json!({ "name": "live" })).expect(200);
     let (id, data) = next_event(&mut stream).unwrap();
@@ -202,7 +203,7 @@ fn a_follower_sees_every_event_once_also_when_it_comes_back() {
     assert!(began.elapsed() < Duration::from_secs(5));
     drop(stream);
 
-    // Back after a pause, in which things happened.
+    // Resumes after a pause in which events happened.
     for n in 0..10 {
         client.patch(&issued.path(""), &json!({ "name": format!("n{n}") })).expect(200);
     }
@@ -210,10 +211,10 @@ fn a_follower_sees_every_event_once_also_when_it_comes_back() {
     for n in 1..=10 {
         assert_eq!(next_event(&mut stream).unwrap().0, id + n);
     }
-    // Last-Event-ID is newer than the URL's own `after`, which a browser sends again as it was.
+    // `Last-Event-ID` wins over the URL's own `after`, which a browser resends unchanged.
     let mut stream = follow(&client, "/v1/events?after=2", Some(id + 4));
     assert_eq!(next_event(&mut stream).unwrap().0, id + 5);
-    // A filtered stream passes over the rest.
+    // A filtered stream skips the other events.
     let mut stream = follow(&client, &format!("/v1/events?organization_id={organization}&after=0"), None);
     let seen: Vec<u64> = (0..4).map(|_| next_event(&mut stream).unwrap().0).collect();
     let expected = positions(&json_pages(&client, &format!("&organization_id={organization}"), 200));
@@ -223,7 +224,7 @@ fn a_follower_sees_every_event_once_also_when_it_comes_back() {
 }
 
 #[test]
-fn a_follower_is_told_as_many_events_as_it_asks_for() {
+fn a_follower_gets_as_many_events_as_it_asks_for() {
     let server = Server::start();
     let client = server.client();
     let (_, issued) = history(&client);
@@ -231,7 +232,7 @@ fn a_follower_is_told_as_many_events_as_it_asks_for() {
     assert_eq!(next_event(&mut stream).map(|(id, _)| id), Some(1));
     assert_eq!(next_event(&mut stream).map(|(id, _)| id), Some(2));
     assert_eq!(stream.next_line(), None, "the stream ends");
-    // Also when the last of them is yet to come.
+    // Also when the last of them has not happened yet.
     let head =
         client.get("/v1/events?sort=-position&limit=1").expect(200).json()["data"][0]["position"].clone();
     let mut stream = follow(&client, &format!("/v1/events?limit=1&after={head}"), None);
@@ -241,7 +242,7 @@ fn a_follower_is_told_as_many_events_as_it_asks_for() {
 }
 
 #[test]
-fn a_follower_goes_on_exactly_where_a_crash_cut_it_off() {
+fn a_follower_resumes_exactly_where_a_crash_cut_it_off() {
     let mut server = Server::start();
     let (_, issued) = history(&server.client());
     let mut stream = follow(&server.client(), "/v1/events?after=0", None);
@@ -268,7 +269,7 @@ fn a_follower_goes_on_exactly_where_a_crash_cut_it_off() {
     }
 }
 
-/// Reads a stream to its end, which must come, and tells the last event's position.
+/// Reads a stream to its end, which must come, and returns the last event's position.
 fn last_position(stream: &mut Stream) -> u64 {
     let began = Instant::now();
     let last = std::iter::from_fn(|| next_event(stream)).map(|(position, _)| position).last();
@@ -277,7 +278,7 @@ fn last_position(stream: &mut Stream) -> u64 {
 }
 
 #[test]
-fn a_follower_sees_nothing_after_their_credential_has_ended() {
+fn a_follower_sees_nothing_after_its_credential_has_ended() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -329,7 +330,7 @@ fn a_follower_sees_nothing_after_signing_out_of_the_console() {
 }
 
 #[test]
-fn a_follower_does_not_keep_the_server_from_stopping() {
+fn a_follower_does_not_delay_a_stop() {
     let mut server = Server::start();
     let client = server.client();
     let _ = organization(&client, "paid");
@@ -341,7 +342,7 @@ fn a_follower_does_not_keep_the_server_from_stopping() {
 }
 
 #[test]
-fn a_key_can_be_seen_as_it_was() {
+fn a_key_can_be_read_as_of_a_past_time() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -349,7 +350,7 @@ fn a_key_can_be_seen_as_it_was() {
     let mut states = vec![(issued.position, issued.key.clone())];
     let mut note =
         |answer: keyledger_tests::client::http::Response| states.push((answer.position(), answer.json()));
-    // Times have milliseconds; a pause keeps two states from sharing one.
+    // Times have milliseconds. A pause keeps two states from sharing one.
     let pause = || std::thread::sleep(Duration::from_millis(5));
     pause();
     note(client.patch(&issued.path(""), &json!({ "name": "v2" })).expect(200));
@@ -379,7 +380,7 @@ fn a_key_can_be_seen_as_it_was() {
 }
 
 #[test]
-fn expiry_shows_in_what_was() {
+fn a_key_read_as_of_a_past_time_has_the_status_of_that_time() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");

@@ -1,5 +1,5 @@
-//! Events as files for other programs: read by the libraries that those programs have, gone on with where a file was cut
-//! off, and no wider than what a caller may see.
+//! Events as files for other programs: parsed by the libraries that those programs use, resumed where a file
+//! was cut off, and limited to what a caller may see.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 const FILES: [&str; 4] = ["ndjson", "csv", "cloudevents", "ocsf"];
 
-/// Events of every kind of object.
+/// Creates events of every kind of object.
 fn history(client: &Client) -> (String, fixture::Issued) {
     let (first, second) = (organization(client, "paid"), organization(client, "partner"));
     let issued = key(client, &first, json!({ "name": "=1+1", "metadata": { "a": [1, null] } }));
@@ -43,14 +43,14 @@ fn history(client: &Client) -> (String, fixture::Issued) {
     (first, issued)
 }
 
-/// Waits until every call finds what was answered so far: what asks for no filter is read from the log itself.
+/// Waits until every endpoint has everything answered so far. Requests without a filter read the log itself.
 #[track_caller]
 fn settle(client: &Client) {
     let head = client.get("/v1/events?limit=1").expect(200).position().to_string();
     client.get("/v1/events?limit=1").header("keyledger-min-position", &head).expect(200);
 }
 
-/// The events of a caller in a format; `query` begins with `&`.
+/// The events of a caller in a format. `query` starts with `&`.
 #[track_caller]
 fn export(client: &Client, format: &str, query: &str) -> String {
     let answer = client.get(&format!("/v1/events?format={format}{query}")).expect(200);
@@ -63,13 +63,13 @@ fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// Events of every kind by actors of every kind, as the projections' golden files have them.
+/// Events of every type by actors of every kind, from the projections' golden files.
 fn golden(format: &str) -> String {
     let path = format!("projections/tests/golden/events.{format}");
     fs::read_to_string(binaries::workspace().join(path)).unwrap()
 }
 
-/// Has an outside reader of `tests/readers` read a text.
+/// Runs an independent reader from `tests/readers` on a text.
 fn read_by(reader: &str, text: &str) -> Output {
     let python = binaries::workspace().join("tests/tools/bin/python3");
     assert!(python.exists(), "{} is missing: run tests/tools-install.sh test", python.display());
@@ -87,7 +87,7 @@ fn good(output: &Output) -> String {
 }
 
 #[test]
-fn readers_of_ocsf_understand_every_event() {
+fn independent_ocsf_readers_accept_every_event() {
     let server = Server::start();
     let client = server.client();
     let (_, issued) = history(&client);
@@ -104,7 +104,7 @@ fn readers_of_ocsf_understand_every_event() {
     let done: Vec<u64> = of_key.iter().map(|event| event["type_uid"].as_u64().unwrap()).collect();
     assert_eq!(done, [300_401, 300_403, 300_403, 300_403, 300_409, 300_408, 300_403]);
     assert_eq!(of_key[4]["comment"], "found");
-    // And they do find fault where there is one.
+    // The reader does reject wrong input.
     for (from, to) in
         [("\"severity_id\":1,", ""), ("\"app_uid\"", "\"app_id\""), ("\"time\":1", "\"time\":\"1\",\"x\":1")]
     {
@@ -114,7 +114,7 @@ fn readers_of_ocsf_understand_every_event() {
 }
 
 #[test]
-fn readers_of_cloud_events_understand_every_event() {
+fn independent_cloud_events_readers_accept_every_event() {
     let server = Server::start();
     let client = server.client();
     let _ = history(&client);
@@ -128,7 +128,7 @@ fn readers_of_cloud_events_understand_every_event() {
     for (event, in_file) in events.iter().zip(&in_file) {
         assert_eq!(in_file["data"], *event);
     }
-    // And they do find fault where there is one.
+    // The reader does reject wrong input.
     for (from, to) in [
         ("\"specversion\":\"1.0\",", ""),
         ("\"source\"", "\"src\""),
@@ -139,7 +139,7 @@ fn readers_of_cloud_events_understand_every_event() {
         assert!(!read_by("cloud_events.py", &file.replace(from, to)).status.success(), "{from}");
     }
 
-    // The same in batches, each of which says where the next one is.
+    // The same as batches, each with a link to the next.
     let (mut path, mut seen) = ("/v1/events?limit=4".to_owned(), Vec::new());
     loop {
         let answer = client.get(&path).header("accept", "application/cloudevents-batch+json").expect(200);
@@ -155,7 +155,7 @@ fn readers_of_cloud_events_understand_every_event() {
 }
 
 #[test]
-fn a_file_goes_on_where_another_was_cut_off() {
+fn an_export_resumes_where_another_was_cut_off() {
     let server = Server::start();
     let client = server.client();
     let _ = history(&client);
@@ -171,7 +171,7 @@ fn a_file_goes_on_where_another_was_cut_off() {
 }
 
 #[test]
-fn a_file_shows_a_bound_caller_its_organization_and_no_other() {
+fn an_export_shows_a_bound_caller_its_organization_only() {
     let server = Server::start();
     let client = server.client();
     let (own, issued) = history(&client);
@@ -196,7 +196,7 @@ fn a_file_shows_a_bound_caller_its_organization_and_no_other() {
 }
 
 #[test]
-fn events_are_found_by_request() {
+fn events_can_be_filtered_by_request_id() {
     let server = Server::start();
     let client = server.client();
     let (_, issued) = history(&client);
@@ -218,13 +218,13 @@ fn events_are_found_by_request() {
 }
 
 #[test]
-fn a_file_for_spreadsheets_holds_no_formula() {
+fn a_csv_export_contains_no_formula() {
     let server = Server::start();
     let client = server.client();
     let _ = history(&client);
     let file = export(&client, "csv", "");
     assert!(file.contains(",\"'=cmd|'/c calc'!A0\","), "{file}");
-    // Every cell is in quotes, and no text in it begins with what begins a formula.
+    // Every cell is quoted, and no text in one starts like a formula.
     for line in file.lines() {
         let inside = line.strip_prefix('"').unwrap().strip_suffix('"').unwrap();
         assert!(inside.split("\",\"").all(|cell| !cell.starts_with(['=', '+', '-', '@'])), "{line}");
@@ -232,7 +232,7 @@ fn a_file_for_spreadsheets_holds_no_formula() {
 }
 
 #[test]
-fn an_unknown_format_is_refused_by_name() {
+fn an_unknown_format_is_refused() {
     let server = Server::start();
     let problem = server.client().get("/v1/events?format=xml").expect(422).json();
     assert_eq!(problem["errors"][0]["pointer"], "?format");
@@ -250,14 +250,14 @@ fn replay_tool(data: &Path, arguments: &[&str]) -> Output {
 }
 
 #[test]
-fn the_replay_tool_writes_the_bytes_that_the_service_answers() {
+fn the_replay_tool_exports_the_bytes_that_the_service_returns() {
     let mut server = Server::start();
     let client = server.client();
     let (organization, _) = history(&client);
     let page = client.get("/v1/events?limit=200").expect(200).json();
     let events = page["data"].as_array().unwrap();
     let time = text(&events[events.len() / 2]["time"]);
-    // What the service is asked, and the tool.
+    // The queries to the service, and the tool's arguments for the same events.
     let questions = [
         (String::new(), vec![]),
         ("&after=7".into(), vec!["--from", "8"]),
@@ -285,7 +285,7 @@ fn the_replay_tool_writes_the_bytes_that_the_service_answers() {
 }
 
 #[test]
-fn the_replay_tool_says_where_to_go_on_and_never_writes_over_a_file() {
+fn the_replay_tool_says_where_to_continue_and_never_overwrites_a_file() {
     let mut server = Server::start();
     let client = server.client();
     let _ = history(&client);
@@ -297,7 +297,7 @@ fn the_replay_tool_says_where_to_go_on_and_never_writes_over_a_file() {
     let (first, second) = (name("first.csv"), name("second.csv"));
     let arguments = ["--format", "csv", "--to", "6", "--output", &first];
     let said = good(&replay_tool(&data, &arguments));
-    assert!(said.contains("6 events, up to position 6; --from 7 goes on from there"), "{said}");
+    assert!(said.contains("6 events, up to position 6; continue with --from 7"), "{said}");
     let report = good(&replay_tool(
         &data,
         &["--format", "csv", "--from", "7", "--no-header", "--output", &second, "--json"],
@@ -307,9 +307,9 @@ fn the_replay_tool_says_where_to_go_on_and_never_writes_over_a_file() {
     assert_eq!(report["events"].as_u64(), Some(whole.lines().count() as u64 - 1 - 6));
     assert_eq!(fs::read_to_string(&first).unwrap() + &fs::read_to_string(&second).unwrap(), whole);
 
-    // One line on standard error that names what is wrong, and nothing written.
+    // One line on standard error that names the problem, and nothing written.
     let refused = [
-        (vec!["--format", "csv", "--output", &first], "first.csv: is there already"),
+        (vec!["--format", "csv", "--output", &first], "first.csv: already exists"),
         (vec!["--format", "csv", "--json"], "--output"),
         (vec!["--format", "csv", "--from", "yesterday"], "--from \"yesterday\""),
         (vec!["--format", "csv", "--organization", "no such"], "--organization \"no such\""),

@@ -1,4 +1,4 @@
-//! The log verified by the service that runs on it: over HTTP and on the console's page.
+//! Verification of the log by the running service, over HTTP and on the console's page.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn latest(client: &Client) -> Value {
     client.get(PATH).expect(200).json()["data"][0].clone()
 }
 
-/// Waits for the end of the latest verification, and tells what it found.
+/// Waits for the latest verification to end and returns its result.
 pub(crate) fn finished(client: &Client) -> Value {
     poll::until("the end of the verification", LIMIT, || {
         let latest = latest(client);
@@ -34,7 +34,7 @@ fn checkpoint(client: &Client) -> (u64, String) {
 }
 
 #[test]
-fn a_sound_log_is_found_to_be_what_was_signed() {
+fn an_intact_log_is_verified() {
     let server = Server::start();
     let client = server.client();
     assert_eq!(client.get(PATH).expect(200).json()["data"], json!([]));
@@ -50,9 +50,9 @@ fn a_sound_log_is_found_to_be_what_was_signed() {
         (&found["head"], &found["position"], &found["signed_up_to"]),
         (&json!(size), &json!(size), &json!(size))
     );
-    assert_eq!(found["root"], json!(root), "what was computed is what was signed");
+    assert_eq!(found["root"], json!(root), "the computed root is the signed one");
 
-    // Whoever may read the events of one organization sees what was found, but sets nothing going.
+    // A caller bound to one organization sees the result, but cannot start a verification.
     let (_, bound) = root_key(&client, &["events:read"], Some(&org));
     let bound = client.with_token(&bound);
     assert_eq!(latest(&bound), found);
@@ -60,20 +60,20 @@ fn a_sound_log_is_found_to_be_what_was_signed() {
 
     let browser = Browser::sign_in(&client, server.root_token());
     let page = browser.get("/console/audit").expect_page(200);
-    assert!(page.contains("Verify now") && page.contains("is right, and fits"), "{page}");
+    assert!(page.contains("Verify now") && page.contains("is valid and matches"), "{page}");
     let page = browser.submit_and_follow("/console/audit/verification", &[]);
-    assert!(page.contains("The log is being verified."), "{page}");
+    assert!(page.contains("Verification started."), "{page}");
     assert_eq!(finished(&client)["number"], 2);
     let (_, link) = portal_link(&client, &org, "auditor", json!({}));
     let auditor = Browser::with_cookie(&client, &follow(&client, &link).0);
     let page = auditor.get("/console/audit").expect_page(200);
-    assert!(page.contains("is right, and fits") && !page.contains("Verify now"), "{page}");
+    assert!(page.contains("is valid and matches") && !page.contains("Verify now"), "{page}");
     auditor.submit("/console/audit/verification", &[]).expect_page(403);
     assert_eq!(latest(&client)["number"], 2);
 }
 
 #[test]
-fn one_runs_at_a_time_beside_everything_else() {
+fn one_verification_runs_at_a_time_beside_other_requests() {
     let directory = tempfile::Builder::new().prefix("keyledger-test-").tempdir().unwrap();
     let mut log = LargeLog::begin(&directory.path().join("data"), seed::rng("log verification"));
     log.organization("acme", "paid");
@@ -83,7 +83,7 @@ fn one_runs_at_a_time_beside_everything_else() {
     let client = server.client();
     client.post(PATH, &json!({})).expect(202);
     assert_eq!(client.post(PATH, &json!({})).expect(409).code(), "log_verification_running");
-    // Keys are verified and made meanwhile, and what is made meanwhile is not what is looked at.
+    // Keys are verified and created meanwhile. Those created meanwhile are not part of this verification.
     let mut asked = 0;
     let found = poll::until("the end of the verification", LIMIT, || {
         assert_eq!(code(&client, &kept[asked % kept.len()].token), "VALID");
@@ -95,7 +95,7 @@ fn one_runs_at_a_time_beside_everything_else() {
     });
     assert_eq!(found["status"], "passed", "{found}");
     assert!(asked > 1 && found["head"].as_u64() >= Some(30_001), "{found}");
-    // One that has not come to its end does not keep the service from ending.
+    // An unfinished verification does not delay a stop.
     client.post(PATH, &json!({})).expect(202);
     assert!(server.stop().success());
 }

@@ -1,6 +1,8 @@
-//! Events, exports, erasure, and the log as others check it.
+//! Events, exports, erasure, and independent checks of the log.
 
 pub(crate) mod erasure;
+pub(crate) mod erasure_interruptions;
+pub(crate) mod erasure_vaults;
 pub(crate) mod events;
 pub(crate) mod exports;
 pub(crate) mod log_verification;

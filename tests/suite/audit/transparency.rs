@@ -1,5 +1,5 @@
-//! The log as others check it: with Go's reference implementation over HTTP, with a verifier from PyPI from a file, and
-//! with the replay tool; and what happens when somebody puts another log in its place.
+//! Independent checks of the log: by Go's reference implementation over HTTP, by a verifier from PyPI on a
+//! file, and by the replay tool; and what happens when the log is replaced.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -50,7 +50,7 @@ pub(crate) fn replay_tool(arguments: &[&str], data: &Path) -> Output {
         .expect("the replay tool can be started")
 }
 
-/// What `replay-tool verify` finds in a data directory: the position and the reason.
+/// The position and the reason that `replay-tool verify` reports for a data directory.
 #[track_caller]
 fn finding(data: &Path) -> (u64, String) {
     let output = replay_tool(&["verify", "--json"], data);
@@ -80,7 +80,7 @@ pub(crate) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// A server with some history that was signed, and stopped.
+/// A stopped server with some signed history.
 fn stopped_server() -> Server {
     let mut server = Server::start();
     let client = server.client();
@@ -93,26 +93,26 @@ fn stopped_server() -> Server {
 }
 
 #[test]
-fn the_reference_implementation_finds_100_000_events_as_signed() {
+fn the_reference_implementation_verifies_100_000_events() {
     let server = Server::start();
     let client = server.client();
     let _ = key(&client, &organization(&client, "paid"), json!({}));
     let older = server.data().join("older-checkpoint");
     fs::write(&older, checkpoint(&client)).unwrap();
     assert!(keys::create(&client, 100_000).len() >= 100_000);
-    // The next to last is not yet a second old when the load ends.
+    // Checkpoints are signed about once a second. The newest one does not cover the end of the load yet.
     let size = || size_of(&checkpoint(&client));
     keyledger_tests::poll::until("a checkpoint over all", std::time::Duration::from_secs(5), || {
         (size() >= 100_000).then_some(())
     });
     let output = auditor(&server, &["-older", older.to_str().unwrap()]);
     assert!(output.status.success(), "{}", text(&output));
-    assert!(text(&output).contains("events, all as signed") && text(&output).contains("the beginning of"));
+    assert!(text(&output).contains("events, all as signed") && text(&output).contains("a prefix of"));
     fs::remove_file(older).unwrap();
 }
 
 #[test]
-fn one_flipped_bit_anywhere_is_found() {
+fn one_flipped_bit_anywhere_is_detected() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -136,34 +136,38 @@ fn one_flipped_bit_anywhere_is_found() {
     ] {
         let output = auditor(&server, &["-corrupt", &path]);
         assert_eq!(output.status.code(), Some(1), "{path}: {}", text(&output));
-        assert!(text(&output).contains("NOT GOOD"), "{path}: {}", text(&output));
+        assert!(text(&output).contains("FAILED:"), "{path}: {}", text(&output));
     }
 }
 
 #[test]
-fn tiles_are_served_as_the_specification_says() {
+fn tiles_are_served_as_specified() {
     let server = Server::start();
-    let (client, nobody) = (server.client(), server.anonymous());
+    let (client, anonymous) = (server.client(), server.anonymous());
     let organization = organization(&client, "paid");
     let _ = key(&client, &organization, json!({}));
-    let answer = nobody.get("/log/checkpoint").expect(200);
+    let answer = anonymous.get("/log/checkpoint").expect(200);
     assert_eq!(answer.header("content-type"), Some("text/plain; charset=utf-8"));
     assert_eq!(answer.header("cache-control"), Some("public, max-age=1"));
     let size = size_of(&answer.text());
-    let tile = nobody.get(&format!("/log/tile/0/000.p/{size}")).expect(200);
+    let tile = anonymous.get(&format!("/log/tile/0/000.p/{size}")).expect(200);
     assert_eq!(tile.header("content-type"), Some("application/octet-stream"));
     assert!(tile.header("cache-control").unwrap().contains("immutable"));
     assert_eq!(tile.body.len() as u64, 32 * size);
     for path in ["0/000", "0/001", "0/0", "9/000", "64/000", "0/000.p/0", "x/000", "0/000.p/255", "1/000.p/1"]
     {
-        assert_eq!(nobody.get(&format!("/log/tile/{path}")).expect(404).code(), "tile_not_found", "{path}");
+        assert_eq!(
+            anonymous.get(&format!("/log/tile/{path}")).expect(404).code(),
+            "tile_not_found",
+            "{path}"
+        );
     }
-    // Entries hold what people wrote.
+    // Entries contain personal text.
     let entries = format!("/log/tile/entries/000.p/{size}");
-    assert_eq!(nobody.get(&entries).expect(401).code(), "unauthenticated");
+    assert_eq!(anonymous.get(&entries).expect(401).code(), "unauthenticated");
     for disguised in ["%65ntries", "entrie%73", "ent%72ies"] {
         let path = entries.replace("entries", disguised);
-        let refused = nobody.get(&path).send();
+        let refused = anonymous.get(&path).send();
         assert!(matches!(refused.status, 401 | 404), "{path} answers {}", refused.status);
         assert!(!String::from_utf8_lossy(&refused.body).contains(&organization), "{path}");
     }
@@ -174,7 +178,7 @@ fn tiles_are_served_as_the_specification_says() {
 }
 
 #[test]
-fn a_proof_file_convinces_another_verifier() {
+fn a_proof_file_is_accepted_by_an_independent_verifier() {
     let mut server = Server::start();
     let client = server.client();
     let (own, other) = (organization(&client, "paid"), organization(&client, "paid"));
@@ -229,7 +233,7 @@ fn a_proof_file_convinces_another_verifier() {
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
 }
 
-/// Starts a server on a log that is not what was signed: it works, signs nothing, and says why.
+/// Starts a server on a log that differs from what was signed: it works, signs nothing and says why.
 fn is_refused(mut server: Server, why: &str) {
     server.start_again();
     let client = server.client();
@@ -238,12 +242,12 @@ fn is_refused(mut server: Server, why: &str) {
     assert!(refused.text().contains(why), "{}", refused.text());
     let ready = client.get("/readyz").expect(200).json();
     assert!(ready["signing_refused"].as_str().unwrap().contains(why), "{ready}");
-    // Nobody is locked out because of it.
+    // Callers are served as before.
     let _ = key(&client, &organization(&client, "paid"), json!({}));
 }
 
 #[test]
-fn yesterdays_backup_under_todays_checkpoint_is_found() {
+fn an_older_log_under_newer_checkpoints_is_detected() {
     let mut server = stopped_server();
     let backup = tempfile::tempdir().unwrap();
     copy(&server.data(), backup.path());
@@ -259,8 +263,8 @@ fn yesterdays_backup_under_todays_checkpoint_is_found() {
     is_refused(server, "older copy");
 }
 
-/// Rewrites entries as somebody would who knows all about the file: with their checksums, and if `hashes` with the whole
-/// tree.
+/// Rewrites entries as an attacker who knows the format would: with correct checksums and, if `hashes`, with
+/// the whole tree recomputed.
 pub(crate) fn forge(data: &Path, hashes: bool, forge: impl FnOnce(&mut Vec<Vec<u8>>)) {
     let database = Database::open(data.join("events.redb")).unwrap();
     let rows = |table: &redb::ReadOnlyTable<u64, &[u8]>| -> Vec<Vec<u8>> {
@@ -318,7 +322,7 @@ fn root(leaves: &[[u8; 32]]) -> [u8; 32] {
     hash(&[&[1], &root(left), &root(right)])
 }
 
-/// Edits what is shown of a key's token: names are sealed.
+/// Edits the visible part of a key's token, because names are sealed.
 pub(crate) fn rename(entries: &mut [Vec<u8>]) {
     let hint = |entry: &Vec<u8>| entry.windows(3).position(|it| it == b"kl_");
     let (entry, at) =
@@ -326,14 +330,14 @@ pub(crate) fn rename(entries: &mut [Vec<u8>]) {
     entry[at] = b'K';
 }
 
-/// Takes the keys of sealed texts away: with them, an edit by somebody who cannot seal is noticed before any hash is looked
-/// at.
+/// Removes the vault. With it, the edit of an attacker who cannot seal is noticed before any hash is
+/// compared.
 pub(crate) fn take_vault_away(data: &Path) {
     fs::remove_file(data.join("vault.redb")).unwrap();
 }
 
 #[test]
-fn an_edited_record_is_found_by_the_hashes() {
+fn an_edited_record_is_detected_by_its_hash() {
     let mut server = stopped_server();
     forge(&server.data(), false, |entries| rename(entries));
     let (_, reason) = finding(&server.data());
@@ -341,7 +345,7 @@ fn an_edited_record_is_found_by_the_hashes() {
     take_vault_away(&server.data());
     let (position, reason) = finding(&server.data());
     assert!(position <= 103 && reason.contains("do not have the hash"), "{position}: {reason}");
-    // So it is by a service that runs on it.
+    // A service that runs on it finds it too.
     server.start_again();
     let client = server.client();
     client.post("/v1/log/verifications", &json!({})).expect(202);
@@ -350,20 +354,20 @@ fn an_edited_record_is_found_by_the_hashes() {
     assert_eq!((&found["reason"], &found["root"]), (&json!(reason), &Value::Null), "{found}");
     let page = Browser::sign_in(&client, server.root_token()).get("/console/audit").expect_page(200);
     assert!(
-        page.contains("The log is not what it should be.") && page.contains("do not have the hash"),
+        page.contains("The log is damaged or was changed.") && page.contains("do not have the hash"),
         "{page}"
     );
 }
 
 #[test]
-fn an_edited_record_with_all_hashes_recomputed_is_found_by_the_checkpoint() {
+fn an_edited_record_with_recomputed_hashes_is_detected_by_the_checkpoint() {
     let server = stopped_server();
     let checkpoint = fs::read_to_string(server.data().join("checkpoints.ndjson")).unwrap();
     forge(&server.data(), true, |entries| rename(entries));
     take_vault_away(&server.data());
     let (_, reason) = finding(&server.data());
     assert!(reason.contains("not those that a checkpoint was signed for"), "{reason}");
-    // A forger who takes the checkpoints away too is found by whoever kept one.
+    // If the checkpoints are removed too, a copy of one kept elsewhere reveals the edit.
     let kept = tempfile::tempdir().unwrap();
     let file = kept.path().join("checkpoint");
     let last: Value = serde_json::from_str(checkpoint.lines().last().unwrap()).unwrap();
@@ -376,7 +380,7 @@ fn an_edited_record_with_all_hashes_recomputed_is_found_by_the_checkpoint() {
 }
 
 #[test]
-fn two_records_that_changed_places_are_found() {
+fn two_swapped_records_are_detected() {
     let server = stopped_server();
     forge(&server.data(), true, |entries| entries.swap(50, 51));
     let (position, reason) = finding(&server.data());
@@ -384,7 +388,7 @@ fn two_records_that_changed_places_are_found() {
 }
 
 #[test]
-fn a_log_whose_end_was_cut_off_is_found() {
+fn a_truncated_log_is_detected() {
     let server = stopped_server();
     forge(&server.data(), true, |entries| entries.truncate(290));
     let (position, reason) = finding(&server.data());
@@ -394,7 +398,7 @@ fn a_log_whose_end_was_cut_off_is_found() {
 }
 
 #[test]
-fn the_logs_key_is_its_owners_alone_and_keeps_its_name() {
+fn the_log_key_is_readable_by_its_owner_only_and_keeps_its_name() {
     use std::os::unix::fs::PermissionsExt;
     let arguments = |origin: &str| vec!["--log-origin".to_owned(), origin.to_owned()];
     let mut server =

@@ -1,5 +1,5 @@
-//! Those who watch the log: a witness written in Go on the reference implementation, which is shown every checkpoint,
-//! cosigns it, and finds out an operator who goes back behind what it has seen.
+//! Witnesses: a witness written in Go on the reference implementation receives every checkpoint, cosigns it,
+//! and detects an operator who goes back behind what it has seen.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -41,12 +41,12 @@ impl Witness {
         Self { child, key, address }
     }
 
-    /// What `--witness` is given.
+    /// The value of `--witness`.
     fn argument(&self) -> String {
         format!("{} {}", self.key, self.address)
     }
 
-    /// Makes a log known to it.
+    /// Registers a log with the witness.
     fn know(&self, log_key: &str) {
         let address = self.address.trim_start_matches("http://").trim_end_matches("/sub").parse().unwrap();
         let client = Client::new(address, Transcript::default());
@@ -66,14 +66,14 @@ fn watched_by(witnesses: &[&Witness]) -> Options {
     Options { arguments: arguments.collect(), ..Options::default() }
 }
 
-/// Stops a server and starts it with other options on the same data.
+/// Stops a server and starts it on the same data with other options.
 fn start_anew(mut server: Server, options: Options) -> Server {
     server.stop();
     let token = server.root_token().to_owned();
     Server::start_in(server.into_directory(), &token, options).unwrap()
 }
 
-/// A server that these witnesses know and watch, with some history.
+/// A server with these witnesses and some history.
 fn watched_server(witnesses: &[&Witness]) -> Server {
     let server = Server::start();
     let log_key = server.anonymous().get("/log/key").expect(200).text();
@@ -91,7 +91,7 @@ fn grow(server: &Server) {
     }
 }
 
-/// The checkpoint over all that was answered so far.
+/// The checkpoint over everything answered so far.
 fn newest(server: &Server) -> String {
     let head = server.client().get("/readyz").expect(200).json()["position"].as_u64().unwrap();
     poll::until("a checkpoint over all", LIMIT, || {
@@ -131,7 +131,8 @@ fn checkpoints_are_cosigned_as_the_log_grows() {
         serde_json::from_slice(&fs::read(directory.path().join("w2.example")).unwrap()).unwrap();
     assert_eq!(kept["Seen"][&origin]["N"], size_of(&after));
 
-    // A proof carries them, from the service and from the files alone, and others check them.
+    // A proof includes the cosignatures, from the service and from the files alone, and independent programs
+    // verify them.
     let client = server.client();
     let served = client.get("/v1/events/2/proof").expect(200).text();
     server.stop();
@@ -156,7 +157,7 @@ fn checkpoints_are_cosigned_as_the_log_grows() {
         let stranger = Witness::start("w3.example", 3, directory.path());
         assert!(!verify(proof, "2", [&first.key, &stranger.key]).status.success());
     }
-    // They are kept over a restart, and what is checked of the files counts them for nothing else.
+    // They survive a restart, and a check of the files ignores them.
     server.start_again();
     assert_eq!(signers(&newest(&server)).len(), 3);
     server.stop();
@@ -165,7 +166,7 @@ fn checkpoints_are_cosigned_as_the_log_grows() {
 }
 
 #[test]
-fn a_witness_that_does_not_answer_stops_nothing() {
+fn a_witness_that_does_not_answer_delays_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let (good, gone) = (
         Witness::start("good.example", 1, directory.path()),
@@ -187,20 +188,20 @@ fn a_witness_that_does_not_answer_stops_nothing() {
     assert!(problem(2).contains("keyledger log-key"), "{}", problem(2));
 }
 
-/// What a service says that no longer signs, as a witness has seen something else.
+/// Checks what a service says that has stopped signing because a witness has seen something else.
 fn is_contradicted(server: &Server, why: &str) {
     let refused = server.anonymous().get("/log/checkpoint").expect(503);
     assert_eq!(refused.code(), "log_inconsistent");
     assert!(refused.text().contains(why), "{}", refused.text());
     let ready = server.anonymous().get("/readyz").expect(200).json();
     assert!(ready["signing_refused"].as_str().unwrap().contains(why), "{ready}");
-    // Nobody is locked out because of it.
+    // Callers are served as before.
     grow(server);
     assert_eq!(server.anonymous().get("/log/checkpoint").expect(503).code(), "log_inconsistent");
 }
 
 #[test]
-fn an_older_copy_with_its_own_checkpoints_is_found_out() {
+fn an_older_copy_with_its_own_checkpoints_is_detected() {
     let directory = tempfile::tempdir().unwrap();
     let witness = Witness::start("w.example", 1, directory.path());
     let mut server = watched_server(&[&witness]);
@@ -223,7 +224,7 @@ fn an_older_copy_with_its_own_checkpoints_is_found_out() {
 }
 
 #[test]
-fn a_rewritten_log_without_its_checkpoints_is_found_out() {
+fn a_rewritten_log_without_its_checkpoints_is_detected() {
     let directory = tempfile::tempdir().unwrap();
     let witness = Witness::start("w.example", 1, directory.path());
     let mut server = watched_server(&[&witness]);
@@ -232,23 +233,23 @@ fn a_rewritten_log_without_its_checkpoints_is_found_out() {
     }
     let _ = newest(&server);
     server.stop();
-    // By somebody who has the log's key too.
+    // By an attacker who has the log's key too.
     forge(&server.data(), true, |entries| rename(entries));
     take_vault_away(&server.data());
     fs::remove_file(server.data().join("checkpoints.ndjson")).unwrap();
     server.start_again();
-    is_contradicted(&server, "has seen other events than these");
+    is_contradicted(&server, "has seen different events");
 }
 
 #[test]
-fn what_names_no_witness_is_refused_at_the_start() {
+fn a_malformed_witness_is_refused_at_the_start() {
     for (value, what) in [
         ("https://w.example", "a space"),
-        ("w.example https://w.example", "witness's key"),
+        ("w.example https://w.example", "witness's Ed25519 key"),
         // A log's key, not a witness's.
         (
             "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW https://w.example",
-            "witness's key",
+            "witness's Ed25519 key",
         ),
     ] {
         let arguments = vec!["--witness".to_owned(), value.to_owned()];

@@ -1,4 +1,4 @@
-//! A real nginx before a real upstream, with the configuration that the documentation shows.
+//! A real nginx in front of a real upstream, with the configuration from the documentation.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -19,7 +19,7 @@ use keyledger_tests::processes::binaries;
 use keyledger_tests::processes::server::{Options, Server, free_address};
 use serde_json::{Value, json};
 
-/// A service that answers with what it was sent: method, path, headers, length of the body.
+/// An upstream that answers with the request it received: method, path, headers, length of the body.
 struct Upstream {
     address: SocketAddr,
     requests: Arc<AtomicUsize>,
@@ -68,7 +68,7 @@ impl Upstream {
     }
 }
 
-/// nginx with the documentation's configuration, its addresses replaced.
+/// nginx with the documentation's configuration and other addresses.
 struct Nginx {
     child: Child,
     address: SocketAddr,
@@ -108,7 +108,7 @@ impl Nginx {
 
 impl Drop for Nginx {
     fn drop(&mut self) {
-        // The main process ends its workers only when it is asked to.
+        // The main process ends its workers only on a graceful signal.
         if let Some(pid) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         }
@@ -124,8 +124,32 @@ const IDENTITY: [&str; 5] = [
     "x-keyledger-scopes",
 ];
 
+/// Checks that the headers of the largest identity reach the upstream.
+fn check_longest_answer(client: &Client, outside: &Client, organization: &str) {
+    let scope = |index: usize| format!("{index:0>128}");
+    let longest =
+        json!({ "user_id": "\u{1F511}".repeat(255), "scopes": (0..100).map(scope).collect::<Vec<_>>() });
+    let longest = key(client, organization, longest);
+    let seen = outside.with_token(&longest.token).get("/").expect(200).json();
+    assert_eq!(seen["headers"]["x-keyledger-scopes"].as_str().unwrap().len(), 100 * 129 - 1);
+    assert_eq!(seen["headers"]["x-keyledger-user-id"].as_str().unwrap().len(), 255 * 12);
+}
+
+/// Checks that requests of any size and method reach the upstream unchanged.
+fn check_bodies(caller: &Client) {
+    for (method, length) in [("POST", 3), ("PUT", 500_000), ("PATCH", 70_000), ("DELETE", 0), ("OPTIONS", 0)]
+    {
+        let body = vec![b'x'; length];
+        let seen = caller.request(method, "/things").body("text/plain", &body).expect(200).json();
+        assert_eq!((&seen["method"], &seen["length"]), (&json!(method), &json!(length)));
+    }
+    caller.request("HEAD", "/").expect(200);
+    let encoded = caller.get("/a%2Fb/%C3%BC?q=%26").expect(200).json();
+    assert_eq!(encoded["path"], "/a%2Fb/%C3%BC?q=%26");
+}
+
 #[test]
-fn nginx_lets_good_keys_through_and_refuses_the_rest() {
+fn nginx_admits_valid_keys_and_refuses_others() {
     let server = Server::start();
     let client = server.client();
     let upstream = Upstream::start();
@@ -138,7 +162,7 @@ fn nginx_lets_good_keys_through_and_refuses_the_rest() {
     let good =
         key(&client, &organization, json!({ "user_id": "ünser user", "api_id": api, "scopes": scopes }));
 
-    // A good key: through, with who it is.
+    // A valid key: the request passes, with the key's identity.
     let seen = outside.with_token(&good.token).get("/orders/7?x=1").expect(200).json();
     assert_eq!((&seen["method"], &seen["path"]), (&json!("GET"), &json!("/orders/7?x=1")));
     let headers = &seen["headers"];
@@ -151,16 +175,9 @@ fn nginx_lets_good_keys_through_and_refuses_the_rest() {
     let by_key = outside.get("/").header("x-api-key", &good.token).expect(200).json();
     assert_eq!(by_key["headers"]["x-keyledger-key-id"], good.id);
 
-    // The longest that an answer can be.
-    let scope = |index: usize| format!("{index:0>128}");
-    let longest =
-        json!({ "user_id": "\u{1F511}".repeat(255), "scopes": (0..100).map(scope).collect::<Vec<_>>() });
-    let longest = key(&client, &organization, longest);
-    let seen = outside.with_token(&longest.token).get("/").expect(200).json();
-    assert_eq!(seen["headers"]["x-keyledger-scopes"].as_str().unwrap().len(), 100 * 129 - 1);
-    assert_eq!(seen["headers"]["x-keyledger-user-id"].as_str().unwrap().len(), 255 * 12);
+    check_longest_answer(&client, &outside, &organization);
 
-    // Forged identities are replaced, also where there is nothing to replace them with.
+    // Forged identity headers are replaced, even when there is no value to replace them with.
     let plain = key(&client, &organization, json!({}));
     let forger = outside.with_token(&plain.token);
     let mut forged = forger.get("/");
@@ -172,19 +189,9 @@ fn nginx_lets_good_keys_through_and_refuses_the_rest() {
     assert_eq!(seen["headers"]["x-keyledger-key-id"], plain.id);
     assert!(matches!(seen["headers"].get("x-keyledger-user-id"), None | Some(Value::String(_))));
 
-    // Bodies of any size go on to the upstream, of any method.
-    for (method, length) in [("POST", 3), ("PUT", 500_000), ("PATCH", 70_000), ("DELETE", 0), ("OPTIONS", 0)]
-    {
-        let body = vec![b'x'; length];
-        let caller = outside.with_token(&good.token);
-        let seen = caller.request(method, "/things").body("text/plain", &body).expect(200).json();
-        assert_eq!((&seen["method"], &seen["length"]), (&json!(method), &json!(length)));
-    }
-    outside.with_token(&good.token).request("HEAD", "/").expect(200);
-    let encoded = outside.with_token(&good.token).get("/a%2Fb/%C3%BC?q=%26").expect(200).json();
-    assert_eq!(encoded["path"], "/a%2Fb/%C3%BC?q=%26");
+    check_bodies(&outside.with_token(&good.token));
 
-    // No key, no token at all, and a token that nobody has: 401 with the challenge; the upstream hears nothing.
+    // No key, a malformed token, an unknown token: 401 with the challenge, and the upstream gets no request.
     let before = upstream.requests.load(Ordering::SeqCst);
     for request in [
         outside.get("/"),
@@ -195,7 +202,8 @@ fn nginx_lets_good_keys_through_and_refuses_the_rest() {
         let refused = request.expect(401);
         assert!(refused.header("www-authenticate").is_some_and(|it| it.starts_with("Bearer")));
     }
-    // Revoked: refused on the very next request, and back on the very next after reactivation.
+    // A revoked key is refused on the very next request, and accepted on the very next one after its
+    // reactivation.
     for _ in 0..20 {
         client.post(&good.path("/revoke"), &json!({})).expect(200);
         outside.with_token(&good.token).get("/").expect(403);
@@ -208,9 +216,9 @@ fn nginx_lets_good_keys_through_and_refuses_the_rest() {
 }
 
 #[test]
-fn nginx_asks_over_a_unix_socket_too() {
+fn nginx_can_use_a_unix_socket() {
     let directory = tempfile::tempdir().unwrap();
-    // nginx has its workers be somebody with fewer rights.
+    // nginx runs its workers as an unprivileged user.
     fs::set_permissions(directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
     let socket = format!("unix:{}", directory.path().join("keyledger.sock").display());
     let arguments = vec!["--listen".into(), socket.clone()];
@@ -228,7 +236,7 @@ fn nginx_asks_over_a_unix_socket_too() {
 }
 
 #[test]
-fn any_method_and_path_is_judged_and_no_body_read() {
+fn any_method_and_path_is_verified_and_no_body_is_read() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -248,7 +256,7 @@ fn any_method_and_path_is_judged_and_no_body_read() {
             }
         }
     }
-    // The body is announced and never comes.
+    // The body is announced and never sent.
     let mut socket = TcpStream::connect(client.address()).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
     let head = format!(
@@ -259,9 +267,18 @@ fn any_method_and_path_is_judged_and_no_body_read() {
     let mut status = String::new();
     BufReader::new(&socket).read_line(&mut status).unwrap();
     assert!(status.starts_with("HTTP/1.1 200"), "{status}");
+}
 
+#[test]
+fn the_query_demands_what_a_key_must_have() {
+    let server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    let api = keyledger_tests::data::fixture::api(&client, &["a", "b"]);
+    let good = key(&client, &organization, json!({ "api_id": api, "scopes": ["a"] }));
+    let gateway = client.anonymous();
     let check = |query: &str, status: u16, code: &str| {
-        // Folding changes none of these: they are 403 by themselves.
+        // Folding changes none of these. They are 403 by themselves.
         for fold in ["", "deny=403"] {
             let path = format!("/v1/forward-auth?{query}&{fold}");
             let answer = gateway.with_token(&good.token).get(&path).expect(status);
@@ -274,7 +291,7 @@ fn any_method_and_path_is_judged_and_no_body_read() {
     check("api_id=api_01KAJX7Q5M3J6S2Y9W8V4T1R0P", 403, "WRONG_API");
     check("scope=b", 403, "INSUFFICIENT_SCOPE");
     check("scope=a%20b", 403, "INSUFFICIENT_SCOPE");
-    // A question that is not understood lets nobody on, and says what is wrong with it.
+    // A request with wrong parameters is refused, and the answer says what is wrong with it.
     for (query, pointer) in [
         ("scopes=b", "?scopes"),
         ("scope=", "?scope"),
@@ -288,7 +305,8 @@ fn any_method_and_path_is_judged_and_no_body_read() {
         assert_eq!(answer.code(), "bad_query", "{query}");
         assert_eq!(answer.json()["errors"][0]["pointer"], pointer, "{query}");
     }
-    // Below the path the query may be the client's: it asks for more as ever, and no other parameter is looked at.
+    // Below the path the query may be the client's. It can only add demands, and other parameters are
+    // ignored.
     let below = |query: &str, status: u16, code: &str| {
         for path in ["/", "/orders/7"] {
             let path = format!("/v1/forward-auth{path}?{query}");
@@ -311,11 +329,20 @@ fn any_method_and_path_is_judged_and_no_body_read() {
     below("environment=staging", 403, "BAD_QUERY");
     below("scope=a&scope=b", 403, "BAD_QUERY");
     below("organization_id=other&deny=403", 403, "WRONG_ORGANIZATION");
-    // Users are told apart also by what the ends of a header would lose.
+    client.post(&good.path("/revoke"), &json!({})).expect(200);
+    check("", 403, "REVOKED");
+}
+
+/// User ids differ even in characters that the ends of a header would lose.
+#[test]
+fn user_ids_are_encoded_without_loss() {
+    let server = Server::start();
+    let client = server.client();
+    let (organization, gateway) = (organization(&client, "paid"), client.anonymous());
     let mut seen = Vec::new();
     for user_id in [" lead", "lead", "lead ", "l%20ead", "l ead"] {
         let token = key(&client, &organization, json!({ "user_id": user_id })).token;
-        // A client's own header has no gateway wait.
+        // A client's own header does not make a gateway wait.
         let gateway = gateway.with_token(&token);
         let request = gateway.get("/v1/forward-auth").header("keyledger-min-position", "999999999");
         let answer = request.expect(200);
@@ -324,6 +351,4 @@ fn any_method_and_path_is_judged_and_no_body_read() {
         seen.push(shown);
     }
     assert_eq!(seen, ["%20lead", "lead", "lead%20", "l%2520ead", "l%20ead"]);
-    client.post(&good.path("/revoke"), &json!({})).expect(200);
-    check("", 403, "REVOKED");
 }

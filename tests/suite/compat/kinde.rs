@@ -1,4 +1,5 @@
-//! Kinde's calls, made by Kinde's own client as it is published, over TLS: `@kinde/management-api-js` (tests/node/kinde.mjs).
+//! Kinde's endpoints, called over TLS by Kinde's own published client, `@kinde/management-api-js`
+//! (tests/node/kinde.mjs).
 
 use std::net::IpAddr;
 
@@ -8,7 +9,7 @@ use keyledger_tests::processes::server::{Options, Server};
 use keyledger_tests::processes::tls::{Pair, curl};
 use serde_json::{Value, json};
 
-/// A server with TLS, and its own calls by curl.
+/// A server with TLS. Keyledger's own endpoints are called with curl.
 struct Kinde {
     server: Server,
     pair: Pair,
@@ -64,30 +65,9 @@ fn refused(step: &Value, status: u16, code: &str) {
     assert!(error["message"].as_str().is_some_and(|message| !message.is_empty()), "{step}");
 }
 
-#[test]
-fn the_published_client_works_unmodified() {
-    let kinde = Kinde::start();
-    for (id, kind) in [("acme", "paid"), ("other", "test"), ("free", "free")] {
-        kinde.post("/v1/organizations", &json!({ "id": id, "kind": kind, "name": id }));
-    }
-    let all =
-        ["keys:create", "keys:read", "keys:revoke", "keys:delete", "keys:verify", "apis:read", "apis:write"];
-    let mut input = kinde.application(&all);
-    input["reader"] = kinde.application(&["keys:read"]);
-    input["domain"] = kinde.domain().into();
-    input["org"] = "acme".into();
-    input["other_org"] = "other".into();
-    input["free_org"] = "free".into();
-    let steps = node::run_trusting(Some(&kinde.pair.certificate), "kinde.mjs", &input);
+/// APIs and scopes.
+fn check_apis(steps: &Value) {
     let step = |name: &str| &steps[name];
-    for name in
-        ["create_for_organization", "create_for_user", "create_without_type", "create_elsewhere", "rotate"]
-    {
-        kinde.server.transcript().issue(step(name)["api_key"]["key"].as_str().unwrap());
-    }
-    assert_eq!(step("token_is_good"), true, "the client checks the token by itself");
-
-    // APIs and scopes.
     let api = text(&step("add_api")["api"]["id"]);
     let scope = |name: &str| json!({ "id": name, "key": name });
     assert_eq!(step("scopes")["scopes"], json!([scope("read:orders"), scope("write:orders")]));
@@ -98,8 +78,12 @@ fn the_published_client_works_unmodified() {
     assert_eq!(listed[0]["scopes"], step("scopes")["scopes"]);
     assert_eq!(step("apis_without_scopes")["apis"][0].get("scopes"), None);
     assert_eq!(step("api")["api"]["audience"], "https://orders.example");
+}
 
-    // New keys.
+/// New keys.
+fn check_created_keys(steps: &Value, client_id: &str) {
+    let step = |name: &str| &steps[name];
+    let api = text(&step("add_api")["api"]["id"]);
     let created = step("create_for_organization");
     assert_eq!(
         (&created["code"], &created["message"]),
@@ -118,7 +102,7 @@ fn the_published_client_works_unmodified() {
         ("key_suffix", json!(token[token.len() - 4..])),
         ("last_verified_on", Value::Null),
         ("last_verified_ip", Value::Null),
-        ("created_by", input["client_id"].clone()),
+        ("created_by", json!(client_id)),
         ("api_ids", json!([api])),
         ("scopes", json!(["read:orders"])),
         ("verification_count", json!(0)),
@@ -128,8 +112,12 @@ fn the_published_client_works_unmodified() {
         assert_eq!(key[name], expected, "{name}");
     }
     assert!(key["created_on"].is_string());
+}
 
-    // Verified, and counted.
+/// Verification, which is counted.
+fn check_verifications(steps: &Value) {
+    let step = |name: &str| &steps[name];
+    let id = text(&step("create_for_organization")["api_key"]["id"]);
     let verified = step("verify_again");
     for (name, expected) in [
         ("code", json!("API_KEY_VERIFIED")),
@@ -152,11 +140,14 @@ fn the_published_client_works_unmodified() {
         (&json!(2), &verified["last_verified_on"])
     );
     after["last_verified_ip"].as_str().unwrap().parse::<IpAddr>().unwrap();
+}
 
-    // Lists, newest first.
+/// Lists, newest key first.
+fn check_lists(steps: &Value) {
+    let step = |name: &str| &steps[name];
     assert_eq!(names(step("list")), ["Elsewhere", "Script", "Laptop", "Billing"]);
     assert_eq!(step("list")["has_more"], false);
-    let mut shown = after.clone();
+    let mut shown = step("get_after")["api_key"].clone();
     for more in ["verification_count", "organization_id", "user_id"] {
         shown.as_object_mut().unwrap().remove(more).unwrap();
     }
@@ -175,8 +166,13 @@ fn the_published_client_works_unmodified() {
     assert_eq!(pages.iter().map(|page| names(page).len()).collect::<Vec<_>>(), [3, 3, 2]);
     let walked: Vec<&str> = pages.iter().flat_map(names).collect();
     assert_eq!(walked, ["Page 4", "Page 3", "Page 2", "Page 1", "Page 0", "Script", "Laptop", "Billing"]);
+}
 
-    // Rotated: the same key, the old token at its end.
+/// Rotation: the same key, and the old token stops. Deletion.
+fn check_rotation_and_deletion(steps: &Value) {
+    let step = |name: &str| &steps[name];
+    let created = &step("create_for_organization")["api_key"];
+    let (id, token) = (text(&created["id"]), text(&created["key"]));
     let rotated = step("rotate");
     assert_eq!((&rotated["code"], &rotated["api_key"]["id"]), (&json!("API_KEY_ROTATED"), &json!(id)));
     let new = text(&rotated["api_key"]["key"]);
@@ -188,7 +184,6 @@ fn the_published_client_works_unmodified() {
     );
     assert_eq!(step("get_rotated")["api_key"]["key_suffix"], new[new.len() - 4..]);
 
-    // Deleted, for good.
     assert_eq!(step("delete"), &json!({ "code": "OK", "message": "Success" }));
     assert_eq!(
         (&step("verify_deleted")["is_valid"], &step("verify_deleted")["code"]),
@@ -199,8 +194,12 @@ fn the_published_client_works_unmodified() {
     }
     assert_eq!(names(step("list_after")), ["Page 4"]);
     assert_eq!(step("list_after")["has_more"], true);
+}
 
-    // Refusals.
+/// Refused requests.
+fn check_refusals(steps: &Value) {
+    let step = |name: &str| &steps[name];
+    let scope = |name: &str| json!({ "id": name, "key": name });
     let nothing = step("create_nothing");
     refused(nothing, 400, "INVALID_REQUEST");
     let messages: Vec<&str> = nothing["body"]["errors"]
@@ -230,8 +229,11 @@ fn the_published_client_works_unmodified() {
     refused(step("no_such_call"), 404, "ROUTE_NOT_FOUND");
     assert_eq!(step("scopes_after")["scopes"], json!([scope("read:orders")]));
     refused(step("api_after"), 404, "API_NOT_FOUND");
+}
 
-    // Callers who may do less, or nothing.
+/// Callers with fewer permissions, or none.
+fn check_other_callers(steps: &Value) {
+    let step = |name: &str| &steps[name];
     assert!(names(step("reader_list")).contains(&"Laptop"));
     refused(step("reader_delete"), 403, "FORBIDDEN");
     refused(step("reader_verify"), 403, "FORBIDDEN");
@@ -239,8 +241,41 @@ fn the_published_client_works_unmodified() {
         refused(step(name), 403, "INVALID_CREDENTIALS");
     }
     refused(step("stranger_verify"), 401, "INVALID_CREDENTIALS");
+}
 
-    // Keyledger's own calls see the same keys, and who did what to them.
+#[test]
+fn the_published_client_works_unmodified() {
+    let kinde = Kinde::start();
+    for (id, kind) in [("acme", "paid"), ("other", "test"), ("free", "free")] {
+        kinde.post("/v1/organizations", &json!({ "id": id, "kind": kind, "name": id }));
+    }
+    let all =
+        ["keys:create", "keys:read", "keys:revoke", "keys:delete", "keys:verify", "apis:read", "apis:write"];
+    let mut input = kinde.application(&all);
+    input["reader"] = kinde.application(&["keys:read"]);
+    input["domain"] = kinde.domain().into();
+    input["org"] = "acme".into();
+    input["other_org"] = "other".into();
+    input["free_org"] = "free".into();
+    let steps = node::run_trusting(Some(&kinde.pair.certificate), "kinde.mjs", &input);
+    let step = |name: &str| &steps[name];
+    for name in
+        ["create_for_organization", "create_for_user", "create_without_type", "create_elsewhere", "rotate"]
+    {
+        kinde.server.transcript().issue(step(name)["api_key"]["key"].as_str().unwrap());
+    }
+    assert_eq!(step("token_is_good"), true, "the client library verifies the token itself");
+
+    check_apis(&steps);
+    check_created_keys(&steps, input["client_id"].as_str().unwrap());
+    check_verifications(&steps);
+    check_lists(&steps);
+    check_rotation_and_deletion(&steps);
+    check_refusals(&steps);
+    check_other_callers(&steps);
+
+    // Keyledger's own endpoints see the same keys and the actor of each change.
+    let id = text(&step("create_for_organization")["api_key"]["id"]);
     let events = kinde.call(&[], &format!("/v1/keys/{id}/events"));
     let events: Vec<(&str, &str)> = events["data"]
         .as_array()
@@ -253,7 +288,7 @@ fn the_published_client_works_unmodified() {
 }
 
 #[test]
-fn a_key_that_is_stopped_elsewhere_is_stopped_here() {
+fn a_key_stopped_through_keyledger_is_stopped_for_kinde() {
     let server = Server::start_with(Options {
         arguments: vec!["--compat".into(), "kinde".into()],
         ..Options::default()
@@ -281,14 +316,14 @@ fn a_key_that_is_stopped_elsewhere_is_stopped_here() {
     client.post(&format!("/v1/keys/{id}/reactivate"), &json!({})).expect(200);
     assert_eq!(shown(&client), (true, "active".into()));
 
-    // A repeated call makes no second key, and shows no token.
+    // A repeated request creates no second key and shows no token.
     let repeat =
         || client.post("/api/v1/api_keys", &body).header("idempotency-key", "once").expect(201).json();
     let (first, second) = (repeat(), repeat());
     assert_eq!(first["api_key"]["id"], second["api_key"]["id"]);
     assert_eq!(second["api_key"].get("key"), None);
 
-    // Somebody bound to another organization sees nothing of it.
+    // A caller bound to another organization sees nothing of it.
     let other = keyledger_tests::data::fixture::organization(&client, "paid");
     let (_, bound) = keyledger_tests::data::fixture::root_key(&client, &["admin"], Some(&other));
     let bound = client.with_token(&bound);
@@ -305,7 +340,7 @@ fn a_key_that_is_stopped_elsewhere_is_stopped_here() {
         bound.post("/api/v1/api_keys", &body).expect(400).json()["errors"][0]["code"],
         "INVALID_REQUEST"
     );
-    // Without a code its keys are its own organization's.
+    // Without a code, keys belong to the caller's own organization.
     let own = json!({ "name": "Own", "api_id": api });
     let made = bound.post("/api/v1/api_keys", &own).expect(201).json();
     let made =
@@ -314,7 +349,7 @@ fn a_key_that_is_stopped_elsewhere_is_stopped_here() {
 }
 
 #[test]
-fn without_the_switch_there_are_no_such_calls() {
+fn without_the_option_the_endpoints_do_not_exist() {
     let server = Server::start();
     let client = server.client();
     for path in ["/api/v1/api_keys", "/api/v1/apis", "/api/v1/anything"] {

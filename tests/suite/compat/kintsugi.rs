@@ -1,4 +1,5 @@
-//! Kintsugi's calls, as its clients make them: `x-api-key`, `x-organization-id`, camelCase, FastAPI's errors.
+//! Kintsugi's endpoints, called as its clients do: `x-api-key`, `x-organization-id`, camelCase, FastAPI's
+//! errors.
 
 use keyledger_tests::client::http::{Client, Response};
 use keyledger_tests::data::fixture::{self, organization, text};
@@ -15,7 +16,7 @@ fn start() -> Server {
     })
 }
 
-/// A caller by the headers that the original asks for.
+/// A caller by the headers that the original requires.
 struct Caller {
     client: Client,
     api_key: String,
@@ -28,7 +29,7 @@ impl Caller {
         Self { client: server.anonymous(), api_key, organization: organization.to_owned() }
     }
 
-    /// Whoever has what owners and admins have.
+    /// A caller with the permissions of owners and admins.
     fn admin(server: &Server, organization: &str) -> Self {
         let permissions = ["keys:create", "keys:read", "keys:delete", "organizations:read"];
         Self::new(server, &permissions, organization)
@@ -71,7 +72,7 @@ fn link(client: &Client, partner: &str, organization: &str) {
 }
 
 #[test]
-fn the_flows_of_a_partner() {
+fn a_partner_manages_keys_of_its_clients() {
     let server = start();
     let api = server.client();
     let [partner, client, outsider] = ["partner", "paid", "paid"].map(|kind| organization(&api, kind));
@@ -108,7 +109,7 @@ fn the_flows_of_a_partner() {
     assert_eq!(page["apiKeys"][0]["expiresAtSeconds"], 4_102_444_800_i64);
     assert_eq!(rest["apiKeys"][0]["expiresAtSeconds"], Value::Null);
 
-    // Leaving the portfolio stops the key at once, and the partner's own for that client.
+    // Leaving the portfolio stops the client's key at once, and the partner's key for that client.
     api.delete(&format!("/v1/organizations/{partner}/clients/{client}")).expect(204);
     assert_ne!(code(&api, &for_client, &client), "VALID");
     assert_eq!(code(&api, &wide, &client), "WRONG_ORGANIZATION");
@@ -119,7 +120,7 @@ fn the_flows_of_a_partner() {
 }
 
 #[test]
-fn an_organization_makes_its_own_keys_unless_it_is_free() {
+fn an_organization_creates_its_own_keys_unless_it_is_free() {
     let server = start();
     let api = server.client();
     let [paid, free] = ["paid", "free"].map(|kind| organization(&api, kind));
@@ -130,7 +131,7 @@ fn an_organization_makes_its_own_keys_unless_it_is_free() {
     let key = api.get(&format!("/v1/keys/{id}")).expect(200).json();
     assert_eq!((&key["owner"], &key["metadata"]["team"]), (&json!("organization"), &json!("tax")));
     assert_eq!(key["expires_at"], "2100-01-01T00:00:00.000Z");
-    // It is not one of a portfolio.
+    // The key does not belong to a portfolio.
     assert_eq!(caller.send("DELETE", &format!("{KEYS}/{id}"), None).status, 404);
     let detail = caller.refused(KEYS, json!({}), 403);
     assert!(text(&detail).contains("partner"), "{detail}");
@@ -140,7 +141,7 @@ fn an_organization_makes_its_own_keys_unless_it_is_free() {
 }
 
 #[test]
-fn what_is_wrong_is_said_as_fastapi_says_it() {
+fn errors_have_the_form_of_fastapi() {
     let server = start();
     let api = server.client();
     let partner = organization(&api, "partner");
@@ -174,13 +175,13 @@ fn what_is_wrong_is_said_as_fastapi_says_it() {
         nowhere.json()["detail"][0],
         json!({ "loc": ["header", "x-organization-id"], "msg": "Field required", "type": "missing" })
     );
-    let nobody = caller.client.get(KEYS).header("x-organization-id", &partner).send();
-    assert_eq!(nobody.status, 401);
-    assert!(nobody.json()["detail"].is_string() && nobody.header("www-authenticate").is_some());
+    let anonymous = caller.client.get(KEYS).header("x-organization-id", &partner).send();
+    assert_eq!(anonymous.status, 401);
+    assert!(anonymous.json()["detail"].is_string() && anonymous.header("www-authenticate").is_some());
 }
 
 #[test]
-fn only_whoever_manages_all_keys_of_the_organization_may() {
+fn only_callers_that_manage_all_keys_of_the_organization_are_allowed() {
     let server = start();
     let api = server.client();
     let [partner, other] = ["partner", "partner"].map(|kind| organization(&api, kind));
@@ -205,7 +206,7 @@ fn only_whoever_manages_all_keys_of_the_organization_may() {
 }
 
 #[test]
-fn of_the_people_of_an_organization_only_owners_and_admins_may() {
+fn only_owners_and_admins_of_an_organization_are_allowed() {
     let server = start();
     let api = server.client();
     let partner = organization(&api, "partner");
@@ -222,10 +223,10 @@ fn of_the_people_of_an_organization_only_owners_and_admins_may() {
 }
 
 #[test]
-fn without_the_switch_there_are_no_such_calls() {
+fn without_the_option_the_endpoints_do_not_exist() {
     let server = Server::start();
     assert_eq!(server.client().post(KEYS, &json!({})).send().status, 404);
-    // The path is that of an organization.
+    // The path matches that of an organization.
     assert_eq!(server.client().post(OWN_KEYS, &json!({})).send().status, 405);
     let document = start().client().get("/openapi.json").expect(200).json();
     assert!(document["paths"].get(KEYS).is_none(), "they are described in docs/compat-kintsugi.md");

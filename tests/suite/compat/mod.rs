@@ -1,4 +1,4 @@
-//! Other services' clients, and gateways.
+//! Clients of other services, and gateways.
 
 pub(crate) mod gateway;
 pub(crate) mod kinde;

@@ -1,4 +1,4 @@
-//! The console's audit log: sentences and what is stored, filters in the address, files, what comes while somebody looks.
+//! The console's audit log: sentences, stored JSON, filters in the address, exports and live events.
 
 use keyledger_tests::client::console::Browser;
 use keyledger_tests::data::fixture::{events, follow, key, organization, portal_link, text, types};
@@ -9,23 +9,23 @@ use serde_json::json;
 const MARKUP: &str = "<script>alert(1)</script>\"'&\u{202e}";
 const ESCAPED: &str = "&#60;script&#62;alert(1)&#60;/script&#62;&#34;&#39;&#38;\u{202e}";
 
-/// A page's text without the tags.
-fn told(page: &str) -> String {
-    let mut told = String::new();
+/// A page's text without its tags.
+fn text_of(page: &str) -> String {
+    let mut text = String::new();
     let mut inside = false;
     for character in page.chars() {
         match character {
             '<' => inside = true,
             '>' => inside = false,
-            _ if !inside => told.push(character),
+            _ if !inside => text.push(character),
             _ => {}
         }
     }
-    told
+    text
 }
 
 #[test]
-fn events_are_told_with_what_was_before() {
+fn events_show_the_values_before_and_after() {
     let server = Server::start();
     let client = server.client();
     let org = organization(&client, "paid");
@@ -42,22 +42,22 @@ fn events_are_told_with_what_was_before() {
     let page = browser.get(&format!("/console/audit?organization_id={org}")).expect_page(200);
     assert!(!page.contains("<script>alert") && !page.contains(&made.token), "{page}");
     assert!(page.contains(ESCAPED), "{page}");
-    let sentences = told(&page);
+    let sentences = text_of(&page);
     for expected in [
         "Bootstrap root key (root key) created key prod for ".to_owned(),
         "renamed key prod".into(),
         format!("prod → {ESCAPED}"),
         format!("changed the description of key {ESCAPED}"),
-        "nothing → Nightly".into(),
+        "none → Nightly".into(),
         format!("revoked key {ESCAPED}: leaked"),
         format!("“{ESCAPED}”"),
         format!("deleted key {ESCAPED}"),
-        "created organization A paid organization, which is of kind paid".into(),
+        "created organization A paid organization with kind paid".into(),
         "6 events".into(),
     ] {
         assert!(sentences.contains(&expected), "{expected}: {sentences}");
     }
-    // Latest first, each with its proof, its place and what is stored.
+    // Latest first, each with its position, proof and stored JSON.
     let positions: Vec<u64> = log.iter().rev().map(|event| event["position"].as_u64().unwrap()).collect();
     let mut rest = page.as_str();
     for position in positions {
@@ -72,14 +72,14 @@ fn events_are_told_with_what_was_before() {
         page.contains("&#34;schema&#34;: 1") && page.contains("&#34;position&#34;: "),
         "the event as JSON"
     );
-    // A key that was deleted has its name in events that a filter has torn out of their order, too.
+    // A filtered list also shows the name that a deleted key had at each event.
     let one = browser.get("/console/audit?type=KeyDescriptionChanged").expect_page(200);
-    assert!(told(&one).contains(&format!("changed the description of key {ESCAPED}")), "{one}");
-    assert!(told(&one).contains("nothing → Nightly") && told(&one).contains("1 event found"), "{one}");
+    assert!(text_of(&one).contains(&format!("changed the description of key {ESCAPED}")), "{one}");
+    assert!(text_of(&one).contains("none → Nightly") && text_of(&one).contains("1 event found"), "{one}");
 }
 
 #[test]
-fn filters_stand_in_the_address() {
+fn filters_are_in_the_address() {
     let server = Server::start();
     let client = server.client();
     let org = organization(&client, "paid");
@@ -101,9 +101,9 @@ fn filters_stand_in_the_address() {
     assert_eq!(count("to=2020-01-01T00:00"), 0);
     assert_eq!(count("from=2020-01-01T00:00:00&type=KeyRevoked"), 1);
     let none = browser.get("/console/audit?key_id=key_01KAJX7Q5M3J6S2Y9W8V4T1R0P").expect_page(200);
-    assert!(none.contains("No event matches"), "{none}");
+    assert!(none.contains("No matching events"), "{none}");
 
-    // Pages lead to each other, and no event is on two of them or on none.
+    // Pages link to each other, and every event is on exactly one of them.
     let first =
         browser.get(&format!("/console/audit?organization_id={org}&type=KeyCreated")).expect_page(200);
     assert_eq!(first.matches("id=\"event-").count(), 50);
@@ -113,7 +113,7 @@ fn filters_stand_in_the_address() {
     assert_eq!(second.matches("id=\"event-").count(), 10);
     assert!(second.contains("Latest events") && !second.contains("data-follow"), "nothing new belongs here");
 
-    // What is wrong is told at the field that it is in.
+    // Errors appear at their fields.
     let wrong = browser.get("/console/audit?from=yesterday&key_id=x").expect_page(422);
     assert!(wrong.contains("id=\"from-error\"") && wrong.contains("id=\"key_id-error\""), "{wrong}");
     let wrong = browser.get("/console/audit?type=KeyExploded").expect_page(422);
@@ -145,13 +145,13 @@ fn files_and_streams_have_the_filters_of_the_page() {
         assert!(file.contains(&made.id), "{format}: {file}");
     }
     let path = page.split("data-follow=\"").nth(1).unwrap().split('"').next().unwrap().replace("&#38;", "&");
-    assert!(page.contains("KeyRevoked KeyReactivated"), "the types that a script is to listen for");
+    assert!(page.contains("KeyRevoked KeyReactivated"), "the types that the script listens for");
     let anonymous = client.anonymous();
     let mut stream = anonymous.request("GET", &path).header("cookie", browser.cookie()).stream();
     let other = key(&client, &org, json!({}));
     client.post(&other.path("/revoke"), &json!({})).expect(200);
     let data = std::iter::from_fn(|| stream.next_line()).find(|line| line.starts_with("data: ")).unwrap();
-    assert!(data.contains(&other.id), "only what the filters let through, and only what came since: {data}");
+    assert!(data.contains(&other.id), "only new events that match the filters: {data}");
 }
 
 #[test]
@@ -167,10 +167,10 @@ fn people_see_the_events_of_their_organization() {
     };
     let auditor = enter("auditor");
     let page = auditor.get("/console/audit").expect_page(200);
-    let sentences = told(&page);
+    let sentences = text_of(&page);
     assert!(sentences.contains("created key Ours") && !sentences.contains("Theirs"), "{sentences}");
-    assert!(sentences.contains("made a link to the portal for ada, with the role auditor"), "{sentences}");
-    assert!(sentences.contains("ada (auditor) signed in by the link to the portal"), "{sentences}");
+    assert!(sentences.contains("created a portal link for ada with the role auditor"), "{sentences}");
+    assert!(sentences.contains("ada (auditor) signed in with portal link"), "{sentences}");
     assert!(!sentences.contains("Bootstrap root key"), "names of root keys are for administrators");
     auditor.get(&format!("/console/audit?organization_id={other}")).expect_page(404);
     let overview = auditor.get("/console/overview").expect_page(200);
@@ -181,14 +181,14 @@ fn people_see_the_events_of_their_organization() {
 }
 
 #[test]
-fn what_happens_is_shown_as_it_comes() {
+fn new_events_appear_live() {
     let server = Server::start();
     let client = server.client();
     let org = organization(&client, "paid");
     let input = json!({ "base": format!("http://{}", client.address()), "root": server.root_token(),
         "organization": org, "out": binaries::workspace().join("tests/out/console/audit") });
-    let told = node::run("console/audit.mjs", &input);
-    let tokens = told["tokens"].as_array().unwrap();
+    let result = node::run("console/audit.mjs", &input);
+    let tokens = result["tokens"].as_array().unwrap();
     assert_eq!(tokens.len(), 3);
     tokens.iter().for_each(|token| server.transcript().issue(&text(token)));
 }

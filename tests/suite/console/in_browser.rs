@@ -1,5 +1,5 @@
-//! The console as people have it: in Debian's Chromium, by each role, on every page that the navigation leads to, light and
-//! dark, wide and on a phone. axe-core looks at each, and pictures of them are left in tests/out/console.
+//! The console in Debian's Chromium: each role, every page of the navigation, light and dark, desktop and
+//! phone. axe-core checks each page, and screenshots are left in tests/out/console.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -16,9 +16,9 @@ use keyledger_tests::processes::{binaries, node};
 use keyledger_tests::seed;
 use serde_json::{Value, json};
 
-/// The keys of the organization whose list is timed.
+/// The number of keys in the list that is timed.
 const KEYS: usize = 100_000;
-/// What the server may take for the first page of such a list.
+/// The time limit of the server for the first page of that list.
 const PAGE_TIME_MAX: Duration = Duration::from_millis(200);
 
 fn pictures(name: &str) -> PathBuf {
@@ -29,9 +29,9 @@ fn base(client: &Client) -> String {
     format!("http://{}", client.address())
 }
 
-/// Takes the tokens that a flow saw: they must be nowhere in what the server writes.
-fn take_tokens(server: &Server, told: &Value) -> Vec<String> {
-    let tokens: Vec<String> = told["tokens"].as_array().unwrap().iter().map(text).collect();
+/// Registers the tokens that a flow saw. They must not appear anywhere in the server's output.
+fn take_tokens(server: &Server, result: &Value) -> Vec<String> {
+    let tokens: Vec<String> = result["tokens"].as_array().unwrap().iter().map(text).collect();
     tokens.iter().for_each(|token| server.transcript().issue(token));
     tokens
 }
@@ -44,11 +44,12 @@ fn an_operators_day() {
     let _ = api(&client, &["read:users", "write:users"]);
     let others: Vec<_> =
         (0..3).map(|n| key(&client, &other, json!({ "name": format!("Key {n}") }))).collect();
-    let input = json!({ "base": base(&client), "root": server.root_token(), "organization": org, "other": other,
+    let input = json!({ "base": base(&client), "root": server.root_token(), "organization": org, "other":
+    other,
         "out": pictures("operator") });
-    let told = node::run("console/operator.mjs", &input);
-    let tokens = take_tokens(&server, &told);
-    let trail = events(&client, &text(&told["key"]));
+    let result = node::run("console/operator.mjs", &input);
+    let tokens = take_tokens(&server, &result);
+    let trail = events(&client, &text(&result["key"]));
     assert_eq!(
         types(&trail),
         ["KeyCreated", "KeyRenamed", "KeyRevoked", "KeyReactivated", "KeyRotated", "KeyDeleted"]
@@ -75,7 +76,7 @@ fn what_an_operator_looks_after_beside_keys() {
     let server = Server::start_with(Options { arguments, ..Options::default() });
     let client = server.client();
     let (partner, other) = (organization(&client, "partner"), organization(&client, "paid"));
-    // More than the choice of organizations offers at once.
+    // More than the switcher lists.
     (0..12).for_each(|_| drop(organization(&client, "free")));
     let receiver = Receiver::answering(|_| 500.into());
     let webhook = receiver::webhook(&client, &receiver.url(), json!({ "event_types": ["KeyCreated"] }));
@@ -84,10 +85,11 @@ fn what_an_operator_looks_after_beside_keys() {
         let shown = client.get(&webhook.path("")).expect(200).json();
         (shown["dead_letters"] == 1).then_some(())
     });
-    let input = json!({ "base": base(&client), "root": server.root_token(), "partner": partner, "client": other,
+    let input = json!({ "base": base(&client), "root": server.root_token(), "partner": partner, "client":
+    other,
         "webhook": webhook.id, "out": pictures("caretaker") });
-    let told = node::run("console/caretaker.mjs", &input);
-    let secrets: Vec<String> = told["secrets"].as_array().unwrap().iter().map(text).collect();
+    let result = node::run("console/caretaker.mjs", &input);
+    let secrets: Vec<String> = result["secrets"].as_array().unwrap().iter().map(text).collect();
     assert_eq!(secrets.len(), 4, "of an application, a root key, a person and a webhook");
     let log = client.get("/v1/events?limit=200").expect(200).json();
     let by_page = log["data"]
@@ -129,15 +131,15 @@ fn everybody_who_was_sent_a_link() {
         .unzip();
     let input =
         json!({ "base": base(&client), "people": people, "others": others.id, "out": pictures("people") });
-    let told = node::run("console/person.mjs", &input);
+    let result = node::run("console/person.mjs", &input);
     assert_eq!(code(&client, &others.token), "VALID");
-    for ((role, session), told) in roles.iter().zip(sessions).zip(told.as_array().unwrap()) {
-        take_tokens(&server, told);
+    for ((role, session), result) in roles.iter().zip(sessions).zip(result.as_array().unwrap()) {
+        take_tokens(&server, result);
         if *role == "auditor" {
-            assert_eq!(told["key"], Value::Null);
+            assert_eq!(result["key"], Value::Null);
             continue;
         }
-        let trail = events(&client, &text(&told["key"]));
+        let trail = events(&client, &text(&result["key"]));
         assert_eq!(types(&trail), ["KeyCreated", "KeyRevoked"], "{role}");
         assert_eq!(
             trail[0]["data"]["owner"]["kind"],
@@ -162,12 +164,12 @@ fn people_of_an_openid_provider() {
     let client = server.client();
     client.post("/v1/organizations", &json!({ "id": "acme", "kind": "paid", "name": "Acme" })).expect(201);
     let input = json!({ "base": base(&client), "issuer": provider.issuer, "out": pictures("openid") });
-    let told = node::run("console/openid.mjs", &input);
-    take_tokens(&server, &told);
-    let trail = events(&client, &text(&told["key"]));
+    let result = node::run("console/openid.mjs", &input);
+    take_tokens(&server, &result);
+    let trail = events(&client, &text(&result["key"]));
     assert_eq!((&trail[0]["actor"]["kind"], &trail[0]["actor"]["id"]), (&json!("user"), &json!("olga")));
 
-    // What others send somebody is no way in.
+    // A forged or stolen callback signs no one in.
     let outside = client.anonymous();
     for query in ["", "?code=x", "?code=x&state=y", "?error=access_denied"] {
         let answer =
@@ -183,7 +185,7 @@ fn people_of_an_openid_provider() {
     let refused = outside.get(&stolen).header("cookie", begun.cookie().unwrap()).expect(401);
     assert!(refused.text().contains("did not sign you in"), "a made-up code");
     outside.get(&stolen).header("cookie", begun.cookie().unwrap()).expect(401);
-    // Without a client there is no such way in.
+    // Without a configured client, the provider's sign-in does not exist.
     let plain = Server::start();
     plain.client().anonymous().get("/console/openid").expect(404);
 }
@@ -197,9 +199,9 @@ fn a_browser_without_scripts() {
     let link = format!("{}/portal#{link}", base(&client));
     let input = json!({ "base": base(&client), "root": server.root_token(), "organization": org, "link": link,
         "out": pictures("plain") });
-    let told = node::run("console/plain.mjs", &input);
-    take_tokens(&server, &told);
-    let trail = events(&client, &text(&told["key"]));
+    let result = node::run("console/plain.mjs", &input);
+    take_tokens(&server, &result);
+    let trail = events(&client, &text(&result["key"]));
     assert_eq!(types(&trail), ["KeyCreated", "KeyRenamed", "KeyRevoked", "KeyDeleted"]);
 }
 
@@ -212,7 +214,7 @@ fn a_hundred_thousand_keys_are_listed_at_once() {
     log.finish();
     let server = Server::start_in(directory, &token::root(), Options::default()).unwrap();
     let client = server.client();
-    // The list follows the log; it is not the list's making that is timed.
+    // Wait for the projection, whose build time is not measured.
     let total =
         || client.get("/v1/keys?organization_id=large&limit=1").expect(200).json()["total_capped"].clone();
     keyledger_tests::poll::until("the list", Duration::from_secs(300), || {
@@ -220,7 +222,7 @@ fn a_hundred_thousand_keys_are_listed_at_once() {
     });
     let browser = Browser::sign_in(&client, server.root_token());
     let overview = browser.get("/console/overview?organization_id=large").expect_page(200);
-    assert!(overview.contains("more than 1,000 keys here, too many to sum up"), "{overview}");
+    assert!(overview.contains("not available for more than 1,000 keys"), "{overview}");
     assert_eq!(client.get("/v1/usage?organization_id=large").expect(422).code(), "invalid_request");
     for (path, rows) in [
         ("/console/keys?organization_id=large", 50),

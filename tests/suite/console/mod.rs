@@ -1,4 +1,4 @@
-//! The console, with and without a browser.
+//! Tests of the console, with and without a browser.
 
 pub(crate) mod audit;
 pub(crate) mod forms;

@@ -1,5 +1,5 @@
-//! The console's pages for those who run the service and those who look after an organization: what each form leads to in
-//! the log, and who may send it.
+//! The console's pages for operators and owners: what each form appends to the log, and which roles may
+//! submit it.
 
 use std::time::Duration;
 
@@ -14,22 +14,22 @@ use keyledger_tests::processes::receiver::{Receiver, arguments};
 use keyledger_tests::processes::server::{Options, Server};
 use serde_json::{Value, json};
 
-/// A name that would be a script, if it were not escaped.
+/// A name that runs as a script if it is not escaped.
 const MARKUP: &str = "<script>alert(1)</script>\"'&";
 const ESCAPED: &str = "&#60;script&#62;alert(1)&#60;/script&#62;";
 
-/// The events of whatever has an id.
+/// The events of the object with an id.
 fn events(client: &Client, id: &str) -> Vec<Value> {
     trail(client, id, &client.get("/v1/organizations?limit=1").expect(200))
 }
 
-/// The name under which a page's form is sent.
+/// The request name of a page's form.
 fn request(page: &str) -> String {
     between(page, "name=\"request\" value=\"", "\"").to_owned()
 }
 
 #[test]
-fn organizations_are_created_changed_and_deleted_by_forms() {
+fn organizations_are_created_edited_and_deleted_by_forms() {
     let server = Server::start();
     let client = server.client();
     let browser = Browser::sign_in(&client, server.root_token());
@@ -43,9 +43,9 @@ fn organizations_are_created_changed_and_deleted_by_forms() {
     (wrong[2].1, wrong[3].1) = ("", "a b");
     let refused = browser.submit("/console/organizations", &wrong).expect_page(422);
     assert!(refused.contains("id=\"id-error\"") && refused.contains("is required"), "{refused}");
-    assert!(refused.contains("value=\"a b\""), "what was typed stays");
+    assert!(refused.contains("value=\"a b\""), "the typed text is kept");
     let page = browser.submit_and_follow("/console/organizations", &fields);
-    assert!(page.contains("is created") && page.contains("Paid organization"), "{page}");
+    assert!(page.contains("was created") && page.contains("Paid organization"), "{page}");
     let taken = [("name", "Other"), ("kind", "paid"), ("id", "acme")];
     let refused = browser.submit("/console/organizations", &taken).expect_page(422);
     assert!(refused.contains("id=\"id-error\""), "{refused}");
@@ -56,7 +56,7 @@ fn organizations_are_created_changed_and_deleted_by_forms() {
     let found = browser.get("/console/organizations?q=ACM").expect_page(200);
     assert!(found.contains("<mark>acm</mark>e") && found.contains("1 organization found"), "{found}");
     assert!(
-        browser.get("/console/organizations?q=nobody").expect_page(200).contains("No organization matches")
+        browser.get("/console/organizations?q=nobody").expect_page(200).contains("No matching organizations")
     );
 
     let made = key(&client, "acme", json!({}));
@@ -68,15 +68,15 @@ fn organizations_are_created_changed_and_deleted_by_forms() {
     browser.submit("/console/organizations/acme/edit", &edited).expect_page(412);
     let unconfirmed = [("confirmation", "acme")];
     let refused = browser.submit("/console/organizations/acme/delete", &unconfirmed).expect_page(422);
-    assert!(refused.contains("not what is asked"));
+    assert!(refused.contains("Type the text exactly as shown"));
     assert_eq!(code(&client, &made.token), "VALID");
     let page =
         browser.submit_and_follow("/console/organizations/acme/delete", &[("confirmation", "Acme Inc.")]);
-    assert!(page.contains("is deleted") && page.contains("Deleted</span>"));
-    // `KeyDeleted` may have followed already.
+    assert!(page.contains("was deleted") && page.contains("Deleted</span>"));
+    // `KeyDeleted` may already have followed.
     assert!(matches!(&*code(&client, &made.token), "ORGANIZATION_INACTIVE" | "NOT_FOUND"));
     let page = browser.get("/console/organizations/acme").expect_page(200);
-    assert!(page.contains("It was deleted") && !page.contains("/delete"));
+    assert!(page.contains("This organization was deleted") && !page.contains("/delete"));
     let events = events(&client, "acme");
     assert_eq!(
         types(&events),
@@ -86,7 +86,7 @@ fn organizations_are_created_changed_and_deleted_by_forms() {
 }
 
 #[test]
-fn a_form_sent_twice_makes_one_thing() {
+fn a_form_sent_twice_creates_one_object() {
     let server = Server::start();
     let client = server.client();
     let browser = Browser::sign_in(&client, server.root_token());
@@ -95,12 +95,12 @@ fn a_form_sent_twice_makes_one_thing() {
     let page = browser.submit("/console/root-keys", &fields).expect_page(200);
     let token = between(&page, "id=\"token\" value=\"", "\"").to_owned();
     let again = browser.submit("/console/root-keys", &fields).expect_page(200);
-    assert!(again.contains("was shown already") && !again.contains(&token));
+    assert!(again.contains("was already shown") && !again.contains(&token));
     assert_eq!(client.get("/v1/root-keys").expect(200).json()["total"], 2, "the first one and this");
 }
 
 #[test]
-fn a_partners_portfolio_is_kept_by_forms() {
+fn a_partners_portfolio_is_managed_by_forms() {
     let server = Server::start();
     let client = server.client();
     let browser = Browser::sign_in(&client, server.root_token());
@@ -111,7 +111,7 @@ fn a_partners_portfolio_is_kept_by_forms() {
         browser.get(&path("/clients/new")).expect_page(200).contains(&format!("<option value=\"{other}\">"))
     );
     for (wrong, said) in [
-        ("", "choose the organization"),
+        ("", "Choose the organization"),
         ("nobody", "client_organization_id-error"),
         (partner.as_str(), "its own client"),
     ] {
@@ -120,16 +120,16 @@ fn a_partners_portfolio_is_kept_by_forms() {
         assert!(refused.contains(said), "{wrong}: {refused}");
     }
     let page = browser.submit_and_follow(&path("/clients"), &[("client_organization_id", &other)]);
-    assert!(page.contains("is in the portfolio") && page.contains(&other), "{page}");
+    assert!(page.contains("was added to the portfolio") && page.contains(&other), "{page}");
     let made = key(&client, &partner, json!({ "owner": "client", "client_organization_id": other }));
     let unlink = path(&format!("/clients/{other}/unlink"));
-    // The list of keys follows some moments later; the page counts what it has.
+    // The page counts what the key list has, so wait until the list has the key.
     let _ = listed(&client, &format!("/v1/keys?organization_id={partner}"));
     let form = browser.get(&unlink).expect_page(200);
-    assert!(form.contains("1 key that the partner has for this client alone is deleted"), "{form}");
+    assert!(form.contains("1 key for this client alone is permanently deleted"), "{form}");
     let page = browser.submit_and_follow(&unlink, &[]);
-    assert!(page.contains("no longer in the portfolio") && page.contains("No clients yet"));
-    // Refused at once; its own deletion follows in the log.
+    assert!(page.contains("was removed from the portfolio") && page.contains("No clients yet"));
+    // The key is refused at once; its own deletion follows in the log.
     let refused = code(&client, &made.token);
     assert!(["ORGANIZATION_INACTIVE", "NOT_FOUND"].contains(&refused.as_str()), "{refused}");
     let all = client.get("/v1/events?limit=200").expect(200).json();
@@ -139,14 +139,14 @@ fn a_partners_portfolio_is_kept_by_forms() {
 }
 
 #[test]
-fn policies_are_set_and_their_breaches_told() {
+fn policies_are_set_and_violations_listed() {
     let server = Server::start();
     let client = server.client();
     let browser = Browser::sign_in(&client, server.root_token());
     let org = organization(&client, "paid");
     let made = key(&client, &org, json!({ "name": MARKUP, "scopes": ["old:scope"] }));
     let path = |tail: &str| format!("/console/organizations/{org}{tail}");
-    assert!(browser.get(&path("")).expect_page(200).contains("Nothing is demanded."));
+    assert!(browser.get(&path("")).expect_page(200).contains("No policy."));
     let form = browser.get(&path("/policies/production")).expect_page(200);
     let version = between(&form, "name=\"version\" value=\"", "\"").to_owned();
     let fields = [
@@ -164,9 +164,9 @@ fn policies_are_set_and_their_breaches_told() {
     good[6].1 = "3";
     let page = browser.submit_and_follow(&path("/policies/production"), &good);
     for line in [
-        "A key lives for 90 days at most.",
-        "Every key has an end.",
-        "3 active keys at most",
+        "Keys last at most 90 days.",
+        "Keys must expire.",
+        "at most 3 active keys",
         "read:users, write:users",
     ] {
         assert!(page.contains(line), "{line} in {page}");
@@ -178,20 +178,20 @@ fn policies_are_set_and_their_breaches_told() {
     let _ = listed(&client, &format!("/v1/keys?organization_id={org}"));
     let report = browser.get(&path("/violations")).expect_page(200);
     assert!(
-        report.contains(&made.id) && report.contains("Scope old:scope:") && report.contains("End:"),
+        report.contains(&made.id) && report.contains("Scope old:scope:") && report.contains("Expiry:"),
         "{report}"
     );
     assert!(!report.contains("<script>alert"));
     let page = browser.submit_and_follow(&path("/policies/production/remove"), &[]);
-    assert!(page.contains("Nothing is demanded of production keys"));
+    assert!(page.contains("The policy for production was removed"));
     let report = browser.get(&path("/violations")).expect_page(200);
-    assert!(report.contains("No keys yet") || report.contains("as its policies demand"), "{report}");
+    assert!(report.contains("No keys yet") || report.contains("complies with its policies"), "{report}");
     let events = events(&client, &org);
     assert_eq!(types(&events), ["OrganizationCreated", "PolicySet", "PolicyRemoved"]);
 }
 
 #[test]
-fn apis_are_registered_changed_and_deleted_by_forms() {
+fn apis_are_registered_edited_and_deleted_by_forms() {
     let server = Server::start();
     let client = server.client();
     let browser = Browser::sign_in(&client, server.root_token());
@@ -211,7 +211,7 @@ fn apis_are_registered_changed_and_deleted_by_forms() {
         assert!(refused.contains(&format!("id=\"{field}-error\"")), "{field}: {refused}");
     }
     let page = browser.submit_and_follow("/console/apis", &fields);
-    assert!(page.contains("is registered") && page.contains("acme_") && page.contains("write:users"));
+    assert!(page.contains("was registered") && page.contains("acme_") && page.contains("write:users"));
     assert!(!page.contains("<script>alert"));
     let id = text(&client.get("/v1/apis").expect(200).json()["data"][0]["id"]);
     let path = |tail: &str| format!("/console/apis/{id}/{tail}");
@@ -228,7 +228,7 @@ fn apis_are_registered_changed_and_deleted_by_forms() {
     assert!(browser.submit_and_follow(&path("edit"), &edited).contains("Changes saved."));
     browser.submit(&path("edit"), &edited).expect_page(412);
     browser.submit(&path("delete"), &[("confirmation", "x")]).expect_page(422);
-    assert!(browser.submit_and_follow(&path("delete"), &[("confirmation", "Users")]).contains("is deleted"));
+    assert!(browser.submit_and_follow(&path("delete"), &[("confirmation", "Users")]).contains("was deleted"));
     assert_eq!(code(&client, &made.token), "WRONG_API");
     assert_eq!(
         types(&events(&client, &id)),
@@ -283,11 +283,11 @@ fn an_applications_secret_is_shown_once() {
     assert_ne!(rotated, secret);
     token_request(&client.anonymous(), &made, &[]).expect(401);
     assert!(
-        browser.submit(&path("rotate"), &[("request", &second)]).expect_page(200).contains("shown already")
+        browser.submit(&path("rotate"), &[("request", &second)]).expect_page(200).contains("already shown")
     );
     browser.submit(&path("delete"), &[("confirmation", "")]).expect_page(422);
     assert!(
-        browser.submit_and_follow(&path("delete"), &[("confirmation", "Billing")]).contains("is deleted")
+        browser.submit_and_follow(&path("delete"), &[("confirmation", "Billing")]).contains("was deleted")
     );
     assert_eq!(
         types(&events(&client, &id)),
@@ -301,7 +301,7 @@ fn an_applications_secret_is_shown_once() {
 }
 
 #[test]
-fn a_root_key_is_made_and_revoked_by_forms() {
+fn a_root_key_is_created_and_revoked_by_forms() {
     let server = Server::start();
     let client = server.client();
     let browser = Browser::sign_in(&client, server.root_token());
@@ -321,7 +321,8 @@ fn a_root_key_is_made_and_revoked_by_forms() {
     assert!(!page.contains("<script>alert"));
     let token = between(&page, "id=\"token\" value=\"", "\"").to_owned();
     let theirs = Browser::sign_in(&client, &token);
-    // It is bound: what it makes is bound too, and others are not there for it.
+    // The root key is bound to one organization: what it creates is bound too, and it sees no other
+    // organization.
     let list = theirs.get("/console/root-keys").expect_page(200);
     assert!(list.contains("1 root key") && list.contains("(you)") && !list.contains(server.root_token()));
     let bound = theirs
@@ -335,14 +336,16 @@ fn a_root_key_is_made_and_revoked_by_forms() {
     assert!(!list.contains("<script>alert") && !list.contains(&token) && list.contains(&id));
     let path = format!("/console/root-keys/{id}/revoke");
     browser.submit(&path, &[("confirmation", "")]).expect_page(422);
-    assert!(browser.submit_and_follow(&path, &[("confirmation", MARKUP)]).contains("is revoked"));
+    assert!(
+        browser.submit_and_follow(&path, &[("confirmation", MARKUP)]).contains("was permanently revoked")
+    );
     client.with_token(&token).get("/v1/keys").expect(401);
     assert!(theirs.get("/console/keys").location(303).starts_with("/console/sign-in"));
     assert_eq!(types(&events(&client, &id)), ["RootKeyCreated", "RootKeyRevoked"]);
 }
 
 #[test]
-fn people_are_let_in_by_a_link_that_is_shown_once() {
+fn people_are_invited_by_a_link_that_is_shown_once() {
     let server = Server::start();
     let client = server.client();
     let browser = Browser::sign_in(&client, server.root_token());
@@ -366,28 +369,28 @@ fn people_are_let_in_by_a_link_that_is_shown_once() {
     );
     let page = browser.submit("/console/portal-links", &fields).expect_page(200);
     let link = between(&page, "id=\"token\" value=\"", "\"").to_owned();
-    assert!(browser.submit("/console/portal-links", &fields).expect_page(200).contains("was shown already"));
+    assert!(browser.submit("/console/portal-links", &fields).expect_page(200).contains("was already shown"));
     let list = browser.get("/console/portal-links").expect_page(200);
-    assert!(list.contains("Not followed yet") && list.contains("ada") && !list.contains(&link));
+    assert!(list.contains("Link not used yet") && list.contains("ada") && !list.contains(&link));
     let (_, secret) = link.split_once("/portal#").expect("a link leads to the portal");
     let owner = Browser::with_cookie(&client, &follow(&client, secret).0);
 
-    // An owner lets others in, to their own organization only.
+    // An owner invites people to their own organization only.
     let theirs = owner.get("/console/portal-links").expect_page(200);
     assert!(theirs.contains("Signed in") && theirs.contains("ada"));
     let elsewhere = organization(&client, "paid");
     let forged =
         [("organization_id", elsewhere.as_str()), ("user_id", "eve"), ("role", "auditor"), ("request", "r9")];
-    assert!(owner.submit("/console/portal-links", &forged).expect_page(200).contains("Link made"));
+    assert!(owner.submit("/console/portal-links", &forged).expect_page(200).contains("Link created"));
     let sessions = client.get("/v1/portal-sessions").expect(200).json();
     let eve = sessions["data"].as_array().unwrap().iter().find(|it| it["user_id"] == "eve").unwrap();
     assert_eq!(eve["organization_id"], json!(org), "bound to the inviter's own");
     let ada = sessions["data"].as_array().unwrap().iter().find(|it| it["user_id"] == "ada").unwrap();
     let (ada, eve) = (text(&ada["id"]), text(&eve["id"]));
     let page = owner.submit_and_follow(&format!("/console/portal-links/{eve}/end"), &[]);
-    assert!(page.contains("The link is taken back."), "{page}");
+    assert!(page.contains("The link was revoked."), "{page}");
     let page = browser.submit_and_follow(&format!("/console/portal-links/{ada}/end"), &[]);
-    assert!(page.contains("The session has ended."), "{page}");
+    assert!(page.contains("The session was ended."), "{page}");
     assert!(owner.get("/console/keys").location(303).starts_with("/console/sign-in"));
     assert_eq!(
         types(&events(&client, &ada)),
@@ -455,7 +458,7 @@ fn each_role_sees_and_does_what_the_table_says() {
         for path in operator_pages {
             browser.get(path).expect_page(403);
         }
-        // What is forged is worth no more than the call.
+        // A forged form is checked like an API request.
         let refused = if role == "owner" { 404 } else { 403 };
         browser.submit(&format!("/console/portal-links/{link}/end"), &[]).expect_page(refused);
         let forged: [(String, &[(&str, &str)]); 11] = [
@@ -482,11 +485,11 @@ fn each_role_sees_and_does_what_the_table_says() {
     let by_people = written["data"].as_array().unwrap().iter().filter(|event| {
         event["actor"]["kind"] == "portal_session" && !text(&event["type"]).starts_with("PortalSession")
     });
-    assert_eq!(by_people.count(), 0, "nobody changed anything");
+    assert_eq!(by_people.count(), 0, "no portal session changed anything");
 }
 
 #[test]
-fn a_webhook_is_registered_tested_and_looked_after_by_forms() {
+fn a_webhook_is_managed_by_forms() {
     let server = Server::start_with(Options {
         arguments: arguments(&["--webhook-retries", "20ms"]),
         ..Options::default()
@@ -513,19 +516,19 @@ fn a_webhook_is_registered_tested_and_looked_after_by_forms() {
     assert!(refused.contains("value=\"KeyRevoked\" checked"));
     let page = browser.submit("/console/webhooks", &fields).expect_page(200);
     let secret = between(&page, "id=\"token\" value=\"", "\"").to_owned();
-    assert!(browser.submit("/console/webhooks", &fields).expect_page(200).contains("was shown already"));
+    assert!(browser.submit("/console/webhooks", &fields).expect_page(200).contains("was already shown"));
     let id = text(&client.get("/v1/webhooks").expect(200).json()["data"][0]["id"]);
     let path = |tail: &str| format!("/console/webhooks/{id}{tail}");
     let list = browser.get("/console/webhooks").expect_page(200);
     assert!(list.contains(&id) && list.contains("KeyRevoked") && !list.contains(&secret));
 
     let page = browser.submit_and_follow(&path("/test"), &[]);
-    assert!(page.contains("The test message arrived."), "{page}");
+    assert!(page.contains("The test message was delivered."), "{page}");
     assert!(receiver.wait_for(1, |it| it.message_type() == "WebhookTest")[0].is_signed_with(&secret));
     receiver.answer_with(|_| 500.into());
-    assert!(browser.submit_and_follow(&path("/test"), &[]).contains("did not arrive"));
+    assert!(browser.submit_and_follow(&path("/test"), &[]).contains("was not delivered"));
 
-    // What is given up is there to be delivered again.
+    // A failed delivery can be redelivered.
     let made = key(&client, &org, json!({}));
     let page = poll::until("a dead letter", Duration::from_secs(20), || {
         let page = browser.get(&path("")).expect_page(200);
@@ -535,12 +538,12 @@ fn a_webhook_is_registered_tested_and_looked_after_by_forms() {
     receiver.answer_with(|_| 204.into());
     let letter = between(&page, "/dead-letters/", "/redeliver").to_owned();
     let page = browser.submit_and_follow(&path(&format!("/dead-letters/{letter}/redeliver")), &[]);
-    assert!(page.contains("is being delivered again"));
+    assert!(page.contains("is being redelivered"));
     let _ = receiver.wait_for(2, |it| it.key_id() == made.id);
     let refused = browser.submit(&path("/redeliver"), &[("after", "soon")]).expect_page(422);
     assert!(refused.contains("id=\"after-error\""));
     let page = browser.submit_and_follow(&path("/redeliver"), &[("after", "0")]);
-    assert!(page.contains("are being delivered again"));
+    assert!(page.contains("are being redelivered"));
     let _ = receiver.wait_for(3, |it| it.key_id() == made.id);
 
     let form = browser.get(&path("/edit")).expect_page(200);
@@ -549,22 +552,29 @@ fn a_webhook_is_registered_tested_and_looked_after_by_forms() {
     let edited = [("version", version.as_str()), ("url", &url), ("event_types", "KeyDeleted")];
     assert!(browser.submit_and_follow(&path("/edit"), &edited).contains("Changes saved."));
     assert!(
-        browser.submit_and_follow(&path("/enabled"), &[("enabled", "false")]).contains("It is disabled.")
+        browser
+            .submit_and_follow(&path("/enabled"), &[("enabled", "false")])
+            .contains("The webhook is disabled.")
     );
-    assert!(browser.submit_and_follow(&path("/enabled"), &[("enabled", "true")]).contains("It is enabled,"));
+    assert!(
+        browser
+            .submit_and_follow(&path("/enabled"), &[("enabled", "true")])
+            .contains("The webhook is enabled.")
+    );
     let second = request(&browser.get(&path("/rotate")).expect_page(200));
     let rotated = browser.submit(&path("/rotate"), &[("request", &second), ("overlap_seconds", "3600")]);
     let rotated = rotated.expect_page(200);
-    assert!(rotated.contains("signs beside it until") && !rotated.contains(&secret));
+    assert!(rotated.contains("keeps signing until") && !rotated.contains(&secret));
 
-    // An auditor sees it and changes nothing; a member does not see it; who looks after another organization neither.
+    // An auditor sees the webhook but cannot change it. A member and another organization's owner do not see
+    // it.
     let enter = |org: &str, role: &str| {
         let (_, link) = portal_link(&client, org, role, json!({ "user_id": "u1" }));
         Browser::with_cookie(&client, &follow(&client, &link).0)
     };
     let auditor = enter(&org, "auditor");
     let page = auditor.get(&path("")).expect_page(200);
-    assert!(page.contains(&id) && !page.contains("Send a test") && !page.contains("/delete"));
+    assert!(page.contains(&id) && !page.contains("Send test") && !page.contains("/delete"));
     enter(&org, "member").get("/console/webhooks").expect_page(403);
     let stranger = enter(&organization(&client, "paid"), "owner");
     stranger.get(&path("")).expect_page(404);
@@ -584,7 +594,7 @@ fn a_webhook_is_registered_tested_and_looked_after_by_forms() {
     assert!(
         browser
             .submit_and_follow(&path("/delete"), &[("confirmation", end)])
-            .contains("The webhook is deleted.")
+            .contains("The webhook was deleted.")
     );
     assert_eq!(
         types(&events(&client, &id)),

@@ -1,4 +1,4 @@
-//! The console's overview, and the call that it is made of.
+//! The console's overview, and the endpoint behind it.
 
 use keyledger_tests::client::console::Browser;
 use keyledger_tests::client::http::Client;
@@ -13,7 +13,7 @@ fn overview(client: &Client, query: &str) -> Value {
     client.get(&format!("/v1/overview{query}")).expect(200).json()
 }
 
-/// Keys in each state, all of them made today.
+/// Creates keys of each status, all of them today.
 fn fill(client: &Client, org: &str) {
     let keys: Vec<_> = (0..5).map(|_| key(client, org, json!({ "user_id": "u1" }))).collect();
     client.post(&keys[0].path("/revoke"), &json!({})).expect(200);
@@ -23,7 +23,7 @@ fn fill(client: &Client, org: &str) {
 }
 
 #[test]
-fn keys_are_counted_by_state_and_by_day() {
+fn keys_are_counted_by_status_and_by_day() {
     let server = Server::start();
     let client = server.client();
     let (org, other) = (organization(&client, "paid"), organization(&client, "paid"));
@@ -38,7 +38,7 @@ fn keys_are_counted_by_state_and_by_day() {
     let days = seen["days"].as_array().unwrap();
     let counts =
         |days: &[Value], name: &str| -> u64 { days.iter().map(|day| day[name].as_u64().unwrap()).sum() };
-    // Midnight may have come meanwhile.
+    // Midnight may pass during the test.
     assert_eq!(days.len(), 2);
     assert_eq!(["created", "revoked", "expired", "deleted"].map(|name| counts(days, name)), [6, 2, 0, 1]);
     let of_one = overview(&client, &format!("?organization_id={org}"));
@@ -46,8 +46,8 @@ fn keys_are_counted_by_state_and_by_day() {
     assert_eq!(of_one["days"].as_array().unwrap().len(), 30);
     assert_eq!(counts(of_one["days"].as_array().unwrap(), "created"), 5);
 
-    // Whoever is bound to an organization is told of that one, a member of their own keys, and days by nobody who may not
-    // read events.
+    // A caller bound to an organization sees that one, a member sees their own keys, and only callers who may
+    // read events see the days.
     let (_, bound) = root_key(&client, &["keys:read"], Some(&org));
     let bound = client.with_token(&bound);
     assert_eq!(overview(&bound, "")["keys"], of_one["keys"]);
@@ -74,19 +74,19 @@ fn keys_are_counted_by_state_and_by_day() {
 }
 
 #[test]
-fn the_page_tells_what_the_calls_tell() {
+fn the_page_shows_what_the_api_returns() {
     let server = Server::start();
     let client = server.client();
     let browser = Browser::sign_in(&client, server.root_token());
     assert_eq!(browser.get("/console").location(303), "/console/overview");
     let empty = browser.get("/console/overview").expect_page(200);
-    assert!(empty.contains("No keys yet") && empty.contains("All is well"), "{empty}");
+    assert!(empty.contains("No keys yet") && empty.contains("Healthy"), "{empty}");
     let org = organization(&client, "paid");
     fill(&client, &org);
     let ending = key(&client, &org, json!({ "name": MARKUP, "expires_in": "two_weeks" }));
     assert_eq!(code(&client, &ending.token), "VALID");
     assert_eq!(code(&client, &token::unknown("kl", "live")), "NOT_FOUND");
-    // The page is a reader like any other: what it counts follows within moments.
+    // The key list follows the log asynchronously, so wait for it before reading the page.
     let position = ending.position.to_string();
     client.get("/v1/overview").header("keyledger-min-position", &position).expect(200);
     let path = format!("/console/overview?organization_id={org}");
@@ -95,12 +95,12 @@ fn the_page_tells_what_the_calls_tell() {
         "<strong>4</strong>Active",
         "<strong>1</strong>Revoked",
         "<strong>1</strong>Deleted",
-        "<strong>1</strong>End in 30 days",
-        "In 30 days, 6 were created, 2 revoked, 0 expired and 1 deleted",
+        "<strong>1</strong>Expire in 30 days",
+        "Last 30 days: 6 created, 2 revoked, 0 expired, 1 deleted",
         "in 14 days",
         "<span>Verification</span>",
-        "Its newest checkpoint is over",
-        "Good <code>VALID</code>",
+        "Latest checkpoint: ",
+        "Valid <code>VALID</code>",
     ] {
         assert!(page.contains(expected), "{expected}: {page}");
     }
@@ -112,7 +112,7 @@ fn the_page_tells_what_the_calls_tell() {
     let list = format!("/console/keys?organization_id={org}&#38;status=revoked");
     assert!(page.contains(&list) || page.contains(&list.replace("&#38;", "&amp;")), "{page}");
     assert!(page.contains(&ending.id) && !page.contains("<img src=x"));
-    // Everybody is led to the keys that the numbers count.
+    // The numbers link to the keys that they count.
     for query in ["status=active", "expiring=30&sort=expires_at", "status=active&unused=30"] {
         browser.get(&format!("/console/keys?organization_id={org}&{query}")).expect_page(200);
     }
@@ -127,10 +127,10 @@ fn the_page_tells_what_the_calls_tell() {
     let auditor = enter("auditor").get("/console/overview").expect_page(200);
     assert!(auditor.contains("<strong>4</strong>Active") && auditor.contains("Created and revoked"));
     assert!(!auditor.contains("NOT_FOUND") && !auditor.contains("Create key"), "of all organizations");
-    // What was verified of the organization's own keys, and of a member's own, which nobody has verified.
+    // The organization's keys were verified; the member's own keys were not.
     assert!(
-        auditor.contains("Good <code>VALID</code>") && auditor.contains("of keys not deleted"),
+        auditor.contains("Valid <code>VALID</code>") && auditor.contains("without deleted keys"),
         "{auditor}"
     );
-    assert!(member.contains("No token was verified in this time"), "{member}");
+    assert!(member.contains("No tokens were verified in this period"), "{member}");
 }

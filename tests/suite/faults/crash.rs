@@ -1,4 +1,4 @@
-//! `kill -9` under load, again and again: what was acknowledged is there, and nothing else than what was sent.
+//! `kill -9` under load, again and again: everything acknowledged is there, and nothing that was not sent.
 
 use std::collections::HashMap;
 use std::env;
@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use keyledger_tests::client::http::{Client, Connection};
+use keyledger_tests::client::connection::Connection;
+use keyledger_tests::client::http::Client;
 use keyledger_tests::data::fixture::{self, organization, text};
 use keyledger_tests::processes::binaries;
 use keyledger_tests::processes::server::Server;
@@ -19,7 +20,7 @@ use serde_json::{Value, json};
 
 const WRITERS: usize = 6;
 
-/// What a verification of a key's token must say.
+/// The expected verification of a key's token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
     Valid,
@@ -43,13 +44,13 @@ struct Known {
     id: String,
     token: String,
     state: State,
-    /// The events that were acknowledged for it: position and type.
+    /// The position and type of each acknowledged event.
     events: Vec<(u64, &'static str)>,
-    /// What was sent last and not answered when the server died: it may have taken place.
+    /// The last request, if it was not answered before the kill. It may have taken effect.
     unanswered: Option<(&'static str, State)>,
 }
 
-/// One writer's keys; it goes on with them round after round.
+/// One writer and its keys, kept across all rounds.
 struct Writer {
     keys: Vec<Known>,
     organization: String,
@@ -111,17 +112,17 @@ impl Writer {
     }
 }
 
-/// Sends a request that must succeed if it is answered at all; tells the answer with its position.
+/// Sends a request that must succeed if it is answered. Returns the answer and its position.
 fn exchange(connection: &mut Connection, request: &[u8]) -> Option<Value> {
     connection.write(request).ok()?;
     let (status, position, body) = connection.read_with_position().ok()?;
     assert!((200..300).contains(&status), "{status}: {}", String::from_utf8_lossy(body));
     let mut answer = if body.is_empty() { json!({}) } else { serde_json::from_slice(body).unwrap() };
-    answer["position"] = position.expect("a write answers its position").into();
+    answer["position"] = position.expect("the answer to a write has a position").into();
     Some(answer)
 }
 
-/// All events in the log, by the key they are about, checked to be dense while they are read.
+/// All events in the log by key. Reading them checks that positions are dense.
 #[derive(Default)]
 struct Log {
     head: u64,
@@ -129,7 +130,7 @@ struct Log {
 }
 
 impl Log {
-    /// Reads what has come since the last time.
+    /// Reads the events since the last time.
     fn read_on(&mut self, client: &Client) {
         let path = format!("/v1/events?after={}", self.head);
         let answer = client.get(&path).header("accept", "application/x-ndjson").expect(200);
@@ -144,7 +145,8 @@ impl Log {
     }
 }
 
-/// Compares the log and the verifications with what every writer was told; tells how many events it was told of.
+/// Compares the log and the verifications with what every writer observed. Returns the number of acknowledged
+/// events.
 fn check_round(client: &Client, log: &mut Log, writers: &mut [Writer]) -> usize {
     log.read_on(client);
     let mut acknowledged = 0;
@@ -161,11 +163,7 @@ fn check_round(client: &Client, log: &mut Log, writers: &mut [Writer]) -> usize 
         }
         let stored: Vec<(u64, &str)> =
             stored.iter().map(|(position, event)| (*position, event.as_str())).collect();
-        assert_eq!(
-            stored, key.events,
-            "the events of {} that are there, and those that were acknowledged",
-            key.id
-        );
+        assert_eq!(stored, key.events, "the stored events of {} and the acknowledged ones", key.id);
     }
     let keys: Vec<&Known> = writers.iter().flat_map(|writer| &writer.keys).collect();
     for chunk in keys.chunks(500) {
@@ -219,21 +217,21 @@ fn nothing_acknowledged_is_lost_in_fifty_kills() {
             server.kill();
             stop.store(true, Ordering::Relaxed);
         });
-        // The tools must cope with what a kill leaves too, before the server has put it in order.
+        // The tools must also cope with the data right after the kill, before a server has repaired it.
         replay_tool(&["verify"], &server.data());
         if round % 10 == 0 {
             replay_tool(&["diff"], &server.data());
         }
         server.start_again();
         let acknowledged = check_round(&server.client(), &mut log, &mut writers);
-        println!("round {round}: {acknowledged} acknowledged events of {} are there", log.head);
+        println!("round {round}: {acknowledged} acknowledged events of {} are stored", log.head);
     }
     for writer in &writers {
         for key in &writer.keys {
             server.transcript().issue(&key.token);
         }
     }
-    assert!(log.head > rounds as u64 * 10, "too little happened to show anything");
+    assert!(log.head > rounds as u64 * 10, "too few events for a meaningful run");
     server.stop();
     replay_tool(&["verify"], &server.data());
     replay_tool(&["diff"], &server.data());
@@ -242,7 +240,7 @@ fn nothing_acknowledged_is_lost_in_fifty_kills() {
     let live = writers.iter().flat_map(|it| &it.keys).filter(|it| it.state != State::Gone).count() as u64;
     let page = server.client().get("/v1/keys?limit=1").expect(200).json();
     let listed = page["total"].as_u64().unwrap();
-    // Keys whose creation was not answered are there beside those that are known.
+    // Keys whose creation was not answered exist beside the known ones.
     let unknown = (rounds * WRITERS) as u64;
     assert!(
         listed >= live.min(10_000) && listed <= live + unknown,

@@ -1,5 +1,5 @@
-//! Starts on data that is damaged by a byte. Everything is right, or the service says in one line which file is at fault
-//! and what to do.
+//! Starts on data with one damaged byte. Either everything is correct, or the service says in one line which
+//! file is damaged and what to do.
 
 use std::collections::HashMap;
 use std::fs::{self, File, OpenOptions};
@@ -15,16 +15,16 @@ use rand::RngExt;
 
 use crate::operations::stopped::{LOG, Stopped, VAULT, answers};
 
-/// What came of starting on damaged data.
+/// The outcome of a start on damaged data.
 #[derive(Debug, PartialEq, Eq, Hash, Clone, Copy)]
 enum Outcome {
     /// Everything was as before.
     Right,
-    /// The service did not start, and said why.
+    /// The service did not start and said why.
     Refused,
-    /// The service started, and said of some reads that it could not do them; the log's check says why.
+    /// The service started and refused some reads. The check of the log names the reason.
     Reported,
-    /// The service started, could not go on writing, ended and said so. What it answered was as before.
+    /// The service started, could not continue writing, ended and said why. All its answers were correct.
     Ended,
 }
 
@@ -68,7 +68,7 @@ fn try_damaged(stopped: &Stopped, tokens: &[String], file: &Path, offset: u64, m
             }
             if answers.is_err() {
                 let found = check.status.code() != Some(0);
-                assert!(found, "{what}: the service cannot read what the check finds good");
+                assert!(found, "{what}: the service cannot read a log that the tool verifies");
                 return Outcome::Reported;
             }
             Outcome::Right
@@ -76,7 +76,7 @@ fn try_damaged(stopped: &Stopped, tokens: &[String], file: &Path, offset: u64, m
     }
 }
 
-/// Offsets to damage: the file's head, and places that hold something.
+/// Offsets to damage: the file's head, and offsets of non-zero bytes.
 fn offsets(path: &Path, count: usize, rng: &mut rand::rngs::StdRng) -> Vec<u64> {
     let mut bytes = Vec::new();
     File::open(path).unwrap().read_to_end(&mut bytes).unwrap();
@@ -87,7 +87,7 @@ fn offsets(path: &Path, count: usize, rng: &mut rand::rngs::StdRng) -> Vec<u64> 
 }
 
 #[test]
-fn one_changed_byte_in_the_log() {
+fn one_changed_byte_in_the_log_is_reported_or_harmless() {
     let mut rng = seed::rng("one changed byte in the log");
     let (stopped, tokens) = Stopped::new();
     let mut outcomes = HashMap::<Outcome, usize>::new();
@@ -98,25 +98,25 @@ fn one_changed_byte_in_the_log() {
     println!("{outcomes:?}");
 }
 
-/// The storage engine panics twice at a time over some bytes of its list of free pages, which it trusts at the start. That
-/// ends the service; what it has to say is how to lose nothing.
+/// Some bytes of the storage engine's list of free pages, which it trusts at the start, make it panic while
+/// it panics. The service then ends, and must say how to lose no data.
 #[test]
 fn a_log_that_can_be_read_and_not_written_is_saved_by_a_backup() {
     let (stopped, tokens) = Stopped::new();
     let bytes = fs::read(stopped.data().join(LOG)).unwrap();
-    // After a stop the list is in one of the first pages, and its counts a little behind the page's head.
+    // After a stop the list is in one of the first pages, with its counts shortly after the page's head.
     let pages = [3, 4, 2, 1, 5, 6];
     let places = pages.into_iter().flat_map(|page| (4_096 * page + 96)..(4_096 * page + 192));
     let found = places
         .filter(|place| bytes[*place] != 0)
         .find(|place| try_damaged(&stopped, &tokens, Path::new(LOG), *place as u64, 1) == Outcome::Ended);
-    let place = found.expect("one of the bytes is of that list");
+    let place = found.expect("one of the bytes belongs to the list");
 
     let copy = stopped.copy();
     let data = copy.path().join("data");
     flip(&data.join(LOG), place as u64, 1);
     let (backup, restored) = (copy.path().join("saved"), tempfile::tempdir().unwrap());
-    // As docs/backup.md says.
+    // The commands are those of docs/backup.md.
     let run = |command: &mut Command| {
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -137,7 +137,7 @@ fn one_changed_byte_in_a_projection_changes_no_answer() {
     let directory = stopped.data().join("projections");
     let files: Vec<_> =
         fs::read_dir(&directory).unwrap().flatten().filter(|it| it.path().is_file()).collect();
-    assert!(!files.is_empty(), "projections are kept in files");
+    assert!(!files.is_empty(), "there are projection files");
     for file in files {
         let name = Path::new("projections").join(file.file_name());
         for offset in offsets(&file.path(), 12, &mut rng) {

@@ -1,5 +1,5 @@
-//! `kill -9` in the middle of long work on the data: backups, restores and rebuilds, by the tool and by the service. What is
-//! there afterwards can be used as it is, and the work can be done again.
+//! `kill -9` in the middle of long work: backups, restores and rebuilds, by the tool and by the service. The
+//! files left behind can be used as they are, and the work can be repeated.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,9 +15,9 @@ use keyledger_tests::processes::server::{Options, Server};
 use keyledger_tests::{poll, seed};
 use serde_json::json;
 
-/// How often each kind of work is ended in the middle.
+/// How often each kind of work is interrupted.
 const KILLS: u32 = 10;
-/// More keys than a projection takes in at once at a start.
+/// More keys than a projection applies in one batch at a start.
 const KEYS: usize = 9_000;
 const PROJECTIONS: [&str; 2] = ["key-list", "audit-trail"];
 
@@ -37,7 +37,7 @@ fn succeeds(command: &mut Command) {
     assert!(output.status.success(), "{command:?}: {}", text(&output));
 }
 
-/// How long a command takes that is left alone.
+/// The duration of an undisturbed command.
 #[track_caller]
 fn time_of(command: &mut Command) -> Duration {
     let begin = Instant::now();
@@ -45,7 +45,7 @@ fn time_of(command: &mut Command) -> Duration {
     begin.elapsed()
 }
 
-/// Ends a command by `kill -9` after this time; says whether it was still running.
+/// Kills a command after this time. Returns whether it was still running.
 fn killed_after(command: &mut Command, time: Duration) -> bool {
     let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     thread::sleep(time);
@@ -55,14 +55,15 @@ fn killed_after(command: &mut Command, time: Duration) -> bool {
     running
 }
 
-/// Interrupts work that takes about `time` at ten points, evenly over it. `interrupt` does so after the time it is given,
-/// and says whether the work was still under way; where it was not, the machine has become faster, and it is done again.
+/// Interrupts work of about this duration at ten points, evenly spread. `interrupt` does so after the time it
+/// is given and returns whether the work was still running. If it was not, the machine has become faster and
+/// the point is tried again.
 fn interrupt_at_ten_points(mut time: Duration, mut interrupt: impl FnMut(u32, Duration) -> bool) {
     for point in 1..=KILLS {
         let mut tries = 0;
         while !interrupt(point, time * point / (KILLS + 1)) {
             tries += 1;
-            assert!(tries < 20, "the work cannot be met in the middle");
+            assert!(tries < 20, "the work cannot be interrupted in the middle");
             time = time * 4 / 5;
         }
     }
@@ -89,7 +90,7 @@ fn server(test: &str) -> (Server, Vec<KeptKey>) {
     (Server::start_in(directory, &token::root(), Options::default()).unwrap(), kept)
 }
 
-/// The service answers everything as before.
+/// Checks that the service answers everything as before.
 #[track_caller]
 fn assert_whole(server: &Server, kept: &[KeptKey]) {
     let client = server.client();
@@ -102,11 +103,11 @@ fn assert_whole(server: &Server, kept: &[KeptKey]) {
     assert_eq!(newest["data"][0]["position"], json!(KEYS + 1));
     let projections = server.data().join("projections");
     let names: Vec<_> = names(&projections).into_iter().filter(|it| !it.ends_with(".snapshot")).collect();
-    assert_eq!(names, ["audit-trail.redb", "key-list.redb"], "nothing unfinished is left");
+    assert_eq!(names, ["audit-trail.redb", "key-list.redb"], "no unfinished file is left");
 }
 
 #[test]
-fn a_rebuild_by_the_tool() {
+fn a_killed_rebuild_by_the_tool_leaves_usable_data() {
     let (mut server, kept) = server("a rebuild by the tool");
     assert_whole(&server, &kept);
     server.stop();
@@ -124,7 +125,7 @@ fn a_rebuild_by_the_tool() {
 }
 
 #[test]
-fn a_rebuild_by_the_service() {
+fn a_killed_rebuild_by_the_service_leaves_usable_data() {
     let (mut server, kept) = server("a rebuild by the service");
     let ask = |server: &Server| {
         for name in PROJECTIONS {
@@ -151,7 +152,7 @@ fn a_rebuild_by_the_service() {
 }
 
 #[test]
-fn a_backup_of_a_running_service() {
+fn an_interrupted_backup_of_a_running_service_can_be_repeated() {
     let (mut server, kept) = server("a backup of a running service");
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("the.backup");
@@ -171,13 +172,13 @@ fn a_backup_of_a_running_service() {
             thread::sleep(time);
             server.kill();
             let succeeded = child.wait().unwrap().success();
-            assert_eq!(succeeded, file.exists(), "half a backup is none");
+            assert_eq!(succeeded, file.exists(), "an unfinished backup has no name");
             server.start_again();
             assert_whole(&server, &kept);
             !succeeded
         };
         if file.exists() {
-            // Then it was finished.
+            // Otherwise it was already finished.
             let data = tempfile::tempdir().unwrap();
             succeeds(&mut tool(&["restore", shown(&file), "--data", shown(&data.path().join("data"))]));
             fs::remove_file(&file).unwrap();
@@ -191,7 +192,7 @@ fn a_backup_of_a_running_service() {
 }
 
 #[test]
-fn a_backup_and_a_restore_of_a_stopped_service() {
+fn interrupted_backups_and_restores_of_a_stopped_service_can_be_repeated() {
     let (mut server, kept) = server("a backup and a restore");
     server.stop();
     let directory = tempfile::tempdir().unwrap();
@@ -202,7 +203,7 @@ fn a_backup_and_a_restore_of_a_stopped_service() {
     interrupt_at_ten_points(time, |_, time| {
         let killed = killed_after(&mut backup(&file), time);
         if file.exists() {
-            // Then it was finished.
+            // Otherwise it was already finished.
             let data = tempfile::tempdir().unwrap();
             succeeds(&mut tool(&["restore", shown(&file), "--data", shown(&data.path().join("data"))]));
             fs::remove_file(&file).unwrap();
@@ -219,7 +220,7 @@ fn a_backup_and_a_restore_of_a_stopped_service() {
     interrupt_at_ten_points(time, |_, time| {
         let killed = killed_after(&mut restore(), time);
         if data.exists() {
-            // Then it was finished.
+            // Otherwise it was already finished.
             succeeds(&mut tool(&["verify", "--data", shown(&data)]));
             fs::remove_dir_all(&data).unwrap();
         }

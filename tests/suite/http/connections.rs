@@ -1,5 +1,5 @@
-//! What one connection may rely on: requests in any pieces, in a row, in other words; and what happens when there are
-//! too many.
+//! A single connection: requests in arbitrary pieces, pipelined, or phrased differently; and connections
+//! beyond the limit.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -20,7 +20,7 @@ fn open(client: &Client) -> TcpStream {
     socket
 }
 
-/// Reads answers until the server closes: each as its head, without what differs from answer to answer, and its body.
+/// Reads answers until the server closes. Returns each head without its variable fields, and each body.
 fn answers(socket: &mut TcpStream) -> Vec<(Vec<String>, String)> {
     let mut text = String::new();
     socket.read_to_string(&mut text).unwrap();
@@ -41,7 +41,7 @@ fn answers(socket: &mut TcpStream) -> Vec<(Vec<String>, String)> {
     answers
 }
 
-/// What one connection answers to these bytes and then a request that closes it.
+/// The answers of one connection to these bytes, followed by a request that closes it.
 fn exchange(client: &Client, pieces: &[&[u8]]) -> Vec<(Vec<String>, String)> {
     let mut socket = open(client);
     for piece in pieces {
@@ -57,7 +57,7 @@ fn verification(client: &Client, token: &str) -> Vec<u8> {
     client.post("/v1/keys/verify", &json!({ "token": token })).encode("keep-alive")
 }
 
-/// The same request in words that leave it to the HTTP library.
+/// An equivalent request that the fast path leaves to the HTTP library.
 fn in_other_words(plain: &[u8]) -> Vec<Vec<u8>> {
     let plain = std::str::from_utf8(plain).unwrap();
     let (head, body) = plain.split_once("\r\n\r\n").unwrap();
@@ -78,7 +78,7 @@ fn in_other_words(plain: &[u8]) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_verification_is_answered_the_same_in_any_words_and_pieces() {
+fn a_verification_is_answered_the_same_however_it_is_written_and_split() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -93,7 +93,7 @@ fn a_verification_is_answered_the_same_in_any_words_and_pieces() {
         assert!(expected[0].0.contains(&"HTTP/1.1 200 OK".to_owned()), "{expected:?}");
         for other in in_other_words(&plain) {
             assert_eq!(exchange(&client, &[&other]), expected, "{}", String::from_utf8_lossy(&other));
-            // A connection goes on in both ways.
+            // One connection uses both paths.
             let both = exchange(&client, &[&plain, &other, &plain]);
             assert_eq!(both, [expected.clone(), expected.clone(), expected.clone()].concat());
         }
@@ -111,10 +111,10 @@ fn creation(client: &Client, body: &Value) -> String {
     String::from_utf8(client.post("/v1/keys", body).encode("keep-alive")).unwrap()
 }
 
-/// A head and a body without what differs from answer to answer.
+/// A head and a body without their variable fields.
 type Common = (Vec<String>, Value);
 
-/// What answers to the creation of keys have in common, and the keys with their tokens.
+/// The invariable part of the answers to key creations, and the keys with their tokens.
 fn issued(answers: Vec<(Vec<String>, String)>) -> (Vec<Common>, Vec<(String, String)>) {
     let own = ["location: /v1/keys/key_", "keyledger-position: "];
     let one = |(mut lines, body): (Vec<String>, String)| {
@@ -132,7 +132,7 @@ fn issued(answers: Vec<(Vec<String>, String)>) -> (Vec<Common>, Vec<(String, Str
 }
 
 #[test]
-fn a_key_is_issued_the_same_in_any_words_and_pieces() {
+fn a_key_is_issued_the_same_however_the_request_is_written_and_split() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -162,7 +162,7 @@ fn a_key_is_issued_the_same_in_any_words_and_pieces() {
     assert_eq!(issue(&bytes), expected, "byte by byte");
     assert_eq!(issue(&[&without_id.repeat(40)]), vec![expected[0].clone(); 40], "forty in a row");
 
-    // All of them are there, and the log says the same of who made them.
+    // All of them exist, and the log names the same creator.
     let verdicts = client
         .post("/v1/keys/verify-batch", &json!({ "tokens": keys.iter().map(|it| &it.1).collect::<Vec<_>>() }));
     let verdicts = verdicts.expect(200).json();
@@ -182,9 +182,9 @@ fn a_key_is_issued_the_same_in_any_words_and_pieces() {
     assert_eq!(actors.len(), 1, "{actors:?}");
     ids.sort();
     ids.dedup();
-    assert_eq!(ids.len(), keys.len(), "each is another key");
+    assert_eq!(ids.len(), keys.len(), "every key is different");
 
-    // The request's own id is taken over.
+    // The request's own id is kept.
     let mut socket = open(&client);
     socket.write_all(&plain).unwrap();
     let mut answer = [0; 4096];
@@ -193,7 +193,7 @@ fn a_key_is_issued_the_same_in_any_words_and_pieces() {
 }
 
 #[test]
-fn an_idempotency_key_is_heeded_between_plain_creations() {
+fn an_idempotency_key_works_between_plain_creations() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -210,7 +210,7 @@ fn an_idempotency_key_is_heeded_between_plain_creations() {
 }
 
 #[test]
-fn a_creation_is_refused_the_same_in_any_words() {
+fn a_creation_is_refused_the_same_however_it_is_written() {
     let server = Server::start();
     let client = server.client();
     let (paid, free) = (organization(&client, "paid"), organization(&client, "free"));
@@ -247,7 +247,7 @@ fn a_creation_is_refused_the_same_in_any_words() {
             let other_way = without_id(exchange(&client, &[&other]));
             assert_eq!(other_way, plain, "{}", String::from_utf8_lossy(&other));
         }
-        // The connection goes on after it.
+        // The connection stays usable after it.
         let answers = exchange(&client, &[good.as_bytes(), request.as_bytes(), good.as_bytes()]);
         let codes: Vec<bool> =
             answers.iter().map(|it| it.0.contains(&"HTTP/1.1 201 Created".to_owned())).collect();
@@ -256,7 +256,7 @@ fn a_creation_is_refused_the_same_in_any_words() {
 }
 
 #[test]
-fn what_is_not_a_plain_verification_is_refused_as_everywhere() {
+fn requests_off_the_fast_path_are_refused_as_everywhere() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -285,7 +285,7 @@ fn what_is_not_a_plain_verification_is_refused_as_everywhere() {
 
 /// Two readings of where a request ends would let one caller speak for another behind a shared proxy.
 #[test]
-fn a_request_with_two_lengths_is_not_read_at_all() {
+fn a_request_with_two_lengths_is_refused() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -297,13 +297,13 @@ fn a_request_with_two_lengths_is_not_read_at_all() {
         let mut socket = open(&client);
         socket.write_all(request.as_bytes()).unwrap();
         let mut answer = String::new();
-        // The connection ends without a verdict, be it with a reset.
+        // The connection ends without a verdict, possibly with a reset.
         let _ = socket.read_to_string(&mut answer);
         assert!(!answer.contains("200 OK") && !answer.contains("valid"), "{header}: {answer}");
     }
 }
 
-/// A revoked root key must not go on verifying on a connection that it has opened before.
+/// A revoked root key must not continue to verify on a connection that it opened before.
 #[test]
 fn a_connection_does_not_outlive_its_credential() {
     let server = Server::start();
@@ -326,19 +326,19 @@ fn a_connection_does_not_outlive_its_credential() {
 }
 
 #[test]
-fn a_connection_too_many_is_told_so_and_the_others_go_on() {
+fn a_connection_beyond_the_limit_is_refused_and_others_continue() {
     const CONNECTIONS_MAX: usize = 50;
     let arguments = vec!["--max-connections".to_owned(), CONNECTIONS_MAX.to_string()];
     let server = Server::start_with(Options { arguments, ..Options::default() });
     let client = server.client();
     let organization = organization(&client, "paid");
     let issued = key(&client, &organization, json!({}));
-    // One that has been served before, and then waits beside all others.
+    // This one has been served before and then waits with all others.
     let mut plain = open(&client);
     let mut others: Vec<TcpStream> = (1..CONNECTIONS_MAX).map(|_| open(&client)).collect();
     let refused = poll::until("a connection to be refused", TIME_MAX, || {
         let mut socket = open(&client);
-        // Whoever is let in hears nothing, as nothing was asked.
+        // An accepted connection gets no answer, as no request was sent on it.
         socket.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
         let mut answer = String::new();
         match socket.read_to_string(&mut answer) {

@@ -1,7 +1,8 @@
-//! The HTTP interface itself: requests, connections, TLS, sockets, and the OpenAPI document.
+//! The HTTP interface itself: requests, validation, connections, TLS, Unix sockets, and the OpenAPI document.
 
 pub(crate) mod bad_input;
 pub(crate) mod connections;
+pub(crate) mod malformed;
 pub(crate) mod openapi;
 pub(crate) mod requests;
 pub(crate) mod tls;

@@ -1,5 +1,5 @@
-//! The served description: it is the one that is checked in, an outside validator finds it good, and it says what the
-//! service does.
+//! The served OpenAPI document is the one in the repository, an independent validator accepts it, and the
+//! service implements it.
 
 use std::fs;
 use std::process::Command;
@@ -9,7 +9,7 @@ use keyledger_tests::processes::server::Server;
 use serde_json::Value;
 
 #[test]
-fn the_served_document_is_the_one_checked_in() {
+fn the_served_document_is_the_one_in_the_repository() {
     let server = Server::start();
     let answer = server.anonymous().get("/openapi.json").expect(200);
     assert!(answer.header("content-type").unwrap().starts_with("application/json"));
@@ -18,7 +18,7 @@ fn the_served_document_is_the_one_checked_in() {
     let stored: Value = serde_json::from_str(&stored).unwrap_or_default();
     assert!(
         answer.json() == stored,
-        "{} is out of date; write it anew with `keyledger openapi > docs/openapi.json` and look at the difference",
+        "{} is out of date; run `keyledger openapi > docs/openapi.json` and review the difference",
         path.display()
     );
     assert!(
@@ -29,7 +29,7 @@ fn the_served_document_is_the_one_checked_in() {
 }
 
 #[test]
-fn an_outside_validator_finds_it_good() {
+fn an_independent_validator_accepts_the_document() {
     let server = Server::start();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("openapi.json");
@@ -46,7 +46,7 @@ fn an_outside_validator_finds_it_good() {
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
-    // And it does find fault where there is one.
+    // The validator does reject a wrong document.
     let mut broken: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     broken["paths"]["/v1/keys"]["post"]["responses"] = Value::Null;
     fs::write(&path, broken.to_string()).unwrap();
@@ -54,7 +54,7 @@ fn an_outside_validator_finds_it_good() {
 }
 
 #[test]
-fn every_documented_call_is_there() {
+fn every_documented_endpoint_exists() {
     let server = Server::start();
     let client = server.client();
     let document = client.get("/openapi.json").expect(200).json();
@@ -73,7 +73,7 @@ fn every_documented_call_is_there() {
             if path.starts_with("/problems/") {
                 continue;
             }
-            // Without a credential every call that is there asks for one or answers; a missing page is not found.
+            // Without a credential, an existing endpoint answers or demands one; a missing one is 404.
             let answer = client.anonymous().request(&method.to_uppercase(), &path).send();
             let is_missing = answer.status == 404 && answer.code() == "not_found";
             assert!(!is_missing && answer.status != 405, "{method} {path} answers {}", answer.status);
@@ -103,7 +103,7 @@ fn every_documented_call_is_there() {
 }
 
 #[test]
-fn the_reference_page_needs_no_other_host() {
+fn the_reference_page_loads_nothing_from_other_hosts() {
     let server = Server::start();
     let page = server.anonymous().get("/docs").expect(200);
     assert!(page.header("content-type").unwrap().starts_with("text/html"));

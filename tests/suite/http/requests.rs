@@ -1,4 +1,5 @@
-//! What every request may rely on: idempotency, preconditions, positions, request ids, the pages beside the API.
+//! Features of every request: idempotency, preconditions, positions, request ids; and the service's own
+//! pages.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,7 +17,7 @@ fn total(client: &Client) -> u64 {
 }
 
 #[test]
-fn a_repeated_post_takes_place_once() {
+fn a_repeated_post_is_carried_out_once() {
     let mut server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -45,14 +46,14 @@ fn a_repeated_post_takes_place_once() {
     let other = key_body(&organization, json!({ "name": "other" }));
     let refused = client.post("/v1/keys", &other).header("idempotency-key", "8e03978e").expect(422);
     assert_eq!(refused.code(), "idempotency_key_reused");
-    // Another caller's same name is another name.
+    // The same idempotency key of another caller is a different one.
     let (_, token) = root_key(&client, &["keys:create"], None);
     client.with_token(&token).post("/v1/keys", &other).header("idempotency-key", "8e03978e").expect(201);
     assert_eq!(total(&client), 2);
 }
 
 #[test]
-fn every_post_that_changes_something_can_be_named() {
+fn every_post_that_changes_something_accepts_an_idempotency_key() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -82,7 +83,7 @@ fn every_post_that_changes_something_can_be_named() {
 }
 
 #[test]
-fn the_same_post_sent_at_the_same_time_takes_place_once() {
+fn concurrent_identical_posts_are_carried_out_once() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -114,7 +115,7 @@ fn the_same_post_sent_at_the_same_time_takes_place_once() {
 }
 
 #[test]
-fn a_refused_post_can_be_repeated_when_it_may_succeed() {
+fn a_refused_post_can_be_retried_with_the_same_key() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -126,7 +127,7 @@ fn a_refused_post_can_be_repeated_when_it_may_succeed() {
 }
 
 #[test]
-fn a_change_can_demand_the_version_it_was_decided_on() {
+fn a_change_can_require_a_version() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -146,8 +147,14 @@ fn a_change_can_demand_the_version_it_was_decided_on() {
     let path = format!("/v1/organizations/{organization}");
     client.patch(&path, &json!({ "name": "x" })).header("if-match", "\"9\"").expect(412);
     client.patch(&path, &json!({ "name": "x" })).header("if-match", "\"1\"").expect(200);
+}
 
-    // Of several versions any will do; what no version is called never matches.
+#[test]
+fn if_match_accepts_any_of_several_versions() {
+    let server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    // A text that is not a version never matches.
     let listed = key(&client, &organization, json!({}));
     let rename = |name: &str, tags: &str| {
         client.patch(&listed.path(""), &json!({ "name": name })).header("if-match", tags).send().status
@@ -158,7 +165,7 @@ fn a_change_can_demand_the_version_it_was_decided_on() {
     }
     assert_eq!(rename("c", "\"abc\", W/\"1\", \"2\""), 200);
     assert_eq!(rename("d", ", ,\"a,b\" ,\"3\","), 200);
-    // What is refused says why.
+    // The refusal gives the reason.
     for (tags, detail) in [
         (
             "W/\"4\"",
@@ -184,7 +191,16 @@ fn a_change_can_demand_the_version_it_was_decided_on() {
             assert_eq!(request.header("if-match", tags).expect(412).json()["detail"], detail, "{tags}");
         }
     }
-    // What is read can be bound to a version too, before it is looked whether the caller has it already.
+}
+
+#[test]
+fn reads_support_preconditions() {
+    let server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
+    let listed = key(&client, &organization, json!({}));
+    let path = format!("/v1/organizations/{organization}");
+    // `If-Match` is evaluated before the check whether the caller's copy is current.
     let (root_key, _) = fixture::root_key(&client, &["keys:read"], None);
     for object in [listed.path(""), path.clone(), format!("/v1/root-keys/{root_key}")] {
         let etag = client.get(&object).expect(200).header("etag").unwrap().to_owned();
@@ -203,8 +219,13 @@ fn a_change_can_demand_the_version_it_was_decided_on() {
         }
         client.get(&object).header("if-none-match", "\"77\"").expect(200);
     }
+}
 
-    // Of many that decided on the same version one is carried out.
+#[test]
+fn of_many_changes_to_the_same_version_one_is_applied() {
+    let server = Server::start();
+    let client = server.client();
+    let organization = organization(&client, "paid");
     let contested = key(&client, &organization, json!({}));
     let done: usize = thread::scope(|scope| {
         let callers: Vec<_> = (0..8)
@@ -222,7 +243,7 @@ fn a_change_can_demand_the_version_it_was_decided_on() {
 }
 
 #[test]
-fn reads_wait_for_a_position_and_say_when_it_does_not_come() {
+fn reads_wait_for_a_position_and_fail_when_it_is_not_reached() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -256,7 +277,7 @@ fn reads_wait_for_a_position_and_say_when_it_does_not_come() {
     client.post("/v1/keys/verify", &verify).header("keyledger-min-position", &head).expect(200);
     refused_in_two_seconds(client.post("/v1/keys/verify", &verify).header("keyledger-min-position", &far));
 
-    // One that comes while the read waits.
+    // A position that is reached while the read waits.
     let next = (issued.position + 1).to_string();
     thread::scope(|scope| {
         let reader =
@@ -278,7 +299,7 @@ fn refused_in_two_seconds(request: keyledger_tests::client::http::Request<'_>) {
 }
 
 #[test]
-fn request_ids_come_back_and_are_made_up_when_missing() {
+fn request_ids_are_returned_and_generated_when_missing() {
     let server = Server::start();
     let client = server.client();
     let given = client.get("/v1/keys").header("x-request-id", "my-id.1").expect(200);
@@ -288,14 +309,14 @@ fn request_ids_come_back_and_are_made_up_when_missing() {
     assert!(!first.is_empty() && first != second);
     let problem = client.get("/v1/keys/key_x").header("x-request-id", "in-the-body").expect(404);
     assert_eq!(problem.json()["request_id"], "in-the-body");
-    // One that could break a log line is not taken over.
+    // An id that could break a log line is replaced.
     let odd = client.get("/v1/keys").header("x-request-id", &"x".repeat(5_000)).send();
     assert!(odd.header("x-request-id").is_none_or(|id| id.len() < 500));
 }
 
-/// Every test searches what its server let out; here tokens are put where people put them by mistake.
+/// Every test searches its server's output for secrets. Here tokens are put where users put them by mistake.
 #[test]
-fn a_token_in_the_wrong_place_is_not_repeated_anywhere() {
+fn a_token_in_the_wrong_place_is_not_repeated() {
     let server = Server::start();
     let client = server.client();
     let token = key(&client, &organization(&client, "paid"), json!({})).token;
@@ -322,7 +343,7 @@ fn a_token_in_the_wrong_place_is_not_repeated_anywhere() {
 }
 
 #[test]
-fn health_readiness_and_metrics() {
+fn health_readiness_and_metrics_are_served() {
     let server = Server::start();
     let anonymous = server.anonymous();
     anonymous.get("/healthz").expect(200);
@@ -343,7 +364,7 @@ fn health_readiness_and_metrics() {
 
 fn metrics(client: &Client) -> String {
     let answer = client.get("/metrics").expect(200);
-    // The two forms that Prometheus reads.
+    // The two formats that Prometheus reads.
     let media_type = answer.header("content-type").unwrap();
     assert!(
         ["text/plain", "application/openmetrics-text"].iter().any(|it| media_type.starts_with(it)),
@@ -367,7 +388,7 @@ fn a_request_under_way_is_finished_when_the_server_stops() {
             body.len()
         )
     };
-    // The answer to what comes with it shows that the server has the beginning.
+    // The interim answer shows that the server has read the head.
     let question = json!({ "token": "kl_live_x" }).to_string();
     let both = post("/v1/keys/verify", &question, &question) + &post("/v1/keys", &body, &body[..10]);
     socket.write_all(both.as_bytes()).unwrap();
@@ -388,7 +409,7 @@ fn a_request_under_way_is_finished_when_the_server_stops() {
     socket.write_all(&body.as_bytes()[10..]).unwrap();
     let mut answer = String::new();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    // The connection is closed after the answer, so the end comes.
+    // The connection is closed after the answer, so the stream ends.
     socket.read_to_string(&mut answer).unwrap();
     let (mut server, status) = stopping.join().unwrap();
     assert_eq!(status.code(), Some(0));

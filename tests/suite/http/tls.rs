@@ -1,4 +1,4 @@
-//! TLS: a certificate that curl checks, its replacement under traffic, and what is said of files that cannot be used.
+//! TLS: a certificate checked by curl, its replacement under traffic, and errors for unusable files.
 
 use std::fs;
 use std::io::{Read, Write};
@@ -37,9 +37,9 @@ fn trusts(server: &Server, certificate: &Path) -> bool {
 }
 
 #[test]
-fn every_call_works_over_tls_and_nothing_without_it() {
+fn keys_are_issued_and_verified_over_tls() {
     let directory = tempfile::tempdir().unwrap();
-    let (pair, other) = (Pair::make(directory.path(), "good"), Pair::make(directory.path(), "other"));
+    let pair = Pair::make(directory.path(), "good");
     let server = start(&pair);
     let credential = format!("authorization: Bearer {}", server.root_token());
     let call = |path: &str, body: &Value| -> Value {
@@ -67,7 +67,7 @@ fn every_call_works_over_tls_and_nothing_without_it() {
     let tokens = json!({ "tokens": vec![&issued["token"]; 1_000] });
     assert_eq!(call("/v1/keys/verify-batch", &tokens)["data"].as_array().unwrap().len(), 1_000);
 
-    // Many requests on one connection: plain verifications, and what is answered by another way.
+    // Many requests on one connection, both plain verifications and others.
     let mut arguments: Vec<String> = Vec::new();
     for _ in 0..20 {
         for path in ["/v1/keys/verify", "/v1/keys/verify?x"] {
@@ -96,7 +96,13 @@ fn every_call_works_over_tls_and_nothing_without_it() {
     let shown = text(&output);
     assert_eq!(shown.matches("\"VALID\"").count(), 40, "{shown}");
     assert_eq!(shown.matches("\n0 1.1").count(), 39, "one connection for all: {shown}");
+}
 
+#[test]
+fn old_versions_plain_http_and_silent_clients_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let (pair, other) = (Pair::make(directory.path(), "good"), Pair::make(directory.path(), "other"));
+    let server = start(&pair);
     let healthy = url(&server, "/healthz");
     for version in [&["--tlsv1.2", "--tls-max", "1.2"][..], &["--tlsv1.3"]] {
         assert!(
@@ -106,15 +112,15 @@ fn every_call_works_over_tls_and_nothing_without_it() {
     }
     let old = ["--tls-max", "1.1", "--ciphers", "DEFAULT@SECLEVEL=0", &healthy];
     assert!(!curl(&pair.certificate, &old).status.success(), "TLS 1.1 is refused");
-    assert!(!trusts(&server, &other.certificate), "another certificate is another server's");
+    assert!(!trusts(&server, &other.certificate), "another certificate is not trusted");
 
-    // Who speaks plain HTTP is told so.
-    // No call answers this, so the document of the calls does not have it.
+    // A client that speaks plain HTTP gets an answer that says so.
+    // No endpoint answers this, so the OpenAPI document does not list it.
     let refused = server.anonymous().get("/healthz").try_send().unwrap();
     assert_eq!(refused.status, 400, "{}", refused.text());
     assert!(refused.text().contains("https://"), "{}", refused.text());
 
-    // Who says nothing holds up nobody, and is let go.
+    // A silent client delays no other caller, and is disconnected.
     let started = Instant::now();
     let mut silent: Vec<TcpStream> =
         (0..50).map(|_| TcpStream::connect(server.client().address()).unwrap()).collect();
@@ -122,13 +128,25 @@ fn every_call_works_over_tls_and_nothing_without_it() {
     half.write_all(&[22, 3, 1, 2, 0, 1]).unwrap();
     silent.push(half);
     assert!(trusts(&server, &pair.certificate));
-    assert!(started.elapsed() < Duration::from_secs(8), "the others wait for them");
+    assert!(started.elapsed() < Duration::from_secs(8), "other callers wait for them");
     for mut socket in silent {
         socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        // Closed, with or without the alert that TLS has for it.
+        // Closed, with or without a TLS alert.
         let _ = socket.read_to_end(&mut Vec::new()).map(|count| assert!(count < 100));
         assert!(started.elapsed() < Duration::from_secs(25));
     }
+}
+
+/// Replaces a file atomically.
+fn put(from: &Path, to: &Path) {
+    let beside = to.with_extension("new");
+    fs::copy(from, &beside).unwrap();
+    fs::rename(&beside, to).unwrap();
+}
+
+/// Makes the server read its certificate again.
+fn hang_up(server: &Server) {
+    kill_process(Pid::from_raw(server.pid().cast_signed()).unwrap(), Signal::HUP).unwrap();
 }
 
 #[test]
@@ -139,19 +157,11 @@ fn a_certificate_is_replaced_under_traffic() {
     let next = [Pair::make(directory.path(), "second"), Pair::make(directory.path(), "third")];
     let first = path("first.pem");
     fs::copy(&pair.certificate, &first).unwrap();
-    // Clients in the middle of it all trust every one of them.
+    // Clients trust all of the certificates, so none notices a replacement.
     let all = path("all.pem");
     let certificates = [&first, &next[0].certificate, &next[1].certificate];
     fs::write(&all, certificates.map(|file| fs::read_to_string(file).unwrap()).concat()).unwrap();
     let mut server = start(&pair);
-    let put = |from: &Path, to: &Path| {
-        let beside = to.with_extension("new");
-        fs::copy(from, &beside).unwrap();
-        fs::rename(&beside, to).unwrap();
-    };
-    let hang_up = |server: &Server| {
-        kill_process(Pid::from_raw(server.pid().cast_signed()).unwrap(), Signal::HUP).unwrap();
-    };
     let (stop, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
         for _ in 0..2 {
@@ -163,10 +173,10 @@ fn a_certificate_is_replaced_under_traffic() {
                 }
             });
         }
-        // A failure in here must end the threads too.
+        // The threads must end even if an assertion fails here.
         let changed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             assert!(trusts(&server, &first));
-            // By the files alone.
+            // The changed files alone are enough.
             put(&next[0].key, &pair.key);
             put(&next[0].certificate, &pair.certificate);
             let limit = Duration::from_secs(20);
@@ -175,10 +185,10 @@ fn a_certificate_is_replaced_under_traffic() {
             });
             assert!(!trusts(&server, &first));
 
-            // A pair that is none: the second one stays, and the log says why.
+            // A mismatched pair is rejected: the second certificate stays in use, and the log says why.
             put(&next[1].certificate, &pair.certificate);
             hang_up(&server);
-            let complaint = format!("{}: not the key of the certificate", pair.key.display());
+            let complaint = format!("{}: does not match the certificate", pair.key.display());
             poll::until("the complaint", limit, || server.output().contains(&complaint).then_some(()));
             assert!(trusts(&server, &next[0].certificate));
 
@@ -188,11 +198,13 @@ fn a_certificate_is_replaced_under_traffic() {
                 trusts(&server, &next[1].certificate).then_some(())
             });
 
-            // Gone, and back.
+            // Removed, and restored.
             fs::remove_file(&pair.certificate).unwrap();
             hang_up(&server);
             let complaint = format!("{}: cannot be read", pair.certificate.display());
-            poll::until("the other complaint", limit, || server.output().contains(&complaint).then_some(()));
+            poll::until("the error about the certificate", limit, || {
+                server.output().contains(&complaint).then_some(())
+            });
             assert!(trusts(&server, &next[1].certificate));
             put(&next[1].certificate, &pair.certificate);
         }));
@@ -200,13 +212,13 @@ fn a_certificate_is_replaced_under_traffic() {
         changed.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
     });
     assert!(answered.into_inner() > 20);
-    // An open connection, on which nothing happens, does not hold up a stop.
+    // An idle open connection does not delay a stop.
     let _open = TcpStream::connect(server.client().address()).unwrap();
     assert_eq!(server.stop().code(), Some(0));
 }
 
 #[test]
-fn files_that_cannot_be_used_are_named() {
+fn unusable_certificate_files_are_named() {
     let directory = tempfile::tempdir().unwrap();
     let path = |name: &str| directory.path().join(name);
     let (one, two) = (Pair::make(directory.path(), "one"), Pair::make(directory.path(), "two"));
@@ -236,7 +248,7 @@ fn files_that_cannot_be_used_are_named() {
         refusal.check(&named.display().to_string());
         assert_eq!(refusal.status.code(), Some(2));
     }
-    // One without the other is no option; the command line says which is missing.
+    // One without the other is an error of the command line, which says which is missing.
     for (given, missing) in [("--tls-cert", "--tls-key"), ("--tls-key", "--tls-cert")] {
         let arguments = vec![given.into(), one.key.display().to_string()];
         let options = Options { arguments, ..Options::default() };

@@ -1,4 +1,5 @@
-//! The service at a Unix socket: what is answered there, from whom it seems to come, and whose the socket's file is.
+//! The service on a Unix socket: its answers, the address that its callers get, and the ownership of the
+//! socket's file.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -17,7 +18,7 @@ use tempfile::TempDir;
 
 const TIME_MAX: Duration = Duration::from_secs(10);
 
-/// A directory for sockets, and the path of one in it.
+/// A directory for sockets, and a socket path in it.
 fn socket() -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let socket = directory.path().join("keyledger.sock");
@@ -30,7 +31,7 @@ fn listening_at(socket: &Path, more: Vec<String>) -> Options {
     Options { arguments, ..Options::default() }
 }
 
-/// What curl is answered at a socket: the status and the body.
+/// curl's status and body from a socket.
 fn ask(socket: &Path, arguments: &[&str]) -> (u16, Value) {
     let output = Command::new("curl")
         .args([
@@ -64,7 +65,7 @@ fn start_at(socket: &Path) -> Result<Server, Refusal> {
 }
 
 #[test]
-fn every_call_is_answered_there_and_over_the_network_too() {
+fn every_endpoint_is_served_on_the_socket_and_over_the_network() {
     let (_directory, socket) = socket();
     let server = Server::start_with(listening_at(&socket, Vec::new()));
     let client = server.client();
@@ -82,11 +83,11 @@ fn every_call_is_answered_there_and_over_the_network_too() {
     assert_eq!(post(&server, &socket, &format!("/v1/keys/{id}/reactivate"), &json!({}), &[]).0, 200);
     let verified = client.post("/v1/keys/verify", &json!({ "token": token })).expect(200).json();
     assert_eq!(verified["code"], "VALID");
-    assert_eq!(ask(&socket, &["http://localhost/v1/keys"]).0, 401, "being on this machine is no credential");
+    assert_eq!(ask(&socket, &["http://localhost/v1/keys"]).0, 401, "a local connection is not a credential");
 }
 
 #[test]
-fn a_caller_there_has_the_address_of_this_machine_or_the_one_its_proxy_tells() {
+fn a_caller_on_the_socket_has_a_local_address_or_the_one_from_its_proxy() {
     let (_directory, socket) = socket();
     for (trusts, expected) in [(false, "127.0.0.1"), (true, "203.0.113.9")] {
         let more = if trusts { vec!["--trusted-proxy".into(), "127.0.0.1/32".into()] } else { Vec::new() };
@@ -108,22 +109,22 @@ fn a_caller_there_has_the_address_of_this_machine_or_the_one_its_proxy_tells() {
 }
 
 #[test]
-fn its_file_goes_with_the_service_and_one_that_was_left_is_replaced() {
+fn the_socket_file_is_removed_at_the_stop_and_a_stale_one_is_replaced() {
     let (_directory, socket) = socket();
     let mut server = Server::start_with(listening_at(&socket, Vec::new()));
     let file = fs::metadata(&socket).unwrap();
     assert!(file.file_type().is_socket());
-    assert_eq!(file.permissions().mode() & 0o777, 0o666, "who may enter the directory may connect");
-    // In use: the other service keeps it.
+    assert_eq!(file.permissions().mode() & 0o777, 0o666, "the directory decides who may connect");
+    // A socket in use stays with the other service.
     start_at(&socket).err().expect("the address is in use").check("keyledger.sock: cannot listen");
     assert_eq!(ask(&socket, &["http://localhost/healthz"]).0, 200);
     server.kill();
-    assert!(socket.exists(), "nobody was there to remove it");
+    assert!(socket.exists(), "a killed service does not remove its socket");
     server.start_again();
     assert_eq!(ask(&socket, &["http://localhost/healthz"]).0, 200);
     assert!(server.stop().success());
     assert!(!socket.exists());
-    // Another's file stays, if it has taken the place of one's own.
+    // A socket file that replaced one's own is left alone.
     server.start_again();
     fs::remove_file(&socket).unwrap();
     let other = start_at(&socket).unwrap();
@@ -131,7 +132,7 @@ fn its_file_goes_with_the_service_and_one_that_was_left_is_replaced() {
     assert_eq!(ask(&socket, &["http://localhost/healthz"]).0, 200);
     drop(other);
     assert!(!socket.exists());
-    // A file of another kind stays what it is.
+    // A file of another kind is left alone.
     fs::write(&socket, "precious").unwrap();
     start_at(&socket).err().expect("it is no socket").check("keyledger.sock: cannot listen");
     assert_eq!(fs::read_to_string(&socket).unwrap(), "precious");
@@ -140,7 +141,7 @@ fn its_file_goes_with_the_service_and_one_that_was_left_is_replaced() {
 }
 
 #[test]
-fn what_stays_on_this_machine_needs_no_tls() {
+fn the_socket_is_served_without_tls() {
     let (directory, socket) = socket();
     let pair = Pair::make(directory.path(), "good");
     let options = listening_at(&socket, pair.arguments());
@@ -151,13 +152,13 @@ fn what_stays_on_this_machine_needs_no_tls() {
 }
 
 #[test]
-fn a_busy_service_says_so_there_too() {
+fn a_busy_service_answers_503_on_the_socket() {
     let (_directory, socket) = socket();
     let _server = Server::start_with(listening_at(&socket, vec!["--max-connections".into(), "1".into()]));
     let status = || ask(&socket, &["http://localhost/healthz"]).0;
     let mut open = Vec::new();
     poll::until("a connection to be taken", TIME_MAX, || {
-        // Those before may have come while the only place was another's still.
+        // Earlier connections may have arrived while the only place was still taken.
         open.push(UnixStream::connect(&socket).unwrap());
         (status() == 503).then_some(())
     });

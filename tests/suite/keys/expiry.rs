@@ -1,4 +1,4 @@
-//! Expiry: judged by the clock at every verification, recorded once.
+//! Expiry: evaluated against the clock at every verification, recorded once.
 
 use std::thread;
 use std::time::Duration;
@@ -35,14 +35,14 @@ fn the_clock_decides_to_the_millisecond() {
         let before = Utc::now();
         let code = code(&client, &issued.token);
         let after = Utc::now();
-        // The server's clock is ours; the moment of judging lies between the two readings of it.
+        // The server shares our clock. Its evaluation lies between our two readings of it.
         match code.as_str() {
             "VALID" => {
-                assert!(before < end, "valid although the end {end} had come at {before}");
+                assert!(before < end, "valid at {before}, after its expiry {end}");
                 valid += 1;
             }
             "EXPIRED" => {
-                assert!(after >= end, "expired although the end {end} had not come at {after}");
+                assert!(after >= end, "expired at {after}, before its expiry {end}");
                 expired += 1;
             }
             other => panic!("{other}"),
@@ -70,7 +70,7 @@ fn expiry_is_recorded_exactly_once_by_the_system() {
         assert_eq!(recorded["organization_id"], organization);
         assert!(text(&recorded["time"]).parse::<DateTime<Utc>>().unwrap() >= end);
     }
-    // A later key whose time comes after shows that the scheduler has passed over the others by then.
+    // The expiry of a later key shows that the scheduler has passed the others by then.
     let (later, _) = key_that_ends_in(&client, &organization, 300);
     poll::until("KeyExpired of a later key", LIMIT, || expired_events(&client, &later.id).pop());
     assert_eq!(expired_events(&client, &issued.id).len(), 1);
@@ -79,7 +79,7 @@ fn expiry_is_recorded_exactly_once_by_the_system() {
 }
 
 #[test]
-fn keys_whose_time_comes_while_the_process_is_down_expire_too() {
+fn keys_that_expire_while_the_process_is_down_are_recorded() {
     let mut server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -107,7 +107,7 @@ fn keys_whose_time_comes_while_the_process_is_down_expire_too() {
 }
 
 #[test]
-fn lifetimes_by_name_are_calendar_months() {
+fn named_lifetimes_are_calendar_months() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -117,7 +117,7 @@ fn lifetimes_by_name_are_calendar_months() {
         let created: DateTime<Utc> = text(&key["created_at"]).parse().unwrap();
         let expected = created.checked_add_months(Months::new(months)).unwrap();
         let end: DateTime<Utc> = text(&key["expires_at"]).parse().unwrap();
-        // The end is counted from when the request was read, the creation is when it was decided.
+        // The expiry is counted from reading the request, the creation time is set when it is decided.
         let apart = expected - end;
         assert!((0..2_000).contains(&apart.num_milliseconds()), "{name}: {created} to {end}");
     }
@@ -130,7 +130,7 @@ fn lifetimes_by_name_are_calendar_months() {
 }
 
 #[test]
-fn a_later_end_can_be_set_before_the_end_but_not_after() {
+fn an_expiry_can_be_extended_before_it_passes_but_not_after() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");

@@ -1,4 +1,4 @@
-//! One command stops a hundred thousand keys: everything else about them follows.
+//! One command stops a hundred thousand keys. Their own events follow in batches.
 
 use std::time::{Duration, Instant};
 
@@ -11,12 +11,12 @@ use keyledger_tests::{poll, seed};
 use serde_json::{Value, json};
 
 const KEYS: usize = 100_000;
-/// Fewer for the portfolio: the mechanism is the same, and each `KeyDeleted` takes its time.
+/// Fewer for the portfolio. The mechanism is the same, and each `KeyDeleted` takes time.
 const CLIENT_KEYS: usize = 20_000;
-/// A debug build on a busy machine has this long for the events that follow.
+/// The time limit for the events that follow, for a debug build on a busy machine.
 const FOLLOW_LIMIT: Duration = Duration::from_secs(300);
 
-/// The codes of tokens that are asked about for an organization.
+/// The codes of tokens verified for an organization.
 fn codes(client: &Client, keys: &[KeptKey], organization: &str) -> Vec<String> {
     let tokens: Vec<&str> = keys.iter().map(|key| key.token.as_str()).collect();
     let question = json!({ "tokens": tokens, "organization_id": organization });
@@ -30,14 +30,14 @@ fn total(client: &Client, organization: &str, status: &str) -> Value {
         .clone()
 }
 
-/// The position that a verification rests on.
+/// The position that a verification is based on.
 fn head(client: &Client, key: &KeptKey) -> u64 {
     let answer = client.post("/v1/keys/verify", &json!({ "token": key.token })).expect(200).json();
     assert_eq!(answer["code"], "VALID");
     answer["position"].as_u64().unwrap()
 }
 
-/// Issues a command, and checks that every key asked about is refused right after its answer.
+/// Issues a command, and checks that every sampled key is refused right after its answer.
 #[track_caller]
 fn stop(client: &Client, path: &str, keys: &[KeptKey], organization: &str) -> u64 {
     assert!(codes(client, keys, organization).iter().all(|code| code == "VALID"), "before {path}");
@@ -50,7 +50,7 @@ fn stop(client: &Client, path: &str, keys: &[KeptKey], organization: &str) -> u6
     answer.position()
 }
 
-/// All deletions of keys follow, each once, because of the one event.
+/// Checks that all keys are deleted, each once, caused by the one event.
 #[track_caller]
 fn check_followed(client: &Client, keys: &[KeptKey], position: u64, cause: &str) {
     let event = client.get(&format!("/v1/events?after={}&limit=1", position - 1)).expect(200).json();
@@ -95,7 +95,7 @@ fn one_command_stops_a_hundred_thousand_keys() {
     assert!(page["data"][0]["position"].as_u64().unwrap() > unlinked);
     check_followed(&client, &of_client, unlinked, "ClientUnlinked");
     check_followed(&client, &of_organization, deleted, "OrganizationDeleted");
-    // The two commands and one deletion for each key, and nothing else.
+    // The two commands and one deletion per key, and nothing else.
     assert_eq!(head(&client, &others[0]), before + 2 + (KEYS + CLIENT_KEYS) as u64);
     for (keys, organization) in [(&of_client, "shop"), (&of_organization, "large")] {
         assert!(codes(&client, keys, organization).iter().all(|code| code == "NOT_FOUND"));

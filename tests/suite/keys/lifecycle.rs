@@ -1,4 +1,4 @@
-//! The life of a key: every cell of the state table, and what each step leaves behind.
+//! The life of a key: every cell of the state table, and the effects of each step.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use keyledger_tests::processes::server::Server;
 use serde_json::{Value, json};
 
 #[test]
-fn issuing_shows_the_key_and_once_its_token() {
+fn issuing_returns_the_key_and_its_token_once() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -67,7 +67,7 @@ fn issuing_shows_the_key_and_once_its_token() {
 }
 
 #[test]
-fn absent_values_are_null_and_preview_tokens_say_so() {
+fn absent_values_are_null_and_preview_tokens_are_marked() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "test");
@@ -88,13 +88,13 @@ enum State {
     Deleted,
 }
 
-/// What a cell of the table says: an event, or a refusal.
+/// A cell of the table: an event, or a refusal.
 type Cell = Result<&'static str, (u16, &'static str)>;
 
 const GONE: Cell = Err((410, "key_deleted"));
 const EXPIRED: Cell = Err((409, "key_expired"));
 
-/// The contract's table: command, then its cells for active, revoked, expired, deleted.
+/// The documented state table: a command, then its cells for active, revoked, expired, deleted.
 const TABLE: [(&str, [Cell; 4]); 7] = [
     ("rename", [Ok("KeyRenamed"), Ok("KeyRenamed"), Ok("KeyRenamed"), GONE]),
     (
@@ -135,7 +135,7 @@ fn issue_command(client: &Client, issued: &Issued, command: &str) -> Response {
 }
 
 #[test]
-fn every_cell_of_the_state_table() {
+fn every_cell_of_the_state_table_holds() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -251,7 +251,7 @@ fn an_edit_makes_one_event_per_fact_and_none_when_nothing_changes() {
 }
 
 #[test]
-fn the_order_of_what_has_none_is_no_change() {
+fn reordering_scopes_or_members_is_no_change() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -289,7 +289,7 @@ fn the_order_of_what_has_none_is_no_change() {
 }
 
 #[test]
-fn the_rotated_away_token_works_for_the_overlap_and_no_longer() {
+fn the_previous_token_works_during_the_overlap_only() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -303,7 +303,7 @@ fn the_rotated_away_token_works_for_the_overlap_and_no_longer() {
     });
     assert_eq!(code(&client, &second.token), "VALID");
 
-    // Within an overlap both tokens are the same key: revoking stops both.
+    // During an overlap both tokens belong to the same key, so revoking stops both.
     let third = fixture::issued(
         &client.post(&first.path("/rotate"), &json!({ "overlap_seconds": 3600 })).expect(200),
     );
@@ -313,7 +313,7 @@ fn the_rotated_away_token_works_for_the_overlap_and_no_longer() {
         ("REVOKED".into(), "REVOKED".into())
     );
     client.post(&first.path("/reactivate"), &json!({})).expect(200);
-    // And a rotation without overlap leaves the new token alone.
+    // A rotation without overlap leaves only the new token valid.
     let fourth = fixture::issued(&client.post(&first.path("/rotate"), &json!({})).expect(200));
     for old in [&first, &second, &third] {
         assert_eq!(code(&client, &old.token), "NOT_FOUND");

@@ -1,4 +1,4 @@
-//! Finding keys: filters, search, order, pages.
+//! Listing keys: filters, search, order, pages.
 
 use std::collections::BTreeSet;
 use std::thread;
@@ -33,7 +33,7 @@ fn escape(text: &str) -> String {
 }
 
 #[test]
-fn filters_choose_keys() {
+fn filters_select_keys() {
     let server = Server::start();
     let client = server.client();
     let (first, second) = (organization(&client, "paid"), organization(&client, "paid"));
@@ -107,15 +107,15 @@ fn search_finds_parts_of_texts_in_any_case() {
     assert!(find(&text(&user.key["start"])).contains(&user.id));
     assert!(find(&text(&user.key["last_four"])).contains(&user.id));
     assert_eq!(find("no such text"), set(&[]));
-    assert_eq!(find(&user.token), set(&[]), "a token is not searched for");
+    assert_eq!(find(&user.token), set(&[]), "the search ignores tokens");
 
     client.patch(&newest.path(""), &json!({ "name": "renamed" })).expect(200);
-    assert_eq!(find("production"), set(&[&named]), "the caller's own change shows at once");
+    assert_eq!(find("production"), set(&[&named]), "the caller's own change is listed at once");
     assert_eq!(find("renamed"), set(&[&newest]));
 }
 
 #[test]
-fn own_writes_show_at_once() {
+fn own_writes_are_listed_at_once() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -158,7 +158,8 @@ fn pages_are_complete_ordered_and_stable_while_keys_come_and_go() {
     assert!(by_name.is_sorted_by_key(name_of), "{:?}", by_name.iter().map(name_of).collect::<Vec<_>>());
     assert_eq!(list(&client, &format!("{of_organization}&limit=3"))["total"], keys.len());
 
-    // While a reader goes through the pages, others delete what it has seen and add new ones: what stays is seen once.
+    // While a reader pages, other callers delete keys that it has seen and add new ones. Each remaining key
+    // is seen once.
     let first = list(&client, &format!("{of_organization}&sort=created_at&limit=10"));
     for id in &ids(&first)[..5] {
         client.delete(&format!("/v1/keys/{id}")).expect(204);

@@ -1,4 +1,4 @@
-//! Policies: what an organization demands of its keys, and the report of those that break it.
+//! Policies: what an organization demands of its keys, and the report of keys that violate them.
 
 use keyledger_tests::client::http::Client;
 use keyledger_tests::data::fixture::{self, api, key, key_body, organization, text};
@@ -49,7 +49,7 @@ fn a_policy_is_set_shown_and_removed() {
     );
     assert_eq!(client.get(&path).expect(200).json(), shown);
     assert_eq!(client.put(&path, &policy).expect(200).position(), set.position(), "nothing changes");
-    // What is left out is not demanded any more.
+    // An omitted rule no longer applies.
     let less = client.put(&path, &json!({ "name_required": true })).expect(200).json();
     assert_eq!((&less["expiry_required"], &less["allowed_scopes"]), (&json!(false), &Value::Null));
     client.delete(&path).expect(204);
@@ -73,7 +73,7 @@ fn a_policy_is_set_shown_and_removed() {
 }
 
 #[test]
-fn a_key_that_breaks_the_policy_is_refused_with_all_that_breaks_it() {
+fn a_key_that_violates_the_policy_is_refused_with_all_violations() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -89,7 +89,7 @@ fn a_key_that_breaks_the_policy_is_refused_with_all_that_breaks_it() {
     assert_eq!(refused(&client, &organization, preset), ["/expires_in"]);
     let late = json!({ "name": "n", "expires_at": "2999-01-01T00:00:00Z" });
     assert_eq!(refused(&client, &organization, late), ["/expires_at"]);
-    // It is for production only.
+    // The policy is for production only.
     client
         .post("/v1/keys", &json!({ "organization_id": organization, "environment": "preview" }))
         .expect(201);
@@ -103,7 +103,7 @@ fn a_key_that_breaks_the_policy_is_refused_with_all_that_breaks_it() {
     assert_eq!(edit(json!({ "scopes": ["write:users"] })), ["/scopes/0"]);
     client.patch(&good.path(""), &json!({ "name": "other", "scopes": [] })).expect(200);
 
-    // What was there before stays, and may be changed in what does not break anything; rotating is always allowed.
+    // Existing keys stay, and allow changes that violate nothing. Rotation is always allowed.
     set(&client, &organization, json!({ "expiry_required": true, "max_lifetime_seconds": 60 }));
     client.patch(&good.path(""), &json!({ "description": "still here" })).expect(200);
     client.post(&good.path("/rotate"), &json!({})).expect(200);
@@ -125,7 +125,7 @@ fn a_user_has_no_more_active_keys_than_the_policy_allows() {
     let of_ada = || json!({ "user_id": "ada" });
     assert_eq!(refused(&client, &organization, of_ada()), ["/user_id"]);
     let _ = (of(&client, "bob"), key(&client, &organization, json!({})));
-    // A revoked key makes room, and may then not come back.
+    // A revoked key makes room, and may then not be reactivated.
     client.post(&before.path("/revoke"), &json!({})).expect(200);
     let third = of(&client, "ada");
     let back = client.post(&before.path("/reactivate"), &json!({})).expect(422).json();
@@ -145,7 +145,7 @@ fn a_user_has_no_more_active_keys_than_the_policy_allows() {
     assert_eq!(refused(&client, &organization, of_ada()), ["/user_id"]);
     client.delete(&second.path("")).expect(204);
 
-    // Many at once get no more than one by one.
+    // Concurrent requests get no more than sequential ones.
     let granted: usize = std::thread::scope(|scope| {
         let ask = || {
             let answer = client.post("/v1/keys", &key_body(&organization, of_ada())).send();
@@ -159,7 +159,7 @@ fn a_user_has_no_more_active_keys_than_the_policy_allows() {
 }
 
 #[test]
-fn the_report_names_the_keys_that_break_a_policy() {
+fn the_report_lists_the_keys_that_violate_a_policy() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -173,7 +173,7 @@ fn the_report_names_the_keys_that_break_a_policy() {
         key(&client, &organization, json!({ "name": "n", "expires_in": "one_month", "user_id": "ada" }));
     let gone = key(&client, &organization, json!({}));
     client.delete(&gone.path("")).expect(204);
-    assert_eq!(report("", second.position)["total"], 0, "no policy, nothing breaks it");
+    assert_eq!(report("", second.position)["total"], 0, "without a policy, no key violates one");
 
     let policy = json!({ "expiry_required": true, "name_required": true, "max_keys_per_user": 1 });
     let position = set(&client, &organization, policy);

@@ -1,4 +1,5 @@
-//! The promise of the service: once a revocation is answered, no verification that starts later says VALID.
+//! The service's central promise: once a revocation is answered, no verification that starts later answers
+//! VALID.
 
 use std::collections::HashMap;
 use std::env;
@@ -8,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use keyledger_tests::client::http::{Client, Connection};
+use keyledger_tests::client::connection::Connection;
+use keyledger_tests::client::http::Client;
 use keyledger_tests::data::fixture::{self, Issued, key};
 use keyledger_tests::data::history::{History, Target};
 use keyledger_tests::processes::server::Server;
@@ -18,7 +20,7 @@ use serde_json::{Value, json};
 const WRITERS: usize = 8;
 const READERS: usize = 8;
 
-/// The service over a connection that is kept alive.
+/// The service over a kept-alive connection.
 struct Service {
     connection: Connection,
     client: Client,
@@ -89,10 +91,10 @@ fn holds_under_load() {
         violations.len(),
         violations[0]
     );
-    assert!(history.writes.len() > 1_000 && decisive > 1_000, "too little happened to show anything");
+    assert!(history.writes.len() > 1_000 && decisive > 1_000, "too few operations for a meaningful run");
 }
 
-/// A service with a cache before its verifications, as one might well put there.
+/// A service with a cache in front of its verifications, as a client might add one.
 struct Cached {
     service: Service,
     lifetime: Duration,
@@ -116,7 +118,7 @@ impl Target for Cached {
 }
 
 #[test]
-fn the_check_finds_a_cache_before_the_service() {
+fn the_check_detects_a_cache_in_front_of_the_service() {
     let mut rng = seed::rng("cached revocation");
     let (_server, client, keys) = service();
     let history = History::record(WRITERS, READERS, Duration::from_secs(2), &mut rng, || Cached {
@@ -127,10 +129,10 @@ fn the_check_finds_a_cache_before_the_service() {
     assert!(!history.violations().is_empty());
 }
 
-/// A write that an index has not taken in yet: since when it waits, the key, and whether it reactivates.
+/// A write that the index has not applied yet: when it was issued, the key, and whether it reactivates.
 type Waiting = (Instant, usize, bool);
 
-/// An index in memory that is told of a write before the write is acknowledged, or a little after.
+/// An index in memory that applies a write before the write is acknowledged, or a little after.
 #[derive(Clone)]
 struct Index {
     active: Arc<Vec<AtomicBool>>,
@@ -145,7 +147,7 @@ impl Index {
         }
     }
 
-    /// Takes in what has waited long enough.
+    /// Applies the writes that have waited long enough.
     fn catch_up(&self) {
         let Some(late) = &self.late else { return };
         late.lock().unwrap().retain(|(since, key, active)| {
@@ -160,7 +162,7 @@ impl Index {
 
 impl Target for Index {
     fn switch(&mut self, key: usize, active: bool) {
-        // As a commit would take its time.
+        // The time that a commit takes.
         thread::sleep(Duration::from_micros(100));
         match &self.late {
             Some(late) => late.lock().unwrap().push((Instant::now(), key, active)),
@@ -175,7 +177,7 @@ impl Target for Index {
 }
 
 #[test]
-fn the_check_tells_an_exact_index_from_one_that_is_told_after_the_answer() {
+fn the_check_distinguishes_an_exact_index_from_a_late_one() {
     let mut rng = seed::rng("index");
     let mut violations = |late: bool| {
         let index = Index::new(late);
@@ -188,7 +190,7 @@ fn the_check_tells_an_exact_index_from_one_that_is_told_after_the_answer() {
 }
 
 #[test]
-fn the_very_next_verification_on_another_connection_knows() {
+fn the_next_verification_on_another_connection_is_refused() {
     let (_server, client, keys) = service();
     let issued = &keys[0];
     let address: SocketAddr = client.address();

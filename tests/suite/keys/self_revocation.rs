@@ -1,4 +1,4 @@
-//! Revoking a key by having its token.
+//! Revoking a key with its own token.
 
 use keyledger_tests::data::fixture::{code, events, key, organization, types};
 use keyledger_tests::data::token;
@@ -6,7 +6,7 @@ use keyledger_tests::processes::server::Server;
 use serde_json::{Value, json};
 
 #[test]
-fn having_the_token_is_all_it_takes() {
+fn the_token_alone_is_enough_to_revoke_its_key() {
     let server = Server::start();
     let (client, anonymous) = (server.client(), server.anonymous());
     let issued = key(&client, &organization(&client, "paid"), json!({}));
@@ -21,13 +21,13 @@ fn having_the_token_is_all_it_takes() {
     let actor = &trail[1]["actor"];
     assert_eq!((&actor["kind"], &actor["id"]), (&json!("key"), &json!(issued.id)));
     assert_eq!((&actor["ip"], &actor["user_agent"]), (&json!("127.0.0.1"), &json!("scanner/2")));
-    // Who manages it may bring it back.
+    // A caller with the permission can reactivate it.
     client.post(&issued.path("/reactivate"), &json!({})).expect(200);
     assert_eq!(code(&client, &issued.token), "VALID");
 }
 
 #[test]
-fn the_answer_tells_nothing_of_the_token() {
+fn the_answer_reveals_nothing_about_the_token() {
     let server = Server::start();
     let (client, anonymous) = (server.client(), server.anonymous());
     let org = organization(&client, "paid");
@@ -54,7 +54,7 @@ fn the_answer_tells_nothing_of_the_token() {
 }
 
 #[test]
-fn a_token_that_rotation_ended_stops_nothing() {
+fn a_token_replaced_by_rotation_revokes_nothing() {
     let server = Server::start();
     let (client, anonymous) = (server.client(), server.anonymous());
     let old = key(&client, &organization(&client, "paid"), json!({}));
@@ -64,7 +64,7 @@ fn a_token_that_rotation_ended_stops_nothing() {
         .to_owned();
     anonymous.post("/v1/keys/self-revoke", &json!({ "token": old.token })).expect(200);
     assert_eq!(code(&client, &new), "VALID");
-    // One that is accepted beside the new one is as good as that.
+    // The previous token during an overlap is as valid as the new one.
     let newest = client.post(&old.path("/rotate"), &json!({ "overlap_seconds": 3600 })).expect(200).json();
     anonymous.post("/v1/keys/self-revoke", &json!({ "token": new })).expect(200);
     assert_eq!(code(&client, newest["token"].as_str().unwrap()), "REVOKED");

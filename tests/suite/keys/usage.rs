@@ -1,20 +1,21 @@
-//! Usage: what was verified is counted, by key and outcome, through whatever call; over restarts, and but for the last
-//! second over kills.
+//! Usage: every verification is counted by key and outcome, through every endpoint and across restarts. A
+//! kill loses at most the last second.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use keyledger_tests::client::http::{Client, Connection};
+use keyledger_tests::client::connection::Connection;
+use keyledger_tests::client::http::Client;
 use keyledger_tests::data::fixture::{
-    self, follow, key, organization, portal_link, root_key, signed_in, text,
+    self, Issued, follow, key, organization, portal_link, root_key, signed_in, text,
 };
 use keyledger_tests::data::token;
 use keyledger_tests::processes::server::{Options, Server};
 use serde_json::{Value, json};
 
-/// What a crash may lose, as the documentation has it.
+/// The longest time that a crash may lose, as documented.
 const LOSS_MAX: Duration = Duration::from_secs(1);
 
 fn usage(client: &Client, id: &str, query: &str) -> Value {
@@ -30,11 +31,83 @@ fn now() -> DateTime<Utc> {
 }
 
 fn time(value: &Value) -> DateTime<Utc> {
-    value.as_str().unwrap_or_else(|| panic!("no time: {value}")).parse().unwrap()
+    value.as_str().unwrap_or_else(|| panic!("not a time: {value}")).parse().unwrap()
 }
 
 fn shown(time: DateTime<Utc>) -> String {
     time.to_rfc3339_opts(chrono::SecondsFormat::Millis, true)
+}
+
+/// The usage of everything, tokens of no key included.
+fn check_total(client: &Client) {
+    let all = client.get("/v1/usage").expect(200).json();
+    assert_eq!((&all["key_id"], &all["total"]), (&Value::Null, &json!(15)));
+    assert_eq!((&all["outcomes"]["MALFORMED"], &all["outcomes"]["NOT_FOUND"]), (&json!(2), &json!(1)));
+    assert_eq!(all["outcomes"]["VALID"], 6);
+}
+
+/// The usage of an organization, or of a user's own keys, is the sum over their keys.
+fn check_sums(client: &Client, acme: &str, used: &Issued) {
+    let acmes = client.get(&format!("/v1/usage?organization_id={acme}")).expect(200).json();
+    let useds = usage(client, &used.id, "");
+    assert_eq!((&acmes["key_id"], &acmes["organization_id"]), (&Value::Null, &json!(acme)));
+    for part in ["total", "outcomes", "data", "last_verified_at", "last_verified_ip"] {
+        assert_eq!(acmes[part], useds[part], "{part}");
+    }
+    let others = key(client, acme, json!({ "user_id": "u2" }));
+    assert_eq!(fixture::code(client, &others.token), "VALID");
+    let (_, link) = portal_link(client, acme, "owner", json!({}));
+    let (cookie, csrf_token) = follow(client, &link);
+    let owner = client.with_session(&cookie, &csrf_token);
+    let owners = owner
+        .get("/v1/usage")
+        .header("keyledger-min-position", &others.position.to_string())
+        .expect(200)
+        .json();
+    assert_eq!((&owners["total"], &owners["outcomes"]["VALID"]), (&json!(13), &json!(7)));
+    assert_eq!(
+        owners["data"].as_array().unwrap().iter().map(|it| it["total"].as_u64().unwrap()).sum::<u64>(),
+        13
+    );
+    let member = signed_in(client, acme, "member");
+    assert_eq!(member.get("/v1/usage").expect(200).json()["total"], 12, "of u1's keys");
+    assert_eq!(client.get("/v1/usage?organization_id=nobody").expect(200).json()["total"], 0);
+}
+
+/// The views of a key have its last verification. The key as of a past time has none.
+fn check_views(client: &Client, acme: &str, used: &Issued, idle: &Issued, last: DateTime<Utc>) {
+    let listed = client.get(&format!("/v1/keys?organization_id={acme}")).expect(200).json();
+    for row in listed["data"].as_array().unwrap() {
+        let is_idle = row["id"] == idle.id.as_str();
+        assert_eq!(row["last_verified_at"] == Value::Null, is_idle, "{row}");
+    }
+    assert_eq!(time(&client.get(&used.path("")).expect(200).json()["last_verified_at"]), last);
+    let renamed = client.patch(&used.path(""), &json!({ "name": "Other" })).expect(200).json();
+    assert_eq!(time(&renamed["last_verified_at"]), last);
+    let then = client.get(&used.path(&format!("?at={}", shown(now())))).expect(200).json();
+    assert_eq!(then["last_verified_at"], Value::Null);
+}
+
+/// Callers of other organizations see nothing.
+fn check_strangers(client: &Client, acme: &str, used: &Issued) {
+    let other = organization(client, "paid");
+    let (_, bound) = root_key(client, &["admin"], Some(&other));
+    let bound = client.with_token(&bound);
+    assert_eq!(bound.get(&used.path("/usage")).expect(404).code(), "key_not_found");
+    let before = total(client, &used.id);
+    assert_eq!(fixture::code(&bound, &used.token), "NOT_FOUND");
+    assert_eq!(
+        total(client, &used.id),
+        before,
+        "another organization's verification does not count for the key"
+    );
+    let nothing = bound.get("/v1/usage").expect(200).json();
+    assert_eq!((&nothing["total"], &nothing["organization_id"]), (&json!(0), &json!(other)));
+    let elsewhere = bound.get(&format!("/v1/usage?organization_id={acme}"));
+    assert_eq!(elsewhere.expect(404).code(), "organization_not_found");
+    let (_, verifier) = root_key(client, &["keys:verify"], None);
+    assert_eq!(client.with_token(&verifier).get(&used.path("/usage")).expect(403).code(), "forbidden");
+    client.anonymous().get(&used.path("/usage")).expect(401);
 }
 
 #[test]
@@ -60,7 +133,7 @@ fn every_verification_counts_for_its_key_and_outcome() {
     ask(json!({ "organization_id": "other" }));
     ask(json!({ "api_id": "other" }));
     ask(json!({ "scopes": ["b"] }));
-    // Through the other two calls, with tokens that are no key's among them.
+    // Through the other two endpoints, with tokens of no key among them.
     let strangers = [token::unknown("kl", "live"), "garbage".to_owned(), "more garbage".to_owned()];
     let mut tokens = strangers.to_vec();
     tokens.extend([used.token.clone(), used.token.clone()]);
@@ -71,7 +144,7 @@ fn every_verification_counts_for_its_key_and_outcome() {
     ask(json!({}));
     let after = now();
 
-    // What was answered is there, at once.
+    // Everything answered is counted at once.
     let expected = json!({
         "VALID": 6, "WRONG_ENVIRONMENT": 2, "WRONG_ORGANIZATION": 1, "WRONG_API": 1, "INSUFFICIENT_SCOPE": 1, "REVOKED": 1,
     });
@@ -84,14 +157,14 @@ fn every_verification_counts_for_its_key_and_outcome() {
     assert!(before <= last + Duration::from_millis(1) && last <= after, "{before} {last} {after}");
     for query in ["", "?granularity=hour", "?granularity=day"] {
         let seen = usage(&client, &used.id, query);
-        // Two if the hour turned meanwhile.
+        // Two if a new hour has started meanwhile.
         let parts = seen["data"].as_array().unwrap();
         assert!((1..=2).contains(&parts.len()), "{seen}");
         assert_eq!(parts.iter().map(|part| part["total"].as_u64().unwrap()).sum::<u64>(), 12);
         let start = time(&parts[0]["start"]);
         assert!(start <= before && before - start < chrono::TimeDelta::days(1), "{seen}");
     }
-    // Before it all, and from the next hour on, there was nothing.
+    // There is nothing before it all, nor from the next hour on.
     let earlier = format!(
         "?from={}&to={}",
         shown(before - chrono::TimeDelta::hours(9)),
@@ -100,72 +173,17 @@ fn every_verification_counts_for_its_key_and_outcome() {
     assert_eq!(usage(&client, &used.id, &earlier)["data"], json!([]));
     assert_eq!(usage(&client, &used.id, &earlier)["total"], 12);
 
-    // All together, strangers' tokens included.
-    let all = client.get("/v1/usage").expect(200).json();
-    assert_eq!((&all["key_id"], &all["total"]), (&Value::Null, &json!(15)));
-    assert_eq!((&all["outcomes"]["MALFORMED"], &all["outcomes"]["NOT_FOUND"]), (&json!(2), &json!(1)));
-    assert_eq!(all["outcomes"]["VALID"], 6);
-
-    // Those of one organization, or of one's own keys: what each of them has, added up.
-    let acmes = client.get(&format!("/v1/usage?organization_id={acme}")).expect(200).json();
-    let useds = usage(&client, &used.id, "");
-    assert_eq!((&acmes["key_id"], &acmes["organization_id"]), (&Value::Null, &json!(acme)));
-    for part in ["total", "outcomes", "data", "last_verified_at", "last_verified_ip"] {
-        assert_eq!(acmes[part], useds[part], "{part}");
-    }
-    let others = key(&client, &acme, json!({ "user_id": "u2" }));
-    assert_eq!(fixture::code(&client, &others.token), "VALID");
-    let (_, link) = portal_link(&client, &acme, "owner", json!({}));
-    let (cookie, csrf_token) = follow(&client, &link);
-    let owner = client.with_session(&cookie, &csrf_token);
-    let owners = owner
-        .get("/v1/usage")
-        .header("keyledger-min-position", &others.position.to_string())
-        .expect(200)
-        .json();
-    assert_eq!((&owners["total"], &owners["outcomes"]["VALID"]), (&json!(13), &json!(7)));
-    assert_eq!(
-        owners["data"].as_array().unwrap().iter().map(|it| it["total"].as_u64().unwrap()).sum::<u64>(),
-        13
-    );
-    let member = signed_in(&client, &acme, "member");
-    assert_eq!(member.get("/v1/usage").expect(200).json()["total"], 12, "of u1's keys");
-    assert_eq!(client.get("/v1/usage?organization_id=nobody").expect(200).json()["total"], 0);
-
-    // The key's own views have its last verification; the key as of another time has none.
-    let listed = client.get(&format!("/v1/keys?organization_id={acme}")).expect(200).json();
-    for row in listed["data"].as_array().unwrap() {
-        let is_idle = row["id"] == idle.id.as_str();
-        assert_eq!(row["last_verified_at"] == Value::Null, is_idle, "{row}");
-    }
-    assert_eq!(time(&client.get(&used.path("")).expect(200).json()["last_verified_at"]), last);
-    let renamed = client.patch(&used.path(""), &json!({ "name": "Other" })).expect(200).json();
-    assert_eq!(time(&renamed["last_verified_at"]), last);
-    let then = client.get(&used.path(&format!("?at={}", shown(now())))).expect(200).json();
-    assert_eq!(then["last_verified_at"], Value::Null);
-
-    // Strangers see nothing.
-    let other = organization(&client, "paid");
-    let (_, bound) = root_key(&client, &["admin"], Some(&other));
-    let bound = client.with_token(&bound);
-    assert_eq!(bound.get(&used.path("/usage")).expect(404).code(), "key_not_found");
-    let before = total(&client, &used.id);
-    assert_eq!(fixture::code(&bound, &used.token), "NOT_FOUND");
-    assert_eq!(total(&client, &used.id), before, "a stranger's question says nothing of the key");
-    let nothing = bound.get("/v1/usage").expect(200).json();
-    assert_eq!((&nothing["total"], &nothing["organization_id"]), (&json!(0), &json!(other)));
-    let elsewhere = bound.get(&format!("/v1/usage?organization_id={acme}"));
-    assert_eq!(elsewhere.expect(404).code(), "organization_not_found");
-    let (_, verifier) = root_key(&client, &["keys:verify"], None);
-    assert_eq!(client.with_token(&verifier).get(&used.path("/usage")).expect(403).code(), "forbidden");
-    client.anonymous().get(&used.path("/usage")).expect(401);
+    check_total(&client);
+    check_sums(&client, &acme, &used);
+    check_views(&client, &acme, &used, &idle, last);
+    check_strangers(&client, &acme, &used);
 
     client.delete(&used.path("")).expect(204);
     assert_eq!(client.get(&used.path("/usage")).expect(410).code(), "key_deleted");
 }
 
 #[test]
-fn what_cannot_be_asked_of_usage_is_said() {
+fn invalid_usage_queries_are_refused() {
     let server = Server::start();
     let client = server.client();
     let acme = organization(&client, "paid");
@@ -191,12 +209,12 @@ fn what_cannot_be_asked_of_usage_is_said() {
 }
 
 #[test]
-fn unused_keys_are_found_on_pages_with_a_total() {
+fn unused_keys_are_listed_in_pages_with_a_total() {
     let server = Server::start();
     let client = server.client();
     let acme = organization(&client, "paid");
     let keys: Vec<_> = (0..25).map(|n| key(&client, &acme, json!({ "name": format!("n{n}") }))).collect();
-    // Both sides of a time lie in different milliseconds.
+    // The times on both sides are in different milliseconds.
     let separate = || {
         let start = now();
         keyledger_tests::poll::until("the clock to go on", Duration::from_secs(1), || {
@@ -232,7 +250,7 @@ fn unused_keys_are_found_on_pages_with_a_total() {
             }
         }
     };
-    // Those verified before count as unused since then, those verified since do not, nor does the newer key.
+    // Keys verified before count as unused since then. Keys verified since and the newer key do not.
     let expected: Vec<_> = (0..25).filter(|n| n % 5 != 1).map(|n| keys[n].id.clone()).collect();
     assert_eq!(walk(since), expected);
     let expected: Vec<_> = keys.iter().map(|key| key.id.clone()).chain([newer.id.clone()]).collect();
@@ -242,6 +260,28 @@ fn unused_keys_are_found_on_pages_with_a_total() {
     assert_eq!(fixture::code(&client, &keys[2].token), "VALID");
     assert!(!walk(since).contains(&keys[2].id));
     assert!(last_position < newer.position);
+}
+
+/// Verifies tokens on one connection until `gone` or until the server ends, and counts requests and answers.
+fn verify_until<'a>(
+    gone: &AtomicBool,
+    client: &Client,
+    tokens: impl Iterator<Item = &'a str>,
+    sent: &AtomicU64,
+    answered: &AtomicU64,
+) {
+    let mut connection = Connection::open(client.address()).unwrap();
+    for token in tokens {
+        let request = client.post("/v1/keys/verify", &json!({ "token": token })).encode("keep-alive");
+        if gone.load(Ordering::SeqCst) || connection.write(&request).is_err() {
+            return;
+        }
+        sent.fetch_add(1, Ordering::SeqCst);
+        if connection.read().is_err() {
+            return;
+        }
+        answered.fetch_add(1, Ordering::SeqCst);
+    }
 }
 
 #[test]
@@ -257,28 +297,15 @@ fn a_stop_loses_nothing_and_a_kill_at_most_a_second() {
     let mut least = 0;
     for round in 0..4 {
         let gone = AtomicBool::new(false);
-        // Answered so far, in slices of the time before the kill.
+        // The answers so far, in slices of the time before the kill.
         let (sent, answered) = (AtomicU64::new(0), AtomicU64::new(0));
         let mut answered_by = Vec::new();
-        let (address, client) = (server.client().address(), server.client());
+        let client = server.client();
         thread::scope(|scope| {
             for turn in 0..2 {
                 let (gone, sent, answered, client, keys) = (&gone, &sent, &answered, &client, &keys);
-                scope.spawn(move || {
-                    let mut connection = Connection::open(address).unwrap();
-                    for key in keys.iter().cycle().skip(turn * 50) {
-                        let body = json!({ "token": key.token });
-                        let request = client.post("/v1/keys/verify", &body).encode("keep-alive");
-                        if gone.load(Ordering::SeqCst) || connection.write(&request).is_err() {
-                            return;
-                        }
-                        sent.fetch_add(1, Ordering::SeqCst);
-                        if connection.read().is_err() {
-                            return;
-                        }
-                        answered.fetch_add(1, Ordering::SeqCst);
-                    }
-                });
+                let tokens = keys.iter().cycle().skip(turn * 50).map(|key| key.token.as_str());
+                scope.spawn(move || verify_until(gone, client, tokens, sent, answered));
             }
             let start = Instant::now();
             let length = Duration::from_millis(1_800 + 270 * round);
@@ -294,7 +321,7 @@ fn a_stop_loses_nothing_and_a_kill_at_most_a_second() {
         });
         let killed = Instant::now();
         let (sent, answered) = (sent.into_inner(), answered.into_inner());
-        assert!(answered > 500, "only {answered} verifications to look at");
+        assert!(answered > 500, "only {answered} verifications were answered");
         if round % 2 == 0 {
             server.start_again();
             let safe = answered_by.iter().rev().find(|(at, _)| killed - *at >= LOSS_MAX).unwrap().1;
@@ -313,13 +340,13 @@ fn a_stop_loses_nothing_and_a_kill_at_most_a_second() {
     }
     let client = server.client();
     let all = client.get("/v1/usage").expect(200).json();
-    assert_eq!(all["total"], least, "all together is the sum of its parts");
+    assert_eq!(all["total"], least, "the total is the sum over the keys");
     let listed = client.get(&format!("/v1/keys?organization_id={acme}&limit=200")).expect(200).json();
     assert!(listed["data"].as_array().unwrap().iter().all(|row| row["last_verified_at"].is_string()));
 }
 
 #[test]
-fn a_damaged_file_costs_the_counts_and_nothing_else() {
+fn a_damaged_usage_file_loses_the_counts_only() {
     let mut server = Server::start();
     let client = server.client();
     let acme = organization(&client, "paid");
@@ -333,7 +360,7 @@ fn a_damaged_file_costs_the_counts_and_nothing_else() {
         server.start_again();
         let client = server.client();
         assert_eq!(fixture::code(&client, &key.token), "VALID");
-        assert_eq!(total(&client, &key.id), 1, "counting started anew");
+        assert_eq!(total(&client, &key.id), 1, "counting started from zero");
         assert!(server.output().contains("usage.redb.damaged"), "{}", server.output());
         server.stop();
         assert_eq!(std::fs::read(server.data().join("usage.redb.damaged")).unwrap(), damaged);
@@ -343,7 +370,7 @@ fn a_damaged_file_costs_the_counts_and_nothing_else() {
 }
 
 #[test]
-fn trusted_proxies_tell_who_asked() {
+fn trusted_proxies_name_the_callers_address() {
     let ip_after = |arguments: &[&str]| {
         let server = Server::start_with(Options {
             arguments: arguments.iter().map(|it| (*it).to_owned()).collect(),

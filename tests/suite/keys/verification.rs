@@ -1,4 +1,4 @@
-//! Verification: its codes in their order, many tokens at once, and the key behind a token whatever its state.
+//! Verification: its codes in order, batches, and looking up the key of a token in any state.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ fn the_first_code_that_applies_is_answered() {
     client.delete(&short.path("")).expect(204);
     check(&short.token, &everything, "NOT_FOUND");
 
-    // A fulfilled demand, each by itself and all together.
+    // Fulfilled demands, one by one and all together.
     let good = key(&client, &own, json!({ "api_id": api, "scopes": ["a", "b"] }));
     let body = json!({
         "token": good.token, "environment": "production", "organization_id": own, "api_id": api, "scopes": ["b", "a"],
@@ -61,7 +61,7 @@ fn the_first_code_that_applies_is_answered() {
 }
 
 #[test]
-fn what_is_no_token_is_malformed() {
+fn other_texts_are_malformed() {
     let server = Server::start();
     let client = server.client();
     let good = token::unknown("kl", "live");
@@ -80,14 +80,14 @@ fn what_is_no_token_is_malformed() {
         "é".repeat(57),
         "a".repeat(40_000),
         "\u{0}".repeat(57),
-        // The checksum covers the head: the same digits under another one are malformed.
+        // The checksum covers the head, so the same digits with another head are malformed.
         format!("kl_preview_{digits}"),
     ];
     for text in texts {
         assert_eq!(code(&client, &text), "MALFORMED", "{:?}", text.chars().take(70).collect::<String>());
     }
     assert_eq!(code(&client, &good), "NOT_FOUND");
-    // A root key is none of the keys that are verified.
+    // A root key's token is not a key's.
     assert!(matches!(code(&client, server.root_token()).as_str(), "MALFORMED" | "NOT_FOUND"));
 }
 
@@ -112,7 +112,7 @@ fn a_batch_answers_each_token_in_order() {
         .expect(200);
     assert_eq!(fixture::batch(&answer.json())[0]["code"], "WRONG_ENVIRONMENT");
 
-    // As many as a call may carry, and one more.
+    // The largest batch, and one token more.
     let full = vec![keys[3].token.clone(); 1_000];
     let answer = client.post("/v1/keys/verify-batch", &json!({ "tokens": full })).expect(200).json();
     assert_eq!(fixture::batch(&answer).iter().filter(|it| it["valid"] == true).count(), 1_000);
@@ -126,7 +126,7 @@ fn find(client: &Client, token: &str) -> Value {
 }
 
 #[test]
-fn a_leaked_token_leads_to_its_key_in_any_state() {
+fn a_leaked_token_can_be_looked_up_in_any_state() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -138,7 +138,7 @@ fn a_leaked_token_leads_to_its_key_in_any_state() {
 
     let rotated = fixture::issued(&client.post(&issued.path("/rotate"), &json!({})).expect(200));
     for token in [&issued.token, &rotated.token] {
-        assert_eq!(find(&client, token)["key"]["id"], issued.id, "rotated away or current");
+        assert_eq!(find(&client, token)["key"]["id"], issued.id, "previous or current");
     }
     client.post(&issued.path("/revoke"), &json!({})).expect(200);
     assert_eq!(find(&client, &rotated.token)["key"]["status"], "revoked");
@@ -155,7 +155,7 @@ fn a_leaked_token_leads_to_its_key_in_any_state() {
 }
 
 #[test]
-fn what_is_found_is_found_after_a_restart() {
+fn lookups_work_after_a_restart() {
     let mut server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");

@@ -1,4 +1,4 @@
-//! Backups of running and of stopped services, and what is restored from them.
+//! Backups of running and stopped services, and restoring them.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -42,7 +42,7 @@ fn run(arguments: &[&str], token: Option<&str>) -> Value {
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-/// Runs the replay tool, which must fail with this code and one line that has all of `words`.
+/// Runs the replay tool, which must fail with this exit code and one line that contains all of `words`.
 #[track_caller]
 fn refused(arguments: &[&str], token: Option<&str>, code: i32, words: &[&str]) {
     let output = tool(arguments, token).output().unwrap();
@@ -68,7 +68,7 @@ fn verification(client: &Client, token: &str) -> String {
     answer["code"].as_str().unwrap().to_owned()
 }
 
-/// The names in a directory.
+/// The file names in a directory.
 fn names(directory: &Path) -> Vec<String> {
     let mut names: Vec<String> = fs::read_dir(directory)
         .unwrap()
@@ -78,7 +78,7 @@ fn names(directory: &Path) -> Vec<String> {
     names
 }
 
-/// A stopped server with an organization and keys named after their numbers.
+/// A stopped server with an organization and numbered keys.
 fn stopped(keys: usize) -> (Server, Vec<Issued>) {
     let mut server = Server::start();
     let client = server.client();
@@ -89,7 +89,7 @@ fn stopped(keys: usize) -> (Server, Vec<Issued>) {
     (server, keys)
 }
 
-/// Restores a backup beside it, and starts a service there.
+/// Restores a backup beside it and starts a server there.
 fn start_restored(backup: &Path, root_token: &str, more: &[&str], log_key: Option<&Path>) -> (Server, Value) {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
@@ -101,7 +101,7 @@ fn start_restored(backup: &Path, root_token: &str, more: &[&str], log_key: Optio
 }
 
 #[test]
-fn a_running_service_is_backed_up_while_keys_come_and_go() {
+fn a_running_service_is_backed_up_under_load() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -148,7 +148,7 @@ fn a_running_service_is_backed_up_while_keys_come_and_go() {
     let again = key_with_idempotency_key(&client, &organization);
     assert_eq!(again.header("idempotent-replayed"), Some("true"));
     assert_eq!(again.json()["key"]["id"], named_id);
-    // It is the same log, and goes on under what was signed.
+    // It is the same log, and continues after the signed checkpoints.
     let _ = key(&client, &organization, json!({ "name": "afterwards" }));
     assert_eq!(client.get("/log/key").expect(200).text(), server.client().get("/log/key").expect(200).text());
     restored.stop();
@@ -166,7 +166,7 @@ fn key_with_idempotency_key(client: &Client, organization: &str) -> keyledger_te
 }
 
 #[test]
-fn a_stopped_service_comes_back_byte_by_byte_with_its_keys() {
+fn a_stopped_service_is_restored_byte_by_byte_with_its_keys() {
     let (server, keys) = stopped(300);
     let directory = tempfile::tempdir().unwrap();
     let (file, data) = (directory.path().join("b"), server.data());
@@ -179,7 +179,7 @@ fn a_stopped_service_comes_back_byte_by_byte_with_its_keys() {
     let verified = run(&["verify", "--data", path(&data)], None);
     assert_eq!((&report["head"], &report["root_hash"]), (&verified["head"], &verified["root_hash"]));
 
-    // An empty directory is as good as none.
+    // An empty directory is accepted.
     let place = tempfile::tempdir().unwrap();
     let target = place.path().join("data");
     fs::create_dir(&target).unwrap();
@@ -191,7 +191,7 @@ fn a_stopped_service_comes_back_byte_by_byte_with_its_keys() {
         assert_eq!(fs::read(target.join(name)).unwrap(), fs::read(data.join(name)).unwrap(), "{name}");
         assert_eq!(fs::metadata(target.join(name)).unwrap().permissions().mode() & 0o777, 0o600, "{name}");
     }
-    // A backup of what was restored holds the same, but for its own time.
+    // A backup of the restored directory is equal except for its own time.
     let second = directory.path().join("second");
     let again = run(&["backup", "--data", path(&target), path(&second), "--with-keys"], None);
     assert_eq!(again["bytes"], report["bytes"]);
@@ -218,7 +218,7 @@ fn a_log_is_restored_to_a_position_or_a_time() {
     let position = keys[9].position;
     for (to, until) in [(position.to_string(), position), (created.clone(), position)] {
         let (mut restored, report) = start_restored(&file, &root_token, &["--to", &to], Some(&log_key));
-        // Others may have been made in the same millisecond.
+        // Other keys may have been created in the same millisecond.
         let head = report["head"].as_u64().unwrap();
         assert!(head == until || (to == created && head > until), "{to}: {report}");
         let client = restored.client();
@@ -229,7 +229,7 @@ fn a_log_is_restored_to_a_position_or_a_time() {
         client.get("/log/checkpoint").expect(200);
         restored.stop();
         run(&["verify", "--data", path(&restored.data())], None);
-        // Whoever has seen a later checkpoint notices.
+        // A later checkpoint that was kept reveals the truncation.
         let seen = restored.data().join("../seen");
         fs::write(&seen, server.client().get("/log/checkpoint").expect(200).text()).unwrap();
         let data = restored.data();
@@ -244,7 +244,7 @@ fn a_log_is_restored_to_a_position_or_a_time() {
     let restore =
         |to: &'static str| ["restore", path(&file), "--data", path(&target), "--to", to].map(str::to_owned);
     for (to, word) in
-        [("999999", "past the end"), ("1970-01-01T00:00:00Z", "no event is that old"), ("x", "RFC 3339")]
+        [("999999", "past the end"), ("1970-01-01T00:00:00Z", "no event that old"), ("x", "RFC 3339")]
     {
         let arguments = restore(to);
         refused(&arguments.each_ref().map(String::as_str), None, 2, &["--to", word]);
@@ -253,7 +253,7 @@ fn a_log_is_restored_to_a_position_or_a_time() {
 }
 
 #[test]
-fn a_changed_byte_of_a_backup_is_found_and_nothing_is_left_behind() {
+fn a_changed_byte_of_a_backup_is_reported_and_leaves_nothing_behind() {
     let (server, _) = stopped(300);
     let directory = tempfile::tempdir().unwrap();
     let (file, changed) = (directory.path().join("b"), directory.path().join("changed"));
@@ -276,13 +276,13 @@ fn a_changed_byte_of_a_backup_is_found_and_nothing_is_left_behind() {
 }
 
 #[test]
-fn nothing_that_is_there_is_written_over() {
+fn existing_files_are_not_overwritten() {
     let (mut server, _) = stopped(3);
     let directory = tempfile::tempdir().unwrap();
     let (file, data) = (directory.path().join("b"), server.data());
     fs::write(&file, "precious").unwrap();
     let backup = ["backup", "--data", path(&data), path(&file)];
-    refused(&backup, None, 2, &[path(&file), "is there already", "--force"]);
+    refused(&backup, None, 2, &[path(&file), "already exists", "--force"]);
     assert_eq!(fs::read(&file).unwrap(), b"precious");
     run(&[&backup[..], &["--force"]].concat(), None);
     assert_eq!(names(directory.path()), ["b"]);
@@ -290,11 +290,11 @@ fn nothing_that_is_there_is_written_over() {
     let full = directory.path().join("full");
     fs::create_dir(&full).unwrap();
     fs::write(full.join("file"), "precious").unwrap();
-    refused(&["restore", path(&file), "--data", path(&full)], None, 2, &["full", "is not empty"]);
+    refused(&["restore", path(&file), "--data", path(&full)], None, 2, &["full", "not empty"]);
     refused(&["restore", path(&file), "--data", path(&file)], None, 2, &["cannot be used"]);
     assert_eq!(names(&full), ["file"]);
     assert_eq!(names(directory.path()), ["b", "full"]);
-    // What was typed goes before an address that happens to stand in the environment.
+    // A typed option wins over a URL in the environment.
     let output =
         tool(&[&backup[..], &["--force"]].concat(), None).env("KEYLEDGER_URL", "http://[::1]:9").output();
     let output = output.unwrap();
@@ -312,16 +312,16 @@ fn nothing_that_is_there_is_written_over() {
     assert_eq!(names(directory.path()), ["b", "full"]);
     server.stop();
 
-    // A log whose end is gone makes no backup that looks good.
+    // A truncated log yields no backup.
     let checkpoints = data.join("checkpoints.ndjson");
     let earlier = directory.path().join("earlier");
     run(&["restore", path(&file), "--data", path(&earlier), "--to", "2"], None);
     fs::copy(&checkpoints, earlier.join("checkpoints.ndjson")).unwrap();
-    refused(&["backup", "--data", path(&earlier), path(&other)], None, 1, &["cut off"]);
+    refused(&["backup", "--data", path(&earlier), path(&other)], None, 1, &["truncated"]);
 }
 
 #[test]
-fn only_who_may_see_everything_gets_a_backup() {
+fn a_backup_requires_an_unbound_administrator() {
     let server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -340,19 +340,19 @@ fn only_who_may_see_everything_gets_a_backup() {
         &[&backup[..], &["--with-keys"]].concat(),
         root,
         2,
-        &["--with-keys", "does not give its keys away"],
+        &["--with-keys", "does not hand out its keys"],
     );
     let elsewhere = format!("{address}/healthz");
-    refused(&["backup", "--url", &elsewhere, path(&file)], root, 2, &["404", "check the address"]);
-    let nobody = format!("http://{}", free_address());
-    refused(&["backup", "--url", &nobody, path(&file)], root, 2, &[&nobody]);
+    refused(&["backup", "--url", &elsewhere, path(&file)], root, 2, &["404", "check the URL"]);
+    let closed = format!("http://{}", free_address());
+    refused(&["backup", "--url", &closed, path(&file)], root, 2, &[&closed]);
     assert!(names(directory.path()).is_empty());
     let (_, token) = root_key(&client, &["admin"], None);
     run(&backup, Some(&token));
 }
 
 #[test]
-fn a_backup_comes_over_tls_from_whom_the_certificate_names() {
+fn a_backup_over_tls_checks_the_certificate() {
     let directory = tempfile::tempdir().unwrap();
     let (pair, other) = (Pair::make(directory.path(), "good"), Pair::make(directory.path(), "other"));
     let server = Server::start_with(Options {
@@ -373,7 +373,7 @@ fn a_backup_comes_over_tls_from_whom_the_certificate_names() {
     run(&[&backup[..], &["--ca-cert", path(&pair.certificate)]].concat(), Some(server.root_token()));
 }
 
-/// Lets a command run for ever longer parts of its time and kills it; `whole` says what must hold each time.
+/// Kills a command after ever longer parts of its duration. `whole` checks the files each time.
 fn kill_at_ten_points(arguments: &[&str], token: Option<&str>, reset: impl Fn(), whole: impl Fn()) {
     let start = Instant::now();
     assert!(tool(arguments, token).output().unwrap().status.success());
@@ -389,7 +389,7 @@ fn kill_at_ten_points(arguments: &[&str], token: Option<&str>, reset: impl Fn(),
 }
 
 #[test]
-fn an_interrupted_backup_or_restore_leaves_nothing_that_looks_whole() {
+fn an_interrupted_backup_or_restore_leaves_nothing_that_looks_complete() {
     let mut server = Server::start();
     assert!(keyledger_tests::data::keys::create(&server.client(), 3_000).len() >= 3_000);
     let directory: TempDir = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! What the service finds where its data should be: nothing, somebody else, something newer, a part of it. It either
-//! works with everything right, or says in one line which file is at fault and what to do.
+//! The states a data directory can be in at the start: missing, in use, from a newer version, incomplete. The
+//! service either works correctly, or says in one line which file is at fault and what to do.
 
 use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::PermissionsExt;
@@ -17,11 +17,11 @@ use serde_json::json;
 use crate::operations::stopped::{LOG, Stopped, VAULT};
 
 fn root_token() -> String {
-    // Any root key does: the first start takes it over, and a later one must not mind it.
+    // Any root key works: the first start stores it, and a later start must not mind it.
     token::root()
 }
 
-/// Runs `keyledger serve` on a directory where it must refuse.
+/// Runs `keyledger serve` on a directory that it must refuse.
 #[track_caller]
 fn refused(data: &Path) -> Refusal {
     let mut command = Command::new(binaries::path("keyledger"));
@@ -40,7 +40,7 @@ fn refusal(command: &mut Command) -> Refusal {
 }
 
 #[test]
-fn a_missing_directory_is_made_unless_its_parent_is_missing_too() {
+fn a_missing_directory_is_created_unless_its_parent_is_missing() {
     let directory = tempfile::tempdir().unwrap();
     let server = Server::start_in(directory, &root_token(), Options::default()).unwrap();
     assert!(server.data().join(LOG).is_file());
@@ -53,7 +53,7 @@ fn a_missing_directory_is_made_unless_its_parent_is_missing_too() {
 }
 
 #[test]
-fn a_file_in_the_directorys_place() {
+fn a_file_in_place_of_the_directory_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     fs::write(&data, "x").unwrap();
@@ -61,7 +61,7 @@ fn a_file_in_the_directorys_place() {
 }
 
 #[test]
-fn a_directory_that_cannot_be_written_to() {
+fn an_unwritable_directory_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     fs::create_dir(&data).unwrap();
@@ -71,7 +71,7 @@ fn a_directory_that_cannot_be_written_to() {
 }
 
 #[test]
-fn a_log_that_cannot_be_written_to() {
+fn an_unwritable_log_is_reported() {
     let (stopped, _) = Stopped::new();
     let data = stopped.data();
     fs::set_permissions(stopped.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -83,7 +83,7 @@ fn a_log_that_cannot_be_written_to() {
 }
 
 #[test]
-fn a_vault_that_cannot_be_written_to() {
+fn an_unwritable_vault_is_reported() {
     let (stopped, _) = Stopped::new();
     let data = stopped.data();
     fs::set_permissions(stopped.directory.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -93,19 +93,19 @@ fn a_vault_that_cannot_be_written_to() {
 }
 
 #[test]
-fn a_file_that_is_no_vault() {
+fn a_file_that_is_not_a_vault_is_reported() {
     let (stopped, _) = Stopped::new();
     for bytes in [b"".as_slice(), b"hello", &[0; 8_192], &[0xFF; 100_000]] {
         fs::write(stopped.data().join(VAULT), bytes).unwrap();
         refused(&stopped.data()).check(VAULT);
-        assert_eq!(fs::read(stopped.data().join(VAULT)).unwrap(), bytes, "what is not ours is left alone");
+        assert_eq!(fs::read(stopped.data().join(VAULT)).unwrap(), bytes, "a foreign file is not changed");
     }
 }
 
-/// Runs the service as a user who may not do everything, which root may: permissions do not hold for it.
+/// Runs the service as an unprivileged user, because permissions do not apply to root.
 fn unprivileged_refusal(directory: &Path, data: &Path) -> Refusal {
     let is_root = rustix::process::getuid().is_root();
-    // The binary may stand where that user cannot look.
+    // The binary may be in a directory that the user cannot read.
     let program = directory.join("keyledger");
     fs::copy(binaries::path("keyledger"), &program).unwrap();
     let mut command = if is_root {
@@ -120,7 +120,7 @@ fn unprivileged_refusal(directory: &Path, data: &Path) -> Refusal {
 }
 
 #[test]
-fn a_log_that_another_process_has_open() {
+fn a_log_in_use_is_reported() {
     let server = Server::start();
     let refusal = refused(&server.data());
     refusal.check(VAULT);
@@ -129,7 +129,7 @@ fn a_log_that_another_process_has_open() {
 }
 
 #[test]
-fn an_address_that_is_taken() {
+fn an_address_in_use_is_reported() {
     let server = Server::start();
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(binaries::path("keyledger"));
@@ -139,7 +139,7 @@ fn an_address_that_is_taken() {
 }
 
 #[test]
-fn a_bootstrap_root_key_that_is_none() {
+fn an_invalid_bootstrap_root_key_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     for wrong in ["", "klroot_x", &token::with_wrong_checksum(&token::root()), &token::unknown("kl", "live")]
     {
@@ -156,7 +156,7 @@ fn a_bootstrap_root_key_that_is_none() {
 }
 
 #[test]
-fn a_file_that_is_no_log() {
+fn a_file_that_is_not_a_log_is_reported() {
     let directory = tempfile::tempdir().unwrap();
     for bytes in [b"".as_slice(), b"hello", &[0; 8_192], &[0xFF; 100_000]] {
         let data = directory.path().join("data");
@@ -164,12 +164,12 @@ fn a_file_that_is_no_log() {
         fs::create_dir(&data).unwrap();
         fs::write(data.join(LOG), bytes).unwrap();
         refused(&data).check(LOG);
-        assert_eq!(fs::read(data.join(LOG)).unwrap(), bytes, "what is not ours is left alone");
+        assert_eq!(fs::read(data.join(LOG)).unwrap(), bytes, "a foreign file is not changed");
     }
 }
 
 #[test]
-fn a_log_from_a_newer_version() {
+fn a_log_from_a_newer_version_is_reported() {
     let (stopped, _) = Stopped::new();
     let table = redb::TableDefinition::<&str, &[u8]>::new("meta");
     let database = redb::Database::open(stopped.data().join(LOG)).unwrap();
@@ -183,7 +183,7 @@ fn a_log_from_a_newer_version() {
 }
 
 #[test]
-fn a_log_that_ends_too_early() {
+fn a_truncated_log_is_reported() {
     let (stopped, _) = Stopped::new();
     let length = fs::metadata(stopped.data().join(LOG)).unwrap().len();
     for part in [length - 4_096, length / 2, 4_096, 100] {
@@ -224,12 +224,12 @@ fn without_a_bootstrap_key_the_first_start_prints_one_once() {
         child.kill().unwrap();
         child.wait().unwrap();
         let errors = fs::read_to_string(directory.path().join("errors")).unwrap();
-        assert_eq!(printed_token(&errors), None, "the log does not show it");
+        assert_eq!(printed_token(&errors), None, "the log lines do not contain it");
         output
     };
     let token = printed_token(&run()).expect("the first start prints a root key");
     token::check(&token, "klroot_");
-    assert_eq!(printed_token(&run()), None, "the second does not");
+    assert_eq!(printed_token(&run()), None, "the second start prints none");
 
     let made = Command::new(binaries::path("keyledger"))
         .args(["root-key", "create", "--permission", "keys:verify", "--data"])
@@ -244,7 +244,7 @@ fn printed_token(output: &str) -> Option<String> {
     output.split_whitespace().find(|word| word.starts_with("klroot_")).map(str::to_owned)
 }
 
-/// A command of a binary whose standard output can take nothing, as on a full disk.
+/// A command whose standard output accepts nothing, as on a full disk.
 fn unheard(binary: &str, arguments: &[&str], data: &Path) -> Refusal {
     let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
     let output = Command::new(binaries::path(binary))
@@ -259,31 +259,31 @@ fn unheard(binary: &str, arguments: &[&str], data: &Path) -> Refusal {
 }
 
 #[test]
-fn what_cannot_be_said_is_not_done_and_not_called_done() {
+fn a_command_that_cannot_print_its_result_fails_and_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("data");
     let address = free_address().to_string();
     let serve = ["serve", "--listen", &address];
     let refusal = unheard("keyledger", &serve, &data);
     assert_eq!(refusal.status.code(), Some(2));
-    assert!(refusal.message.contains("no root key was made"), "{}", refusal.message);
+    assert!(refusal.message.contains("no root key was created"), "{}", refusal.message);
     let create = ["root-key", "create", "--permission", "keys:verify"];
     let refusal = unheard("keyledger", &create, &data);
     assert_eq!(refusal.status.code(), Some(2));
-    refusal.check("no root key was made");
+    refusal.check("no root key was created");
     for arguments in [&["verify"][..], &["verify", "--json"], &["diff"], &["stats"], &["--help"]] {
         let refusal = unheard("replay-tool", arguments, &data);
         assert_eq!(refusal.status.code(), Some(2), "{arguments:?}: {}", refusal.message);
         refusal.check("standard output");
     }
-    // So the next start is the first one.
+    // So the next start is a first start.
     let server = Server::start_in(directory, &root_token(), Options::default()).unwrap();
     let keys = server.client().get("/v1/root-keys").expect(200).json();
     assert_eq!(keys["data"].as_array().unwrap().len(), 1, "{keys}");
 }
 
 #[test]
-fn a_service_whose_log_lines_cannot_be_written_goes_on() {
+fn a_service_continues_when_its_log_lines_cannot_be_written() {
     let directory = tempfile::tempdir().unwrap();
     let full = || OpenOptions::new().write(true).open("/dev/full").unwrap();
     let (reader, broken) = std::io::pipe().unwrap();
@@ -316,7 +316,7 @@ fn a_service_whose_log_lines_cannot_be_written_goes_on() {
 }
 
 #[test]
-fn a_log_that_has_gone_is_not_begun_anew() {
+fn a_missing_log_is_not_replaced_by_a_new_one() {
     let (stopped, _) = Stopped::new();
     let data = stopped.directory.path().join("data");
     let log = data.join(LOG);
@@ -329,13 +329,13 @@ fn a_log_that_has_gone_is_not_begun_anew() {
 }
 
 #[test]
-fn what_a_killed_service_left_in_its_journal_is_missed() {
+fn a_missing_journal_of_a_killed_service_is_reported() {
     let mut server = Server::start();
     let organization = organization(&server.client(), "paid");
     let (data, root_token) = (server.data(), server.root_token().to_owned());
     let (journal, aside) = (data.join("events.journal"), data.join("aside"));
     let mut tokens = Vec::new();
-    // A log that was left alone for a second holds nothing in its journal, so a slow machine may need another try.
+    // After an idle second the journal is empty, so a slow machine may need another attempt.
     for _ in 0..10 {
         tokens.extend((0..20).map(|_| key(&server.client(), &organization, json!({})).token));
         server.kill();
@@ -362,7 +362,7 @@ fn what_a_killed_service_left_in_its_journal_is_missed() {
 }
 
 #[test]
-fn a_refused_start_makes_no_key_in_place_of_one_that_has_gone() {
+fn a_refused_start_creates_no_key_in_place_of_a_missing_one() {
     let (stopped, _) = Stopped::new();
     let data = stopped.directory.path().join("data");
     let (key, verifier, vault) = (data.join("log-key"), data.join("log-key.pub"), data.join("vault.redb"));
@@ -374,11 +374,11 @@ fn a_refused_start_makes_no_key_in_place_of_one_that_has_gone() {
         refused(&data).check("log-key: missing");
         assert!(!key.exists() && !vault.exists());
     }
-    // Nor does one that is another log's leave anything behind.
+    // A start with another log's key is refused too, and leaves nothing behind.
     fs::rename(vault.with_extension("elsewhere"), &vault).unwrap();
     let other = Server::start();
     fs::copy(other.data().join("log-key"), &key).unwrap();
-    refused(&data).check("bring back the key that signed it");
+    refused(&data).check("restore the key that signed it");
     assert_eq!(fs::read(&verifier).unwrap(), before);
     fs::rename(key.with_extension("elsewhere"), &key).unwrap();
     let server = Server::start_in(stopped.directory, &stopped.root_token, Options::default()).unwrap();
@@ -387,7 +387,7 @@ fn a_refused_start_makes_no_key_in_place_of_one_that_has_gone() {
 }
 
 #[test]
-fn a_command_line_that_is_wrong_is_answered_in_one_line() {
+fn a_wrong_command_line_is_reported_in_one_line() {
     for arguments in [&["serve", "--listen", "x"][..], &[], &["serve", "--max-connections", "0"], &["verify"]]
     {
         let output = Command::new(binaries::path("keyledger")).args(arguments).output().unwrap();

@@ -1,5 +1,5 @@
-//! The verification index's snapshot of a service that runs: it is saved while commands go on, a start after a crash rests on
-//! it, and nothing that was erased stays in it.
+//! Snapshots of the verification index: saved while commands continue, used at a start after a crash, and
+//! free of erased text.
 
 use std::fs;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use keyledger_tests::processes::server::{Options, Server};
 use keyledger_tests::{poll, seed};
 use serde_json::json;
 
-/// Above the number from which on a snapshot is worth its while.
+/// More keys than the number from which on snapshots are saved.
 const KEYS: usize = 101_000;
 const SAVING_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -37,12 +37,12 @@ fn code(client: &Client, token: &str) -> String {
 }
 
 #[test]
-fn a_start_after_a_crash_rests_on_what_was_saved_while_commands_went_on() {
+fn a_start_after_a_crash_uses_a_snapshot_saved_under_load() {
     let (mut server, keys) = start();
     let client = server.client();
     let path = |key: &KeptKey, call: &str| format!("/v1/keys/{}{call}", key.id);
     let [revoked, rotated, deleted, same] = [&keys[1], &keys[50], &keys[99], &keys[100]];
-    // Commands go on until there is one, and after that.
+    // Commands run until there is a snapshot, and after it.
     let mut before = Vec::new();
     poll::until("a snapshot", SAVING_TIME_MAX, || {
         before.push(key(&client, "acme", json!({})));
@@ -58,7 +58,11 @@ fn a_start_after_a_crash_rests_on_what_was_saved_while_commands_went_on() {
     let after = key(&client, "acme", json!({}));
     server.kill();
     server.start_again();
-    assert!(server.output().contains("was restored from its snapshot"), "{}", server.output());
+    assert!(
+        server.output().contains("restored the verification index from its snapshot"),
+        "{}",
+        server.output()
+    );
     let client = server.client();
     for (token, expected) in [
         (&revoked.token, "REVOKED"),
@@ -80,11 +84,11 @@ fn a_start_after_a_crash_rests_on_what_was_saved_while_commands_went_on() {
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&diff.stdout).into_owned() + &String::from_utf8_lossy(&diff.stderr);
-    assert!(diff.status.success() && said.contains("as a fresh replay makes it"), "{said}");
+    assert!(diff.status.success() && said.contains("equals a fresh replay"), "{said}");
 }
 
 #[test]
-fn an_erasure_takes_it_away_before_it_is_answered() {
+fn an_erasure_deletes_the_snapshot_before_it_is_answered() {
     let (mut server, keys) = start();
     let client = server.client();
     poll::until("a snapshot", SAVING_TIME_MAX, || snapshot(&server).exists().then_some(()));
@@ -93,7 +97,7 @@ fn an_erasure_takes_it_away_before_it_is_answered() {
     client.post("/v1/erasures", &json!({ "subject": subject })).expect(201);
     assert!(!snapshot(&server).exists());
     assert_eq!(code(&client, &keys[0].token), "VALID");
-    // What cannot be read may be from before it.
+    // A snapshot that cannot be read may be from before the erasure.
     server.kill();
     let unfinished = snapshot(&server).with_file_name("verification.snapshot.tmp");
     fs::write(snapshot(&server), "of another version").unwrap();

@@ -1,7 +1,8 @@
-//! Running the service: its data directory, backups, rebuilds, and the README's commands.
+//! Running the service: its data directory, backups, rebuilds, the README's commands, and the examples.
 
 pub(crate) mod backup;
 pub(crate) mod data_directory;
+pub(crate) mod examples;
 pub(crate) mod index_snapshot;
 pub(crate) mod newcomer;
 pub(crate) mod process;

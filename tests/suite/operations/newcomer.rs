@@ -1,4 +1,4 @@
-//! The README's commands, run in order as they stand there.
+//! The README's commands, run in order, unchanged.
 
 use std::fs;
 use std::net::TcpListener;
@@ -12,12 +12,13 @@ use keyledger_tests::processes::binaries;
 const MARK: &str = "```sh run";
 
 #[test]
-fn the_readme_works_as_it_stands() {
+fn the_readmes_commands_work() {
     let readme = fs::read_to_string(binaries::workspace().join("README.md")).expect("there is a README");
     let blocks = marked_blocks(&readme);
     assert!(!blocks.is_empty(), "the README has no block marked {MARK}");
     let script = blocks.join("\n");
-    // The README's address is everybody's: this test waits for its turn, and sees to it that nobody is there before it.
+    // The README's port is fixed. This test takes a lock, and checks that no other server listens there
+    // first.
     let address = "127.0.0.1:7070";
     drop(poll::until("the README's address to be free", std::time::Duration::from_secs(60), || {
         TcpListener::bind(address).ok()
@@ -29,7 +30,8 @@ fn the_readme_works_as_it_stands() {
         let text = fs::read_to_string(&output).unwrap_or_default();
         text.split_whitespace().find(|word| word.starts_with("klroot_")).map(str::to_owned)
     });
-    // `make run` keeps on running and prints the root key that the rest begins with; a newcomer copies it from there.
+    // `make run` keeps running and prints the root key, which the next commands need. A reader copies it from
+    // there.
     let done = Command::new("bash")
         .args(["-euo", "pipefail", "-c", &script])
         .current_dir(directory.path())

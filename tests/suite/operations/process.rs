@@ -1,4 +1,4 @@
-//! The service's process, as the system sees it.
+//! The service's process, as the operating system sees it.
 
 use std::fs;
 use std::process::{Command, Stdio};
@@ -11,7 +11,7 @@ use keyledger_tests::poll;
 use keyledger_tests::processes::binaries;
 use keyledger_tests::processes::server::{Options, Server, free_address};
 
-/// An option of the allocator's in the environment that the process began with.
+/// An allocator option in the environment that the process started with.
 fn allocator_option(server: &Server) -> Option<String> {
     let environment = fs::read(format!("/proc/{}/environ", server.pid())).unwrap();
     let mut variables = environment.split(|byte| *byte == 0).map(String::from_utf8_lossy);
@@ -19,17 +19,17 @@ fn allocator_option(server: &Server) -> Option<String> {
 }
 
 #[test]
-fn memory_is_kept_for_ten_seconds_unless_the_environment_says_how_long() {
+fn memory_is_kept_for_ten_seconds_unless_the_environment_sets_it() {
     assert_eq!(allocator_option(&Server::start()).as_deref(), Some("10000"));
     let environment = vec![("MIMALLOC_PURGE_DELAY", "0".to_owned())];
     let server = Server::start_with(Options { environment, ..Options::default() });
     assert_eq!(allocator_option(&server).as_deref(), Some("0"));
 }
 
-/// The system takes so much of arguments and environment, and no more: with the last of it filled up the program cannot begin
-/// once more with an option added.
+/// The system limits the size of arguments and environment. With that limit reached, the program cannot
+/// re-execute itself with one more option.
 #[test]
-fn a_program_that_cannot_begin_once_more_goes_on_and_outlives_connections() {
+fn a_program_that_cannot_reexecute_itself_continues() {
     let directory = tempfile::tempdir().unwrap();
     let program = fs::canonicalize(binaries::path("keyledger")).unwrap();
     let (address, root_token) = (free_address(), token::root());
@@ -39,17 +39,17 @@ fn a_program_that_cannot_begin_once_more_goes_on_and_outlives_connections() {
             .args(["serve", "--listen", &address.to_string(), "--data"])
             .arg(directory.path().join("data"));
         command.env_clear().env("KEYLEDGER_BOOTSTRAP_ROOT_KEY", &root_token);
-        // One variable may have 128 KiB.
+        // One variable can have 128 KiB.
         for (number, len) in (0..).zip(std::iter::repeat_n(100_000, filler / 100_000)) {
             command.env(format!("FILLER_{number:03}"), "x".repeat(len));
         }
         command.env("FILLER", "x".repeat(filler % 100_000)).stdout(Stdio::null()).stderr(Stdio::null());
         command
     };
-    // With one short argument more, which is less than the option.
+    // With one more short argument, shorter than the option.
     let fits = |filler| command(filler).arg("--help").status().is_ok();
     let (mut fitting, mut over) = (0, 16 << 20);
-    assert!(fits(fitting) && !fits(over), "the system bounds what a program is given");
+    assert!(fits(fitting) && !fits(over), "the system limits arguments and environment");
     while over - fitting > 1 {
         let middle = fitting.midpoint(over);
         if fits(middle) { fitting = middle } else { over = middle }
@@ -63,7 +63,7 @@ fn a_program_that_cannot_begin_once_more_goes_on_and_outlives_connections() {
     let environment = fs::read_to_string(format!("/proc/{}/environ", child.id())).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
-    assert!(!environment.contains("MIMALLOC_PURGE_DELAY"), "it began once more after all");
+    assert!(!environment.contains("MIMALLOC_PURGE_DELAY"), "it re-executed itself after all");
     let signals = |name: &str| {
         let line = status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
         u64::from_str_radix(line.trim(), 16).unwrap()

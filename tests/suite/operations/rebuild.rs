@@ -1,4 +1,4 @@
-//! Projections made anew from the log: by a running service that goes on answering, and at its start.
+//! Rebuilding projections from the log: in a running service that keeps answering, and at its start.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -24,7 +24,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 const PROJECTIONS: [&str; 2] = ["key-list", "audit-trail"];
-/// A debug build on a busy machine makes a projection anew in this time.
+/// The time limit of a rebuild, for a debug build on a busy machine.
 const LIMIT: Duration = Duration::from_secs(60);
 
 fn projection(client: &Client, name: &str) -> Value {
@@ -35,9 +35,9 @@ fn rebuild(client: &Client, name: &str) -> Response {
     client.post(&format!("/v1/projections/{name}/rebuild"), &json!({})).send()
 }
 
-/// Waits until a projection was made anew `count` times.
+/// Waits until a projection was rebuilt `count` times.
 fn rebuilt(client: &Client, name: &str, count: u64) {
-    poll::until("the projection made anew", LIMIT, || {
+    poll::until("the projection to be rebuilt", LIMIT, || {
         let projection = projection(client, name);
         assert_eq!(projection["rebuilds_failed"], 0, "{projection}");
         (projection["rebuilds_finished"].as_u64() >= Some(count) && projection["rebuild"].is_null())
@@ -49,7 +49,7 @@ fn inode(data: &Path, name: &str) -> u64 {
     fs::metadata(data.join("projections").join(format!("{name}.redb"))).unwrap().ino()
 }
 
-/// What lies in the directory of projections, but for the verification index's snapshot.
+/// The files of the projections, without the verification index's snapshot.
 fn files(data: &Path) -> BTreeSet<String> {
     let entries = fs::read_dir(data.join("projections")).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -69,7 +69,7 @@ fn diff_is_clean(data: &Path) {
 }
 
 #[test]
-fn an_administrator_has_a_projection_made_anew() {
+fn an_administrator_can_rebuild_a_projection() {
     let mut server = Server::start();
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -87,7 +87,7 @@ fn an_administrator_has_a_projection_made_anew() {
         assert_eq!(answer.header("location"), Some(format!("/v1/projections/{name}").as_str()));
         assert_eq!(answer.json()["name"], name);
         rebuilt(&client, name, 1);
-        assert_ne!(inode(&server.data(), name), old, "the file is another one");
+        assert_ne!(inode(&server.data(), name), old, "the file was replaced");
     }
     assert_eq!(files(&server.data()), only_projections());
     assert_eq!(before["total"], 50);
@@ -105,7 +105,7 @@ fn an_administrator_has_a_projection_made_anew() {
     diff_is_clean(&server.data());
 }
 
-/// What a writer of the mixed load counts.
+/// The counts of a writer of the mixed load.
 #[derive(Default)]
 struct Counts {
     created: AtomicUsize,
@@ -114,7 +114,7 @@ struct Counts {
     refused: AtomicUsize,
 }
 
-/// Writes, and reads at once what was written, until told to stop.
+/// Writes and reads its own writes until stopped.
 fn write(client: &Client, organization: &str, mut rng: StdRng, stop: &AtomicBool, counts: &Counts) {
     let mut keys = Vec::new();
     while !stop.load(Ordering::Relaxed) {
@@ -139,7 +139,7 @@ fn write(client: &Client, organization: &str, mut rng: StdRng, stop: &AtomicBool
             _ => {
                 let position =
                     client.patch(&issued.path(""), &json!({ "name": name })).expect(200).position();
-                // Whatever is being made anew: what was answered is in the list and in the trail.
+                // Also during a rebuild, an answered write is in the list and in the trail.
                 let min = position.to_string();
                 let found = client.get(&format!("/v1/keys?q={}", name.replace(' ', "%20")));
                 let found = found.header("keyledger-min-position", &min).expect(200);
@@ -161,7 +161,7 @@ fn write(client: &Client, organization: &str, mut rng: StdRng, stop: &AtomicBool
 }
 
 #[test]
-fn mixed_load_with_rebuilds_in_the_middle_leaves_nothing_different() {
+fn rebuilds_under_load_leave_equal_projections() {
     let seconds: u64 = env::var("KEYLEDGER_MIXED_LOAD_SECONDS").map_or(12, |it| it.parse().expect("seconds"));
     let mut rng = seed::rng("mixed load");
     let mut server = Server::start();
@@ -192,7 +192,7 @@ fn mixed_load_with_rebuilds_in_the_middle_leaves_nothing_different() {
             }
         });
         let end = Instant::now() + Duration::from_secs(seconds);
-        // Time to have something to make anew.
+        // Waits until there is something to rebuild.
         thread::sleep(Duration::from_secs(seconds) / 4);
         while Instant::now() < end {
             rebuilds += 1;
@@ -216,13 +216,13 @@ fn mixed_load_with_rebuilds_in_the_middle_leaves_nothing_different() {
         load(&counts.listed),
         load(&counts.refused),
     );
-    assert!(load(&counts.listed) > 20 && rebuilds > 0, "too little happened to show anything");
+    assert!(load(&counts.listed) > 20 && rebuilds > 0, "too few requests for a meaningful run");
     assert_eq!(files(&server.data()), only_projections());
     server.stop();
     diff_is_clean(&server.data());
 }
 
-/// A service that was started and not waited for.
+/// A server that was started without waiting for it.
 struct Starting {
     address: SocketAddr,
     child: Child,
@@ -251,7 +251,7 @@ impl Drop for Starting {
 }
 
 #[test]
-fn lists_without_their_files_are_refused_until_they_are_whole() {
+fn lists_without_their_files_are_refused_until_rebuilt() {
     let (keys, root_token) = (60_000, token::root());
     let directory = tempfile::Builder::new().prefix("keyledger-test-").tempdir().unwrap();
     let data = directory.path().join("data");
@@ -260,15 +260,15 @@ fn lists_without_their_files_are_refused_until_they_are_whole() {
     let kept = log.keys("acme", None, keys);
     log.finish();
     let starting = Starting::on(&data, &root_token);
-    // One who has been answered on nothing asks for no position, and does not wait to be refused.
+    // A client without earlier answers sends no position, and is refused without waiting.
     let stranger = || Client::new(starting.address, Transcript::default()).with_token(&root_token);
     let client = stranger();
     let (mut refusals, mut progress) = (0, Vec::new());
     let (mut listed, mut trail) = (false, false);
     let deadline = Instant::now() + LIMIT * 2;
     while !(listed && trail) {
-        assert!(Instant::now() < deadline, "the lists do not come");
-        // While nobody listens yet there is no answer.
+        assert!(Instant::now() < deadline, "the lists are not ready in time");
+        // There is no answer before the server listens.
         let Ok(answer) = stranger().get("/v1/keys?organization_id=acme&sort=created_at").try_send() else {
             continue;
         };
@@ -281,7 +281,7 @@ fn lists_without_their_files_are_refused_until_they_are_whole() {
                 assert_eq!(readiness.status, 503);
                 progress.push(position);
             }
-            // Verification does not wait for any of it.
+            // Verification does not depend on any of it.
             let verdict =
                 client.post("/v1/keys/verify", &json!({ "token": kept[0].token })).expect(200).json();
             assert_eq!(verdict["code"], "VALID");
@@ -291,7 +291,7 @@ fn lists_without_their_files_are_refused_until_they_are_whole() {
             assert!(answer.position() > keys as u64);
             listed = true;
         }
-        // The export is asked first: what is refused a moment later was not whole then either.
+        // The export is requested first: if the list is refused a moment later, it was incomplete then too.
         let export = stranger().get("/v1/events?limit=1").header("accept", "text/csv").send();
         let answer = stranger().get("/v1/events?organization_id=acme&sort=-position&limit=1").send();
         if answer.status == 503 {
@@ -307,12 +307,12 @@ fn lists_without_their_files_are_refused_until_they_are_whole() {
             trail = true;
         }
     }
-    assert!(refusals > 0, "it was too quick to show anything");
+    assert!(refusals > 0, "the rebuild was too fast to observe");
     assert!(progress.is_sorted(), "{progress:?}");
     println!("{refusals} refusals, progress {progress:?}");
     poll::until("ready", LIMIT, || (client.get("/readyz").send().status == 200).then_some(()));
     drop(starting);
-    // What was left by `kill -9` right then is good too.
+    // A `kill -9` at this moment leaves usable files too.
     let server = Server::start_in(directory, &root_token, Options::default()).unwrap();
     assert_eq!(fixture::code(&server.client(), &kept[1].token), "VALID");
     assert_eq!(server.client().get("/v1/keys?limit=1").expect(200).json()["total_capped"], true);

@@ -1,4 +1,5 @@
-//! A data directory with a little history in it that no service has open, and what one answers that has.
+//! A data directory with a little history and no running server, and the expected answers of a server that
+//! opens it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,7 @@ use tempfile::TempDir;
 pub(crate) const VAULT: &str = "vault.redb";
 pub(crate) const LOG: &str = "events.redb";
 
-/// A directory with a little history in it, whose server was stopped, and what its answers were.
+/// The directory of a stopped server with a little history, and that server's answers.
 pub(crate) struct Stopped {
     pub(crate) directory: TempDir,
     pub(crate) root_token: String,
@@ -60,7 +61,7 @@ impl Stopped {
         self.directory.path().join("data")
     }
 
-    /// Checks that a server answers as this one did.
+    /// Checks that a server gives the same answers.
     #[track_caller]
     pub(crate) fn check(&self, answers: &Answers, what: &str) {
         assert_eq!(answers.codes, self.answers.codes, "{what}: verifications");
@@ -68,7 +69,7 @@ impl Stopped {
         assert!(answers.keys == self.answers.keys, "{what}: the list says {:#}", answers.keys);
     }
 
-    /// A copy of the data in a directory of its own.
+    /// A copy of the data in a new directory.
     pub(crate) fn copy(&self) -> TempDir {
         let copy = tempfile::tempdir().unwrap();
         copy_directory(&self.data(), &copy.path().join("data"));
@@ -88,7 +89,7 @@ fn copy_directory(from: &Path, to: &Path) {
     }
 }
 
-/// Everything that a reader can see; an error when the service says that it cannot read it.
+/// Everything that a reader can see. An error if the service refuses a read.
 pub(crate) fn answers(client: &Client, tokens: &[String]) -> Result<Answers, String> {
     let read = |request: Request<'_>| match request.try_send() {
         Ok(response) if response.status == 200 => Ok(response),
@@ -102,7 +103,7 @@ pub(crate) fn answers(client: &Client, tokens: &[String]) -> Result<Answers, Str
     let codes = fixture::batch(&batch).iter().map(|it| text(&it["code"])).collect();
     let mut keys = read(client.get("/v1/keys?limit=200&sort=created_at"))?.json();
     for key in keys["data"].as_array_mut().unwrap() {
-        // Asking changes it.
+        // Reading changes it.
         key.as_object_mut().unwrap().remove("last_verified_at").unwrap();
     }
     let events = read(client.get("/v1/events").header("accept", "application/x-ndjson"))?.text();

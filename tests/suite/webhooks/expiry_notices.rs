@@ -1,4 +1,4 @@
-//! Messages that keys will expire soon.
+//! Webhook messages before the expiry of keys.
 
 use std::thread;
 use std::time::Duration;
@@ -25,8 +25,8 @@ fn ending(client: &Client, organization: &str, millis: u64) -> Issued {
     key(client, organization, json!({ "name": "Ends soon", "expires_at": in_millis(millis) }))
 }
 
-/// The times before the end at which a key was told of.
-fn told(receiver: &Receiver, id: &str) -> Vec<u64> {
+/// The times before the expiry at which the receiver was notified of a key.
+fn notified(receiver: &Receiver, id: &str) -> Vec<u64> {
     let of_key: Vec<Received> = receiver.received().into_iter().filter(|it| it.key_id() == id).collect();
     of_key
         .iter()
@@ -36,7 +36,7 @@ fn told(receiver: &Receiver, id: &str) -> Vec<u64> {
 }
 
 #[test]
-fn a_key_is_told_of_once_at_each_time_before_its_end() {
+fn each_notice_of_a_key_is_sent_once() {
     let server = server("2s,1s,30d");
     let client = server.client();
     let (one, other) = (organization(&client, "paid"), organization(&client, "paid"));
@@ -53,8 +53,12 @@ fn a_key_is_told_of_once_at_each_time_before_its_end() {
     client.post(&revoked.path("/revoke"), &json!({})).expect(200);
     client.patch(&moved.path(""), &json!({ "expires_at": in_millis(3_600_000) })).expect(200);
     let came = receiver.wait_for(3, |it| it.key_id() == issued.id);
-    assert_eq!(told(&receiver, &issued.id), [2, 1], "30 days had passed when the end was set");
-    assert_eq!(came[2].message_type(), "KeyExpired", "after what was to be told before");
+    assert_eq!(
+        notified(&receiver, &issued.id),
+        [2, 1],
+        "the notice of 30 days was already past when the expiry was set"
+    );
+    assert_eq!(came[2].message_type(), "KeyExpired", "after the notices that were due");
     let end: DateTime<Utc> = text(&issued.key["expires_at"]).parse().unwrap();
     for (received, seconds) in came.iter().zip([2, 1]) {
         assert!(received.is_signed_with(&hook.secret));
@@ -67,28 +71,28 @@ fn a_key_is_told_of_once_at_each_time_before_its_end() {
     }
     assert_ne!(came[0].header("webhook-id"), came[1].header("webhook-id"));
     for quiet in [&moved.id, &revoked.id, &foreign.id] {
-        assert_eq!(told(&receiver, quiet), Vec::<u64>::new(), "{quiet}");
+        assert_eq!(notified(&receiver, quiet), Vec::<u64>::new(), "{quiet}");
     }
-    // Nothing of it is in the log.
+    // The log has no event for it.
     let types = client.get("/v1/events?limit=200").expect(200).text();
     assert!(!types.contains("KeyExpiringSoon\",\"schema"), "{types}");
-    // Prolonged, a key is told of again before its new end.
+    // After an extension, the receiver is notified again before the new expiry.
     client.patch(&moved.path(""), &json!({ "expires_at": in_millis(1_800) })).expect(200);
-    poll::until("a message of the new end", LIMIT, || (told(&receiver, &moved.id) == [1]).then_some(()));
+    poll::until("a message of the new end", LIMIT, || (notified(&receiver, &moved.id) == [1]).then_some(()));
 }
 
 #[test]
-fn of_what_came_due_while_it_was_down_the_nearest_is_told() {
+fn of_the_notices_due_while_down_the_nearest_is_sent() {
     let mut server = server("5s,4s,1s");
     let client = server.client();
     let organization = organization(&client, "paid");
     let receiver = Receiver::start();
     let _ = webhook(&client, &receiver.url(), json!({ "event_types": ["KeyExpiringSoon"] }));
     let first = ending(&client, &organization, 5_300);
-    poll::until("the first message", LIMIT, || (told(&receiver, &first.id) == [5]).then_some(()));
+    poll::until("the first message", LIMIT, || (notified(&receiver, &first.id) == [5]).then_some(()));
     let (late, over) = (ending(&client, &organization, 6_500), ending(&client, &organization, 5_100));
-    // Whether this one is told of before the stop does not matter: it ends while the service is down.
-    let before = told(&receiver, &over.id).len();
+    // Whether this one is sent before the stop does not matter. It ends while the service is down.
+    let before = notified(&receiver, &over.id).len();
     assert!(before <= 1);
     assert_eq!(server.stop().code(), Some(0));
     let end: DateTime<Utc> = text(&late.key["expires_at"]).parse().unwrap();
@@ -97,10 +101,10 @@ fn of_what_came_due_while_it_was_down_the_nearest_is_told() {
     }
     server.start_again();
     poll::until("the message of the last time", LIMIT, || {
-        (told(&receiver, &late.id).last() == Some(&1)).then_some(())
+        (notified(&receiver, &late.id).last() == Some(&1)).then_some(())
     });
-    assert_eq!(told(&receiver, &late.id), [4, 1], "not that of 5 s, which is over");
-    assert_eq!(told(&receiver, &first.id).first(), Some(&5));
+    assert_eq!(notified(&receiver, &late.id), [4, 1], "not the notice of 5 s, which is past");
+    assert_eq!(notified(&receiver, &first.id).first(), Some(&5));
     let ids: Vec<_> = receiver.received().iter().map(|it| it.header("webhook-id").to_owned()).collect();
     let distinct: std::collections::BTreeSet<_> = ids.iter().collect();
     assert_eq!(distinct.len(), ids.len(), "each once: {ids:?}");

@@ -1,4 +1,5 @@
-//! Webhooks whose receivers fail, are gone or come back: nothing is lost, and messages of one key keep their order.
+//! Webhooks whose receivers fail, vanish or return: no message is lost, and the messages of one key stay in
+//! order.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
@@ -34,7 +35,7 @@ fn until(client: &Client, webhook: &Webhook, what: &str, is_so: impl Fn(&Value) 
 }
 
 #[test]
-fn a_key_waits_for_its_own_messages_and_others_go_on() {
+fn messages_of_one_key_wait_for_each_other_and_others_continue() {
     let server = server(&[]);
     let client = server.client();
     let organization = organization(&client, "paid");
@@ -58,14 +59,14 @@ fn a_key_waits_for_its_own_messages_and_others_go_on() {
     assert_eq!(names(&other.id), ["other 1", "other 2", "other 3"]);
     let attempts = of(&one.id);
     let ids: BTreeSet<_> = attempts[..3].iter().map(|it| it.header("webhook-id")).collect();
-    assert_eq!(ids.len(), 1, "an attempt has the id of the one before");
+    assert_eq!(ids.len(), 1, "all attempts have the same id");
     let waits = [attempts[1].at - attempts[0].at, attempts[2].at - attempts[1].at];
     assert!(waits[0] >= Duration::from_millis(50) && waits[1] >= Duration::from_millis(100), "{waits:?}");
     assert!(of(&other.id)[2].at < attempts[2].at, "the other key did not wait");
 }
 
 #[test]
-fn a_receiver_that_asks_for_time_gets_it() {
+fn retry_after_of_a_receiver_is_respected() {
     let server = server(&[]);
     let client = server.client();
     let mut count = 0;
@@ -81,7 +82,7 @@ fn a_receiver_that_asks_for_time_gets_it() {
 }
 
 #[test]
-fn who_is_gone_is_told_nothing_until_enabled_again() {
+fn a_receiver_that_answers_gone_is_disabled_until_enabled_again() {
     let server = server(&[]);
     let client = server.client();
     let receiver = Receiver::answering(|_| 410.into());
@@ -96,12 +97,16 @@ fn who_is_gone_is_told_nothing_until_enabled_again() {
     client.patch(&webhook.path(""), &json!({ "enabled": true })).expect(200);
     let came = receiver.wait_for(4, |_| true);
     let kinds: Vec<_> = came.iter().map(|it| text(&it.json()["data"]["data"]["kind"])).collect();
-    let told: BTreeSet<_> = kinds[1..].iter().map(String::as_str).collect();
-    assert_eq!((kinds.len(), told), (4, BTreeSet::from(["paid", "test", "free"])), "nothing is left out");
+    let delivered: BTreeSet<_> = kinds[1..].iter().map(String::as_str).collect();
+    assert_eq!(
+        (kinds.len(), delivered),
+        (4, BTreeSet::from(["paid", "test", "free"])),
+        "no message is missing"
+    );
 }
 
 #[test]
-fn who_fails_for_long_is_disabled() {
+fn a_receiver_that_fails_for_long_is_disabled() {
     let server = server(&[
         "--webhook-retries",
         "50ms,50ms,50ms,50ms,50ms,50ms,50ms",
@@ -118,7 +123,7 @@ fn who_fails_for_long_is_disabled() {
 }
 
 #[test]
-fn what_was_given_up_is_kept_and_delivered_again() {
+fn undelivered_messages_are_kept_and_can_be_redelivered() {
     let server = server(&["--webhook-retries", "20ms,20ms"]);
     let client = server.client();
     let receiver = Receiver::answering(|_| 500.into());
@@ -158,7 +163,7 @@ fn what_was_given_up_is_kept_and_delivered_again() {
 }
 
 #[test]
-fn nothing_is_lost_or_overtakes_through_crashes() {
+fn crashes_lose_and_reorder_no_message() {
     let mut rng = seed::rng("webhook crashes");
     let mut server =
         server(&["--webhook-retries", "20ms,40ms,80ms,80ms,80ms,80ms,80ms,80ms,80ms,80ms,80ms,80ms"]);
@@ -192,7 +197,7 @@ fn nothing_is_lost_or_overtakes_through_crashes() {
             receiver.received().iter().map(|it| it.header("webhook-id").to_owned()).collect();
         (ids.len() == total).then_some(())
     });
-    // A message may come more than once, but never before one of the same key that it follows.
+    // A message may arrive more than once, but never before an earlier one of the same key.
     let mut first: HashMap<String, Vec<String>> = HashMap::new();
     for received in receiver.received() {
         let names = first.entry(received.key_id()).or_default();
@@ -207,7 +212,7 @@ fn nothing_is_lost_or_overtakes_through_crashes() {
 }
 
 #[test]
-fn a_graceful_stop_repeats_nothing() {
+fn a_graceful_stop_repeats_no_message() {
     let mut server = server(&[]);
     let receiver = Receiver::start();
     let webhook =

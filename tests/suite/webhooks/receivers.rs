@@ -1,4 +1,4 @@
-//! Webhooks: what receivers get, who may have some, and where they may be.
+//! Webhooks: the messages that receivers get, who may register a webhook, and which addresses are allowed.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -50,7 +50,7 @@ fn the_reference_library_accepts_what_a_receiver_gets() {
     }
     let deleted = receiver.wait_for(1, |it| it.message_type() == "KeyDeleted");
     assert_eq!(deleted[0].key_id(), earlier.id);
-    // What came before the registration is not told, and nothing is told twice.
+    // Events before the registration are not sent, and none is sent twice.
     let all = receiver.received();
     assert_eq!(all.len(), 3, "{all:?}");
     let metrics = client.get("/metrics").expect(200).text();
@@ -63,7 +63,7 @@ fn the_reference_library_accepts_what_a_receiver_gets() {
 }
 
 #[test]
-fn both_secrets_sign_until_the_overlap_is_over() {
+fn both_secrets_sign_during_the_overlap() {
     let server = server(&[]);
     let client = server.client();
     let receiver = Receiver::start();
@@ -98,7 +98,7 @@ fn both_secrets_sign_until_the_overlap_is_over() {
 }
 
 #[test]
-fn a_webhook_lives_and_leaves_a_trail() {
+fn the_life_of_a_webhook_is_recorded() {
     let mut server = server(&[]);
     let client = server.client();
     let receiver = Receiver::start();
@@ -130,7 +130,7 @@ fn a_webhook_lives_and_leaves_a_trail() {
     let test = receiver.wait_for(1, |it| it.message_type() == "WebhookTest").remove(0);
     assert!(test.path == "/hook/2" && test.is_signed_with(&rotated));
 
-    // The same secrets sign after a restart, and the index is what the log says.
+    // The same secrets sign after a restart, and the index matches the log.
     assert_eq!(server.stop().code(), Some(0));
     server.start_again();
     let client = server.client();
@@ -159,11 +159,11 @@ fn a_webhook_lives_and_leaves_a_trail() {
     let _ = organization(&client, "paid");
     let witness = webhook(&client, &receiver.url(), json!({}));
     client.post(&witness.path("/test"), &json!({})).expect(200);
-    assert_eq!(receiver.received().len(), count + 1, "a deleted webhook is told nothing");
+    assert_eq!(receiver.received().len(), count + 1, "a deleted webhook receives nothing");
 }
 
 #[test]
-fn an_organization_sees_and_hears_only_its_own() {
+fn an_organization_sees_and_receives_only_its_own() {
     let server = server(&[]);
     let client = server.client();
     let (one, other) = (organization(&client, "paid"), organization(&client, "paid"));
@@ -171,7 +171,11 @@ fn an_organization_sees_and_hears_only_its_own() {
     let (receiver, everywhere) = (Receiver::start(), Receiver::start());
     let own = webhook(&bound, &receiver.url(), json!({}));
     let of_all = webhook(&client, &everywhere.url(), json!({ "event_types": ["KeyCreated"] }));
-    assert_eq!(bound.get(&own.path("")).expect(200).json()["organization_id"], one, "bound as its maker is");
+    assert_eq!(
+        bound.get(&own.path("")).expect(200).json()["organization_id"],
+        one,
+        "bound like the key that created it"
+    );
     let refused = bound.post("/v1/webhooks", &json!({ "url": receiver.url(), "organization_id": other }));
     assert_eq!(refused.expect(404).code(), "organization_not_found");
     for path in ["", "/pending", "/dead-letters"] {
@@ -193,7 +197,7 @@ fn an_organization_sees_and_hears_only_its_own() {
         keys.clone().into()
     );
     let of_one = receiver.wait_for(2, |it| it.message_type() == "KeyCreated");
-    // In whatever order: messages are pushed side by side.
+    // In any order, because messages are pushed concurrently.
     assert_eq!(
         of_one.iter().map(|it| it.key_id()).collect::<std::collections::BTreeSet<_>>(),
         [keys[1].clone(), keys[3].clone()].into()
@@ -202,7 +206,7 @@ fn an_organization_sees_and_hears_only_its_own() {
 }
 
 #[test]
-fn messages_go_only_where_they_may() {
+fn messages_go_only_to_allowed_addresses() {
     let server = Server::start();
     let client = server.client();
     for (url, reason) in [
@@ -236,7 +240,7 @@ fn messages_go_only_where_they_may() {
         assert_eq!(refused["errors"][0]["pointer"], "/url", "{url}");
         assert!(text(&refused["errors"][0]["detail"]).contains(reason), "{url}: {refused}");
     }
-    // Names are looked at when they are resolved. That one came to listen shows that nobody connects.
+    // Addresses are checked after name resolution. The listener's silence shows that no connection is made.
     let receiver = Receiver::start();
     let arguments = vec!["--webhook-allow-http".to_owned()];
     let server = Server::start_with(Options { arguments, ..Options::default() });
@@ -257,9 +261,9 @@ fn messages_go_only_where_they_may() {
     assert_eq!(receiver.received().len(), 0);
 }
 
-/// The receiver is another service, which knows no such call: that it answers 404 says that it was reached.
+/// The receiver is another server without that endpoint. Its 404 shows that it was reached.
 #[test]
-fn a_receiver_s_certificate_must_be_trusted() {
+fn a_receivers_certificate_must_be_trusted() {
     let directory = tempfile::tempdir().unwrap();
     let pair = Pair::make(directory.path(), "receiver");
     let certificate = pair.certificate.display().to_string();
@@ -278,11 +282,11 @@ fn a_receiver_s_certificate_must_be_trusted() {
         text(&client.post(&webhook.path("/test"), &json!({})).expect(200).json()["failure"])
     };
     assert!(tested(vec![("SSL_CERT_FILE", certificate)]).contains("404"));
-    assert!(tested(Vec::new()).contains("certificate"), "of an authority that nobody knows");
+    assert!(tested(Vec::new()).contains("certificate"), "the authority is unknown");
 }
 
 #[test]
-fn a_redirect_leads_nowhere() {
+fn redirects_are_not_followed() {
     let server = server(&["--webhook-retries", "10ms"]);
     let client = server.client();
     let target = Receiver::start();
@@ -303,7 +307,7 @@ fn a_redirect_leads_nowhere() {
 }
 
 #[test]
-fn a_slow_receiver_holds_up_nobody() {
+fn a_slow_receiver_delays_no_other() {
     let server = server(&[]);
     let client = server.client();
     let slow =
@@ -320,11 +324,11 @@ fn a_slow_receiver_holds_up_nobody() {
         heard.iter().map(|it| it.key_id()).collect::<std::collections::BTreeSet<_>>().len(),
         issued.len()
     );
-    assert!(slow.received().len() <= 8, "at most so many on their way at a time");
+    assert!(slow.received().len() <= 8, "at most 8 deliveries at a time");
 }
 
 #[test]
-fn what_the_webhooks_file_held_is_not_repeated_without_it() {
+fn without_the_deliveries_file_old_messages_are_not_sent_again() {
     let mut server = server(&[]);
     let client = server.client();
     let receiver = Receiver::start();
@@ -340,11 +344,11 @@ fn what_the_webhooks_file_held_is_not_repeated_without_it() {
     assert_eq!(receiver.received().len(), 2);
     let answer = client.post(&webhook.path("/redeliver"), &json!({ "after": 0 })).expect(200).json();
     assert_eq!(answer["pending"], 0);
-    assert_eq!(receiver.wait_for(4, |_| true).len(), 4, "asked for, all come again");
+    assert_eq!(receiver.wait_for(4, |_| true).len(), 4, "on request, all are sent again");
 }
 
 #[test]
-fn without_its_key_the_service_says_that_secrets_are_lost() {
+fn without_its_key_the_service_reports_lost_secrets() {
     let mut server = server(&[]);
     let client = server.client();
     let receiver = Receiver::start();

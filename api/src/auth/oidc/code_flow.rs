@@ -1,4 +1,5 @@
-//! Signing people in at the provider: the authorization code flow (OpenID Connect Core 1.0 §3.1) with PKCE (RFC 7636).
+//! Signing in at the provider: the authorization code flow (OpenID Connect Core 1.0 §3.1) with PKCE (RFC
+//! 7636).
 
 use std::sync::PoisonError;
 
@@ -7,9 +8,9 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use http_body_util::Full;
+use keyledger_engine::value::sha256::sha256;
 use serde::Deserialize;
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use zeroize::Zeroizing;
 
 use super::{Error, OpenIdProvider, User, check_address, looks_like_token};
@@ -17,9 +18,9 @@ use super::{Error, OpenIdProvider, User, check_address, looks_like_token};
 /// The console as a client of the provider.
 #[derive(Clone)]
 pub(crate) struct ConsoleClient {
-    /// Its client identifier.
+    /// The client id.
     pub id: String,
-    /// Its secret; none for a public client, which PKCE protects alone.
+    /// The client secret; none for a public client, which relies on PKCE.
     pub secret: Option<Zeroizing<String>>,
 }
 
@@ -29,17 +30,17 @@ impl std::fmt::Debug for ConsoleClient {
     }
 }
 
-/// A sign-in on its way: what the provider is to repeat, and what proves that the same browser comes back.
+/// The secrets of a sign-in in progress, which tie the provider's answer to the browser and the request.
 pub(crate) struct Proofs {
     /// Binds the answer to the browser (RFC 6749 §10.12).
     pub state: String,
     /// Binds the ID token to the request (OpenID Connect Core 1.0 §3.1.2.1).
     pub nonce: String,
-    /// Binds the code to whoever asked for it (RFC 7636).
+    /// Binds the code to the client that requested it (RFC 7636).
     pub verifier: Zeroizing<String>,
 }
 
-/// What the provider gives for a code.
+/// The provider's answer to a code.
 #[derive(Deserialize)]
 struct Granted {
     id_token: Zeroized,
@@ -56,7 +57,7 @@ impl From<String> for Zeroized {
 }
 
 impl OpenIdProvider {
-    /// The provider's name, if people can sign in to the console there.
+    /// Returns the provider's host, if users can sign in to the console there.
     #[must_use]
     pub(crate) fn signs_in(&self) -> Option<&str> {
         self.options.client.as_ref()?;
@@ -64,10 +65,11 @@ impl OpenIdProvider {
         rest.split('/').next()
     }
 
-    /// Where a browser is to go to sign in, and come back from to `redirect_uri` with a code (RFC 6749 §4.1).
+    /// Returns the address where the browser signs in. The provider sends it back to `redirect_uri` with a
+    /// code (RFC 6749 §4.1).
     ///
     /// # Errors
-    /// When the console is no client of the provider, or the provider does not answer.
+    /// When the console is not a client of the provider, or the provider does not answer.
     pub(crate) async fn authorization_url(
         &self,
         proofs: &Proofs,
@@ -76,7 +78,7 @@ impl OpenIdProvider {
         let client = self.options.client.as_ref().ok_or_else(no_client)?;
         let endpoint = self.metadata().await?.authorization_endpoint.ok_or_else(no_code)?;
         check_address("authorization_endpoint", &endpoint)?;
-        let challenge = URL_SAFE_NO_PAD.encode(Sha256::digest(proofs.verifier.as_bytes()));
+        let challenge = URL_SAFE_NO_PAD.encode(sha256(proofs.verifier.as_bytes()));
         let mut query = form_urlencoded::Serializer::new(String::new());
         query
             .append_pair("response_type", "code")
@@ -91,10 +93,11 @@ impl OpenIdProvider {
         Ok(format!("{endpoint}{joint}{}", query.finish()))
     }
 
-    /// Trades the code that a browser brought for an ID token, and tells whom it is about.
+    /// Exchanges a code for an ID token and returns the token's user.
     ///
     /// # Errors
-    /// When the provider gives no token, or one that is not its own, not for the console, or not of this sign-in.
+    /// When the provider issues no token, or the token is not signed by it, not for the console, or not for
+    /// this sign-in.
     pub(crate) async fn redeem(
         &self,
         code: &str,
@@ -114,7 +117,7 @@ impl OpenIdProvider {
             .header(header::ACCEPT, "application/json")
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded");
         if let Some(secret) = &client.secret {
-            // RFC 6749 §2.3.1: both are encoded as a form is, before they are put together.
+            // RFC 6749 §2.3.1: both are form-encoded before they are joined.
             let encoded = |text: &str| form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>();
             let pair = Zeroizing::new(format!("{}:{}", encoded(&client.id), encoded(secret)));
             let basic = Zeroizing::new(format!("Basic {}", STANDARD.encode(pair.as_bytes())));
@@ -129,12 +132,16 @@ impl OpenIdProvider {
         let request = request.body(body).map_err(|error| Error(format!("{endpoint}: {error}")))?;
         let granted: Granted = self.answer(&endpoint, request).await?;
         let token = granted.id_token.0;
-        let foreign =
-            || Error("its ID token is not its own, not for this client, or not of this sign-in".into());
+        let foreign = || {
+            Error(
+                "the ID token is not signed by the provider, not for this client, or not for this sign-in"
+                    .into(),
+            )
+        };
         if !looks_like_token(&token) {
             return Err(foreign());
         }
-        self.learn_keys_for(&token).await;
+        self.fetch_keys_for(&token).await;
         let claims = {
             let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
             self.check_claims(&keys, &token, &client.id).ok_or_else(foreign)?
@@ -147,9 +154,9 @@ impl OpenIdProvider {
 }
 
 fn no_client() -> Error {
-    Error("the console is no client of the provider; name it with --oidc-client-id".into())
+    Error("the console has no client id at the provider; set --oidc-client-id".into())
 }
 
 fn no_code() -> Error {
-    Error("the provider's metadata has no endpoints to sign in at".into())
+    Error("the provider's metadata lacks the endpoints for signing in".into())
 }

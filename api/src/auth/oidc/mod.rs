@@ -1,6 +1,7 @@
-//! Users of an OpenID Connect provider. Whoever runs Keyledger may name one whose signed tokens (JWTs) it accepts as bearer
-//! tokens: the provider vouches for who somebody is, and two claims say in which organization they are and what they are
-//! there. The provider's keys are found by discovery, kept, and looked for again when a token names one that is not known.
+//! Users of an OpenID Connect provider. The operator may name one provider, whose signed tokens (JWTs) are
+//! accepted as bearer tokens: the provider authenticates the user, and two claims name the user's
+//! organization and role. The provider's keys are found by discovery, cached, and fetched again when a token
+//! names an unknown key.
 
 pub(crate) mod code_flow;
 
@@ -17,33 +18,33 @@ use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use keyledger_engine::value::id::OrganizationId;
 use keyledger_engine::value::role::Role;
+use keyledger_engine::value::sha256::sha256;
 use keyledger_engine::value::text::UserId;
 use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Number, Value};
-use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::outbound::http_client::HttpClient;
 
-/// Longer texts are no tokens of a provider.
+/// A longer text is not a token of the provider, in bytes.
 const TOKEN_LEN_MAX: usize = 8_192;
-/// Tokens that were checked and are remembered; past that, all are forgotten and checked again.
+/// Cached tokens. When the cache is full it is emptied.
 const CHECKED_MAX: usize = 16_384;
-/// No answer of the provider is larger.
+/// A longer answer of the provider is an error, in bytes.
 const ANSWER_LEN_MAX: usize = 256 * 1024;
-/// More keys than this are not looked at.
+/// Further keys of the provider are ignored.
 const KEYS_MAX: usize = 64;
-/// The provider gets this long for an answer.
+/// How long the provider may take to answer.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
-/// However many unknown keys tokens name, the provider is asked once in this time.
-const ASK_INTERVAL: Duration = Duration::from_secs(5);
-/// Keys are looked for again after this time, so that one that the provider gave up is given up here.
+/// The provider's keys are fetched at most once in this time, however many unknown keys tokens name.
+const FETCH_INTERVAL: Duration = Duration::from_secs(5);
+/// Keys are fetched again after this time, so that a key that the provider revoked is dropped.
 const KEYS_AGE_MAX: Duration = Duration::from_secs(60 * 60);
-/// The provider's clock and this one may differ by this many seconds.
+/// The tolerated difference between the provider's clock and this one.
 const LEEWAY_SECONDS: u64 = 5;
-/// Signatures with a secret that both sides know, and none at all, are not among them.
+/// Asymmetric signatures only: a token with a shared secret, or without a signature, proves nothing.
 const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::RS256,
     Algorithm::RS384,
@@ -56,57 +57,57 @@ const ALGORITHMS: [Algorithm; 9] = [
     Algorithm::EdDSA,
 ];
 
-/// Which provider, and what its tokens say.
+/// The provider, and the claims of its tokens.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// Its issuer, as its tokens name it.
+    /// The issuer, exactly as in the provider's tokens.
     pub issuer: String,
-    /// The audience that its tokens for Keyledger have.
+    /// The audience of tokens for Keyledger.
     pub audience: String,
-    /// The claim that says what somebody is in their organization: a role, or several.
+    /// The claim with the user's role, or a list that contains it.
     pub role_claim: String,
-    /// The claim that says which organization.
+    /// The claim with the id of the user's organization.
     pub organization_claim: String,
-    /// What Keyledger's console is to the provider, if people are to sign in to it there.
+    /// The console as a client of the provider, if users can sign in to it there.
     pub client: Option<code_flow::ConsoleClient>,
 }
 
-/// Why a provider cannot be used, or does not answer; one line.
+/// Why the provider cannot be used, or does not answer: one line.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Error(String);
 
-/// Somebody whom the provider vouches for.
+/// A user whom the provider has authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User {
-    /// The provider's name for them.
+    /// The token's `sub`.
     pub id: UserId,
-    /// Their organization, if the token says one.
+    /// The user's organization, if the token names one.
     pub organization_id: Option<OrganizationId>,
-    /// What they are there.
+    /// The user's role in the organization.
     pub role: Option<Role>,
-    /// When the token ends.
+    /// The token's expiry.
     pub expires_at: Timestamp,
 }
 
-/// One provider.
+/// The OpenID provider.
 pub(crate) struct OpenIdProvider {
     options: Options,
     client: HttpClient,
     keys: RwLock<Keys>,
-    /// Held while the provider is asked; when it was asked last.
-    asked: tokio::sync::Mutex<Option<Instant>>,
-    /// By the digest of the token, as long as the keys stay the same.
+    /// Held while keys are fetched: the time of the last attempt.
+    fetched: tokio::sync::Mutex<Option<Instant>>,
+    /// Valid tokens by digest. Emptied when the keys change.
     checked: Mutex<HashMap<[u8; 32], Arc<User>>>,
 }
 
 #[derive(Default)]
 struct Keys {
     keys: Vec<(Jwk, DecodingKey)>,
-    learnt_at: Option<Instant>,
+    fetched_at: Option<Instant>,
 }
 
-/// What is needed of a provider's metadata (OpenID Connect Discovery 1.0 §3).
+/// The used part of the provider's metadata (OpenID Connect Discovery 1.0 §3).
 #[derive(Deserialize)]
 struct Metadata {
     issuer: String,
@@ -123,17 +124,17 @@ struct Jwks {
 #[derive(Deserialize)]
 struct Claims {
     sub: String,
-    /// A `NumericDate`: seconds, which may have a fraction (RFC 7519 §2).
+    /// A `NumericDate`: seconds, possibly with a fraction (RFC 7519 §2).
     exp: Number,
     #[serde(flatten)]
     others: Map<String, Value>,
 }
 
 impl OpenIdProvider {
-    /// Takes a provider's settings. It is not asked for anything yet.
+    /// Prepares a provider without sending it a request.
     ///
     /// # Errors
-    /// When the issuer's address cannot be used, or the machine trusts no certificate authority.
+    /// When the issuer's address is not allowed, or the system has no certificate authorities.
     pub(crate) fn new(options: Options) -> Result<Self, Error> {
         check_address("--oidc-issuer", &options.issuer)?;
         let client =
@@ -142,18 +143,19 @@ impl OpenIdProvider {
             options,
             client,
             keys: RwLock::default(),
-            asked: tokio::sync::Mutex::new(None),
+            fetched: tokio::sync::Mutex::new(None),
             checked: Mutex::default(),
         })
     }
 
-    /// Who has a token; none when it is not the provider's, not for Keyledger, or has ended. Looks at the keys that are known.
+    /// Returns the user of a token, checked with the cached keys. Returns none when the token is not the
+    /// provider's, not for Keyledger, or expired.
     #[must_use]
     pub(crate) fn check(&self, token: &str, now: Timestamp) -> Option<Arc<User>> {
         if !looks_like_token(token) {
             return None;
         }
-        let digest: [u8; 32] = Sha256::digest(token.as_bytes()).into();
+        let digest = sha256(token.as_bytes());
         let known = self.checked().get(&digest).cloned();
         let user = match known {
             Some(user) => user,
@@ -164,7 +166,8 @@ impl OpenIdProvider {
                 if checked.len() >= CHECKED_MAX {
                     checked.clear();
                 }
-                // While the keys are held: those who bring others clear what was checked with these.
+                // The read lock on the keys is still held, so that a change of keys empties the cache after
+                // this.
                 checked.insert(digest, Arc::clone(&user));
                 user
             }
@@ -180,7 +183,7 @@ impl OpenIdProvider {
         self.user_of(self.check_claims(keys, token, &self.options.audience)?)
     }
 
-    /// What a token of the provider's for an audience claims.
+    /// Returns the claims of a token that the provider signed for `audience`.
     fn check_claims(&self, keys: &Keys, token: &str, audience: &str) -> Option<Claims> {
         let header = jsonwebtoken::decode_header(token).ok()?;
         if !ALGORITHMS.contains(&header.alg) || has_critical_extensions(token) {
@@ -196,7 +199,7 @@ impl OpenIdProvider {
         jsonwebtoken::decode::<Claims>(token, key, &validation).ok().map(|token| token.claims)
     }
 
-    /// Whom claims are about.
+    /// Returns the user whom the claims describe.
     fn user_of(&self, claims: Claims) -> Option<User> {
         let leeway = i64::try_from(LEEWAY_SECONDS).unwrap_or(0).checked_mul(1_000)?;
         Some(User {
@@ -211,9 +214,9 @@ impl OpenIdProvider {
         })
     }
 
-    /// Asks the provider for its keys when a token may need one that is not known, and says whether to look again. Callers
-    /// that come while it is asked wait for the same answer.
-    pub(crate) async fn learn_keys_for(&self, token: &str) -> bool {
+    /// Fetches the provider's keys if the token names an unknown one. Returns whether the key is known now.
+    /// Concurrent calls share one fetch.
+    pub(crate) async fn fetch_keys_for(&self, token: &str) -> bool {
         let Some(header) = looks_like_token(token).then(|| jsonwebtoken::decode_header(token).ok()).flatten()
         else {
             return false;
@@ -225,32 +228,33 @@ impl OpenIdProvider {
         if !ALGORITHMS.contains(&header.alg) || is_known() {
             return false;
         }
-        self.learn_keys().await;
+        self.refresh_keys().await;
         is_known()
     }
 
-    /// Whether the keys are due to be looked for again.
+    /// Whether the keys are due to be fetched again.
     #[must_use]
     pub(crate) fn is_stale(&self) -> bool {
         let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        keys.learnt_at.is_some_and(|at| at.elapsed() > KEYS_AGE_MAX)
+        keys.fetched_at.is_some_and(|at| at.elapsed() > KEYS_AGE_MAX)
     }
 
-    /// Asks the provider for its keys, unless it was asked a moment ago.
-    pub(crate) async fn learn_keys(&self) {
-        let mut asked = self.asked.lock().await;
-        if asked.is_some_and(|at| at.elapsed() < ASK_INTERVAL) {
+    /// Fetches the provider's keys, unless an attempt was made within the last [`FETCH_INTERVAL`].
+    pub(crate) async fn refresh_keys(&self) {
+        let mut fetched = self.fetched.lock().await;
+        if fetched.is_some_and(|at| at.elapsed() < FETCH_INTERVAL) {
             return;
         }
-        *asked = Some(Instant::now());
+        *fetched = Some(Instant::now());
         match self.fetch_keys().await {
             Ok(found) => {
                 let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-                *keys = Keys { keys: found, learnt_at: Some(Instant::now()) };
+                *keys = Keys { keys: found, fetched_at: Some(Instant::now()) };
                 self.checked().clear();
             }
             Err(error) => {
-                tracing::warn!(%error, issuer = self.options.issuer, "the OpenID provider's keys were not got");
+                let issuer = &self.options.issuer;
+                tracing::warn!(%error, issuer, "could not fetch the OpenID provider's keys");
             }
         }
     }
@@ -272,7 +276,7 @@ impl OpenIdProvider {
         let issuer = self.options.issuer.strip_suffix('/').unwrap_or(&self.options.issuer);
         let metadata: Metadata = self.fetch(&format!("{issuer}/.well-known/openid-configuration")).await?;
         if metadata.issuer != self.options.issuer {
-            return Err(Error("its metadata names another issuer; check --oidc-issuer".into()));
+            return Err(Error("the provider's metadata names another issuer; check --oidc-issuer".into()));
         }
         Ok(metadata)
     }
@@ -285,7 +289,7 @@ impl OpenIdProvider {
         self.answer(address, request).await
     }
 
-    /// What the provider answers to a request.
+    /// Sends a request and parses the JSON of its answer.
     async fn answer<T: DeserializeOwned>(
         &self,
         address: &str,
@@ -301,7 +305,7 @@ impl OpenIdProvider {
 }
 
 impl Keys {
-    /// The key that a token names; where it names none, the only one there is.
+    /// Returns the key that a token names. A token without a key id gets the only key, if there is just one.
     fn find(&self, id: Option<&str>, algorithm: Algorithm) -> Option<&(Jwk, DecodingKey)> {
         let key = match (id, self.keys.as_slice()) {
             (Some(id), keys) => keys.iter().find(|(key, _)| key.common.key_id.as_deref() == Some(id))?,
@@ -313,23 +317,23 @@ impl Keys {
     }
 }
 
-/// Two dots between three parts, and no more than fits a header.
+/// Whether a text has the three parts of a JWT and a plausible length.
 fn looks_like_token(text: &str) -> bool {
     text.len() <= TOKEN_LEN_MAX && text.bytes().filter(|byte| *byte == b'.').count() == 2
 }
 
-/// The milliseconds of a `NumericDate`.
+/// Converts a `NumericDate` to milliseconds.
 fn millis_of(seconds: &Number) -> Option<i64> {
     if let Some(seconds) = seconds.as_i64() {
         return seconds.checked_mul(1_000);
     }
     let millis = (seconds.as_f64()? * 1_000.0).floor();
-    // What a double holds exactly.
+    // Integers beyond this are not exact in a double.
     (millis.abs() <= 9e15).then_some(millis as i64)
 }
 
-/// Whether a token's header says that it must be understood in ways beyond the specification (RFC 7515 §4.1.11). None of them
-/// is understood here, and a list that is empty or no list is not allowed either.
+/// Whether a token's header has `crit`, which lists extensions that must be understood (RFC 7515 §4.1.11).
+/// None is supported here, and an empty list or another type is invalid too.
 fn has_critical_extensions(token: &str) -> bool {
     #[derive(Deserialize)]
     struct Header {
@@ -344,7 +348,7 @@ fn has_critical_extensions(token: &str) -> bool {
     header.is_none_or(|header| header.crit)
 }
 
-/// The role in a claim: a word, or the one of several that allows most.
+/// Reads a role from a claim: a word, or the most privileged role of a list.
 fn role_of(claim: &Value) -> Option<Role> {
     match claim {
         Value::String(word) => word.parse().ok(),
@@ -353,18 +357,18 @@ fn role_of(claim: &Value) -> Option<Role> {
     }
 }
 
-/// Keys that come without TLS could be anybody's; only on this machine itself that does not matter.
+/// Requires TLS, without which the keys could come from an attacker. The loopback address is exempt.
 fn check_address(name: &str, address: &str) -> Result<(), Error> {
     let uri: Option<Uri> = address.parse().ok();
-    let is_good = uri.is_some_and(|uri| match (uri.scheme_str(), uri.host()) {
+    let is_allowed = uri.is_some_and(|uri| match (uri.scheme_str(), uri.host()) {
         (Some("https"), Some(_)) => true,
         (Some("http"), Some(host)) => matches!(host, "127.0.0.1" | "localhost" | "[::1]"),
         _ => false,
     });
-    if is_good {
+    if is_allowed {
         return Ok(());
     }
-    Err(Error(format!("{name} {address}: must be an https:// address, or http:// on this machine itself")))
+    Err(Error(format!("{name} {address}: must be an https:// address, or http:// at the loopback address")))
 }
 
 #[cfg(test)]

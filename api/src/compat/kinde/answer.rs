@@ -8,7 +8,8 @@ use http::StatusCode;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::answer::problem::{Code, FieldError, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::{FieldError, Problem};
 
 /// What every answer begins with.
 #[derive(Serialize)]

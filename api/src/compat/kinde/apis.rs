@@ -14,7 +14,8 @@ use keyledger_engine::value::token::TokenPrefix;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::answer::reply::Reply;
 use crate::auth::caller::Caller;
 use crate::request::body::{Checks, Field, Json, text};

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
-use keyledger_engine::domain::key::{Key, KeyCommand, KeyStatus, Owner, OwnerKind};
+use keyledger_engine::domain::key::{CreateKey, Key, KeyCommand, KeyStatus, Owner, OwnerKind};
 use keyledger_engine::ledger::Command;
 use keyledger_engine::value::environment::Environment;
 use keyledger_engine::value::id::{ApiId, KeyId, OrganizationId};
@@ -18,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::answer::Status;
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::answer::reply::Reply;
 use crate::auth::caller::Caller;
 use crate::request::body::{Checks, Field, Json, Reading, parsed, set, text};
@@ -26,7 +27,7 @@ use crate::request::execution::execute;
 use crate::request::precondition::reach_in;
 use crate::request::query::{PathId, QueryParameters};
 use crate::routes::keys::create::owner_for;
-use crate::routes::keys::issuing::{NewKey, issue, rotate as rotate_key};
+use crate::routes::keys::issuing::{draw_token, issue, rotate as rotate_key};
 use crate::routes::keys::key::load_any;
 use crate::routes::keys::list::narrow;
 use crate::routes::keys::verify::seen_by;
@@ -243,7 +244,9 @@ pub(super) async fn create(
         return Err(Problem::of(Code::InvalidRequest));
     };
     let (owner, user_id) = owner_for(&caller, Owner::in_organization(user_id.is_some()), user_id)?;
-    let new = NewKey {
+    let environment = Environment::Production;
+    let token = draw_token(&service, api_id, environment)?;
+    let key = CreateKey {
         organization_id,
         api_id,
         owner,
@@ -251,12 +254,14 @@ pub(super) async fn create(
         name,
         description: None,
         metadata: None,
-        environment: Environment::Production,
+        environment,
         scopes: scopes.unwrap_or_default(),
         expires_at: None,
+        digest: token.digest(),
+        hint: token.hint(),
     };
-    let issued = issue(&service, &caller, &headers, ("POST /api/v1/api_keys", &bytes), new).await;
-    let (outcome, token) = issued.map_err(|problem| match problem.code {
+    let issued = issue(&service, &caller, &headers, ("POST /api/v1/api_keys", &bytes), key).await;
+    let outcome = issued.map_err(|problem| match problem.code {
         Code::OrganizationNotFound | Code::OrganizationDeleted => unknown_organization(),
         Code::ApiNotFound | Code::ApiDeleted => Problem::field("/api_id", "is no API"),
         _ => problem,

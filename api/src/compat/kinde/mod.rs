@@ -1,5 +1,5 @@
-//! Kinde's management calls for API keys, and for APIs as far as keys need them (docs/compat-kinde.md). What they look like
-//! is what `@kinde/management-api-js` says they do.
+//! Kinde's management calls for API keys, and for APIs as far as keys need them (docs/compat-kinde.md). What
+//! they look like is what `@kinde/management-api-js` says they do.
 
 mod answer;
 mod apis;
@@ -12,30 +12,9 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
 use axum::{Json, middleware};
 use http::StatusCode;
-use keyledger_engine::value::permission::Permission::{
-    ApisRead, ApisWrite, KeysCreate, KeysDelete, KeysRead, KeysRevoke, KeysVerify,
-};
 use serde_json::json;
 
-use crate::auth::access::Access::{self, Needs, NeedsUnbound};
 use crate::service::Service;
-
-pub(super) const CALLS: &[(&str, &str, Access)] = &[
-    ("GET", "/api/v1/api_keys", Needs(&[KeysRead])),
-    ("POST", "/api/v1/api_keys", Needs(&[KeysCreate])),
-    ("GET", "/api/v1/api_keys/{key_id}", Needs(&[KeysRead])),
-    ("PUT", "/api/v1/api_keys/{key_id}", Needs(&[KeysRevoke])),
-    ("DELETE", "/api/v1/api_keys/{key_id}", Needs(&[KeysDelete])),
-    ("POST", "/api/v1/api_keys/verify", Needs(&[KeysVerify])),
-    ("GET", "/api/v1/apis", Needs(&[ApisRead])),
-    ("POST", "/api/v1/apis", NeedsUnbound(&[ApisWrite])),
-    ("GET", "/api/v1/apis/{api_id}", Needs(&[ApisRead])),
-    ("DELETE", "/api/v1/apis/{api_id}", NeedsUnbound(&[ApisWrite])),
-    ("GET", "/api/v1/apis/{api_id}/scopes", Needs(&[ApisRead])),
-    ("POST", "/api/v1/apis/{api_id}/scopes", NeedsUnbound(&[ApisWrite])),
-    ("GET", "/api/v1/apis/{api_id}/scopes/{scope_id}", Needs(&[ApisRead])),
-    ("DELETE", "/api/v1/apis/{api_id}/scopes/{scope_id}", NeedsUnbound(&[ApisWrite])),
-];
 
 pub(super) fn router() -> Router<Arc<Service>> {
     Router::new()

@@ -1,34 +1,22 @@
-//! Who did something, as people know them.
+//! Names of actors for display.
 
 use std::collections::HashMap;
 
 use http::Method;
 use keyledger_engine::domain::stream::StreamId;
 use keyledger_engine::ledger::Aggregate;
-use serde::Deserialize;
 
+use super::event::Actor;
 use crate::console::visit::visitor::Visitor;
 
-/// Who did something, as an event tells it.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Actor {
-    /// The kind of actor.
-    pub kind: String,
-    /// Its id.
-    pub id: String,
-    /// The address that the command came from.
-    pub ip: Option<String>,
-    /// The program that sent it.
-    pub user_agent: Option<String>,
-}
-
-/// The names of the actors of some events, by id.
+/// The names of some actors by id.
 #[derive(Debug, Default)]
 pub(crate) struct ActorNames(HashMap<String, String>);
 
 impl ActorNames {
-    /// Finds the names of actors. Names of root keys and applications are told to those who may read them; whoever is let in
-    /// by a portal session is told by the events of that session, which whoever reads the others may read too.
+    /// Finds the names of actors. Names of root keys and applications are shown only to visitors who may read
+    /// those. The user of a portal session comes from the session's own events, which anyone who reads these
+    /// events may read too.
     pub(crate) async fn of(visitor: &Visitor, actors: impl Iterator<Item = &Actor>) -> Self {
         let mut names = HashMap::new();
         for actor in actors {
@@ -39,7 +27,7 @@ impl ActorNames {
         Self(names)
     }
 
-    /// The name of one.
+    /// The name of an actor, or its id.
     pub(crate) fn get<'a>(&'a self, actor: &'a Actor) -> &'a str {
         self.0.get(&actor.id).map_or(&actor.id, String::as_str)
     }
@@ -78,6 +66,6 @@ async fn session_name(visitor: &Visitor, id: &str) -> Option<String> {
     if bound.is_some_and(|bound| *bound != session.organization_id) {
         return None;
     }
-    let user = session.user_id.as_ref().map_or("Somebody", |user_id| user_id.as_str());
+    let user = session.user_id.as_ref().map_or("Portal visitor", |user_id| user_id.as_str());
     Some(format!("{user} ({})", session.role))
 }

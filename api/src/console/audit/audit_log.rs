@@ -1,5 +1,5 @@
-//! The page of the audit log: what happened, as sentences and as it is stored, with filters that stand in the address; and
-//! what proves that nothing was changed.
+//! The audit log: events as sentences and as stored JSON, filters in the address, and proof that nothing was
+//! changed.
 
 use std::collections::HashMap;
 
@@ -14,34 +14,34 @@ use serde_json::Value;
 use crate::answer::problem::Problem;
 
 use super::actor_name::ActorNames;
+use super::checkpoint::Checkpoint;
+use super::event::Event;
 use super::event_sentence::{Known, Object, Sentence};
-use super::history::Event;
 use super::log_check::{CheckState, LogCheck};
-use crate::console::frame::icon::Icon;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::{Frame, Page, page};
-use crate::console::keys::key::Key;
-use crate::console::keys::list::grouped;
-use crate::console::overview::health::Checkpoint;
 use crate::console::parts::field_errors::FieldErrors;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::key::Key;
 use crate::console::parts::moment::Moment;
+use crate::console::parts::number::grouped;
 use crate::console::parts::query_string::{QueryString, encoded};
 use crate::console::visit::visitor::Visitor;
 
 const PATH: &str = "/console/audit";
 const HOUR_MILLIS: i64 = 60 * 60 * 1_000;
-/// What the call for events takes as it stands in the page's address.
+/// Parameters passed from the page's address to `GET /v1/events` as they are.
 const PASSED_ON: [&str; 6] = ["organization_id", "key_id", "actor_id", "type", "request_id", "cursor"];
-/// What narrows the list, beside the organization.
+/// Parameters that filter the list. The organization is not one, because the switcher sets it.
 const FILTERS: [&str; 7] = ["key_id", "actor_id", "type", "request_id", "within", "from", "to"];
-/// Spans of time that are offered: what the address says, what people read, and hours.
+/// The offered periods: word in the address, name and hours.
 const SPANS: [(&str, &str, i64); 4] = [
     ("1h", "Last hour", 1),
     ("24h", "Last 24 hours", 24),
     ("7d", "Last 7 days", 7 * 24),
     ("30d", "Last 30 days", 30 * 24),
 ];
-/// Files of the same events: what the call calls them, what people do, and how their names end.
+/// The export formats: the API's word, name and file extension.
 const EXPORTS: [(&str, &str, &str); 4] = [
     ("ndjson", "NDJSON", "ndjson"),
     ("csv", "CSV", "csv"),
@@ -57,7 +57,6 @@ struct EventPage {
     total_capped: bool,
 }
 
-/// An event as it is shown.
 struct Entry {
     position: u64,
     event_type: String,
@@ -66,15 +65,15 @@ struct Entry {
     sentence: Sentence,
     change: Option<(Option<String>, String)>,
     note: Option<String>,
-    /// Whether what people wrote in it was erased.
+    /// Whether personal text in the event was erased.
     is_erased: bool,
     at: Moment,
     ip: Option<String>,
     user_agent: Option<String>,
     organization_id: Option<String>,
-    /// The page of the key.
+    /// The path of the key's page.
     key: Option<String>,
-    /// The addresses that show what has the same in common.
+    /// Links to similar events: label and path.
     alike: Vec<(&'static str, String)>,
     raw: String,
 }
@@ -85,7 +84,7 @@ impl Entry {
     }
 }
 
-/// Something to choose.
+/// An option of a filter.
 struct Choice {
     name: &'static str,
     path: String,
@@ -103,7 +102,7 @@ struct AuditLogPage {
     spans: Vec<Choice>,
     any_type: String,
     any_time: String,
-    /// What is filtered by, each with the address without it.
+    /// The active filters: label, value, and the path without the filter.
     filters: Vec<(&'static str, String, String)>,
     is_filtered: bool,
     cleared: String,
@@ -111,7 +110,7 @@ struct AuditLogPage {
     exports: Vec<(&'static str, String, String)>,
     next: Option<String>,
     first: Option<String>,
-    /// What tells of events to come; none on pages that no new event belongs on.
+    /// The event stream of new events. `None` on pages where new events do not belong.
     follow: Option<String>,
     of_all: bool,
     checkpoint: Option<Checkpoint>,
@@ -123,22 +122,21 @@ struct AuditLogPage {
 page!(AuditLogPage);
 
 impl AuditLogPage {
-    /// A filter's text.
     fn filter(&self, name: &str) -> &str {
         self.query.get(name).unwrap_or_default()
     }
 
-    /// What is wrong with filters that are no fields of the form.
+    /// The errors of filters that are no fields of the form.
     fn other_errors(&self) -> Vec<String> {
         self.errors.others(&["key_id", "actor_id", "request_id", "from", "to"])
     }
 
-    /// The names of all events.
+    /// The names of all event types.
     fn all_types(&self) -> String {
         EventType::ALL.iter().map(|event_type| event_type.as_str()).collect::<Vec<_>>().join(" ")
     }
 
-    /// What the form of filters keeps beside its fields.
+    /// The parameters that the filter form keeps in hidden fields.
     fn kept(&self) -> impl Iterator<Item = &(String, String)> {
         let own = |name: &str| {
             matches!(name, "key_id" | "actor_id" | "request_id" | "from" | "to" | "cursor" | "within")
@@ -147,7 +145,6 @@ impl AuditLogPage {
     }
 }
 
-/// Shows events.
 pub(crate) async fn show(visitor: Visitor) -> Result<Response, Problem> {
     let query = QueryString::of(&visitor.address);
     let asked = call(&query, visitor.now);
@@ -202,7 +199,7 @@ pub(crate) async fn show(visitor: Visitor) -> Result<Response, Problem> {
     Ok(shown.answer(status))
 }
 
-/// What the call for events is to be asked.
+/// Translates the page's address into the query of `GET /v1/events`.
 fn call(query: &QueryString, now: Timestamp) -> QueryString {
     let mut call = QueryString::default();
     for name in PASSED_ON {
@@ -218,7 +215,8 @@ fn call(query: &QueryString, now: Timestamp) -> QueryString {
     call
 }
 
-/// A time as a field for date and time gives it, which has no zone, as RFC 3339 in UTC. Anything else stays as it is.
+/// Converts the value of a `datetime-local` field, which has no zone, to RFC 3339 in UTC. Other texts stay as
+/// they are.
 fn instant(text: &str) -> String {
     let text = text.trim();
     let local = |digits: &str| text.len() == digits.len() && text.get(10..11) == Some("T");
@@ -262,7 +260,7 @@ fn filters(query: &QueryString) -> Vec<(&'static str, String, String)> {
     named.into_iter().filter_map(set).collect()
 }
 
-/// Tells events, which stand latest first.
+/// Describes events, which are latest first.
 async fn entries(visitor: &Visitor, raw: &[Value], query: &QueryString) -> Result<Vec<Entry>, Problem> {
     let events: Vec<Event> = raw
         .iter()
@@ -271,17 +269,17 @@ async fn entries(visitor: &Visitor, raw: &[Value], query: &QueryString) -> Resul
     let actors = ActorNames::of(visitor, events.iter().map(|event| &event.actor)).await;
     let mut objects = Objects::new(visitor);
     let mut entries = Vec::with_capacity(events.len());
-    // From the oldest on, so that what an event leaves behind is known at the next one of the same key.
+    // Oldest first, so that the state after an event is known at the key's next event.
     for (event, raw) in events.iter().zip(raw).rev() {
         let (kind, name) = objects.name(event).await;
-        let told = objects.known(event).tell(event, Object::Named(kind, &name));
+        let text = objects.known(event).describe(event, Object::Named(kind, &name));
         entries.push(Entry {
             position: event.position,
             event_type: event.event_type.clone(),
-            tone: told.tone,
+            tone: text.tone,
             actor: actors.get(&event.actor).into(),
-            sentence: told.sentence,
-            change: told.change,
+            sentence: text.sentence,
+            change: text.change,
             note: event.data.get("note").and_then(Value::as_str).map(Into::into),
             is_erased: event.data.get("erased").is_some(),
             at: Moment::new(event.time, visitor.now),
@@ -312,7 +310,7 @@ fn alike(event: &Event, query: &QueryString) -> Vec<(&'static str, String)> {
     shared.into_iter().filter_map(link).collect()
 }
 
-/// The objects that events happened to: how they are called, and what is known of keys.
+/// The objects of the events: their names, and what is known of keys.
 struct Objects<'a> {
     visitor: &'a Visitor,
     names: HashMap<String, String>,
@@ -330,7 +328,7 @@ impl<'a> Objects<'a> {
         Self { visitor, names: HashMap::new(), keys: HashMap::new(), nothing: Known::default() }
     }
 
-    /// What is known of the key that an event happened to; nothing of anything else.
+    /// What is known of an event's key. Nothing is known of other objects.
     fn known(&mut self, event: &Event) -> &mut Known {
         match self.keys.get_mut(&event.stream.id) {
             Some((known, _)) if event.stream.kind == "key" => known,
@@ -341,7 +339,7 @@ impl<'a> Objects<'a> {
         }
     }
 
-    /// The kind of the object, in words, and its name, as far as whoever looks may read it.
+    /// The object's kind in words, and its name as far as the visitor may read it.
     async fn name(&mut self, event: &Event) -> (&'static str, String) {
         let id = &event.stream.id;
         let own = || event.data.get("name").and_then(Value::as_str).map(ToOwned::to_owned);
@@ -349,16 +347,19 @@ impl<'a> Objects<'a> {
         match event.stream.kind.as_str() {
             "key" => ("key", self.key_name(event).await),
             "organization" => ("organization", self.read_name("/v1/organizations", event).await),
-            "api" => ("the API", self.read_name("/v1/apis", event).await),
+            "api" => ("API", self.read_name("/v1/apis", event).await),
             "root_key" => ("root key", self.read_name("/v1/root-keys", event).await),
             "application" => ("application", self.read_name("/v1/applications", event).await),
             "client_link" => ("partner", event.organization_id.clone().unwrap_or_default()),
             "portal_session" => match event.event_type.as_str() {
                 "PortalSessionCreated" => {
                     let user = event.data.get("user_id").and_then(Value::as_str);
-                    ("a link to the portal for", user.unwrap_or("somebody").to_owned())
+                    user.map_or(("a portal link", String::new()), |user| {
+                        ("a portal link for", user.to_owned())
+                    })
                 }
-                _ => ("the link to the portal", id.clone()),
+                "PortalSessionStarted" => ("portal link", id.clone()),
+                _ => ("portal session", id.clone()),
             },
             "webhook" => ("webhook", id.clone()),
             "erasure" => ("personal data", String::new()),
@@ -377,8 +378,8 @@ impl<'a> Objects<'a> {
         name
     }
 
-    /// The name that a key had before an event, or got with its first one. What the event before left behind is remembered;
-    /// else the key is read as it was.
+    /// The name that a key had before an event, or got from its first one. It is remembered from the previous
+    /// event, or read from the key's past state.
     async fn key_name(&mut self, event: &Event) -> String {
         let id = &event.stream.id;
         let unnamed = || "without a name".to_owned();
@@ -410,7 +411,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_address_says_what_is_asked() {
+    fn the_address_becomes_the_query() {
         let now: Timestamp = "2026-11-12T12:00:00Z".parse().unwrap();
         let asked = |address| call(&QueryString::of(address), now);
         let day = asked("/console/audit?within=24h&type=KeyRevoked&x=y");
@@ -420,7 +421,7 @@ mod tests {
         assert_eq!(exact.get("from"), Some("2026-11-12T14:03:00Z"));
         assert_eq!(exact.get("to"), Some("2026-11-12T14:03:07Z"));
         assert_eq!(asked("/?from=2026-11-12T14:03:07.112Z").get("from"), Some("2026-11-12T14:03:07.112Z"));
-        // What is no time is for the call to refuse.
+        // A text that is no time is left for the API to refuse.
         assert_eq!(asked("/?to=äöüäöüäöüäöü").get("to"), Some("äöüäöüäöüäöü"));
         assert_eq!(asked("/?within=1y").get("from"), None);
     }

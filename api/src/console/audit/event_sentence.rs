@@ -1,55 +1,52 @@
-//! An event as a sentence: what was done to what, with what was before and after. Whoever did it stands before it.
+//! Events as sentences: what was done to what, with the values before and after. The actor's name precedes
+//! the sentence.
 
 use std::fmt;
 
 use keyledger_engine::value::time::Timestamp;
 use serde_json::Value;
 
-use super::history::Event;
-use crate::console::keys::key::Key;
+use super::event::Event;
+use crate::console::parts::key::Key;
 use crate::console::parts::moment::Moment;
 
-/// What the sentence is about.
+/// The object of a sentence.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Object<'a> {
-    /// What the page is about.
+    /// The subject of the page, called "it".
     It,
-    /// Something else: its kind, and its name.
+    /// Another object, by kind and name.
     Named(&'a str, &'a str),
 }
 
-/// A sentence without its subject. The name in it may be anything that people write, so it is kept apart from the words.
+/// A sentence without its actor. The object's name can contain any text, so it is kept apart from the words.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Sentence {
-    /// What stands before the name.
     pub head: String,
-    /// The name.
     pub name: String,
-    /// What stands after it.
     pub tail: String,
 }
 
-/// A sentence, and what else there is to say.
+/// An event in words.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Told {
-    /// Whether it is `good` or `bad` for requests with the key; else nothing.
+pub(crate) struct EventText {
+    /// `good` or `bad` if requests with the key start or stop working, else empty.
     pub tone: &'static str,
-    /// The sentence.
     pub sentence: Sentence,
-    /// What was before, if it is known, and after.
+    /// The values before, if known, and after.
     pub change: Option<(Option<String>, String)>,
 }
 
 /// What is known of a key before an event.
 #[derive(Debug, Default)]
 pub(crate) struct Known {
-    /// How many events it had; none if nothing is known.
+    /// The key's version, or 0 if nothing is known.
     pub version: u32,
     name: Option<String>,
     description: Option<String>,
     metadata: Option<String>,
     scopes: Option<String>,
-    end: Option<String>,
+    expiry: Option<String>,
 }
 
 impl Sentence {
@@ -63,10 +60,10 @@ impl Sentence {
     }
 
     /// A sentence about a part of the object.
-    fn of_part(head: &str, part: &str, object: Object<'_>) -> Self {
+    fn of_part(head: &str, part: &str, object: Object<'_>, tail: impl Into<String>) -> Self {
         match object {
-            Object::It => Self { head: format!("{head} its {part}"), ..Self::default() },
-            object @ Object::Named(..) => Self::new(format!("{head} the {part} of"), object, ""),
+            Object::It => Self { head: format!("{head} its {part}"), name: String::new(), tail: tail.into() },
+            object @ Object::Named(..) => Self::new(format!("{head} the {part} of"), object, tail),
         }
     }
 }
@@ -77,182 +74,203 @@ impl fmt::Display for Sentence {
     }
 }
 
-impl Known {
-    /// What is known of a key as it was.
-    pub(crate) fn of(key: &Key) -> Self {
-        Self {
-            version: key.version,
-            name: Some(key.name.clone().unwrap_or_else(nothing)),
-            description: Some(key.description.clone().unwrap_or_else(nothing)),
-            metadata: Some(key.metadata.as_ref().map_or_else(nothing, Value::to_string)),
-            scopes: Some(if key.scopes.is_empty() { nothing() } else { key.scopes.join(", ") }),
-            end: Some(key.expires_at.map_or_else(|| "never".into(), exact)),
-        }
+impl EventText {
+    fn new(sentence: Sentence) -> Self {
+        Self { tone: "", sentence, change: None }
     }
 
-    /// Tells an event, and takes note of what is after it.
-    pub(crate) fn tell(&mut self, event: &Event, object: Object<'_>) -> Told {
-        let data = &event.data;
-        self.version = event.version;
-        let told = |tone, sentence| Told { tone, sentence, change: None };
-        let whole = |tone, head: &str, tail: String| told(tone, Sentence::new(head, object, tail));
-        let part = |head: &str, part: &str, before: &mut Option<String>, after: String| Told {
-            tone: "",
-            sentence: Sentence::of_part(head, part, object),
-            change: Some((before.replace(after.clone()), after)),
-        };
-        match event.event_type.as_str() {
-            "KeyCreated" => {
-                *self = Self {
-                    version: event.version,
-                    name: Some(personal(data, "name")),
-                    description: Some(personal(data, "description")),
-                    metadata: Some(personal(data, "metadata")),
-                    scopes: Some(words(&data["scopes"])),
-                    end: Some(end(&data["expires_at"])),
-                };
-                let (environment, end) = (words(&data["environment"]), end(&data["expires_at"]));
-                whole("good", "created", format!(" for {environment}; it ends: {end}"))
-            }
-            "KeyRenamed" => {
-                let name = personal(data, "name");
-                let change = Some((self.name.replace(name.clone()), name));
-                Told { change, ..whole("", "renamed", String::new()) }
-            }
-            "KeyDescriptionChanged" => {
-                part("changed", "description", &mut self.description, personal(data, "description"))
-            }
-            "KeyMetadataChanged" => {
-                part("changed", "metadata", &mut self.metadata, personal(data, "metadata"))
-            }
-            "KeyScopesChanged" => part("changed", "scopes", &mut self.scopes, words(&data["scopes"])),
-            "KeyExpiryChanged" => part("changed", "end", &mut self.end, end(&data["expires_at"])),
-            "KeyRevoked" => {
-                let reason = match data["reason"].as_str() {
-                    Some("key_compromise") => ": leaked",
-                    Some("superseded") => ": replaced",
-                    Some("affiliation_changed") => ": its owner moved on",
-                    Some("privilege_withdrawn") => ": its owner is no longer allowed",
-                    _ => "",
-                };
-                whole("bad", "revoked", reason.into())
-            }
-            "KeyReactivated" => whole("good", "reactivated", String::new()),
-            "KeyRotated" => {
-                let until = &data["previous_valid_until"];
-                let token = format!("{}…{}", words(&data["start"]), words(&data["last_four"]));
-                let before = if until.is_null() {
-                    "stopped at once".into()
-                } else {
-                    format!("was accepted until {}", end(until))
-                };
-                whole("", "gave", format!(" a new token, {token}; the one before {before}"))
-            }
-            "KeyExpired" => told("bad", Sentence::new("took note that the time of", object, " had come")),
-            "KeyDeleted" => whole("bad", "deleted", String::new()),
-            _ => of_other(event, object),
-        }
+    fn good(self) -> Self {
+        Self { tone: "good", ..self }
+    }
+
+    fn bad(self) -> Self {
+        Self { tone: "bad", ..self }
+    }
+
+    fn change(self, before: Option<String>, after: String) -> Self {
+        Self { change: Some((before, after)), ..self }
     }
 }
 
-/// A personal text; it may have been erased.
+impl Known {
+    /// What is known of a key in a past state.
+    pub(crate) fn of(key: &Key) -> Self {
+        Self {
+            version: key.version,
+            name: Some(key.name.clone().unwrap_or_else(none)),
+            description: Some(key.description.clone().unwrap_or_else(none)),
+            metadata: Some(key.metadata.as_ref().map_or_else(none, Value::to_string)),
+            scopes: Some(if key.scopes.is_empty() { none() } else { key.scopes.join(", ") }),
+            expiry: Some(key.expires_at.map_or_else(|| "never".into(), exact)),
+        }
+    }
+
+    /// Describes an event, and updates what is known to the state after it.
+    pub(crate) fn describe(&mut self, event: &Event, object: Object<'_>) -> EventText {
+        let data = &event.data;
+        self.version = event.version;
+        let whole = |head: &str, tail: String| EventText::new(Sentence::new(head, object, tail));
+        let part = |part: &str, before: &mut Option<String>, after: String| {
+            let sentence = Sentence::of_part("changed", part, object, "");
+            EventText::new(sentence).change(before.replace(after.clone()), after)
+        };
+        match event.event_type.as_str() {
+            "KeyCreated" => {
+                self.learn(data);
+                whole("created", created_tail(data)).good()
+            }
+            "KeyRenamed" => {
+                let name = personal(data, "name");
+                whole("renamed", String::new()).change(self.name.replace(name.clone()), name)
+            }
+            "KeyDescriptionChanged" => {
+                part("description", &mut self.description, personal(data, "description"))
+            }
+            "KeyMetadataChanged" => part("metadata", &mut self.metadata, personal(data, "metadata")),
+            "KeyScopesChanged" => part("scopes", &mut self.scopes, words(&data["scopes"])),
+            "KeyExpiryChanged" => part("expiry", &mut self.expiry, expiry(&data["expires_at"])),
+            "KeyRevoked" => whole("revoked", reason_tail(data).into()).bad(),
+            "KeyReactivated" => whole("reactivated", String::new()).good(),
+            "KeyRotated" => EventText::new(Sentence::of_part("rotated", "token", object, rotated_tail(data))),
+            "KeyExpired" => whole("marked", " as expired".into()).bad(),
+            "KeyDeleted" => whole("deleted", String::new()).bad(),
+            _ => of_tenant(event, object).or_else(|| of_caller(event, object)).unwrap_or_else(|| {
+                // A newer event type still shows by its name.
+                whole(&event.event_type, String::new())
+            }),
+        }
+    }
+
+    /// Takes the state of a new key from its first event.
+    fn learn(&mut self, data: &Value) {
+        *self = Self {
+            version: self.version,
+            name: Some(personal(data, "name")),
+            description: Some(personal(data, "description")),
+            metadata: Some(personal(data, "metadata")),
+            scopes: Some(words(&data["scopes"])),
+            expiry: Some(expiry(&data["expires_at"])),
+        };
+    }
+}
+
+fn created_tail(data: &Value) -> String {
+    let environment = words(&data["environment"]);
+    match expiry(&data["expires_at"]).as_str() {
+        "never" => format!(" for {environment}; it never expires"),
+        time => format!(" for {environment}; it expires {time}"),
+    }
+}
+
+fn reason_tail(data: &Value) -> &'static str {
+    match data["reason"].as_str() {
+        Some("key_compromise") => ": leaked",
+        Some("superseded") => ": replaced",
+        Some("affiliation_changed") => ": owner changed",
+        Some("privilege_withdrawn") => ": access withdrawn",
+        _ => "",
+    }
+}
+
+/// The end of an overlap can be past or future, so the words fit both.
+fn rotated_tail(data: &Value) -> String {
+    let until = &data["previous_valid_until"];
+    let token = format!("{}…{}", words(&data["start"]), words(&data["last_four"]));
+    if until.is_null() {
+        format!(" to {token}; the previous token stopped working at once")
+    } else {
+        format!(" to {token}; the previous token is valid until {}", expiry(until))
+    }
+}
+
+/// A personal text, which may have been erased.
 fn personal(data: &Value, name: &str) -> String {
     match &data[name] {
-        Value::Null if data["erased"] == true => "text that was erased".into(),
+        Value::Null if data["erased"] == true => "erased text".into(),
         value => words(value),
     }
 }
 
-/// An event of something that is no key.
-fn of_other(event: &Event, object: Object<'_>) -> Told {
+/// Describes an event of an organization, a portfolio or an API.
+fn of_tenant(event: &Event, object: Object<'_>) -> Option<EventText> {
     let data = &event.data;
-    let whole = |head: &str, tail: String| Told {
-        tone: "",
-        sentence: Sentence::new(head, object, tail),
-        change: None,
-    };
-    let renamed = || Told { change: Some((None, personal(data, "name"))), ..whole("renamed", String::new()) };
-    let deleted = |tail: &str| Told { tone: "bad", ..whole("deleted", tail.into()) };
+    let whole = |head: &str, tail: String| EventText::new(Sentence::new(head, object, tail));
     let field = |name: &str| words(&data[name]);
-    match event.event_type.as_str() {
-        "OrganizationCreated" => whole("created", format!(", which is of kind {}", field("kind"))),
-        "OrganizationRenamed" | "ApiRenamed" | "ApplicationRenamed" => renamed(),
-        "OrganizationKindChanged" => whole("changed", format!(": it is now of kind {}", field("kind"))),
-        "OrganizationDeleted" => deleted("; every key of it stopped"),
+    Some(match event.event_type.as_str() {
+        "OrganizationCreated" => whole("created", format!(" with kind {}", field("kind"))),
+        "OrganizationRenamed" | "ApiRenamed" => {
+            whole("renamed", String::new()).change(None, personal(data, "name"))
+        }
+        "OrganizationKindChanged" => whole("changed the kind of", format!(" to {}", field("kind"))),
+        "OrganizationDeleted" => whole("deleted", "; all of its keys stopped working".into()).bad(),
         "PolicySet" => whole("set the policy of", format!(" for {} keys", field("environment"))),
         "PolicyRemoved" => whole("removed the policy of", format!(" for {} keys", field("environment"))),
         "ClientLinked" => {
-            whole(&format!("took {} into the portfolio of", field("client_organization_id")), String::new())
+            let head = format!("linked {} to the portfolio of", field("client_organization_id"));
+            whole(&head, String::new())
         }
         "ClientUnlinked" => {
-            let head = format!("took {} out of the portfolio of", field("client_organization_id"));
-            Told { tone: "bad", ..whole(&head, "; every key made for it stopped".into()) }
+            let head = format!("unlinked {} from the portfolio of", field("client_organization_id"));
+            whole(&head, "; the keys created for it stopped working".into()).bad()
         }
-        "ApiRegistered" => whole("registered", format!(" for the audience {}", field("audience"))),
+        "ApiRegistered" => whole("registered", format!(" with audience {}", field("audience"))),
         "ApiScopesChanged" => {
-            let change = Some((None, field("scopes")));
-            Told {
-                change,
-                sentence: Sentence::of_part("changed", "scopes", object),
-                ..whole("", String::new())
-            }
+            EventText::new(Sentence::of_part("changed", "scopes", object, "")).change(None, field("scopes"))
         }
-        "ApiDeleted" => deleted("; every key for it is refused"),
-        "RootKeyCreated" => whole("created", format!(", which may {}", field("permissions"))),
-        "RootKeyRevoked" => Told { tone: "bad", ..whole("revoked", ", for good".into()) },
-        "ApplicationCreated" => whole("created", format!(", which may {}", field("permissions"))),
-        "ApplicationPermissionsChanged" => {
-            let (change, sentence) =
-                (Some((None, field("permissions"))), Sentence::of_part("changed", "permissions", object));
-            Told { change, sentence, ..whole("", String::new()) }
-        }
-        "ApplicationSecretRotated" => whole("gave a new secret to", String::new()),
-        "ApplicationDeleted" => deleted(""),
-        "PortalSessionCreated" => whole("made", format!(", with the role {}", field("role"))),
-        "PortalSessionStarted" => whole("signed in by", String::new()),
-        "PortalSessionEnded" => whole("ended", String::new()),
-        "WebhookRegistered" => {
-            Told { change: Some((None, field("url"))), ..whole("registered", String::new()) }
-        }
-        "WebhookUrlChanged" => {
-            let (change, sentence) =
-                (Some((None, field("url"))), Sentence::of_part("changed", "address", object));
-            Told { change, sentence, ..whole("", String::new()) }
-        }
-        "WebhookEventTypesChanged" => {
-            let (change, sentence) =
-                (Some((None, field("event_types"))), Sentence::of_part("changed", "types of events", object));
-            Told { change, sentence, ..whole("", String::new()) }
-        }
-        "WebhookSecretRotated" => whole("gave a new secret to", String::new()),
-        "WebhookDisabled" => Told { tone: "bad", ..whole("disabled", format!(": {}", field("reason"))) },
-        "WebhookEnabled" => Told { tone: "good", ..whole("enabled", String::new()) },
-        "WebhookDeleted" => deleted(""),
-        "PersonalDataErased" => {
-            let whose = field("subject");
-            Told { tone: "bad", ..whole("erased", format!(": the personal data of one {whose}, for good")) }
-        }
-        other => whole(other, String::new()),
-    }
+        "ApiDeleted" => whole("deleted", "; its keys are refused".into()).bad(),
+        _ => return None,
+    })
 }
 
-fn nothing() -> String {
-    "nothing".into()
+/// Describes an event of a root key, an application, a portal session or a webhook, or an erasure.
+fn of_caller(event: &Event, object: Object<'_>) -> Option<EventText> {
+    let data = &event.data;
+    let whole = |head: &str, tail: String| EventText::new(Sentence::new(head, object, tail));
+    let field = |name: &str| words(&data[name]);
+    let changed = |part: &str, name: &str| {
+        EventText::new(Sentence::of_part("changed", part, object, "")).change(None, field(name))
+    };
+    Some(match event.event_type.as_str() {
+        "RootKeyCreated" | "ApplicationCreated" => {
+            whole("created", format!(" with permissions {}", field("permissions")))
+        }
+        "RootKeyRevoked" => whole("permanently revoked", String::new()).bad(),
+        "ApplicationRenamed" => whole("renamed", String::new()).change(None, personal(data, "name")),
+        "ApplicationPermissionsChanged" => changed("permissions", "permissions"),
+        "ApplicationSecretRotated" | "WebhookSecretRotated" => {
+            EventText::new(Sentence::of_part("rotated", "secret", object, ""))
+        }
+        "ApplicationDeleted" | "WebhookDeleted" => whole("deleted", String::new()).bad(),
+        "PortalSessionCreated" => whole("created", format!(" with the role {}", field("role"))),
+        "PortalSessionStarted" => whole("signed in with", String::new()),
+        "PortalSessionEnded" => whole("ended", String::new()),
+        "WebhookRegistered" => whole("registered", String::new()).change(None, field("url")),
+        "WebhookUrlChanged" => changed("URL", "url"),
+        "WebhookEventTypesChanged" => changed("event types", "event_types"),
+        "WebhookDisabled" => whole("disabled", format!(": {}", field("reason"))).bad(),
+        "WebhookEnabled" => whole("enabled", String::new()).good(),
+        "PersonalDataErased" => whole("permanently erased", format!(" of one {}", field("subject"))).bad(),
+        _ => return None,
+    })
+}
+
+fn none() -> String {
+    "none".into()
 }
 
 /// A value in words.
-pub(crate) fn words(value: &Value) -> String {
+fn words(value: &Value) -> String {
     match value {
-        Value::Null => nothing(),
+        Value::Null => none(),
         Value::String(text) => text.clone(),
-        Value::Array(items) if items.is_empty() => nothing(),
+        Value::Array(items) if items.is_empty() => none(),
         Value::Array(items) => items.iter().map(words).collect::<Vec<_>>().join(", "),
         other => other.to_string(),
     }
 }
 
-/// A time in words.
-fn end(value: &Value) -> String {
+/// A time in words, or `never`.
+fn expiry(value: &Value) -> String {
     let time: Option<Timestamp> = value.as_str().and_then(|text| text.parse().ok());
     time.map_or_else(|| "never".into(), exact)
 }
@@ -278,34 +296,34 @@ mod tests {
     }
 
     #[test]
-    fn changes_are_told_with_what_was_before() {
+    fn changes_show_the_value_before() {
         let mut known = Known::default();
         let mut change = |event_type: &str, data: Value| {
-            let told = known.tell(&event(event_type, data), Object::It);
-            (told.sentence.to_string(), told.change)
+            let text = known.describe(&event(event_type, data), Object::It);
+            (text.sentence.to_string(), text.change)
         };
         let some = |before: &str, after: &str| Some((Some(before.to_owned()), after.to_owned()));
         let created =
             json!({ "name": "prod", "environment": "production", "expires_at": null, "scopes": ["a:b"] });
-        assert_eq!(change("KeyCreated", created).0, "created it for production; it ends: never");
+        assert_eq!(change("KeyCreated", created).0, "created it for production; it never expires");
         let renamed = change("KeyRenamed", json!({ "name": "Production" }));
         assert_eq!(renamed, ("renamed it".into(), some("prod", "Production")));
-        assert_eq!(change("KeyRenamed", json!({ "name": null })).1, some("Production", "nothing"));
+        assert_eq!(change("KeyRenamed", json!({ "name": null })).1, some("Production", "none"));
         let scopes = change("KeyScopesChanged", json!({ "scopes": [] }));
-        assert_eq!(scopes, ("changed its scopes".into(), some("a:b", "nothing")));
+        assert_eq!(scopes, ("changed its scopes".into(), some("a:b", "none")));
         let erased = change("KeyDescriptionChanged", json!({ "description": null, "erased": true }));
-        assert_eq!(erased.1, some("nothing", "text that was erased"));
-        // Of what is not known, nothing is said.
-        let told = Known::default().tell(&event("KeyRenamed", json!({ "name": "x" })), Object::It);
-        assert_eq!(told.change, Some((None, "x".into())));
+        assert_eq!(erased.1, some("none", "erased text"));
+        // An unknown previous value is not shown.
+        let text = Known::default().describe(&event("KeyRenamed", json!({ "name": "x" })), Object::It);
+        assert_eq!(text.change, Some((None, "x".into())));
     }
 
     #[test]
     fn every_event_is_a_sentence() {
         for event_type in EventType::ALL {
             let name = event_type.as_str();
-            let told = Known::default().tell(&event(name, json!({})), Object::Named("thing", "N"));
-            let sentence = told.sentence.to_string();
+            let text = Known::default().describe(&event(name, json!({})), Object::Named("thing", "N"));
+            let sentence = text.sentence.to_string();
             assert!(!sentence.contains(name), "{name} has no sentence: {sentence}");
             assert!(sentence.contains("thing N"), "{name}: {sentence}");
         }

@@ -1,87 +1,47 @@
-//! A key's history as a timeline of sentences: who did what, when, from where; and what was before and after.
+//! A key's history as a timeline of sentences: actor, action, time, address, and the values before and after.
 
 use keyledger_engine::value::time::Timestamp;
-use serde::Deserialize;
 use serde_json::Value;
 
-use super::actor_name::{Actor, ActorNames};
+use super::actor_name::ActorNames;
+use super::event::Event;
 use super::event_sentence::{Known, Object, Sentence};
 use crate::console::parts::moment::Moment;
 use crate::console::visit::visitor::Visitor;
 
-/// An event as the calls answer it.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Event {
-    /// Its place in the log.
-    pub position: u64,
-    /// When it was appended.
-    pub time: Timestamp,
-    /// What happened.
-    #[serde(rename = "type")]
-    pub event_type: String,
-    /// Its place among the events of the object that it happened to.
-    pub version: u32,
-    /// The object that it happened to.
-    pub stream: Stream,
-    /// The organization concerned.
-    pub organization_id: Option<String>,
-    /// Who did it.
-    pub actor: Actor,
-    /// The request that carried the command.
-    pub request_id: Option<String>,
-    /// What there is to say of it.
-    pub data: Value,
-}
-
-/// The object that an event happened to.
-#[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Stream {
-    /// What it is: `key`, `organization` and so on.
-    pub kind: String,
-    /// Its id.
-    pub id: String,
-}
-
-/// An event as it is told.
+/// An entry of the timeline.
 #[derive(Debug)]
 pub(crate) struct Entry {
-    /// Its place in the log.
     pub position: u64,
-    /// Its place among the events of its key.
     pub version: u32,
-    /// How its dot looks: `good`, `bad` or nothing.
+    /// The colour of the entry's dot: `good`, `bad` or neutral.
     pub tone: &'static str,
-    /// Who did it.
     pub actor: String,
-    /// What they did.
     pub sentence: Sentence,
-    /// What was before, if it is known, and after.
+    /// The values before, if known, and after.
     pub change: Option<(Option<String>, String)>,
-    /// What they wrote.
+    /// The actor's note.
     pub note: Option<String>,
-    /// When.
     pub at: Moment,
-    /// From where.
     pub ip: Option<String>,
-    /// With which program.
     pub user_agent: Option<String>,
 }
 
-/// Tells events, which stand oldest first, the latest first.
-pub(crate) async fn tell(visitor: &Visitor, events: &[Event]) -> Vec<Entry> {
+/// Describes `events`, which are oldest first, latest first.
+pub(crate) async fn entries(visitor: &Visitor, events: &[Event]) -> Vec<Entry> {
     let names = ActorNames::of(visitor, events.iter().map(|event| &event.actor)).await;
     let mut known = Known::default();
     let mut entries: Vec<Entry> = events
         .iter()
         .map(|event| {
-            let told = known.tell(event, Object::It);
+            let text = known.describe(event, Object::It);
             Entry {
                 position: event.position,
                 version: event.version,
-                tone: told.tone,
+                tone: text.tone,
                 actor: names.get(&event.actor).into(),
-                sentence: told.sentence,
-                change: told.change,
+                sentence: text.sentence,
+                change: text.change,
                 note: event.data.get("note").and_then(Value::as_str).map(Into::into),
                 at: Moment::new(event.time, visitor.now),
                 ip: event.actor.ip.clone(),
@@ -93,7 +53,7 @@ pub(crate) async fn tell(visitor: &Visitor, events: &[Event]) -> Vec<Entry> {
     entries
 }
 
-/// Until when the token before the present one is accepted, if it is still.
+/// When the previous token expires, if it still works.
 pub(crate) fn old_token_until(events: &[Event], now: Timestamp) -> Option<Moment> {
     let rotated = events.iter().rev().find(|event| event.event_type == "KeyRotated")?;
     let until: Timestamp = rotated.data.get("previous_valid_until")?.as_str()?.parse().ok()?;
@@ -110,13 +70,14 @@ mod tests {
         serde_json::from_value(json!({
             "position": 1, "time": "2026-11-12T14:03:07.112Z", "type": event_type, "version": 1,
             "stream": { "kind": "key", "id": "key_x" }, "organization_id": null,
-            "actor": { "kind": "root_key", "id": "rk_x", "ip": null, "user_agent": null }, "request_id": null, "data": data,
+            "actor": { "kind": "root_key", "id": "rk_x", "ip": null, "user_agent": null },
+            "request_id": null, "data": data,
         }))
         .unwrap()
     }
 
     #[test]
-    fn the_old_token_counts_down_after_the_last_rotation_only() {
+    fn only_the_last_rotation_leaves_an_old_token() {
         let now: Timestamp = "2026-11-12T15:00:00Z".parse().unwrap();
         let rotated = |until: &str| event("KeyRotated", json!({ "previous_valid_until": until }));
         let until = |events: &[Event]| old_token_until(events, now).map(|until| until.relative());

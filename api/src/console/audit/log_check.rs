@@ -1,4 +1,4 @@
-//! The check of the whole log that people can ask for, how far it is and what it found.
+//! Verification of the whole log: starting one, its progress and its result.
 
 use axum::response::Response;
 use http::Method;
@@ -6,11 +6,12 @@ use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
-use crate::console::frame::toast::Notice;
-use crate::console::keys::list::grouped;
 use crate::console::parts::moment::Moment;
+use crate::console::parts::number::grouped;
+use crate::console::visit::notice::Notice;
 use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
@@ -35,58 +36,50 @@ struct Verification {
     reason: Option<String>,
 }
 
-/// The last check, and whether another may be asked for.
+/// The latest verification, and whether the visitor may start another.
 pub(crate) struct LogCheck {
-    /// Whether somebody may ask for one now.
+    /// Whether the visitor may start one now.
     pub may_start: bool,
-    /// How the last one stands.
+    /// The state of the latest one.
     pub state: CheckState,
 }
 
-/// How a check stands.
+/// The state of a verification.
 #[derive(Debug)]
 pub(crate) enum CheckState {
-    /// There was none since the start of the service.
+    /// None was started since the service started.
     None,
-    /// It runs.
     Running {
-        /// Events that were read.
+        /// The number of events read so far.
         position: u64,
-        /// Events there are to read.
+        /// The number of events to read.
         head: u64,
-        /// Both in words.
+        /// The progress in words.
         words: String,
     },
-    /// All was right.
+    /// The whole log is valid.
     Passed {
-        /// When.
         at: Moment,
-        /// What was looked at.
+        /// The scope of the verification, in words.
         words: String,
-        /// The root that all of it adds up to.
+        /// The root hash over all events.
         root: String,
     },
-    /// Something was wrong.
+    /// The log is invalid.
     Failed {
-        /// When.
         at: Moment,
-        /// Where, and what.
+        /// The first invalid position and the reason.
         words: String,
     },
-    /// It could not be carried out.
-    Aborted {
-        /// When.
-        at: Moment,
-        /// Why.
-        words: String,
-    },
+    /// The verification could not finish.
+    Aborted { at: Moment, words: String },
 }
 
 impl LogCheck {
-    /// Reads how the last one stands.
+    /// Reads the latest verification.
     ///
     /// # Errors
-    /// What the call answers.
+    /// The problem that the API returns.
     pub(crate) async fn read(visitor: &Visitor) -> Result<Self, Problem> {
         let list: Verifications = visitor.read(CALL).await?;
         let state = list.data.into_iter().next().map_or(CheckState::None, |it| it.state(visitor.now));
@@ -105,14 +98,20 @@ impl Verification {
             }
             ("passed", _) => {
                 let checkpoints = match (self.checkpoints, self.signed_up_to) {
-                    (Some(1), Some(size)) => format!("the checkpoint over {} events", grouped(size)),
-                    (Some(count), Some(size)) => {
-                        format!("{} checkpoints, the last over {} events", grouped(count), grouped(size))
+                    (Some(1), Some(size)) => {
+                        format!(" and matches the checkpoint over {} events", grouped(size))
                     }
-                    _ => "no checkpoint, as none was signed".into(),
+                    (Some(count), Some(size)) => {
+                        format!(
+                            " and matches {} checkpoints, the last over {} events",
+                            grouped(count),
+                            grouped(size)
+                        )
+                    }
+                    _ => "; no checkpoint was signed to compare it with".into(),
                 };
                 let words = format!(
-                    "Every record, checksum and hash of {} events is right, and fits {checkpoints}.",
+                    "Every record, checksum and hash of {} events is valid{checkpoints}.",
                     grouped(self.head)
                 );
                 CheckState::Passed { at, words, root: self.root.unwrap_or_default() }
@@ -120,20 +119,23 @@ impl Verification {
             ("failed", reason) => {
                 let position = grouped(self.bad_position.unwrap_or_default());
                 let reason = reason.unwrap_or_default();
-                CheckState::Failed { at, words: format!("The first bad position is {position}: {reason}.") }
+                CheckState::Failed {
+                    at,
+                    words: format!("The first invalid position is {position}: {reason}."),
+                }
             }
             (_, reason) => CheckState::Aborted { at, words: reason.unwrap_or_default() },
         }
     }
 }
 
-/// Asks for one. One that runs already is as good.
+/// Starts a verification. If one is already running, the page says so.
 pub(crate) async fn start(submission: Submission) -> Result<Response, Problem> {
     let visitor = &submission.visitor;
     let notice = match visitor.call(Method::POST, CALL).send::<Value>().await {
-        Ok(answer) => Notice::of(answer.position, "The log is being verified."),
+        Ok(answer) => Notice::of(answer.position, "Verification started."),
         Err(problem) if problem.code == Code::LogVerificationRunning => {
-            Notice::of(None, "The log is being verified already.")
+            Notice::of(None, "Verification is already running.")
         }
         Err(problem) => return Err(problem),
     };
@@ -147,11 +149,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_found_is_told_in_words() {
+    fn results_read_as_sentences() {
         let now: Timestamp = "2026-11-12T15:00:00Z".parse().unwrap();
         let state = |more: Value| {
             let mut verification = json!({
-                "position": 1_000, "head": 2_000, "started_at": "2026-11-12T14:00:00Z", "ended_at": null, "root": null,
+                "position": 1_000, "head": 2_000, "started_at": "2026-11-12T14:00:00Z", "ended_at": null,
+                "root": null,
                 "checkpoints": null, "signed_up_to": null, "bad_position": null, "reason": null,
             });
             verification.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -159,15 +162,16 @@ mod tests {
         };
         let running = state(json!({ "status": "running" }));
         assert!(matches!(running, CheckState::Running { words, .. } if words == "1,000 of 2,000 events"));
-        let passed = json!({ "status": "passed", "checkpoints": 3, "signed_up_to": 1_999, "root": "x", "reason": null });
+        let passed = json!({ "status": "passed", "checkpoints": 3, "signed_up_to": 1_999, "root": "x",
+            "reason": null });
         let CheckState::Passed { words, .. } = state(passed) else { panic!() };
         assert!(
-            words.ends_with("2,000 events is right, and fits 3 checkpoints, the last over 1,999 events."),
+            words.ends_with("2,000 events is valid and matches 3 checkpoints, the last over 1,999 events."),
             "{words}"
         );
         let failed = json!({ "status": "failed", "bad_position": 7, "reason": "wrong checksum" });
         let CheckState::Failed { words, .. } = state(failed) else { panic!() };
-        assert_eq!(words, "The first bad position is 7: wrong checksum.");
+        assert_eq!(words, "The first invalid position is 7: wrong checksum.");
         assert!(matches!(state(json!({ "status": "aborted", "reason": "no" })), CheckState::Aborted { .. }));
     }
 }

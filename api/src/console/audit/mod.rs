@@ -2,6 +2,8 @@
 
 pub(crate) mod actor_name;
 pub(crate) mod audit_log;
+pub(crate) mod checkpoint;
+pub(crate) mod event;
 pub(crate) mod event_sentence;
 pub(crate) mod history;
 pub(crate) mod log_check;
@@ -11,9 +13,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{get, post};
 
-use super::Console;
+use super::state::Console;
 
-/// The audit log and the verification of the log.
 pub(super) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route("/console/audit", get(audit_log::show))

@@ -1,4 +1,4 @@
-//! The page of applications, and what is done to one: create, change, rotate its secret, delete.
+//! The list of applications, and the forms that create, edit and delete one and rotate its secret.
 
 use std::sync::Arc;
 
@@ -6,45 +6,40 @@ use axum::Router;
 use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::get;
-use http::{Method, header};
-use keyledger_engine::value::time::Timestamp;
+use http::Method;
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
+use super::credential::{self, Credential};
 use super::permission_choice;
-use crate::console::Console;
-use crate::console::frame::icon::Icon;
+use crate::console::frame::form_page::{FormPage, confirmed, field_errors};
+use crate::console::frame::list_page::Listing;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::Frame;
-use crate::console::frame::toast::{Notice, shortened};
-use crate::console::parts::badge::Badge;
+use crate::console::frame::secret_page::{Example, Secret, SecretPage, Words};
 use crate::console::parts::field::Field;
 use crate::console::parts::field_errors::FieldErrors;
-use crate::console::parts::form_page::{FormPage, confirmation, confirmed, field_errors};
-use crate::console::parts::list_page::Listing;
-use crate::console::parts::moment::Moment;
-use crate::console::parts::query_string::{QueryString, encoded};
-use crate::console::parts::secret_page::{Example, Secret, SecretPage, Words};
-use crate::console::parts::table::{Cell, MenuItem, Row};
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::query_string::encoded;
+use crate::console::parts::short_name::shortened;
+use crate::console::parts::table::{MenuItem, Row};
+use crate::console::state::Console;
 use crate::console::tenants::organization_choice;
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::visit::notice::Notice;
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
 const PATH: &str = "/console/applications";
 
-/// An application as the calls answer it.
+/// An application as the API returns it.
 #[derive(Deserialize)]
 struct Application {
-    id: String,
-    organization_id: Option<String>,
-    name: Option<String>,
-    permissions: Vec<String>,
-    status: String,
-    start: String,
-    last_four: String,
-    created_at: Timestamp,
+    #[serde(flatten)]
+    credential: Credential,
     version: u32,
 }
 
@@ -60,15 +55,11 @@ impl Application {
     }
 
     fn label(&self) -> &str {
-        self.name.as_deref().unwrap_or("Unnamed application")
+        self.credential.name.as_deref().unwrap_or("Unnamed application")
     }
 
     fn path(&self, tail: &str) -> String {
-        format!("{PATH}/{}{tail}", encoded(&self.id))
-    }
-
-    fn confirmation(&self) -> String {
-        confirmation(self.name.as_deref(), &self.last_four)
+        format!("{PATH}/{}{tail}", encoded(&self.credential.id))
     }
 }
 
@@ -76,7 +67,6 @@ fn call_path(id: &str, tail: &str) -> String {
     format!("/v1/applications/{}{tail}", encoded(id))
 }
 
-/// The pages.
 pub(crate) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route(PATH, get(list).post(create))
@@ -87,32 +77,28 @@ pub(crate) fn router() -> Router<Arc<Console>> {
 }
 
 async fn list(visitor: Visitor) -> Result<Response, Problem> {
-    let organization = QueryString::of(&visitor.address);
-    let new = QueryString::default().with("organization_id", organization.get("organization_id"));
-    let is_bound = visitor.principal.organization_id.is_some();
-    let mut columns = vec!["Name", "Secret", "Permissions"];
-    if !is_bound {
-        columns.push("Organization");
-    }
-    columns.extend(["Status", "Created"]);
     let listing = Listing {
         section: Section::Applications,
         title: "Applications",
-        lead: "Programs that manage keys with OAuth 2.0: each trades its client id and secret for tokens that last a few minutes.",
+        lead: "Programs that manage keys with OAuth 2.0. Each exchanges its client ID and secret for \
+               short-lived tokens.",
         path: PATH.into(),
         call: "/v1/applications".into(),
         noun: ("application", "applications"),
         search: None,
         by_organization: true,
-        columns,
-        create: Some(("Create application", new.after("/console/applications/new"))),
+        columns: credential::columns(&visitor, "Secret"),
+        create: Some((
+            "Create application",
+            organization_choice::kept(&visitor, "/console/applications/new"),
+        )),
         of: None,
         above: None,
-        empty: "An application is how a program of yours calls Keyledger without a root key: create one, and give the \
-                program its client id and secret.",
+        empty: "An application lets your program call Keyledger without a root key. Create one, and give \
+                the program its client ID and secret.",
     };
     let row = |it: Application, _: Option<&str>| {
-        let is_there = it.status == "active";
+        let is_there = it.credential.is_active();
         let menu = if is_there {
             vec![
                 MenuItem::dialog("Edit…", Icon::PENCIL, it.path("/edit")),
@@ -122,44 +108,29 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         } else {
             Vec::new()
         };
-        let label = shortened(it.label());
-        let mut cells = vec![
-            Cell::Title { text: it.label().into(), path: None, under: Some(it.id), searched: None },
-            Cell::Code(format!("{}…{}", it.start, it.last_four)),
-            Cell::Tags(it.permissions),
-        ];
-        if !is_bound {
-            cells.push(Cell::Text(Some(it.organization_id.unwrap_or_else(|| "All".into()))));
-        }
-        cells.push(Cell::Badge(Badge::of(&it.status)));
-        cells.push(Cell::Time(Some(Moment::new(it.created_at, visitor.now))));
+        let (label, title) = (shortened(it.label()), it.label().to_owned());
+        let cells = it.credential.cells(&visitor, title);
         Row { label, cells, menu, is_over: !is_there }
     };
     listing.answer(&visitor, row).await
 }
 
 async fn create_page(visitor: &Visitor, form: &Form, errors: &FieldErrors) -> Response {
-    let mut fields = vec![
-        Field::line("name", "Name", "Such as Billing service").focused(),
-        permission_choice::field(visitor),
-    ];
-    let organization = organization_choice::field(visitor, "organization_id", "Only organization").await;
-    fields.extend(organization.map(|field| {
-        field
-            .optional()
-            .hint("The id of the only organization that it sees. It sees all of them if this is empty.")
-    }));
+    let fields = credential::creation_fields(
+        visitor,
+        "For example Billing service",
+        "Tokens of the application have these permissions.",
+    );
+    let fields = fields.await;
     let chosen = form.filled("organization_id");
     let page = FormPage::new(visitor, Section::Applications, chosen, "Create application", PATH, PATH).await;
-    let page = page.text("Its client id and secret are on the next page. The secret is shown once.");
+    let page = page.text("You'll get its client ID and secret on the next page. The secret is shown once.");
     page.once(form).fields(fields, form, errors).show()
 }
 
 async fn create_form(visitor: Visitor) -> Result<Response, Problem> {
     visitor.require(&Method::POST, "/v1/applications")?;
-    let query = QueryString::of(&visitor.address);
-    let form = Form::default().and("organization_id", query.get("organization_id").unwrap_or_default());
-    Ok(create_page(&visitor, &form, &FieldErrors::default()).await)
+    Ok(create_page(&visitor, &organization_choice::form(&visitor), &FieldErrors::default()).await)
 }
 
 async fn create(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
@@ -191,33 +162,33 @@ async fn show_secret(
         subject: application.label().into(),
         under: None,
         noun: "client secret",
-        advice: "Put both where the program reads its secrets.",
+        advice: "Store both where the program reads its secrets.",
         note,
-        loss: "without it the application can do nothing.",
-        remedy: "rotate the secret to get another.",
+        loss: "without it the application can't get tokens.",
+        remedy: "rotate the secret to get a new one.",
     };
     let example = Example {
-        lead: "Try it from a terminal; the answer has a token for the other calls:",
+        lead: "Try it from a terminal. The response has a token for API requests:",
         before: format!(
             "curl {}/oauth2/token \\\n  -d grant_type=client_credentials \\\n  -u {}:",
             visitor.service.access_tokens.issuer(),
-            application.id
+            application.credential.id
         ),
         after: "",
     };
-    let organization = application.organization_id.as_deref();
+    let organization = application.credential.organization_id.as_deref();
     let frame = Frame::of(visitor, title, Some(Section::Applications), organization).await;
     SecretPage::new(frame, words, client_secret, PATH.into())
-        .beside("client id", application.id)
+        .beside("client ID", application.credential.id)
         .example(example)
         .show(position)
 }
 
 async fn edit_page(visitor: &Visitor, it: &Application, form: &Form, errors: &FieldErrors) -> Response {
     let permissions = permission_choice::field(visitor)
-        .hint("Tokens that it has already may do no more than this either, from that moment on.");
+        .hint("Existing tokens lose the permissions that you remove, at once.");
     let fields = vec![Field::line("name", "Name", "").focused(), permissions];
-    let organization = it.organization_id.as_deref();
+    let organization = it.credential.organization_id.as_deref();
     let page = FormPage::new(
         visitor,
         Section::Applications,
@@ -234,23 +205,24 @@ async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response,
     visitor.require(&Method::PATCH, "/v1/applications/{id}")?;
     let it = Application::read(&visitor, &id).await?;
     let form = Form::default()
-        .and("name", it.name.clone().unwrap_or_default())
+        .and("name", it.credential.name.clone().unwrap_or_default())
         .and("version", it.version.to_string());
-    let form = it.permissions.iter().fold(form, |form, permission| form.and("permissions", permission));
+    let form =
+        it.credential.permissions.iter().fold(form, |form, permission| form.and("permissions", permission));
     Ok(edit_page(&visitor, &it, &form, &FieldErrors::default()).await)
 }
 
 async fn edit(Path(id): Path<String>, Submission { visitor, form }: Submission) -> Result<Response, Problem> {
     let it = Application::read(&visitor, &id).await?;
-    let body = json!({ "name": form.edited("name", it.name.as_deref()), "permissions": permission_choice::chosen(&form) });
-    let call = visitor.call(Method::PATCH, call_path(&id, "")).json(&body);
-    let call = call.header(header::IF_MATCH, &format!("\"{}\"", form.text("version").trim()));
+    let body = json!({
+        "name": form.edited("name", it.credential.name.as_deref()),
+        "permissions": permission_choice::chosen(&form),
+    });
+    let call = visitor.call(Method::PATCH, call_path(&id, "")).json(&body).if_match(&form);
     match call.send::<Application>().await {
         Ok(answer) => {
-            let is_same = answer.body.version == it.version;
-            let text = if is_same { "Nothing was changed." } else { "Changes saved." };
             let to = form.return_path().unwrap_or_else(|| PATH.into());
-            Ok(visitor.go_to(&to, &Notice::of(answer.position, text)))
+            Ok(visitor.go_to(&to, &Notice::of_edit(answer.position, it.version, answer.body.version)))
         }
         Err(problem) => Ok(edit_page(&visitor, &it, &form, &field_errors(problem, &[])?).await),
     }
@@ -263,14 +235,14 @@ async fn rotate_form(visitor: Visitor, Path(id): Path<String>) -> Result<Respons
     let page = FormPage::new(
         &visitor,
         Section::Applications,
-        it.organization_id.as_deref(),
+        it.credential.organization_id.as_deref(),
         "Rotate secret",
         it.path("/rotate"),
         PATH,
     );
     let page = page.await.about(shortened(it.label())).danger(
-        "The secret that it has, and every token that it got with it, is refused from that moment on. The new secret \
-         is shown once.",
+        "The current secret and every token issued with it are refused at once. The new secret is shown \
+         once.",
     );
     Ok(page.once(&form).fields(Vec::new(), &form, &FieldErrors::default()).show())
 }
@@ -281,7 +253,7 @@ async fn rotate(
 ) -> Result<Response, Problem> {
     let call = visitor.call(Method::POST, call_path(&id, "/rotate-secret")).json(&json!({})).named(&form);
     let answer = call.send::<WithSecret>().await?;
-    let note = "The secret before this one is refused from now on.".to_owned();
+    let note = "The previous secret is refused from now on.".to_owned();
     Ok(show_secret(&visitor, answer.body, answer.position, "Secret rotated", Some(note)).await)
 }
 
@@ -289,15 +261,15 @@ async fn delete_page(visitor: &Visitor, it: &Application, form: &Form, errors: &
     let page = FormPage::new(
         visitor,
         Section::Applications,
-        it.organization_id.as_deref(),
+        it.credential.organization_id.as_deref(),
         "Delete application",
         it.path("/delete"),
         PATH,
     );
     let page = page.await.about(shortened(it.label())).danger(
-        "This cannot be undone. Its secret and its tokens are refused from that moment on; the keys that it made stay.",
+        "This cannot be undone. Its secret and its tokens are refused at once. The keys it created are kept.",
     );
-    page.fields(vec![Field::confirmation(it.confirmation()).focused()], form, errors).show()
+    page.fields(vec![Field::confirmation(it.credential.confirmation()).focused()], form, errors).show()
 }
 
 async fn delete_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
@@ -311,11 +283,11 @@ async fn delete(
     Submission { visitor, form }: Submission,
 ) -> Result<Response, Problem> {
     let it = Application::read(&visitor, &id).await?;
-    if let Err(errors) = confirmed(&form, &it.confirmation()) {
+    if let Err(errors) = confirmed(&form, &it.credential.confirmation()) {
         return Ok(delete_page(&visitor, &it, &form, &errors).await);
     }
     let answer = visitor.call(Method::DELETE, call_path(&id, "")).send::<()>().await?;
-    let text = format!("“{}” is deleted.", shortened(it.label()));
+    let text = format!("“{}” was deleted.", shortened(it.label()));
     let to = form.return_path().unwrap_or_else(|| PATH.into());
     Ok(visitor.go_to(&to, &Notice::of(answer.position, text)))
 }

@@ -1,35 +1,35 @@
-//! The permissions of root keys and applications, to choose from.
+//! The field that chooses the permissions of a root key or an application.
 
 use keyledger_engine::value::permission::Permission;
 use serde_json::Value;
 
 use crate::console::parts::field::{Choice, Field};
-use crate::console::visit::submission::Form;
+use crate::console::parts::form::Form;
 use crate::console::visit::visitor::Visitor;
 
-/// What a permission lets its holder do.
+/// Explains a permission.
 fn meaning(permission: Permission) -> &'static str {
     match permission.as_str() {
-        "keys:create" => "Issue keys",
-        "keys:read" => "See keys and their usage",
-        "keys:update" => "Change names, scopes and ends of keys",
+        "keys:create" => "Create keys",
+        "keys:read" => "View keys and their usage",
+        "keys:update" => "Edit keys: name, scopes, expiry",
         "keys:revoke" => "Revoke, reactivate and rotate keys",
         "keys:delete" => "Delete keys",
-        "keys:verify" => "Ask about tokens; all that a service needs",
-        "organizations:read" => "See organizations and policies",
-        "organizations:write" => "Create and change organizations and policies",
-        "apis:read" => "See APIs",
-        "apis:write" => "Register and change APIs",
-        "events:read" => "Read the log",
+        "keys:verify" => "Verify tokens; enough for a gateway",
+        "organizations:read" => "View organizations and policies",
+        "organizations:write" => "Create and edit organizations and policies",
+        "apis:read" => "View APIs",
+        "apis:write" => "Register and edit APIs",
+        "events:read" => "Read the audit log",
         "applications:write" => "Manage applications",
-        "portal:write" => "Let people in",
+        "portal:write" => "Invite people to the portal",
         "webhooks:write" => "Manage webhooks",
-        "admin" => "Everything, root keys too",
+        "admin" => "Everything, including root keys",
         _ => "",
     }
 }
 
-/// A field for permissions: those that somebody has themselves, as nobody gives what they lack.
+/// A field with the permissions of the visitor, because no one can grant a permission that they lack.
 pub(crate) fn field(visitor: &Visitor) -> Field {
     let known = Permission::names().filter_map(|name| name.parse::<Permission>().ok());
     let own = known.filter(|permission| visitor.principal.may(*permission));
@@ -37,7 +37,7 @@ pub(crate) fn field(visitor: &Visitor) -> Field {
     Field::any_of("permissions", "Permissions", choices)
 }
 
-/// The permissions that were chosen, for a call.
+/// The chosen permissions, for a request body.
 pub(crate) fn chosen(form: &Form) -> Value {
     form.texts("permissions").map(Value::from).collect()
 }

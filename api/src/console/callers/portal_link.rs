@@ -1,4 +1,5 @@
-//! The page of links to the portal and of the sessions that began with one: invite somebody, end a session.
+//! The list of portal links and the sessions started with them, and the forms that invite a person and end a
+//! session.
 
 use std::sync::Arc;
 
@@ -13,38 +14,40 @@ use serde_json::{Map, Value};
 
 use crate::answer::problem::Problem;
 
-use crate::console::Console;
-use crate::console::frame::icon::Icon;
+use crate::console::frame::form_page::{FormPage, field_errors};
+use crate::console::frame::list_page::Listing;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::Frame;
-use crate::console::frame::toast::{Notice, shortened};
+use crate::console::frame::secret_page::{Secret, SecretPage, Words};
 use crate::console::parts::badge::Badge;
 use crate::console::parts::field::{Choice, Field};
 use crate::console::parts::field_errors::FieldErrors;
-use crate::console::parts::form_page::{FormPage, field_errors};
-use crate::console::parts::list_page::Listing;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
 use crate::console::parts::moment::Moment;
 use crate::console::parts::query_string::{QueryString, encoded};
-use crate::console::parts::secret_page::{Secret, SecretPage, Words};
+use crate::console::parts::short_name::shortened;
 use crate::console::parts::table::{Cell, MenuItem, Row};
+use crate::console::state::Console;
 use crate::console::tenants::organization_choice;
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::visit::notice::Notice;
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
 const PATH: &str = "/console/portal-links";
-/// What somebody can be let in as.
+/// The roles of a portal session: the API's word, its name and its meaning.
 const ROLES: [(&str, &str, &str); 4] = [
-    ("member", "Member", "Their own keys"),
-    ("admin", "Admin", "All keys of the organization"),
-    ("owner", "Owner", "The same, and lets others in"),
-    ("auditor", "Auditor", "Reads keys and history"),
+    ("member", "Member", "Manages their own keys"),
+    ("admin", "Admin", "Manages all keys of the organization"),
+    ("owner", "Owner", "Manages all keys and invites people"),
+    ("auditor", "Auditor", "Can view keys and history"),
 ];
-/// For how long a link can be followed, and for how long a session lasts: seconds, and what people choose.
+/// The lifetimes of links and sessions: seconds and name.
 const LINK_LIVES: [(&str, &str); 4] =
     [("600", "10 minutes"), ("3600", "One hour"), ("28800", "8 hours"), ("86400", "One day")];
 const SESSION_LIVES: [(&str, &str); 3] = [("3600", "One hour"), ("28800", "8 hours"), ("86400", "One day")];
 
-/// A session as the calls answer it.
+/// A portal session as the API returns it.
 #[derive(Deserialize)]
 struct Session {
     id: String,
@@ -68,7 +71,7 @@ impl Session {
     }
 
     fn label(&self) -> &str {
-        self.user_id.as_deref().unwrap_or("Somebody")
+        self.user_id.as_deref().unwrap_or("Portal visitor")
     }
 
     fn role_word(&self) -> &str {
@@ -84,7 +87,6 @@ fn call_path(id: &str) -> String {
     format!("/v1/portal-sessions/{}", encoded(id))
 }
 
-/// The pages.
 pub(crate) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route(PATH, get(list).post(invite))
@@ -93,18 +95,12 @@ pub(crate) fn router() -> Router<Arc<Console>> {
 }
 
 async fn list(visitor: Visitor) -> Result<Response, Problem> {
-    let query = QueryString::of(&visitor.address);
-    let new = QueryString::default().with("organization_id", query.get("organization_id"));
-    let is_bound = visitor.principal.organization_id.is_some();
-    let mut columns = vec!["Who", "Role"];
-    if !is_bound {
-        columns.push("Organization");
-    }
-    columns.extend(["Status", "Invited", "Ends"]);
+    let columns =
+        organization_choice::columns(&visitor, &["User", "Role"], &["Status", "Invited", "Expires"]);
     let listing = Listing {
         section: Section::PortalLinks,
         title: "Portal links",
-        lead: "People who are let in to manage keys themselves: links that wait to be followed, and sessions that last.",
+        lead: "Let people sign in to manage keys themselves. Lists unused links and active sessions.",
         path: PATH.into(),
         call: "/v1/portal-sessions".into(),
         noun: ("link", "links"),
@@ -113,27 +109,22 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         columns,
         create: visitor
             .may(&Method::POST, "/v1/portal-sessions")
-            .then(|| ("Invite", new.after("/console/portal-links/new"))),
+            .then(|| ("Invite", organization_choice::kept(&visitor, "/console/portal-links/new"))),
         of: None,
         above: None,
-        empty: "Invite somebody to see this console for one organization: you get a link to send them, which works once. \
-                A member sees their own keys only.",
+        empty: "Invite people to this console for one organization. You get a link to send them, which \
+                works once. Members see only their own keys.",
     };
     let row = |it: Session, _: Option<&str>| {
-        let (label, icon) = if it.is_pending() {
-            ("Take the link back…", Icon::UNDO)
-        } else {
-            ("End session…", Icon::STOP)
-        };
+        let (label, icon) =
+            if it.is_pending() { ("Revoke link…", Icon::UNDO) } else { ("End session…", Icon::STOP) };
         let path = format!("{PATH}/{}/end", encoded(&it.id));
-        let status = if it.is_pending() { "Not followed yet" } else { "Signed in" };
+        let status = if it.is_pending() { "Link not used yet" } else { "Signed in" };
         let mut cells = vec![
             Cell::Title { text: it.label().into(), path: None, under: Some(it.id.clone()), searched: None },
             Cell::Text(Some(it.role_word().into())),
         ];
-        if !is_bound {
-            cells.push(Cell::Text(Some(it.organization_id.clone())));
-        }
+        cells.extend(organization_choice::cell(&visitor, Some(&it.organization_id)));
         cells.push(Cell::Badge(Badge::of(&it.status).saying(status)));
         cells.push(Cell::Time(Some(Moment::new(it.created_at, visitor.now))));
         cells.push(Cell::Time(Some(Moment::new(it.expires_at, visitor.now))));
@@ -152,30 +143,25 @@ fn lives(lives: &[(&str, &str)]) -> Vec<Choice> {
 }
 
 async fn invite_page(visitor: &Visitor, form: &Form, errors: &FieldErrors) -> Response {
-    let mut fields: Vec<Field> = organization_choice::field(visitor, "organization_id", "Organization's id")
-        .await
-        .into_iter()
-        .collect();
+    let mut fields: Vec<Field> =
+        organization_choice::field(visitor, "organization_id", "Organization ID").await.into_iter().collect();
     fields.extend([
-        Field::code("user_id", "User id", "Such as ada@example.com")
-            .hint("Who it is, as the organization names them. A member must be somebody.")
+        Field::code("user_id", "User ID", "For example ada@example.com")
+            .hint("The organization's own ID for the person. Members need one.")
             .focused(),
         Field::one_of("role", "Role", ROLES.map(|(word, name, hint)| Choice::new(word, name, hint)).to_vec()),
-        Field::one_of("link_seconds", "The link can be followed for", lives(&LINK_LIVES)),
-        Field::one_of("session_seconds", "The session then lasts", lives(&SESSION_LIVES)),
+        Field::one_of("link_seconds", "Link is valid for", lives(&LINK_LIVES)),
+        Field::one_of("session_seconds", "Session lasts for", lives(&SESSION_LIVES)),
     ]);
     let chosen = form.filled("organization_id");
     let page = FormPage::new(visitor, Section::PortalLinks, chosen, "Invite", PATH, PATH).await;
-    let page = page
-        .text("You get a link to send to them. Whoever follows it first is in, so send it to nobody else.");
-    page.submit("Make link").once(form).fields(fields, form, errors).show()
+    let page = page.text("You get a link that signs in the first person who opens it. Send it privately.");
+    page.submit("Create link").once(form).fields(fields, form, errors).show()
 }
 
 async fn invite_form(visitor: Visitor) -> Result<Response, Problem> {
     visitor.require(&Method::POST, "/v1/portal-sessions")?;
-    let query = QueryString::of(&visitor.address);
-    let form = Form::default()
-        .and("organization_id", query.get("organization_id").unwrap_or_default())
+    let form = organization_choice::form(&visitor)
         .and("role", "member")
         .and("link_seconds", "3600")
         .and("session_seconds", "28800");
@@ -200,17 +186,17 @@ async fn invite(Submission { visitor, form }: Submission) -> Result<Response, Pr
         Err(problem) => return Ok(invite_page(&visitor, &form, &field_errors(problem, &[])?).await),
     };
     let WithLink { portal_session: session, url } = answer.body;
-    let title = "Link made";
+    let title = "Link created";
     let ends = Moment::new(session.expires_at, visitor.now).exact();
     let words = Words {
         title,
         subject: session.label().into(),
         under: Some(format!("{} of {}", session.role_word(), session.organization_id)),
         noun: "link",
-        advice: "Send it to them and to nobody else: whoever follows it first is in.",
-        note: Some(format!("It can be followed once, until {ends}.")),
-        loss: "without it they cannot get in.",
-        remedy: "take the link back and make another.",
+        advice: "Send it privately: it signs in the first person who opens it.",
+        note: Some(format!("It works once, until {ends}.")),
+        loss: "without it they can't sign in.",
+        remedy: "revoke the link and create a new one.",
     };
     let organization = Some(session.organization_id.as_str());
     let frame = Frame::of(&visitor, title, Some(Section::PortalLinks), organization).await;
@@ -223,7 +209,7 @@ async fn end_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, 
     visitor.require(&Method::DELETE, "/v1/portal-sessions/{id}")?;
     let session = Session::read(&visitor, &id).await?;
     let (title, warning) = if session.is_pending() {
-        ("Take the link back", "The link lets nobody in any more. You can make another.")
+        ("Revoke link", "The link stops working. You can create a new one.")
     } else {
         ("End session", "They are signed out at once. You can invite them again.")
     };
@@ -238,7 +224,7 @@ async fn end_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, 
 async fn end(Path(id): Path<String>, Submission { visitor, form }: Submission) -> Result<Response, Problem> {
     let session = Session::read(&visitor, &id).await?;
     let answer = visitor.call(Method::DELETE, call_path(&id)).send::<()>().await?;
-    let text = if session.is_pending() { "The link is taken back." } else { "The session has ended." };
+    let text = if session.is_pending() { "The link was revoked." } else { "The session was ended." };
     let to = form.return_path().unwrap_or_else(|| PATH.into());
     Ok(visitor.go_to(&to, &Notice::of(answer.position, text)))
 }

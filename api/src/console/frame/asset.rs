@@ -1,14 +1,15 @@
-//! The files that pages load: style, scripts, the sign. They are in the binary; their address changes with their content, so
-//! browsers keep them for good.
+//! The files that pages load: style sheet, scripts and icon. They are embedded in the binary and served at
+//! addresses that change with their content, so browsers cache them permanently.
 
 use std::sync::LazyLock;
 
 use axum::extract::Path;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, header};
-use sha2::{Digest, Sha256};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
+use keyledger_engine::value::sha256::Sha256;
 
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";
@@ -42,7 +43,8 @@ assets! {
     "icon.svg" "image/svg+xml";
 }
 
-/// Where the files are: one address for all, so that scripts find each other beside themselves.
+/// The directory of all files and its version. The files share one directory so that scripts can import each
+/// other.
 static DIRECTORY: LazyLock<(String, String)> = LazyLock::new(|| {
     let mut digest = Sha256::new();
     for (name, _, bytes) in ASSETS {
@@ -53,12 +55,12 @@ static DIRECTORY: LazyLock<(String, String)> = LazyLock::new(|| {
     (format!("/console/assets/{version}"), version)
 });
 
-/// The path that stands before the files' names.
+/// Returns the path of the directory, without a trailing slash.
 pub(crate) fn directory() -> &'static str {
     &DIRECTORY.0
 }
 
-/// Answers with a file.
+/// Serves a file.
 pub(crate) async fn serve(Path((version, name)): Path<(String, String)>) -> Response {
     let found = ASSETS.iter().find(|asset| asset.0 == name).filter(|_| version == DIRECTORY.1);
     let Some((_, media_type, bytes)) = found else {

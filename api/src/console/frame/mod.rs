@@ -1,8 +1,8 @@
-//! What surrounds every page of the console.
+//! The frame around every page, and the kinds of page that several folders share.
 
 pub(crate) mod asset;
-pub(crate) mod icon;
+pub(crate) mod form_page;
+pub(crate) mod list_page;
 pub(crate) mod navigation;
 pub(crate) mod page_frame;
-pub(crate) mod theme;
-pub(crate) mod toast;
+pub(crate) mod secret_page;

@@ -1,37 +1,28 @@
-//! The rows of the navigation. A row is shown to those who may make the call that its page begins with.
+//! The navigation. A visitor sees a row if they may use an endpoint that its page reads.
 
 use http::Method;
 
-use super::icon::Icon;
-use crate::console::parts::query_string::QueryString;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::query_string::{QueryString, encoded};
 use crate::console::visit::visitor::Visitor;
 
-/// A page with a row of its own.
+/// A row of the navigation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Section {
-    /// Everything at a glance.
     Overview,
-    /// Keys.
     Keys,
-    /// The audit log.
     Audit,
-    /// Test a key.
     Test,
-    /// Organizations; the own one for those who are bound to it.
+    /// All organizations, or the visitor's own if they are bound to one.
     Organizations,
-    /// APIs.
     Apis,
-    /// Applications.
     Applications,
-    /// Root keys.
     RootKeys,
-    /// Links to the portal.
     PortalLinks,
-    /// Webhooks.
     Webhooks,
 }
 
-/// A page's row: its name, its sign, its path, and the calls one of which somebody must be allowed to make to see it.
+/// A row's texts, and the endpoints of which a visitor must be allowed at least one.
 struct Entry {
     section: Section,
     name: &'static str,
@@ -124,19 +115,15 @@ impl Entry {
     }
 }
 
-/// A row as it is shown.
+/// A row as a visitor sees it.
 pub(crate) struct Row {
-    /// Its name.
     pub name: &'static str,
-    /// Its sign.
     pub icon: Icon,
-    /// Where it leads.
     pub path: String,
-    /// Whether this is the page.
     pub is_current: bool,
 }
 
-/// The rows that somebody sees. What is chosen stays chosen: the organization goes along.
+/// Returns the rows that a visitor sees. Their links keep the chosen organization.
 pub(crate) fn rows(visitor: &Visitor, current: Option<Section>, organization: Option<&str>) -> Vec<Row> {
     let row = |entry: &Entry| Row {
         name: entry.name_for(visitor),
@@ -147,7 +134,12 @@ pub(crate) fn rows(visitor: &Visitor, current: Option<Section>, organization: Op
     ENTRIES.iter().filter(|entry| entry.is_for(visitor)).map(row).collect()
 }
 
-/// The path of the first page that somebody sees, if they see any.
+/// Returns the path of the first page that a visitor may see.
 pub(crate) fn first(visitor: &Visitor) -> Option<&'static str> {
     ENTRIES.iter().find(|entry| entry.is_for(visitor)).map(|entry| entry.path)
+}
+
+/// Returns the path of an organization's page, followed by `tail`.
+pub(crate) fn organization_path(id: &str, tail: &str) -> String {
+    format!("/console/organizations/{}{tail}", encoded(id))
 }

@@ -1,4 +1,4 @@
-//! What every page has around it: the navigation, whose page it is, the way out.
+//! The frame of every page: navigation, organization switcher, visitor and toast.
 
 use askama::Template;
 use axum::response::{IntoResponse, Response};
@@ -6,68 +6,61 @@ use http::{HeaderValue, Method, StatusCode, header};
 use keyledger_engine::value::actor::ActorKind;
 use serde::Deserialize;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::http::request_id::RequestId;
 
 use super::asset;
-use super::icon::Icon;
 use super::navigation::{self, Row, Section};
-use super::theme::Theme;
-use super::toast::{Notice, Toast};
+use crate::console::parts::icon::Icon;
 use crate::console::parts::query_string::{QueryString, encoded};
-use crate::console::tenants::organization;
+use crate::console::visit::notice::{Notice, Toast};
+use crate::console::visit::theme::Theme;
 use crate::console::visit::visitor::Visitor;
 
-/// Organizations that the switcher offers; the page of organizations has all.
+/// The number of organizations in the switcher; its search finds the others.
 const SWITCHER_LEN: usize = 12;
 
-/// The page of all organizations.
+/// The path of the organization list.
 const ORGANIZATIONS: &str = "/console/organizations";
 
-/// What a page has around it.
 pub(crate) struct Frame {
-    /// The page's title, for the window.
+    /// The title of the browser window.
     pub title: String,
-    /// Its colours.
     pub theme: Theme,
-    /// Where its files are.
+    /// The directory of the asset files.
     pub assets: &'static str,
-    /// Its own address, to come back to.
+    /// The page's own address, for forms that return to it.
     pub address: String,
-    /// What is there for somebody who is signed in.
     pub signed_in: Option<SignedIn>,
-    /// What the page before had to say.
     pub toast: Option<Toast>,
     notice_was_shown: bool,
 }
 
-/// What is there for somebody who is signed in.
 pub(crate) struct SignedIn {
-    /// What forms carry.
     pub csrf_token: String,
-    /// The rows of the navigation.
     pub rows: Vec<Row>,
-    /// The choice of organizations, for those who see several.
+    /// For visitors who see several organizations.
     pub switcher: Option<Switcher>,
-    /// The name of the only organization that they see, if there is such a one.
+    /// The name of the organization that the visitor is bound to.
     pub organization: Option<String>,
-    /// Who it is.
+    /// The visitor's name.
     pub name: String,
-    /// What they are.
+    /// The visitor's role.
     pub role: &'static str,
 }
 
-/// The choice of organizations.
+/// The organization switcher.
 pub(crate) struct Switcher {
-    /// The one that is chosen.
+    /// The name of the chosen organization.
     pub chosen: Option<String>,
-    /// Some to choose from: name and path.
+    /// The first organizations: name and path.
     pub organizations: Vec<(String, String)>,
-    /// The path that shows all of them together.
+    /// The path that shows all organizations.
     pub all: String,
-    /// The path that shows one, with `%7Bid%7D` for its id.
+    /// The path that shows one organization, with `%7Bid%7D` in place of its id.
     pub one: String,
-    /// Whether there are more.
+    /// Whether there are more organizations than listed.
     pub more: bool,
 }
 
@@ -91,15 +84,14 @@ impl Organization {
 }
 
 impl Frame {
-    /// The frame of a page for somebody who is signed in. `organization` is the one that the page is about, if it is about
-    /// one.
+    /// The frame for a signed-in visitor. `organization` is the organization that the page is about, if any.
     pub(crate) async fn of(
         visitor: &Visitor,
         title: &str,
         section: Option<Section>,
         organization: Option<&str>,
     ) -> Self {
-        // A script shows only a part of the page, and toasts are not in it.
+        // A script shows only part of the page and would lose the toast.
         let notice = visitor.notice.as_ref().filter(|_| !visitor.by_script);
         let (name, role) = who(visitor);
         let bound = visitor.principal.organization_id.as_ref();
@@ -126,7 +118,7 @@ impl Frame {
         }
     }
 
-    /// The frame of a page for everybody.
+    /// The frame of a page that needs no sign-in.
     pub(crate) fn plain(title: &str, theme: Theme) -> Self {
         Self {
             title: title.into(),
@@ -139,23 +131,22 @@ impl Frame {
         }
     }
 
-    /// What forms carry.
     pub(crate) fn csrf_token(&self) -> &str {
         self.signed_in.as_ref().map_or("", |signed_in| &signed_in.csrf_token)
     }
 
-    /// The schemes to choose from, with their signs.
+    /// The themes to choose from, with icon and name.
     pub(crate) fn themes(&self) -> [(Theme, Icon, &'static str); 3] {
         let shown = |theme| match theme {
-            Theme::System => (theme, Icon::SCREEN, "As the system"),
-            Theme::Light => (theme, Icon::SUN, "Light"),
-            Theme::Dark => (theme, Icon::MOON, "Dark"),
+            Theme::System => (theme, Icon::SCREEN, "System theme"),
+            Theme::Light => (theme, Icon::SUN, "Light theme"),
+            Theme::Dark => (theme, Icon::MOON, "Dark theme"),
         };
         Theme::ALL.map(shown)
     }
 }
 
-/// Who is signed in, in words.
+/// Returns the visitor's name and role.
 fn who(visitor: &Visitor) -> (String, &'static str) {
     let index = &visitor.service.index;
     let principal = &visitor.principal;
@@ -191,12 +182,13 @@ async fn switcher(visitor: &Visitor, chosen: Option<&str>) -> Option<Switcher> {
         }
         None => None,
     };
-    // A page about one object is left with its organization; lists are shown again for the other one.
+    // A page about one object belongs to its organization, so switching leaves it; a list stays open for the
+    // new one.
     let path = visitor.address.split('?').next().unwrap_or_default();
     let is_about_organizations = path.starts_with(ORGANIZATIONS);
     let path = if path.split('/').count() == 3 || is_about_organizations { path } else { "/console/keys" };
     let to = |id: Option<&str>| match id {
-        Some(id) if is_about_organizations => organization::path(id, ""),
+        Some(id) if is_about_organizations => navigation::organization_path(id, ""),
         None if is_about_organizations => ORGANIZATIONS.into(),
         id => QueryString::default().with("organization_id", id).after(path),
     };
@@ -214,12 +206,10 @@ async fn switcher(visitor: &Visitor, chosen: Option<&str>) -> Option<Switcher> {
     })
 }
 
-/// A page's template, which has its frame.
+/// A page template with a frame.
 pub(crate) trait Page: Template {
-    /// The frame.
     fn frame(&self) -> &Frame;
 
-    /// The page as an answer.
     fn answer(&self, status: StatusCode) -> Response {
         let html = match self.render() {
             Ok(html) => html,
@@ -234,7 +224,7 @@ pub(crate) trait Page: Template {
     }
 }
 
-/// Makes a template a page: it has a field `frame`.
+/// Implements [`Page`] for a template with a field `frame`.
 macro_rules! page {
     ($name:ty) => {
         impl $crate::console::frame::page_frame::Page for $name {
@@ -260,7 +250,7 @@ struct ProblemPage {
 
 page!(ProblemPage);
 
-/// The page of a problem: what happened, the request's id, and a way on.
+/// Renders a problem as a page that says what happened, what to do, and the request's id.
 pub(crate) async fn problem_page(
     visitor: Option<&Visitor>,
     theme: Theme,
@@ -273,12 +263,12 @@ pub(crate) async fn problem_page(
         None => Frame::plain(title, theme),
     };
     let help = match problem.code {
-        Code::NotFound => "No page has this address. The navigation leads to those there are.",
+        Code::NotFound => "There is no page at this address. Use the menu to find your page.",
         Code::CsrfFailed => {
-            "The form was sent by another page, or in a session that has ended. Open the page again and repeat it."
+            "The form came from another site or from a session that has ended. Reload the page and try again."
         }
         Code::Forbidden => {
-            "What you are signed in as does not include this. Ask whoever let you in for another role."
+            "You are signed in without permission for this. Ask an administrator for another role."
         }
         code => code.help(),
     };

@@ -1,10 +1,10 @@
-//! What is done to one key, each on a page of its own that scripts show as a dialog: edit, rotate, revoke, delete; and
-//! reactivate, which needs no page.
+//! The forms that edit, rotate, revoke and delete a key, which scripts show as dialogs; and its reactivation,
+//! which needs no form.
 
 use askama::Template;
 use axum::extract::Path;
 use axum::response::Response;
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode};
 use keyledger_engine::value::id::KeyId;
 use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
@@ -13,41 +13,42 @@ use serde_json::{Map, Value, json};
 use crate::answer::problem::Problem;
 use crate::http::request_id::RequestId;
 
-use super::creation::end_of_day;
-use super::key::Key;
+use super::creation::{end_of_day, metadata};
 use super::token_page;
-use crate::console::frame::icon::Icon;
+use crate::console::frame::form_page;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::{Frame, Page, page};
-use crate::console::frame::toast::Notice;
+use crate::console::frame::secret_page::Secret;
 use crate::console::parts::field_errors::FieldErrors;
-use crate::console::parts::form_page;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::key::Key;
 use crate::console::parts::query_string::encoded;
-use crate::console::parts::secret_page::Secret;
+use crate::console::parts::query_string::safe_path;
 use crate::console::tenants::api_choice::{Api, Apis};
-use crate::console::visit::sign_in::safe_path;
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::visit::notice::Notice;
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
 const EDIT_FIELDS: [&str; 5] = ["name", "description", "scopes", "metadata", "expires_at"];
-/// Why a key is revoked: the word of the call, and what people choose.
+/// The reasons for a revocation: the API's word, name and meaning.
 pub(crate) const REASONS: [(&str, &str, &str); 5] = [
     ("unspecified", "No reason", ""),
     ("key_compromise", "Leaked", "Its token may be in the wrong hands"),
-    ("superseded", "Replaced", "Another key took its place"),
-    ("affiliation_changed", "Moved on", "Its owner is no longer in charge"),
-    ("privilege_withdrawn", "No longer allowed", "Its owner may not call any more"),
+    ("superseded", "Replaced", "Another key replaces it"),
+    ("affiliation_changed", "Owner changed", "Its owner is no longer responsible for it"),
+    ("privilege_withdrawn", "Access withdrawn", "Its owner may no longer use the API"),
 ];
-/// How long the old token goes on working: seconds, and what people choose.
+/// How long the old token keeps working after a rotation: seconds, name and meaning.
 const OVERLAPS: [(u32, &str, &str); 5] = [
-    (0, "Not at all", "It stops at once"),
+    (0, "Not at all", "It stops working at once"),
     (3_600, "One hour", ""),
     (86_400, "One day", ""),
     (604_800, "One week", ""),
     (2_592_000, "30 days", ""),
 ];
 
-/// The path of a key's call.
+/// The path of a key's endpoint, followed by `tail`.
 pub(crate) fn call_path(id: &str, tail: &str) -> String {
     format!("/v1/keys/{}{tail}", encoded(id))
 }
@@ -60,7 +61,7 @@ async fn frame(visitor: &Visitor, title: &str, key: &Key) -> Frame {
     Frame::of(visitor, title, Some(Section::Keys), Some(&key.organization_id)).await
 }
 
-/// Where to go after a change: where its form said that it was opened, or the key's page.
+/// The page to return to after a change: the one that the form was opened on, or the key's page.
 fn back(form: &Form, key: &Key) -> String {
     safe_path(form.text("to")).map_or_else(|| key.path(""), ToOwned::to_owned)
 }
@@ -100,7 +101,7 @@ impl EditPage {
         self.form.texts("scope").any(|chosen| chosen == scope)
     }
 
-    /// The scopes to choose from: those of the API, and what the key has beside them.
+    /// The scopes to choose from: those of the API, and others that the key already has.
     fn scopes(&self) -> Vec<&str> {
         let of_api = self.api.iter().flat_map(|api| &api.scopes);
         let own = self
@@ -116,7 +117,6 @@ impl EditPage {
     }
 }
 
-/// Shows what can be edited.
 pub(crate) async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
     visitor.require(&Method::PATCH, "/v1/keys/{id}")?;
     let key = load(&visitor, &id).await?;
@@ -136,7 +136,7 @@ pub(crate) async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Resul
     EditPage::answer_for(&visitor, key, form, FieldErrors::default(), StatusCode::OK).await
 }
 
-/// Makes the changes that a form describes, unless somebody changed the key meanwhile.
+/// Applies the changes, unless the key was changed since the form was opened.
 pub(crate) async fn edit(
     Path(id): Path<String>,
     Submission { visitor, form }: Submission,
@@ -149,13 +149,11 @@ pub(crate) async fn edit(
         Ok(body) => body,
         Err(errors) => return refused(&visitor, key, form, errors).await,
     };
-    let call = visitor.call(Method::PATCH, call_path(&id, "")).json(&body);
-    let call = call.header(header::IF_MATCH, &format!("\"{}\"", form.text("version").trim()));
+    let call = visitor.call(Method::PATCH, call_path(&id, "")).json(&body).if_match(&form);
     match call.send::<Key>().await {
         Ok(answer) => {
-            let text =
-                if answer.body.version == key.version { "Nothing was changed." } else { "Changes saved." };
-            Ok(visitor.go_to(&back(&form, &key), &Notice::of(answer.position, text)))
+            let notice = Notice::of_edit(answer.position, key.version, answer.body.version);
+            Ok(visitor.go_to(&back(&form, &key), &notice))
         }
         Err(problem) => {
             let errors = FieldErrors::of(problem)?;
@@ -178,26 +176,15 @@ fn edit_body(key: &Key, form: &Form) -> Result<Value, FieldErrors> {
     }
     match form.text("ends") {
         "never" => drop(body.insert("expires_at".into(), Value::Null)),
-        "date" => {
-            let end = end_of_day(form.text("expires_on"));
-            let end =
-                end.ok_or_else(|| FieldErrors::one("expires_at", "choose the day on which the key ends"))?;
-            body.insert("expires_at".into(), json!(end.to_string()));
-        }
+        "date" => drop(body.insert("expires_at".into(), json!(end_of_day(form)?.to_string()))),
         _ => {}
     }
     Ok(Value::Object(body))
 }
 
-/// A key's metadata as it is shown in its form.
+/// A key's metadata as the form shows it.
 fn metadata_text(key: &Key) -> String {
     key.metadata.as_ref().map(ToString::to_string).unwrap_or_default()
-}
-
-fn metadata(form: &Form) -> Result<Value, FieldErrors> {
-    let text = form.filled("metadata");
-    text.map_or(Ok(Value::Null), serde_json::from_str)
-        .map_err(|_| FieldErrors::one("metadata", "must be a JSON object, such as {\"team\": \"billing\"}"))
 }
 
 #[derive(Template)]
@@ -217,7 +204,7 @@ struct Rotated {
     token: Option<Secret>,
 }
 
-/// Asks how long the old token is to go on working.
+/// Asks how long the old token should keep working.
 pub(crate) async fn rotate_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
     visitor.require(&Method::POST, "/v1/keys/{id}/rotate")?;
     let key = load(&visitor, &id).await?;
@@ -227,7 +214,7 @@ pub(crate) async fn rotate_form(visitor: Visitor, Path(id): Path<String>) -> Res
     Ok(page.answer(StatusCode::OK))
 }
 
-/// Gives the key a new token, and shows it.
+/// Rotates the token and shows the new one.
 pub(crate) async fn rotate(
     Path(id): Path<String>,
     Submission { visitor, form }: Submission,
@@ -239,9 +226,9 @@ pub(crate) async fn rotate(
     let overlap =
         OVERLAPS.iter().find(|(known, ..)| *known == seconds).map_or("a while", |(_, name, _)| *name);
     let note = match seconds {
-        0 => "The token before this one is refused from now on.".into(),
+        0 => "The previous token is refused from now on.".into(),
         _ => format!(
-            "The token before this one is accepted for {} more, but not past the key's own end.",
+            "The previous token keeps working for {}, but not past the key's own expiry.",
             overlap.to_lowercase()
         ),
     };
@@ -259,7 +246,7 @@ struct RevokePage {
 
 page!(RevokePage);
 
-/// Asks why.
+/// Asks for the reason.
 pub(crate) async fn revoke_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
     visitor.require(&Method::POST, "/v1/keys/{id}/revoke")?;
     let key = load(&visitor, &id).await?;
@@ -267,7 +254,7 @@ pub(crate) async fn revoke_form(visitor: Visitor, Path(id): Path<String>) -> Res
     Ok(page.answer(StatusCode::OK))
 }
 
-/// Stops the key; the page after it offers to undo that.
+/// Revokes the key. The next page offers to undo it.
 pub(crate) async fn revoke(
     Path(id): Path<String>,
     Submission { visitor, form }: Submission,
@@ -275,12 +262,11 @@ pub(crate) async fn revoke(
     let body = json!({ "reason": form.json("reason"), "note": form.json("note") });
     let answer = visitor.call(Method::POST, call_path(&id, "/revoke")).json(&body).send::<Key>().await?;
     let key = answer.body;
-    let text = format!("“{}” is revoked. Requests with it are refused.", key.short_title());
+    let text = format!("“{}” was revoked. Requests with it are refused from now on.", key.short_title());
     let notice = Notice::of(answer.position, text).undo(key_id(&key));
     Ok(visitor.go_to(&back(&form, &key), &notice))
 }
 
-/// Lets the key work again.
 pub(crate) async fn reactivate(
     Path(id): Path<String>,
     Submission { visitor, form }: Submission,
@@ -288,7 +274,7 @@ pub(crate) async fn reactivate(
     let answer =
         visitor.call(Method::POST, call_path(&id, "/reactivate")).json(&json!({})).send::<Key>().await?;
     let key = answer.body;
-    let text = format!("“{}” works again.", key.short_title());
+    let text = format!("“{}” was reactivated. Its token works again.", key.short_title());
     Ok(visitor.go_to(&back(&form, &key), &Notice::of(answer.position, text)))
 }
 
@@ -302,7 +288,7 @@ struct DeletePage {
 
 page!(DeletePage);
 
-/// What has to be typed to delete a key: its name, or what of its token is shown.
+/// The text to type to delete a key: its name, or the last four characters of its token.
 fn confirmation(key: &Key) -> String {
     form_page::confirmation(key.name.as_deref(), &key.last_four)
 }
@@ -313,7 +299,7 @@ impl DeletePage {
     }
 }
 
-/// Asks for a confirmation in writing.
+/// Asks for a typed confirmation.
 pub(crate) async fn delete_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
     visitor.require(&Method::DELETE, "/v1/keys/{id}")?;
     let key = load(&visitor, &id).await?;
@@ -322,21 +308,19 @@ pub(crate) async fn delete_form(visitor: Visitor, Path(id): Path<String>) -> Res
     Ok(page.answer(StatusCode::OK))
 }
 
-/// Deletes the key, for good.
 pub(crate) async fn delete(
     Path(id): Path<String>,
     Submission { visitor, form }: Submission,
 ) -> Result<Response, Problem> {
     let key = load(&visitor, &id).await?;
-    if form.text("confirmation").trim() != confirmation(&key).trim() {
-        let errors = FieldErrors::one("confirmation", "is not what is asked for");
+    if let Err(errors) = form_page::confirmed(&form, &confirmation(&key)) {
         let page = DeletePage { frame: frame(&visitor, "Delete key", &key).await, key, errors };
         return Ok(page.answer(StatusCode::UNPROCESSABLE_ENTITY));
     }
     let answer = visitor.call(Method::DELETE, call_path(&id, "")).send::<()>().await?;
     let to = safe_path(form.text("to")).filter(|to| !to.starts_with(&key.path("")));
     let notice =
-        Notice::of(answer.position, format!("“{}” is deleted. Its history stays.", key.short_title()));
+        Notice::of(answer.position, format!("“{}” was deleted. Its history is kept.", key.short_title()));
     Ok(visitor.go_to(to.unwrap_or("/console/keys"), &notice))
 }
 
@@ -345,10 +329,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_can_be_typed_is_asked_for() {
+    fn the_confirmation_can_be_typed() {
         let named = |name: Option<&str>| {
             let key = json!({ "id": "key_x", "organization_id": "o", "owner": "organization", "name": name,
-                "environment": "preview", "scopes": [], "status": "active", "start": "kl_live_ab12", "last_four": "wxyz",
+                "environment": "preview", "scopes": [], "status": "active",
+                "start": "kl_live_ab12", "last_four": "wxyz",
                 "created_at": "2026-11-12T00:00:00.000Z", "version": 1, "created_by": "rk_x" });
             confirmation(&serde_json::from_value(key).unwrap())
         };

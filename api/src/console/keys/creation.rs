@@ -1,4 +1,4 @@
-//! The page that issues a key, and the only one that shows its token.
+//! The form that creates a key.
 
 use askama::Template;
 use axum::response::Response;
@@ -8,25 +8,27 @@ use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::http::request_id::RequestId;
 
-use super::key::Key;
 use super::token_page;
-use crate::console::frame::icon::Icon;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::{Frame, Page, page};
+use crate::console::frame::secret_page::Secret;
 use crate::console::parts::field::Field;
 use crate::console::parts::field_errors::FieldErrors;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::key::Key;
 use crate::console::parts::moment::Moment;
 use crate::console::parts::query_string::{QueryString, encoded};
-use crate::console::parts::secret_page::Secret;
 use crate::console::tenants::api_choice::Apis;
 use crate::console::tenants::organization_choice;
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
-/// The fields that the form shows errors beside.
+/// The fields that the form shows errors for.
 const FIELDS: [&str; 11] = [
     "organization_id",
     "name",
@@ -49,7 +51,7 @@ const PRESETS: [(ExpiryPreset, &str, &str); 6] = [
     (ExpiryPreset::Never, "never", "Never"),
 ];
 
-/// An organization that a key can be for.
+/// The organization that owns the new key.
 #[derive(Deserialize)]
 struct Organization {
     id: String,
@@ -75,14 +77,14 @@ struct KeyCreationPage {
     frame: Frame,
     form: Form,
     errors: FieldErrors,
-    /// The organization it is for, if that is settled.
+    /// The key's organization, if it is known.
     organization: Option<Organization>,
-    /// The field for it, if it is not.
+    /// The field that asks for the organization otherwise.
     organization_field: Option<Field>,
-    /// Whether the key can only be somebody's own.
+    /// Whether the visitor can only create keys of their own.
     own_only: bool,
     apis: Apis,
-    /// Each preset's word, its name, and the date it means.
+    /// Each preset's API word, name and expiry date.
     presets: Vec<(&'static str, &'static str, String)>,
     request: String,
     back: String,
@@ -97,7 +99,7 @@ impl KeyCreationPage {
         let organization = match &chosen {
             Some(id) => match organization(visitor, id).await {
                 Ok(organization) => Some(organization),
-                // It was typed, and there is none: they are asked again.
+                // The visitor typed an unknown id, so the form asks again.
                 Err(problem) if problem.code == Code::OrganizationNotFound => None,
                 Err(problem) => return Err(problem),
             },
@@ -112,7 +114,7 @@ impl KeyCreationPage {
         let frame = Frame::of(visitor, "Create key", Some(Section::Keys), of.as_deref()).await;
         let date = |preset: ExpiryPreset| {
             let end = preset.expires_at(visitor.now);
-            end.map_or_else(|| "no end".into(), |end| Moment::new(end, visitor.now).date())
+            end.map_or_else(|| "No expiry".into(), |end| Moment::new(end, visitor.now).date())
         };
         Ok(Self {
             frame,
@@ -130,7 +132,7 @@ impl KeyCreationPage {
         })
     }
 
-    /// Whether a choice is the one that was made, or the one to begin with.
+    /// Whether an option is the chosen one, or the default if none is chosen.
     fn is_chosen(&self, field: &str, value: &str, default: &str) -> bool {
         match self.form.text(field) {
             "" => value == default,
@@ -142,7 +144,7 @@ impl KeyCreationPage {
         self.form.texts(&format!("scopes:{api}")).any(|chosen| chosen == scope)
     }
 
-    /// Whether the organization is of a kind that has no keys.
+    /// Whether the organization's kind cannot have keys.
     fn has_no_keys(&self) -> bool {
         self.organization.as_ref().is_some_and(|organization| organization.kind == "free")
     }
@@ -151,7 +153,7 @@ impl KeyCreationPage {
         self.organization.as_ref().is_none_or(|organization| organization.kind == "partner")
     }
 
-    /// Whether what is folded away has something to say.
+    /// Whether a field in the folded section has an error.
     fn unfolded(&self) -> bool {
         ["description", "metadata", "user_id", "client_organization_id"]
             .iter()
@@ -163,7 +165,7 @@ impl KeyCreationPage {
     }
 }
 
-/// The organization with an id, also for somebody who sees no more of it than that it is theirs.
+/// Reads an organization. A visitor who may not read it gets its id alone.
 async fn organization(visitor: &Visitor, id: &str) -> Result<Organization, Problem> {
     if visitor.may(&Method::GET, "/v1/organizations/{id}") {
         return visitor.read(&format!("/v1/organizations/{}", encoded(id))).await;
@@ -171,7 +173,6 @@ async fn organization(visitor: &Visitor, id: &str) -> Result<Organization, Probl
     Ok(Organization { id: id.into(), name: None, kind: String::new() })
 }
 
-/// Shows the form.
 pub(crate) async fn form(visitor: Visitor) -> Result<Response, Problem> {
     visitor.require(&Method::POST, "/v1/keys")?;
     let query = QueryString::of(&visitor.address);
@@ -179,7 +180,7 @@ pub(crate) async fn form(visitor: Visitor) -> Result<Response, Problem> {
     Ok(KeyCreationPage::new(&visitor, form, FieldErrors::default()).await?.answer(StatusCode::OK))
 }
 
-/// Issues the key that a form describes, and shows its token.
+/// Creates the key and shows its token.
 pub(crate) async fn create(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
     let body = match body_of(&visitor, &form) {
         Ok(body) => body,
@@ -201,7 +202,7 @@ pub(crate) async fn create(Submission { visitor, form }: Submission) -> Result<R
     Ok(token_page::show_created(&visitor, &created.key, created.token, position).await)
 }
 
-/// The body of the call that a form stands for.
+/// Translates the form into the body of `POST /v1/keys`.
 fn body_of(visitor: &Visitor, form: &Form) -> Result<Value, FieldErrors> {
     let mut body = Map::new();
     let mut set = |name: &str, value: Value| {
@@ -220,10 +221,7 @@ fn body_of(visitor: &Visitor, form: &Form) -> Result<Value, FieldErrors> {
     };
     set("scopes", scopes);
     match form.filled("expires_in") {
-        Some("date") => match end_of_day(form.text("expires_on")) {
-            Some(end) => set("expires_at", json!(end.to_string())),
-            None => return Err(FieldErrors::one("expires_at", "choose the day on which the key ends")),
-        },
+        Some("date") => set("expires_at", json!(end_of_day(form)?.to_string())),
         _ => set("expires_in", form.json("expires_in")),
     }
     match form.filled("owner") {
@@ -238,21 +236,21 @@ fn body_of(visitor: &Visitor, form: &Form) -> Result<Value, FieldErrors> {
         Some(owner @ ("organization" | "partner")) => set("owner", json!(owner)),
         _ => {}
     }
-    if let Some(metadata) = form.filled("metadata") {
-        match serde_json::from_str(metadata) {
-            Ok(metadata) => set("metadata", metadata),
-            Err(_) => {
-                return Err(FieldErrors::one(
-                    "metadata",
-                    "must be a JSON object, such as {\"team\": \"billing\"}",
-                ));
-            }
-        }
-    }
+    set("metadata", metadata(form)?);
     Ok(Value::Object(body))
 }
 
-/// The end of a day, in UTC, as a date field says it.
-pub(crate) fn end_of_day(date: &str) -> Option<Timestamp> {
-    format!("{}T23:59:59.999Z", date.trim()).parse().ok()
+/// The end of the chosen day, in UTC.
+pub(crate) fn end_of_day(form: &Form) -> Result<Timestamp, FieldErrors> {
+    format!("{}T23:59:59.999Z", form.text("expires_on").trim())
+        .parse()
+        .map_err(|_| FieldErrors::one("expires_at", "Choose the day on which the key expires."))
+}
+
+/// The metadata, or `null` if the field is empty.
+pub(crate) fn metadata(form: &Form) -> Result<Value, FieldErrors> {
+    let text = form.filled("metadata");
+    text.map_or(Ok(Value::Null), serde_json::from_str).map_err(|_| {
+        FieldErrors::one("metadata", "Enter a JSON object, for example {\"team\": \"billing\"}.")
+    })
 }

@@ -1,4 +1,5 @@
-//! The page of keys: search, filters as chips, order, pages. All of it is in the address, so a view can be kept and shared.
+//! The list of keys with search, filters, order and pager. The address holds all of them, so that a view can
+//! be bookmarked and shared.
 
 use askama::Template;
 use axum::response::Response;
@@ -8,19 +9,21 @@ use serde::Deserialize;
 
 use crate::answer::problem::Problem;
 
-use super::key::{Actions, Key, Status};
-use crate::console::frame::icon::Icon;
+use super::actions::Actions;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::{Frame, Page, page};
+use crate::console::parts::icon::Icon;
+use crate::console::parts::key::{Key, Status};
+use crate::console::parts::number::grouped;
 use crate::console::parts::query_string::QueryString;
 use crate::console::tenants::api_choice::Apis;
 use crate::console::visit::visitor::Visitor;
 
 const PATH: &str = "/console/keys";
 const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
-/// What "soon" and "unused" mean, in days.
+/// The days that the "expiring" and "unused" filters mean.
 const DAYS: i64 = 30;
-/// What the call for keys takes as it stands in the page's address.
+/// Parameters passed from the page's address to `GET /v1/keys` as they are.
 const PASSED_ON: [&str; 12] = [
     "organization_id",
     "q",
@@ -35,7 +38,7 @@ const PASSED_ON: [&str; 12] = [
     "cursor",
     "limit",
 ];
-/// What narrows the list, beside the organization.
+/// Parameters that filter the list. The organization is not one, because the switcher sets it.
 const FILTERS: [&str; 10] = [
     "q",
     "status",
@@ -57,11 +60,10 @@ struct KeyPage {
     total_capped: bool,
 }
 
-/// A chip: a filter with what it is set to, and what it can be set to.
+/// A filter with its chosen value and its options.
 struct Chip {
     label: &'static str,
     chosen: Option<String>,
-    /// The address without the filter.
     cleared: String,
     options: Vec<ChipOption>,
 }
@@ -72,18 +74,18 @@ struct ChipOption {
     is_chosen: bool,
 }
 
-/// A chip that is on or off.
+/// A filter that is on or off.
 struct Toggle {
     label: &'static str,
     path: String,
     is_on: bool,
 }
 
-/// The head of a column that orders the list.
+/// The head of a sortable column.
 struct Column {
     label: &'static str,
     path: String,
-    /// What programs that read aloud say of the order; none if the list is not ordered by it.
+    /// The value of `aria-sort`, if the list is sorted by this column.
     order: Option<&'static str>,
 }
 
@@ -100,7 +102,7 @@ struct KeyListPage {
     toggles: Vec<Toggle>,
     columns: [Column; 3],
     actions: Actions,
-    /// Whether keys of several organizations are shown.
+    /// Whether the list has keys of several organizations.
     of_all: bool,
     own_only: bool,
     create: Option<String>,
@@ -108,11 +110,11 @@ struct KeyListPage {
     cleared: String,
     next: Option<String>,
     first: Option<String>,
-    /// The call that counts what came since.
+    /// The request that counts keys created since the page was rendered.
     news: String,
-    /// The call that tells when something comes, for those who may be told.
+    /// The event stream that reports new keys, for visitors who may read events.
     stream: Option<String>,
-    /// Where what came stands first.
+    /// The path of the list with the newest keys first.
     latest: String,
     public_url: String,
     example_organization: String,
@@ -121,13 +123,12 @@ struct KeyListPage {
 page!(KeyListPage);
 
 impl KeyListPage {
-    /// What a search form keeps beside its field.
+    /// The parameters that the search form keeps in hidden fields.
     fn kept(&self) -> impl Iterator<Item = &(String, String)> {
         self.query.pairs().iter().filter(|(name, _)| !matches!(name.as_str(), "q" | "cursor"))
     }
 }
 
-/// Shows keys.
 pub(crate) async fn list(visitor: Visitor) -> Result<Response, Problem> {
     let query = QueryString::of(&visitor.address);
     let apis = Apis::read(&visitor).await?;
@@ -144,7 +145,7 @@ pub(crate) async fn list(visitor: Visitor) -> Result<Response, Problem> {
         total: if page.total_capped { format!("more than {total}") } else { total },
         searched: query.get("q").map(ToOwned::to_owned),
         chips: chips(&query, &apis, visitor.principal.user_id.is_some()),
-        toggles: [("Ends within 30 days", "expiring"), ("Unused for 30 days", "unused")]
+        toggles: [("Expires within 30 days", "expiring"), ("Unused for 30 days", "unused")]
             .map(|it| toggle(&query, it))
             .into(),
         columns: [("Created", "created_at", true), ("Expires", "expires_at", false), ("Name", "name", false)]
@@ -171,7 +172,7 @@ pub(crate) async fn list(visitor: Visitor) -> Result<Response, Problem> {
     Ok(shown.answer(StatusCode::OK))
 }
 
-/// What the call for keys is to be asked.
+/// Translates the page's address into the query of `GET /v1/keys`.
 fn call(query: &QueryString, now: Timestamp) -> QueryString {
     let mut call = QueryString::default();
     for name in PASSED_ON {
@@ -192,7 +193,7 @@ fn call(query: &QueryString, now: Timestamp) -> QueryString {
     call
 }
 
-/// The call that counts what matches a call for keys and came after `now`.
+/// The request that counts the matching keys created after `now`.
 fn news(call: &QueryString, now: Timestamp) -> String {
     let call = call.with("cursor", None).with("sort", None).with("limit", Some("1"));
     call.with("created_after", Some(&now.to_string())).after("/v1/keys")
@@ -264,7 +265,7 @@ fn toggle(query: &QueryString, (label, name): (&'static str, &str)) -> Toggle {
     Toggle { label, path, is_on }
 }
 
-/// A column's head leads to the list in its order, and from there the other way round.
+/// A column head sorts by its column, and reverses the order if the list is already sorted by it.
 fn column(query: &QueryString, (label, name, latest_first): (&'static str, &str, bool)) -> Column {
     let sort = query.get("sort").unwrap_or("-created_at");
     let order = match sort.strip_prefix('-') {
@@ -280,30 +281,12 @@ fn column(query: &QueryString, (label, name, latest_first): (&'static str, &str,
     Column { label, path: query.with("cursor", None).with("sort", Some(&next)).after(PATH), order }
 }
 
-/// A number with its thousands apart.
-pub(crate) fn grouped(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn numbers_have_their_thousands_apart() {
-        assert_eq!([0, 999, 1_000, 1_234_567].map(grouped), ["0", "999", "1,000", "1,234,567"]);
-    }
-
-    #[test]
-    fn the_address_says_what_is_asked() {
+    fn the_address_becomes_the_query() {
         let now: Timestamp = "2026-11-12T00:00:00Z".parse().unwrap();
         let asked = |address| call(&QueryString::of(address), now);
         let soon = asked("/console/keys?expiring=30&x=y&q=a");
@@ -318,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn a_column_orders_and_then_turns_round() {
+    fn a_column_sorts_and_then_reverses() {
         let order = |address| {
             let column = column(&QueryString::of(address), ("Created", "created_at", true));
             (column.order, column.path)

@@ -1,23 +1,23 @@
 //! Pages about keys.
 
+pub(crate) mod actions;
 pub(crate) mod change;
 pub(crate) mod creation;
-pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod page;
 pub(crate) mod selection;
 pub(crate) mod token_page;
 pub(crate) mod token_test;
 pub(crate) mod usage_chart;
+pub(crate) mod violations;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{get, post};
 
-use super::Console;
+use super::state::Console;
 
-/// Pages about keys, and the token test.
 pub(super) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route("/console/keys", get(list::list).post(creation::create))
@@ -30,5 +30,6 @@ pub(super) fn router() -> Router<Arc<Console>> {
         .route("/console/keys/{id}/revoke", get(change::revoke_form).post(change::revoke))
         .route("/console/keys/{id}/reactivate", post(change::reactivate))
         .route("/console/keys/{id}/delete", get(change::delete_form).post(change::delete))
+        .route("/console/organizations/{id}/violations", get(violations::show))
         .route("/console/test", get(token_test::form).post(token_test::test))
 }

@@ -1,4 +1,4 @@
-//! The page of one key: what it is, how it was, what became of it, how it is used.
+//! The page of a key: its details now or at a version, its usage and its history.
 
 use askama::Template;
 use axum::extract::Path;
@@ -7,22 +7,25 @@ use http::{Method, StatusCode};
 use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
+use super::actions::Actions;
 use super::change::call_path;
-use super::key::{Actions, Key};
 use super::usage_chart::{Chart, Usage};
-use crate::console::audit::history::{self, Entry, Event};
-use crate::console::frame::icon::Icon;
+use crate::console::audit::event::Event;
+use crate::console::audit::history::{self, Entry};
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::{Frame, Page, page};
+use crate::console::parts::icon::Icon;
+use crate::console::parts::key::Key;
 use crate::console::parts::moment::Moment;
 use crate::console::parts::query_string::{QueryString, encoded};
 use crate::console::parts::tags::Tags;
 use crate::console::tenants::api_choice::Apis;
 use crate::console::visit::visitor::Visitor;
 
-/// Events that the page tells; the audit page has all.
+/// The number of events that the page shows. The audit log has all of them.
 const EVENTS_MAX: usize = 200;
 
 #[derive(Deserialize)]
@@ -31,7 +34,7 @@ struct Events {
     total: u64,
 }
 
-/// The moment as of which a key is shown, if it is not now.
+/// The past version that a key is shown at.
 struct AsOf {
     version: u32,
     at: Moment,
@@ -42,26 +45,26 @@ struct AsOf {
 struct KeyPage {
     frame: Frame,
     now: Timestamp,
-    /// The key as it is.
+    /// The current key.
     key: Key,
-    /// The key as it is shown: as it is, or as it was.
+    /// The key as shown: the current one, or a past version.
     shown: Key,
     as_of: Option<AsOf>,
     api_name: Option<String>,
-    /// Who created it, as well as it is known.
+    /// The creator's name, or their id if the name is unknown.
     created_by: String,
     actions: Actions,
     old_token: Option<Moment>,
-    /// None for somebody who may not read events.
+    /// `None` if the visitor may not read events.
     history: Option<Vec<Entry>>,
     older_events: u64,
-    /// Whether they may have the proof of an event.
+    /// Whether the visitor may download proofs.
     proves: bool,
     usage: Option<Usage>,
     chart: Option<Chart>,
     by_day: bool,
     back: String,
-    /// Where the other view of the usage is.
+    /// The path of the other usage chart.
     other_usage: String,
 }
 
@@ -81,7 +84,6 @@ impl KeyPage {
     }
 }
 
-/// Shows a key.
 pub(crate) async fn show(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
     let query = QueryString::of(&visitor.address);
     let found = visitor.read::<Key>(&call_path(&id, "")).await;
@@ -91,7 +93,7 @@ pub(crate) async fn show(visitor: Visitor, Path(id): Path<String>) -> Result<Res
     };
     let key = match (found, &events) {
         (Ok(key), _) => key,
-        // A deleted key is shown as it was in the end to those who may read its history.
+        // A visitor who may read events sees a deleted key in its last state.
         (Err(problem), Some(events)) if problem.code == Code::KeyDeleted => match events.data.last() {
             Some(last) => key_at(&visitor, &id, last.position).await?,
             None => return Err(problem),
@@ -110,7 +112,7 @@ pub(crate) async fn show(visitor: Visitor, Path(id): Path<String>) -> Result<Res
     };
     let by_day = query.get("usage") == Some("day");
     let granularity = if by_day { "day" } else { "hour" };
-    // A deleted key has no usage any more.
+    // A deleted key has no usage.
     let usage: Option<Usage> =
         visitor.read(&call_path(&id, &format!("/usage?granularity={granularity}"))).await.ok();
     let api_name = match &shown.api_id {
@@ -119,13 +121,13 @@ pub(crate) async fn show(visitor: Visitor, Path(id): Path<String>) -> Result<Res
     };
     let other_usage = query.with("usage", (!by_day).then_some("day")).after(&key.path(""));
     let kept = visitor.principal.organization_id.is_none().then_some(key.organization_id.as_str());
-    let told = match &events {
-        Some(events) => Some(history::tell(&visitor, &events.data).await),
+    let entries = match &events {
+        Some(events) => Some(history::entries(&visitor, &events.data).await),
         None => None,
     };
     let older_events =
         events.as_ref().map_or(0, |events| events.total.saturating_sub(events.data.len() as u64));
-    let first = told.as_ref().and_then(|told| told.last()).filter(|_| older_events == 0);
+    let first = entries.as_ref().and_then(|entries| entries.last()).filter(|_| older_events == 0);
     let page = KeyPage {
         created_by: first.map_or_else(|| key.created_by.clone(), |first| first.actor.clone()),
         frame: Frame::of(&visitor, key.title(), Some(Section::Keys), Some(&key.organization_id)).await,
@@ -135,7 +137,7 @@ pub(crate) async fn show(visitor: Visitor, Path(id): Path<String>) -> Result<Res
         actions: Actions::of(&visitor).on(&key),
         old_token: events.as_ref().and_then(|events| history::old_token_until(&events.data, visitor.now)),
         older_events,
-        history: told,
+        history: entries,
         proves: visitor.may(&Method::GET, "/v1/events/{position}/proof"),
         chart: usage.as_ref().map(|usage| Chart::of(usage, by_day, visitor.now)),
         usage,
@@ -148,7 +150,7 @@ pub(crate) async fn show(visitor: Visitor, Path(id): Path<String>) -> Result<Res
     Ok(page.answer(StatusCode::OK))
 }
 
-/// The latest events of a key, oldest first.
+/// Reads the latest events of a key, oldest first.
 async fn read_events(visitor: &Visitor, id: &str) -> Result<Events, Problem> {
     let path = call_path(id, &format!("/events?sort=-position&limit={EVENTS_MAX}"));
     let mut events: Events = visitor.read(&path).await?;

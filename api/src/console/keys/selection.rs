@@ -1,4 +1,4 @@
-//! Several keys at once: what would be hit is shown first, and then done key by key.
+//! Revokes or deletes several keys: a preview of the affected keys, then one request per key.
 
 use askama::Template;
 use axum::response::Response;
@@ -8,22 +8,24 @@ use serde_json::{Value, json};
 
 use crate::answer::problem::Problem;
 
+use super::actions::Actions;
 use super::change::call_path;
-use super::key::{Actions, Key};
-use crate::console::frame::icon::Icon;
+use crate::console::frame::form_page::confirmed;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::{Frame, Page, page};
-use crate::console::frame::toast::Notice;
 use crate::console::parts::field_errors::FieldErrors;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::key::Key;
 use crate::console::parts::query_string::QueryString;
-use crate::console::visit::sign_in::safe_path;
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::parts::query_string::safe_path;
+use crate::console::visit::notice::Notice;
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
-/// A page of the list has no more.
+/// The largest page of the key list.
 const KEYS_MAX: usize = 200;
 
-/// What is to be done to all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Action {
     Revoke,
@@ -56,7 +58,7 @@ impl Action {
         }
     }
 
-    const fn hits(self, actions: Actions) -> bool {
+    const fn applies(self, actions: Actions) -> bool {
         match self {
             Self::Revoke => actions.revoke,
             Self::Delete => actions.delete,
@@ -70,9 +72,9 @@ struct SelectionPage {
     frame: Frame,
     now: Timestamp,
     action: Action,
-    /// Those that it is done to.
+    /// The keys that the action applies to.
     hit: Vec<Key>,
-    /// Those that it makes no sense for as they stand.
+    /// The keys whose status does not allow the action.
     left: Vec<Key>,
     back: String,
     errors: FieldErrors,
@@ -87,7 +89,7 @@ impl SelectionPage {
         let (mut hit, mut left) = (Vec::new(), Vec::new());
         for id in form.texts("key").take(KEYS_MAX) {
             let key: Key = visitor.read(&call_path(id, "")).await?;
-            if action.hits(actions.on(&key)) { hit.push(key) } else { left.push(key) }
+            if action.applies(actions.on(&key)) { hit.push(key) } else { left.push(key) }
         }
         let back = safe_path(form.text("to")).unwrap_or("/console/keys").to_owned();
         let organization = QueryString::of(&back).get("organization_id").map(ToOwned::to_owned);
@@ -96,7 +98,7 @@ impl SelectionPage {
         Ok(Self { frame, now: visitor.now, action, hit, left, back, errors }.answer(status))
     }
 
-    /// What has to be typed to delete several keys.
+    /// The text to type to delete several keys.
     fn confirmation(&self) -> String {
         confirmation(self.hit.len())
     }
@@ -106,17 +108,18 @@ fn confirmation(count: usize) -> String {
     format!("delete {count}")
 }
 
-/// Shows what would be hit.
+/// Shows the affected keys.
 pub(crate) async fn preview(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
     SelectionPage::answer_for(&visitor, &form, FieldErrors::default()).await
 }
 
-/// Does it, key by key. What one key refuses does not keep the others from it.
+/// Applies the action key by key. A key that fails does not stop the others.
 pub(crate) async fn apply(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
     let action = Action::of(&form);
     let ids: Vec<&str> = form.texts("key").take(KEYS_MAX).collect();
-    if action == Action::Delete && form.text("confirmation").trim() != confirmation(ids.len()) {
-        let errors = FieldErrors::one("confirmation", "is not what is asked for");
+    if action == Action::Delete
+        && let Err(errors) = confirmed(&form, &confirmation(ids.len()))
+    {
         return SelectionPage::answer_for(&visitor, &form, errors).await;
     }
     let (mut done, mut refused, mut position) = (0, None, None);
@@ -135,16 +138,16 @@ pub(crate) async fn apply(Submission { visitor, form }: Submission) -> Result<Re
             Err(problem) => refused = Some(problem),
         }
     }
-    let keys = if done == 1 { "key is" } else { "keys are" };
+    let keys = if done == 1 { "key" } else { "keys" };
     let mut text = format!("{done} {keys} {}.", action.done());
     if let Some(problem) = refused {
         if done == 0 {
             return Err(problem);
         }
-        text = format!("{text} {} refused it: {}", ids.len() - done, problem.code.title().to_lowercase());
+        text = format!("{text} {} failed: {}", ids.len() - done, problem.code.title().to_lowercase());
     }
     let back = safe_path(form.text("to")).unwrap_or("/console/keys");
-    // The page of a list may have gone with the keys that were on it.
+    // Changing the keys can empty their page of the list, so return to its first page.
     let query = QueryString::of(back).with("cursor", None);
     Ok(visitor.go_to(&query.after("/console/keys"), &Notice::of(position, text)))
 }

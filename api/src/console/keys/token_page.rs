@@ -1,15 +1,15 @@
-//! The page that shows a key's token, once: after the key was issued, and after it was rotated.
+//! The page that shows a key's token once, after creation and after rotation.
 
 use axum::response::Response;
 
-use super::key::Key;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::Frame;
+use crate::console::frame::secret_page::{Example, Secret, SecretPage, Words};
+use crate::console::parts::key::Key;
 use crate::console::parts::query_string::QueryString;
-use crate::console::parts::secret_page::{Example, Secret, SecretPage, Words};
 use crate::console::visit::visitor::Visitor;
 
-/// Shows the token of a key that was issued.
+/// Shows the token of a new key.
 pub(crate) async fn show_created(
     visitor: &Visitor,
     key: &Key,
@@ -21,7 +21,7 @@ pub(crate) async fn show_created(
     show(visitor, key, token, position, "Key created", None, done).await
 }
 
-/// Shows the token that a key got by rotation.
+/// Shows the new token of a rotated key.
 pub(crate) async fn show_rotated(
     visitor: &Visitor,
     key: &Key,
@@ -46,13 +46,13 @@ async fn show(
         subject: key.title().into(),
         under: Some(key.environment.clone()),
         noun: "token",
-        advice: "Put it where the caller reads its secrets.",
+        advice: "Store it where the caller reads its secrets.",
         note,
-        loss: "without it the key is of no use.",
-        remedy: "rotate the key to get another.",
+        loss: "without it the key can't be used.",
+        remedy: "rotate the key to get a new one.",
     };
     let example = Example {
-        lead: "Try it from a terminal; the answer says whose key it is:",
+        lead: "Try it from a terminal. The response shows whose key it is:",
         before: format!(
             "curl -i {}/v1/forward-auth \\\n  -H \"Authorization: Bearer ",
             visitor.service.access_tokens.issuer()

@@ -1,4 +1,4 @@
-//! The page to test a key on: what verification says of a token, and why.
+//! The page that tests a token: what verification returns for it, and why.
 
 use askama::Template;
 use axum::response::Response;
@@ -6,20 +6,22 @@ use http::{Method, StatusCode};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
-use super::key::{Key, Status};
-use crate::console::frame::icon::Icon;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::{Frame, Page, page};
 use crate::console::parts::field_errors::FieldErrors;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::key::{Key, Status};
 use crate::console::parts::query_string::QueryString;
 use crate::console::parts::tags::Tags;
 use crate::console::tenants::api_choice::Apis;
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
-/// What verification says.
+/// The response of verification.
 #[derive(Deserialize)]
 struct Verdict {
     valid: bool,
@@ -32,13 +34,13 @@ struct Found {
     key: Key,
 }
 
-/// What is told of a token.
-struct Told {
-    is_good: bool,
+/// What the page says about a token.
+struct Finding {
+    is_valid: bool,
     title: String,
     why: &'static str,
     code: Option<String>,
-    /// The key behind it, if there is one that may be seen.
+    /// The key of the token, if the visitor may see it.
     key: Option<Key>,
 }
 
@@ -48,9 +50,9 @@ struct TokenTestPage {
     frame: Frame,
     form: Form,
     apis: Apis,
-    /// Whether the token is verified, or only the key behind it found.
+    /// Whether the visitor may verify tokens, or only find their keys.
     verifies: bool,
-    told: Option<Told>,
+    finding: Option<Finding>,
     errors: FieldErrors,
 }
 
@@ -60,7 +62,7 @@ impl TokenTestPage {
     async fn answer_with(
         visitor: &Visitor,
         form: Form,
-        told: Option<Told>,
+        finding: Option<Finding>,
         errors: FieldErrors,
     ) -> Result<Response, Problem> {
         let query = QueryString::of(&visitor.address);
@@ -70,7 +72,7 @@ impl TokenTestPage {
             apis: Apis::read(visitor).await?,
             verifies: verifies(visitor),
             form,
-            told,
+            finding,
             errors,
         };
         Ok(page.answer(status))
@@ -81,23 +83,23 @@ fn verifies(visitor: &Visitor) -> bool {
     visitor.may(&Method::POST, "/v1/keys/verify")
 }
 
-/// Shows the form.
 pub(crate) async fn form(visitor: Visitor) -> Result<Response, Problem> {
     TokenTestPage::answer_with(&visitor, Form::of(std::iter::empty()), None, FieldErrors::default()).await
 }
 
-/// Tells what verification says. The answer does not repeat the token.
+/// Tests the token. The page does not repeat it.
 pub(crate) async fn test(Submission { visitor, form }: Submission) -> Result<Response, Problem> {
     let Some(token) = form.filled("token") else {
-        let errors = FieldErrors::one("token", "paste the token that is to be tested");
+        let errors = FieldErrors::one("token", "Paste a token to test.");
         return TokenTestPage::answer_with(&visitor, form, None, errors).await;
     };
     let key = found(&visitor, token).await?;
-    let told = if verifies(&visitor) { verified(&visitor, &form, token, key).await? } else { looked_up(key) };
-    TokenTestPage::answer_with(&visitor, form, Some(told), FieldErrors::default()).await
+    let finding =
+        if verifies(&visitor) { verified(&visitor, &form, token, key).await? } else { looked_up(key) };
+    TokenTestPage::answer_with(&visitor, form, Some(finding), FieldErrors::default()).await
 }
 
-/// The key that has a token, or once had it.
+/// Finds the key that has or had a token.
 async fn found(visitor: &Visitor, token: &str) -> Result<Option<Key>, Problem> {
     if !visitor.may(&Method::POST, "/v1/keys/find") {
         return Ok(None);
@@ -110,7 +112,7 @@ async fn found(visitor: &Visitor, token: &str) -> Result<Option<Key>, Problem> {
     }
 }
 
-async fn verified(visitor: &Visitor, form: &Form, token: &str, key: Option<Key>) -> Result<Told, Problem> {
+async fn verified(visitor: &Visitor, form: &Form, token: &str, key: Option<Key>) -> Result<Finding, Problem> {
     let mut body = Map::new();
     body.insert("token".into(), token.into());
     for name in ["environment", "api_id"] {
@@ -130,8 +132,8 @@ async fn verified(visitor: &Visitor, form: &Form, token: &str, key: Option<Key>)
         }
         (key, _) => key,
     };
-    Ok(Told {
-        is_good: verdict.valid,
+    Ok(Finding {
+        is_valid: verdict.valid,
         title: if verdict.valid { "Accepted" } else { "Refused" }.into(),
         why: why(&verdict.code),
         code: Some(verdict.code),
@@ -139,36 +141,37 @@ async fn verified(visitor: &Visitor, form: &Form, token: &str, key: Option<Key>)
     })
 }
 
-fn looked_up(key: Option<Key>) -> Told {
-    let (is_good, title, why) = match key.as_ref().map(|key| key.status) {
+fn looked_up(key: Option<Key>) -> Finding {
+    let (is_valid, title, why) = match key.as_ref().map(|key| key.status) {
         Some(Status::Active) => {
-            (true, "The key is active", "It is accepted where it is valid, with its present token.")
+            (true, "The key is active", "Its current token is accepted in its environment and for its API.")
         }
         Some(Status::Revoked) => (false, "The key is revoked", why("REVOKED")),
         Some(Status::Expired) => (false, "The key has expired", why("EXPIRED")),
-        Some(Status::Deleted) => (false, "The key was deleted", "Its history stays."),
-        None => (false, "No such key", "No key that you may see ever had this token."),
+        Some(Status::Deleted) => (false, "The key was deleted", "Its history is kept."),
+        None => (false, "No such key", "No key that you can see has or had this token."),
     };
-    Told { is_good, title: title.into(), why, code: None, key }
+    Finding { is_valid, title: title.into(), why, code: None, key }
 }
 
-/// What a verdict means.
+/// Explains a verification code.
 fn why(code: &str) -> &'static str {
     match code {
-        "VALID" => "The key is active and may do what was asked.",
+        "VALID" => "The key is active and allowed to do what was asked.",
         "MALFORMED" => {
-            "This is not a token: its form or its checksum is wrong. It may have been cut when it was copied."
+            "This is not a token: its format or checksum is wrong. Check that you copied all of it."
         }
         "NOT_FOUND" => {
-            "No key has this token: it was never issued here, was replaced by rotation, or its key was deleted."
+            "No key has this token. It was never issued here, was replaced by rotation, or its key was \
+             deleted."
         }
-        "ORGANIZATION_INACTIVE" => "The organization that the key belongs to was deleted.",
+        "ORGANIZATION_INACTIVE" => "The key's organization was deleted.",
         "REVOKED" => "The key was revoked. Reactivate it if that was a mistake.",
-        "EXPIRED" => "The key's time came. Create another.",
-        "WRONG_ENVIRONMENT" => "The key is valid in the other environment only.",
-        "WRONG_ORGANIZATION" => "The key is not valid for this organization.",
-        "WRONG_API" => "The key is for another API.",
-        "INSUFFICIENT_SCOPE" => "The key lacks a scope that was asked for. Edit its scopes.",
-        _ => "Verification refused it.",
+        "EXPIRED" => "The key has expired. Create a new one.",
+        "WRONG_ENVIRONMENT" => "The key works only in the other environment.",
+        "WRONG_ORGANIZATION" => "The key doesn't work for this organization.",
+        "WRONG_API" => "The key is for another API, or for none.",
+        "INSUFFICIENT_SCOPE" => "The key is missing a requested scope. Edit its scopes.",
+        _ => "Verification refused the token.",
     }
 }

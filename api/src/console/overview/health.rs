@@ -1,4 +1,4 @@
-//! How the service is doing, in words.
+//! The health of the service, in words.
 
 use std::fmt;
 
@@ -6,11 +6,11 @@ use serde::Deserialize;
 
 use crate::answer::problem::Problem;
 
-use crate::console::frame::icon::Icon;
-use crate::console::keys::list::grouped;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::number::grouped;
 use crate::console::visit::visitor::Visitor;
 
-/// Readiness as the calls answer it.
+/// Readiness as the API returns it.
 #[derive(Deserialize)]
 struct Readiness {
     ready: bool,
@@ -34,26 +34,20 @@ struct Rebuild {
     head: u64,
 }
 
-/// A part of the service, and how it is doing.
+/// A part of the service and its state.
 pub(crate) struct Part {
-    /// What people call it.
     pub name: &'static str,
-    /// What it is for.
+    /// The part's purpose, as a verb phrase.
     pub purpose: &'static str,
-    /// How it is doing.
     pub state: State,
-    /// What there is to say of it.
     pub detail: Option<String>,
 }
 
-/// How a part is doing: a word and a shape.
+/// The state of a part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
-    /// As it should.
     Well,
-    /// Not yet.
     Busy,
-    /// Not at all.
     Bad,
 }
 
@@ -68,26 +62,24 @@ impl fmt::Display for State {
     }
 }
 
-/// Its own words only.
+/// Display writes fixed words only.
 impl askama::filters::HtmlSafe for State {}
 
-/// How the service is doing.
 pub(crate) struct Health {
-    /// Whether all is well.
     pub is_well: bool,
-    /// Events in the log.
+    /// The number of events in the log.
     pub events: String,
-    /// What is made from the log.
+    /// The projections of the log.
     pub parts: Vec<Part>,
-    /// Why no checkpoint is signed, if none is.
+    /// Why checkpoints are not signed, if they are not.
     pub signing_refused: Option<String>,
 }
 
 impl Health {
-    /// Asks.
+    /// Reads the readiness of the service.
     ///
     /// # Errors
-    /// What the call answers.
+    /// The problem that the API returns.
     pub(crate) async fn read(visitor: &Visitor) -> Result<Self, Problem> {
         let readiness: Readiness = visitor.call(http::Method::GET, "/readyz").report().await?;
         let head = readiness.position;
@@ -102,10 +94,10 @@ impl Health {
 
 fn part(projection: Projection, head: u64) -> Part {
     let (name, purpose) = match projection.name.as_str() {
-        "verification-index" => ("Verification", "decides whether tokens are good"),
+        "verification-index" => ("Verification", "verifies tokens"),
         "key-list" => ("Key list", "searches and sorts keys"),
         "audit-trail" => ("Audit trail", "finds events"),
-        _ => ("Another projection", "made from the log"),
+        _ => ("Other projection", "is built from the log"),
     };
     let state = match projection.status.as_str() {
         "live" => State::Well,
@@ -114,40 +106,15 @@ fn part(projection: Projection, head: u64) -> Part {
     };
     let of = |position: u64, head: u64| format!("{} of {} events", grouped(position), grouped(head));
     let detail = match (projection.reason, projection.rebuild) {
-        (Some(reason), _) => Some(format!("{reason}; `replay-tool verify` says whether the log is whole")),
+        (Some(reason), _) => Some(format!("{reason}. Run `replay-tool verify` to check the log.")),
         (None, Some(rebuild)) => {
             let how_far = of(rebuild.position, rebuild.head);
-            Some(format!("is being made anew beside the present one: {how_far}"))
+            Some(format!("Rebuilding beside the current one: {how_far}"))
         }
         (None, None) if state == State::Busy => Some(of(projection.position, head)),
         (None, None) => None,
     };
     Part { name, purpose, state, detail }
-}
-
-/// The newest checkpoint of the log.
-pub(crate) struct Checkpoint {
-    /// The log's name.
-    pub origin: String,
-    /// How many events it is over.
-    pub size: String,
-    /// The root of the tree over them.
-    pub root: String,
-}
-
-impl Checkpoint {
-    /// Asks for it.
-    ///
-    /// # Errors
-    /// What the call answers, or that it is none.
-    pub(crate) async fn read(visitor: &Visitor) -> Result<Self, Problem> {
-        let note = visitor.call(http::Method::GET, "/log/checkpoint").text().await?;
-        let mut lines = note.lines();
-        let mut line = || lines.next().ok_or_else(|| Problem::internal(&"a checkpoint is too short"));
-        let (origin, size, root) = (line()?.to_owned(), line()?.to_owned(), line()?.to_owned());
-        let size = size.parse().map_or(size, grouped);
-        Ok(Self { origin, size, root })
-    }
 }
 
 #[cfg(test)]
@@ -157,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn parts_are_told_in_words() {
+    fn parts_read_as_words() {
         let check = |status: &str, reason: Option<&str>, rebuild, expected: (State, Option<&str>)| {
             let projection = json!({
                 "name": "key-list", "status": status, "position": 1_200, "reason": reason, "rebuild": rebuild,
@@ -171,13 +138,13 @@ mod tests {
             "live",
             None,
             json!({ "position": 5, "head": 9 }),
-            (State::Well, Some("is being made anew beside the present one: 5 of 9 events")),
+            (State::Well, Some("Rebuilding beside the current one: 5 of 9 events")),
         );
         check(
             "stopped",
             Some("at position 7: no"),
             json!(null),
-            (State::Bad, Some("at position 7: no; `replay-tool verify` says whether the log is whole")),
+            (State::Bad, Some("at position 7: no. Run `replay-tool verify` to check the log.")),
         );
     }
 }

@@ -1,5 +1,5 @@
-//! The page of everything at a glance: keys by state, what came and went, what verification answered, what ends soon, and how
-//! the service is doing.
+//! The overview: keys by status, daily changes, verifications by outcome, keys that expire soon, and the
+//! health of the service.
 
 use std::collections::BTreeMap;
 
@@ -9,23 +9,25 @@ use http::{Method, StatusCode};
 use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
 use super::daily_chart::{BAR, DailyChart, Day};
-use super::health::{Checkpoint, Health};
-use crate::console::frame::icon::Icon;
+use super::health::Health;
+use crate::console::audit::checkpoint::Checkpoint;
 use crate::console::frame::navigation::Section;
 use crate::console::frame::page_frame::{Frame, Page, page};
-use crate::console::keys::key::Key;
-use crate::console::keys::list::grouped;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::key::Key;
+use crate::console::parts::number::grouped;
 use crate::console::parts::outcome::in_words;
 use crate::console::parts::query_string::QueryString;
 use crate::console::visit::visitor::Visitor;
 
 const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
-/// What "soon" and "unused" mean, in days, as on the page of keys.
+/// The days that "soon" and "unused" mean, as in the list of keys.
 const DAYS: i64 = 30;
-/// Keys that end soon and are shown here; the page of keys has the others.
+/// The number of expiring keys shown here. The list of keys has the others.
 const ENDING_LEN: usize = 5;
 
 #[derive(Deserialize)]
@@ -65,22 +67,22 @@ struct UsagePart {
     outcomes: BTreeMap<String, u64>,
 }
 
-/// A number with what it counts, and where what it counts is listed.
+/// A count with a link to the keys that it counts.
 struct Figure {
     number: String,
     label: &'static str,
     path: String,
 }
 
-/// How often verification gave an answer.
+/// The count of a verification code.
 #[derive(Debug, PartialEq, Eq)]
 struct Outcome {
     code: String,
     words: &'static str,
     count: String,
-    /// Of a hundred.
+    /// Percent of all verifications, rounded up.
     share: u64,
-    is_good: bool,
+    is_valid: bool,
 }
 
 #[derive(Template)]
@@ -93,7 +95,7 @@ struct OverviewPage {
     own_only: bool,
     of_all: bool,
     chart: Option<DailyChart>,
-    /// None where there are too many keys to sum up.
+    /// `None` if there are too many keys to sum up.
     outcomes: Option<Vec<Outcome>>,
     verifications: String,
     ending: Vec<Key>,
@@ -107,7 +109,6 @@ struct OverviewPage {
 
 page!(OverviewPage);
 
-/// Shows it.
 pub(crate) async fn show(visitor: Visitor) -> Result<Response, Problem> {
     let query = QueryString::of(&visitor.address);
     let organization = query.get("organization_id").map(ToOwned::to_owned);
@@ -140,8 +141,8 @@ pub(crate) async fn show(visitor: Visitor) -> Result<Response, Problem> {
         figure(grouped(keys.revoked), "Revoked", list(&[("status", "revoked")])),
         figure(grouped(keys.expired), "Expired", list(&[("status", "expired")])),
         figure(grouped(keys.deleted), "Deleted", list(&[("status", "deleted")])),
-        figure(ending.total(), "End in 30 days", all_ending.clone()),
-        figure(unused.total(), "Unused 30 days", list(&[("status", "active"), ("unused", "30")])),
+        figure(ending.total(), "Expire in 30 days", all_ending.clone()),
+        figure(unused.total(), "Unused for 30 days", list(&[("status", "active"), ("unused", "30")])),
     ];
     let is_bound = visitor.principal.organization_id.is_some();
     let shown = OverviewPage {
@@ -157,7 +158,7 @@ pub(crate) async fn show(visitor: Visitor) -> Result<Response, Problem> {
         ending: ending.data,
         all_ending,
         health: health?,
-        // Without one, health says why.
+        // Without a checkpoint, the health panel says why.
         checkpoint: checkpoint.ok(),
         create: visitor.may(&Method::POST, "/v1/keys").then(|| kept.after("/console/keys/new")),
         organizations: visitor.may(&Method::POST, "/v1/organizations").then_some("/console/organizations"),
@@ -166,7 +167,7 @@ pub(crate) async fn show(visitor: Visitor) -> Result<Response, Problem> {
     Ok(shown.answer(StatusCode::OK))
 }
 
-/// What was verified in the last days, by outcome; none where there are too many keys to sum up.
+/// Sums the recent verifications by code. Returns `None` if there are too many keys to sum up.
 async fn usage(visitor: &Visitor, of: &QueryString) -> Result<Option<BTreeMap<String, u64>>, Problem> {
     let path = of.with("granularity", Some("day")).after("/v1/usage");
     let usage = match visitor.read::<Usage>(&path).await {
@@ -181,7 +182,7 @@ async fn usage(visitor: &Visitor, of: &QueryString) -> Result<Option<BTreeMap<St
     Ok(Some(sums))
 }
 
-/// The outcomes, the most frequent first.
+/// The outcomes, most frequent first.
 fn outcomes(sums: BTreeMap<String, u64>) -> Vec<Outcome> {
     let whole = sums.values().sum::<u64>().max(1);
     let mut sums: Vec<(String, u64)> = sums.into_iter().filter(|(_, count)| *count > 0).collect();
@@ -190,7 +191,7 @@ fn outcomes(sums: BTreeMap<String, u64>) -> Vec<Outcome> {
         words: in_words(&code),
         count: grouped(count),
         share: (count * 100).div_ceil(whole),
-        is_good: code == "VALID",
+        is_valid: code == "VALID",
         code,
     };
     sums.into_iter().map(outcome).collect()
@@ -204,7 +205,7 @@ mod tests {
     fn outcomes_are_shares_of_all() {
         let sums = [("REVOKED", 1), ("VALID", 998), ("MALFORMED", 0), ("EXPIRED", 1)];
         let outcomes = outcomes(sums.map(|(code, count)| (code.to_owned(), count)).into());
-        let told: Vec<_> = outcomes.iter().map(|it| (it.words, it.share, it.is_good)).collect();
-        assert_eq!(told, [("Good", 100, true), ("Expired", 1, false), ("Revoked", 1, false)]);
+        let shown: Vec<_> = outcomes.iter().map(|it| (it.words, it.share, it.is_valid)).collect();
+        assert_eq!(shown, [("Valid", 100, true), ("Expired", 1, false), ("Revoked", 1, false)]);
     }
 }

@@ -9,9 +9,8 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::get;
 
-use super::Console;
+use super::state::Console;
 
-/// The overview.
 pub(super) fn router() -> Router<Arc<Console>> {
     Router::new().route("/console/overview", get(home::show))
 }

@@ -1,10 +1,9 @@
-//! Where something stands, as a word with a shape and a colour.
+//! A status as a word with a shape and a colour, so that colour alone carries no meaning.
 
 use std::fmt;
 
-use crate::console::frame::icon::Icon;
+use super::icon::Icon;
 
-/// A word with a shape.
 #[derive(Debug, Clone)]
 pub(crate) struct Badge {
     class: &'static str,
@@ -13,7 +12,7 @@ pub(crate) struct Badge {
 }
 
 impl Badge {
-    /// The badge of a status as calls answer it.
+    /// Returns the badge of a status as the API names it.
     pub(crate) fn of(status: &str) -> Self {
         let (class, icon) = match status {
             "active" | "enabled" => ("good", Icon::TICK),
@@ -26,7 +25,7 @@ impl Badge {
         Self { class, icon, word: word.unwrap_or_default() }
     }
 
-    /// The same in other words.
+    /// Replaces the word.
     #[must_use]
     pub(crate) fn saying(mut self, words: &str) -> Self {
         self.word = words.into();
@@ -44,7 +43,7 @@ impl fmt::Display for Badge {
     }
 }
 
-/// Letters and spaces only.
+/// Display writes letters and spaces only.
 impl askama::filters::HtmlSafe for Badge {}
 
 #[cfg(test)]
@@ -52,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_a_word_and_nothing_else() {
+    fn a_badge_shows_letters_only() {
         assert!(Badge::of("revoked").to_string().ends_with("</svg>Revoked</span>"));
         assert!(Badge::of("<b>new").to_string().ends_with("</svg>bnew</span>"));
     }

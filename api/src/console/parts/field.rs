@@ -1,16 +1,15 @@
-//! The fields of forms: one look, one way to say what is wrong.
+//! Form fields with their label, hint and error.
 
 use askama::Template;
 
 use super::field_errors::FieldErrors;
-use crate::console::frame::icon::Icon;
-use crate::console::visit::submission::Form;
+use super::form::Form;
+use super::icon::Icon;
 
-/// A field. Its name is that of the call's field, so that it shows what the call finds wrong with that.
+/// A form field. It has the name of the API's field, so that it can show the error the API reports for it.
 #[derive(Template)]
 #[template(path = "field.html")]
 pub(crate) struct Field {
-    /// Its name.
     pub name: &'static str,
     label: String,
     control: Control,
@@ -21,33 +20,38 @@ pub(crate) struct Field {
     error: Option<String>,
 }
 
-/// It escapes what it shows.
+/// The template escapes every value.
 impl askama::filters::HtmlSafe for Field {}
 
 enum Control {
-    /// A line of text, with texts that may be offered.
-    Line { placeholder: &'static str, is_mono: bool, offers: Option<Offers> },
-    /// A number from one on.
+    /// A line of text, with optional suggestions.
+    Line {
+        placeholder: &'static str,
+        is_mono: bool,
+        offers: Option<Offers>,
+    },
+    /// A whole number from 1.
     Number,
-    /// Several lines of text.
-    Lines { placeholder: &'static str },
-    /// One of some.
+    Lines {
+        placeholder: &'static str,
+    },
+    /// Radio buttons.
     OneOf(Vec<Choice>),
-    /// Any of some.
+    /// Checkboxes.
     AnyOf(Vec<Choice>),
-    /// What has to be typed to confirm.
+    /// A text that must be typed to confirm.
     Confirmation(String),
 }
 
-/// Texts that are offered while somebody types; any other can be typed too.
+/// Suggestions shown while typing. Any other text can be typed too.
 struct Offers {
-    /// Some, each with what it means.
+    /// The initial suggestions: value and meaning.
     first: Vec<(String, String)>,
-    /// The call that finds others.
+    /// The list endpoint that finds others.
     call: &'static str,
 }
 
-/// Something to choose.
+/// An option of a field.
 #[derive(Debug, Clone)]
 pub(crate) struct Choice {
     value: String,
@@ -57,7 +61,7 @@ pub(crate) struct Choice {
 }
 
 impl Choice {
-    /// What is sent, what people read, and what there is to know about it.
+    /// An option with the value that is sent, its name, and a hint.
     pub(crate) fn new(value: impl Into<String>, name: impl Into<String>, hint: impl Into<String>) -> Self {
         Self { value: value.into(), name: name.into(), hint: hint.into(), is_chosen: false }
     }
@@ -77,24 +81,23 @@ impl Field {
         }
     }
 
-    /// A line of text.
     pub(crate) fn line(name: &'static str, label: &'static str, placeholder: &'static str) -> Self {
         Self::new(name, label, Control::Line { placeholder, is_mono: false, offers: None })
     }
 
-    /// An id, an address or the like.
+    /// A line in a monospaced font, for ids and addresses.
     pub(crate) fn code(name: &'static str, label: &'static str, placeholder: &'static str) -> Self {
         Self::new(name, label, Control::Line { placeholder, is_mono: true, offers: None })
     }
 
-    /// An id, with some that are offered, each with what it means, and a call that finds others by what is typed.
+    /// An id with suggestions: the `first` ones, and those that the endpoint `call` finds for the typed text.
     pub(crate) fn offering(
         name: &'static str,
         label: &'static str,
         first: Vec<(String, String)>,
         call: &'static str,
     ) -> Self {
-        let placeholder = "Type a name or an id";
+        let placeholder = "Type a name or an ID";
         Self::new(
             name,
             label,
@@ -102,53 +105,49 @@ impl Field {
         )
     }
 
-    /// A whole number from one on.
     pub(crate) fn number(name: &'static str, label: &'static str) -> Self {
         Self::new(name, label, Control::Number)
     }
 
-    /// Words with spaces or line breaks between them.
+    /// Words separated by spaces or line breaks.
     pub(crate) fn words(name: &'static str, label: &'static str, placeholder: &'static str) -> Self {
         Self::new(name, label, Control::Lines { placeholder })
     }
 
-    /// One of some.
+    /// Radio buttons.
     pub(crate) fn one_of(name: &'static str, label: &'static str, choices: Vec<Choice>) -> Self {
         Self::new(name, label, Control::OneOf(choices))
     }
 
-    /// Any of some.
+    /// Checkboxes.
     pub(crate) fn any_of(name: &'static str, label: &'static str, choices: Vec<Choice>) -> Self {
         Self::new(name, label, Control::AnyOf(choices))
     }
 
-    /// What has to be typed to confirm.
+    /// A text that must be typed to confirm.
     pub(crate) fn confirmation(expected: String) -> Self {
         Self::new("confirmation", "", Control::Confirmation(expected))
     }
 
-    /// The same with what there is to know.
     #[must_use]
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
     }
 
-    /// The same for what need not be filled in.
     #[must_use]
     pub(crate) const fn optional(mut self) -> Self {
         self.is_optional = true;
         self
     }
 
-    /// The same with the cursor in it.
     #[must_use]
     pub(crate) const fn focused(mut self) -> Self {
         self.has_focus = true;
         self
     }
 
-    /// The same with what a form has in it, and with what is wrong with that.
+    /// Fills the field from a form and adds its error.
     #[must_use]
     pub(crate) fn filled(mut self, form: &Form, errors: &FieldErrors) -> Self {
         self.error = errors.get(self.name).map(ToOwned::to_owned);
@@ -179,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_keeps_what_was_typed_and_says_what_is_wrong() {
+    fn a_field_keeps_the_typed_text_and_shows_its_error() {
         let form = Form::of([("name".to_owned(), "\"><b>".to_owned())].into_iter());
         let field =
             Field::line("name", "Name", "").hint("A hint").filled(&form, &FieldErrors::one("name", "no"));

@@ -1,16 +1,16 @@
-//! What is wrong with the fields of a form, as the call that it led to said.
+//! The field errors of a form, as the API reports them.
 
-use crate::answer::problem::{Code, FieldError, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::{FieldError, Problem};
 
-/// The fields that fail, each with what is wrong.
 #[derive(Debug, Default)]
 pub(crate) struct FieldErrors(Vec<FieldError>);
 
 impl FieldErrors {
-    /// Takes the fields that a problem names.
+    /// Takes the field errors out of a problem.
     ///
     /// # Errors
-    /// The problem itself, when it is not about fields: then the form cannot be corrected.
+    /// The problem itself if it is not about fields, because correcting the form would not help.
     pub(crate) fn of(problem: Problem) -> Result<Self, Problem> {
         match problem.code {
             Code::InvalidRequest | Code::PolicyViolation if !problem.errors.is_empty() => {
@@ -20,23 +20,22 @@ impl FieldErrors {
         }
     }
 
-    /// One field that fails.
+    /// An error in one field.
     pub(crate) fn one(field: &str, detail: impl Into<String>) -> Self {
         Self(vec![FieldError { pointer: format!("/{field}"), detail: detail.into() }])
     }
 
-    /// Whether any fails.
     pub(crate) fn any(&self) -> bool {
         !self.0.is_empty()
     }
 
-    /// What is wrong with a field, or with something in it.
+    /// Returns the error of a field or of something inside it.
     pub(crate) fn get(&self, field: &str) -> Option<&str> {
         let error = self.0.iter().find(|error| field_of(&error.pointer) == field);
         error.map(|error| error.detail.as_str())
     }
 
-    /// What is wrong with fields that a form does not show by themselves.
+    /// Returns the errors of fields that the form does not show.
     pub(crate) fn others(&self, shown: &[&str]) -> Vec<String> {
         let others = self.0.iter().filter(|error| !shown.contains(&field_of(&error.pointer)));
         others
@@ -45,7 +44,7 @@ impl FieldErrors {
     }
 }
 
-/// The name of the field that a JSON Pointer begins with.
+/// Returns the first segment of a JSON Pointer, which names the field.
 fn field_of(pointer: &str) -> &str {
     pointer.trim_start_matches(['/', '?']).split('/').next().unwrap_or_default()
 }
@@ -55,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_are_told_by_field() {
+    fn errors_are_grouped_by_field() {
         let errors =
             ["/name", "/scopes/2"].map(|pointer| FieldError { pointer: pointer.into(), detail: "no".into() });
         let errors = FieldErrors::of(Problem::fields(errors.to_vec())).unwrap();

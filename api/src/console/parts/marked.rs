@@ -1,8 +1,7 @@
-//! A text with what was searched for marked in it.
+//! A text with the search term marked in it.
 
 use std::fmt;
 
-/// A text, and what was searched for.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Marked<'a> {
     text: &'a str,
@@ -10,12 +9,12 @@ pub(crate) struct Marked<'a> {
 }
 
 impl<'a> Marked<'a> {
-    /// A text in which `searched` is marked, in whatever case; nothing is marked without it.
+    /// Marks every occurrence of `searched`, ignoring case.
     pub(crate) fn new(text: &'a str, searched: Option<&'a str>) -> Self {
         Self { text, searched: searched.unwrap_or_default().trim() }
     }
 
-    /// The length of what was searched for, if the text at hand begins with it.
+    /// The length in bytes of the search term at the start of `text`, if `text` starts with it.
     fn found_at(self, text: &str) -> Option<usize> {
         let mut rest = text.char_indices();
         for wanted in self.searched.chars() {
@@ -56,7 +55,7 @@ impl fmt::Display for Marked<'_> {
     }
 }
 
-/// It escapes what it shows.
+/// Display escapes the text.
 impl askama::filters::HtmlSafe for Marked<'_> {}
 
 #[cfg(test)]
@@ -64,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_searched_for_is_marked_and_everything_is_escaped() {
+    fn the_search_term_is_marked_and_everything_is_escaped() {
         let check = |text, searched, expected| assert_eq!(Marked::new(text, searched).to_string(), expected);
         check("Billing bill", Some("BILL"), "<mark>Bill</mark>ing <mark>bill</mark>");
         check("<b>&\"'", Some("b"), "&lt;<mark>b</mark>&gt;&amp;&quot;&#39;");

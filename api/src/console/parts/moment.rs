@@ -1,4 +1,4 @@
-//! Times as people read them: how long ago or how soon, with the exact time on hover and for programs that read aloud.
+//! Times relative to now, with the exact time on hover and for screen readers.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ const MINUTE: i64 = 60_000;
 const HOUR: i64 = 60 * MINUTE;
 const DAY: i64 = 24 * HOUR;
 
-/// An instant, seen from another.
+/// An instant seen from `now`.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Moment {
     at: Timestamp,
@@ -16,41 +16,39 @@ pub(crate) struct Moment {
 }
 
 impl Moment {
-    /// An instant as it is seen at `now`.
     pub(crate) const fn new(at: Timestamp, now: Timestamp) -> Self {
         Self { at, now }
     }
 
-    /// The instant as its date and its time: `12 Nov 2026, 14:03:07.112 UTC`.
+    /// Date and time: `12 Nov 2026, 14:03:07.112 UTC`.
     pub(crate) fn exact(&self) -> String {
         self.at.to_datetime().format("%-d %b %Y, %H:%M:%S%.3f UTC").to_string()
     }
 
-    /// The instant's date: `12 Nov 2026`.
+    /// Date: `12 Nov 2026`.
     pub(crate) fn date(&self) -> String {
         self.at.to_datetime().format("%-d %b %Y").to_string()
     }
 
-    /// Milliseconds until it comes; 0 when it has come.
+    /// Milliseconds until the instant, or 0 if it has passed.
     pub(crate) fn millis_left(&self) -> i64 {
         self.at.millis().saturating_sub(self.now.millis()).max(0)
     }
 
-    /// Whether it lies ahead.
     pub(crate) fn is_ahead(&self) -> bool {
         self.at > self.now
     }
 
-    /// Whether it lies ahead, but by no more than this many days.
+    /// Whether the instant is at most this many days ahead.
     pub(crate) fn is_within_days(&self, days: i64) -> bool {
         self.is_ahead() && self.at.millis().saturating_sub(self.now.millis()) <= days * DAY
     }
 
-    /// How long ago or how soon, in words.
+    /// The distance from now in words: `3 hours ago`, `in 12 days`.
     pub(crate) fn relative(&self) -> String {
         let apart = self.at.millis().saturating_sub(self.now.millis());
         let (distance, ahead) = (apart.saturating_abs(), apart > 0);
-        // What was is told by what has gone by in full; what is to come, as near as can be.
+        // The past counts whole units that have gone by; the future rounds to the nearest unit.
         let whole = |unit: i64| (distance + if ahead { unit / 2 } else { 0 }) / unit;
         let (count, unit) = if distance < MINUTE {
             return if ahead { "in less than a minute" } else { "just now" }.into();
@@ -78,7 +76,7 @@ impl fmt::Display for Moment {
     }
 }
 
-/// Dates and numbers only.
+/// Display writes dates, numbers and fixed words only.
 impl askama::filters::HtmlSafe for Moment {}
 
 #[cfg(test)]
@@ -86,7 +84,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn distances_are_told_as_people_do() {
+    fn distances_read_naturally() {
         let check = |apart: i64, expected: &str| {
             let now = Timestamp::from_millis(1_800_000_000_000);
             assert_eq!(Moment::new(now.saturating_add_millis(apart), now).relative(), expected);

@@ -1,15 +1,14 @@
-//! Tables of what there is beside keys: rows of cells, and at the end of each row what can be done to it.
+//! Tables of everything but keys: rows of cells with an action menu.
 
 use askama::Template;
 
 use super::badge::Badge;
+use super::icon::Icon;
 use super::marked::Marked;
 use super::moment::Moment;
 use super::tags::Tags;
-use crate::console::frame::icon::Icon;
-use crate::console::keys::key::Status;
 
-/// A table. A phone shows its rows as cards.
+/// A table. Narrow screens show its rows as cards.
 #[derive(Template)]
 #[template(path = "table.html")]
 pub(crate) struct Table {
@@ -17,95 +16,83 @@ pub(crate) struct Table {
     rows: Vec<Row>,
 }
 
-/// It escapes what it shows.
+/// The template escapes every value.
 impl askama::filters::HtmlSafe for Table {}
 
-/// A row.
 pub(crate) struct Row {
-    /// What programs that read aloud call it.
+    /// The row's name for screen readers.
     pub label: String,
-    /// A cell for each column.
+    /// One cell per column.
     pub cells: Vec<Cell>,
-    /// What can be done to it.
     pub menu: Vec<MenuItem>,
-    /// Whether it is about something that has ended.
+    /// Whether the row's object has ended and is shown muted.
     pub is_over: bool,
 }
 
-/// What stands in a cell.
 #[derive(Template)]
 #[template(path = "cell.html")]
 pub(crate) enum Cell {
-    /// What people call the thing, where that leads, and a line under it.
+    /// The object's name, with a link to its page and a second line.
     Title {
-        /// The name.
         text: String,
-        /// Its page.
         path: Option<String>,
-        /// The line under it.
         under: Option<String>,
-        /// What was searched for.
+        /// The search term to mark.
         searched: Option<String>,
     },
-    /// A text; a dash if there is none.
+    /// A text, or a dash.
     Text(Option<String>),
-    /// An id, or what of a secret is shown.
+    /// An id, or the visible part of a secret.
     Code(String),
-    /// Words, each by itself.
     Tags(Vec<String>),
-    /// Sentences, each on its own line.
+    /// Sentences, one per line.
     Lines(Vec<String>),
-    /// Where the thing stands.
     Badge(Badge),
-    /// Where a key stands.
-    Status(Status),
-    /// A time; a dash if there is none.
+    /// A time, or a dash.
     Time(Option<Moment>),
 }
 
-/// It escapes what it shows.
+/// The template escapes every value.
 impl askama::filters::HtmlSafe for Cell {}
 
-/// What can be done to a row's thing.
+/// An entry of a row's action menu.
 pub(crate) struct MenuItem {
     label: &'static str,
     icon: Icon,
     path: String,
     is_dialog: bool,
     is_destructive: bool,
-    /// What the form carries, if it is one that needs no page of its own.
+    /// Set for an entry that is submitted directly instead of opening a page.
     csrf_token: Option<String>,
 }
 
 impl MenuItem {
-    /// What is done in a dialog.
+    /// Opens a dialog.
     pub(crate) const fn dialog(label: &'static str, icon: Icon, path: String) -> Self {
         Self { label, icon, path, is_dialog: true, is_destructive: false, csrf_token: None }
     }
 
-    /// What is done in a dialog and stops something.
+    /// Opens a dialog for a destructive action.
     pub(crate) const fn destructive(label: &'static str, icon: Icon, path: String) -> Self {
         Self { label, icon, path, is_dialog: true, is_destructive: true, csrf_token: None }
     }
 
-    /// What is done at once.
+    /// Submits a form directly.
     pub(crate) fn submit(label: &'static str, icon: Icon, path: String, csrf_token: &str) -> Self {
         Self { csrf_token: Some(csrf_token.into()), ..Self::link(label, icon, path) }
     }
 
-    /// Another page.
+    /// Opens another page.
     pub(crate) const fn link(label: &'static str, icon: Icon, path: String) -> Self {
         Self { label, icon, path, is_dialog: false, is_destructive: false, csrf_token: None }
     }
 }
 
 impl Table {
-    /// A table.
     pub(crate) const fn new(columns: Vec<&'static str>, rows: Vec<Row>) -> Self {
         Self { columns, rows }
     }
 
-    /// Whether there is nothing in it.
     pub(crate) const fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
@@ -124,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_people_wrote_is_escaped() {
+    fn texts_are_escaped() {
         let title = Cell::Title {
             text: "<b>x".into(),
             path: Some("/console/x\"".into()),

@@ -1,8 +1,7 @@
-//! Words, each by itself; of very many the first, and the others folded away.
+//! A list of words as tags. A long list is folded after its first tags.
 
 use askama::Template;
 
-/// Words, each by itself.
 #[derive(Template)]
 #[template(path = "tags.html")]
 pub(crate) struct Tags<'a> {
@@ -10,11 +9,12 @@ pub(crate) struct Tags<'a> {
     rest: &'a [String],
 }
 
-/// It escapes what it shows.
+/// The template escapes every value.
 impl askama::filters::HtmlSafe for Tags<'_> {}
 
 impl<'a> Tags<'a> {
-    /// Words, of which this many are shown at once. A few more than that are shown too: folding them away would save nothing.
+    /// Shows `shown` words and folds the others. Two more than `shown` are still shown, because folding them
+    /// would not save space.
     pub(crate) fn new(words: &'a [String], shown: usize) -> Self {
         let shown = if words.len() <= shown + 2 { words.len() } else { shown };
         let (first, rest) = words.split_at(shown);
@@ -27,7 +27,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn many_are_folded_away_and_all_are_escaped() {
+    fn long_lists_are_folded_and_all_words_are_escaped() {
         let words: Vec<String> = (0..9).map(|n| format!("<b>{n}")).collect();
         let folded = Tags::new(&words, 6).to_string();
         assert!(folded.contains("<summary>3 more</summary>") && folded.contains("8</code>"), "{folded}");

@@ -1,4 +1,4 @@
-//! The APIs that keys can be for, to choose from and to name.
+//! The registered APIs, to offer and to name in forms.
 
 use http::Method;
 use serde::Deserialize;
@@ -7,19 +7,14 @@ use crate::answer::problem::Problem;
 
 use crate::console::visit::visitor::Visitor;
 
-/// APIs that are offered; one past them is named by its id.
+/// The number of APIs that are offered. Further APIs appear by their ids.
 const OFFERED_MAX: usize = 200;
 
-/// An API.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Api {
-    /// Its id.
     pub id: String,
-    /// What people call it.
     pub name: String,
-    /// The scopes that its keys may carry.
     pub scopes: Vec<String>,
-    /// Whether it was deleted.
     pub deleted_at: Option<String>,
 }
 
@@ -28,15 +23,15 @@ struct Page {
     data: Vec<Api>,
 }
 
-/// The APIs that somebody may see.
+/// The APIs that a visitor may see.
 #[derive(Debug, Default)]
 pub(crate) struct Apis(Vec<Api>);
 
 impl Apis {
-    /// Reads them; none for somebody who may not.
+    /// Reads the APIs. Returns an empty list to a visitor who may not list them.
     ///
     /// # Errors
-    /// What the call answers.
+    /// The problem that the API returns.
     pub(crate) async fn read(visitor: &Visitor) -> Result<Self, Problem> {
         if !visitor.may(&Method::GET, "/v1/apis") {
             return Ok(Self::default());
@@ -44,17 +39,16 @@ impl Apis {
         visitor.read(&format!("/v1/apis?limit={OFFERED_MAX}")).await.map(|page: Page| Self(page.data))
     }
 
-    /// Those that a key can be made for.
+    /// The APIs that a key can be created for.
     pub(crate) fn offered(&self) -> impl Iterator<Item = &Api> {
         self.0.iter().filter(|api| api.deleted_at.is_none())
     }
 
-    /// One of them.
     pub(crate) fn find(&self, id: &str) -> Option<&Api> {
         self.0.iter().find(|api| api.id == id)
     }
 
-    /// The name of one, or its id.
+    /// The name of an API, or its id if it is not in the list.
     pub(crate) fn name<'a>(&'a self, id: &'a str) -> &'a str {
         self.find(id).map_or(id, |api| &api.name)
     }

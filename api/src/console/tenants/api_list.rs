@@ -1,4 +1,4 @@
-//! The page of APIs, and what is done to one: register, rename, give other scopes, delete.
+//! The list of APIs, and the forms that register, edit and delete one.
 
 use std::sync::Arc;
 
@@ -6,31 +6,33 @@ use axum::Router;
 use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::get;
-use http::{Method, header};
+use http::Method;
 use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 use serde_json::json;
 
 use crate::answer::problem::Problem;
 
-use crate::console::Console;
-use crate::console::frame::icon::Icon;
+use crate::console::frame::form_page::{FormPage, confirmation, confirmed, field_errors};
+use crate::console::frame::list_page::Listing;
 use crate::console::frame::navigation::Section;
-use crate::console::frame::toast::{Notice, shortened};
 use crate::console::parts::badge::Badge;
 use crate::console::parts::field::Field;
 use crate::console::parts::field_errors::FieldErrors;
-use crate::console::parts::form_page::{FormPage, confirmation, confirmed, field_errors};
-use crate::console::parts::list_page::Listing;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
 use crate::console::parts::moment::Moment;
 use crate::console::parts::query_string::{QueryString, encoded};
+use crate::console::parts::short_name::shortened;
 use crate::console::parts::table::{Cell, MenuItem, Row};
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::state::Console;
+use crate::console::visit::notice::Notice;
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
 const PATH: &str = "/console/apis";
 
-/// An API as the calls answer it.
+/// An API as `/v1/apis` returns it.
 #[derive(Deserialize)]
 struct Api {
     id: String,
@@ -57,7 +59,6 @@ fn call_path(id: &str) -> String {
     format!("/v1/apis/{}", encoded(id))
 }
 
-/// The pages.
 pub(crate) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route(PATH, get(list).post(register))
@@ -73,7 +74,7 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
     let listing = Listing {
         section: Section::Apis,
         title: "APIs",
-        lead: "The services that keys are for, with the scopes that their keys may carry.",
+        lead: "The services that keys give access to, and the scopes that their keys can have.",
         path: PATH.into(),
         call: "/v1/apis".into(),
         noun: ("API", "APIs"),
@@ -83,8 +84,8 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         create: may_register.then(|| ("Register API", format!("{PATH}/new"))),
         of: None,
         above: None,
-        empty: "Register a service here to give its keys scopes of their own, and to have its keys refused everywhere \
-                else. Keys work without one too.",
+        empty: "Register a service to define scopes for its keys and to have other APIs refuse them. Keys \
+                also work without an API.",
     };
     let organization = QueryString::of(&visitor.address).get("organization_id").map(ToOwned::to_owned);
     let row = |api: Api, _: Option<&str>| {
@@ -93,7 +94,7 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         if sees_keys {
             let keys = QueryString::default().with("organization_id", organization.as_deref());
             let keys = keys.with("api_id", Some(&api.id));
-            menu.push(MenuItem::link("Its keys", Icon::KEY, keys.after("/console/keys")));
+            menu.push(MenuItem::link("View keys", Icon::KEY, keys.after("/console/keys")));
         }
         if may_edit && is_there {
             menu.push(MenuItem::dialog("Edit…", Icon::PENCIL, api.path("/edit")));
@@ -121,18 +122,19 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
 fn scopes_field() -> Field {
     Field::words("scopes", "Scopes", "read:users write:users")
         .optional()
-        .hint("With spaces or line breaks between them. A key of this API carries some of them.")
+        .hint("Separated by spaces or line breaks. Each key of this API gets some of them.")
 }
 
 async fn register_page(visitor: &Visitor, form: &Form, errors: &FieldErrors) -> Response {
     let fields = vec![
-        Field::line("name", "Name", "Such as Users API").focused(),
+        Field::line("name", "Name", "For example Users API").focused(),
         Field::code("audience", "Audience", "https://api.example.com")
-            .hint("Whom its tokens are for; usually its address."),
+            .hint("Identifies the API, usually by its base URL."),
         scopes_field(),
-        Field::code("token_prefix", "Tokens begin with", "kl")
-            .optional()
-            .hint("Lower-case letters and digits, at most 16. Secret scanners know kl; this cannot be changed later."),
+        Field::code("token_prefix", "Token prefix", "kl").optional().hint(
+            "At most 16 lowercase letters and digits. Secret scanners recognize kl. You can't change \
+             it later.",
+        ),
     ];
     let page = FormPage::new(visitor, Section::Apis, None, "Register API", PATH, PATH).await;
     page.once(form).fields(fields, form, errors).show()
@@ -152,7 +154,8 @@ async fn register(Submission { visitor, form }: Submission) -> Result<Response, 
     });
     match visitor.call(Method::POST, "/v1/apis").json(&body).named(&form).send::<Api>().await {
         Ok(answer) => {
-            let text = format!("“{}” is registered. Keys can be made for it.", shortened(&answer.body.name));
+            let text =
+                format!("“{}” was registered. You can now create keys for it.", shortened(&answer.body.name));
             Ok(visitor.go_to(PATH, &Notice::of(answer.position, text)))
         }
         Err(problem) => Ok(register_page(&visitor, &form, &field_errors(problem, &[])?).await),
@@ -162,7 +165,8 @@ async fn register(Submission { visitor, form }: Submission) -> Result<Response, 
 async fn edit_page(visitor: &Visitor, api: &Api, form: &Form, errors: &FieldErrors) -> Response {
     let fields = vec![
         Field::line("name", "Name", "").focused(),
-        scopes_field().hint("All that its keys may carry from now on. Keys keep the scopes that they carry."),
+        scopes_field()
+            .hint("The scopes that keys can get from now on. Existing keys keep the scopes they have."),
     ];
     let page = FormPage::new(visitor, Section::Apis, None, "Edit API", api.path("/edit"), PATH).await;
     let page = page.about(shortened(&api.name)).submit("Save changes");
@@ -182,17 +186,14 @@ async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response,
 async fn edit(Path(id): Path<String>, Submission { visitor, form }: Submission) -> Result<Response, Problem> {
     let api = Api::read(&visitor, &id).await?;
     if form.filled("name").is_none() {
-        return Ok(edit_page(&visitor, &api, &form, &FieldErrors::one("name", "is required")).await);
+        return Ok(edit_page(&visitor, &api, &form, &FieldErrors::one("name", "Enter a name.")).await);
     }
     let body = json!({ "name": form.edited("name", Some(&api.name)), "scopes": form.json_lines("scopes") });
-    let call = visitor.call(Method::PATCH, call_path(&id)).json(&body);
-    let call = call.header(header::IF_MATCH, &format!("\"{}\"", form.text("version").trim()));
+    let call = visitor.call(Method::PATCH, call_path(&id)).json(&body).if_match(&form);
     match call.send::<Api>().await {
         Ok(answer) => {
-            let is_same = answer.body.version == api.version;
-            let text = if is_same { "Nothing was changed." } else { "Changes saved." };
             let to = form.return_path().unwrap_or_else(|| PATH.into());
-            Ok(visitor.go_to(&to, &Notice::of(answer.position, text)))
+            Ok(visitor.go_to(&to, &Notice::of_edit(answer.position, api.version, answer.body.version)))
         }
         Err(problem) => Ok(edit_page(&visitor, &api, &form, &field_errors(problem, &[])?).await),
     }
@@ -200,9 +201,9 @@ async fn edit(Path(id): Path<String>, Submission { visitor, form }: Submission) 
 
 async fn delete_page(visitor: &Visitor, api: &Api, form: &Form, errors: &FieldErrors) -> Response {
     let page = FormPage::new(visitor, Section::Apis, None, "Delete API", api.path("/delete"), PATH).await;
-    let page = page.about(shortened(&api.name)).danger(
-        "This cannot be undone. The keys of this API are refused from that moment on, with the code WRONG_API.",
-    );
+    let page = page
+        .about(shortened(&api.name))
+        .danger("This cannot be undone. The keys of this API are refused at once, with the code WRONG_API.");
     let expected = confirmation(Some(&api.name), &api.id);
     page.fields(vec![Field::confirmation(expected).focused()], form, errors).show()
 }
@@ -222,6 +223,6 @@ async fn delete(
         return Ok(delete_page(&visitor, &api, &form, &errors).await);
     }
     let answer = visitor.call(Method::DELETE, call_path(&id)).send::<()>().await?;
-    let text = format!("“{}” is deleted, and its keys are refused.", shortened(&api.name));
+    let text = format!("“{}” was deleted. Its keys are refused.", shortened(&api.name));
     Ok(visitor.go_to(PATH, &Notice::of(answer.position, text)))
 }

@@ -5,6 +5,7 @@ pub(crate) mod api_list;
 pub(crate) mod organization;
 pub(crate) mod organization_choice;
 pub(crate) mod organization_list;
+pub(crate) mod organization_page;
 pub(crate) mod policy;
 pub(crate) mod portfolio;
 
@@ -12,9 +13,8 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use super::Console;
+use super::state::Console;
 
-/// Pages about organizations and APIs.
 pub(super) fn router() -> Router<Arc<Console>> {
     Router::new()
         .merge(organization_list::router())

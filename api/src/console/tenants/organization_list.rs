@@ -1,4 +1,4 @@
-//! The page of organizations, and what is done to one: create, rename, give another kind, delete.
+//! The list of organizations, and the forms that create, edit and delete one.
 
 use std::sync::Arc;
 
@@ -6,42 +6,44 @@ use axum::Router;
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use http::{Method, header};
+use http::Method;
 use serde_json::{Map, json};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
-use super::organization::{self, KINDS, Organization, call_path};
-use crate::console::Console;
-use crate::console::frame::icon::Icon;
-use crate::console::frame::navigation::Section;
-use crate::console::frame::toast::Notice;
+use super::organization::{KINDS, Organization, call_path};
+use super::organization_page;
+use crate::console::frame::form_page::{FormPage, confirmation, confirmed, field_errors};
+use crate::console::frame::list_page::Listing;
+use crate::console::frame::navigation::{Section, organization_path};
 use crate::console::parts::badge::Badge;
 use crate::console::parts::field::{Choice, Field};
 use crate::console::parts::field_errors::FieldErrors;
-use crate::console::parts::form_page::{FormPage, confirmation, confirmed, field_errors};
-use crate::console::parts::list_page::Listing;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
 use crate::console::parts::moment::Moment;
 use crate::console::parts::table::{Cell, MenuItem, Row};
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::state::Console;
+use crate::console::visit::notice::Notice;
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
 const PATH: &str = "/console/organizations";
 
-/// The pages.
 pub(crate) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route(PATH, get(list).post(create))
         .route("/console/organizations/new", get(create_form))
-        .route("/console/organizations/{id}", get(organization::show))
+        .route("/console/organizations/{id}", get(organization_page::show))
         .route("/console/organizations/{id}/edit", get(edit_form).post(edit))
         .route("/console/organizations/{id}/delete", get(delete_form).post(delete))
 }
 
-/// Shows organizations; whoever is bound to one sees that one's page.
+/// Shows the organizations. A visitor bound to one is redirected to its page.
 async fn list(visitor: Visitor) -> Result<Response, Problem> {
     if let Some(id) = &visitor.principal.organization_id {
-        return Ok(Redirect::to(&organization::path(id.as_str(), "")).into_response());
+        return Ok(Redirect::to(&organization_path(id.as_str(), "")).into_response());
     }
     let may = |method, path| visitor.may(&method, path);
     let (may_edit, may_delete) =
@@ -50,17 +52,18 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
     let listing = Listing {
         section: Section::Organizations,
         title: "Organizations",
-        lead: "The tenants whose keys are kept here. What one of them may see and do ends at its own keys.",
+        lead: "Customers and teams that own keys. Each sees and manages only its own.",
         path: PATH.into(),
         call: "/v1/organizations".into(),
         noun: ("organization", "organizations"),
-        search: Some("Search by name or id"),
+        search: Some("Search by name or ID"),
         by_organization: false,
         columns: vec!["Name", "Kind", "Status", "Created"],
         create: create.then(|| ("Create organization", format!("{PATH}/new"))),
         of: None,
         above: None,
-        empty: "Every key belongs to an organization: a customer, a team, or yourself. Create one, then its first key.",
+        empty: "Every key belongs to an organization: a customer, a team or yourself. Create one, then its \
+                first key.",
     };
     let now = visitor.now;
     let row = |it: Organization, searched: Option<&str>| {
@@ -94,16 +97,16 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
 
 fn kind_field() -> Field {
     let choices = KINDS.map(|(word, name, hint)| Choice::new(word, name, hint)).to_vec();
-    Field::one_of("kind", "Kind", choices).hint("Organizations of kind free cannot be given keys.")
+    Field::one_of("kind", "Kind", choices).hint("Free organizations can't have keys.")
 }
 
 async fn create_page(visitor: &Visitor, form: &Form, errors: &FieldErrors) -> Response {
     let fields = vec![
-        Field::line("name", "Name", "Such as Acme Inc.").focused(),
+        Field::line("name", "Name", "For example Acme Inc.").focused(),
         kind_field(),
-        Field::code("id", "Id", "Drawn if left empty")
+        Field::code("id", "ID", "Generated if empty")
             .optional()
-            .hint("Up to 64 letters, digits, - and _. It cannot be changed later."),
+            .hint("Up to 64 letters, digits, - and _. You can't change it later."),
     ];
     let page = FormPage::new(visitor, Section::Organizations, None, "Create organization", PATH, PATH).await;
     page.once(form).fields(fields, form, errors).show()
@@ -125,7 +128,7 @@ async fn create(Submission { visitor, form }: Submission) -> Result<Response, Pr
     let call = visitor.call(Method::POST, "/v1/organizations").json(&body).named(&form);
     match call.send::<Organization>().await {
         Ok(answer) => {
-            let text = format!("“{}” is created. Create its first key next.", answer.body.short_label());
+            let text = format!("“{}” was created. Next, create its first key.", answer.body.short_label());
             Ok(visitor.go_to(&answer.body.path(""), &Notice::of(answer.position, text)))
         }
         Err(problem) => {
@@ -141,10 +144,8 @@ async fn edit_page(
     form: &Form,
     errors: &FieldErrors,
 ) -> Response {
-    let fields = vec![
-        Field::line("name", "Name", "").focused(),
-        kind_field().hint("Keys that exist stay as they are, whatever the kind."),
-    ];
+    let fields =
+        vec![Field::line("name", "Name", "").focused(), kind_field().hint("Existing keys stay as they are.")];
     let page = FormPage::new(
         visitor,
         Section::Organizations,
@@ -175,14 +176,12 @@ async fn edit(Path(id): Path<String>, Submission { visitor, form }: Submission) 
     let organization = Organization::read(&visitor, &id).await?;
     let name = form.edited("name", organization.name.as_deref());
     let body = json!({ "name": name, "kind": form.json("kind") });
-    let call = visitor.call(Method::PATCH, call_path(&id, "")).json(&body);
-    let call = call.header(header::IF_MATCH, &format!("\"{}\"", form.text("version").trim()));
+    let call = visitor.call(Method::PATCH, call_path(&id, "")).json(&body).if_match(&form);
     match call.send::<Organization>().await {
         Ok(answer) => {
-            let is_same = answer.body.version == organization.version;
-            let text = if is_same { "Nothing was changed." } else { "Changes saved." };
+            let notice = Notice::of_edit(answer.position, organization.version, answer.body.version);
             let to = form.return_path().unwrap_or_else(|| organization.path(""));
-            Ok(visitor.go_to(&to, &Notice::of(answer.position, text)))
+            Ok(visitor.go_to(&to, &notice))
         }
         Err(problem) => {
             let errors = field_errors(problem, &[])?;
@@ -210,8 +209,8 @@ async fn delete_page(
         organization.path(""),
     );
     let page = page.await.about(organization.short_label()).danger(
-        "This cannot be undone. Every key of this organization is refused from that moment on, and so is everybody \
-         who is let in to it. Its history stays for auditors.",
+        "This cannot be undone. All keys of this organization are refused at once, and everyone signed in to \
+         it loses access. Auditors can still see its history.",
     );
     page.fields(vec![Field::confirmation(expected(organization)).focused()], form, errors).show()
 }
@@ -231,6 +230,6 @@ async fn delete(
         return Ok(delete_page(&visitor, &organization, &form, &errors).await);
     }
     let answer = visitor.call(Method::DELETE, call_path(&id, "")).send::<()>().await?;
-    let text = format!("“{}” is deleted, and its keys are refused.", organization.short_label());
+    let text = format!("“{}” was deleted. Its keys are refused.", organization.short_label());
     Ok(visitor.go_to(PATH, &Notice::of(answer.position, text)))
 }

@@ -1,4 +1,5 @@
-//! What an organization demands of its keys, on the organization's page: changing it, removing it, and which keys break it.
+//! An organization's policies: rules for its keys in each environment, and the forms that set and remove
+//! them.
 
 use std::sync::Arc;
 
@@ -10,24 +11,23 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
-use super::organization::{Organization, call_path, path};
-use crate::console::Console;
-use crate::console::frame::navigation::Section;
-use crate::console::frame::toast::Notice;
-use crate::console::keys::key::Key;
-use crate::console::keys::list::grouped;
+use super::organization::{Organization, call_path};
+use crate::console::frame::form_page::{FormPage, field_errors};
+use crate::console::frame::navigation::{Section, organization_path};
 use crate::console::parts::field::{Choice, Field};
 use crate::console::parts::field_errors::FieldErrors;
-use crate::console::parts::form_page::{FormPage, field_errors};
-use crate::console::parts::list_page::Listing;
+use crate::console::parts::form::Form;
+use crate::console::parts::number::grouped;
 use crate::console::parts::query_string::encoded;
-use crate::console::parts::table::{Cell, Row};
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::state::Console;
+use crate::console::visit::notice::Notice;
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
-/// What the longest life of a key is told in: a word, and its seconds.
+/// The units of a maximum lifetime: word, name and seconds.
 const UNITS: [(&str, &str, u64); 4] = [
     ("days", "Days", 86_400),
     ("hours", "Hours", 3_600),
@@ -35,7 +35,7 @@ const UNITS: [(&str, &str, u64); 4] = [
     ("seconds", "Seconds", 1),
 ];
 
-/// A policy as the calls answer it.
+/// A policy as the API returns it.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct Policy {
     max_lifetime_seconds: Option<u64>,
@@ -46,10 +46,10 @@ pub(crate) struct Policy {
 }
 
 impl Policy {
-    /// Reads what an organization demands in an environment; none if it demands nothing.
+    /// Reads an organization's policy for an environment, if there is one.
     ///
     /// # Errors
-    /// What the call answers.
+    /// The problem that the API returns.
     pub(crate) async fn read(
         visitor: &Visitor,
         id: &str,
@@ -62,31 +62,31 @@ impl Policy {
         }
     }
 
-    /// What it demands, a sentence each.
+    /// The rules, one sentence each.
     pub(crate) fn lines(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(seconds) = self.max_lifetime_seconds {
             let (count, (word, ..)) = in_unit(seconds);
             let word = if count == 1 { word.trim_end_matches('s') } else { word };
-            lines.push(format!("A key lives for {} {word} at most.", grouped(count)));
+            lines.push(format!("Keys last at most {} {word}.", grouped(count)));
         }
         if self.expiry_required {
-            lines.push("Every key has an end.".into());
+            lines.push("Keys must expire.".into());
         }
         if let Some(count) = self.max_keys_per_user {
             let noun = if count == 1 { "key" } else { "keys" };
-            lines.push(format!("A user has {} active {noun} at most.", grouped(count.into())));
+            lines.push(format!("Users can have at most {} active {noun}.", grouped(count.into())));
         }
         if self.name_required {
-            lines.push("Every key has a name.".into());
+            lines.push("Keys must have a name.".into());
         }
         match self.allowed_scopes.as_deref() {
-            Some([]) => lines.push("No key has a scope.".into()),
-            Some(scopes) => lines.push(format!("Keys have no other scopes than {}.", scopes.join(", "))),
+            Some([]) => lines.push("Keys can't have scopes.".into()),
+            Some(scopes) => lines.push(format!("Keys can have only these scopes: {}.", scopes.join(", "))),
             None => {}
         }
         if lines.is_empty() {
-            lines.push("Nothing is demanded.".into());
+            lines.push("No rules.".into());
         }
         lines
     }
@@ -111,19 +111,17 @@ impl Policy {
     }
 }
 
-/// A time in the largest unit that it is a whole number of.
+/// Expresses a duration in the largest unit that divides it.
 fn in_unit(seconds: u64) -> (u64, (&'static str, &'static str, u64)) {
     let whole = UNITS.into_iter().find(|(.., length)| seconds >= *length && seconds.is_multiple_of(*length));
     let unit = whole.unwrap_or(("seconds", "Seconds", 1));
     (seconds / unit.2, unit)
 }
 
-/// The pages.
 pub(crate) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route("/console/organizations/{id}/policies/{environment}", get(form).post(set))
         .route("/console/organizations/{id}/policies/{environment}/remove", get(remove_form).post(remove))
-        .route("/console/organizations/{id}/violations", get(violations))
 }
 
 fn policy_path(id: &str, environment: &str) -> String {
@@ -145,24 +143,24 @@ async fn page(
         Field::any_of(
             "demands",
             "Every key must have",
-            vec![Choice::new("expiry_required", "An end", ""), Choice::new("name_required", "A name", "")],
+            vec![Choice::new("expiry_required", "An expiry", ""), Choice::new("name_required", "A name", "")],
         ),
-        Field::number("max_lifetime_seconds", "Longest life of a key")
+        Field::number("max_lifetime_seconds", "Maximum lifetime")
             .optional()
-            .hint("From its creation to its end. A key without an end breaks it."),
-        Field::one_of("unit", "Told in", UNITS.map(|(word, name, _)| Choice::new(word, name, "")).to_vec()),
-        Field::number("max_keys_per_user", "Active keys that a user may have").optional(),
+            .hint("From creation to expiry. Keys that never expire violate this rule."),
+        Field::one_of("unit", "Unit", UNITS.map(|(word, name, _)| Choice::new(word, name, "")).to_vec()),
+        Field::number("max_keys_per_user", "Maximum active keys per user").optional(),
         Field::one_of(
             "scopes",
             "Scopes",
             vec![
-                Choice::new("any", "Any", "Keys may have all scopes"),
-                Choice::new("these", "Only these", "None at all if there are none below"),
+                Choice::new("any", "Any", "Keys can have any scope"),
+                Choice::new("these", "Only these", "Leave the list empty to allow no scopes"),
             ],
         ),
         Field::words("allowed_scopes", "Allowed scopes", "read:users write:users")
             .optional()
-            .hint("With spaces or line breaks between them."),
+            .hint("Separated by spaces or line breaks."),
     ];
     let tail = format!("/policies/{}", encoded(environment));
     let page = FormPage::new(
@@ -173,16 +171,17 @@ async fn page(
         organization.path(&tail),
         organization.path(""),
     );
-    let page = page.await.about(organization.short_label()).submit("Set policy");
+    let page = page.await.about(organization.short_label()).submit("Save policy");
     page.text(
-        "New keys, and changes to keys, are refused if they break it. Keys that exist stay as they are.",
+        "New keys and changes to keys are refused if they violate the policy. Existing keys stay as they \
+         are.",
     )
     .hidden("version", form.text("version"))
     .fields(fields, form, errors)
     .show()
 }
 
-/// Shows what can be demanded, with what is.
+/// Shows the form with the current rules.
 async fn form(
     visitor: Visitor,
     Path((id, environment)): Path<(String, String)>,
@@ -206,7 +205,7 @@ fn known(environment: &str) -> Result<(), Problem> {
     if matches!(environment, "production" | "preview") { Ok(()) } else { Err(Problem::of(Code::NotFound)) }
 }
 
-/// A field's number; whatever else stands there goes to the call, which says what is wrong with it.
+/// A field's number in `unit`s. Any other text is passed on as it is, and the API reports the error.
 fn number(form: &Form, name: &str, unit: u64) -> Value {
     match form.filled(name) {
         None => Value::Null,
@@ -234,10 +233,10 @@ async fn set(
         "name_required": demands("name_required"),
     });
     let call = visitor.call(Method::PUT, policy_path(&id, &environment)).json(&body);
-    let call = call.header(http::header::IF_MATCH, &format!("\"{}\"", form.text("version").trim()));
+    let call = call.if_match(&form);
     match call.send::<Policy>().await {
         Ok(answer) => {
-            let text = format!("The policy for {environment} is set. Look which keys break it.");
+            let text = format!("The policy for {environment} was saved. Check which keys violate it.");
             Ok(visitor.go_to(&organization.path(""), &Notice::of(answer.position, text)))
         }
         Err(problem) => {
@@ -265,7 +264,8 @@ async fn remove_form(
     );
     let about = format!("{} · {environment}", organization.short_label());
     let page = page.await.about(about).danger(
-        "Nothing is demanded of keys of this environment any more: they may have any scope, any life and no name.",
+        "Keys of this environment no longer have rules: they can have any scope and lifetime, and need no \
+         name.",
     );
     Ok(page.fields(Vec::new(), &Form::default(), &FieldErrors::default()).show())
 }
@@ -275,77 +275,8 @@ async fn remove(
     Submission { visitor, .. }: Submission,
 ) -> Result<Response, Problem> {
     let answer = visitor.call(Method::DELETE, policy_path(&id, &environment)).send::<()>().await?;
-    let text = format!("Nothing is demanded of {environment} keys any more.");
-    Ok(visitor.go_to(&path(&id, ""), &Notice::of(answer.position, text)))
-}
-
-#[derive(Deserialize)]
-struct Violation {
-    key: Key,
-    violations: Vec<Breach>,
-}
-
-#[derive(Deserialize)]
-struct Breach {
-    pointer: String,
-    detail: String,
-}
-
-impl Breach {
-    /// What of a key breaks the policy.
-    fn sentence(&self, key: &Key) -> String {
-        let mut segments = self.pointer.trim_start_matches('/').split('/');
-        let scope = |index: Option<&str>| key.scopes.get(index?.parse::<usize>().ok()?);
-        let subject = match segments.next() {
-            Some("scopes") => match scope(segments.next()) {
-                Some(scope) => format!("Scope {scope}"),
-                None => "Scopes".into(),
-            },
-            Some("expires_at" | "expires_in") => "End".into(),
-            Some("name") => "Name".into(),
-            Some("user_id") => "User".into(),
-            _ => self.pointer.clone(),
-        };
-        format!("{subject}: {}", self.detail)
-    }
-}
-
-/// Shows the keys that break what is demanded.
-async fn violations(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
-    let organization = Organization::read(&visitor, &id).await?;
-    let listing = Listing {
-        section: Section::Organizations,
-        title: "Keys that break policies",
-        lead: "Active and revoked keys that a new key could not be like, oldest first. They work until somebody changes or ends them.",
-        path: organization.path("/violations"),
-        call: call_path(&id, "/policy-violations"),
-        noun: ("key", "keys"),
-        search: None,
-        by_organization: false,
-        columns: vec!["Name", "Key", "Environment", "Status", "What breaks the policy"],
-        create: None,
-        of: Some(organization.id.clone()),
-        above: Some((organization.short_label(), organization.path(""))),
-        empty: "All keys of this organization are as its policies demand, or nothing is demanded.",
-    };
-    let row = |it: Violation, _: Option<&str>| Row {
-        label: it.key.short_title(),
-        cells: vec![
-            Cell::Title {
-                text: it.key.title().into(),
-                path: Some(it.key.path("")),
-                under: None,
-                searched: None,
-            },
-            Cell::Code(it.key.masked()),
-            Cell::Text(Some(it.key.environment.clone())),
-            Cell::Status(it.key.status),
-            Cell::Lines(it.violations.iter().map(|breach| breach.sentence(&it.key)).collect()),
-        ],
-        menu: Vec::new(),
-        is_over: false,
-    };
-    listing.answer(&visitor, row).await
+    let text = format!("The policy for {environment} was removed.");
+    Ok(visitor.go_to(&organization_path(&id, ""), &Notice::of(answer.position, text)))
 }
 
 #[cfg(test)]
@@ -353,7 +284,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_policy_is_told_in_sentences() {
+    fn a_policy_reads_as_sentences() {
         let policy: Policy =
             serde_json::from_value(json!({ "max_lifetime_seconds": 7_776_000, "expiry_required": true,
             "max_keys_per_user": 1, "allowed_scopes": [], "name_required": false }))
@@ -361,10 +292,10 @@ mod tests {
         assert_eq!(
             policy.lines(),
             [
-                "A key lives for 90 days at most.",
-                "Every key has an end.",
-                "A user has 1 active key at most.",
-                "No key has a scope."
+                "Keys last at most 90 days.",
+                "Keys must expire.",
+                "Users can have at most 1 active key.",
+                "Keys can't have scopes."
             ]
         );
         let form = policy.form();
@@ -377,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_left_to_the_call() {
+    fn a_text_that_is_no_number_is_left_to_the_api() {
         let form = Form::of(
             [("a", "x"), ("b", "7"), ("c", "99999999999999999999")]
                 .map(|(n, v)| (n.into(), v.into()))

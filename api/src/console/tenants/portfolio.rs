@@ -1,4 +1,4 @@
-//! The portfolio of a partner, on the partner's page: its clients, linking one, unlinking one.
+//! A partner's portfolio: the table of its clients, and the forms that link and unlink one.
 
 use std::sync::Arc;
 
@@ -11,24 +11,26 @@ use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 
-use super::organization::{Organization, call_path, path};
+use super::organization::{Organization, call_path};
 use super::organization_choice;
-use crate::console::Console;
-use crate::console::frame::icon::Icon;
-use crate::console::frame::navigation::Section;
-use crate::console::frame::toast::{Notice, shortened};
+use crate::console::frame::form_page::{FormPage, field_errors};
+use crate::console::frame::list_page::Things;
+use crate::console::frame::navigation::{Section, organization_path};
 use crate::console::parts::field_errors::FieldErrors;
-use crate::console::parts::form_page::{FormPage, field_errors};
-use crate::console::parts::list_page::Things;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
 use crate::console::parts::moment::Moment;
 use crate::console::parts::query_string::{QueryString, encoded};
+use crate::console::parts::short_name::shortened;
 use crate::console::parts::table::{Cell, MenuItem, Row, Table};
-use crate::console::visit::submission::{Form, Submission};
+use crate::console::state::Console;
+use crate::console::visit::notice::Notice;
+use crate::console::visit::submission::Submission;
 use crate::console::visit::visitor::Visitor;
 
-/// Clients shown on one page.
 const CLIENTS_MAX: usize = 50;
 
 #[derive(Deserialize)]
@@ -45,7 +47,6 @@ impl Client {
     }
 }
 
-/// The pages.
 pub(crate) fn router() -> Router<Arc<Console>> {
     Router::new()
         .route("/console/organizations/{id}/clients/new", get(link_form))
@@ -53,10 +54,10 @@ pub(crate) fn router() -> Router<Arc<Console>> {
         .route("/console/organizations/{id}/clients/{client}/unlink", get(unlink_form).post(unlink))
 }
 
-/// A partner's clients, and the way to more of them.
+/// Returns a page of a partner's clients and the path of the next page.
 ///
 /// # Errors
-/// What the call answers.
+/// The problem that the API returns.
 pub(crate) async fn table(
     visitor: &Visitor,
     partner: &Organization,
@@ -73,7 +74,7 @@ pub(crate) async fn table(
             let keys = QueryString::default()
                 .with("organization_id", Some(&partner.id))
                 .with("client_organization_id", Some(&client.organization_id));
-            menu.push(MenuItem::link("Keys for it alone", Icon::KEY, keys.after("/console/keys")));
+            menu.push(MenuItem::link("Keys for this client only", Icon::KEY, keys.after("/console/keys")));
         }
         if may_unlink {
             let tail = format!("/clients/{}/unlink", encoded(&client.organization_id));
@@ -84,7 +85,7 @@ pub(crate) async fn table(
             cells: vec![
                 Cell::Title {
                     text: client.label().into(),
-                    path: (!is_bound).then(|| path(&client.organization_id, "")),
+                    path: (!is_bound).then(|| organization_path(&client.organization_id, "")),
                     under: client.name.is_some().then(|| client.organization_id.clone()),
                     searched: None,
                 },
@@ -112,10 +113,9 @@ async fn link_page(visitor: &Visitor, partner: &Organization, form: &Form, error
         partner.path(""),
     );
     let page = page.await.about(partner.short_label()).text(
-        "The partner's own keys work for the client from that moment on, and keys for the client alone can be made.",
+        "The partner's own keys will also work for the client, and you can create keys for the client alone.",
     );
-    let field =
-        organization_choice::field(visitor, "client_organization_id", "Client organization's id").await;
+    let field = organization_choice::field(visitor, "client_organization_id", "Client organization ID").await;
     page.fields(field.into_iter().map(crate::console::parts::field::Field::focused).collect(), form, errors)
         .show()
 }
@@ -130,18 +130,18 @@ async fn link(Path(id): Path<String>, Submission { visitor, form }: Submission) 
     let partner = Organization::read(&visitor, &id).await?;
     let name = "client_organization_id";
     let Some(client) = form.filled(name) else {
-        let errors = FieldErrors::one(name, "choose the organization to be linked");
+        let errors = FieldErrors::one(name, "Choose the organization to link.");
         return Ok(link_page(&visitor, &partner, &form, &errors).await);
     };
     let call = visitor.call(Method::PUT, call_path(&id, &format!("/clients/{}", encoded(client))));
     match call.json(&json!({})).send::<Client>().await {
         Ok(answer) => {
-            let text = format!("“{}” is in the portfolio.", shortened(answer.body.label()));
+            let text = format!("“{}” was added to the portfolio.", shortened(answer.body.label()));
             Ok(visitor.go_to(&partner.path(""), &Notice::of(answer.position, text)))
         }
         Err(problem) => {
             let errors = match problem.code {
-                Code::InvalidRequest => FieldErrors::one(name, "a partner cannot be its own client"),
+                Code::InvalidRequest => FieldErrors::one(name, "A partner cannot be its own client."),
                 _ => field_errors(
                     problem,
                     &[(Code::OrganizationNotFound, name), (Code::OrganizationDeleted, name)],
@@ -152,7 +152,7 @@ async fn link(Path(id): Path<String>, Submission { visitor, form }: Submission) 
     }
 }
 
-/// How many keys the partner has for a client alone that work or could work again.
+/// Counts the partner's keys for this client alone that work or could be reactivated.
 async fn key_count(visitor: &Visitor, partner: &str, client: &str) -> Option<u64> {
     if !visitor.may(&Method::GET, "/v1/keys") {
         return None;
@@ -171,16 +171,16 @@ async fn unlink_form(
     visitor.require(&Method::DELETE, "/v1/organizations/{partner}/clients/{client}")?;
     let partner = Organization::read(&visitor, &id).await?;
     let warning = match key_count(&visitor, &id, &client).await {
-        Some(0) => "The partner has no keys for this client alone. Its other keys no longer work for the client.".into(),
+        Some(0) => "The partner has no keys for this client alone. Its other keys stop working for the \
+                    client."
+            .into(),
         Some(count) => format!(
-            "{} deleted, for good; linking the client again does not bring {} back. The partner's other keys no longer \
-             work for the client.",
-            if count == 1 { "1 key that the partner has for this client alone is".into() } else {
-                format!("{count} keys that the partner has for this client alone are")
-            },
+            "{count} {} permanently deleted. Linking the client again does not restore {}. The partner's \
+             other keys stop working for the client.",
+            if count == 1 { "key for this client alone is" } else { "keys for this client alone are" },
             if count == 1 { "it" } else { "them" },
         ),
-        None => "Keys that the partner has for this client alone are deleted, for good. Its other keys no longer work \
+        None => "Keys for this client alone are permanently deleted. The partner's other keys stop working \
                  for the client."
             .into(),
     };
@@ -204,6 +204,6 @@ async fn unlink(
 ) -> Result<Response, Problem> {
     let tail = format!("/clients/{}", encoded(&client));
     let answer = visitor.call(Method::DELETE, call_path(&id, &tail)).send::<()>().await?;
-    let text = format!("“{}” is no longer in the portfolio.", shortened(&client));
-    Ok(visitor.go_to(&path(&id, ""), &Notice::of(answer.position, text)))
+    let text = format!("“{}” was removed from the portfolio.", shortened(&client));
+    Ok(visitor.go_to(&organization_path(&id, ""), &Notice::of(answer.position, text)))
 }

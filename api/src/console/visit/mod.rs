@@ -1,22 +1,7 @@
-//! The visitor: signing in, reading, submitting forms.
+//! The signed-in visitor: who they are, what they submit, and what the next page tells them.
 
-pub(crate) mod openid_sign_in;
-pub(crate) mod sign_in;
+pub(crate) mod cookie;
+pub(crate) mod notice;
 pub(crate) mod submission;
+pub(crate) mod theme;
 pub(crate) mod visitor;
-
-use std::sync::Arc;
-
-use axum::Router;
-use axum::routing::{get, post};
-
-use super::Console;
-
-/// Signing in and out.
-pub(super) fn router() -> Router<Arc<Console>> {
-    Router::new()
-        .route("/console/sign-in", get(sign_in::page).post(sign_in::sign_in))
-        .route("/console/openid", get(openid_sign_in::start))
-        .route("/console/openid/callback", get(openid_sign_in::finish))
-        .route("/console/sign-out", post(sign_in::sign_out))
-}

@@ -1,4 +1,4 @@
-//! Who looks at a page, and the calls that the page makes for them.
+//! The signed-in visitor of a page, and the API requests that the page makes for them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -16,28 +16,29 @@ use serde::de::DeserializeOwned;
 use zeroize::Zeroizing;
 
 use crate::answer::problem::Problem;
+use crate::answer::reply::POSITION;
 use crate::auth::access::Access;
 use crate::auth::caller::{Admitted, session_holder};
 use crate::auth::principal::Principal;
 use crate::auth::session_cookie::csrf_token;
 use crate::http::request_id::RequestId;
 use crate::request::idempotency;
-use crate::request::precondition::{MIN_POSITION, POSITION};
+use crate::request::precondition::MIN_POSITION;
 use crate::service::Service;
 
-use super::submission::Form;
-use crate::console::Console;
-use crate::console::frame::theme::Theme;
-use crate::console::frame::toast::Notice;
+use super::notice::Notice;
+use super::theme::Theme;
+use crate::console::parts::form::Form;
 use crate::console::parts::query_string::encoded;
+use crate::console::state::Console;
 
-/// Sent by the console's own scripts: they show the answer themselves, and follow a redirect themselves.
+/// Marks a request of the console's own scripts, which render the response and follow redirects themselves.
 pub(crate) const BY_SCRIPT: HeaderName = HeaderName::from_static("console-script");
-/// Where such a script is to go.
+/// Tells such a script where to navigate.
 pub(crate) const GO_TO: HeaderName = HeaderName::from_static("console-location");
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const REFRESH: HeaderName = HeaderName::from_static("refresh");
-/// What says where a request came from, and how new what it reads must be; calls are made with the same.
+/// Headers copied to API requests: the request's origin, and how current its reads must be.
 const HEADERS_PASSED_ON: [HeaderName; 5] = [
     MIN_POSITION,
     header::USER_AGENT,
@@ -46,31 +47,29 @@ const HEADERS_PASSED_ON: [HeaderName; 5] = [
     crate::http::request_id::HEADER,
 ];
 
-/// Somebody who is signed in. A handler that takes one is for them only; others are sent to sign in.
+/// A signed-in visitor. A handler that takes one redirects everyone else to the sign-in page.
 #[derive(Clone)]
 pub(crate) struct Visitor {
-    /// What requests share.
     pub service: Arc<Service>,
-    /// Who it is, and what they may do.
+    /// The visitor's identity and permissions.
     pub principal: Arc<Principal>,
-    /// What their forms carry.
+    /// The token that the visitor's forms must carry.
     pub csrf_token: String,
-    /// The scheme that they chose.
     pub theme: Theme,
-    /// The address that they asked for: path and query.
+    /// The requested path and query.
     pub address: String,
-    /// What the page before has to say.
+    /// What the previous page left to show.
     pub notice: Option<Notice>,
-    /// Whether a script asked, and will show only a part of the page.
+    /// Whether a script sent the request and will show only part of the page.
     pub by_script: bool,
-    /// When they asked.
+    /// The time of the request.
     pub now: Timestamp,
     secret: Arc<Zeroizing<String>>,
-    calls: axum::Router,
+    api: axum::Router,
     source: Source,
 }
 
-/// Where a request came from.
+/// The origin of a request, which API requests made for it share.
 #[derive(Clone)]
 struct Source {
     headers: HeaderMap,
@@ -78,13 +77,12 @@ struct Source {
     request_id: RequestId,
 }
 
-/// The id of a request.
 pub(crate) fn request_id(parts: &Parts) -> RequestId {
     parts.extensions.get::<RequestId>().cloned().unwrap_or_default()
 }
 
 impl Visitor {
-    /// Whoever sent a request, if they are signed in.
+    /// Identifies the sender of a request from the session cookie.
     pub(crate) fn find(console: &Console, parts: &Parts) -> Option<Self> {
         let service = &console.service;
         let secret = service.session_cookie.read(&parts.headers)?;
@@ -103,7 +101,7 @@ impl Visitor {
             by_script: parts.headers.contains_key(BY_SCRIPT),
             now: service.now(),
             secret: Arc::new(Zeroizing::new(secret.into())),
-            calls: console.calls.clone(),
+            api: console.api.clone(),
             source: Source {
                 headers: headers.collect(),
                 peer: parts.extensions.get().copied(),
@@ -112,45 +110,46 @@ impl Visitor {
         })
     }
 
-    /// The secret of their session.
+    /// Returns the secret of the visitor's session.
     pub(crate) fn secret(&self) -> &str {
         &self.secret
     }
 
-    /// Whether they are signed in by the portal.
+    /// Returns whether the session began with a portal link.
     pub(crate) fn is_from_portal(&self) -> bool {
         self.principal.kind == ActorKind::PortalSession
     }
 
-    /// Whether they may make a call, as the table of calls says: its method, and its path as the document has it.
+    /// Returns whether the access table admits the visitor to an endpoint. `path` is written as in the
+    /// OpenAPI document.
     pub(crate) fn may(&self, method: &Method, path: &str) -> bool {
         Access::to(method, path).is_some_and(|access| access.admit(&self.principal).is_ok())
     }
 
-    /// Lets them on to the form of a call only if they may make the call.
+    /// Admits the visitor to a form only if they may use the endpoint that it leads to.
     ///
     /// # Errors
-    /// `forbidden`, saying what they lack.
+    /// `forbidden`, naming the missing permission.
     pub(crate) fn require(&self, method: &Method, path: &str) -> Result<(), Problem> {
         Access::to(method, path)
-            .ok_or_else(|| Problem::internal(&format!("{method} {path} has no row in the table of calls")))?
+            .ok_or_else(|| Problem::internal(&format!("{method} {path} has no row in the access table")))?
             .admit(&self.principal)
     }
 
-    /// Reads with a GET.
+    /// Sends a GET request for the visitor.
     ///
     /// # Errors
-    /// What the call answers.
+    /// The problem that the API returns.
     pub(crate) async fn read<T: DeserializeOwned>(&self, path: &str) -> Result<T, Problem> {
         self.call(Method::GET, path).send().await.map(|answer| answer.body)
     }
 
-    /// A call on their behalf.
+    /// Begins an API request for the visitor.
     pub(crate) fn call(&self, method: Method, path: impl Into<String>) -> Call<'_> {
         Call { visitor: self, method, path: path.into(), headers: HeaderMap::new(), body: None }
     }
 
-    /// Leads to another page after a form was sent, which may have something to say there.
+    /// Redirects to another page after a form was handled, and leaves a notice for it.
     pub(crate) fn go_to(&self, path: &str, notice: &Notice) -> Response {
         let mut response = if self.by_script {
             let mut response = StatusCode::OK.into_response();
@@ -186,12 +185,13 @@ impl<S: Send + Sync> OptionalFromRequestParts<S> for Visitor {
 }
 
 fn sign_in_first(parts: &Parts) -> Response {
-    // A browser that comes from another site's page does not send the cookie along. It does when this page sends it on.
+    // A browser that follows a link on another site withholds the `SameSite=Strict` cookie; it sends it when
+    // this page reloads.
     let is_from_elsewhere =
         parts.headers.get(SEC_FETCH_SITE).is_some_and(|site| site == "cross-site" || site == "same-site");
     if parts.method == Method::GET && is_from_elsewhere {
         let refresh = [(REFRESH, HeaderValue::from_static("0"))];
-        let html = "<!doctype html><html lang=\"en\"><title>Keyledger</title><p>One moment.</p></html>";
+        let html = "<!doctype html><html lang=\"en\"><title>Keyledger</title><p>Loading…</p></html>";
         return (refresh, Html(html)).into_response();
     }
     let to = parts.uri.path_and_query().map_or("/console", |it| it.as_str());
@@ -209,7 +209,7 @@ fn sign_in_first(parts: &Parts) -> Response {
     response
 }
 
-/// A call being put together.
+/// An API request under construction.
 pub(crate) struct Call<'a> {
     visitor: &'a Visitor,
     method: Method,
@@ -218,22 +218,21 @@ pub(crate) struct Call<'a> {
     body: Option<Vec<u8>>,
 }
 
-/// What a call answered.
+/// A successful API response.
 pub(crate) struct Answer<T> {
-    /// The body.
     pub body: T,
-    /// The position that it rests on, or that it brought about.
+    /// The log position that the response is based on, or that the change was appended at.
     pub position: Option<u64>,
 }
 
 impl Call<'_> {
-    /// With a JSON body.
+    /// Sets a JSON body.
     pub(crate) fn json(mut self, body: &impl Serialize) -> Self {
         self.body = serde_json::to_vec(body).ok();
         self.header(header::CONTENT_TYPE, "application/json")
     }
 
-    /// With a header; one that cannot be written is left out.
+    /// Adds a header. A value that is not a valid header value is dropped.
     pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
         if let Ok(value) = HeaderValue::from_str(value) {
             self.headers.insert(name, value);
@@ -241,34 +240,39 @@ impl Call<'_> {
         self
     }
 
-    /// The same under the name that a form carries, so that it takes place once, however often the form is sent.
+    /// Makes the change conditional on the version that the form was opened with (`If-Match`).
+    pub(crate) fn if_match(self, form: &Form) -> Self {
+        self.header(header::IF_MATCH, &format!("\"{}\"", form.text("version").trim()))
+    }
+
+    /// Uses the form's request name as idempotency key, so that a form submitted twice takes effect once.
     pub(crate) fn named(self, form: &Form) -> Self {
         let name = form.filled("request").unwrap_or("none");
         self.header(idempotency::HEADER, name)
     }
 
-    /// Makes the call.
+    /// Sends the request.
     ///
     /// # Errors
-    /// What the call answers.
+    /// The problem that the API returns.
     pub(crate) async fn send<T: DeserializeOwned>(self) -> Result<Answer<T>, Problem> {
         let response = succeeded(self.respond().await?)?;
         let position = response.headers().get(POSITION).and_then(|value| value.to_str().ok()?.parse().ok());
         Ok(Answer { body: read_json(response).await?, position })
     }
 
-    /// Makes a call that tells how the service is doing, and answers 503 with the same body when it is not well.
+    /// Sends a request whose 503 response carries the same body as its 200 (readiness).
     ///
     /// # Errors
-    /// What the call answers, if it is a problem.
+    /// The problem that the API returns.
     pub(crate) async fn report<T: DeserializeOwned>(self) -> Result<T, Problem> {
         read_json(self.respond().await?).await
     }
 
-    /// Makes a call that answers a text.
+    /// Sends a request whose response is plain text.
     ///
     /// # Errors
-    /// What the call answers.
+    /// The problem that the API returns.
     pub(crate) async fn text(self) -> Result<String, Problem> {
         let bytes = read(succeeded(self.respond().await?)?).await?;
         String::from_utf8(bytes.into()).map_err(|error| Problem::internal(&error))
@@ -280,7 +284,7 @@ impl Call<'_> {
             .method(method)
             .uri(path)
             .body(Body::from(body.unwrap_or_default()))
-            .map_err(|_| Problem::of(crate::answer::problem::Code::NotFound))?;
+            .map_err(|_| Problem::of(crate::answer::code::Code::NotFound))?;
         request.headers_mut().extend(visitor.source.headers.clone());
         request.headers_mut().extend(headers);
         if let Some(position) = visitor.notice.as_ref().and_then(|notice| notice.position) {
@@ -292,7 +296,7 @@ impl Call<'_> {
         if let Some(peer) = visitor.source.peer {
             extensions.insert(peer);
         }
-        let mut response = match tower::ServiceExt::oneshot(visitor.calls.clone(), request).await {
+        let mut response = match tower::ServiceExt::oneshot(visitor.api.clone(), request).await {
             Ok(response) => response,
             Err(never) => match never {},
         };
@@ -307,7 +311,7 @@ fn succeeded(response: Response) -> Result<Response, Problem> {
     if response.status().is_success() {
         return Ok(response);
     }
-    Err(Problem::internal(&format!("a call of the console was answered {}", response.status())))
+    Err(Problem::internal(&format!("the API answered a console request with status {}", response.status())))
 }
 
 async fn read(response: Response) -> Result<bytes::Bytes, Problem> {
@@ -317,7 +321,7 @@ async fn read(response: Response) -> Result<bytes::Bytes, Problem> {
 
 async fn read_json<T: DeserializeOwned>(response: Response) -> Result<T, Problem> {
     let bytes = read(response).await?;
-    // What answers nothing answers `null`.
+    // An empty response reads as `null`, which deserializes into `()`.
     let text = if bytes.is_empty() { b"null".as_slice() } else { &bytes };
     serde_json::from_slice(text).map_err(|error| Problem::internal(&error))
 }

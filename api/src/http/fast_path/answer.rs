@@ -1,4 +1,4 @@
-//! Answers as the bytes that go out.
+//! Answers as bytes.
 
 use std::io::Write;
 use std::time::{Duration, SystemTime};
@@ -10,12 +10,12 @@ use keyledger_engine::domain::key::Key;
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
 
+use crate::answer::reply::POSITION;
 use crate::http::request_id;
 use crate::request::execution::Outcome;
-use crate::request::precondition::POSITION;
 use crate::routes::keys::create;
 
-/// The answers of one connection, one after the other.
+/// A buffer for the answers of one connection, one after the other.
 #[derive(Default)]
 pub(super) struct Answer {
     bytes: Vec<u8>,
@@ -23,17 +23,16 @@ pub(super) struct Answer {
 }
 
 impl Answer {
-    /// What goes out, to be wiped.
+    /// The answer's bytes, to zeroize a token in them.
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
     }
 
-    /// What goes out.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Becomes a verdict.
+    /// Sets the answer to a verification.
     pub(super) fn set_verdict(
         &mut self,
         position: Position,
@@ -47,14 +46,14 @@ impl Answer {
         bytes.extend_from_slice(
             b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\n",
         );
-        // Writing to memory does not fail.
+        // Writing to memory cannot fail.
         let _ = write!(bytes, "{POSITION}: {position}\r\n{}: ", request_id::HEADER);
         bytes.extend_from_slice(request_id);
         bytes.extend_from_slice(b"\r\n");
         self.end(body, now, close);
     }
 
-    /// Becomes the answer to the creation of a key.
+    /// Sets the answer to the creation of a key.
     pub(super) fn set_created(
         &mut self,
         outcome: &Outcome<Key>,
@@ -79,10 +78,10 @@ impl Answer {
         self.end(body, now, close);
     }
 
-    /// Becomes another answer.
+    /// Sets any other answer.
     pub(super) fn set_response(&mut self, response: Response, now: Timestamp, close: bool) {
         let (parts, body) = response.into_parts();
-        // A body that is all in memory, as those of problems are, is there at once and does not fail.
+        // The bodies of problems are in memory, so they are ready at once and do not fail.
         let (status, body) = match axum::body::to_bytes(body, usize::MAX).now_or_never() {
             Some(Ok(body)) => (parts.status, body),
             Some(Err(_)) | None => (StatusCode::INTERNAL_SERVER_ERROR, bytes::Bytes::new()),
@@ -110,7 +109,7 @@ impl Answer {
     }
 }
 
-/// The `Date` of an answer (RFC 9110 §6.6.1), made anew once a second.
+/// The `Date` of an answer (RFC 9110 §6.6.1), formatted once a second.
 #[derive(Default)]
 struct Date {
     second: Option<i64>,

@@ -7,26 +7,27 @@ use crate::auth::caller::API_KEY_HEADER;
 use crate::http::request_id::RequestId;
 use crate::request::body::is_json;
 
-/// What the head of a plain request says.
+/// The contents of a plain request's head.
 pub(super) struct Head<'a> {
     pub(super) credential: (HeaderName, &'a [u8]),
     pub(super) request_id: Option<&'a [u8]>,
     pub(super) user_agent: Option<&'a [u8]>,
-    /// Whether a header makes a change depend on more than its body.
+    /// Whether a header adds a condition to a change: `If-Match` or `Idempotency-Key`.
     pub(super) is_conditional: bool,
     pub(super) body_len: usize,
     pub(super) close: bool,
 }
 
 impl<'a> Head<'a> {
-    /// None when a header is missing, there twice, or one that changes how a request is read or answered.
+    /// Returns none when a required header is missing, a header is repeated, or a header changes how the
+    /// request is read or answered.
     pub(super) fn of(headers: &[httparse::Header<'a>]) -> Option<Self> {
         let (mut credential, mut request_id, mut body_len, mut is_json_body) = (None, None, None, None);
         let (mut user_agent, mut is_conditional, mut close) = (None, false, None);
         let mut host = None;
         for httparse::Header { name, value } in headers {
             let is = |known: &str| name.eq_ignore_ascii_case(known);
-            // By length first: nearly all comparisons end there.
+            // Comparing lengths first ends nearly all comparisons.
             match name.len() {
                 4 if is("host") => set_once(&mut host, is_plain_host(value).then_some(())?)?,
                 6 if is("expect") => return None,
@@ -61,14 +62,14 @@ impl<'a> Head<'a> {
         })
     }
 
-    /// The request's id: the caller's, or one drawn here.
+    /// The request's id: the client's, or a generated one.
     pub(super) fn request_id(&self, now: Timestamp) -> RequestId {
         let given = self.request_id.and_then(|id| HeaderValue::from_bytes(id).ok());
         given.map_or_else(|| RequestId::draw_at(now), RequestId::given)
     }
 }
 
-/// Whether a `Host` is without doubt a name or an address.
+/// Whether a `Host` value is certainly a name or an address.
 fn is_plain_host(value: &[u8]) -> bool {
     !value.is_empty() && value.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]".contains(byte))
 }
@@ -81,7 +82,7 @@ fn set_once<T>(place: &mut Option<T>, value: T) -> Option<()> {
     Some(())
 }
 
-/// Whether the other side wants the connection closed; none when it asks for something else (RFC 9110 §7.6.1).
+/// Whether `Connection` asks to close the connection; none for other options (RFC 9110 §7.6.1).
 fn closes(value: &[u8]) -> Option<bool> {
     if value.eq_ignore_ascii_case(b"keep-alive") {
         Some(false)
@@ -92,7 +93,7 @@ fn closes(value: &[u8]) -> Option<bool> {
     }
 }
 
-/// A `Content-Length` of digits alone (RFC 9110 §8.6).
+/// Reads a `Content-Length` that consists of digits only (RFC 9110 §8.6).
 fn length(value: &[u8]) -> Option<usize> {
     if !value.iter().all(u8::is_ascii_digit) {
         return None;

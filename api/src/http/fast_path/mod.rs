@@ -1,11 +1,12 @@
-//! The plain verification and the plain creation of a key, answered straight from a connection's bytes.
+//! The fast path: plain verifications and plain creations of keys, answered straight from a connection's
+//! bytes (docs/decisions/fast-path.md).
 //!
-//! A customer's API asks for a verification with each of its own requests, always in the same few words; and whoever
-//! issues many keys says the same again and again too. A request that is said in just those words - `POST /v1/keys/verify
-//! HTTP/1.1` or `POST /v1/keys HTTP/1.1`, a JSON body of a known length, a credential that is good - is answered here: read,
-//! carried out and written without a header map, a router or a body stream in between. Anything else, however little it
-//! differs, is left unread for the HTTP library; there is no rule here that does not stand elsewhere. Heads are taken apart
-//! by the parser that the HTTP library uses too, so that both see the same bounds between requests.
+//! A customer's API sends a verification with each of its own requests, always in the same form, and a client
+//! that issues many keys repeats itself too. A request in exactly that form (`POST /v1/keys/verify HTTP/1.1`
+//! or `POST /v1/keys HTTP/1.1`, a JSON body of a known length, a valid credential) is read, executed and
+//! answered here, without a header map, a router or a body stream. Any other request, however small the
+//! difference, is left unread for hyper. No rule lives here only. Heads are parsed with httparse, hyper's own
+//! parser, so that both paths see the same boundaries between requests.
 
 mod answer;
 mod head;
@@ -31,33 +32,35 @@ use crate::answer::problem::Problem;
 use crate::auth::caller::{Caller, admit};
 use crate::auth::last_credential::LastCredential;
 use crate::auth::origin;
-use crate::http::connection::{REQUEST_TIME_MAX, TimeLimit, finish, note_answer};
+use crate::http::completion::{REQUEST_TIME_MAX, TimeLimit, finish, note_answer};
 use crate::http::request_id::RequestId;
 use crate::request::execution::Outcome;
 use crate::request::json_text::read_plain_object;
-use crate::routes::keys::create::{self, Asked, CreateBody, in_words_of, shown};
-use crate::routes::keys::issuing::{creation, key_outcome};
+use crate::routes::keys::create::{self, Asked, CreateBody, for_body};
+use crate::routes::keys::issuing::creation;
 use crate::routes::keys::verify::{self, Occasion};
+use crate::routes::keys::view::KeyWithToken;
 use crate::service::Service;
 
-/// A request that is longer is left to the HTTP library.
+/// A longer request is left to hyper, in bytes.
 const REQUEST_LEN_MAX: usize = 8 * 1024;
-/// A request with more headers is left to the HTTP library.
+/// A request with more headers is left to hyper.
 const HEADERS_MAX: usize = 32;
-/// A request that pauses for longer is left to the HTTP library, where somebody looks at the time.
-const REST_TIME_MAX: Duration = Duration::from_secs(1);
-/// Room for the body of an answer; it grows for keys with much metadata.
+/// A request that arrives with a longer pause is left to hyper, where the idle timer covers it.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Initial capacity for the body of an answer; it grows for keys with much metadata.
 const BODY_LEN: usize = 1024;
 
-/// How a connection goes on.
+/// How a connection continues.
 pub(crate) enum Next {
-    /// It has ended.
+    /// It is closed.
     Closed,
-    /// The HTTP library is to read on, these bytes first.
+    /// hyper takes over, and reads these bytes first.
     HandOver(BytesMut),
 }
 
-/// Answers plain requests, made by `peer`, until something else comes, the other side closes, or `stop` resolves.
+/// Answers plain requests from `peer` until a different request arrives, the client closes the connection, or
+/// `stop` resolves.
 ///
 /// # Errors
 /// When the connection breaks.
@@ -98,7 +101,7 @@ where
             Reading::Incomplete | Reading::Other => return Ok(Next::HandOver(unread)),
         };
         stream.write_all(conversation.answer.bytes()).await?;
-        // TLS may hold some of it back otherwise.
+        // TLS may buffer a part of the answer otherwise.
         stream.flush().await?;
         if shows_token {
             conversation.wipe();
@@ -111,27 +114,28 @@ where
     }
 }
 
-/// Reads on; none when the rest of a request that has begun does not come soon.
+/// Reads more bytes. Returns none when the next part of an incomplete request takes longer than
+/// [`PAUSE_MAX`].
 async fn read_more<S: AsyncRead + Unpin>(stream: &mut S, unread: &mut BytesMut) -> io::Result<Option<usize>> {
     if unread.is_empty() {
         return stream.read_buf(unread).await.map(Some);
     }
-    tokio::time::timeout(REST_TIME_MAX, stream.read_buf(unread)).await.ok().transpose()
+    tokio::time::timeout(PAUSE_MAX, stream.read_buf(unread)).await.ok().transpose()
 }
 
-/// What the bytes read so far are.
+/// What the unread bytes are.
 enum Reading {
-    /// The first `read_len` of them are a verification, and its answer is ready.
+    /// The first `read_len` bytes are a verification, and its answer is ready.
     Verified { read_len: usize, close: bool },
-    /// The first `read_len` of them ask for a key.
+    /// The first `read_len` bytes create a key.
     Creation { read_len: usize, close: bool, creation: Creation },
-    /// They may become a plain request.
+    /// The beginning of a request that may be a plain one.
     Incomplete,
-    /// They will not.
+    /// No plain request.
     Other,
 }
 
-/// A key that the ledger has been asked for.
+/// A creation that was submitted to the ledger.
 struct Creation {
     submitted: Result<Submitted, ledger::Error>,
     token: Token,
@@ -140,42 +144,43 @@ struct Creation {
     started: Instant,
 }
 
-/// The calls that are answered here.
+/// The endpoints that are answered here.
 #[derive(Clone, Copy)]
-enum Call {
+enum Endpoint {
     Verification,
     Creation,
 }
 
-impl Call {
-    /// What a request for each begins with.
+impl Endpoint {
+    /// The request line of each.
     const STARTS: [(Self, &[u8]); 2] = [
         (Self::Verification, b"POST /v1/keys/verify HTTP/1.1\r\n"),
         (Self::Creation, b"POST /v1/keys HTTP/1.1\r\n"),
     ];
 
-    /// The call that a request is for, and what follows its first line.
+    /// Returns the endpoint of a request, and the bytes after its request line.
     fn of(unread: &[u8]) -> Option<(Self, &[u8])> {
-        Self::STARTS.iter().find_map(|(call, start)| Some((*call, unread.strip_prefix(*start)?)))
+        Self::STARTS.iter().find_map(|(endpoint, start)| Some((*endpoint, unread.strip_prefix(*start)?)))
     }
 
-    /// Whether the bytes are the beginning of a first line.
+    /// Whether the bytes are the beginning of a request line.
     fn may_begin(unread: &[u8]) -> bool {
         Self::STARTS.iter().any(|(_, start)| start.starts_with(unread))
     }
 }
 
-/// What the requests of one connection share.
+/// The state that the requests of one connection share.
 struct Conversation<'a> {
     service: &'a Arc<Service>,
     peer: IpAddr,
-    /// The other side tells for whom it asks, and is believed.
+    /// The peer is a trusted proxy that forwards the client's address.
     is_proxy: bool,
     credential: LastCredential,
     time_limit: TimeLimit,
-    /// The body of the answer.
+    /// The body of the current answer.
     json: Vec<u8>,
-    /// The bytes from the token that the body shows up to its end, which is the answer's too.
+    /// The length from the start of the token in the body to the end of the body, which is also the end of
+    /// the answer.
     token_to_end: Option<usize>,
     answer: Answer,
 }
@@ -195,7 +200,7 @@ impl<'a> Conversation<'a> {
         }
     }
 
-    /// Leaves nothing in memory of the token that the last answer shows.
+    /// Zeroizes the token that the last answer contains.
     fn wipe(&mut self) {
         let Some(len_to_end) = self.token_to_end.take() else { return };
         for bytes in [self.json.as_mut_slice(), self.answer.bytes_mut()] {
@@ -206,8 +211,8 @@ impl<'a> Conversation<'a> {
     }
 
     fn read(&mut self, unread: &[u8]) -> Reading {
-        let Some((call, after_start)) = Call::of(unread) else {
-            return if Call::may_begin(unread) { Reading::Incomplete } else { Reading::Other };
+        let Some((endpoint, after_start)) = Endpoint::of(unread) else {
+            return if Endpoint::may_begin(unread) { Reading::Incomplete } else { Reading::Other };
         };
         let mut headers = [httparse::EMPTY_HEADER; HEADERS_MAX];
         let (head_len, headers) = match httparse::parse_headers(after_start, &mut headers) {
@@ -224,19 +229,19 @@ impl<'a> Conversation<'a> {
         let Some(body) = unread.get(body_at..read_len) else { return Reading::Incomplete };
         let from = if self.is_proxy { self.client(headers) } else { self.peer };
         let close = head.close;
-        match call {
-            Call::Verification => match self.verify(&head, body, from) {
+        match endpoint {
+            Endpoint::Verification => match self.verify(&head, body, from) {
                 Some(()) => Reading::Verified { read_len, close },
                 None => Reading::Other,
             },
-            Call::Creation => match self.ask_for_key(&head, body, from) {
+            Endpoint::Creation => match self.submit_creation(&head, body, from) {
                 Some(creation) => Reading::Creation { read_len, close, creation },
                 None => Reading::Other,
             },
         }
     }
 
-    /// For whom a trusted proxy asks.
+    /// The address of the client behind a trusted proxy.
     fn client(&self, headers: &[httparse::Header<'_>]) -> IpAddr {
         let read = |header: &httparse::Header<'_>| {
             let name = HeaderName::from_bytes(header.name.as_bytes()).ok()?;
@@ -249,7 +254,8 @@ impl<'a> Conversation<'a> {
         self.service.trusted_proxies.client(self.peer, &all)
     }
 
-    /// Writes the answer; none when the request is not to be answered with a verdict, or is said in other words.
+    /// Writes the answer to a verification. Returns none for a request that gets no verdict, or is not in
+    /// plain form.
     fn verify(&mut self, head: &Head<'_>, body: &[u8], from: IpAddr) -> Option<()> {
         let (name, value) = &head.credential;
         let now = self.service.now();
@@ -270,8 +276,9 @@ impl<'a> Conversation<'a> {
         Some(())
     }
 
-    /// Asks the ledger for a key; none when the caller may not, or the request is said in other words or not right.
-    fn ask_for_key(&mut self, head: &Head<'_>, body: &[u8], from: IpAddr) -> Option<Creation> {
+    /// Submits a creation to the ledger. Returns none when the caller lacks a permission, or the request is
+    /// invalid or not in plain form: hyper's path answers those.
+    fn submit_creation(&mut self, head: &Head<'_>, body: &[u8], from: IpAddr) -> Option<Creation> {
         if head.is_conditional {
             return None;
         }
@@ -283,8 +290,8 @@ impl<'a> Conversation<'a> {
         let user_agent = head.user_agent.and_then(|value| HeaderValue::from_bytes(value).ok());
         let actor = origin::actor_at(principal.kind, &principal.id, Some(from), user_agent.as_ref());
         let caller = Caller { principal: Arc::clone(principal), actor, request_id: head.request_id(now) };
-        let Asked { new, by_preset } = Asked::read(self.service, &caller, &body).ok()?;
-        let (command, token) = creation(self.service, new).ok()?;
+        let Asked { key, token, by_preset } = Asked::read(self.service, &caller, &body).ok()?;
+        let command = creation(self.service, key);
         let Caller { actor, request_id, .. } = caller;
         let request =
             Request { request_id: Some(request_id.as_str().into()), ..Request::new(command, actor) };
@@ -292,7 +299,8 @@ impl<'a> Conversation<'a> {
         Some(Creation { submitted, token, by_preset, request_id, started })
     }
 
-    /// Waits for a key and writes the answer, whatever it is: what the ledger was asked for is not asked for again.
+    /// Waits for the ledger and writes the answer, whatever it is: handing the request over would submit it
+    /// twice.
     async fn create(&mut self, creation: Creation, close: bool) {
         let Creation { submitted, token, by_preset, request_id, started } = creation;
         let answered = match submitted {
@@ -300,7 +308,7 @@ impl<'a> Conversation<'a> {
             Err(error) => Ok(Err(error)),
         };
         let issued = answered.and_then(|answered| self.write_key(answered?, &token));
-        let status = match issued.map_err(|problem| in_words_of(problem, by_preset)) {
+        let status = match issued.map_err(|problem| for_body(problem, by_preset)) {
             Ok(outcome) => {
                 let now = self.service.now();
                 self.answer.set_created(&outcome, request_id.as_bytes(), &self.json, now, close);
@@ -316,11 +324,11 @@ impl<'a> Conversation<'a> {
         note_answer(self.service, (&Method::POST, create::PATH), status, &request_id, started);
     }
 
-    /// Writes the body of an answer that shows a key.
+    /// Writes the body of the answer to a creation, which contains the token.
     fn write_key(&mut self, committed: Committed, token: &Token) -> Result<Outcome<Key>, Problem> {
-        let outcome = key_outcome(committed)?;
+        let outcome = Outcome::of(committed)?;
         self.json.clear();
-        serde_json::to_writer(&mut self.json, &shown(&outcome, token))
+        serde_json::to_writer(&mut self.json, &KeyWithToken::of(&outcome, token))
             .map_err(|error| Problem::internal(&error))?;
         let token = token.expose().as_bytes();
         self.token_to_end =

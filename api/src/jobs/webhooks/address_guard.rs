@@ -1,6 +1,6 @@
-//! Which addresses messages may be sent to. Whoever may register a webhook must not be able to have this service call what
-//! only it can reach (server-side request forgery): names are resolved here, every address is looked at, and connections go
-//! to exactly the addresses that were looked at.
+//! The addresses to which messages may be delivered. A caller who registers a webhook must not make this
+//! service send requests to hosts that only the service can reach (server-side request forgery): names are
+//! resolved here, every address is checked, and connections go to exactly the checked addresses.
 
 use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
@@ -15,8 +15,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use keyledger_engine::domain::webhook::WebhookUrl;
 use tower_service::Service;
 
-/// Networks that are nobody's on the internet, from the IANA special-purpose registry (RFC 6890), and the address under
-/// which Azure serves machines their secrets.
+/// Networks that are not public, from the IANA special-purpose registry (RFC 6890), and the address at which
+/// Azure provides virtual machines with their secrets.
 const CLOSED_V4: [(&str, &str); 16] = [
     ("0.0.0.0/8", "this network"),
     ("10.0.0.0/8", "private"),
@@ -35,9 +35,9 @@ const CLOSED_V4: [(&str, &str); 16] = [
     ("224.0.0.0/4", "multicast"),
     ("240.0.0.0/4", "reserved, broadcast"),
 ];
-/// All that is public in IPv6. Loopback, local, multicast and IPv4-mapped addresses and NAT64 are outside.
+/// All public IPv6 addresses. Loopback, local, multicast, IPv4-mapped and NAT64 addresses are outside.
 const OPEN_V6: &str = "2000::/3";
-/// What of it is not, or leads to an IPv4 address that could be any.
+/// Networks in [`OPEN_V6`] that are not public, or that embed an arbitrary IPv4 address.
 const CLOSED_V6: [(&str, &str); 4] = [
     ("2001::/23", "for protocols, Teredo"),
     ("2001:db8::/32", "documentation"),
@@ -45,7 +45,7 @@ const CLOSED_V6: [(&str, &str); 4] = [
     ("3fff::/20", "documentation"),
 ];
 
-/// Looks at addresses; cheap to clone.
+/// Checks addresses. Cheap to clone.
 #[derive(Debug, Clone)]
 pub(crate) struct AddressGuard(Arc<Rules>);
 
@@ -58,19 +58,20 @@ struct Rules {
     closed_v6: Vec<Ipv6Net>,
 }
 
-/// Why a name leads nowhere.
+/// Why a name gives no address.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NameError {
-    /// Nobody knows it.
-    #[error("the name cannot be resolved: {0}")]
+    /// The name has no addresses, or the resolver failed.
+    #[error("could not resolve the name: {0}")]
     Unresolved(std::io::Error),
-    /// It leads where messages may not be sent.
-    #[error("the name leads to an address that may not be called")]
+    /// The name resolves to an address that is not allowed.
+    #[error("the name resolves to an address that is not allowed")]
     NotAllowed,
 }
 
 impl AddressGuard {
-    /// A guard that lets messages out to the internet, and to `opened`; over TLS only unless `allow_http`.
+    /// Makes a guard that allows public addresses and the networks in `opened`, over TLS only unless
+    /// `allow_http`.
     #[must_use]
     pub(crate) fn new(allow_http: bool, opened: Vec<IpNet>) -> Self {
         fn read<T: std::str::FromStr>(texts: impl IntoIterator<Item = &'static str>) -> Vec<T> {
@@ -85,7 +86,7 @@ impl AddressGuard {
         }))
     }
 
-    /// Whether messages may be sent to an address.
+    /// Whether messages may be delivered to an address.
     #[must_use]
     pub(crate) fn allows(&self, address: IpAddr) -> bool {
         let rules = &self.0;
@@ -101,12 +102,12 @@ impl AddressGuard {
         }
     }
 
-    /// Looks at an address as it was given. A host that is a name is looked at whenever it is resolved.
+    /// Checks a webhook's URL. A host that is a name is checked whenever it is resolved.
     ///
     /// # Errors
-    /// What is wrong with it, in words that follow its field's name.
+    /// What is wrong with the URL, as words to follow the field's name.
     pub(crate) fn check(&self, url: &WebhookUrl) -> Result<Uri, &'static str> {
-        let uri: Uri = url.as_str().parse().map_err(|_| "is not an address that can be called")?;
+        let uri: Uri = url.as_str().parse().map_err(|_| "is not a valid URL")?;
         let host = uri.host().ok_or("must name a host")?;
         if uri.scheme_str() != Some("https") && !self.0.allow_http {
             return Err("must begin with https://");
@@ -119,7 +120,7 @@ impl AddressGuard {
     }
 }
 
-/// Resolves names to addresses that may be called. One address that may not is enough for none.
+/// Resolves names to allowed addresses. Fails if one of a name's addresses is not allowed.
 #[derive(Debug, Clone)]
 pub(crate) struct GuardedResolver(pub AddressGuard);
 
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn only_addresses_of_the_internet() {
+    fn only_public_addresses() {
         let guard = AddressGuard::new(false, Vec::new());
         for address in
             ["1.1.1.1", "93.184.216.34", "172.15.255.255", "172.32.0.0", "2606:4700::1111", "2a00::1"]
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_in_a_url_are_looked_at_too() {
+    fn addresses_in_a_url_are_checked_too() {
         let guard = AddressGuard::new(false, Vec::new());
         let check = |url: &str| guard.check(&url.parse().unwrap()).is_ok();
         assert!(
@@ -235,9 +236,9 @@ mod tests {
         }
     }
 
-    /// What a resolver makes of odd spellings is looked at like any other address.
+    /// The addresses that a resolver returns for odd spellings are checked like all others.
     #[tokio::test]
-    async fn names_that_lead_inside_lead_nowhere() {
+    async fn names_of_internal_addresses_are_refused() {
         for name in ["localhost", "2130706433", "0x7f.1", "0177.0.0.1", "127.1"] {
             let mut resolver = GuardedResolver(AddressGuard::new(false, Vec::new()));
             let found = resolver.call(name.parse().unwrap()).await;

@@ -1,4 +1,5 @@
-//! What a message says. It is read from the log whenever it is sent, so that what was erased meanwhile is not in it.
+//! The body of a message. It is read from the log at every attempt, so that it never contains text that was
+//! erased meanwhile.
 
 use std::sync::Arc;
 
@@ -15,14 +16,14 @@ use keyledger_projections::audit_trail::event_json;
 use keyledger_projections::beside_the_log::deliveries::Message;
 use serde_json::{Value, json};
 
-use super::read;
+use super::lookup::read;
 use crate::service::Service;
 
-/// A message that cannot be read now.
+/// The log could not be read.
 pub(crate) struct Unreadable;
 
-/// The body of a message as of now: `type`, `timestamp` and `data` (Standard Webhooks 1.0, "Payload structure"). None for one
-/// that has lost its meaning.
+/// Returns the current body of a message: `type`, `timestamp` and `data` (Standard Webhooks 1.0, "Payload
+/// structure"). Returns none for a message that no longer applies.
 ///
 /// # Errors
 /// When the log cannot be read.
@@ -32,7 +33,7 @@ pub(crate) async fn render(service: &Arc<Service>, message: &Message) -> Result<
         Message::Event { position, id, .. } => {
             let before = Position::new(position.entry_index().ok_or(Unreadable)?);
             let records = reader.read(before, 1).map_err(|_| Unreadable)?;
-            // Another event stands there in a log that was restored from a backup and went on differently.
+            // After a restore from a backup, the log may have a different event at this position.
             let record = records.first().filter(|record| record.id == id);
             Ok(record
                 .map(|record| body(record.event.event_type().as_str(), record.time, &event_json(record))))
@@ -50,13 +51,13 @@ pub(crate) async fn render(service: &Arc<Service>, message: &Message) -> Result<
     rendered.await.map_err(|_| Unreadable)?
 }
 
-/// The body of a message of this kind.
+/// Returns the body of a message.
 #[must_use]
 pub(crate) fn body(message_type: &str, time: Timestamp, data: &Value) -> Bytes {
     json!({ "type": message_type, "timestamp": time.to_string(), "data": data }).to_string().into()
 }
 
-/// A key as the log has it now.
+/// Returns the current state of a key, replayed from the log.
 pub(super) fn key(reader: &dyn LogReader, id: KeyId) -> Result<Option<Key>, Unreadable> {
     let stream = reader.read_stream(&StreamId::Key(id)).map_err(|_| Unreadable)?;
     match Aggregate::fold(&stream.records).map_err(|_| Unreadable)? {

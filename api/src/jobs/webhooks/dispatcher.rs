@@ -1,5 +1,5 @@
-//! The thread of webhooks: a task for each one that is enabled, one that stores what they have done, and one that tells of
-//! keys that will expire soon.
+//! The webhook thread: a task for each enabled webhook, one that saves their progress, and one that creates
+//! messages about keys that expire soon.
 
 use std::collections::HashSet;
 use std::io;
@@ -13,17 +13,17 @@ use tokio::task::JoinSet;
 use super::{endpoint, expiry_notices};
 use crate::service::Service;
 
-/// What was delivered is stored this much later at most: a crash repeats so much.
+/// How often progress is saved. After a crash, deliveries of the last interval are repeated.
 const SAVE_INTERVAL: Duration = Duration::from_millis(500);
-/// How long to wait after a task broke off.
+/// How long to wait after a task panicked.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Names that are being resolved and files that are being read at a time, each on a thread that blocks.
+/// Concurrent name resolutions and file reads, each on a blocking thread.
 const BLOCKING_THREADS_MAX: usize = 128;
 
-/// Starts the thread; it ends when the service is told to stop.
+/// Starts the thread, which ends when the service stops.
 ///
 /// # Errors
-/// When the operating system gives no thread.
+/// When no thread can be started.
 pub(crate) fn start(service: Arc<Service>) -> io::Result<JoinHandle<()>> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -32,16 +32,16 @@ pub(crate) fn start(service: Arc<Service>) -> io::Result<JoinHandle<()>> {
         .build()?;
     thread::Builder::new().name("webhooks".into()).spawn(move || {
         runtime.block_on(run(&service));
-        // A name that is being resolved cannot be called back.
+        // A name resolution in progress cannot be cancelled.
         runtime.shutdown_background();
     })
 }
 
 async fn run(service: &Arc<Service>) {
     let saving = tokio::spawn(save(Arc::clone(service)));
-    let telling = tokio::spawn(expiry_notices::run(Arc::clone(service)));
+    let notifying = tokio::spawn(expiry_notices::run(Arc::clone(service)));
     serve_all(service).await;
-    let _ = tokio::join!(saving, telling);
+    let _ = tokio::join!(saving, notifying);
     save_now(service).await;
 }
 
@@ -69,8 +69,8 @@ async fn serve_all(service: &Arc<Service>) {
             Some(ended) = endpoints.join_next() => match ended {
                 Ok(id) => drop(served.remove(&id)),
                 Err(error) => {
-                    // All are started anew: which one it was is not known.
-                    tracing::error!(%error, "a webhook's task broke off");
+                    // Which task panicked is unknown, so all are restarted.
+                    tracing::error!(%error, "a webhook task panicked; restarting all webhook tasks");
                     endpoints.shutdown().await;
                     served.clear();
                     tokio::time::sleep(RETRY_AFTER).await;
@@ -104,6 +104,6 @@ async fn save_now(service: &Arc<Service>) {
     let saving = Arc::clone(service);
     let saved = tokio::task::spawn_blocking(move || saving.webhooks.deliveries.save()).await;
     if let Ok(Err(error)) = saved {
-        tracing::warn!(%error, "what was delivered to webhooks cannot be stored; trying again");
+        tracing::warn!(%error, "could not save webhook deliveries; retrying");
     }
 }

@@ -1,5 +1,5 @@
-//! One webhook that is enabled: reads on in the log while its queue has room, hands out what is due, and judges what became
-//! of it.
+//! One enabled webhook: reads the log while its queue has room, starts the deliveries that are due, and
+//! handles their outcomes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -19,46 +19,47 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use super::content::{self, Unreadable};
+use super::lookup::{enabled, read};
+use super::retry;
 use super::sender::Refused;
-use super::{enabled, read, retry};
 use crate::service::Service;
 
-/// Messages on their way to one receiver at a time.
+/// Concurrent deliveries to one receiver.
 const IN_FLIGHT_MAX: usize = 8;
-/// To one that does not answer.
+/// Concurrent deliveries to a receiver that does not answer.
 const IN_FLIGHT_OF_SILENT: usize = 1;
 /// Events read at a time.
 const BATCH_LEN: usize = 256;
 /// How long to wait after the log could not be read.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Sleep no longer than this: the machine's clock may be set.
+/// The longest sleep, as the machine's clock may be changed.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
-/// The log is looked at again this often at most, however fast it grows.
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
-/// What is on its way when the service stops gets this long to arrive.
+/// The shortest time between two reads of the log, however fast it grows.
+const READ_INTERVAL: Duration = Duration::from_millis(20);
+/// How long running deliveries may take when the service stops.
 const STOP_GRACE: Duration = Duration::from_secs(3);
 /// 410 Gone: the receiver wants no more messages.
 const GONE: Failure = Failure::Status(410);
 
-/// What became of an attempt.
+/// The outcome of an attempt.
 enum Outcome {
     Delivered,
-    /// The message has lost its meaning.
+    /// The message no longer applies.
     Dropped,
-    /// The message could not be read; that is not the receiver's fault.
+    /// The message could not be read, which does not count as a failure of the receiver.
     NotSent,
     Refused(Refused),
 }
 
-/// An attempt that has ended.
+/// A finished attempt.
 struct Attempt {
     number: u64,
-    /// The webhook as it was then.
+    /// The webhook at the time of the attempt.
     webhook: Arc<Webhook>,
     outcome: Outcome,
 }
 
-/// Serves a webhook until it is disabled or deleted, or the service stops.
+/// Delivers a webhook's messages until it is disabled or deleted, or the service stops. Returns its id.
 pub(super) async fn run(service: Arc<Service>, id: WebhookId) -> WebhookId {
     let mut endpoint = Endpoint {
         id,
@@ -71,15 +72,15 @@ pub(super) async fn run(service: Arc<Service>, id: WebhookId) -> WebhookId {
     endpoint.serve().await;
     if endpoint.service.is_stopping() {
         let finish = async {
-            while let Some(settled) = endpoint.sending.join_next().await {
-                endpoint.settle(settled).await;
+            while let Some(finished) = endpoint.sending.join_next().await {
+                endpoint.handle(finished).await;
             }
         };
-        // What is not done by then is sent again after the next start.
+        // Unfinished deliveries are repeated after the next start.
         let _ = tokio::time::timeout(STOP_GRACE, finish).await;
     }
     endpoint.sending.shutdown().await;
-    endpoint.return_unsettled();
+    endpoint.return_unfinished();
     id
 }
 
@@ -87,7 +88,7 @@ struct Endpoint {
     service: Arc<Service>,
     id: WebhookId,
     sending: JoinSet<Attempt>,
-    /// Of the messages on their way.
+    /// The numbers of the messages in delivery.
     numbers: HashSet<u64>,
     in_flight_max: usize,
     rng: StdRng,
@@ -110,9 +111,9 @@ impl Endpoint {
             };
             self.start_due(&webhook);
             let pause = self.time_to_next_due(&webhook).min(pause);
-            // Judged outside: it must not be broken off by what else happens.
-            let settled = tokio::select! {
-                settled = self.sending.join_next(), if !self.sending.is_empty() => settled,
+            // Handled outside of `select`, which would cancel it when another branch completes.
+            let finished = tokio::select! {
+                finished = self.sending.join_next(), if !self.sending.is_empty() => finished,
                 () = std::future::ready(()), if more => None,
                 () = grown(&mut head) => None,
                 _ = changes.changed() => None,
@@ -120,13 +121,14 @@ impl Endpoint {
                 () = tokio::time::sleep(pause) => None,
                 () = service.stopped() => return,
             };
-            if let Some(settled) = settled {
-                self.settle(settled).await;
+            if let Some(finished) = finished {
+                self.handle(finished).await;
             }
         }
     }
 
-    /// Reads on in the log; says whether there is more to read, and room for it.
+    /// Reads events from the log into the queue. Returns whether there are more events and the queue has
+    /// room.
     async fn fill(&self, webhook: &Webhook) -> Result<bool, Unreadable> {
         let deliveries = &self.service.webhooks.deliveries;
         let (cursor, room) = deliveries.with(webhook, |queue| (queue.cursor(), queue.room()));
@@ -143,12 +145,12 @@ impl Endpoint {
         let trail = self.service.audit_trail.clone();
         let page = read(&self.service, move || trail.query(&query)).await.map_err(|_| Unreadable)?;
         let page = page.map_err(|error| {
-            tracing::warn!(%error, "events for webhooks cannot be read; trying again");
+            tracing::warn!(%error, "could not read events for a webhook; retrying");
             Unreadable
         })?;
         let now = self.service.now();
         deliveries.with(webhook, |queue| {
-            // Somebody may have asked for events from an earlier position meanwhile.
+            // A caller may have requested redelivery from an earlier position meanwhile.
             if queue.cursor() != cursor {
                 return;
             }
@@ -190,15 +192,15 @@ impl Endpoint {
         }
     }
 
-    /// Judges an attempt that has ended.
-    async fn settle(&mut self, settled: Result<Attempt, JoinError>) {
-        let Attempt { number, webhook, outcome } = match settled {
+    /// Records the outcome of an attempt, and disables a webhook that keeps failing.
+    async fn handle(&mut self, finished: Result<Attempt, JoinError>) {
+        let Attempt { number, webhook, outcome } = match finished {
             Ok(attempt) => attempt,
             Err(error) => {
-                tracing::error!(%error, webhook = %self.id, "an attempt to deliver broke off");
+                tracing::error!(%error, webhook = %self.id, "a delivery attempt panicked");
                 tokio::time::sleep(RETRY_AFTER).await;
                 if self.sending.is_empty() {
-                    self.return_unsettled();
+                    self.return_unfinished();
                 }
                 return;
             }
@@ -232,7 +234,7 @@ impl Endpoint {
         if !matches!(failure, Failure::Status(_)) {
             self.in_flight_max = IN_FLIGHT_OF_SILENT;
         }
-        tracing::debug!(webhook = %self.id, %failure, "a message was not delivered");
+        tracing::debug!(webhook = %self.id, %failure, "message not delivered");
         let failing_for = failing_since.map_or(0, |since| now.millis().saturating_sub(since.millis()));
         let is_hopeless = u128::try_from(failing_for).is_ok_and(|it| it >= options.disable_after.as_millis());
         if failure == GONE {
@@ -242,7 +244,7 @@ impl Endpoint {
         }
     }
 
-    fn return_unsettled(&mut self) {
+    fn return_unfinished(&mut self) {
         if let Some(webhook) = self.service.index.webhook(self.id) {
             self.service.webhooks.deliveries.with(&webhook, |queue| {
                 self.numbers.drain().for_each(|number| queue.returned(number));
@@ -251,9 +253,9 @@ impl Endpoint {
     }
 }
 
-/// Waits until the log has grown, and a moment more, in which it may grow further.
+/// Waits until the log has grown, and a moment longer, to read more events at once.
 async fn grown(head: &mut watch::Receiver<Position>) {
-    let pause = if head.changed().await.is_ok() { LOOK_INTERVAL } else { RETRY_AFTER };
+    let pause = if head.changed().await.is_ok() { READ_INTERVAL } else { RETRY_AFTER };
     tokio::time::sleep(pause).await;
 }
 
@@ -273,15 +275,17 @@ async fn attempt(service: &Arc<Service>, webhook: &Webhook, message: &Message) -
     }
 }
 
-/// Disables a webhook for what was found out about it, unless it was changed since.
+/// Disables a webhook unless it was changed since the attempt.
 async fn disable(service: &Service, webhook: &Webhook, reason: DisableReason) {
     let command = Command::Webhook(webhook.id, WebhookCommand::Disable(reason));
     let request =
         Request { expected_version: Some(webhook.version), ..Request::new(command, Actor::system()) };
     match service.ledger.execute(request).await {
-        Ok(_) => tracing::warn!(webhook = %webhook.id, %reason, "the webhook was disabled"),
-        // Somebody changed it meanwhile, so that it may work now.
+        Ok(_) => tracing::warn!(webhook = %webhook.id, %reason, "disabled the webhook"),
+        // It was changed meanwhile, so it may work now.
         Err(ledger::Error::Rejected(_)) => {}
-        Err(error) => tracing::warn!(%error, webhook = %webhook.id, "the webhook is still to be disabled"),
+        Err(error) => {
+            tracing::warn!(%error, webhook = %webhook.id, "could not disable the webhook")
+        }
     }
 }

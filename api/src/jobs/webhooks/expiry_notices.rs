@@ -1,8 +1,9 @@
-//! Tells webhooks that keys will expire soon: some times before their end, each once.
+//! Notifies webhooks that keys expire soon: once for each configured notice time before the expiry.
 //!
-//! Keys are looked at in the order of their ends, as the verification index has it, and for each time only from where it got
-//! to before; so nothing searches all keys, and what came due while the process was down is found at the next start. Of
-//! several that came due, a key gets the one nearest to its end. How far it got is stored together with the messages.
+//! The verification index returns keys in the order of their expiry, and a watermark for each notice time
+//! records the last key that was handled. So no search reads all keys, and notices that came due while the
+//! process was down are found at the next start. If several notices of a key are overdue, it gets the one
+//! nearest to its expiry. Watermarks are stored together with the messages.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,20 +19,20 @@ use keyledger_engine::value::time::Timestamp;
 use keyledger_projections::beside_the_log::deliveries::{Lane, Message, Watermarks};
 
 use super::content::Unreadable;
-use super::read;
+use super::lookup::read;
 use crate::service::Service;
 
-/// Keys looked at at a time.
+/// Keys handled at a time.
 const BATCH_LEN: usize = 256;
 /// How long to wait after the log could not be read.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Sleep no longer than this: the machine's clock may be set.
+/// The longest sleep, as the machine's clock may be changed.
 const SLEEP_MAX: Duration = Duration::from_secs(30);
-/// Ends are looked for again this often at most, however many commands there are.
+/// The shortest sleep, however many commands are executed.
 const SLEEP_MIN: Duration = Duration::from_millis(100);
 const LAST_KEY: KeyId = KeyId::from_u128(u128::MAX);
 
-/// Works until the service stops.
+/// Runs until the service stops.
 pub(super) async fn run(service: Arc<Service>) {
     let mut times: Vec<i64> = service
         .webhooks
@@ -48,22 +49,22 @@ pub(super) async fn run(service: Arc<Service>) {
     let mut progress = service.index.watch();
     while !service.is_stopping() {
         progress.mark_unchanged();
-        let pause = match tell(&service, &times).await {
+        let pause = match notify(&service, &times).await {
             Ok(true) => continue,
             Ok(false) => time_to_next(&service, &times),
             Err(Unreadable) => RETRY_AFTER,
         };
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
-            // A key may be there now that ends sooner than the next one known.
+            // A new key may expire sooner than the next known one.
             () = async { let _ = progress.changed().await; tokio::time::sleep(SLEEP_MIN).await } => {}
             () = service.stopped() => return,
         }
     }
 }
 
-/// Tells of the next keys for which it is time; says whether there may be more.
-async fn tell(service: &Arc<Service>, times: &[i64]) -> Result<bool, Unreadable> {
+/// Queues the notices that are due, one batch at a time. Returns whether there may be more.
+async fn notify(service: &Arc<Service>, times: &[i64]) -> Result<bool, Unreadable> {
     let now = service.now();
     let known = service.webhooks.deliveries.watermarks();
     let (found, watermarks, more) =
@@ -72,11 +73,11 @@ async fn tell(service: &Arc<Service>, times: &[i64]) -> Result<bool, Unreadable>
     let mut notices = Vec::new();
     if !webhooks.is_empty() && !found.is_empty() {
         let reader = service.ledger.reader();
-        let look = move || -> Result<Vec<_>, Unreadable> {
+        let make = move || -> Result<Vec<_>, Unreadable> {
             let notices = found.into_iter().map(|found| notices_of(&found, &webhooks, reader.as_ref(), now));
             Ok(notices.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
         };
-        notices = read(service, look).await.map_err(|_| Unreadable)??;
+        notices = read(service, make).await.map_err(|_| Unreadable)??;
     }
     let is_news = !notices.is_empty();
     service.webhooks.deliveries.notify(notices, watermarks, now);
@@ -86,7 +87,7 @@ async fn tell(service: &Arc<Service>, times: &[i64]) -> Result<bool, Unreadable>
     Ok(more)
 }
 
-/// A key's end, and how long before it webhooks are to be told.
+/// A notice that is due: a key, its expiry, and the notice time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Due {
     key_id: KeyId,
@@ -94,8 +95,8 @@ struct Due {
     notice_millis: i64,
 }
 
-/// Finds the keys for which it is time, of each of `times` (in order) those after the last one known, and says up to where
-/// it has looked and whether there may be more. A time that is not known yet begins now.
+/// Finds the notices that are due: for each of `times` (ascending), the keys after its watermark. Returns
+/// them with the new watermarks, and whether there may be more. A notice time without a watermark starts now.
 fn due(
     times: &[i64],
     known: &Watermarks,
@@ -103,12 +104,12 @@ fn due(
     ends: impl Fn((Timestamp, KeyId), Timestamp) -> Vec<(Timestamp, KeyId)>,
 ) -> (Vec<Due>, Watermarks, bool) {
     let (mut found, mut watermarks, mut more) = (Vec::new(), Watermarks::new(), false);
-    // What ends before this is told of by a nearer time, or has ended.
+    // Keys that expire before this get the notice of a nearer time, or have expired.
     let mut nearer = now;
     for &time in times {
         let through = now.saturating_add_millis(time);
         let reached = match known.get(&time) {
-            // The machine's clock was set back: nothing is told of twice.
+            // The machine's clock was set back: no notice is repeated.
             Some(known) if known.0 > through => *known,
             Some(known) => {
                 let after = (*known).max((nearer, LAST_KEY));
@@ -155,9 +156,9 @@ fn notices_of(
         .rev()
         .find(|record| matches!(record.event, Event::KeyCreated(..) | Event::KeyExpiryChanged(..)))
         .map_or(key.created_at, |record| record.time);
-    let told_at = due.expires_at.saturating_add_millis(-due.notice_millis);
-    // Whoever sets an end that is nearer than that knows it.
-    if key.expires_at != Some(due.expires_at) || key.status(now) != KeyStatus::Active || told_at <= set_at {
+    let notice_at = due.expires_at.saturating_add_millis(-due.notice_millis);
+    // A caller who sets an expiry that is nearer than the notice time knows it.
+    if key.expires_at != Some(due.expires_at) || key.status(now) != KeyStatus::Active || notice_at <= set_at {
         return Ok(Vec::new());
     }
     let Due { key_id, expires_at, notice_millis } = *due;
@@ -197,7 +198,7 @@ mod tests {
     }
 
     fn step(keys: &BTreeSet<(i64, u128)>, watermarks: &mut Watermarks, now: i64) -> Vec<(u128, i64)> {
-        let mut told = Vec::new();
+        let mut notices = Vec::new();
         loop {
             let (found, next, more) = due(&TIMES, watermarks, at(now), |after, through| {
                 keys.iter()
@@ -207,15 +208,15 @@ mod tests {
                     .collect()
             });
             *watermarks = next;
-            told.extend(found.into_iter().map(|due| (due.key_id.to_u128(), due.notice_millis)));
+            notices.extend(found.into_iter().map(|due| (due.key_id.to_u128(), due.notice_millis)));
             if !more {
-                return told;
+                return notices;
             }
         }
     }
 
     #[test]
-    fn each_time_comes_once() {
+    fn each_notice_comes_once() {
         let (keys, mut watermarks) = (BTreeSet::from([(1_000, 1), (1_000, 2)]), Watermarks::new());
         for (now, expected) in [
             (500, vec![]),
@@ -251,19 +252,20 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-        /// However long the pauses: no key is told of twice for one time, and each that is looked at in time gets all of them.
+        /// However long the pauses: no key gets a notice twice, and each key that is handled in time gets all
+        /// of its notices.
         #[test]
         fn none_twice_and_none_missing(
             ends in prop::collection::btree_set((1_000..3_000_i64, 0..5_u128), 1..20),
             pauses in prop::collection::vec(1..200_i64, 1..60),
         ) {
-            let (mut now, mut watermarks, mut told) = (600, Watermarks::new(), Vec::new());
+            let (mut now, mut watermarks, mut notices) = (600, Watermarks::new(), Vec::new());
             let mut looks = vec![now];
             step(&ends, &mut watermarks, now);
             for pause in pauses {
                 now += pause;
                 looks.push(now);
-                told.extend(step(&ends, &mut watermarks, now));
+                notices.extend(step(&ends, &mut watermarks, now));
             }
             for (end, id) in &ends {
                 for (index, time) in TIMES.iter().enumerate() {
@@ -271,7 +273,7 @@ mod tests {
                     let in_time = looks.iter().any(|look| *look >= end - time && *look < until);
                     let same_id: Vec<_> = ends.iter().filter(|it| it.1 == *id).collect();
                     if same_id.len() == 1 {
-                        let count = told.iter().filter(|it| **it == (*id, *time)).count();
+                        let count = notices.iter().filter(|it| **it == (*id, *time)).count();
                         prop_assert_eq!(count, usize::from(in_time), "{} before the end of {}", time, end);
                     }
                 }

@@ -1,65 +1,61 @@
-//! Webhooks: events pushed to receivers outside (Standard Webhooks 1.0).
+//! Webhooks: events delivered to external receivers (Standard Webhooks 1.0).
 //!
-//! * [`dispatcher`]: a thread of its own, with a task for each webhook that is enabled; so nothing here delays a command or a
-//!   verification, and no receiver delays another.
-//! * `endpoint`: one webhook: reads on in the log, hands out what is due, and judges what became of it.
-//! * [`content`]: what a message says, read when it is sent.
-//! * [`sender`] and [`address_guard`]: sends it, and only to where it may go.
-//! * [`secret`]: signs it. [`retry`]: when it is sent again.
-//! * `expiry_notices`: tells that keys will expire soon.
+//! * [`dispatcher`]: one thread with a task for each enabled webhook, so that delivery delays no command and
+//!   no verification, and no receiver delays another.
+//! * `endpoint`: one webhook: reads the log, starts the deliveries that are due, and handles their outcomes.
+//! * [`content`]: the body of a message, read from the log when it is sent.
+//! * [`sender`] and [`address_guard`]: deliver a message, to allowed addresses only.
+//! * [`secret`]: the keys that sign messages. [`retry`]: the delays between attempts.
+//! * `expiry_notices`: messages about keys that expire soon.
 //!
-//! What waits, and for whom, is kept by [`keyledger_projections::beside_the_log::deliveries`].
+//! [`keyledger_projections::beside_the_log::deliveries`] stores the queues.
 
 pub(crate) mod address_guard;
 pub(crate) mod content;
 pub(crate) mod dispatcher;
 mod endpoint;
 mod expiry_notices;
+mod lookup;
 pub(crate) mod retry;
 pub(crate) mod secret;
 pub(crate) mod sender;
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ipnet::IpNet;
-use keyledger_engine::domain::webhook::Webhook;
-use keyledger_engine::value::id::WebhookId;
 use keyledger_engine::value::position::Position;
 use keyledger_projections::beside_the_log::deliveries::{self, Deliveries};
 use keyledger_projections::verification::VerificationIndex;
 use tokio::sync::{Semaphore, watch};
 
-use crate::answer::problem::Problem;
-use crate::service::Service;
 use address_guard::AddressGuard;
 use keyledger_engine::log::LogReader;
 use keyledger_engine::storage::data_directory::DataDirectory;
 use secret::SecretKey;
 use sender::Sender;
 
-/// Webhooks that there may be at a time.
+/// The maximum number of webhooks.
 pub(crate) const WEBHOOKS_MAX: usize = 1_000;
-/// Webhooks that one organization may have at a time.
+/// The maximum number of webhooks of one organization.
 pub(crate) const WEBHOOKS_OF_ORGANIZATION_MAX: usize = 50;
-/// Reads of the log at a time, for all webhooks together: callers' own come first.
+/// Concurrent reads of the log for all webhooks together. Few, so that requests come first.
 const READS_MAX: usize = 4;
-/// Tests that callers wait for at a time; one more is refused.
+/// Concurrent test deliveries. Further ones are refused.
 const TESTS_MAX: usize = 16;
 
-/// How webhooks are served.
+/// How webhooks are delivered.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
-    /// Whether messages may be sent without TLS.
+    /// Whether messages may be delivered without TLS.
     pub allow_http: bool,
-    /// Networks that are not of the internet, and that messages may be sent to nevertheless.
+    /// Internal networks to which messages may be delivered.
     pub allowed_networks: Vec<IpNet>,
-    /// How long to wait after each attempt that failed; one attempt more than there are waits.
+    /// The delay after each failed attempt. A message gets one attempt more than there are delays.
     pub retry_delays: Vec<Duration>,
-    /// A webhook to which nothing could be delivered for so long is disabled.
+    /// A webhook is disabled when every delivery to it has failed for this long.
     pub disable_after: Duration,
-    /// How long before their end webhooks are told of keys.
+    /// How long before a key's expiry webhooks are notified.
     pub expiry_notices: Vec<Duration>,
 }
 
@@ -76,59 +72,55 @@ impl Default for Options {
     }
 }
 
-/// Why webhooks cannot be served; one line.
+/// Why webhooks cannot be delivered: one line.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
-    /// The key that secrets are made from.
     #[error(transparent)]
     Key(#[from] secret::Error),
-    /// The file of deliveries.
     #[error(transparent)]
     Deliveries(#[from] deliveries::Error),
-    /// The log.
     #[error(transparent)]
     Log(#[from] keyledger_engine::log::Error),
 }
 
-/// Attempts since the start, by what became of them.
+/// Delivery attempts since the start, by outcome.
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
-    /// Answered with a status of 200 to 299.
+    /// Attempts that were answered with a status of 200 to 299.
     pub delivered: AtomicU64,
-    /// Anything else; the message waits for its next attempt.
+    /// Failed attempts after which the message waits for the next one.
     pub failed: AtomicU64,
-    /// Anything else after the last attempt; the message is a dead letter.
+    /// Failed last attempts, after which the message is a dead letter.
     pub given_up: AtomicU64,
 }
 
-/// What waits just now, of all webhooks together.
+/// The current totals of all webhooks.
 #[derive(Debug, Default, Clone, Copy)]
 pub(crate) struct Totals {
-    /// Messages that wait or are being sent.
+    /// Messages that wait or are being delivered.
     pub pending: u64,
-    /// Messages that were given up and are kept.
+    /// Messages that could not be delivered and are kept.
     pub dead_letters: u64,
-    /// How many events the last of the enabled webhooks is behind the log.
+    /// How many events the slowest enabled webhook is behind the log.
     pub lag: u64,
 }
 
-/// What serving webhooks takes.
+/// The state of webhook delivery.
 pub(crate) struct Webhooks {
-    /// What is still to be delivered.
+    /// The queues of pending messages.
     pub deliveries: Deliveries,
-    /// What secrets are made from.
+    /// The key from which webhook secrets are derived.
     pub keys: SecretKey,
-    /// Where messages may go.
+    /// The addresses to which messages may be delivered.
     pub guard: AddressGuard,
-    /// Sends messages.
     pub sender: Sender,
-    /// What is counted.
     pub counters: Counters,
     options: Options,
-    /// Raised when something was put into queues from outside.
+    /// Incremented when a message is queued outside the dispatcher.
     queued: watch::Sender<u64>,
+    /// Permits for reads of the log.
     reads: Semaphore,
-    /// Permits for tests.
+    /// Permits for test deliveries.
     pub tests: Semaphore,
 }
 
@@ -148,8 +140,8 @@ impl Webhooks {
         if made && living > 0 {
             tracing::error!(
                 file = %data.webhook_key().display(), webhooks = living,
-                "the key of webhooks' secrets was missing and was made anew, so that no receiver knows its secret any \
-                 more: stop the service and bring the file back, or rotate the secret of each webhook"
+                "the key of webhook secrets was missing, and a new one was created: receivers no longer know \
+                 their secrets; stop the service and restore the file, or rotate the secret of each webhook"
             );
         }
         let deliveries = Deliveries::open(&data.deliveries(), reader.log_id(), reader.head()?)?;
@@ -167,12 +159,12 @@ impl Webhooks {
         })
     }
 
-    /// Has the dispatcher look at the queues.
+    /// Wakes the dispatcher to check the queues.
     pub(crate) fn wake(&self) {
         self.queued.send_modify(|count| *count += 1);
     }
 
-    /// What waits just now.
+    /// Returns the current totals; `head` is the log's position.
     #[must_use]
     pub(crate) fn totals(&self, index: &VerificationIndex, head: Position) -> Totals {
         let mut totals = Totals::default();
@@ -187,18 +179,4 @@ impl Webhooks {
         }
         totals
     }
-}
-
-/// A webhook that messages are delivered to.
-fn enabled(service: &Service, id: WebhookId) -> Option<Arc<Webhook>> {
-    service.index.webhook(id).filter(|webhook| webhook.is_enabled())
-}
-
-/// Reads from the log after callers have read.
-async fn read<T: Send + 'static>(
-    service: &Arc<Service>,
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, Problem> {
-    let _permit = service.webhooks.reads.acquire().await.map_err(|error| Problem::internal(&error))?;
-    service.blocking_when_free(work).await
 }

@@ -1,13 +1,13 @@
-//! When a message that did not arrive is sent again.
+//! The delays between attempts to deliver a message.
 
 use std::time::Duration;
 
 use rand::{Rng, RngExt};
 
-/// However long a receiver asks to be left alone, it is not longer than this.
+/// A longer `Retry-After` of a receiver is cut to this.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// How long to wait after each attempt, as the specification advises.
+/// The default delays after each failed attempt, as Standard Webhooks recommends.
 pub(crate) const DELAYS: [Duration; 9] = {
     const fn minutes(minutes: u64) -> Duration {
         Duration::from_secs(minutes * 60)
@@ -25,9 +25,9 @@ pub(crate) const DELAYS: [Duration; 9] = {
     ]
 };
 
-/// How long to wait after the attempt with this number, from 0; none when it was the last. The delay is spread over half to
-/// one and a half of what `delays` says, so that messages that failed together do not come back together, and is what the
-/// receiver asks for if that is longer.
+/// Returns the delay after attempt number `attempt`, counted from 0; none after the last. The delay is
+/// randomized between half and one and a half of the one in `delays`, so that messages that failed together
+/// are not retried together. A longer `retry_after` of the receiver takes precedence.
 pub(crate) fn wait(
     delays: &[Duration],
     attempt: u16,
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn waiting_grows_is_spread_and_ends() {
+    fn delays_grow_are_randomized_and_end() {
         let mut rng = StdRng::seed_from_u64(1);
         for (attempt, delay) in (0..).zip(DELAYS) {
             let waits: Vec<_> = (0..100).map(|_| wait(&DELAYS, attempt, None, &mut rng).unwrap()).collect();
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_can_ask_for_more_time_but_not_for_ever() {
+    fn a_receiver_can_ask_for_a_longer_delay_within_a_limit() {
         let mut rng = StdRng::seed_from_u64(1);
         let hour = Duration::from_secs(3_600);
         assert_eq!(wait(&DELAYS, 0, Some(hour), &mut rng), Some(hour));

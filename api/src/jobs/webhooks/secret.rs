@@ -1,5 +1,5 @@
-//! The secrets that sign messages. None is stored: each is made from the key in the data directory, the webhook's id and
-//! the secret's generation, so that the log, which holds the last two, gives nothing away.
+//! The secrets that sign messages. None is stored: each is derived from the key in the data directory, the
+//! webhook's id and the secret's generation. The log contains the last two, so it reveals no secret.
 
 use std::fs;
 use std::io::{self, Write};
@@ -15,25 +15,25 @@ use rand::rngs::SysRng;
 use zeroize::Zeroizing;
 
 const KEY_LEN: usize = 32;
-/// Keeps secrets apart from whatever else may be made from the key one day.
+/// Separates webhook secrets from other values that may be derived from the key in future.
 const PURPOSE: &[u8] = b"keyledger webhook secret 1";
 
-/// Why the key cannot be had; one line that names the file and says what to do.
+/// Why the key cannot be read or created: one line that names the file and the next step.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Error(String);
 
-/// The key that all secrets are made from.
+/// The key from which all webhook secrets are derived.
 pub(crate) struct SecretKey(Zeroizing<[u8; KEY_LEN]>);
 
-/// The secret of one webhook, of one generation.
+/// One generation of a webhook's secret.
 pub(crate) struct Secret(Zeroizing<[u8; KEY_LEN]>);
 
 impl SecretKey {
-    /// Takes the key from a file, or makes it if there is none; says whether it was made.
+    /// Reads the key from a file, or creates the file. Returns whether it was created.
     ///
     /// # Errors
-    /// When the file cannot be read or made, or holds something else.
+    /// When the file cannot be read or created, or does not contain a key.
     pub(crate) fn open(path: &Path) -> Result<(Self, bool), Error> {
         let shown = path.display();
         match fs::read_to_string(path).map(Zeroizing::new) {
@@ -41,15 +41,17 @@ impl SecretKey {
                 let bytes = STANDARD.decode(text.trim()).map(Zeroizing::new).ok();
                 let key = bytes.and_then(|bytes| <[u8; KEY_LEN]>::try_from(bytes.as_slice()).ok());
                 let key = key.ok_or_else(|| {
-                    Error(format!("{shown}: not a key; bring back the file that was made at the first start"))
+                    Error(format!(
+                        "{shown}: does not contain a key; restore the file that the first start created"
+                    ))
                 })?;
                 Ok((Self(Zeroizing::new(key)), false))
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let mut key = Zeroizing::new([0; KEY_LEN]);
-                SysRng
-                    .try_fill_bytes(key.as_mut_slice())
-                    .map_err(|error| Error(format!("the operating system gives no randomness: {error}")))?;
+                SysRng.try_fill_bytes(key.as_mut_slice()).map_err(|error| {
+                    Error(format!("the operating system returned no random bytes: {error}"))
+                })?;
                 write(path, &key).map_err(|error| {
                     Error(format!("{shown}: cannot be written: {error}; check its directory and the disk"))
                 })?;
@@ -61,7 +63,7 @@ impl SecretKey {
         }
     }
 
-    /// The secret of a webhook, of one generation.
+    /// Derives one generation of a webhook's secret.
     #[must_use]
     pub(crate) fn secret(&self, id: WebhookId, generation: u32) -> Secret {
         let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_slice()));
@@ -77,14 +79,15 @@ impl SecretKey {
 }
 
 impl Secret {
-    /// The secret as receivers take it: `whsec_` and base64.
+    /// Returns the secret in the form for receivers: `whsec_` and base64.
     #[must_use]
     pub(crate) fn expose(&self) -> Zeroizing<String> {
         let encoded = Zeroizing::new(STANDARD.encode(self.0.as_slice()));
         Zeroizing::new(format!("whsec_{}", encoded.as_str()))
     }
 
-    /// A signature of version 1: HMAC-SHA256 over id, time and body with full stops between.
+    /// Returns a version 1 signature: HMAC-SHA256 over id, timestamp (seconds) and body, joined by full
+    /// stops.
     #[must_use]
     pub(crate) fn sign(&self, id: &str, timestamp: i64, body: &[u8]) -> String {
         let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, self.0.as_slice()));
@@ -94,6 +97,7 @@ impl Secret {
     }
 }
 
+/// Writes the key, readable by its owner only, under its name after it is complete and durable.
 fn write(path: &Path, key: &[u8; KEY_LEN]) -> io::Result<()> {
     let text = Zeroizing::new(STANDARD.encode(key));
     atomic_file::replace(path, |file| {
@@ -109,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_key_is_made_once_and_for_its_owner() {
+    fn a_key_is_created_once_and_for_its_owner() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("webhook-key");
         let id = WebhookId::from_u128(1);
@@ -127,9 +131,9 @@ mod tests {
         }
     }
 
-    /// The example of the specification's reference implementations.
+    /// The example is from the specification's reference implementations.
     #[test]
-    fn a_signature_is_the_one_that_the_specification_shows() {
+    fn a_signature_equals_the_specifications_example() {
         let key = STANDARD.decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
         let key = hmac::Key::new(hmac::HMAC_SHA256, &key);
         let signed = hmac::sign(&key, br#"msg_p5jXN8AQM9LWM0D4loKWxJek.1614265330.{"test": 2432232314}"#);

@@ -1,59 +1,105 @@
-//! Root keys: the credentials of those who manage or check keys.
+//! Root keys: the credentials of callers that manage or verify keys.
 
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
 use keyledger_engine::domain::root_key::{RootKey, RootKeyCommand, RootKeyCreated};
-use keyledger_engine::ledger::{Aggregate, Command, Committed};
-use keyledger_engine::value::id::{OrganizationId, RootKeyId};
-use keyledger_engine::value::permission::Permission;
+use keyledger_engine::ledger::Command;
+use keyledger_engine::value::id::RootKeyId;
 use keyledger_engine::value::text::Name;
+use keyledger_engine::value::time::Timestamp;
 use keyledger_engine::value::token::Token;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::answer::problem::{Code, Problem, ProblemBody};
+use super::{organization, permissions};
+use crate::answer::code::Code;
+use crate::answer::page::Page;
+use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
-use crate::answer::view::{Page, RootKeyView};
-use crate::auth::caller::Caller;
-use crate::request::body::{Checks, Field, Json, parsed, set, text};
-use crate::request::execution::{Outcome, execute, outcome};
-use crate::request::paging::{BoundPageQuery, BoundPaging};
-use crate::request::precondition::{check_version, reach_min_position};
-use crate::request::query::PathId;
+use crate::openapi::parameters::{IdempotencyKey, IfMatch, ObjectId};
+use crate::request::body::{Checks, Field, JsonBody, text};
+use crate::request::context::RequestContext;
+use crate::request::execution::Outcome;
+use crate::request::paging::BoundPaging;
+use crate::request::query::{PathId, Query};
 use crate::service::Service;
 
-/// The calls about root keys; all of them need the permission `admin`.
+/// Returns the endpoints about root keys.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(read, revoke))
+}
+
+/// A root key.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = RootKey)]
+struct RootKeyView {
+    /// `rk_<ULID>`.
+    id: String,
+    /// The organization it is bound to, if any.
+    organization_id: Option<String>,
+    /// The display name.
+    name: Option<String>,
+    /// The permissions it grants.
+    permissions: Vec<&'static str>,
+    /// `active` or `revoked`.
+    #[schema(example = "active")]
+    status: &'static str,
+    /// The first characters of its token.
+    #[schema(example = "klroot_ab12")]
+    start: String,
+    /// The last four characters of its token.
+    last_four: String,
+    /// When it was created.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// The id of the actor that created it.
+    created_by: String,
+    /// When it was revoked.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    revoked_at: Option<Timestamp>,
+    /// The number of its events; the `ETag`.
+    version: u32,
+}
+
+impl RootKeyView {
+    fn of(root_key: &RootKey) -> Self {
+        Self {
+            id: root_key.id.to_string(),
+            organization_id: root_key.organization_id.as_ref().map(ToString::to_string),
+            name: root_key.name.as_ref().map(|name| name.as_str().into()),
+            permissions: root_key.permissions.iter().map(|permission| permission.as_str()).collect(),
+            status: if root_key.revoked_at.is_some() { "revoked" } else { "active" },
+            start: root_key.hint.start.to_string(),
+            last_four: root_key.hint.last_four.to_string(),
+            created_at: root_key.created_at,
+            created_by: root_key.created_by.to_string(),
+            revoked_at: root_key.revoked_at,
+            version: root_key.version.get(),
+        }
+    }
 }
 
 /// A new root key.
 #[derive(Deserialize, ToSchema, Default)]
 #[schema(as = CreateRootKey)]
 struct CreateBody {
-    /// What people call it.
+    /// The display name.
     #[schema(value_type = Option<String>, max_length = 1000)]
     #[serde(default)]
     name: Field,
-    /// What it allows: `keys:create`, `keys:read`, `keys:update`, `keys:revoke`, `keys:delete`, `keys:verify`,
-    /// `organizations:read`, `organizations:write`, `apis:read`, `apis:write`, `events:read`, `applications:write`,
-    /// `portal:write`, or `admin` for all.
+    /// The permissions it grants: `keys:create`, `keys:read`, `keys:update`, `keys:revoke`, `keys:delete`,
+    /// `keys:verify`, `organizations:read`, `organizations:write`, `apis:read`, `apis:write`, `events:read`,
+    /// `applications:write`, `portal:write`, or `admin` for all.
     #[schema(value_type = Vec<String>, required = true)]
     #[serde(default)]
     permissions: Field,
-    /// The only organization that it is to see.
+    /// The only organization that it may see.
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     organization_id: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// A new root key with its token.
@@ -61,149 +107,85 @@ struct CreateBody {
 struct RootKeyWithToken<'a> {
     /// The root key.
     root_key: RootKeyView,
-    /// The token, this once; left out when the call repeats an earlier one.
+    /// The token. It is shown only once, and is absent when the request repeats an earlier one.
     #[serde(skip_serializing_if = "Option::is_none")]
     token: Option<&'a str>,
 }
 
-/// Creates a root key. The answer is the only one that shows its token.
-#[utoipa::path(post, path = "/v1/root-keys", operation_id = "createRootKey", tag = "Root keys", request_body = CreateBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once")),
+/// Creates a root key. Only this answer shows its token.
+#[utoipa::path(post, path = "/v1/root-keys", operation_id = "createRootKey", tag = "Root keys",
+    request_body = CreateBody, params(IdempotencyKey),
     responses(
         (status = 201, body = RootKeyWithToken, description = "the root key and its token"),
         (status = 404, body = ProblemBody, description = "`organization_not_found`"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`"),
-        (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails"),
     ))]
-async fn create(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
-    Json { body, bytes }: Json<CreateBody>,
-) -> Result<Response, Problem> {
+async fn create(request: RequestContext, body: JsonBody<CreateBody>) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let name = checks.optional("name", &body.name, text(Name::new));
-    let permissions = checks.required(
-        "permissions",
-        &body.permissions,
-        set(Permission::names().count(), str::parse::<Permission>),
-    );
-    let organization_id = checks.optional("organization_id", &body.organization_id, parsed::<OrganizationId>);
-    if permissions.as_ref().is_some_and(Vec::is_empty) {
-        checks.fail("/permissions", "must name at least one permission");
-    }
-    if let Some(id) = &organization_id
-        && caller.bound_to().is_none()
-        && service.index.organization(id).is_none_or(|it| it.deleted_at.is_some())
-    {
-        checks.fail("/organization_id", "no organization has this id, or it was deleted");
-    }
+    let permissions = checks.required("permissions", &body.permissions, permissions);
+    let organization_id = organization(&request, &mut checks, &body.organization_id);
     checks.unknown(&body.unknown);
     checks.finish()?;
     let permissions = permissions.ok_or_else(|| Problem::of(Code::InvalidRequest))?;
-    // Who is bound to an organization can only bind others to the same one.
-    let organization_id = match (caller.bound_to(), organization_id) {
-        (Some(bound), Some(id)) if *bound != id => return Err(Problem::of(Code::OrganizationNotFound)),
-        (Some(bound), _) => Some(bound.clone()),
-        (None, id) => id,
-    };
-    let id = service.new_id();
-    let token = Token::generate_root(&mut service.randomness()).map_err(|error| Problem::internal(&error))?;
+    let organization_id = request.owning_organization(organization_id)?;
+    let token =
+        Token::generate_root(&mut request.service.randomness()).map_err(|error| Problem::internal(&error))?;
     let facts = RootKeyCreated { digest: token.digest(), hint: token.hint(), permissions };
-    let command = Command::RootKey(id, RootKeyCommand::Create { organization_id, name, facts });
-    let name = ("POST /v1/root-keys", bytes.as_ref());
-    let outcome = root_key_outcome(execute(&service, &caller, &headers, Some(name), command).await?)?;
+    let command = RootKeyCommand::Create { organization_id, name, facts };
+    let command = Command::RootKey(request.service.new_id(), command);
+    let outcome: Outcome<RootKey> = request.execute_once("POST /v1/root-keys", &body.bytes, command).await?;
     let shown = RootKeyWithToken {
         root_key: RootKeyView::of(&outcome.object),
         token: (!outcome.replayed).then(|| token.expose()),
     };
-    Reply::at(outcome.position)
-        .status(StatusCode::CREATED)
-        .version(outcome.version)
-        .location(&format!("/v1/root-keys/{}", outcome.object.id))
-        .secret()
-        .replayed(outcome.replayed)
-        .json(&shown)
+    outcome.created(&format!("/v1/root-keys/{}", outcome.object.id)).secret().json(&shown)
 }
 
-fn root_key_outcome(committed: Committed) -> Result<Outcome<RootKey>, Problem> {
-    outcome(committed, |aggregate| match aggregate {
-        Aggregate::RootKey(root_key) => {
-            let version = root_key.version;
-            Some((root_key, version))
-        }
-        _ => None,
-    })
+/// Returns a root key that the caller may see.
+fn visible(request: &RequestContext, id: &str) -> Result<Arc<RootKey>, Problem> {
+    let id = id.parse::<RootKeyId>().ok();
+    request.visible(id.and_then(|id| request.service.index.root_key(id)), Code::RootKeyNotFound)
 }
 
-/// A root key that the caller may see.
-fn visible(service: &Service, caller: &Caller, id: &str) -> Result<Arc<RootKey>, Problem> {
-    let root_key = id.parse::<RootKeyId>().ok().and_then(|id| service.index.root_key(id));
-    root_key
-        .filter(|it| caller.sees_owned_by(it.organization_id.as_ref()))
-        .ok_or_else(|| Problem::of(Code::RootKeyNotFound))
-}
-
-/// Lists root keys in the order of their creation, revoked ones too.
-#[utoipa::path(get, path = "/v1/root-keys", operation_id = "listRootKeys", tag = "Root keys", params(BoundPageQuery),
+/// Lists root keys in the order of their creation, including revoked ones.
+#[utoipa::path(get, path = "/v1/root-keys", operation_id = "listRootKeys", tag = "Root keys",
+    params(BoundPaging),
     responses((status = 200, body = Page<RootKeyView>, description = "a page of root keys")))]
-async fn list(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
-    bound: BoundPaging,
-) -> Result<Response, Problem> {
-    reach_min_position(&headers, &service.index.watch()).await?;
-    let position = service.index.position();
-    let after = bound.paging.after::<RootKeyId>()?;
-    let page = if caller.bound_to().is_none() && !bound.is_narrowed() {
-        let found = service.index.root_keys(after.as_ref(), bound.paging.limit + 1);
-        let total = service.index.root_key_count() as u64;
+async fn list(request: RequestContext, Query(bound): Query<BoundPaging>) -> Result<Response, Problem> {
+    let position = request.index_position();
+    let index = &request.service.index;
+    let page = if request.caller.bound_to().is_none() && !bound.is_narrowed() {
+        let found = index.root_keys(bound.paging.after::<RootKeyId>()?.as_ref(), bound.paging.limit + 1);
+        let total = index.root_key_count() as u64;
         bound.paging.page(found, total, |it| it.id.to_string(), |it| RootKeyView::of(it))
     } else {
-        let mut all = service.index.root_keys(None, usize::MAX);
-        all.retain(|it| {
-            caller.sees_owned_by(it.organization_id.as_ref()) && bound.has(it.organization_id.as_ref())
-        });
-        bound.paging.page_of_all(all, after.as_ref(), |it| it.id, |it| RootKeyView::of(it))
+        bound.page_of_visible(&request.caller, index.root_keys(None, usize::MAX), RootKeyView::of)?
     };
     Reply::at(position).json(&page)
 }
 
-/// Shows a root key, also a revoked one; never its token.
-#[utoipa::path(get, path = "/v1/root-keys/{id}", operation_id = "getRootKey", tag = "Root keys", params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
+/// Returns a root key, even a revoked one. The answer never has its token.
+#[utoipa::path(get, path = "/v1/root-keys/{id}", operation_id = "getRootKey", tag = "Root keys",
+    params(ObjectId, IfMatch),
     responses(
         (status = 200, body = RootKeyView, description = "the root key"),
         (status = 404, body = ProblemBody, description = "`root_key_not_found`"),
     ))]
-async fn read(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
-    PathId(id): PathId,
-) -> Result<Response, Problem> {
-    reach_min_position(&headers, &service.index.watch()).await?;
-    let position = service.index.position();
-    let root_key = visible(&service, &caller, &id)?;
-    check_version(&headers, root_key.version)?;
-    Reply::at(position).version(root_key.version).json(&RootKeyView::of(&root_key))
+async fn read(request: RequestContext, id: PathId) -> Result<Response, Problem> {
+    let position = request.index_position();
+    let root_key = visible(&request, &id)?;
+    request.show(position, root_key.version, &RootKeyView::of(&root_key))
 }
 
-/// Revokes a root key, for good: the next call that carries it is refused.
+/// Revokes a root key. This is final: the next request with its token is rejected.
 #[utoipa::path(delete, path = "/v1/root-keys/{id}", operation_id = "revokeRootKey", tag = "Root keys",
-    params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
+    params(ObjectId, IfMatch),
     responses(
-        (status = 204, description = "it is revoked"),
+        (status = 204, description = "the root key is revoked"),
         (status = 409, body = ProblemBody, description = "`root_key_already_revoked`"),
     ))]
-async fn revoke(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
-    PathId(id): PathId,
-) -> Result<Response, Problem> {
-    let id = visible(&service, &caller, &id)?.id;
-    let command = Command::RootKey(id, RootKeyCommand::Revoke);
-    let committed = execute(&service, &caller, &headers, None, command).await?;
-    Ok(Reply::at(committed.position).empty())
+async fn revoke(request: RequestContext, id: PathId) -> Result<Response, Problem> {
+    let id = visible(&request, &id)?.id;
+    request.execute_without_answer(Command::RootKey(id, RootKeyCommand::Revoke)).await
 }

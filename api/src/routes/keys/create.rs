@@ -1,12 +1,10 @@
-//! Issuing a key: what the body must say, and whose the key is. The plain form of the call comes here ahead of the router
-//! ([`fast_path`](crate::http::fast_path)).
+//! Creating a key: its body and its owner. The [`fast_path`](crate::http::fast_path) uses the same code ahead
+//! of the router.
 
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
-use keyledger_engine::domain::key::{ExpiryPreset, Key, Owner, OwnerKind};
+use keyledger_engine::domain::key::{CreateKey, ExpiryPreset, Owner, OwnerKind};
 use keyledger_engine::domain::rejection::Rejection;
 use keyledger_engine::domain::resource_api::Api;
 use keyledger_engine::value::environment::Environment;
@@ -20,19 +18,20 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::answer::problem::{Code, Problem, ProblemBody};
-use crate::answer::reply::Reply;
-use crate::answer::view::{KeyView, KeyWithToken};
+use super::issuing::{draw_token, issue};
+use super::view::KeyWithToken;
+use crate::answer::code::Code;
+use crate::answer::problem::{Problem, ProblemBody};
 use crate::auth::caller::Caller;
-use crate::request::body::{Checks, Field, Json, Members, parsed, set, text};
-use crate::request::execution::Outcome;
-use crate::routes::keys::issuing::{NewKey, issue};
+use crate::openapi::parameters::IdempotencyKey;
+use crate::request::body::{Checks, Field, Json, Members, Reading, parsed, set, text};
+use crate::request::context::RequestContext;
 use crate::service::Service;
 
-/// The call's path, in the table of calls too.
+/// The endpoint's path, as in the table of access.
 pub(crate) const PATH: &str = "/v1/keys";
 
-/// The call that issues a key.
+/// Returns the endpoint that creates keys.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(create))
 }
@@ -41,39 +40,41 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
 #[derive(ToSchema, Default)]
 #[schema(as = CreateKey)]
 pub(crate) struct CreateBody {
-    /// The organization it is to belong to.
+    /// The organization it belongs to.
     #[schema(value_type = String, required = true)]
     organization_id: Field,
-    /// The user it is to belong to; opaque here.
+    /// The user it belongs to. The service does not interpret it.
     #[schema(value_type = Option<String>, max_length = 255)]
     user_id: Field,
-    /// Whom it is for. Without it, a `client_organization_id` makes it a `client`'s key, a `user_id` a `user`'s, and
-    /// neither the `organization`'s. `partner` is for every client in the portfolio of an organization of kind partner.
+    /// For whom it is: `organization`, `user`, `partner` or `client`. Default: `client` with a
+    /// `client_organization_id`, `user` with a `user_id`, else `organization`. `partner` is for every client
+    /// in the portfolio of an organization of kind partner.
     #[schema(value_type = Option<String>, example = "organization")]
     owner: Field,
-    /// The client organization that it is for: one in the portfolio of `organization_id`. The key verifies with this id as
-    /// `organization_id` and no other, and stops when the client leaves the portfolio.
+    /// The client organization of a client's key, in the portfolio of `organization_id`. The key verifies
+    /// only with this id as `organization_id`, and becomes invalid when the client leaves the portfolio.
     #[schema(value_type = Option<String>)]
     client_organization_id: Field,
-    /// What people call it.
+    /// The display name.
     #[schema(value_type = Option<String>, max_length = 1000)]
     name: Field,
-    /// What it is for.
+    /// Its purpose.
     #[schema(value_type = Option<String>, max_length = 4000)]
     description: Field,
-    /// Where it is valid: `preview` or `production`.
+    /// The environment in which it is valid: `preview` or `production`.
     #[schema(value_type = String, required = true, example = "production")]
     environment: Field,
     /// The API it is for.
     #[schema(value_type = Option<String>)]
     api_id: Field,
-    /// What it may do; scopes of its API if it has one.
+    /// The scopes it carries. If it has an API, they must be scopes of the API.
     #[schema(value_type = Option<Vec<String>>)]
     scopes: Field,
-    /// `two_weeks`, `one_month`, `three_months`, `six_months`, `one_year` or `never`; not together with `expires_at`.
+    /// `two_weeks`, `one_month`, `three_months`, `six_months`, `one_year` or `never`. Not together with
+    /// `expires_at`.
     #[schema(value_type = Option<String>, example = "three_months")]
     expires_in: Field,
-    /// When it ends: RFC 3339, in the future; not together with `expires_in`.
+    /// When it expires: RFC 3339, in the future. Not together with `expires_in`.
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Field,
     /// A JSON object of at most 16 KiB.
@@ -113,55 +114,51 @@ impl<'de> Deserialize<'de> for CreateBody {
     }
 }
 
-pub(in crate::routes) fn metadata(value: &Value) -> crate::request::body::Reading<Metadata> {
+pub(super) fn metadata(value: &Value) -> Reading<Metadata> {
     Metadata::new(value).map_err(|error| vec![(String::new(), error.to_string())])
 }
 
-pub(in crate::routes) fn scopes(value: &Value) -> crate::request::body::Reading<Vec<Scope>> {
+pub(super) fn scopes(value: &Value) -> Reading<Vec<Scope>> {
     set(Scope::COUNT_MAX, Scope::new)(value)
 }
 
-/// Issues a key. The answer is the only one that shows its token.
+/// Creates a key. Only this answer shows its token.
 #[utoipa::path(post, path = "/v1/keys", operation_id = "createKey", tag = "Keys", request_body = CreateBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once")),
+    params(IdempotencyKey),
     responses(
         (status = 201, body = KeyWithToken, description = "the key and its token"),
-        (status = 403, body = ProblemBody, description = "`forbidden`, `organization_kind_not_allowed`, `client_not_in_portfolio`"),
+        (status = 403, body = ProblemBody,
+            description = "`forbidden`, `organization_kind_not_allowed`, `client_not_in_portfolio`"),
         (status = 404, body = ProblemBody, description = "`organization_not_found`, `api_not_found`"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`, `api_deleted`"),
-        (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails; `policy_violation` with all that breaks the organization's policy"),
+        (status = 422, body = ProblemBody,
+            description = "`invalid_request` with every invalid field; `policy_violation` with every violation of the organization's policy"),
     ))]
 async fn create(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
+    request: RequestContext,
     Json { body, bytes }: Json<CreateBody>,
 ) -> Result<Response, Problem> {
-    let Asked { new, by_preset } = Asked::read(&service, &caller, &body)?;
-    let issued = issue(&service, &caller, &headers, ("POST /v1/keys", &bytes), new).await;
-    let (outcome, token) = issued.map_err(|problem| in_words_of(problem, by_preset))?;
-    Reply::at(outcome.position)
-        .status(StatusCode::CREATED)
-        .version(outcome.version)
-        .location(&format!("{PATH}/{}", outcome.object.id))
-        .secret()
-        .replayed(outcome.replayed)
-        .json(&shown(&outcome, &token))
+    let RequestContext { service, caller, headers } = request;
+    let Asked { key, token, by_preset } = Asked::read(&service, &caller, &body)?;
+    let issued = issue(&service, &caller, &headers, ("POST /v1/keys", &bytes), key).await;
+    let outcome = issued.map_err(|problem| for_body(problem, by_preset))?;
+    let path = format!("{PATH}/{}", outcome.object.id);
+    outcome.created(&path).secret().json(&KeyWithToken::of(&outcome, &token))
 }
 
-/// A key that is asked for by a body with which nothing is wrong.
+/// A valid request for a key.
 pub(crate) struct Asked {
-    /// The key.
-    pub new: NewKey,
-    /// Whether its end is given by a preset.
+    pub key: CreateKey,
+    pub token: Token,
+    /// Whether the body gives the expiry by a preset.
     pub by_preset: bool,
 }
 
 impl Asked {
-    /// Reads what a caller who may make the call asks for.
+    /// Reads the body of an authorized caller, and draws the key's token.
     ///
     /// # Errors
-    /// Whatever is wrong with the body.
+    /// Everything that is wrong with the body.
     pub(crate) fn read(service: &Service, caller: &Caller, body: &CreateBody) -> Result<Self, Problem> {
         let now = service.ledger.now();
         let mut checks = Checks::default();
@@ -191,7 +188,8 @@ impl Asked {
             return Err(Problem::of(Code::OrganizationNotFound));
         }
         let (owner, user_id) = owner_for(caller, owner, user_id)?;
-        let new = NewKey {
+        let token = draw_token(service, api_id, environment)?;
+        let key = CreateKey {
             organization_id,
             api_id,
             owner,
@@ -202,18 +200,14 @@ impl Asked {
             environment,
             scopes: scopes.unwrap_or_default(),
             expires_at: expires_at.or_else(|| preset.and_then(|preset| preset.expires_at(now))),
+            digest: token.digest(),
+            hint: token.hint(),
         };
-        Ok(Self { new, by_preset: preset.is_some() })
+        Ok(Self { key, token, by_preset: preset.is_some() })
     }
 }
 
-/// What is answered of a key that was issued.
-pub(crate) fn shown<'a>(outcome: &'a Outcome<Key>, token: &'a Token) -> KeyWithToken<'a> {
-    let token = (!outcome.replayed).then(|| token.expose());
-    KeyWithToken { key: KeyView::of(&outcome.object, outcome.time), token }
-}
-
-/// Whom a new key is for, as its body says it. What fails is noted.
+/// Reads the owner of a new key, and records what is invalid.
 fn read_owner(checks: &mut Checks, body: &CreateBody, has_user: bool) -> Owner {
     let kind = checks.optional("owner", &body.owner, parsed::<OwnerKind>);
     let client_id =
@@ -245,10 +239,10 @@ fn read_owner(checks: &mut Checks, body: &CreateBody, has_user: bool) -> Owner {
     }
 }
 
-/// Whose a new key is: who may see only their own keys makes only such.
+/// Returns the owner and the user of a new key. A caller that sees only its own keys creates only its own.
 ///
 /// # Errors
-/// `forbidden` when it is to be somebody else's.
+/// `forbidden` if such a caller asks for another owner.
 pub(crate) fn owner_for(
     caller: &Caller,
     owner: Owner,
@@ -260,13 +254,14 @@ pub(crate) fn owner_for(
     if is_for_others {
         return Err(Problem::new(
             Code::Forbidden,
-            "a member issues keys of their own; leave owner and user_id out",
+            "a member creates only its own keys; omit owner and user_id",
         ));
     }
     Ok((Owner::in_organization(true), Some(own.clone())))
 }
 
-/// Names unknown organizations, APIs and scopes together with everything else that fails. The rules look again.
+/// Reports unknown organizations, APIs and scopes together with the other invalid fields. The domain's rules
+/// check them again.
 fn check_known(
     service: &Service,
     caller: &Caller,
@@ -288,8 +283,8 @@ fn check_known(
     }
 }
 
-/// Names scopes that an API does not have.
-pub(in crate::routes) fn check_scopes(api: &Api, scopes: Option<&[Scope]>, checks: &mut Checks) {
+/// Records the scopes that an API does not have as invalid.
+pub(super) fn check_scopes(api: &Api, scopes: Option<&[Scope]>, checks: &mut Checks) {
     for (index, scope) in scopes.unwrap_or_default().iter().enumerate() {
         if !api.scopes.contains(scope) {
             checks.fail(format!("/scopes/{index}"), "the API does not have this scope");
@@ -297,9 +292,10 @@ pub(in crate::routes) fn check_scopes(api: &Api, scopes: Option<&[Scope]>, check
     }
 }
 
-/// The problem as the body can be blamed for it: what it names and is not there is a field that fails, not a missing page;
-/// and an end that breaks a policy was given by a preset or as a time.
-pub(crate) fn in_words_of(mut problem: Problem, by_preset: bool) -> Problem {
+/// Returns a problem of creating a key in terms of the body: an object that the body names and that does not
+/// exist is an invalid field, not a 404. An expiry that violates a policy is reported under the field that
+/// gave it.
+pub(crate) fn for_body(mut problem: Problem, by_preset: bool) -> Problem {
     for error in problem.errors.iter_mut().filter(|error| by_preset && error.pointer == "/expires_at") {
         error.pointer = "/expires_in".into();
     }

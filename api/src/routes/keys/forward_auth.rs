@@ -1,8 +1,8 @@
-//! Forward authentication: a gateway asks about each request that it is about to let through.
+//! Forward authentication: a gateway asks about each request before it admits it.
 //!
-//! What gateways do with the answer differs, so the answer keeps to what all of them understand: exactly 200 to let a
-//! request on, with every identity header present, as a gateway may pass on a client's own header where one is missing;
-//! and a body that is never read.
+//! Gateways differ in how they use the answer, so the answer uses only what all of them understand: exactly
+//! 200 admits a request. Every identity header is present, because a gateway may forward a client's own
+//! header if one is missing. No gateway reads the body.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,10 +17,11 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::answer::problem::{Code, Problem, ProblemBody};
+use crate::answer::code::Code;
+use crate::answer::problem::{Problem, ProblemBody};
+use crate::answer::reply::{POSITION, position_value};
 use crate::auth::caller::presented_token;
-use crate::request::precondition::{POSITION, position_value};
-use crate::request::query::QueryParameters;
+use crate::request::query::{FromQuery, QueryParameters};
 use crate::service::Service;
 
 const CODE: HeaderName = HeaderName::from_static("x-keyledger-code");
@@ -32,9 +33,9 @@ const USER_ID: HeaderName = HeaderName::from_static("x-keyledger-user-id");
 const ENVIRONMENT: HeaderName = HeaderName::from_static("x-keyledger-environment");
 const SCOPES: HeaderName = HeaderName::from_static("x-keyledger-scopes");
 
-/// The call for gateways, with anything after its path.
+/// Returns the endpoint for gateways, with every path below it.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
-    // The document knows eight methods; a gateway may ask with any.
+    // OpenAPI has eight methods, but a gateway may use any other.
     let (schemas, paths, methods) = routes!(forward_auth);
     OpenApiRouter::new()
         .routes((schemas, paths, methods.fallback(forward_auth)))
@@ -42,60 +43,60 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
         .route("/v1/forward-auth/{*rest}", axum::routing::any(forward_auth_below))
 }
 
-/// What the key must be good for. It describes the parameters; [`Asked`] reads them.
+/// What a gateway requires of the key.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[allow(dead_code)]
 struct AskedQuery {
     /// The environment that the key must be for.
-    environment: Option<String>,
+    #[param(value_type = Option<String>)]
+    environment: Option<Environment>,
     /// The API that the key must be for.
     api_id: Option<String>,
-    /// The organization that the key must be good for: its own; for a partner's key also any client in the portfolio; for
-    /// a client's key that client, which must be asked for.
+    /// The organization that the key must be valid for: its own; for a partner's key also any client in the
+    /// portfolio. A client's key is valid only for its client, which must be given here.
     organization_id: Option<String>,
-    /// Scopes that the key must carry, with spaces between them.
+    /// Scopes that the key must carry, separated by spaces.
     scope: Option<String>,
-    /// `403` answers every refusal but 401 as 403, for nginx, which knows no others.
-    deny: Option<String>,
+    /// `403` turns every rejection other than 401 into 403, for nginx, which supports no other status.
+    #[param(value_type = Option<String>)]
+    deny: bool,
 }
 
-/// What the key must be good for, as a gateway has asked it.
+impl FromQuery for AskedQuery {
+    fn from_query(parameters: &mut QueryParameters) -> Self {
+        let deny = |text: &str| if text == "403" { Ok(()) } else { Err("must be 403") };
+        Self {
+            environment: parameters.parsed("environment"),
+            api_id: parameters.text("api_id"),
+            organization_id: parameters.text("organization_id"),
+            scope: parameters.text("scope"),
+            deny: parameters.read("deny", deny).is_some(),
+        }
+    }
+}
+
+/// What is required of the key, and by whom.
 struct Asked {
-    environment: Option<Environment>,
-    api_id: Option<String>,
-    organization_id: Option<String>,
-    scope: String,
-    /// Every refusal but 401 is to be a 403.
-    folds: bool,
-    /// Whoever sent the request may have asked, and not the gateway.
+    query: AskedQuery,
+    /// The query may come from the client of the request in question instead of the gateway.
     is_below: bool,
 }
 
 impl Asked {
     fn read(parameters: &mut QueryParameters) -> Self {
-        Self {
-            environment: parameters.parsed("environment"),
-            api_id: parameters.text("api_id"),
-            organization_id: parameters.text("organization_id"),
-            scope: parameters.text("scope").unwrap_or_default(),
-            folds: parameters
-                .read("deny", |text| if text == "403" { Ok(()) } else { Err("must be 403") })
-                .is_some(),
-            is_below: false,
-        }
+        Self { query: AskedQuery::from_query(parameters), is_below: false }
     }
 
-    /// What a query asks that the gateway may have taken from the request which it asks about. What demands more of the key
-    /// is asked whoever said it; the rest is left to whom it is for.
+    /// Reads a query that may come from the request in question. Parameters that require more of the key
+    /// always apply. Other parameters belong to the service behind the gateway.
     fn read_below(parameters: &mut QueryParameters) -> Self {
-        let folds = parameters.says("deny", "403");
-        let asked = Self { folds, is_below: true, ..Self::read(parameters) };
+        let deny = parameters.has("deny", "403");
+        let query = AskedQuery { deny, ..AskedQuery::from_query(parameters) };
         parameters.forget_others();
-        asked
+        Self { query, is_below: true }
     }
 
-    /// The verdict as far as whoever asked may have it: only a gateway says for which client a key comes.
+    /// Returns the verdict on the question. Only a gateway may say for which client a key is used.
     fn bounded<'a>(&self, verdict: Verdict<'a>) -> Verdict<'a> {
         if self.is_below && verdict.code == Verified::Valid && verdict.client_id.is_some() {
             return Verdict { code: Verified::WrongOrganization, ..verdict };
@@ -104,31 +105,39 @@ impl Asked {
     }
 }
 
-/// Says to a gateway whether to let a request on. Any method, any path below, and the body is not read; the token is
-/// the request's own, in `Authorization: Bearer` or `x-api-key`. A question that cannot be read lets nobody on: it is
-/// answered 403 with the code `bad_query`.
+/// Decides for a gateway whether to admit a request. It takes any method and any path below, and does not
+/// read the body. The token is the request's own, in `Authorization: Bearer` or `x-api-key`. An invalid query
+/// admits no request: the answer is 403 with the code `bad_query`.
 ///
-/// Below the path are those gateways that append the path and the query of the request which they ask about. There the
-/// query may be the client's own, so it can only ask for more, never have a key let on that would not be otherwise:
-/// `environment`, `api_id` and `scope` are demanded of the key as ever, `organization_id` must be the one that the key
-/// belongs to, and other parameters are left to whom they are for. A gateway that asks for a client organization, or
-/// whose services have parameters of these names, asks at the path itself.
-#[utoipa::path(method(get, head, post, put, patch, delete, options), path = "/v1/forward-auth", operation_id = "forwardAuth", tag = "Verification", params(AskedQuery), security(()),
+/// The paths below are for gateways that append the path and the query of the request in question. There the
+/// query may come from the client, so it can only require more of the key: `environment`, `api_id` and
+/// `scope` apply as usual, `organization_id` must be the organization that the key belongs to, and other
+/// parameters are ignored. A gateway that asks for a client organization, or whose services have parameters
+/// with these names, uses the path itself.
+#[utoipa::path(
+    method(get, head, post, put, patch, delete, options), path = "/v1/forward-auth",
+    operation_id = "forwardAuth", tag = "Verification",
+    params(AskedQuery),
+    security(()),
     responses(
-        (status = 200, description = "let it on",
+        (status = 200, description = "admit the request",
             headers(
                 ("X-Keyledger-Key-Id" = String, description = "the key"),
                 ("X-Keyledger-Organization-Id" = String, description = "the organization it belongs to"),
                 ("X-Keyledger-Owner" = String, description = "`organization`, `user`, `partner` or `client`"),
-                ("X-Keyledger-Client-Organization-Id" = String, description = "the client that a partner's or client's key was asked for; empty for none"),
-                ("X-Keyledger-User-Id" = String, description = "percent-encoded: blanks, `%`, and all but printable ASCII; empty for none"),
+                ("X-Keyledger-Client-Organization-Id" = String,
+                    description = "the client for which a partner's or client's key is used; empty if none"),
+                ("X-Keyledger-User-Id" = String,
+                    description = "percent-encoded: blanks, `%`, and all but printable ASCII; empty if none"),
                 ("X-Keyledger-Environment" = String, description = "`preview` or `production`"),
-                ("X-Keyledger-Scopes" = String, description = "with spaces between them"),
+                ("X-Keyledger-Scopes" = String, description = "separated by spaces"),
             )),
-        (status = 401, description = "no token, or one that is not valid at all; `X-Keyledger-Code` says why"),
-        (status = 403, description = "a valid key for something else, or a question that cannot be read; `X-Keyledger-Code` says why"),
+        (status = 401, description = "no token, or an invalid one; `X-Keyledger-Code` has the reason"),
+        (status = 403,
+            description = "a valid key for something else, or an invalid query; `X-Keyledger-Code` has the reason"),
         (status = 503, body = ProblemBody, description = "`verification_unavailable`, `overloaded`"),
-    ))]
+    ),
+)]
 async fn forward_auth(
     State(service): State<Arc<Service>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -139,7 +148,7 @@ async fn forward_auth(
     answer(&service, peer, &headers, &asked, parameters)
 }
 
-/// The same where the gateway has added the path and the query of the request that it asks about.
+/// Does the same for a gateway that has appended the path and the query of the request in question.
 async fn forward_auth_below(
     State(service): State<Arc<Service>>,
     ConnectInfo(peer): ConnectInfo<SocketAddr>,
@@ -158,13 +167,13 @@ fn answer(
     parameters: QueryParameters,
 ) -> Response {
     if let Err(Problem { errors, detail, .. }) = parameters.finish() {
-        // 403 even where nobody asked for it: what cannot be read must not let anybody on, and nginx knows no other.
+        // Always 403: an invalid query must not admit a request, and nginx supports no other status.
         let mut response = Problem { code: Code::BadQuery, detail, errors }.into_response();
         response.headers_mut().insert(CODE, HeaderValue::from_static("BAD_QUERY"));
         return response;
     }
     judge(service, peer, headers, asked).unwrap_or_else(|problem| {
-        if asked.folds {
+        if asked.query.deny {
             refusal(problem.code.as_str(), StatusCode::FORBIDDEN)
         } else {
             problem.into_response()
@@ -172,8 +181,8 @@ fn answer(
     })
 }
 
-/// Waits for no position: the index knows all that was answered, and the headers are those of a client, who could have the
-/// gateway wait for a position that does not come.
+/// Does not wait for a position: the index has everything that was answered, and the headers come from a
+/// client, which could make the gateway wait for a position that never comes.
 fn judge(
     service: &Service,
     peer: SocketAddr,
@@ -186,11 +195,12 @@ fn judge(
     let Some(token) = presented_token(headers) else {
         return Ok(refusal("MISSING", StatusCode::UNAUTHORIZED));
     };
-    let scopes: Vec<&str> = asked.scope.split_ascii_whitespace().collect();
+    let scopes: Vec<&str> =
+        asked.query.scope.as_deref().unwrap_or_default().split_ascii_whitespace().collect();
     let question = Question {
-        environment: asked.environment,
-        organization_id: asked.organization_id.as_deref(),
-        api_id: asked.api_id.as_deref(),
+        environment: asked.query.environment,
+        organization_id: asked.query.organization_id.as_deref(),
+        api_id: asked.query.api_id.as_deref(),
         scopes: &scopes,
     };
     let now = service.now();
@@ -210,7 +220,7 @@ fn judge(
     }))
 }
 
-/// 401 for a token that is good for nobody, 403 for a key that is stopped, or good for something else.
+/// Returns 401 for a token without a key, and 403 for a key that is not active or is for something else.
 const fn status_of(code: Verified) -> StatusCode {
     match code {
         Verified::Malformed | Verified::NotFound => StatusCode::UNAUTHORIZED,
@@ -224,7 +234,7 @@ fn refusal(code: &'static str, status: StatusCode) -> Response {
     headers.insert(CODE, HeaderValue::from_static(code));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if status == StatusCode::UNAUTHORIZED {
-        // RFC 6750 §3: no error word where no token came.
+        // RFC 6750 §3: no error code if no token was sent.
         let challenge = if code == "MISSING" {
             "Bearer realm=\"keyledger\""
         } else {
@@ -252,8 +262,8 @@ fn admission(key: &VerifiedKey, client_id: Option<&str>) -> Response {
     response
 }
 
-/// A user's id may hold what a header may not, or would lose at its ends: such characters, blanks, and the percent sign are
-/// percent-encoded.
+/// Percent-encodes a user id: blanks, the percent sign, and characters that a header cannot have or would
+/// lose at its ends.
 fn encoded(text: &str) -> String {
     const KEPT_OUT: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b' ').add(b'%');
     percent_encoding::utf8_percent_encode(text, KEPT_OUT).to_string()
@@ -261,4 +271,15 @@ fn encoded(text: &str) -> String {
 
 fn value(text: &str) -> HeaderValue {
     HeaderValue::from_str(text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::query::assert_documented_is_read;
+
+    #[test]
+    fn the_documented_query_is_read() {
+        assert_documented_is_read::<AskedQuery>();
+    }
 }

@@ -1,92 +1,154 @@
 //! The list of keys: filters, search, order, pages.
 
-use std::fmt::Display;
-use std::str::FromStr;
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::response::Response;
-use http::HeaderMap;
-use keyledger_engine::value::id::OrganizationId;
+use keyledger_engine::domain::key::{KeyStatus, OwnerKind};
+use keyledger_engine::value::environment::Environment;
+use keyledger_engine::value::id::{ApiId, OrganizationId};
 use keyledger_engine::value::text::UserId;
-use keyledger_projections::key_list::{KeyPage, KeyQuery, QueryError};
-use serde::Deserialize;
+use keyledger_engine::value::time::Timestamp;
+use keyledger_projections::key_list::{KeyPage, KeyQuery, KeySort, QueryError};
 use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::answer::problem::{Code, Problem, ProblemBody};
+use super::view::KeyView;
+use crate::answer::code::Code;
+use crate::answer::page::Page;
+use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
-use crate::answer::view::{KeyView, Page};
 use crate::auth::caller::Caller;
+use crate::openapi::parameters::MinPosition;
+use crate::request::context::RequestContext;
 use crate::request::precondition::reach_min_position_in;
-use crate::request::query::QueryParameters;
+use crate::request::query::{FromQuery, Query, QueryParameters};
 use crate::service::Service;
 
-/// A search may have this many characters.
+/// The longest text to search for, in characters.
 const TEXT_CHARS_MAX: usize = 200;
 
-/// The call that lists keys.
+/// Returns the endpoint that lists keys.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(list))
 }
 
-/// Which keys, in which order. It describes the parameters; [`QueryParameters`] reads them.
-#[derive(Deserialize, IntoParams)]
+/// The keys that a request asks for, and their order.
+#[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[allow(dead_code)]
 struct ListQuery {
-    /// Of this organization.
-    organization_id: Option<String>,
-    /// `organization`, `user`, `partner` or `client`, several with commas between them; of any owner if left out.
-    owner: Option<String>,
-    /// Made by a partner for this client organization.
-    client_organization_id: Option<String>,
-    /// Of this user.
-    user_id: Option<String>,
-    /// For this API.
-    api_id: Option<String>,
+    /// Only keys of this organization.
+    #[param(value_type = Option<String>)]
+    organization_id: Option<OrganizationId>,
+    /// `organization`, `user`, `partner` or `client`, or several of them separated by commas. Default: any
+    /// owner.
+    #[param(value_type = Option<String>)]
+    owner: Vec<OwnerKind>,
+    /// Only keys that a partner created for this client organization.
+    #[param(value_type = Option<String>)]
+    client_organization_id: Option<OrganizationId>,
+    /// Only keys of this user.
+    #[param(value_type = Option<String>)]
+    user_id: Option<UserId>,
+    /// Only keys for this API.
+    #[param(value_type = Option<String>)]
+    api_id: Option<ApiId>,
     /// `preview` or `production`.
-    environment: Option<String>,
-    /// `active`, `revoked`, `expired` or `deleted`, several with commas between them; all but deleted if left out.
-    status: Option<String>,
-    /// Carrying this scope.
+    #[param(value_type = Option<String>)]
+    environment: Option<Environment>,
+    /// `active`, `revoked`, `expired` or `deleted`, or several of them separated by commas. Default: all but
+    /// deleted.
+    #[param(value_type = Option<String>)]
+    status: Vec<KeyStatus>,
+    /// Only keys that carry this scope.
     scope: Option<String>,
-    /// Whose name, description, id, start, last four or user id holds this text, in whatever case.
+    /// Only keys whose name, description, id, start, last four or user id contains this text, in any case.
     q: Option<String>,
-    /// Created later than this RFC 3339 time.
-    created_after: Option<String>,
-    /// Created earlier than this RFC 3339 time.
-    created_before: Option<String>,
-    /// Ending earlier than this RFC 3339 time.
-    expires_before: Option<String>,
-    /// Created earlier than this RFC 3339 time and not verified since, with whatever outcome.
-    unused_since: Option<String>,
-    /// `created_at`, `name` or `expires_at`, with `-` before it for the other way round; `-created_at` if left out.
-    sort: Option<String>,
-    /// How many keys: 1 to 200; 50 if left out.
-    limit: Option<u32>,
-    /// The `next_cursor` of the page before; all other parameters must be the same.
+    /// Only keys created later than this RFC 3339 time.
+    #[param(value_type = Option<String>)]
+    created_after: Option<Timestamp>,
+    /// Only keys created earlier than this RFC 3339 time.
+    #[param(value_type = Option<String>)]
+    created_before: Option<Timestamp>,
+    /// Only keys that expire earlier than this RFC 3339 time.
+    #[param(value_type = Option<String>)]
+    expires_before: Option<Timestamp>,
+    /// Only keys created earlier than this RFC 3339 time and not verified since, with any verdict.
+    #[param(value_type = Option<String>)]
+    unused_since: Option<Timestamp>,
+    /// `created_at`, `name` or `expires_at`, with the prefix `-` for descending order. Default `-created_at`.
+    #[param(value_type = Option<String>)]
+    sort: KeySort,
+    /// The number of keys: 1 to 200. Default 50.
+    #[param(value_type = Option<u32>)]
+    limit: usize,
+    /// The `next_cursor` of the previous page. All other parameters must be the same.
     cursor: Option<String>,
 }
 
-/// Lists keys. Pages stay stable while keys come and change.
+impl FromQuery for ListQuery {
+    fn from_query(parameters: &mut QueryParameters) -> Self {
+        Self {
+            organization_id: parameters.parsed("organization_id"),
+            owner: parameters.words("owner"),
+            client_organization_id: parameters.parsed("client_organization_id"),
+            user_id: parameters.read("user_id", UserId::new),
+            api_id: parameters.parsed("api_id"),
+            environment: parameters.parsed("environment"),
+            status: parameters.words("status"),
+            scope: parameters.text("scope"),
+            q: parameters.search("q", TEXT_CHARS_MAX),
+            created_after: parameters.parsed("created_after"),
+            created_before: parameters.parsed("created_before"),
+            expires_before: parameters.parsed("expires_before"),
+            unused_since: parameters.parsed("unused_since"),
+            sort: parameters.parsed("sort").unwrap_or_default(),
+            limit: parameters.limit(),
+            cursor: parameters.text_or_empty("cursor"),
+        }
+    }
+}
+
+impl ListQuery {
+    /// Returns the query of the key list at `now`.
+    fn at(self, now: Timestamp) -> KeyQuery {
+        KeyQuery {
+            organization_id: self.organization_id,
+            owner: self.owner,
+            client_id: self.client_organization_id,
+            user_id: self.user_id,
+            api_id: self.api_id,
+            environment: self.environment,
+            status: self.status,
+            scope: self.scope,
+            text: self.q,
+            created_after: self.created_after,
+            created_before: self.created_before,
+            expires_before: self.expires_before,
+            unused_since: self.unused_since,
+            sort: self.sort,
+            limit: self.limit,
+            cursor: self.cursor,
+            ..KeyQuery::new(now)
+        }
+    }
+}
+
+/// Lists keys. Pages stay stable while keys are created and changed.
 #[utoipa::path(get, path = "/v1/keys", operation_id = "listKeys", tag = "Keys",
-    params(ListQuery, ("Keyledger-Min-Position" = Option<u64>, Header, description = "the position to rest on, at least")),
+    params(ListQuery, MinPosition),
     responses(
         (status = 200, body = Page<KeyView>, description = "a page of keys"),
-        (status = 422, body = ProblemBody, description = "`invalid_request`, also for a cursor of another list"),
+        (status = 422, body = ProblemBody,
+            description = "`invalid_request`, also for the cursor of another list"),
         (status = 503, body = ProblemBody, description = "`position_not_reached`, `projection_not_ready`"),
     ))]
-async fn list(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
-    parameters: QueryParameters,
-) -> Result<Response, Problem> {
-    let query = key_query(&service, &caller, parameters)?;
+async fn list(request: RequestContext, Query(query): Query<ListQuery>) -> Result<Response, Problem> {
+    let RequestContext { service, caller, headers } = request;
+    let now = service.now();
+    let mut query = query.at(now);
+    narrow(&caller, &mut query)?;
     reach_min_position_in(&headers, &service.key_list_handle).await?;
-    let now = query.now;
     let list = service.key_list.clone();
     let usage = Arc::clone(&service.usage);
     let read = move || -> Result<_, QueryError> {
@@ -101,40 +163,10 @@ async fn list(
     Reply::at(position).json(&Page { data, next_cursor, total, total_capped })
 }
 
-fn key_query(
-    service: &Service,
-    caller: &Caller,
-    mut parameters: QueryParameters,
-) -> Result<KeyQuery, Problem> {
-    let mut query = KeyQuery::new(service.now());
-    query.organization_id = parameters.parsed::<OrganizationId>("organization_id");
-    query.owner = words(&mut parameters, "owner");
-    query.client_id = parameters.parsed("client_organization_id");
-    query.user_id = parameters.read("user_id", UserId::new);
-    query.api_id = parameters.parsed("api_id");
-    query.environment = parameters.parsed("environment");
-    query.status = words(&mut parameters, "status");
-    query.scope = parameters.text("scope");
-    query.text = parameters.text_or_empty("q");
-    if query.text.as_ref().is_some_and(|text| text.chars().count() > TEXT_CHARS_MAX) {
-        parameters.fail("q", "must have at most 200 characters");
-    }
-    query.created_after = parameters.parsed("created_after");
-    query.created_before = parameters.parsed("created_before");
-    query.expires_before = parameters.parsed("expires_before");
-    query.unused_since = parameters.parsed("unused_since");
-    query.sort = parameters.parsed("sort").unwrap_or_default();
-    query.limit = parameters.limit();
-    query.cursor = parameters.text_or_empty("cursor");
-    parameters.finish()?;
-    narrow(caller, &mut query)?;
-    Ok(query)
-}
-
 /// Narrows a query to the keys that the caller may see.
 ///
 /// # Errors
-/// `organization_not_found` or `key_not_found` when it asks for others.
+/// `organization_not_found` or `key_not_found` if it asks for other keys.
 pub(crate) fn narrow(caller: &Caller, query: &mut KeyQuery) -> Result<(), Problem> {
     if let Some(bound) = caller.bound_to() {
         if query.organization_id.as_ref().is_some_and(|asked| asked != bound) {
@@ -151,15 +183,13 @@ pub(crate) fn narrow(caller: &Caller, query: &mut KeyQuery) -> Result<(), Proble
     Ok(())
 }
 
-/// Words of a closed set with commas between them.
-fn words<T: FromStr<Err: Display>>(parameters: &mut QueryParameters, name: &str) -> Vec<T> {
-    let mut words = Vec::new();
-    let text = parameters.text(name).unwrap_or_default();
-    for word in text.split(',').map(str::trim).filter(|word| !word.is_empty()) {
-        match word.parse::<T>() {
-            Ok(word) => words.push(word),
-            Err(error) => parameters.fail(name, error.to_string()),
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::query::assert_documented_is_read;
+
+    #[test]
+    fn the_documented_query_is_read() {
+        assert_documented_is_read::<ListQuery>();
     }
-    words
 }

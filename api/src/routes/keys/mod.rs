@@ -7,5 +7,5 @@ pub(crate) mod key;
 pub(crate) mod list;
 pub(crate) mod self_revocation;
 pub(crate) mod usage;
-pub(crate) mod verification;
 pub(crate) mod verify;
+pub(crate) mod view;

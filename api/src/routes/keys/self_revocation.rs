@@ -1,4 +1,5 @@
-//! Revoking a key by having it: whoever finds a token, or loses one, can stop it without any other credential.
+//! Revoking a key with its own token: the finder or the loser of a token can stop it without another
+//! credential.
 
 use std::convert::Infallible;
 use std::sync::Arc;
@@ -12,28 +13,28 @@ use keyledger_engine::value::actor::ActorKind;
 use keyledger_engine::value::text::Note;
 use keyledger_projections::verification::Question;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use zeroize::Zeroizing;
 
-use crate::answer::problem::{Code, Problem, ProblemBody};
+use crate::answer::code::Code;
+use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
 use crate::auth::caller::Caller;
 use crate::auth::origin;
 use crate::auth::principal::Principal;
 use crate::http::request_id::RequestId;
-use crate::request::body::{Checks, Field, Json, parsed, text};
+use crate::request::body::{Checks, Field, JsonBody, parsed, text};
 use crate::request::execution::execute;
 use crate::service::Service;
 
-/// The call by which a key is revoked with its own token.
+/// Returns the endpoint that revokes a key with its own token.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(self_revoke))
 }
 
-/// A token to stop.
+/// A token whose key is to be revoked.
 #[derive(Deserialize, ToSchema, Default)]
 #[schema(as = SelfRevoke)]
 struct SelfRevokeBody {
@@ -45,34 +46,32 @@ struct SelfRevokeBody {
     #[schema(value_type = Option<String>, example = "key_compromise")]
     #[serde(default)]
     reason: Field,
-    /// Why, in words.
+    /// The reason in words.
     #[schema(value_type = Option<String>, max_length = 1000)]
     #[serde(default)]
     note: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
-/// Says nothing of the token.
+/// The answer, which reveals nothing about the token.
 #[derive(Serialize, ToSchema)]
 struct NoLongerGood {
-    /// Always `true`: the token is good for nothing, whether it was before or not.
+    /// Always `true`: the token is invalid, whether it was valid before or not.
     revoked: bool,
 }
 
-/// Revokes the key that a token is of. Having the token is all it takes, and the answer is the same for a token that nobody
-/// has (RFC 7009 §2.2). The key can be reactivated by who manages it.
-#[utoipa::path(post, path = "/v1/keys/self-revoke", operation_id = "selfRevokeKey", tag = "Keys", request_body = SelfRevokeBody, security(()),
+/// Revokes the key of a token. The token is the only credential needed, and the answer is the same for an
+/// unknown token (RFC 7009 §2.2). The key's managers can reactivate it.
+#[utoipa::path(post, path = "/v1/keys/self-revoke", operation_id = "selfRevokeKey", tag = "Keys",
+    request_body = SelfRevokeBody, security(()),
     responses(
-        (status = 200, body = NoLongerGood, description = "the token is good for nothing any more"),
-        (status = 422, body = ProblemBody, description = "`invalid_request`"),
-        (status = 503, body = ProblemBody, description = "`overloaded`, `verification_unavailable`: it may be good still"),
+        (status = 200, body = NoLongerGood, description = "the token is invalid"),
+        (status = 503, body = ProblemBody,
+            description = "`overloaded`, `verification_unavailable`: the token may still be valid"),
     ))]
 async fn self_revoke(
     State(service): State<Arc<Service>>,
     parts: http::request::Parts,
-    Json { body, .. }: Json<SelfRevokeBody>,
+    body: JsonBody<SelfRevokeBody>,
 ) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let read = text(|text: &str| Ok::<_, Infallible>(Zeroizing::new(text.trim().to_owned())));
@@ -84,7 +83,7 @@ async fn self_revoke(
     if service.index.poisoned().is_some() {
         return Err(Problem::of(Code::VerificationUnavailable));
     }
-    // A token that rotation has ended stops nothing: only who has a good one has the key.
+    // A token that rotation has ended revokes nothing: only a valid token proves possession of the key.
     let holder = token.and_then(|token| {
         service.index.verify(&token, &Question::default(), service.now(), |verdict| {
             verdict.key.map(|key| (key.key_id(), key.organization_id().clone()))
@@ -118,7 +117,7 @@ async fn self_revoke(
     Reply::at(position).secret().json(&NoLongerGood { revoked: true })
 }
 
-/// Whether a refusal says that the key is good for nothing already.
+/// Returns whether a rejection means that the key is already invalid.
 const fn is_over(code: Code) -> bool {
     matches!(
         code,

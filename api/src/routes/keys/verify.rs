@@ -1,13 +1,14 @@
-//! Verification: is this token good, and for what? The one call that is made for every request to a customer's API, so
-//! its plain form is answered ahead of the router ([`fast_path`](crate::http::fast_path)), without a copy of what it reads.
+//! Verification: whether a token is valid, and for what. Customers verify a token on every request to their
+//! own API, so the [`fast_path`](crate::http::fast_path) answers the plain form ahead of the router, without
+//! copying what it reads.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderValue, header};
 use keyledger_engine::value::environment::Environment;
 use keyledger_engine::value::permission::Permission;
 use keyledger_engine::value::position::Position;
@@ -15,30 +16,41 @@ use keyledger_engine::value::time::Timestamp;
 use keyledger_projections::beside_the_log::usage::Address;
 use keyledger_projections::verification::{Code as Verified, Question, Verdict};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::answer::problem::{Problem, ProblemBody};
-use crate::auth::caller::Caller;
+use crate::answer::reply::{POSITION, position_value};
 use crate::auth::principal::Principal;
-use crate::request::body::{Checks, Field, Json, check_media_type, parsed, read_body, set, text};
+use crate::openapi::parameters::MinPosition;
+use crate::request::body::{
+    Checks, Field, JsonBody, Reading, Strict, check_media_type, parsed, read_body, set, text,
+};
+use crate::request::context::RequestContext;
 use crate::request::json_text::read_object;
-use crate::request::precondition::{POSITION, position_value, reach_min_position};
 use crate::service::Service;
 
-/// A batch may have this many tokens.
+/// The most tokens in a batch.
 pub(crate) const BATCH_LEN_MAX: usize = 1_000;
-/// Room for so many of the longest tokens, of 74 characters, however they are laid out, and for all scopes asked for.
+/// The largest body of a batch. It holds that many tokens of the longest form, 74 characters, in any layout,
+/// with all scopes.
 const BATCH_BODY_LEN_MAX: usize = 256 * 1024;
-/// Scopes that a question may ask for.
+/// The most scopes that a verification may require.
 const SCOPES_MAX: usize = 100;
 
-/// A token to verify, and what it must be good for.
+/// Returns the endpoints that verify tokens.
+pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
+    OpenApiRouter::new().routes(routes!(verify)).routes(routes!(verify_batch))
+}
+
+/// A token to verify, and what is required of its key.
 #[derive(Deserialize, ToSchema, Default)]
 #[schema(as = VerifyKey)]
-pub(crate) struct VerifyBody {
-    /// The token as it was presented.
+struct VerifyBody {
+    /// The token, as the client presented it.
     #[schema(value_type = String, required = true, example = "kl_live_...")]
     #[serde(default)]
     token: Field,
@@ -50,24 +62,21 @@ pub(crate) struct VerifyBody {
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     api_id: Field,
-    /// The organization that the key must be good for: its own; for a partner's key also any client in the portfolio; for
-    /// a client's key that client, which must be asked for.
+    /// The organization that the key must be valid for: its own; for a partner's key also any client in the
+    /// portfolio. A client's key is valid only for its client, which must be given here.
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     organization_id: Field,
-    /// The scopes that the key must carry, all of them.
+    /// The scopes that the key must carry.
     #[schema(value_type = Option<Vec<String>>)]
     #[serde(default)]
     scopes: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
-/// Tokens to verify, and what each must be good for.
+/// Tokens to verify, and what is required of each key.
 #[derive(Deserialize, ToSchema, Default)]
 #[schema(as = VerifyKeys)]
-pub(crate) struct VerifyBatchBody {
+struct VerifyBatchBody {
     /// The tokens, at most 1,000.
     #[schema(value_type = Vec<String>, required = true)]
     #[serde(default)]
@@ -80,71 +89,68 @@ pub(crate) struct VerifyBatchBody {
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     api_id: Field,
-    /// The organization that the keys must be good for.
+    /// The organization that the keys must be valid for.
     #[schema(value_type = Option<String>)]
     #[serde(default)]
     organization_id: Field,
-    /// The scopes that the keys must carry, all of them.
+    /// The scopes that the keys must carry.
     #[schema(value_type = Option<Vec<String>>)]
     #[serde(default)]
     scopes: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
 /// The verdict on a token.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Verification)]
 pub(crate) struct VerdictBody<'a> {
-    /// Whether the token is good; only with code `VALID`.
+    /// Whether the token is valid. `true` only with code `VALID`.
     valid: bool,
-    /// The first of these that applies: `MALFORMED`, `NOT_FOUND`, `ORGANIZATION_INACTIVE`, `REVOKED`, `EXPIRED`,
-    /// `WRONG_ENVIRONMENT`, `WRONG_ORGANIZATION`, `WRONG_API`, `INSUFFICIENT_SCOPE`, `VALID`.
+    /// The first of these that applies: `MALFORMED`, `NOT_FOUND`, `ORGANIZATION_INACTIVE`, `REVOKED`,
+    /// `EXPIRED`, `WRONG_ENVIRONMENT`, `WRONG_ORGANIZATION`, `WRONG_API`, `INSUFFICIENT_SCOPE`, `VALID`.
     #[schema(example = "VALID")]
     code: &'static str,
-    /// The key; with every code but the first two.
+    /// The key. Present with every code but the first two.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     key_id: Option<keyledger_engine::value::id::KeyId>,
     /// The organization that the key belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     organization_id: Option<&'a str>,
-    /// Whom the key is for: `organization`, `user`, `partner` or `client`.
+    /// For whom the key is: `organization`, `user`, `partner` or `client`.
     #[serde(skip_serializing_if = "Option::is_none")]
     owner: Option<&'static str>,
-    /// The client organization that a client's key is for, or that a partner's key was found good for.
+    /// The client organization of a client's key, or the one for which a partner's key was found valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     client_organization_id: Option<&'a str>,
     /// The user that the key belongs to.
     #[serde(skip_serializing_if = "Option::is_none")]
     user_id: Option<&'a str>,
-    /// What people call the key.
+    /// The key's display name.
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
-    /// Where the key is valid.
+    /// The environment in which the key is valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     environment: Option<&'static str>,
     /// The API that the key is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     api_id: Option<&'a str>,
-    /// What the key may do.
+    /// The scopes that the key carries.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
     scopes: Option<Scopes<'a>>,
-    /// What was attached to the key.
+    /// The key's metadata.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
     metadata: Option<&'a RawValue>,
-    /// When the key ends.
+    /// When the key expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime)]
     expires_at: Option<Timestamp>,
-    /// The position of the log that the verdict rests on, at least.
+    /// The lowest log position that the verdict rests on.
     position: u64,
 }
 
-/// Scopes without a copy.
+/// Scopes that serialize without a copy.
 struct Scopes<'a>(&'a [keyledger_engine::value::text::Scope]);
 
 impl Serialize for Scopes<'_> {
@@ -154,7 +160,7 @@ impl Serialize for Scopes<'_> {
 }
 
 impl<'a> VerdictBody<'a> {
-    /// The verdict as it is shown.
+    /// Returns the verdict as JSON shows it.
     #[must_use]
     pub(crate) fn of(verdict: &Verdict<'a>) -> Self {
         let Verdict { code, key, .. } = *verdict;
@@ -179,7 +185,8 @@ impl<'a> VerdictBody<'a> {
     }
 }
 
-/// The verdict as a caller sees it: to them, the token of a key that they may not see is one that nobody has.
+/// Returns the verdict as a caller sees it. The token of a key that the caller may not see looks like an
+/// unknown token.
 #[must_use]
 pub(crate) fn seen_by<'a>(verdict: Verdict<'a>, caller: &Principal) -> Verdict<'a> {
     match verdict.key {
@@ -190,16 +197,14 @@ pub(crate) fn seen_by<'a>(verdict: Verdict<'a>, caller: &Principal) -> Verdict<'
     }
 }
 
-/// When and from where a verification was asked for.
+/// The time and the origin of a verification.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Occasion {
-    /// When.
     pub now: Timestamp,
-    /// From where.
     pub from: Address,
 }
 
-/// The body as it usually comes; borrowed from the bytes where it holds no escapes.
+/// The plain form of the body. It borrows from the bytes unless they have escapes.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Borrowed<'a> {
@@ -215,7 +220,7 @@ struct Borrowed<'a> {
     scopes: Option<Vec<Cow<'a, str>>>,
 }
 
-/// What a body asks beside the token.
+/// What a body requires of the key.
 #[derive(Default)]
 struct Asked<'a> {
     environment: Option<Environment>,
@@ -224,24 +229,19 @@ struct Asked<'a> {
     scopes: Vec<Cow<'a, str>>,
 }
 
-/// Says whether a token is good: always 200 with a verdict.
-#[utoipa::path(post, path = "/v1/keys/verify", operation_id = "verifyKey", tag = "Verification", request_body = VerifyBody,
-    params(("Keyledger-Min-Position" = Option<u64>, Header, description = "the position to rest on, at least")),
+/// Verifies a token. The answer is 200 for every verdict.
+#[utoipa::path(post, path = "/v1/keys/verify", operation_id = "verifyKey", tag = "Verification",
+    request_body = VerifyBody, params(MinPosition),
     responses(
-        (status = 200, body = VerdictBody, description = "the verdict, whatever it is"),
-        (status = 401, body = ProblemBody, description = "`unauthenticated`: the caller, not the token"),
+        (status = 200, body = VerdictBody, description = "the verdict"),
+        (status = 401, body = ProblemBody,
+            description = "`unauthenticated`: about the caller, not the token"),
         (status = 403, body = ProblemBody, description = "`forbidden`: the caller lacks `keys:verify`"),
-        (status = 422, body = ProblemBody, description = "`invalid_request`"),
         (status = 503, body = ProblemBody, description = "`position_not_reached`"),
     ))]
-pub(crate) async fn verify(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
-    body: Body,
-) -> Result<Response, Problem> {
+async fn verify(request: RequestContext, body: Body) -> Result<Response, Problem> {
+    let RequestContext { service, caller, headers } = request;
     check_media_type(&headers)?;
-    reach_min_position(&headers, &service.index.watch()).await?;
     let bytes = read_body(body).await?;
     let mut json = Vec::with_capacity(512);
     let occasion = Occasion { now: service.now(), from: Address::of(caller.actor.ip) };
@@ -252,8 +252,8 @@ pub(crate) async fn verify(
     Ok(json_response(json, position))
 }
 
-/// Answers a body as it usually comes from a caller who may verify; none, and nothing written, when there is anything
-/// unusual about either.
+/// Writes the verdict for a body in the plain form from a caller that may verify. Otherwise returns `None`
+/// and writes nothing.
 pub(crate) fn write_plain_verdict(
     service: &Service,
     caller: &Principal,
@@ -261,7 +261,7 @@ pub(crate) fn write_plain_verdict(
     occasion: Occasion,
     json: &mut Vec<u8>,
 ) -> Option<Position> {
-    // What is derived for a struct would take an array of its members too.
+    // Serde's derived code would also accept an array of the struct's members.
     if !caller.may(Permission::KeysVerify) || bytes.trim_ascii_start().first() != Some(&b'{') {
         return None;
     }
@@ -275,7 +275,7 @@ pub(crate) fn write_plain_verdict(
     judge(service, caller, &body.token, &asked, occasion, json).ok()
 }
 
-/// Reads the body again, field by field: something is wrong with it, or unusual.
+/// Reads a body that is not in the plain form, field by field, and writes the verdict.
 fn write_verdict(
     service: &Service,
     caller: &Principal,
@@ -283,29 +283,36 @@ fn write_verdict(
     occasion: Occasion,
     json: &mut Vec<u8>,
 ) -> Result<Position, Problem> {
-    let body: VerifyBody = read_object(bytes)?;
+    let Strict { fields: body, unknown }: Strict<VerifyBody> = read_object(bytes)?;
     let mut checks = Checks::default();
     let token = checks.required("token", &body.token, any_text());
-    let asked = Asked {
-        environment: checks.optional("environment", &body.environment, parsed::<Environment>),
-        api_id: checks.optional("api_id", &body.api_id, any_text()).map(Cow::Owned),
-        organization_id: checks
-            .optional("organization_id", &body.organization_id, any_text())
-            .map(Cow::Owned),
-        scopes: asked_scopes(&mut checks, &body.scopes),
-    };
-    checks.unknown(&body.unknown);
+    let fields = [&body.environment, &body.api_id, &body.organization_id, &body.scopes];
+    let asked = Asked::read(&mut checks, fields);
+    checks.unknown(&unknown);
     checks.finish()?;
     judge(service, caller, &token.unwrap_or_default(), &asked, occasion, json)
 }
 
-fn any_text() -> impl FnOnce(&Value) -> crate::request::body::Reading<String> {
-    text(|text: &str| Ok::<_, std::convert::Infallible>(text.to_owned()))
+fn any_text() -> impl FnOnce(&Value) -> Reading<String> {
+    text(|text: &str| Ok::<_, Infallible>(text.to_owned()))
 }
 
-fn asked_scopes(checks: &mut Checks, field: &Field) -> Vec<Cow<'static, str>> {
-    let read = set(SCOPES_MAX, |text: &str| Ok::<_, std::convert::Infallible>(text.to_owned()));
-    checks.optional("scopes", field, read).unwrap_or_default().into_iter().map(Cow::Owned).collect()
+impl Asked<'static> {
+    /// Reads the members `environment`, `api_id`, `organization_id` and `scopes` of a body.
+    fn read(checks: &mut Checks, [environment, api_id, organization_id, scopes]: [&Field; 4]) -> Self {
+        let scope_set = set(SCOPES_MAX, |text: &str| Ok::<_, Infallible>(text.to_owned()));
+        Self {
+            environment: checks.optional("environment", environment, parsed::<Environment>),
+            api_id: checks.optional("api_id", api_id, any_text()).map(Cow::Owned),
+            organization_id: checks.optional("organization_id", organization_id, any_text()).map(Cow::Owned),
+            scopes: checks
+                .optional("scopes", scopes, scope_set)
+                .unwrap_or_default()
+                .into_iter()
+                .map(Cow::Owned)
+                .collect(),
+        }
+    }
 }
 
 fn judge(
@@ -327,7 +334,7 @@ fn judge(
     })
 }
 
-/// Makes a question that borrows what was asked.
+/// Asks a question that borrows from `asked`.
 fn with_question<R>(asked: &Asked<'_>, ask: impl FnOnce(&Question<'_>) -> R) -> R {
     let scopes: Vec<&str> = asked.scopes.iter().map(AsRef::as_ref).collect();
     ask(&Question {
@@ -350,35 +357,24 @@ fn json_response(json: Vec<u8>, position: Position) -> Response {
 #[derive(Serialize, ToSchema)]
 #[schema(as = Verifications)]
 struct Verdicts<'a> {
-    /// One for each token, in their order.
+    /// One verdict per token, in the order of the tokens.
     data: Vec<VerdictBody<'a>>,
 }
 
-/// Says of each of up to 1,000 tokens whether it is good.
-#[utoipa::path(post, path = "/v1/keys/verify-batch", operation_id = "verifyKeys", tag = "Verification", request_body = VerifyBatchBody,
-    responses(
-        (status = 200, body = Verdicts, description = "the verdicts, in the order of the tokens"),
-        (status = 422, body = ProblemBody, description = "`invalid_request`"),
-    ))]
-pub(crate) async fn verify_batch(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
-    Json { body, .. }: Json<VerifyBatchBody, BATCH_BODY_LEN_MAX>,
+/// Verifies up to 1,000 tokens.
+#[utoipa::path(post, path = "/v1/keys/verify-batch", operation_id = "verifyKeys", tag = "Verification",
+    request_body = VerifyBatchBody,
+    responses((status = 200, body = Verdicts, description = "the verdicts, in the order of the tokens")))]
+async fn verify_batch(
+    RequestContext { service, caller, .. }: RequestContext,
+    body: JsonBody<VerifyBatchBody, BATCH_BODY_LEN_MAX>,
 ) -> Result<Response, Problem> {
     let mut checks = Checks::default();
     let tokens = checks.required("tokens", &body.tokens, tokens);
-    let asked = Asked {
-        environment: checks.optional("environment", &body.environment, parsed::<Environment>),
-        api_id: checks.optional("api_id", &body.api_id, any_text()).map(Cow::Owned),
-        organization_id: checks
-            .optional("organization_id", &body.organization_id, any_text())
-            .map(Cow::Owned),
-        scopes: asked_scopes(&mut checks, &body.scopes),
-    };
+    let fields = [&body.environment, &body.api_id, &body.organization_id, &body.scopes];
+    let asked = Asked::read(&mut checks, fields);
     checks.unknown(&body.unknown);
     checks.finish()?;
-    reach_min_position(&headers, &service.index.watch()).await?;
     let position = service.index.position();
     let mut json = Vec::with_capacity(256 * 1024);
     json.extend_from_slice(b"{\"data\":[");
@@ -401,7 +397,7 @@ pub(crate) async fn verify_batch(
     Ok(json_response(json, position))
 }
 
-fn tokens(value: &Value) -> crate::request::body::Reading<Vec<String>> {
+fn tokens(value: &Value) -> Reading<Vec<String>> {
     let wrong = |below: String, detail: &str| vec![(below, detail.to_owned())];
     let Value::Array(items) = value else { return Err(wrong(String::new(), "must be an array of strings")) };
     if items.is_empty() || items.len() > BATCH_LEN_MAX {

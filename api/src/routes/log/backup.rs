@@ -1,9 +1,8 @@
-//! A backup of the running service (docs/backup.md).
+//! Backups of the running service (docs/backup.md).
 
 use std::sync::Arc;
 
 use axum::body::Body;
-use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderValue, header};
@@ -17,27 +16,31 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::answer::problem::{Problem, ProblemBody};
-use crate::auth::caller::Caller;
-use crate::request::precondition::{POSITION, position_value};
+use crate::answer::reply::{POSITION, position_value};
+use crate::request::context::RequestContext;
 use crate::service::Service;
 
-/// Chunks that wait for a slow reader; each holds up to 256 events.
+/// The most chunks that wait for a slow client. Each has up to 256 events.
 const CHUNKS_MAX: usize = 4;
 
-/// The call.
+/// Returns the endpoint.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(backup))
 }
 
-/// A backup of the log up to a checkpoint signed for it, in one file that proves itself and that `replay-tool restore`
-/// reads. Everything answered before is in it. Keys that sign are not.
+/// Returns a backup of the log up to a newly signed checkpoint: one file that proves its own integrity, for
+/// `replay-tool restore`. It has everything answered before this request. It does not have the signing keys.
 #[utoipa::path(get, path = "/v1/backup", operation_id = "getBackup", tag = "Log",
     responses(
-        (status = 200, body = Vec<u8>, content_type = "application/octet-stream", description = "the backup; one that breaks off is none"),
-        (status = 403, body = ProblemBody, description = "`forbidden`: it takes `admin` for all organizations"),
-        (status = 503, body = ProblemBody, description = "`log_inconsistent`: the log is not a continuation of what was signed"),
+        (status = 200, body = Vec<u8>, content_type = "application/octet-stream",
+            description = "the backup; an incomplete one cannot be restored"),
+        (status = 403, body = ProblemBody,
+            description = "`forbidden`: it needs `admin` for all organizations"),
+        (status = 503, body = ProblemBody,
+            description = "`log_inconsistent`: the log does not continue the log that was signed"),
     ))]
-async fn backup(State(service): State<Arc<Service>>, caller: Caller) -> Result<Response, Problem> {
+async fn backup(request: RequestContext) -> Result<Response, Problem> {
+    let RequestContext { service, caller, .. } = request;
     let (note, checkpoint) = service.checkpoint(true).await?;
     let head = Position::new(checkpoint.size);
     let log: Arc<dyn LogReader> = service.ledger.reader();
@@ -53,7 +56,7 @@ async fn backup(State(service): State<Arc<Service>>, caller: Caller) -> Result<R
     let checkpoints = service.blocking(move || checkpoint_file::iter(&path)).await?;
     let checkpoints = checkpoints.map_err(|error| Problem::internal(&error))?;
     let source = Source::new(log, header, Box::new(checkpoints), Vec::new());
-    tracing::info!(actor = %caller.actor.id, %head, "gives a backup");
+    tracing::info!(actor = %caller.actor.id, %head, "a caller requested a backup");
     let (sender, receiver) = channel(CHUNKS_MAX);
     tokio::spawn(write(service, source, sender));
     let mut response = Body::from_stream(ReceiverStream::new(receiver)).into_response();
@@ -68,14 +71,14 @@ async fn backup(State(service): State<Arc<Service>>, caller: Caller) -> Result<R
     Ok(response)
 }
 
-/// Sends chunk after chunk, as fast as they are taken, until the end, or the service's.
+/// Sends the chunks as fast as the client takes them, until the last one or until the service stops.
 async fn write(service: Arc<Service>, mut source: Source, chunks: Sender<Result<Bytes, std::io::Error>>) {
     loop {
         let read = service.blocking_when_free(move || (source.next_chunk(), source));
         let chunk = tokio::select! {
             read = read => read,
             () = service.stopped() => {
-                let _ = chunks.send(Err(std::io::Error::other("the service stops"))).await;
+                let _ = chunks.send(Err(std::io::Error::other("the service is stopping"))).await;
                 return;
             }
         };
@@ -85,9 +88,10 @@ async fn write(service: Arc<Service>, mut source: Source, chunks: Sender<Result<
                 chunks.send(Ok(chunk.into())).await
             }
             Ok((Ok(None), _)) => return,
-            // Ending the body early is all that HTTP leaves to say that it is not whole.
+            // Once the body has begun, ending it early is the only way to report that the backup is
+            // incomplete.
             Ok((Err(error), _)) => {
-                tracing::error!(%error, "a backup broke off");
+                tracing::error!(%error, "a backup ended early");
                 let _ = chunks.send(Err(std::io::Error::other(error))).await;
                 return;
             }

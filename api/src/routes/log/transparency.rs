@@ -1,4 +1,4 @@
-//! The log as others check it: C2SP tlog-tiles, and the proof of one event.
+//! The log for outside verification: C2SP tlog-tiles, and the proof of one event.
 
 use std::sync::Arc;
 
@@ -11,21 +11,23 @@ use keyledger_engine::value::position::Position;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::answer::problem::{Code, Problem, ProblemBody};
+use crate::answer::code::Code;
+use crate::answer::problem::{Problem, ProblemBody};
 use crate::auth::caller::Caller;
 use crate::request::query::PathId;
 use crate::service::Service;
 
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
-/// A newer checkpoint may be there a second later.
+/// A newer checkpoint may follow within a second.
 const FOR_SECONDS: HeaderValue = HeaderValue::from_static("public, max-age=1");
-/// What a path names never changes, not even in a tile that is not full: the path says how much of it is meant.
+/// The content of a tile's path never changes. This includes partial tiles, because their path has their
+/// size.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
-/// Entries say what people called their keys.
+/// Entries have personal text, such as the names of keys.
 const FOR_EVER_PRIVATELY: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
 
-/// The calls by which the log can be checked.
+/// Returns the endpoints for verifying the log.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new()
         .routes(routes!(checkpoint))
@@ -35,12 +37,13 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(proof))
 }
 
-/// The newest signed checkpoint (C2SP tlog-checkpoint). It says how many events there are and what the Merkle tree's
-/// root is, and nothing else, so it needs no credential.
+/// Returns the newest signed checkpoint (C2SP tlog-checkpoint). It has only the number of events and the root
+/// of the Merkle tree, so it needs no credential.
 #[utoipa::path(get, path = "/log/checkpoint", operation_id = "getCheckpoint", tag = "Log", security(()),
     responses(
         (status = 200, body = String, content_type = "text/plain", description = "a signed note"),
-        (status = 503, body = ProblemBody, description = "`log_inconsistent`: the log is not a continuation of what was signed"),
+        (status = 503, body = ProblemBody,
+            description = "`log_inconsistent`: the log does not continue the log that was signed"),
     ))]
 async fn checkpoint(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
     let (note, _) = service.checkpoint(false).await?;
@@ -49,37 +52,45 @@ async fn checkpoint(State(service): State<Arc<Service>>) -> Result<Response, Pro
     Ok((headers, note.to_string()).into_response())
 }
 
-/// The key that checks the checkpoints' signatures (C2SP signed-note, `<name>+<id>+<key>`).
+/// Returns the key that verifies the checkpoints' signatures (C2SP signed-note, `<name>+<id>+<key>`).
 #[utoipa::path(get, path = "/log/key", operation_id = "getLogKey", tag = "Log", security(()),
     responses((status = 200, body = String, content_type = "text/plain", description = "the verifier key")))]
 async fn verifier(State(service): State<Arc<Service>>) -> Response {
     ([(header::CONTENT_TYPE, PLAIN_TEXT)], format!("{}\n", service.log_signer.verifier())).into_response()
 }
 
-/// A tile of hashes (C2SP tlog-tiles). Hashes say nothing of what was hashed, so it needs no credential.
-#[utoipa::path(get, path = "/log/tile/{level}/{*index}", operation_id = "getHashTile", tag = "Log", security(()),
-    params(("level" = String, Path, description = "0 to 63"), ("index" = String, Path, description = "such as `x001/x234/067` or `000.p/17`")),
+/// Returns a tile of hashes (C2SP tlog-tiles). Hashes reveal nothing about the hashed events, so it needs no
+/// credential.
+#[utoipa::path(get, path = "/log/tile/{level}/{*index}", operation_id = "getHashTile", tag = "Log",
+    security(()),
+    params(
+        ("level" = String, Path, description = "0 to 63"),
+        ("index" = String, Path, description = "such as `x001/x234/067` or `000.p/17`"),
+    ),
     responses(
-        (status = 200, body = Vec<u8>, content_type = "application/octet-stream", description = "up to 256 hashes of 32 bytes"),
-        (status = 404, body = ProblemBody, description = "`tile_not_found`: the log is not so long"),
+        (status = 200, body = Vec<u8>, content_type = "application/octet-stream",
+            description = "up to 256 hashes of 32 bytes"),
+        (status = 404, body = ProblemBody, description = "`tile_not_found`: the log is shorter"),
     ))]
 async fn hash_tile(
     State(service): State<Arc<Service>>,
     Path((level, index)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
     let path = TilePath::parse(&format!("{level}/{index}"));
-    // What is called entries here came by a path that only looks like another, such as %65ntries.
+    // An encoded path such as %65ntries reaches this handler instead of the one that requires a caller.
     let path = path.filter(|path| path.content != Content::Entries);
     tile(&service, path.ok_or_else(|| Problem::of(Code::TileNotFound))?, FOR_EVER).await
 }
 
-/// A bundle of entries (C2SP tlog-tiles): the records as they are stored, each after its length in two bytes.
+/// Returns a bundle of entries (C2SP tlog-tiles): the stored records, each after its length in two bytes.
 #[utoipa::path(get, path = "/log/tile/entries/{*index}", operation_id = "getEntryBundle", tag = "Log",
     params(("index" = String, Path, description = "such as `x001/x234/067` or `000.p/17`")),
     responses(
-        (status = 200, body = Vec<u8>, content_type = "application/octet-stream", description = "up to 256 entries"),
-        (status = 403, body = ProblemBody, description = "`forbidden`: it takes `events:read` for all organizations"),
-        (status = 404, body = ProblemBody, description = "`tile_not_found`: the log is not so long"),
+        (status = 200, body = Vec<u8>, content_type = "application/octet-stream",
+            description = "up to 256 entries"),
+        (status = 403, body = ProblemBody,
+            description = "`forbidden`: it needs `events:read` for all organizations"),
+        (status = 404, body = ProblemBody, description = "`tile_not_found`: the log is shorter"),
     ))]
 async fn entry_bundle(
     State(service): State<Arc<Service>>,
@@ -96,18 +107,20 @@ async fn tile(service: &Arc<Service>, path: TilePath, cache: HeaderValue) -> Res
     Ok(([(header::CONTENT_TYPE, BYTES), (header::CACHE_CONTROL, cache)], bytes).into_response())
 }
 
-/// The proof that an event is in the log (C2SP tlog-proof): a file that can be checked without this service.
+/// Returns the proof that an event is in the log (C2SP tlog-proof): a file that can be verified without this
+/// service.
 #[utoipa::path(get, path = "/v1/events/{position}/proof", operation_id = "getEventProof", tag = "Log",
     params(("position" = u64, Path, description = "the event's position")),
     responses(
         (status = 200, body = String, content_type = "text/plain", description = "the proof"),
-        (status = 404, body = ProblemBody, description = "`event_not_found`: no event that the caller may see has this position"),
+        (status = 404, body = ProblemBody,
+            description = "`event_not_found`: no event that the caller may see has this position"),
         (status = 503, body = ProblemBody, description = "`log_inconsistent`"),
     ))]
 async fn proof(
     State(service): State<Arc<Service>>,
     caller: Caller,
-    PathId(position): PathId,
+    position: PathId,
 ) -> Result<Response, Problem> {
     let not_found = || Problem::of(Code::EventNotFound);
     let position: Position = position.parse().map_err(|_| not_found())?;

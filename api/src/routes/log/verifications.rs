@@ -1,8 +1,7 @@
-//! Having the service read its whole log again, and what it found.
+//! Verifications of the whole log by the running service.
 
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -13,47 +12,49 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::answer::problem::{Code, Problem, ProblemBody};
+use crate::answer::code::Code;
+use crate::answer::page::Page;
+use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
-use crate::answer::view::Page;
-use crate::auth::caller::Caller;
 use crate::jobs::log_verification::{LogVerifications, Outcome, Verification};
+use crate::request::context::RequestContext;
 use crate::service::Service;
 
-/// The calls about verifications of the log.
+/// Returns the endpoints about verifications of the log.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(list, start))
 }
 
-/// A verification of the log: every event is read again, with its checksum, its place and its hash, and what they add up to
-/// is compared with every checkpoint that was signed.
+/// A verification of the log. It reads every event with its checksum, position and hash, and compares the
+/// resulting tree with every signed checkpoint.
 #[derive(Serialize, ToSchema)]
 #[schema(as = LogVerification)]
 struct LogVerificationView {
-    /// How many there were since the start of the service, up to this one.
+    /// Its number, counted from the start of the service.
     number: u64,
-    /// `running`; `passed`: all is right; `failed`: something is wrong; `aborted`: it could not be carried out.
+    /// `running`; `passed`: the log is intact; `failed`: the log is damaged; `aborted`: the verification
+    /// could not finish.
     #[schema(example = "passed")]
     status: &'static str,
     /// The position up to which it has read.
     position: u64,
     /// The position up to which it reads.
     head: u64,
-    /// When it began.
+    /// When it started.
     #[schema(value_type = String, format = DateTime)]
     started_at: Timestamp,
     /// When it ended.
     #[schema(value_type = Option<String>, format = DateTime)]
     ended_at: Option<Timestamp>,
-    /// The root of the tree over all events up to `head`, in base64 as in a checkpoint, if all is right.
+    /// The root of the tree over all events up to `head`, in base64 as in a checkpoint. Only if it passed.
     root: Option<String>,
-    /// How many checkpoints it was compared with, if all is right.
+    /// The number of checkpoints it was compared with. Only if it passed.
     checkpoints: Option<u64>,
-    /// How many events the newest of them is over.
+    /// The number of events that the newest of them covers.
     signed_up_to: Option<u64>,
-    /// The first bad position, if something is wrong.
+    /// The first damaged position. Only if it failed.
     bad_position: Option<u64>,
-    /// What is wrong, or why it could not be carried out.
+    /// What is damaged, or why it could not finish.
     reason: Option<String>,
 }
 
@@ -95,28 +96,27 @@ impl LogVerificationView {
     }
 }
 
-/// Lists the last ten verifications of the log since the start of the service, the latest first.
+/// Lists the last ten verifications of the log since the service started, newest first.
 #[utoipa::path(get, path = "/v1/log/verifications", operation_id = "listLogVerifications", tag = "Log",
-    responses((status = 200, body = Page<LogVerificationView>, description = "all of them, on one page")))]
-async fn list(State(service): State<Arc<Service>>, _caller: Caller) -> Result<Response, Problem> {
-    let kept = service.log_verifications.list();
-    let data: Vec<_> = kept.iter().map(LogVerificationView::of).collect();
-    let total = data.len() as u64;
-    Reply::at(service.ledger.head()).json(&Page { data, next_cursor: None, total, total_capped: false })
+    responses((status = 200, body = Page<LogVerificationView>, description = "all of them on one page")))]
+async fn list(request: RequestContext) -> Result<Response, Problem> {
+    let kept = request.service.log_verifications.list();
+    let page = Page::whole(kept.iter().map(LogVerificationView::of).collect());
+    Reply::at(request.service.ledger.head()).json(&page)
 }
 
-/// Has the service read its whole log again, beside everything else and without haste. The answer comes when it has begun;
-/// the list tells how far it is, and what it found. One runs at a time.
+/// Starts a verification of the whole log at low priority. The list shows the progress and the result. One
+/// verification runs at a time.
 #[utoipa::path(post, path = "/v1/log/verifications", operation_id = "verifyLog", tag = "Log",
     responses(
-        (status = 202, body = LogVerificationView, description = "it has begun"),
+        (status = 202, body = LogVerificationView, description = "the verification has started"),
         (status = 409, body = ProblemBody, description = "`log_verification_running`"),
     ))]
-async fn start(State(service): State<Arc<Service>>, caller: Caller) -> Result<Response, Problem> {
-    let begun = LogVerifications::start(&service).map_err(|error| Problem::internal(&error))?;
+async fn start(request: RequestContext) -> Result<Response, Problem> {
+    let begun = LogVerifications::start(&request.service).map_err(|error| Problem::internal(&error))?;
     let begun = begun.ok_or_else(|| Problem::of(Code::LogVerificationRunning))?;
-    tracing::info!(actor = %caller.actor.id, "asked for a verification of the log");
-    Reply::at(service.ledger.head())
+    tracing::info!(actor = %request.caller.actor.id, "a caller requested a verification of the log");
+    Reply::at(request.service.ledger.head())
         .status(StatusCode::ACCEPTED)
         .location("/v1/log/verifications")
         .json(&LogVerificationView::of(&begun))

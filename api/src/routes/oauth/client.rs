@@ -1,5 +1,5 @@
-//! Client authentication (RFC 6749 §2.3): an application shows its id and its secret, in `Authorization: Basic` or in the
-//! form.
+//! Client authentication (RFC 6749 §2.3): an application shows its id and its secret, in `Authorization:
+//! Basic` or in the form.
 
 use std::sync::Arc;
 
@@ -7,15 +7,16 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, header};
 use keyledger_engine::domain::application::Application;
+use keyledger_engine::value::constant_time;
 use keyledger_engine::value::id::ApplicationId;
 use keyledger_engine::value::token::{PresentedToken, SecretKind};
 use percent_encoding::percent_decode_str;
-use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
 use super::error::OAuthError;
 use super::form::Form;
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::service::Service;
 
 /// An id and a secret as they were shown.
@@ -57,7 +58,7 @@ pub(super) fn authenticate(
 fn application_of(service: &Service, credentials: &Credentials) -> Option<Arc<Application>> {
     let digest = PresentedToken::parse_secret(SecretKind::ClientSecret, &credentials.secret).ok()?.digest();
     let application = service.index.active_application(credentials.id.parse::<ApplicationId>().ok()?)?;
-    bool::from(application.digest.as_bytes().ct_eq(digest.as_bytes())).then_some(application)
+    constant_time::equal(application.digest.as_bytes(), digest.as_bytes()).then_some(application)
 }
 
 /// What `Authorization: Basic` says; an inner `None` when it cannot be read.
@@ -71,7 +72,8 @@ fn basic_of(headers: &HeaderMap) -> Option<Option<Credentials>> {
     let text = decoded.as_ref().and_then(|decoded| std::str::from_utf8(decoded).ok());
     Some(text.and_then(|text| {
         let (id, secret) = text.split_once(':')?;
-        // Both are form-encoded first (RFC 6749 §2.3.1); ours hold nothing that this would change but what clients overdo.
+        // Both are form-encoded first (RFC 6749 §2.3.1); ours hold nothing that this would change but what
+        // clients overdo.
         let decode = |text: &str| percent_decode_str(text).decode_utf8().ok().map(|text| text.into_owned());
         Some(Credentials { id: decode(id)?, secret: Zeroizing::new(decode(secret)?) })
     }))

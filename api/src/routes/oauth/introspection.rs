@@ -1,4 +1,5 @@
-//! Introspection (RFC 7662): is this token good, asked in the words of OAuth 2.0. It knows keys' tokens and access tokens.
+//! Introspection (RFC 7662): is this token good, asked in the words of OAuth 2.0. It knows keys' tokens and
+//! access tokens.
 
 use std::sync::Arc;
 
@@ -83,8 +84,8 @@ struct Introspection {
     api_id: Option<String>,
 }
 
-/// Says whether a token is good. The caller needs `keys:verify`, and shows it with a bearer token, or as an application with
-/// its id and its secret.
+/// Says whether a token is good. The caller needs `keys:verify`, and shows it with a bearer token, or as an
+/// application with its id and its secret.
 #[utoipa::path(post, path = "/oauth2/introspect", operation_id = "introspect", tag = "OAuth 2.0",
     request_body(content = IntrospectionRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
@@ -160,8 +161,8 @@ fn issued_at(key_id: KeyId) -> i64 {
     i64::try_from(key_id.to_u128() >> 80).unwrap_or(0) / 1_000
 }
 
-/// Of an access token that is good; none for any other text. Who sees one organization sees its applications only; who sees
-/// their own keys only, none.
+/// Of an access token that is good; none for any other text. Who sees one organization sees its applications
+/// only; who sees their own keys only, none.
 fn of_access_token(
     service: &Service,
     token: &str,

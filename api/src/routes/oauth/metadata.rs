@@ -1,4 +1,5 @@
-//! What clients and resource servers discover: the authorization server's metadata (RFC 8414) and its public keys.
+//! What clients and resource servers discover: the authorization server's metadata (RFC 8414) and its public
+//! keys.
 
 use std::sync::Arc;
 
@@ -48,7 +49,8 @@ struct AuthorizationServer {
 }
 
 /// Says where everything is (RFC 8414).
-#[utoipa::path(get, path = "/.well-known/oauth-authorization-server", operation_id = "authorizationServer", tag = "OAuth 2.0", security(()),
+#[utoipa::path(get, path = "/.well-known/oauth-authorization-server", operation_id = "authorizationServer",
+    tag = "OAuth 2.0", security(()),
     responses((status = 200, body = AuthorizationServer, description = "the metadata")))]
 pub(super) async fn authorization_server(State(service): State<Arc<Service>>) -> Response {
     let issuer = service.access_tokens.issuer();
@@ -78,7 +80,8 @@ struct JsonWebKeys {
     keys: Value,
 }
 
-/// The public keys that access tokens are checked with; also the one before, as long as tokens that it signed can be alive.
+/// The public keys that access tokens are checked with; also the one before, as long as tokens that it signed
+/// can be alive.
 #[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "jwks", tag = "OAuth 2.0", security(()),
     responses((status = 200, body = JsonWebKeys, description = "the keys")))]
 pub(super) async fn jwks(State(service): State<Arc<Service>>) -> Result<Response, Problem> {

@@ -1,4 +1,5 @@
-//! OAuth 2.0 for machines: access tokens for applications, and what clients and resource servers discover by themselves.
+//! OAuth 2.0 for machines: access tokens for applications, and what clients and resource servers discover by
+//! themselves.
 
 mod client;
 mod error;

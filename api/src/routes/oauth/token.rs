@@ -57,13 +57,16 @@ struct TokenBody<'a> {
     scope: String,
 }
 
-/// Gives an application an access token for its secret. Giving one leaves no event: what the application does with it
-/// does. The token ends early with the application, with its secret, and with the organization that it is bound to.
-#[utoipa::path(post, path = "/oauth2/token", operation_id = "token", tag = "OAuth 2.0", security((), ("client" = [])),
+/// Gives an application an access token for its secret. Giving one leaves no event: what the application does
+/// with it does. The token ends early with the application, with its secret, and with the organization that
+/// it is bound to.
+#[utoipa::path(post, path = "/oauth2/token", operation_id = "token", tag = "OAuth 2.0",
+    security((), ("client" = [])),
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
         (status = 200, body = TokenBody, description = "the access token"),
-        (status = 400, body = ErrorBody, description = "`invalid_request`, `unsupported_grant_type`, `invalid_scope`, `invalid_target`"),
+        (status = 400, body = ErrorBody,
+            description = "`invalid_request`, `unsupported_grant_type`, `invalid_scope`, `invalid_target`"),
         (status = 401, body = ErrorBody, description = "`invalid_client`"),
     ))]
 pub(super) async fn token(

@@ -1,61 +1,65 @@
-//! Policies: what an organization demands of its keys, and which keys break it.
+//! Policies: what an organization requires of its keys, and which keys violate it.
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
+use axum::extract::Path;
 use axum::response::Response;
-use http::HeaderMap;
 use keyledger_engine::domain::key::{Key, KeyStatus};
 use keyledger_engine::domain::organization::{Organization, OrganizationCommand};
 use keyledger_engine::domain::policy::{Breach, Policy};
-use keyledger_engine::ledger::{Aggregate, Command, Committed};
+use keyledger_engine::ledger::Command;
 use keyledger_engine::value::environment::Environment;
 use keyledger_engine::value::id::OrganizationId;
 use keyledger_engine::value::text::Scope;
 use keyledger_projections::key_list::{KeyPage, KeyQuery, KeySort};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::answer::problem::{Code, FieldError, Problem, ProblemBody};
+use super::visible;
+use crate::answer::code::Code;
+use crate::answer::page::Page;
+use crate::answer::problem::{FieldError, Problem, ProblemBody};
 use crate::answer::reply::Reply;
-use crate::answer::view::{KeyView, Page};
-use crate::auth::caller::Caller;
-use crate::request::body::{Checks, Field, Json, boolean, number, set};
-use crate::request::execution::{Outcome, execute, outcome};
-use crate::request::precondition::{check_version, reach_min_position, reach_min_position_in};
-use crate::request::query::{PathId, QueryParameters};
+use crate::openapi::parameters::MinPosition;
+use crate::request::body::{Checks, Field, JsonBody, boolean, number, set};
+use crate::request::context::RequestContext;
+use crate::request::execution::Outcome;
+use crate::request::precondition::reach_min_position_in;
+use crate::request::query::{FromQuery, PathId, QueryParameters};
+use crate::routes::keys::view::KeyView;
 use crate::service::Service;
 
-/// The longest life that can be asked for: a thousand years of 366 days.
+/// The longest lifetime that a policy may set: a thousand years of 366 days.
 const LIFETIME_SECONDS_MAX: u64 = 1_000 * 366 * 24 * 60 * 60;
-/// More keys of a user than this need no bound.
+/// The highest number of keys per user that a policy may set.
 const KEYS_PER_USER_MAX: u64 = 1_000_000;
 
-/// The calls about policies.
+/// Returns the endpoints about policies.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(read, put, remove)).routes(routes!(violations))
 }
 
-/// What an organization demands of its keys in one environment. What is left out or `null` is not demanded.
+/// What an organization requires of its keys in one environment. An absent field, or `null`, requires
+/// nothing.
 #[derive(Deserialize, ToSchema, Default)]
 #[schema(as = PutPolicy)]
 struct PutBody {
-    /// The longest life of a key, in seconds from its creation to its end. A key without an end breaks it.
+    /// The longest lifetime of a key, in seconds from its creation to its expiry. A key without an expiry
+    /// violates it.
     #[schema(value_type = Option<u64>, example = 7_776_000)]
     #[serde(default)]
     max_lifetime_seconds: Field,
-    /// Whether keys must have an end.
+    /// Whether keys must have an expiry.
     #[schema(value_type = Option<bool>)]
     #[serde(default)]
     expiry_required: Field,
-    /// How many active keys a user may have.
+    /// The most active keys that a user may have.
     #[schema(value_type = Option<u32>, example = 5)]
     #[serde(default)]
     max_keys_per_user: Field,
-    /// The only scopes that keys may carry; none at all if empty.
+    /// The only scopes that keys may carry. An empty list allows none.
     #[schema(value_type = Option<Vec<String>>)]
     #[serde(default)]
     allowed_scopes: Field,
@@ -63,25 +67,22 @@ struct PutBody {
     #[schema(value_type = Option<bool>)]
     #[serde(default)]
     name_required: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
-/// A policy as it is shown.
+/// A policy.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Policy)]
 struct PolicyView {
     /// The organization.
     organization_id: String,
-    /// The environment of the keys that it is for.
+    /// The environment of the keys to which it applies.
     #[schema(example = "production")]
     environment: &'static str,
-    /// The longest life of a key, in seconds.
+    /// The longest lifetime of a key, in seconds.
     max_lifetime_seconds: Option<u64>,
-    /// Whether keys must have an end.
+    /// Whether keys must have an expiry.
     expiry_required: bool,
-    /// How many active keys a user may have.
+    /// The most active keys that a user may have.
     max_keys_per_user: Option<u32>,
     /// The only scopes that keys may carry.
     allowed_scopes: Option<Vec<String>>,
@@ -104,170 +105,175 @@ impl PolicyView {
     }
 }
 
-/// The organization and the environment of a path, if the caller may see the former.
-fn place(caller: &Caller, id: &str, environment: &str) -> Result<(OrganizationId, Environment), Problem> {
+/// Returns the organization and the environment of a path, if the caller may see the organization.
+fn place(
+    request: &RequestContext,
+    id: &str,
+    environment: &str,
+) -> Result<(OrganizationId, Environment), Problem> {
     let environment = environment.parse().map_err(|_| Problem::of(Code::PolicyNotFound))?;
-    visible(caller, id).map(|id| (id, environment))
+    visible(&request.caller, id).map(|id| (id, environment))
 }
 
-fn visible(caller: &Caller, id: &str) -> Result<OrganizationId, Problem> {
-    let not_found = || Problem::of(Code::OrganizationNotFound);
-    let id: OrganizationId = id.parse().map_err(|_| not_found())?;
-    if caller.sees(&id) { Ok(id) } else { Err(not_found()) }
+/// Sets an organization's policy for an environment, and replaces the previous one. New keys that violate it
+/// are rejected, and so are changes that would make a key violate it. Existing keys do not change, and
+/// rotating, revoking and deleting them is always allowed.
+#[utoipa::path(put, path = "/v1/organizations/{id}/policies/{environment}", operation_id = "setPolicy",
+    tag = "Organizations", request_body = PutBody,
+    params(
+        ("id" = String, Path, description = "the organization's id"),
+        ("environment" = String, Path, description = "`preview` or `production`"),
+        ("If-Match" = Option<String>, Header, description = "the organization's `ETag`"),
+    ),
+    responses(
+        (status = 200, body = PolicyView, description = "the policy"),
+        (status = 404, body = ProblemBody,
+            description = "`organization_not_found`; `policy_not_found`: no such environment"),
+        (status = 410, body = ProblemBody, description = "`organization_deleted`"),
+    ))]
+async fn put(
+    request: RequestContext,
+    Path((id, environment)): Path<(String, String)>,
+    body: JsonBody<PutBody>,
+) -> Result<Response, Problem> {
+    let (id, environment) = place(&request, &id, &environment)?;
+    let policy = policy_of(&body)?;
+    let command = OrganizationCommand::SetPolicy(environment, policy.clone());
+    let outcome: Outcome<Organization> = request.execute(Command::Organization(id.clone(), command)).await?;
+    outcome.reply().json(&PolicyView::of(&id, environment, &policy))
 }
 
-fn organization_of(committed: Committed) -> Result<Outcome<Organization>, Problem> {
-    outcome(committed, |aggregate| match aggregate {
-        Aggregate::Organization(organization) => {
-            let version = organization.version;
-            Some((organization, version))
-        }
-        _ => None,
+fn policy_of(body: &JsonBody<PutBody>) -> Result<Policy, Problem> {
+    let mut checks = Checks::default();
+    let keys = checks.optional("max_keys_per_user", &body.max_keys_per_user, number(KEYS_PER_USER_MAX));
+    let lifetime =
+        checks.optional("max_lifetime_seconds", &body.max_lifetime_seconds, number(LIFETIME_SECONDS_MAX));
+    let expiry_required = checks.optional("expiry_required", &body.expiry_required, boolean);
+    let allowed_scopes =
+        checks.optional("allowed_scopes", &body.allowed_scopes, set(Scope::COUNT_MAX, Scope::new));
+    let name_required = checks.optional("name_required", &body.name_required, boolean);
+    checks.unknown(&body.unknown);
+    checks.finish()?;
+    Ok(Policy {
+        max_lifetime_seconds: lifetime,
+        expiry_required: expiry_required.unwrap_or(false),
+        max_keys_per_user: keys.and_then(|keys| u32::try_from(keys).ok()),
+        allowed_scopes,
+        name_required: name_required.unwrap_or(false),
     })
 }
 
-/// Sets what an organization demands of its keys in an environment, in the place of what it demanded before. New keys are
-/// refused that break it, and changes that would make a key break it; keys that exist stay as they are, and rotating,
-/// revoking and deleting them is always allowed.
-#[utoipa::path(put, path = "/v1/organizations/{id}/policies/{environment}", operation_id = "setPolicy", tag = "Organizations", request_body = PutBody,
-    params(("id" = String, Path, description = "the organization's id"), ("environment" = String, Path, description = "`preview` or `production`"), ("If-Match" = Option<String>, Header, description = "the organization's `ETag`")),
+/// Returns an organization's policy for an environment.
+#[utoipa::path(get, path = "/v1/organizations/{id}/policies/{environment}", operation_id = "getPolicy",
+    tag = "Organizations",
+    params(
+        ("id" = String, Path, description = "the organization's id"),
+        ("environment" = String, Path, description = "`preview` or `production`"),
+    ),
     responses(
         (status = 200, body = PolicyView, description = "the policy"),
-        (status = 404, body = ProblemBody, description = "`organization_not_found`; `policy_not_found`: no such environment"),
-        (status = 410, body = ProblemBody, description = "`organization_deleted`"),
-        (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails"),
-    ))]
-async fn put(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
-    Path((id, environment)): Path<(String, String)>,
-    Json { body, .. }: Json<PutBody>,
-) -> Result<Response, Problem> {
-    let (id, environment) = place(&caller, &id, &environment)?;
-    let mut checks = Checks::default();
-    let keys = checks.optional("max_keys_per_user", &body.max_keys_per_user, number(KEYS_PER_USER_MAX));
-    let policy = Policy {
-        max_lifetime_seconds: checks.optional(
-            "max_lifetime_seconds",
-            &body.max_lifetime_seconds,
-            number(LIFETIME_SECONDS_MAX),
-        ),
-        expiry_required: checks.optional("expiry_required", &body.expiry_required, boolean).unwrap_or(false),
-        max_keys_per_user: keys.and_then(|keys| u32::try_from(keys).ok()),
-        allowed_scopes: checks.optional(
-            "allowed_scopes",
-            &body.allowed_scopes,
-            set(Scope::COUNT_MAX, Scope::new),
-        ),
-        name_required: checks.optional("name_required", &body.name_required, boolean).unwrap_or(false),
-    };
-    checks.unknown(&body.unknown);
-    checks.finish()?;
-    let command = OrganizationCommand::SetPolicy(environment, policy.clone());
-    let command = Command::Organization(id.clone(), command);
-    let outcome = organization_of(execute(&service, &caller, &headers, None, command).await?)?;
-    let view = PolicyView::of(&id, environment, &policy);
-    Reply::at(outcome.position).version(outcome.version).json(&view)
-}
-
-/// Shows what an organization demands of its keys in an environment.
-#[utoipa::path(get, path = "/v1/organizations/{id}/policies/{environment}", operation_id = "getPolicy", tag = "Organizations",
-    params(("id" = String, Path, description = "the organization's id"), ("environment" = String, Path, description = "`preview` or `production`")),
-    responses(
-        (status = 200, body = PolicyView, description = "the policy"),
-        (status = 404, body = ProblemBody, description = "`policy_not_found`: it demands nothing"),
+        (status = 404, body = ProblemBody, description = "`policy_not_found`: there is no policy"),
     ))]
 async fn read(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
+    request: RequestContext,
     Path((id, environment)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let (id, environment) = place(&caller, &id, &environment)?;
-    reach_min_position(&headers, &service.index.watch()).await?;
-    let position = service.index.position();
-    let organization =
-        service.index.organization(&id).ok_or_else(|| Problem::of(Code::OrganizationNotFound))?;
+    let (id, environment) = place(&request, &id, &environment)?;
+    let position = request.index_position();
+    let found = request.service.index.organization(&id);
+    let organization = found.ok_or_else(|| Problem::of(Code::OrganizationNotFound))?;
     let policy = organization.policies.get(environment).ok_or_else(|| Problem::of(Code::PolicyNotFound))?;
-    let view = PolicyView::of(&id, environment, policy);
-    check_version(&headers, organization.version)?;
-    Reply::at(position).version(organization.version).json(&view)
+    request.show(position, organization.version, &PolicyView::of(&id, environment, policy))
 }
 
-/// Lets an organization demand nothing of its keys in an environment any more.
-#[utoipa::path(delete, path = "/v1/organizations/{id}/policies/{environment}", operation_id = "removePolicy", tag = "Organizations",
-    params(("id" = String, Path, description = "the organization's id"), ("environment" = String, Path, description = "`preview` or `production`"), ("If-Match" = Option<String>, Header, description = "the organization's `ETag`")),
+/// Removes an organization's policy for an environment.
+#[utoipa::path(delete, path = "/v1/organizations/{id}/policies/{environment}", operation_id = "removePolicy",
+    tag = "Organizations",
+    params(
+        ("id" = String, Path, description = "the organization's id"),
+        ("environment" = String, Path, description = "`preview` or `production`"),
+        ("If-Match" = Option<String>, Header, description = "the organization's `ETag`"),
+    ),
     responses(
-        (status = 204, description = "there is no policy any more"),
-        (status = 404, body = ProblemBody, description = "`policy_not_found`: there was none"),
+        (status = 204, description = "the policy is removed"),
+        (status = 404, body = ProblemBody, description = "`policy_not_found`: there was no policy"),
     ))]
 async fn remove(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
+    request: RequestContext,
     Path((id, environment)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let (id, environment) = place(&caller, &id, &environment)?;
-    let command = Command::Organization(id, OrganizationCommand::RemovePolicy(environment));
-    let committed = execute(&service, &caller, &headers, None, command).await?;
-    Ok(Reply::at(committed.position).empty())
+    let (id, environment) = place(&request, &id, &environment)?;
+    let command = OrganizationCommand::RemovePolicy(environment);
+    request.execute_without_answer(Command::Organization(id, command)).await
 }
 
-/// A key that breaks a policy.
+/// A key that violates a policy.
 #[derive(Debug, Serialize, ToSchema)]
 struct PolicyViolation<'a> {
     /// The key.
     #[schema(value_type = KeyView)]
     key: KeyView<'a>,
-    /// What of it breaks the policy of its environment, each as a new key's refusal would say it.
+    /// The violations of its environment's policy, in the form in which a new key would be rejected.
     violations: Vec<FieldError>,
 }
 
-/// Which page of the report. It describes the parameters; [`QueryParameters`] reads them.
-#[derive(Deserialize, IntoParams)]
+/// The page of the report that a request asks for.
+#[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[allow(dead_code)]
 struct ReportQuery {
-    /// `preview` or `production`; both if left out.
-    environment: Option<String>,
-    /// How many keys: 1 to 200; 50 if left out.
-    limit: Option<u32>,
-    /// The `next_cursor` of the page before; all other parameters must be the same.
+    /// `preview` or `production`. Default: both.
+    #[param(value_type = Option<String>)]
+    environment: Option<Environment>,
+    /// The number of keys: 1 to 200. Default 50.
+    #[param(value_type = Option<u32>)]
+    limit: usize,
+    /// The `next_cursor` of the previous page. All other parameters must be the same.
     cursor: Option<String>,
 }
 
-/// Lists the active and revoked keys of an organization that break its policies, oldest first. Of a user with too many
-/// keys, those are listed that came after as many as are allowed.
-#[utoipa::path(get, path = "/v1/organizations/{id}/policy-violations", operation_id = "listPolicyViolations", tag = "Organizations",
-    params(("id" = String, Path, description = "the organization's id"), ReportQuery, ("Keyledger-Min-Position" = Option<u64>, Header, description = "the position to rest on, at least")),
+impl FromQuery for ReportQuery {
+    fn from_query(parameters: &mut QueryParameters) -> Self {
+        Self {
+            environment: parameters.parsed("environment"),
+            limit: parameters.limit(),
+            cursor: parameters.text("cursor"),
+        }
+    }
+}
+
+/// Lists the active and revoked keys of an organization that violate its policies, oldest first. If a user
+/// has too many keys, the list has those that were created after the allowed number was reached.
+#[utoipa::path(get, path = "/v1/organizations/{id}/policy-violations", operation_id = "listPolicyViolations",
+    tag = "Organizations",
+    params(("id" = String, Path, description = "the organization's id"), ReportQuery, MinPosition),
     responses(
         (status = 200, body = Page<PolicyViolation>, description = "a page of keys"),
         (status = 404, body = ProblemBody, description = "`organization_not_found`"),
     ))]
 async fn violations(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
-    PathId(id): PathId,
-    mut parameters: QueryParameters,
+    request: RequestContext,
+    id: PathId,
+    parameters: QueryParameters,
 ) -> Result<Response, Problem> {
+    let RequestContext { service, caller, headers } = request;
     let id = visible(&caller, &id)?;
-    let mut query = KeyQuery::new(service.now());
-    query.environment = parameters.parsed("environment");
-    query.limit = parameters.limit();
-    query.cursor = parameters.text("cursor");
-    parameters.finish()?;
+    let ReportQuery { environment, limit, cursor } = parameters.read_all()?;
     reach_min_position_in(&headers, &service.key_list_handle).await?;
-    let organization =
-        service.index.organization(&id).ok_or_else(|| Problem::of(Code::OrganizationNotFound))?;
-    query.organization_id = Some(id);
-    query.status = vec![KeyStatus::Active, KeyStatus::Revoked];
-    query.sort = KeySort::CreatedAsc;
-    query.breaks = organization.policies.iter().map(|(place, policy)| (place, Arc::clone(policy))).collect();
+    let found = service.index.organization(&id);
+    let organization = found.ok_or_else(|| Problem::of(Code::OrganizationNotFound))?;
+    let policies = organization.policies.iter();
+    let query = KeyQuery {
+        environment,
+        limit,
+        cursor,
+        organization_id: Some(id),
+        status: vec![KeyStatus::Active, KeyStatus::Revoked],
+        sort: KeySort::CreatedAsc,
+        breaks: policies.map(|(place, policy)| (place, Arc::clone(policy))).collect(),
+        ..KeyQuery::new(service.now())
+    };
     if query.breaks.is_empty() {
-        let page =
-            Page::<PolicyViolation> { data: Vec::new(), next_cursor: None, total: 0, total_capped: false };
+        let page = Page::<PolicyViolation>::whole(Vec::new());
         return Reply::at(service.key_list_handle.position()).json(&page);
     }
     let now = query.now;
@@ -293,4 +299,15 @@ fn breaches(organization: &Organization, page: &KeyPage, key: &Key) -> Vec<Breac
         breaches.extend(policy.breach_of_keys(u32::MAX));
     }
     breaches
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::request::query::assert_documented_is_read;
+
+    #[test]
+    fn the_documented_query_is_read() {
+        assert_documented_is_read::<ReportQuery>();
+    }
 }

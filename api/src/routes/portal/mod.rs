@@ -1,14 +1,15 @@
-//! The way into the portal: the page that a link leads to, and the session in the browser.
+//! Entering the portal: the page of a link, and the session in the browser.
 //!
-//! A link is `<public URL>/portal#<secret>`. What stands after the `#` reaches no server and no log. The page shows a
-//! button, and only pressing it trades the secret for a session: what looks at links ahead of people, in mail or in chats,
-//! does not use them up. Without scripts people paste the link on the console's page to sign in, which does the same.
+//! A link is `<public URL>/portal#<secret>`. Browsers do not send the part after `#`, so it reaches no server
+//! and no log. The page shows a button, and only the button exchanges the secret for a session: link previews
+//! in mail and chats do not use the link up. Without scripts, a person pastes the link on the console's
+//! sign-in page, which does the same.
 
 pub(crate) mod sessions;
 
 use std::sync::Arc;
 
-use axum::extract::{Request, State};
+use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::request::Parts;
@@ -18,25 +19,24 @@ use keyledger_engine::ledger::Command;
 use keyledger_engine::value::actor::ActorKind;
 use keyledger_engine::value::token::{SecretKind, Token};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::answer::problem::{Code, Problem, ProblemBody};
+use crate::answer::code::Code;
+use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
-use crate::answer::view::PortalSessionView;
 use crate::auth::caller::Caller;
 use crate::auth::origin;
 use crate::auth::principal::Principal;
 use crate::auth::session_cookie::{check_same_origin, csrf_token};
 use crate::http::request_id::RequestId;
-use crate::request::body::{Checks, Field, Json, text};
+use crate::request::body::{Checks, Field, JsonBody, text};
 use crate::request::execution::{Outcome, execute};
-use crate::routes::portal::sessions::session_outcome;
+use crate::routes::portal::sessions::PortalSessionView;
 use crate::service::Service;
 
-/// The page loads nothing from elsewhere, is shown in no frame, and tells nobody where it is.
+/// The headers of the page. It loads only its own files, cannot be framed, and sends no referrer.
 const PAGE_HEADERS: [(header::HeaderName, HeaderValue); 4] = [
     (
         header::CONTENT_SECURITY_POLICY,
@@ -50,7 +50,7 @@ const PAGE_HEADERS: [(header::HeaderName, HeaderValue); 4] = [
     (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
 ];
 
-/// The page, and the calls about one's own session.
+/// Returns the page, and the endpoints about the caller's own session.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     let asset = |media_type: &'static str, text: &'static str| {
         get(move || async move { ([(header::CONTENT_TYPE, media_type)], text) })
@@ -62,42 +62,43 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
         .route("/portal/sign-in.js", asset("text/javascript; charset=utf-8", include_str!("sign-in.js")))
 }
 
-/// A link's secret.
+/// The secret of a link.
 #[derive(Deserialize, ToSchema, Default)]
 #[schema(as = StartPortalSession)]
 struct StartBody {
-    /// What stands after the `#` of the link.
+    /// The part of the link after `#`.
     #[schema(value_type = String, required = true, example = "kllink_...")]
     #[serde(default)]
     link: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
-/// One's own portal session.
+/// The caller's own portal session.
 #[derive(Serialize, ToSchema)]
 struct OwnSession {
     /// The session.
     portal_session: PortalSessionView,
-    /// What to send as `X-CSRF-Token` with everything that changes something.
+    /// The value of `X-CSRF-Token` for every request that changes something.
     csrf_token: String,
 }
 
-/// Trades a link's secret for a session, once. The session's own secret is in a cookie that no script can read.
-#[utoipa::path(post, path = "/portal/session", operation_id = "startPortalSession", tag = "Portal", request_body = StartBody, security(()),
+/// Exchanges a link's secret for a session, once. The session's own secret is in a cookie that scripts cannot
+/// read.
+#[utoipa::path(
+    post, path = "/portal/session", operation_id = "startPortalSession", tag = "Portal",
+    request_body = StartBody, security(()),
     responses(
-        (status = 200, body = OwnSession, description = "the session", headers(("Set-Cookie" = String, description = "the session's secret"))),
-        (status = 403, body = ProblemBody, description = "`csrf_failed`: a page of another site asks"),
-        (status = 404, body = ProblemBody, description = "`portal_link_invalid`: unknown, used, or too late"),
-    ))]
+        (status = 200, body = OwnSession, description = "the session",
+            headers(("Set-Cookie" = String, description = "the session's secret"))),
+        (status = 403, body = ProblemBody, description = "`csrf_failed`: the request comes from another site's page"),
+        (status = 404, body = ProblemBody, description = "`portal_link_invalid`: unknown, used, or expired"),
+    ),
+)]
 async fn start(State(service): State<Arc<Service>>, request: Request) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    // Nobody is signed in as somebody else by a page of another site.
+    // A page of another site must not be able to sign its visitor in with a session of its choice.
     check_same_origin(&parts.headers)?;
     let request = Request::from_parts(parts.clone(), body);
-    let Json { body, .. } =
-        <Json<StartBody> as axum::extract::FromRequest<()>>::from_request(request, &()).await?;
+    let body = JsonBody::<StartBody>::from_request(request, &()).await?;
     let mut checks = Checks::default();
     let read =
         text(|text: &str| Ok::<_, std::convert::Infallible>(zeroize::Zeroizing::new(text.trim().to_owned())));
@@ -113,19 +114,19 @@ async fn start(State(service): State<Arc<Service>>, request: Request) -> Result<
     Reply::at(session.position).secret().header(header::SET_COOKIE, cookie).json(&shown)
 }
 
-/// A session that somebody has just entered.
+/// A session that has just started.
 pub(crate) struct Entered {
     session: Outcome<PortalSession>,
     secret: Token,
-    /// What gives the browser the session's secret.
+    /// The `Set-Cookie` header with the session's secret.
     pub cookie: HeaderValue,
 }
 
-/// Trades a link's secret for a session, whose own secret is new. The session of the console that the browser had ends, so
-/// that nobody is in one that others know.
+/// Exchanges a link's secret for a session with a new secret. The browser's previous console session ends, so
+/// that no one stays in a session whose secret another person may know.
 ///
 /// # Errors
-/// `portal_link_invalid`, and what a command may end in.
+/// `portal_link_invalid`, and the errors of a command.
 pub(crate) async fn enter(service: &Arc<Service>, parts: &Parts, link: &str) -> Result<Entered, Problem> {
     let invalid = || Problem::of(Code::PortalLinkInvalid);
     let found = service.index.portal_link(link, service.now()).ok_or_else(invalid)?;
@@ -138,8 +139,8 @@ pub(crate) async fn enter(service: &Arc<Service>, parts: &Parts, link: &str) -> 
     };
     let command = Command::PortalSession(found.id, PortalSessionCommand::Start { digest: secret.digest() });
     let committed = execute(service, &caller, &HeaderMap::new(), None, command).await;
-    let session = session_outcome(committed.map_err(|problem| match problem.code {
-        // Somebody was faster with the same link, or it ended meanwhile.
+    let session: Outcome<PortalSession> = Outcome::of(committed.map_err(|problem| match problem.code {
+        // The link was used by a concurrent request, or it has ended since.
         Code::PortalSessionEnded | Code::OrganizationDeleted => invalid(),
         _ => problem,
     })?)?;
@@ -151,7 +152,7 @@ pub(crate) async fn enter(service: &Arc<Service>, parts: &Parts, link: &str) -> 
     Ok(Entered { session, secret, cookie })
 }
 
-/// Shows one's own session, with the token that changes need.
+/// Returns the caller's own session, with the token that changes need.
 #[utoipa::path(get, path = "/portal/session", operation_id = "getOwnPortalSession", tag = "Portal",
     responses((status = 200, body = OwnSession, description = "the session")))]
 async fn read(
@@ -170,10 +171,13 @@ async fn read(
     Reply::at(service.index.position()).secret().json(&shown)
 }
 
-/// Signs out: the session has ended when this is answered.
-#[utoipa::path(delete, path = "/portal/session", operation_id = "endOwnPortalSession", tag = "Portal",
+/// Signs out. The session has ended once this is answered.
+#[utoipa::path(
+    delete, path = "/portal/session", operation_id = "endOwnPortalSession", tag = "Portal",
     params(("X-CSRF-Token" = String, Header, description = "the session's `csrf_token`")),
-    responses((status = 204, description = "it has ended", headers(("Set-Cookie" = String, description = "takes the cookie away")))))]
+    responses((status = 204, description = "the session has ended",
+        headers(("Set-Cookie" = String, description = "deletes the cookie")))),
+)]
 async fn end(State(service): State<Arc<Service>>, caller: Caller) -> Result<Response, Problem> {
     let id = caller.principal.id.parse().map_err(|_| Problem::internal(&"a portal session has no id"))?;
     let command = Command::PortalSession(id, PortalSessionCommand::End { reason: EndReason::SignedOut });

@@ -1,49 +1,102 @@
-//! Portal sessions, as those see them who let people in: links are minted, sessions listed and revoked.
+//! Portal sessions for those who manage them: creating links, listing and revoking sessions.
 
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::response::Response;
-use http::{HeaderMap, StatusCode};
 use keyledger_engine::domain::portal_session::{
     EndReason, PortalSession, PortalSessionCommand, PortalSessionCreated, PortalSessionStatus,
 };
 use keyledger_engine::domain::stream::StreamId;
-use keyledger_engine::ledger::{Aggregate, Command, Committed};
+use keyledger_engine::ledger::{Aggregate, Command};
 use keyledger_engine::value::id::{OrganizationId, PortalSessionId};
 use keyledger_engine::value::role::Role;
 use keyledger_engine::value::text::UserId;
+use keyledger_engine::value::time::Timestamp;
 use keyledger_engine::value::token::{SecretKind, Token};
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::answer::problem::{Code, Problem, ProblemBody};
+use crate::answer::code::Code;
+use crate::answer::page::Page;
+use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
-use crate::answer::view::{Page, PortalSessionView};
-use crate::auth::caller::Caller;
-use crate::request::body::{Checks, Field, Json, number, parsed, text};
-use crate::request::execution::{Outcome, execute, outcome};
-use crate::request::paging::{BoundPageQuery, BoundPaging};
-use crate::request::precondition::{check_version, reach_min_position};
-use crate::request::query::PathId;
+use crate::openapi::parameters::{IdempotencyKey, IfMatch, ObjectId};
+use crate::request::body::{Checks, Field, JsonBody, number, parsed, text};
+use crate::request::context::RequestContext;
+use crate::request::execution::Outcome;
+use crate::request::paging::BoundPaging;
+use crate::request::precondition::reach_min_position;
+use crate::request::query::{PathId, Query};
 use crate::service::Service;
 
-/// How long a link can be followed unless the call says otherwise: 10 minutes.
+/// The default lifetime of a link: 10 minutes.
 const LINK_SECONDS_DEFAULT: u64 = 10 * 60;
-/// How long a session lasts unless the call says otherwise: 8 hours.
+/// The default lifetime of a session: 8 hours.
 const SESSION_SECONDS_DEFAULT: u64 = 8 * 60 * 60;
-/// Neither lasts longer than a day.
+/// The longest lifetime of both: a day.
 const SECONDS_MAX: u64 = 24 * 60 * 60;
 
-/// The calls about portal sessions; all of them need the permission `portal:write`.
+/// Returns the endpoints about portal sessions.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(read, revoke))
 }
 
-/// Whom to let in.
+/// A portal session.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = PortalSession)]
+pub(super) struct PortalSessionView {
+    /// `ps_<ULID>`.
+    id: String,
+    /// The organization.
+    organization_id: String,
+    /// The person's user id.
+    user_id: Option<String>,
+    /// `owner`, `admin`, `member` or `auditor`.
+    #[schema(example = "member")]
+    role: &'static str,
+    /// `pending` until the link is used, then `active`, and at last `ended` or `expired`.
+    #[schema(example = "pending")]
+    status: &'static str,
+    /// When the link was created.
+    #[schema(value_type = String, format = DateTime)]
+    created_at: Timestamp,
+    /// The id of the actor that created it.
+    created_by: String,
+    /// When the link was used.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    started_at: Option<Timestamp>,
+    /// When the link expires, or the session once it has started.
+    #[schema(value_type = String, format = DateTime)]
+    expires_at: Timestamp,
+    /// When it was ended early.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    ended_at: Option<Timestamp>,
+    /// The number of its events; the `ETag`.
+    version: u32,
+}
+
+impl PortalSessionView {
+    /// Returns the session with its status at `now`.
+    pub(super) fn of(session: &PortalSession, now: Timestamp) -> Self {
+        Self {
+            id: session.id.to_string(),
+            organization_id: session.organization_id.to_string(),
+            user_id: session.user_id.as_ref().map(|user_id| user_id.as_str().into()),
+            role: session.role.as_str(),
+            status: session.status(now).as_str(),
+            created_at: session.created_at,
+            created_by: session.created_by.to_string(),
+            started_at: session.started_at,
+            expires_at: session.expires_at,
+            ended_at: session.ended_at,
+            version: session.version.get(),
+        }
+    }
+}
+
+/// A new portal session.
 #[derive(Deserialize, ToSchema, Default)]
 #[schema(as = CreatePortalSession)]
 struct CreateBody {
@@ -51,7 +104,7 @@ struct CreateBody {
     #[schema(value_type = String, required = true)]
     #[serde(default)]
     organization_id: Field,
-    /// Who the person is, as the organization names them; a member must be somebody.
+    /// The person's user id in the organization. Required for a member.
     #[schema(value_type = Option<String>, max_length = 255)]
     #[serde(default)]
     user_id: Field,
@@ -59,45 +112,74 @@ struct CreateBody {
     #[schema(value_type = String, required = true, example = "member")]
     #[serde(default)]
     role: Field,
-    /// For how many seconds the link can be followed: 1 to 86,400; 600 if left out.
+    /// The lifetime of the link in seconds: 1 to 86,400. Default 600.
     #[schema(value_type = Option<u64>, example = 600)]
     #[serde(default)]
     link_seconds: Field,
-    /// For how many seconds the session lasts once the link was followed: 1 to 86,400; 28,800 if left out.
+    /// The lifetime of the session in seconds, once the link was used: 1 to 86,400. Default 28,800.
     #[schema(value_type = Option<u64>, example = 28800)]
     #[serde(default)]
     session_seconds: Field,
-    #[serde(flatten)]
-    #[schema(ignore)]
-    unknown: Map<String, Value>,
 }
 
-/// A portal session with the link to it.
+/// A portal session with its link.
 #[derive(Serialize, ToSchema)]
 struct PortalSessionWithLink {
     /// The session.
     portal_session: PortalSessionView,
-    /// The link, this once; left out when the call repeats an earlier one. Whoever follows it first is in.
+    /// The link. It is shown only once, and is absent when the request repeats an earlier one. The first
+    /// person who uses it gets the session.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "https://keys.example.com/portal#kllink_...")]
     url: Option<String>,
 }
 
-/// Mints a link that lets one person into the portal of an organization, once.
-#[utoipa::path(post, path = "/v1/portal-sessions", operation_id = "createPortalSession", tag = "Portal", request_body = CreateBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "names the call for 24 hours: repeated, it takes place once")),
+/// Creates a link that lets one person into an organization's portal, once.
+#[utoipa::path(post, path = "/v1/portal-sessions", operation_id = "createPortalSession", tag = "Portal",
+    request_body = CreateBody, params(IdempotencyKey),
     responses(
-        (status = 201, body = PortalSessionWithLink, description = "the session and the link to it"),
+        (status = 201, body = PortalSessionWithLink, description = "the session and its link"),
         (status = 404, body = ProblemBody, description = "`organization_not_found`"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`"),
-        (status = 422, body = ProblemBody, description = "`invalid_request` with every field that fails"),
     ))]
-async fn create(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
-    Json { body, bytes }: Json<CreateBody>,
-) -> Result<Response, Problem> {
+async fn create(request: RequestContext, body: JsonBody<CreateBody>) -> Result<Response, Problem> {
+    let (organization_id, user_id, role, lifetimes) = read_body(&request, &body)?;
+    let now = request.service.ledger.now();
+    let secret = Token::generate_secret(SecretKind::PortalLink, &mut request.service.randomness())
+        .map_err(|error| Problem::internal(&error))?;
+    let facts = PortalSessionCreated {
+        digest: secret.digest(),
+        role,
+        link_expires_at: now.saturating_add_millis(lifetimes.link_millis),
+        lifetime_seconds: lifetimes.session_seconds,
+    };
+    let command = PortalSessionCommand::Create { organization_id, user_id, facts };
+    let command = Command::PortalSession(request.service.new_id(), command);
+    let executed = request.execute_once("POST /v1/portal-sessions", &body.bytes, command).await;
+    let outcome: Outcome<PortalSession> = executed.map_err(|problem| match problem.code {
+        Code::OrganizationNotFound | Code::OrganizationDeleted => {
+            Problem::field("/organization_id", problem.detail)
+        }
+        _ => problem,
+    })?;
+    let issuer = request.service.access_tokens.issuer();
+    let shown = PortalSessionWithLink {
+        portal_session: PortalSessionView::of(&outcome.object, outcome.time),
+        url: (!outcome.replayed).then(|| format!("{issuer}/portal#{}", secret.expose())),
+    };
+    outcome.created(&format!("/v1/portal-sessions/{}", outcome.object.id)).secret().json(&shown)
+}
+
+/// The lifetimes of a link and its session.
+struct Lifetimes {
+    link_millis: i64,
+    session_seconds: u32,
+}
+
+fn read_body(
+    request: &RequestContext,
+    body: &JsonBody<CreateBody>,
+) -> Result<(OrganizationId, Option<UserId>, Role, Lifetimes), Problem> {
     let mut checks = Checks::default();
     let organization_id = checks.required("organization_id", &body.organization_id, parsed::<OrganizationId>);
     let user_id = checks.optional("user_id", &body.user_id, text(UserId::new));
@@ -110,135 +192,77 @@ async fn create(
         }
     }
     if role.is_some_and(Role::sees_own_keys_only) && user_id.is_none() && !body.user_id.is_present() {
-        checks.fail("/user_id", "is required for this role: it sees the keys of one user");
+        checks.fail("/user_id", "is required for this role, which sees the keys of one user");
     }
     checks.unknown(&body.unknown);
     checks.finish()?;
     let (Some(organization_id), Some(role)) = (organization_id, role) else {
         return Err(Problem::of(Code::InvalidRequest));
     };
-    if !caller.sees(&organization_id) {
+    if !request.caller.sees(&organization_id) {
         return Err(Problem::of(Code::OrganizationNotFound));
     }
-    let now = service.ledger.now();
-    let id = service.new_id();
-    let secret = Token::generate_secret(SecretKind::PortalLink, &mut service.randomness())
-        .map_err(|error| Problem::internal(&error))?;
-    let link_millis = i64::try_from(link_seconds.unwrap_or(LINK_SECONDS_DEFAULT) * 1_000).unwrap_or(0);
-    let facts = PortalSessionCreated {
-        digest: secret.digest(),
-        role,
-        link_expires_at: now.saturating_add_millis(link_millis),
-        lifetime_seconds: u32::try_from(session_seconds.unwrap_or(SESSION_SECONDS_DEFAULT)).unwrap_or(0),
+    let lifetimes = Lifetimes {
+        link_millis: i64::try_from(link_seconds.unwrap_or(LINK_SECONDS_DEFAULT) * 1_000).unwrap_or(0),
+        session_seconds: u32::try_from(session_seconds.unwrap_or(SESSION_SECONDS_DEFAULT)).unwrap_or(0),
     };
-    let command =
-        Command::PortalSession(id, PortalSessionCommand::Create { organization_id, user_id, facts });
-    let name = ("POST /v1/portal-sessions", bytes.as_ref());
-    let committed = execute(&service, &caller, &headers, Some(name), command).await;
-    let outcome = session_outcome(committed.map_err(|problem| match problem.code {
-        Code::OrganizationNotFound | Code::OrganizationDeleted => {
-            Problem::field("/organization_id", problem.detail)
-        }
-        _ => problem,
-    })?)?;
-    let shown = PortalSessionWithLink {
-        portal_session: PortalSessionView::of(&outcome.object, outcome.time),
-        url: (!outcome.replayed)
-            .then(|| format!("{}/portal#{}", service.access_tokens.issuer(), secret.expose())),
-    };
-    Reply::at(outcome.position)
-        .status(StatusCode::CREATED)
-        .version(outcome.version)
-        .location(&format!("/v1/portal-sessions/{}", outcome.object.id))
-        .secret()
-        .replayed(outcome.replayed)
-        .json(&shown)
+    Ok((organization_id, user_id, role, lifetimes))
 }
 
-/// Takes the session out of what a command led to.
-///
-/// # Errors
-/// `internal`, should it have led to something else.
-pub(crate) fn session_outcome(committed: Committed) -> Result<Outcome<PortalSession>, Problem> {
-    outcome(committed, |aggregate| match aggregate {
-        Aggregate::PortalSession(session) => {
-            let version = session.version;
-            Some((session, version))
-        }
-        _ => None,
-    })
-}
-
-/// Reads a session from the log, whatever its state, for a caller who may see it.
-async fn load(service: &Arc<Service>, caller: &Caller, id: &str) -> Result<PortalSession, Problem> {
+/// Reads a session from the log, in any state, if the caller may see it.
+async fn load(request: &RequestContext, id: &str) -> Result<PortalSession, Problem> {
     let not_found = || Problem::of(Code::PortalSessionNotFound);
     let id: PortalSessionId = id.parse().map_err(|_| not_found())?;
-    let stream = service.read_log(move |log| log.read_stream(&StreamId::PortalSession(id))).await?;
+    let stream = request.service.read_log(move |log| log.read_stream(&StreamId::PortalSession(id))).await?;
     match Aggregate::fold(&stream.records) {
-        Ok(Some(Aggregate::PortalSession(session))) if caller.sees(&session.organization_id) => Ok(session),
+        Ok(Some(Aggregate::PortalSession(session))) if request.caller.sees(&session.organization_id) => {
+            Ok(session)
+        }
         Ok(_) => Err(not_found()),
         Err(position) => Err(Problem::internal(&format!("the event at {position} does not fit its session"))),
     }
 }
 
-/// Lists the sessions, and the links that wait to be followed, that are good still, in the order of their creation.
-#[utoipa::path(get, path = "/v1/portal-sessions", operation_id = "listPortalSessions", tag = "Portal", params(BoundPageQuery),
+/// Lists valid sessions and unused links, in the order of their creation.
+#[utoipa::path(get, path = "/v1/portal-sessions", operation_id = "listPortalSessions", tag = "Portal",
+    params(BoundPaging),
     responses((status = 200, body = Page<PortalSessionView>, description = "a page of sessions")))]
-async fn list(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
-    bound: BoundPaging,
-) -> Result<Response, Problem> {
-    reach_min_position(&headers, &service.index.watch()).await?;
-    let (position, now) = (service.index.position(), service.now());
-    let after = bound.paging.after::<PortalSessionId>()?;
-    let mut all = service.index.portal_sessions(None, usize::MAX);
+async fn list(request: RequestContext, Query(bound): Query<BoundPaging>) -> Result<Response, Problem> {
+    let (position, now) = (request.index_position(), request.service.now());
+    let index = &request.service.index;
+    let mut all = index.portal_sessions(None, usize::MAX);
     all.retain(|it| {
-        let is_good = matches!(it.status(now), PortalSessionStatus::Pending | PortalSessionStatus::Active);
-        is_good
-            && caller.sees(&it.organization_id)
-            && bound.has(Some(&it.organization_id))
-            && service.index.organization(&it.organization_id).is_some_and(|it| it.deleted_at.is_none())
+        let is_valid = matches!(it.status(now), PortalSessionStatus::Pending | PortalSessionStatus::Active);
+        is_valid && index.organization(&it.organization_id).is_some_and(|it| it.deleted_at.is_none())
     });
-    let page = bound.paging.page_of_all(all, after.as_ref(), |it| it.id, |it| PortalSessionView::of(it, now));
-    Reply::at(position).json(&page)
+    let view = |it: &PortalSession| PortalSessionView::of(it, now);
+    Reply::at(position).json(&bound.page_of_visible(&request.caller, all, view)?)
 }
 
-/// Shows a session, also one that has ended.
-#[utoipa::path(get, path = "/v1/portal-sessions/{id}", operation_id = "getPortalSession", tag = "Portal", params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
+/// Returns a session, even one that has ended.
+#[utoipa::path(get, path = "/v1/portal-sessions/{id}", operation_id = "getPortalSession", tag = "Portal",
+    params(ObjectId, IfMatch),
     responses(
         (status = 200, body = PortalSessionView, description = "the session"),
         (status = 404, body = ProblemBody, description = "`portal_session_not_found`"),
     ))]
-async fn read(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
-    PathId(id): PathId,
-) -> Result<Response, Problem> {
-    reach_min_position(&headers, &service.ledger.watch_head()).await?;
-    let position = service.ledger.head();
-    let session = load(&service, &caller, &id).await?;
-    check_version(&headers, session.version)?;
-    Reply::at(position).version(session.version).json(&PortalSessionView::of(&session, service.now()))
+async fn read(request: RequestContext, id: PathId) -> Result<Response, Problem> {
+    let ledger = &request.service.ledger;
+    reach_min_position(&request.headers, &ledger.watch_head()).await?;
+    let position = ledger.head();
+    let session = load(&request, &id).await?;
+    request.show(position, session.version, &PortalSessionView::of(&session, request.service.now()))
 }
 
-/// Ends a session, or takes back a link that nobody followed.
-#[utoipa::path(delete, path = "/v1/portal-sessions/{id}", operation_id = "revokePortalSession", tag = "Portal",
-    params(("id" = String, Path, description = "its id"), ("If-Match" = Option<String>, Header, description = "the `ETag` that the object must have")),
+/// Ends a session, or revokes an unused link.
+#[utoipa::path(delete, path = "/v1/portal-sessions/{id}", operation_id = "revokePortalSession",
+    tag = "Portal", params(ObjectId, IfMatch),
     responses(
-        (status = 204, description = "it has ended"),
-        (status = 410, body = ProblemBody, description = "`portal_session_ended`: it had before"),
+        (status = 204, description = "the session has ended"),
+        (status = 410, body = ProblemBody, description = "`portal_session_ended`: it had already ended"),
     ))]
-async fn revoke(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
-    PathId(id): PathId,
-) -> Result<Response, Problem> {
-    let id = load(&service, &caller, &id).await?.id;
-    let command = Command::PortalSession(id, PortalSessionCommand::End { reason: EndReason::Revoked });
-    let committed = execute(&service, &caller, &headers, None, command).await?;
-    Ok(Reply::at(committed.position).empty())
+async fn revoke(request: RequestContext, id: PathId) -> Result<Response, Problem> {
+    let id = load(&request, &id).await?.id;
+    let command = PortalSessionCommand::End { reason: EndReason::Revoked };
+    request.execute_without_answer(Command::PortalSession(id, command)).await
 }

@@ -1,10 +1,8 @@
-//! Keys at a glance: how many there are in each state, and how many came and went on each day.
+//! The overview of keys: how many there are in each state, and what happened to them on each day.
 
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::response::Response;
-use http::HeaderMap;
 use keyledger_engine::domain::event::EventType;
 use keyledger_engine::value::id::OrganizationId;
 use keyledger_engine::value::permission::Permission;
@@ -12,105 +10,113 @@ use keyledger_engine::value::time::Timestamp;
 use keyledger_projections::audit_trail::Frequency;
 use keyledger_projections::key_list::{KeyCounts, KeyQuery};
 use keyledger_projections::stored::store;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
-use crate::auth::caller::Caller;
+use crate::openapi::parameters::MinPosition;
+use crate::request::context::RequestContext;
 use crate::request::precondition::reach_min_position_in;
-use crate::request::query::QueryParameters;
+use crate::request::query::{FromQuery, Query, QueryParameters};
 use crate::routes::keys::list::narrow;
 use crate::service::Service;
 
 const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
-/// Days that one answer may tell of, and does if it is not said.
+/// The most days in one answer, and the default.
 const DAYS_MAX: u32 = 90;
 const DAYS: u32 = 30;
 
-/// The call.
+/// Returns the endpoint.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(overview))
 }
 
-/// Which keys, which days. It describes the parameters; [`QueryParameters`] reads them.
-#[derive(Deserialize, IntoParams)]
+/// The keys and the days that a request asks for.
+#[derive(IntoParams)]
 #[into_params(parameter_in = Query)]
-#[allow(dead_code)]
 struct OverviewQuery {
-    /// Of this organization.
-    organization_id: Option<String>,
-    /// How many days back, today included: 1 to 90; 30 if left out. Days are those of UTC.
+    /// Only keys of this organization.
+    #[param(value_type = Option<String>)]
+    organization_id: Option<OrganizationId>,
+    /// The number of days in UTC, including today: 1 to 90. Default 30.
     days: Option<u32>,
 }
 
-/// Keys at a glance.
+impl FromQuery for OverviewQuery {
+    fn from_query(parameters: &mut QueryParameters) -> Self {
+        Self {
+            organization_id: parameters.parsed("organization_id"),
+            days: parameters.read("days", |text| match text.parse() {
+                Ok(days @ 1..=DAYS_MAX) => Ok(days),
+                _ => Err("must be a whole number from 1 to 90"),
+            }),
+        }
+    }
+}
+
+/// An overview of keys.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Overview)]
 struct OverviewView {
-    /// The organization that it is about; `null` for all.
+    /// The organization it covers. `null` for all.
     #[schema(value_type = Option<String>)]
     organization_id: Option<OrganizationId>,
-    /// Keys by state.
+    /// The number of keys in each state.
     keys: KeysByStatus,
-    /// What happened to keys on each day, oldest first, each day there; `null` for callers without `events:read`.
+    /// What happened to keys on each day, oldest first, without gaps. `null` for callers without
+    /// `events:read`.
     days: Option<Vec<Day>>,
 }
 
-/// How many keys there are in each state.
+/// The number of keys in each state.
 #[derive(Serialize, ToSchema)]
 struct KeysByStatus {
-    /// Accepted.
+    /// Active keys.
     active: u64,
-    /// Stopped; can be reactivated.
+    /// Revoked keys, which can be reactivated.
     revoked: u64,
-    /// Past their time.
+    /// Expired keys.
     expired: u64,
-    /// Gone.
+    /// Deleted keys.
     deleted: u64,
 }
 
 /// What happened to keys on a day.
 #[derive(Serialize, ToSchema)]
 struct Day {
-    /// When it begins.
+    /// When the day starts.
     #[schema(value_type = String, format = DateTime)]
     start: Timestamp,
-    /// How many were created.
+    /// The number of created keys.
     created: u64,
-    /// How many times one was revoked.
+    /// The number of revocations.
     revoked: u64,
-    /// How many came to the end of their time.
+    /// The number of keys that expired.
     expired: u64,
-    /// How many were deleted.
+    /// The number of deleted keys.
     deleted: u64,
 }
 
-/// Tells how many keys there are in each state, and what happened to them on each of the last days. Callers who see their
-/// own keys only are told of those.
+/// Returns the number of keys in each state, and what happened to them on each of the last days. A caller
+/// that sees only its own keys gets only their numbers.
 #[utoipa::path(get, path = "/v1/overview", operation_id = "getOverview", tag = "Keys",
-    params(OverviewQuery, ("Keyledger-Min-Position" = Option<u64>, Header, description = "the position to rest on, at least")),
+    params(OverviewQuery, MinPosition),
     responses(
-        (status = 200, body = OverviewView, description = "the keys at a glance"),
-        (status = 404, body = ProblemBody, description = "`organization_not_found`: the caller is bound to another one"),
-        (status = 422, body = ProblemBody, description = "`invalid_request`"),
+        (status = 200, body = OverviewView, description = "the overview"),
+        (status = 404, body = ProblemBody,
+            description = "`organization_not_found`: the caller is bound to another organization"),
         (status = 503, body = ProblemBody, description = "`position_not_reached`, `projection_not_ready`"),
     ))]
 async fn overview(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    headers: HeaderMap,
-    mut parameters: QueryParameters,
+    request: RequestContext,
+    Query(OverviewQuery { organization_id, days }): Query<OverviewQuery>,
 ) -> Result<Response, Problem> {
+    let RequestContext { service, caller, headers } = request;
     let mut query = KeyQuery::new(service.now());
-    query.organization_id = parameters.parsed("organization_id");
-    let days = parameters.read("days", |text| match text.parse() {
-        Ok(days @ 1..=DAYS_MAX) => Ok(days),
-        _ => Err("must be a whole number from 1 to 90"),
-    });
-    parameters.finish()?;
+    query.organization_id = organization_id;
     narrow(&caller, &mut query)?;
     let tells_days = caller.principal.may(Permission::EventsRead) && query.user_id.is_none();
     reach_min_position_in(&headers, &service.key_list_handle).await?;
@@ -132,11 +138,11 @@ async fn overview(
     Reply::at(position).json(&OverviewView { organization_id, keys: KeysByStatus::of(&counts), days })
 }
 
-/// What is counted by the day, in the order of [`Day`].
+/// The counted events, in the order of the fields of [`Day`].
 const COUNTED: [EventType; 4] =
     [EventType::KeyCreated, EventType::KeyRevoked, EventType::KeyExpired, EventType::KeyDeleted];
 
-/// The beginnings of the last days, oldest first, and the end of today.
+/// Returns the starts of the last days, oldest first, and the end of today.
 fn days_until(now: Timestamp, days: u32) -> Vec<Timestamp> {
     let today = now.millis() - now.millis().rem_euclid(DAY_MILLIS);
     let start = |ago: i64| Timestamp::from_millis(today - ago * DAY_MILLIS);
@@ -172,6 +178,12 @@ impl KeysByStatus {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::query::assert_documented_is_read;
+
+    #[test]
+    fn the_documented_query_is_read() {
+        assert_documented_is_read::<OverviewQuery>();
+    }
 
     #[test]
     fn days_end_with_today() {

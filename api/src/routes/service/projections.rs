@@ -1,29 +1,30 @@
-//! The projections that are kept in files, and making them anew while they go on answering.
+//! The stored projections, and rebuilding them while they keep answering.
 
 use std::sync::Arc;
 
-use axum::extract::State;
 use axum::response::Response;
 use http::StatusCode;
 use keyledger_projections::stored::runner::ProjectionHandle;
 use serde::Serialize;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::answer::problem::{Code, Problem, ProblemBody};
+use crate::answer::code::Code;
+use crate::answer::page::Page;
+use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
-use crate::answer::view::Page;
-use crate::auth::caller::Caller;
+use crate::request::context::RequestContext;
 use crate::request::query::PathId;
-use crate::service::{ProjectionStatus, Service};
+use crate::service::Service;
+use crate::service::projections::ProjectionStatus;
 
-/// The calls about projections; all of them need the permission `admin`.
+/// Returns the endpoints about projections.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(list)).routes(routes!(read)).routes(routes!(rebuild))
 }
 
-/// How a projection is doing.
+/// The state of a projection.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Projection)]
 pub(crate) struct ProjectionView {
@@ -32,30 +33,29 @@ pub(crate) struct ProjectionView {
     name: &'static str,
     /// `live`, `catching_up` or `stopped`.
     status: &'static str,
-    /// The position of the last event that it shows.
+    /// The position of the last event that it has applied.
     position: u64,
-    /// Why it has stopped, with the position of the event.
+    /// Why it has stopped, with the event's position.
     reason: Option<String>,
-    /// How far it is made anew, while it is.
+    /// The progress of a running rebuild.
     rebuild: Option<RebuildView>,
-    /// How often it was made anew since the service was started.
+    /// The number of finished rebuilds since the service started.
     rebuilds_finished: u64,
-    /// How often that failed; the service's log says why.
+    /// The number of failed rebuilds. The service's log has the reasons.
     rebuilds_failed: u64,
 }
 
-/// How far a projection is made anew.
+/// The progress of a rebuild.
 #[derive(Serialize, ToSchema)]
 #[schema(as = Rebuild)]
 struct RebuildView {
-    /// The position of the last event taken in.
+    /// The position of the last applied event.
     position: u64,
-    /// The position to come to, as it is now.
+    /// The current target position.
     head: u64,
 }
 
 impl ProjectionView {
-    /// What is shown of a projection.
     #[must_use]
     pub(crate) fn of(status: ProjectionStatus) -> Self {
         Self {
@@ -76,52 +76,53 @@ impl ProjectionView {
     }
 }
 
-/// Lists the projections that are kept in files.
+/// Lists the stored projections.
 #[utoipa::path(get, path = "/v1/projections", operation_id = "listProjections", tag = "Service",
-    responses((status = 200, body = Page<ProjectionView>, description = "all of them, on one page")))]
-async fn list(State(service): State<Arc<Service>>, _caller: Caller) -> Result<Response, Problem> {
-    let stored = service.stored_projections().map(ProjectionStatus::of);
-    let data: Vec<_> = stored.into_iter().map(ProjectionView::of).collect();
-    let total = data.len() as u64;
-    Reply::at(service.ledger.head()).json(&Page { data, next_cursor: None, total, total_capped: false })
+    responses((status = 200, body = Page<ProjectionView>, description = "all of them on one page")))]
+async fn list(request: RequestContext) -> Result<Response, Problem> {
+    let stored = request.service.stored_projections().map(ProjectionStatus::of);
+    let page = Page::whole(stored.into_iter().map(ProjectionView::of).collect());
+    Reply::at(request.service.ledger.head()).json(&page)
 }
 
-/// Tells how a projection is doing, and how far it is made anew.
+/// Documents the name in the path.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Path)]
+#[expect(dead_code, reason = "the handlers take the name as a `PathId`")]
+struct ProjectionPath {
+    /// `key-list` or `audit-trail`.
+    name: String,
+}
+
+/// Returns the state of a projection, and the progress of its rebuild.
 #[utoipa::path(get, path = "/v1/projections/{name}", operation_id = "getProjection", tag = "Service",
-    params(("name" = String, Path, description = "`key-list` or `audit-trail`")),
+    params(ProjectionPath),
     responses(
         (status = 200, body = ProjectionView, description = "the projection"),
         (status = 404, body = ProblemBody, description = "`projection_not_found`"),
     ))]
-async fn read(
-    State(service): State<Arc<Service>>,
-    _caller: Caller,
-    PathId(name): PathId,
-) -> Result<Response, Problem> {
-    let handle = find(&service, &name)?;
+async fn read(request: RequestContext, name: PathId) -> Result<Response, Problem> {
+    let handle = find(&request.service, &name)?;
     Reply::at(handle.position()).json(&ProjectionView::of(ProjectionStatus::of(handle)))
 }
 
-/// Makes a projection anew from the log, beside the present one, which goes on answering and following the log until the
-/// new one takes its place. The answer comes when it has begun; the projection tells how far it is.
-#[utoipa::path(post, path = "/v1/projections/{name}/rebuild", operation_id = "rebuildProjection", tag = "Service",
-    params(("name" = String, Path, description = "`key-list` or `audit-trail`")),
+/// Starts rebuilding a projection from the log. The current projection keeps answering and following the log
+/// until the new one replaces it. The projection shows the progress.
+#[utoipa::path(post, path = "/v1/projections/{name}/rebuild", operation_id = "rebuildProjection",
+    tag = "Service", params(ProjectionPath),
     responses(
-        (status = 202, body = ProjectionView, description = "it has begun"),
+        (status = 202, body = ProjectionView, description = "the rebuild has started"),
         (status = 404, body = ProblemBody, description = "`projection_not_found`"),
         (status = 409, body = ProblemBody, description = "`rebuild_running`"),
     ))]
-async fn rebuild(
-    State(service): State<Arc<Service>>,
-    caller: Caller,
-    PathId(name): PathId,
-) -> Result<Response, Problem> {
-    let handle = find(&service, &name)?;
-    // Nobody waits for the outcome: the projection tells it.
+async fn rebuild(request: RequestContext, name: PathId) -> Result<Response, Problem> {
+    let handle = find(&request.service, &name)?;
+    // The returned future is dropped: the projection reports the outcome.
     if handle.rebuild_if_idle().is_none() {
         return Err(Problem::of(Code::RebuildRunning));
     }
-    tracing::info!(actor = %caller.actor.id, projection = handle.name(), "asked for the projection anew");
+    let actor = &request.caller.actor.id;
+    tracing::info!(%actor, projection = handle.name(), "a caller requested a rebuild of a projection");
     Reply::at(handle.position())
         .status(StatusCode::ACCEPTED)
         .location(&format!("/v1/projections/{}", handle.name()))

@@ -1,4 +1,4 @@
-//! How the service is doing.
+//! The health of the service.
 
 use std::sync::Arc;
 
@@ -17,19 +17,19 @@ use crate::routes::service::projections::ProjectionView;
 use crate::service::Service;
 use crate::service::metrics;
 
-/// The calls about the service itself; they need no root key.
+/// Returns the endpoints about the service's health. They need no credential.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz)).routes(routes!(metrics_text))
 }
 
-/// Answers as long as the process does.
+/// Answers while the process runs.
 #[utoipa::path(get, path = "/healthz", operation_id = "getHealth", tag = "Service", security(()),
-    responses((status = 200, description = "it runs", body = String, content_type = "text/plain")))]
+    responses((status = 200, description = "the process runs", body = String, content_type = "text/plain")))]
 async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether everything has caught up.
+/// Whether the service has caught up with its log.
 #[derive(Serialize, ToSchema)]
 struct Readiness {
     /// Whether all projections have caught up and none has stopped.
@@ -38,23 +38,23 @@ struct Readiness {
     position: u64,
     /// The projections.
     projections: Vec<ProjectionView>,
-    /// Why no checkpoint of the log is signed, if none is.
+    /// Why the service signs no checkpoint of the log, if it does not.
     signing_refused: Option<String>,
-    /// Those who cosign the log's checkpoints.
+    /// The witnesses that cosign the log's checkpoints.
     witnesses: Vec<WitnessView>,
 }
 
-/// How a witness does.
+/// The state of a witness.
 #[derive(Serialize, ToSchema)]
 struct WitnessView {
     /// Its name.
     name: String,
-    /// How many events the last checkpoint covered that it cosigned since the service started.
+    /// The number of events that the last checkpoint it cosigned covers, since the service started.
     size: Option<u64>,
-    /// When it did.
+    /// When it cosigned that checkpoint.
     #[schema(value_type = Option<String>, format = DateTime)]
     cosigned_at: Option<Timestamp>,
-    /// Why the last attempt gave no cosignature.
+    /// Why the last attempt failed.
     problem: Option<String>,
 }
 
@@ -65,11 +65,11 @@ impl WitnessView {
     }
 }
 
-/// Says whether the service has caught up with its log; 503 while it has not.
+/// Returns whether the service has caught up with its log. Answers 503 until it has.
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness", tag = "Service", security(()),
     responses(
-        (status = 200, body = Readiness, description = "everything has caught up"),
-        (status = 503, body = Readiness, description = "something has not, or has stopped"),
+        (status = 200, body = Readiness, description = "every projection has caught up"),
+        (status = 503, body = Readiness, description = "a projection has not caught up, or has stopped"),
     ))]
 async fn readyz(State(service): State<Arc<Service>>) -> Response {
     let statuses = service.projection_statuses();
@@ -86,9 +86,12 @@ async fn readyz(State(service): State<Arc<Service>>) -> Response {
     (status, axum::Json(body)).into_response()
 }
 
-/// Counters and gauges in the Prometheus text format.
+/// Returns counters and gauges in the OpenMetrics text format.
 #[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", tag = "Service", security(()),
-    responses((status = 200, description = "the metrics", body = String, content_type = "application/openmetrics-text")))]
+    responses(
+        (status = 200, description = "the metrics", body = String,
+            content_type = "application/openmetrics-text"),
+    ))]
 async fn metrics_text(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
     const OPEN_METRICS: HeaderValue =
         HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");

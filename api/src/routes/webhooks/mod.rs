@@ -1,4 +1,5 @@
 //! Endpoints about webhooks and their deliveries.
 
 pub(crate) mod deliveries;
+mod view;
 pub(crate) mod webhook;

@@ -61,7 +61,7 @@ impl State {
                 None => Decision::Answer(Err(Error::Rejected(Rejection::KeyUnknown))),
             });
         }
-        let append = self.append_of(request, stream, &loaded, events, group.now)?;
+        let append = self.prepare_append(request, stream, &loaded, events, group.now)?;
         Ok(Decision::Append(Box::new(append), loaded.aggregate))
     }
 
@@ -100,7 +100,7 @@ impl State {
         Ok(Some(decided))
     }
 
-    fn append_of(
+    fn prepare_append(
         &mut self,
         request: &Request,
         stream: StreamId,

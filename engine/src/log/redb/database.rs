@@ -152,7 +152,8 @@ pub(super) fn builder(options: RedbOptions) -> Builder {
     builder
 }
 
-/// Makes the file if it is not there. It gets its name when it is complete, so that a crash leaves no half of one.
+/// Makes the file if it is not there. It gets its name when it is complete, so that a crash leaves no half of
+/// one.
 pub(super) fn create_file<R: TryCryptoRng>(
     path: &Path,
     options: RedbOptions,

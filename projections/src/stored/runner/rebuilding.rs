@@ -17,8 +17,8 @@ use super::worker::Runner;
 use super::{LIVE_BATCH_LEN, RETRY_INTERVAL};
 use crate::stored::projection::Projection;
 use crate::stored::rebuild::{Rebuild, remove_unfinished};
-use crate::stored::replay::panic_text;
 use crate::stored::store::Error;
+use keyledger_engine::storage::storage_panic::panic_text;
 
 /// A rebuild on its own thread.
 pub(super) struct Build<P: Projection> {

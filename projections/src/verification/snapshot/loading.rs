@@ -17,9 +17,9 @@ use keyledger_engine::domain::webhook::Webhook;
 use keyledger_engine::log::SourceId;
 use keyledger_engine::value::id::{ClientLinkId, KeyId};
 use keyledger_engine::value::position::Position;
+use keyledger_engine::value::sha256::Sha256;
 use keyledger_engine::value::text::Scope;
 use serde::de::DeserializeOwned;
-use sha2::{Digest as _, Sha256};
 
 use super::format::{
     BUFFER_LEN, Counts, HASH_LEN, HEADER_LEN, MAGIC, Snapshot, SnapshotError, StoredGroup, StoredKey, VERSION,
@@ -223,11 +223,7 @@ fn check_hash(file: &mut File) -> Result<u64, SnapshotError> {
         }
     }
     let stored: [u8; HASH_LEN] = take(file)?;
-    if stored == <[u8; HASH_LEN]>::from(hash.finalize()) {
-        Ok(hashed_len)
-    } else {
-        Err(unusable("its hash does not match"))
-    }
+    if stored == hash.finalize() { Ok(hashed_len) } else { Err(unusable("its hash does not match")) }
 }
 
 fn take<const N: usize>(input: &mut impl Read) -> Result<[u8; N], SnapshotError> {

@@ -19,9 +19,9 @@ use keyledger_engine::log::SourceId;
 use keyledger_engine::storage::atomic_file;
 use keyledger_engine::value::id::ClientLinkId;
 use keyledger_engine::value::position::Position;
+use keyledger_engine::value::sha256::Sha256;
 use keyledger_engine::value::text::Scope;
 use serde::Serialize;
-use sha2::{Digest as _, Sha256};
 
 use super::format::{BUFFER_LEN, Counts, MAGIC, SnapshotError, StoredGroup, StoredKey, VERSION};
 use super::walk::{Interrupted, Walk, WalkedKey};

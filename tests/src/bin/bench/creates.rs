@@ -1,4 +1,5 @@
-//! Durable creates over HTTP against single-row inserts into PostgreSQL and SQLite, all on one disk, with all cores.
+//! Durable key creations over HTTP, compared with single-row inserts into PostgreSQL and SQLite, on one disk
+//! and all cores.
 
 use std::fs;
 use std::path::Path;
@@ -12,10 +13,10 @@ use crate::ratio::{Figures, Report, cpu_seconds};
 use keyledger_tests::client::load::{Load, Protocol};
 use keyledger_tests::data::keys::{CONNECTIONS, create_requests};
 
-/// Rows that SQLite inserts in a round by one client, and by many.
+/// Rows per round that SQLite inserts with one client, and with many.
 const SQLITE_ROWS: [usize; 2] = [8_000, 3_200];
 
-/// Measures and reports.
+/// Runs the comparison and adds it to the report.
 pub(crate) fn measure(settings: &Settings, report: &mut Report) {
     let place = settings.place();
     let socket = place.join("keyledger.sock");
@@ -48,8 +49,8 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
         let by_sqlite_alone = sqlite_inserts(place, 1, SQLITE_ROWS[0]);
         eprintln!(
             "create {created:.0}/s, PostgreSQL {inserted:.0}/s, over Unix sockets {created_near:.0}/s and \
-             {inserted_near:.0}/s, PostgreSQL with tables of keys {inserted_keys:.0}/s, SQLite {by_sqlite:.0}/s, with one \
-             client {by_sqlite_alone:.0}/s"
+             {inserted_near:.0}/s, PostgreSQL with tables of keys {inserted_keys:.0}/s, SQLite \
+             {by_sqlite:.0}/s, with one client {by_sqlite_alone:.0}/s"
         );
         if round > 0 {
             own.0.push(created);
@@ -62,9 +63,9 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
         }
     }
     let spent = (cpu_seconds(server.pid()) - begin.0) * 1e6 / (head(&client) - begin.1) as f64;
-    report.note(format!("processor time per create, all of it: {spent:.1} us"));
+    report.note(format!("total processor time per create: {spent:.1} us"));
     report.compare("durable create / PostgreSQL insert, 64 clients each", &own, &theirs, 2.0);
-    report.compare("... the same, both over Unix sockets", &own_near, &theirs_near, 2.0);
+    report.compare("... both over Unix sockets", &own_near, &theirs_near, 2.0);
     report.show("... / PostgreSQL insert into indexed tables of keys", &own, &keys);
     report.compare("durable create / SQLite insert, WAL FULL, 64 clients each", &own, &lite, 4.0);
     report.show("... / SQLite insert by one client alone", &own, &lite_alone);

@@ -1,14 +1,14 @@
-//! The benchmarks of the whole service, over HTTP and against the servers that others would use instead.
+//! Benchmarks of the whole service over HTTP, compared with the servers that could be used instead.
 //!
-//! Everything is measured in one run, in rounds that go through all contestants in turn, and printed as ratios: on a
-//! machine that others use too only those mean something. `KEYLEDGER_BENCH_KEYS`, `KEYLEDGER_BENCH_ROUNDS` and
-//! `KEYLEDGER_BENCH_SECONDS` choose the number of keys, of rounds, and the length of a round; the argument
-//! `verifications` or `creates` measures only those.
+//! One run measures all contestants in turn, round by round, and prints ratios, because on a shared machine
+//! only ratios are meaningful. `KEYLEDGER_BENCH_KEYS`, `KEYLEDGER_BENCH_ROUNDS` and `KEYLEDGER_BENCH_SECONDS`
+//! set the number of keys, the number of rounds and the length of a round. The argument `verifications` or
+//! `creates` runs only that part.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "a benchmark that cannot run has nothing better to do"
+    reason = "a benchmark that cannot run fails by panicking"
 )]
 
 mod baseline;
@@ -26,12 +26,12 @@ use tempfile::TempDir;
 
 use crate::ratio::Report;
 
-/// What the environment says about the run.
+/// The settings of a run, from the environment.
 struct Settings {
     keys: usize,
     rounds: usize,
     round: Duration,
-    /// Where all stores put their data, so that they share one disk.
+    /// The directory of all data, so that all stores are on one disk.
     place: TempDir,
 }
 
@@ -46,7 +46,7 @@ impl Settings {
         let place = tempfile::Builder::new()
             .prefix("bench-")
             .tempdir_in(target)
-            .expect("the target directory is there");
+            .expect("the target directory exists");
         Self {
             keys: number("KEYLEDGER_BENCH_KEYS", 100_000),
             rounds: number("KEYLEDGER_BENCH_ROUNDS", 7),

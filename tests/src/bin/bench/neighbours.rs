@@ -1,4 +1,5 @@
-//! The servers that others would use: real ones, each with a directory of its own that ends with it.
+//! The servers that could be used instead: real PostgreSQL, Redis and SQLite, each with its own data
+//! directory.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -11,15 +12,15 @@ use std::time::Duration;
 use keyledger_tests::poll;
 use keyledger_tests::processes::server::free_address;
 
-/// A Redis that keeps nothing on disk.
+/// A Redis without persistence.
 pub(crate) struct Redis {
     child: Child,
-    /// Where it listens.
+    /// The listening address.
     pub(crate) address: SocketAddr,
 }
 
 impl Redis {
-    /// Starts it on a core.
+    /// Starts Redis on a core.
     pub(crate) fn start(core: &str, place: &Path) -> Self {
         let address = free_address();
         let child = Command::new("taskset")
@@ -33,7 +34,7 @@ impl Redis {
         Self { child, address }
     }
 
-    /// Puts a value of `length` bytes under each key.
+    /// Stores a value of `length` bytes under each key.
     pub(crate) fn fill(&self, keys: &[String], length: usize) {
         let mut socket = TcpStream::connect(self.address).unwrap();
         let value = "x".repeat(length);
@@ -49,19 +50,15 @@ impl Redis {
             }
         }
     }
-}
 
-impl Redis {
     /// The process's id.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
-}
 
-impl Redis {
-    /// Lookups per second by Redis' own load generator, on a core, over `connections`; each of a value that is there.
+    /// Lookups of an existing key per second by redis-benchmark, on a core, over `connections`.
     pub(crate) fn gets(&self, core: &str, connections: usize, time: Duration) -> f64 {
-        // It takes a number of requests, not a time.
+        // It accepts a number of requests, not a duration.
         let run = |requests: usize| {
             let output = Command::new("taskset")
                 .args([
@@ -86,7 +83,7 @@ impl Redis {
     }
 }
 
-/// The key that Redis' own load generator asks for.
+/// The key that redis-benchmark reads.
 const SAMPLE: &str = "sample";
 
 impl Drop for Redis {
@@ -103,7 +100,7 @@ pub(crate) fn command(words: &[&str]) -> String {
         .fold(format!("*{}\r\n", words.len()), |text, word| text + &format!("${}\r\n{word}\r\n", word.len()))
 }
 
-/// A PostgreSQL cluster, durable as it comes.
+/// A PostgreSQL cluster with its default durability.
 pub(crate) struct Postgres {
     programs: PathBuf,
     directory: PathBuf,
@@ -111,12 +108,13 @@ pub(crate) struct Postgres {
     port: u16,
 }
 
-/// What is inserted into PostgreSQL.
+/// The inserted data.
 #[derive(Clone, Copy)]
 pub(crate) enum Insert {
-    /// A row as large as what a key's event holds, into a table without any index but its number's.
+    /// A row as large as a key's event, in a table with no index but its primary key.
     Row,
-    /// A key and what happened to it, into tables by which keys are verified and listed and their history is found.
+    /// A key and its audit row, in tables with the indexes for verifying and listing keys and finding their
+    /// history.
     Key,
 }
 
@@ -146,29 +144,30 @@ impl Insert {
 }
 
 const TABLE: &str = "CREATE TABLE events (
-    id bigserial PRIMARY KEY, time timestamptz NOT NULL DEFAULT now(), stream text NOT NULL, type text NOT NULL,
-    digest bytea NOT NULL, data text NOT NULL)";
+    id bigserial PRIMARY KEY, time timestamptz NOT NULL DEFAULT now(), stream text NOT NULL,
+    type text NOT NULL, digest bytea NOT NULL, data text NOT NULL)";
 const INSERT: &str = "INSERT INTO events (stream, type, digest, data) VALUES ('key_01KAJX7Q5M3J6S2Y9W8V4T1R0P',
     'KeyCreated', '\\x000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f',
     '{\"environment\":\"production\",\"owner\":\"organization\",\"name\":\"Production integration 1234\",\"user_id\":\"user-1234\"}')";
 
 const KEY_TABLES: &str = "CREATE TABLE keys (
-    id uuid PRIMARY KEY, digest bytea NOT NULL UNIQUE, organization_id text NOT NULL, user_id text, name text NOT NULL,
-    environment text NOT NULL, status text NOT NULL, created_at timestamptz NOT NULL DEFAULT now(),
-    expires_at timestamptz);
+    id uuid PRIMARY KEY, digest bytea NOT NULL UNIQUE, organization_id text NOT NULL, user_id text,
+    name text NOT NULL, environment text NOT NULL, status text NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT now(), expires_at timestamptz);
 CREATE INDEX keys_listed ON keys (organization_id, created_at);
 CREATE TABLE audit (
-    id bigserial PRIMARY KEY, time timestamptz NOT NULL DEFAULT now(), key_id uuid NOT NULL, type text NOT NULL,
-    data text NOT NULL);
+    id bigserial PRIMARY KEY, time timestamptz NOT NULL DEFAULT now(), key_id uuid NOT NULL,
+    type text NOT NULL, data text NOT NULL);
 CREATE INDEX audit_of_key ON audit (key_id)";
-const KEY_INSERT: &str = "WITH made AS (INSERT INTO keys (id, digest, organization_id, user_id, name, environment, status,
-    expires_at) VALUES (gen_random_uuid(), sha256(gen_random_uuid()::text::bytea), 'org_01KAJX7Q5M3J6S2Y9W8V4T1R0P',
-    'user-1234', 'Production integration 1234', 'production', 'active', now() + interval '1 year') RETURNING id)
+const KEY_INSERT: &str = "WITH made AS (INSERT INTO keys (id, digest, organization_id, user_id, name, environment,
+    status, expires_at) VALUES (gen_random_uuid(), sha256(gen_random_uuid()::text::bytea),
+    'org_01KAJX7Q5M3J6S2Y9W8V4T1R0P', 'user-1234',
+    'Production integration 1234', 'production', 'active', now() + interval '1 year') RETURNING id)
     INSERT INTO audit (key_id, type, data) SELECT id, 'KeyCreated',
     '{\"environment\":\"production\",\"owner\":\"organization\",\"actor\":\"rk_01KAJX7Q5M3J6S2Y9W8V4T1R0P\"}' FROM made";
 
 impl Postgres {
-    /// Makes a cluster and starts it.
+    /// Creates a cluster and starts it.
     pub(crate) fn start(place: &Path) -> Self {
         let mut found: Vec<PathBuf> = fs::read_dir("/usr/lib/postgresql")
             .map(|entries| entries.flatten().map(|entry| entry.path().join("bin")).collect())
@@ -227,12 +226,12 @@ impl Postgres {
         command.arg("-h").arg(host).args(["-p", &self.port.to_string(), "-U", "bench"])
     }
 
-    /// Durable inserts per second, each a transaction, by `clients` at once.
+    /// Durable inserts per second by `clients` at once, each insert a transaction.
     pub(crate) fn inserts(&self, insert: Insert, clients: usize, time: Duration) -> f64 {
         self.inserts_from("127.0.0.1".as_ref(), insert, clients, time)
     }
 
-    /// The same by clients that come over the Unix socket.
+    /// As [`inserts`](Self::inserts), over the Unix socket.
     pub(crate) fn near_inserts(&self, insert: Insert, clients: usize, time: Duration) -> f64 {
         self.inserts_from(self.directory.as_os_str(), insert, clients, time)
     }
@@ -259,14 +258,14 @@ impl Postgres {
 impl Drop for Postgres {
     fn drop(&mut self) {
         if let Some(pid) = rustix::process::Pid::from_raw(self.child.id().cast_signed()) {
-            // A fast shutdown: clients are cut off, the data is left in order.
+            // A fast shutdown: clients are disconnected, and the data is consistent.
             let _ = rustix::process::kill_process(pid, rustix::process::Signal::INT);
         }
         let _ = self.child.wait();
     }
 }
 
-/// PostgreSQL refuses to run as root; then it runs as nobody.
+/// A command that root runs as the user nobody, because PostgreSQL refuses to run as root.
 fn unprivileged(program: &Path) -> Command {
     if !rustix::process::getuid().is_root() {
         return Command::new(program);
@@ -279,15 +278,15 @@ fn unprivileged(program: &Path) -> Command {
 fn give_away(directory: &Path) {
     if rustix::process::getuid().is_root() {
         std::os::unix::fs::chown(directory, Some(65_534), Some(65_534)).unwrap();
-        // The way to it must be open too.
+        // The user must be able to enter the parent directory too.
         for parent in directory.ancestors().skip(1).take(1) {
             fs::set_permissions(parent, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         }
     }
 }
 
-/// Durable inserts per second into SQLite, `count` in all by as many clients, each insert a transaction, with a
-/// write-ahead log that is synced at every commit. Clients wait for each other as SQLite has them do.
+/// Durable inserts per second into SQLite: `count` in total, split over `clients`, each insert a transaction,
+/// with a write-ahead log that is synced at every commit. SQLite serializes the clients.
 pub(crate) fn sqlite_inserts(place: &Path, clients: usize, count: usize) -> f64 {
     let directory = tempfile::tempdir_in(place).unwrap();
     let database = directory.path().join("bench.db");

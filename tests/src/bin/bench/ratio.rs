@@ -1,20 +1,20 @@
-//! Figures of rounds, and the table of their ratios.
+//! Figures per round, and the table of their ratios.
 
 use std::fmt;
 
-/// What one contestant did in each round, per second.
+/// The operations per second of one contestant in each round.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Figures(pub(crate) Vec<f64>);
 
 impl Figures {
-    /// The middle one.
+    /// The median over all rounds.
     pub(crate) fn median(&self) -> f64 {
         let mut sorted = self.0.clone();
         sorted.sort_by(f64::total_cmp);
         sorted.get(sorted.len() / 2).copied().unwrap_or(f64::NAN)
     }
 
-    /// These against those, round by round.
+    /// The ratio to `other`, round by round.
     fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(own, other)| own / other).collect())
     }
@@ -28,10 +28,10 @@ impl Figures {
     }
 }
 
-/// What a process has spent of the processor, in seconds.
+/// The processor time of a process, in seconds.
 pub(crate) fn cpu_seconds(pid: u32) -> f64 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name, in brackets, may hold spaces; the times are the 14th and 15th field, in hundredths.
+    // The name, in brackets, may contain spaces. User and system time are fields 14 and 15, in hundredths.
     let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
     let ticks = |index: usize| fields.get(index).and_then(|text| text.parse::<f64>().ok()).unwrap_or(0.0);
     (ticks(11) + ticks(12)) / 100.0
@@ -52,12 +52,12 @@ pub(crate) struct Report {
 }
 
 impl Report {
-    /// Adds a comparison, whose median is to reach `target`.
+    /// Adds a comparison that passes if its median reaches `target`.
     pub(crate) fn compare(&mut self, what: &str, own: &Figures, other: &Figures, target: f64) {
         self.push(what, own, other, Some(target));
     }
 
-    /// Adds a comparison that is only for information.
+    /// Adds a comparison without a target.
     pub(crate) fn show(&mut self, what: &str, own: &Figures, other: &Figures) {
         self.push(what, own, other, None);
     }
@@ -66,7 +66,7 @@ impl Report {
         self.rows.push(Row { what: what.into(), own: own.clone(), other: other.clone(), target });
     }
 
-    /// Adds a remark.
+    /// Adds a line below the table.
     pub(crate) fn note(&mut self, text: String) {
         self.notes.push(text);
     }
@@ -78,7 +78,7 @@ impl fmt::Display for Report {
         writeln!(
             f,
             "{:<60} {:>11} {:>11} {:>7} {:>15} {:>7}",
-            "Keyledger against", "Keyledger/s", "other/s", "ratio", "(min-max)", "target"
+            "comparison", "Keyledger/s", "other/s", "ratio", "(min-max)", "target"
         )?;
         for Row { what, own, other, target } in &self.rows {
             let ratios = own.over(other);

@@ -1,5 +1,5 @@
-//! Verification over HTTP against a service that does nothing, and against a lookup in Redis. Every server has one core
-//! to itself, and the client the other.
+//! Verification over HTTP, compared with a service that does nothing and with a lookup in Redis. The servers
+//! run on one core in turn, and the client on the other.
 
 use keyledger_tests::processes::server::{Options, Server};
 use rand::SeedableRng;
@@ -17,7 +17,7 @@ use keyledger_tests::data::keys::{self, CONNECTIONS, body_of};
 const SERVER_CORE: &str = "0";
 const CLIENT_CORE: &str = "1";
 
-/// Measures and reports.
+/// Runs the comparison and adds it to the report.
 pub(crate) fn measure(settings: &Settings, report: &mut Report) {
     let place = settings.place();
     let server =
@@ -35,27 +35,22 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
     let baseline = Baseline::start(SERVER_CORE, answer_len);
     let redis = Redis::start(SERVER_CORE, place);
     redis.fill(&tokens, answer_len);
-    let gets: Vec<String> = tokens.iter().map(|token| command(&["GET", token])).collect();
+    let gets: Vec<_> = tokens.iter().map(|token| command(&["GET", token])).collect();
     move_to_core(CLIENT_CORE);
 
     let mut own = Load::connect(client.address(), Protocol::Http, CONNECTIONS);
     let mut nothing = Load::connect(baseline.address, Protocol::Http, CONNECTIONS);
     let mut lookup = Load::connect(redis.address, Protocol::Redis, CONNECTIONS);
     let (mut verified, mut noop, mut got) = (Figures::default(), Figures::default(), Figures::default());
-    let mut got_by_its_own = Figures::default();
-    let (mut spent, mut served) = ([0.0; 3], [0.0; 3]);
+    let (mut got_by_its_own, mut spent, mut served) = (Figures::default(), [0.0; 3], [0.0; 3]);
     for round in 0..=settings.rounds {
-        // The first round warms everything up.
+        // The first round is a warm-up.
         let length = if round == 0 { settings.round / 3 } else { settings.round };
         let (mut a, mut b, mut c) = (requests.iter().cycle(), requests.iter().cycle(), gets.iter().cycle());
-        let check = |answer: &[u8]| {
-            let body = body_of(answer);
-            assert!(body.windows(7).any(|it| it == b"\"VALID\""), "{}", String::from_utf8_lossy(body));
-        };
         let pids = [server.pid(), baseline.pid(), redis.pid()];
         let before = pids.map(cpu_seconds);
         let figures = [
-            own.run(length, || a.next().unwrap(), check),
+            own.run(length, || a.next().unwrap(), check_valid),
             nothing.run(length, || b.next().unwrap(), |_| {}),
             lookup.run(length, || c.next().unwrap(), |_| {}),
         ];
@@ -83,14 +78,8 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
         &got_by_its_own,
         1.0,
     );
-    report.show("... / Redis GET by the client that asks Keyledger", &verified, &got);
-    let cost = |index: usize| spent[index] / served[index] * 1e6;
-    report.note(format!(
-        "processor time per request: verify {:.1} us, no-op {:.1} us, Redis GET {:.1} us",
-        cost(0),
-        cost(1),
-        cost(2)
-    ));
+    report.show("... / Redis GET by Keyledger's load generator", &verified, &got);
+    note_costs(report, spent, served);
     report.note(format!(
         "verify: {} keys, {CONNECTIONS} connections, request {} bytes, answer {answer_len} bytes of JSON, {} rounds of {:?}",
         tokens.len(),
@@ -100,11 +89,27 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
     ));
 }
 
-/// Keeps this thread, which is the client, on a core, if there is more than one.
+fn check_valid(answer: &[u8]) {
+    let body = body_of(answer);
+    assert!(body.windows(7).any(|it| it == b"\"VALID\""), "{}", String::from_utf8_lossy(body));
+}
+
+/// Notes the processor time per request of each server.
+fn note_costs(report: &mut Report, spent: [f64; 3], served: [f64; 3]) {
+    let cost = |index: usize| spent[index] / served[index] * 1e6;
+    report.note(format!(
+        "processor time per request: verify {:.1} us, no-op {:.1} us, Redis GET {:.1} us",
+        cost(0),
+        cost(1),
+        cost(2)
+    ));
+}
+
+/// Pins this process, which is the client, to cores.
 fn move_to_core(cores: &str) {
     let pid = std::process::id().to_string();
     let moved = std::process::Command::new("taskset").args(["-a", "-p", "-c", cores, &pid]).output();
     if !moved.is_ok_and(|output| output.status.success()) {
-        eprintln!("the client could not be kept on core {cores}; it shares the servers'");
+        eprintln!("cannot pin the client to core {cores}; it shares the core of the servers");
     }
 }

@@ -1,4 +1,4 @@
-//! Signing in with a root key or with a portal link, and signing out.
+//! Sign-in with a root key or a portal link, and sign-out.
 
 use std::sync::Arc;
 
@@ -8,20 +8,22 @@ use axum::response::{IntoResponse, Redirect, Response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use keyledger_engine::value::token::{SecretKind, Token};
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::auth::console_session::{Holder, LIFETIME_SECONDS_MAX};
 use crate::auth::session_cookie::check_same_origin;
 use crate::routes::portal;
 use crate::service::Service;
 
-use super::submission::{Form, Submission};
-use super::visitor::Visitor;
-use crate::console::Console;
-use crate::console::frame::icon::Icon;
 use crate::console::frame::page_frame::{Frame, Page, page};
-use crate::console::frame::theme::Theme;
-use crate::console::frame::toast::Notice;
-use crate::console::parts::query_string::QueryString;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
+use crate::console::parts::query_string::{QueryString, safe_path};
+use crate::console::state::Console;
+use crate::console::visit::notice::Notice;
+use crate::console::visit::submission::Submission;
+use crate::console::visit::theme::Theme;
+use crate::console::visit::visitor::Visitor;
 
 #[derive(Template)]
 #[template(path = "sign-in.html")]
@@ -29,7 +31,7 @@ struct SignInPage {
     frame: Frame,
     to: String,
     error: Option<&'static str>,
-    /// The name of the OpenID provider to sign in at, and the way there.
+    /// The OpenID provider's name and the path that starts its sign-in.
     provider: Option<(String, String)>,
 }
 
@@ -45,14 +47,7 @@ impl SignInPage {
     }
 }
 
-/// A path of the console to go to; none for any other address.
-pub(crate) fn safe_path(path: &str) -> Option<&str> {
-    let is_ours = path == "/console" || path.starts_with("/console/") || path.starts_with("/console?");
-    let is_plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
-    (is_ours && is_plain).then_some(path)
-}
-
-/// The page to sign in on.
+/// Shows the sign-in page.
 pub(crate) async fn page(
     State(console): State<Arc<Console>>,
     visitor: Option<Visitor>,
@@ -67,14 +62,14 @@ pub(crate) async fn page(
     }
 }
 
-/// Begins a session of the root key whose token was sent, or the one that a portal link is for. What was sent is not kept;
-/// the session has a new secret, whatever cookie the browser came with.
+/// Starts a session from a root key's token or a portal link. The submitted secret is not kept, and the
+/// session gets a new secret whatever cookie the browser sent (no session fixation).
 pub(crate) async fn sign_in(
     State(console): State<Arc<Console>>,
     request: Request,
 ) -> Result<Response, Problem> {
     let (parts, body) = request.into_parts();
-    // Nobody is signed in as somebody else by a page of another site.
+    // Otherwise another site's page could sign its reader in as another user.
     check_same_origin(&parts.headers)?;
     let form = Form::read(body).await?;
     let service = &console.service;
@@ -88,14 +83,17 @@ pub(crate) async fn sign_in(
             Ok(entered) => entered.cookie,
             Err(problem) if problem.code == Code::PortalLinkInvalid => {
                 return Ok(refused(
-                    "This link was used before, its time is over, or it is not complete. Ask for a new one.",
+                    "This link isn't valid. It was already used, has expired, or is incomplete. Ask for a \
+                     new one.",
                 ));
             }
             Err(problem) => return Err(problem),
         }
     } else {
         let Some(root_key) = service.index.authenticate_root_key(sent) else {
-            return Ok(refused("This is no root key, or it was revoked. Copy it again, all of it."));
+            return Ok(refused(
+                "This root key isn't valid. Check that you copied all of it and that it isn't revoked.",
+            ));
         };
         begin_session(service, &parts.headers, Holder::RootKey(root_key.id))?
     };
@@ -104,17 +102,16 @@ pub(crate) async fn sign_in(
     Ok(response)
 }
 
-/// The secret of a portal link that somebody pasted: the whole address, or what stands after its `#`. None if it is no link.
+/// Extracts the secret of a pasted portal link, which is its whole address or the part after `#`.
 fn secret_of_link(text: &str) -> Option<&str> {
     let secret = text.rsplit_once('#').map_or(text, |(_, secret)| secret);
     secret.strip_prefix(SecretKind::PortalLink.word())?.starts_with('_').then_some(secret)
 }
 
-/// Begins a session, and tells the cookie that carries its secret. The secret is new, and the session that the browser had
-/// ends, so that nobody is in one that others know.
+/// Starts a session with a new secret and returns its cookie. The browser's previous session ends.
 ///
 /// # Errors
-/// `internal`, should there be no randomness.
+/// `internal` if the system provides no randomness.
 pub(crate) fn begin_session(
     service: &Service,
     headers: &HeaderMap,
@@ -127,10 +124,10 @@ pub(crate) fn begin_session(
         .map_err(|error| Problem::internal(&error))?;
     service.console_sessions.start(&secret, holder, service.now());
     let cookie = service.session_cookie.set(secret.expose(), LIFETIME_SECONDS_MAX);
-    cookie.ok_or_else(|| Problem::internal(&"a cookie cannot be written"))
+    cookie.ok_or_else(|| Problem::internal(&"the session cookie is not a valid header value"))
 }
 
-/// Ends the session: its secret is worth nothing when this is answered.
+/// Ends the session. Its secret is refused once this returns.
 pub(crate) async fn sign_out(Submission { visitor, .. }: Submission) -> Result<Response, Problem> {
     if visitor.is_from_portal() {
         visitor.call(Method::DELETE, "/portal/session").send::<()>().await?;
@@ -149,29 +146,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_link_is_taken_whole_or_as_its_secret() {
+    fn a_link_can_be_pasted_whole_or_as_its_secret() {
         for text in ["kllink_abc", "https://keys.example/portal#kllink_abc", "/portal#kllink_abc"] {
             assert_eq!(secret_of_link(text), Some("kllink_abc"), "{text}");
         }
         for text in ["", "#", "kllink", "klroot_abc", "https://keys.example/portal", "x_kllink_abc"] {
             assert_eq!(secret_of_link(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn only_addresses_of_the_console_are_gone_to() {
-        for path in ["/console", "/console/keys?q=a", "/console?x"] {
-            assert_eq!(safe_path(path), Some(path));
-        }
-        for path in [
-            "",
-            "//evil.example",
-            "/consolevil",
-            "https://evil.example/console",
-            "/console/\\evil",
-            "/console/\r\nx",
-        ] {
-            assert_eq!(safe_path(path), None, "{path}");
         }
     }
 }

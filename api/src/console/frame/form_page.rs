@@ -1,34 +1,34 @@
-//! The page of a form, which scripts show as a dialog.
+//! A page with a form. Scripts show it as a dialog.
 
 use askama::Template;
 use axum::response::Response;
 use http::StatusCode;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::http::request_id::RequestId;
 
-use super::field::Field;
-use super::field_errors::FieldErrors;
-use crate::console::frame::icon::Icon;
-use crate::console::frame::navigation::Section;
-use crate::console::frame::page_frame::{Frame, Page, page};
-use crate::console::visit::submission::Form;
+use super::navigation::Section;
+use super::page_frame::{Frame, Page, page};
+use crate::console::parts::field::Field;
+use crate::console::parts::field_errors::FieldErrors;
+use crate::console::parts::form::Form;
+use crate::console::parts::icon::Icon;
 use crate::console::visit::visitor::Visitor;
 
-/// The page.
 #[derive(Template)]
 #[template(path = "form.html")]
 pub(crate) struct FormPage {
     frame: Frame,
     title: &'static str,
-    /// What it is about.
+    /// The object that the form is about.
     subject: Option<String>,
     texts: Vec<String>,
-    /// What cannot be undone.
+    /// The consequences of a destructive form.
     warning: Option<String>,
-    /// Where it is sent.
+    /// The path that the form is submitted to.
     action: String,
-    /// Where those go who cancel.
+    /// The path of the Cancel button.
     back: String,
     hidden: Vec<(&'static str, String)>,
     fields: Vec<Field>,
@@ -41,7 +41,7 @@ pub(crate) struct FormPage {
 page!(FormPage);
 
 impl FormPage {
-    /// A form that is sent to `action`, and that leads back to `back`.
+    /// A form that is submitted to `action` and whose Cancel button leads to `back`.
     pub(crate) async fn new(
         visitor: &Visitor,
         section: Section,
@@ -67,21 +67,21 @@ impl FormPage {
         }
     }
 
-    /// The same about something with a name.
+    /// Names the object that the form is about.
     #[must_use]
     pub(crate) fn about(mut self, subject: impl Into<String>) -> Self {
         self.subject = Some(subject.into());
         self
     }
 
-    /// The same with a sentence before the fields.
+    /// Adds a paragraph before the fields.
     #[must_use]
     pub(crate) fn text(mut self, text: impl Into<String>) -> Self {
         self.texts.push(text.into());
         self
     }
 
-    /// The same for what stops something: it is said what, and the button that does it is not the first.
+    /// Marks the form as destructive and states the consequences. Its button is not the default one.
     #[must_use]
     pub(crate) fn danger(mut self, warning: impl Into<String>) -> Self {
         self.warning = Some(warning.into());
@@ -89,21 +89,21 @@ impl FormPage {
         self
     }
 
-    /// The same with other words on its button.
+    /// Sets the label of the submit button. Default: the title.
     #[must_use]
     pub(crate) const fn submit(mut self, submit: &'static str) -> Self {
         self.submit = submit;
         self
     }
 
-    /// The same with a field that nobody sees.
+    /// Adds a hidden field.
     #[must_use]
     pub(crate) fn hidden(mut self, name: &'static str, value: &str) -> Self {
         self.hidden.push((name, value.into()));
         self
     }
 
-    /// The same, named so that it is carried out once.
+    /// Adds a request name, so that a form submitted twice takes effect once.
     #[must_use]
     pub(crate) fn once(self, form: &Form) -> Self {
         let request = form.filled("request").map(ToOwned::to_owned);
@@ -111,7 +111,7 @@ impl FormPage {
         self.hidden("request", &request)
     }
 
-    /// The same with its fields, as they were filled in and with what is wrong with them.
+    /// Adds the fields with their values and errors.
     #[must_use]
     pub(crate) fn fields(mut self, fields: Vec<Field>, form: &Form, errors: &FieldErrors) -> Self {
         let shown: Vec<&str> = fields.iter().map(|field| field.name).collect();
@@ -123,16 +123,16 @@ impl FormPage {
         self
     }
 
-    /// The page as an answer.
     pub(crate) fn show(self) -> Response {
         self.answer(self.status)
     }
 }
 
-/// What is wrong with a form whose call answered a problem: also where the problem is about one field as a whole.
+/// Turns the problem of a submitted form into field errors. `fields` maps problem codes to the field they are
+/// about.
 ///
 /// # Errors
-/// The problem itself, when it is not about fields: then the form cannot be corrected.
+/// The problem itself if it is not about fields, because correcting the form would not help.
 pub(crate) fn field_errors(problem: Problem, fields: &[(Code, &str)]) -> Result<FieldErrors, Problem> {
     match fields.iter().find(|(code, _)| *code == problem.code) {
         Some((_, field)) => Ok(FieldErrors::one(field, problem.detail)),
@@ -140,18 +140,19 @@ pub(crate) fn field_errors(problem: Problem, fields: &[(Code, &str)]) -> Result<
     }
 }
 
-/// Whether what had to be typed was.
+/// Checks that the expected text was typed to confirm.
 ///
 /// # Errors
-/// What is wrong with the field.
+/// An error in the field `confirmation`.
 pub(crate) fn confirmed(form: &Form, expected: &str) -> Result<(), FieldErrors> {
     if form.text("confirmation").trim() == expected.trim() {
         return Ok(());
     }
-    Err(FieldErrors::one("confirmation", "is not what is asked for"))
+    Err(FieldErrors::one("confirmation", "That doesn't match. Type the text exactly as shown."))
 }
 
-/// What has to be typed to confirm: a name, if everybody can see and type it; else what stands for it.
+/// Returns the text to type to confirm: the name if it is short and consists of typable characters, else
+/// `otherwise`.
 pub(crate) fn confirmation(name: Option<&str>, otherwise: &str) -> String {
     let is_typable = |it: char| it == ' ' || it.is_alphanumeric() || it.is_ascii_punctuation();
     match name {

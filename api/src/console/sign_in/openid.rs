@@ -1,65 +1,34 @@
-//! Signing in at an OpenID provider (OpenID Connect Core 1.0 §3.1), with PKCE (RFC 7636): the way there and back.
+//! Sign-in with an OpenID provider: the authorization code flow (OpenID Connect Core 1.0 §3.1) with PKCE (RFC
+//! 7636).
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
-use keyledger_engine::value::time::Timestamp;
 use keyledger_engine::value::token::{SecretKind, Token};
 use zeroize::Zeroizing;
 
-use crate::answer::problem::{Code, Problem};
+use crate::answer::code::Code;
+use crate::answer::problem::Problem;
 use crate::auth::console_session::{Holder, LIFETIME_SECONDS_MAX};
 use crate::auth::oidc::OpenIdProvider;
 use crate::auth::oidc::code_flow::Proofs;
 use crate::auth::principal::Principal;
 use crate::service::Service;
 
-use super::sign_in::{begin_session, safe_path};
-use crate::console::Console;
-use crate::console::frame::theme::cookie;
-use crate::console::parts::query_string::QueryString;
+use super::page::begin_session;
+use super::pending::{WAIT_MILLIS_MAX, Waiting};
+use crate::console::parts::query_string::{QueryString, safe_path};
+use crate::console::state::Console;
+use crate::console::visit::cookie;
 
-/// Names the browser that went; other sites' pages lead back here, so it is not `SameSite=Strict`.
+/// Ties the callback to the browser that started the sign-in. The provider's page leads back here, so the
+/// cookie cannot be `SameSite=Strict`.
 const COOKIE: &str = "keyledger_openid";
-/// Whoever comes back later than this, in milliseconds, has to begin again.
-const WAIT_MILLIS_MAX: i64 = 10 * 60 * 1_000;
-/// With more people on their way than this the one who went first has to begin again.
-const PENDING_MAX: usize = 10_000;
 const REFRESH: HeaderName = HeaderName::from_static("refresh");
-
-/// The people who are at the provider just now.
-#[derive(Default)]
-pub(crate) struct Pending(Mutex<HashMap<String, Waiting>>);
-
-struct Waiting {
-    proofs: Proofs,
-    to: String,
-    since: Timestamp,
-}
-
-impl Pending {
-    fn add(&self, waiting: Waiting, now: Timestamp) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= PENDING_MAX {
-            all.retain(|_, waiting| waiting.since.saturating_add_millis(WAIT_MILLIS_MAX) > now);
-        }
-        if all.len() >= PENDING_MAX
-            && let Some(first) =
-                all.iter().min_by_key(|(_, waiting)| waiting.since).map(|(state, _)| state.clone())
-        {
-            all.remove(&first);
-        }
-        all.insert(waiting.proofs.state.clone(), waiting);
-    }
-
-    fn take(&self, state: &str, now: Timestamp) -> Option<Waiting> {
-        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(state)?;
-        (waiting.since.saturating_add_millis(WAIT_MILLIS_MAX) > now).then_some(waiting)
-    }
-}
+const NOT_SIGNED_IN: &str =
+    "the OpenID provider did not sign you in; begin again, or ask the provider's administrator";
 
 fn provider(service: &Service) -> Result<&OpenIdProvider, Problem> {
     let provider = service.openid_provider.as_ref().filter(|provider| provider.signs_in().is_some());
@@ -71,14 +40,11 @@ fn redirect_uri(service: &Service) -> String {
 }
 
 fn failed(error: &crate::auth::oidc::Error) -> Problem {
-    tracing::warn!(%error, "somebody could not sign in at the OpenID provider");
-    Problem::new(
-        Code::Unauthenticated,
-        "the OpenID provider did not sign you in; begin again, or ask whoever runs it",
-    )
+    tracing::warn!(%error, "sign-in with the OpenID provider failed");
+    Problem::new(Code::Unauthenticated, NOT_SIGNED_IN)
 }
 
-/// Sends a browser to the provider.
+/// Redirects the browser to the provider.
 pub(crate) async fn start(State(console): State<Arc<Console>>, uri: Uri) -> Result<Response, Problem> {
     let service = &console.service;
     let provider = provider(service)?;
@@ -97,7 +63,7 @@ pub(crate) async fn start(State(console): State<Arc<Console>>, uri: Uri) -> Resu
     Ok(response)
 }
 
-/// Begins the session of whoever comes back with a code.
+/// Redeems the code that the browser returns with, and starts a session.
 pub(crate) async fn finish(
     State(console): State<Arc<Console>>,
     headers: HeaderMap,
@@ -106,27 +72,30 @@ pub(crate) async fn finish(
     let service = &console.service;
     let provider = provider(service)?;
     let query = QueryString::of(&uri.to_string());
-    // The browser that comes must be the one that went: nobody is signed in as somebody else by a link.
-    let state = query.get("state").filter(|state| cookie(&headers, COOKIE) == Some(state));
+    // Only the browser that started the sign-in may finish it; otherwise a link could sign its reader in as
+    // another user.
+    let state = query.get("state").filter(|state| cookie::read(&headers, COOKIE) == Some(state));
     let waiting = state.and_then(|state| console.pending.take(state, service.now()));
-    let begin_again = "this sign-in is not the one that you began, or took too long; begin again";
+    let begin_again = "this sign-in was not started in this browser, or took too long; begin again";
     let waiting = waiting.ok_or_else(|| Problem::new(Code::Unauthenticated, begin_again))?;
-    let refused = "the OpenID provider did not sign you in; begin again, or ask whoever runs it";
-    let code = query.get("code").ok_or_else(|| Problem::new(Code::Unauthenticated, refused))?;
+
+    let code = query.get("code").ok_or_else(|| Problem::new(Code::Unauthenticated, NOT_SIGNED_IN))?;
     let user = provider.redeem(code, &waiting.proofs, &redirect_uri(service)).await;
     let mut user = user.map_err(|error| failed(&error))?;
-    // The ID token has told who it is; the session lasts as long as any.
+    // The ID token only proves who the user is; the session gets the usual lifetime.
     user.expires_at = service.now().saturating_add_millis(i64::from(LIFETIME_SECONDS_MAX) * 1_000);
     let is_active = |id: &_| service.index.organization(id).is_some_and(|it| it.deleted_at.is_none());
     if Principal::of_user(&user, is_active).permissions.is_empty() {
-        let detail = "the OpenID provider knows you, but gives you no role in an organization that is here";
+        let detail =
+            "the OpenID provider knows you, but gives you no role in an organization of this service";
         return Err(Problem::new(Code::Forbidden, detail));
     }
     let session = begin_session(service, &headers, Holder::User(Box::new(user)))?;
-    // The session's cookie goes along only on a way that begins here: a redirect would still be the provider's.
+    // A redirect would still count as cross-site, and the browser would withhold the `SameSite=Strict`
+    // session cookie.
     let refresh = HeaderValue::from_str(&format!("0; url={}", waiting.to))
         .map_err(|error| Problem::internal(&error))?;
-    let html = "<!doctype html><html lang=\"en\"><title>Keyledger</title><p>One moment.</p></html>";
+    let html = "<!doctype html><html lang=\"en\"><title>Keyledger</title><p>Signing you in…</p></html>";
     let mut response = ([(REFRESH, refresh)], Html(html)).into_response();
     set_cookie(service, response.headers_mut(), "", 0);
     response.headers_mut().append(header::SET_COOKIE, session);
@@ -137,7 +106,5 @@ fn set_cookie(service: &Service, headers: &mut HeaderMap, state: &str, seconds: 
     let secure = if service.session_cookie.secure { "; Secure" } else { "" };
     let text =
         format!("{COOKIE}={state}; Path=/console/openid; Max-Age={seconds}; HttpOnly; SameSite=Lax{secure}");
-    if let Ok(value) = HeaderValue::from_str(&text) {
-        headers.append(header::SET_COOKIE, value);
-    }
+    cookie::set(headers, &text);
 }

@@ -1,5 +1,4 @@
-//! The page that shows a secret, once: the token of a key or a root key, the secret of an application, a link that lets
-//! somebody in.
+//! The page that shows a secret once: a token, a client secret, a webhook secret or a portal link.
 
 use askama::Template;
 use axum::response::Response;
@@ -7,11 +6,11 @@ use http::StatusCode;
 use serde::{Deserialize, Deserializer};
 use zeroize::Zeroizing;
 
-use crate::console::frame::icon::Icon;
-use crate::console::frame::page_frame::{Frame, Page, page};
-use crate::console::frame::toast::Notice;
+use super::page_frame::{Frame, Page, page};
+use crate::console::parts::icon::Icon;
+use crate::console::visit::notice::Notice;
 
-/// A secret on its way to the page that shows it.
+/// A secret that only [`SecretPage`] can render. It is wiped from memory when dropped.
 pub(crate) struct Secret(Zeroizing<String>);
 
 impl<'de> Deserialize<'de> for Secret {
@@ -20,45 +19,43 @@ impl<'de> Deserialize<'de> for Secret {
     }
 }
 
-/// What a page with a secret says.
+/// The texts of the page.
 pub(crate) struct Words {
-    /// The title.
     pub title: &'static str,
-    /// What the secret is of, as people call it.
+    /// The name of the object that the secret belongs to.
     pub subject: String,
-    /// What else there is to say of that.
+    /// A detail beside the subject.
     pub under: Option<String>,
-    /// What the secret is: `token`.
+    /// What kind of secret it is, such as `token`.
     pub noun: &'static str,
-    /// What to do with it.
+    /// What to do with the secret.
     pub advice: &'static str,
-    /// What else there is to know.
+    /// An additional sentence.
     pub note: Option<String>,
-    /// What cannot be done without it.
+    /// The consequence of losing the secret, as the end of a sentence.
     pub loss: &'static str,
-    /// What to do if nobody has it.
+    /// How to replace a lost secret, as the end of a sentence.
     pub remedy: &'static str,
 }
 
-/// What stands around a secret in an example.
+/// An example command with the secret in it.
 pub(crate) struct Example {
-    /// What it shows.
+    /// The sentence above the command.
     pub lead: &'static str,
-    /// What stands before the secret.
+    /// The command up to the secret.
     pub before: String,
-    /// What stands after it.
+    /// The command after the secret.
     pub after: &'static str,
 }
 
-/// The page.
 #[derive(Template)]
 #[template(path = "secret.html")]
 pub(crate) struct SecretPage {
     frame: Frame,
     words: Words,
-    /// None when the same form was sent before: its first answer had the secret.
+    /// `None` if the form was submitted before; only the first response has the secret.
     secret: Option<Secret>,
-    /// What goes with it and is no secret: a name and a text.
+    /// A public value shown with the secret: name and text.
     beside: Option<(&'static str, String)>,
     example: Option<Example>,
     done: String,
@@ -67,26 +64,25 @@ pub(crate) struct SecretPage {
 page!(SecretPage);
 
 impl SecretPage {
-    /// The page of a secret, which leads on to `done`.
+    /// A page whose Done button leads to `done`.
     pub(crate) const fn new(frame: Frame, words: Words, secret: Option<Secret>, done: String) -> Self {
         Self { frame, words, secret, beside: None, example: None, done }
     }
 
-    /// The same with what goes with the secret.
+    /// Adds a public value, such as a client id.
     #[must_use]
     pub(crate) fn beside(mut self, name: &'static str, text: impl Into<String>) -> Self {
         self.beside = Some((name, text.into()));
         self
     }
 
-    /// The same with an example.
     #[must_use]
     pub(crate) fn example(mut self, example: Example) -> Self {
         self.example = Some(example);
         self
     }
 
-    /// The page as an answer; the page after it knows the log up to a position.
+    /// Renders the page. The next page reads the log at least up to `position`.
     pub(crate) fn show(self, position: Option<u64>) -> Response {
         let mut response = self.answer(StatusCode::OK);
         Notice { position, toast: None }.keep(response.headers_mut());

@@ -1,4 +1,4 @@
-//! The page of a list: what it is for, a search where the call has one, the table, the way to the next page.
+//! A page with a list: title, search where the endpoint supports it, table and pager.
 
 use askama::Template;
 use axum::response::Response;
@@ -8,54 +8,48 @@ use serde::de::DeserializeOwned;
 
 use crate::answer::problem::Problem;
 
-use super::query_string::QueryString;
-use super::table::{Row, Table};
-use crate::console::frame::icon::Icon;
-use crate::console::frame::navigation::Section;
-use crate::console::frame::page_frame::{Frame, Page, page};
-use crate::console::keys::list::grouped;
+use super::navigation::Section;
+use super::page_frame::{Frame, Page, page};
+use crate::console::parts::icon::Icon;
+use crate::console::parts::number::grouped;
+use crate::console::parts::query_string::QueryString;
+use crate::console::parts::table::{Row, Table};
 use crate::console::visit::visitor::Visitor;
 
-/// What a page's list is of, in words.
+/// The texts and paths of a list page.
 pub(crate) struct Listing {
-    /// Whose row of the navigation it is.
     pub section: Section,
-    /// Its title.
     pub title: &'static str,
-    /// What it is for.
+    /// The sentence under the title.
     pub lead: &'static str,
-    /// Its own path.
+    /// The page's path.
     pub path: String,
-    /// The path of the call that lists.
+    /// The path of the list endpoint.
     pub call: String,
-    /// What one of the things is called, and several.
+    /// Singular and plural of what is listed.
     pub noun: (&'static str, &'static str),
-    /// What the search field asks for, if the list can be searched.
+    /// The placeholder of the search field, if the endpoint supports search.
     pub search: Option<&'static str>,
-    /// Whether the call narrows the list to an organization.
+    /// Whether the endpoint filters by organization.
     pub by_organization: bool,
-    /// The heads of the columns.
     pub columns: Vec<&'static str>,
-    /// What makes one more, and the page that does it; none for somebody who may not.
+    /// Label and path of the create button, for visitors who may create.
     pub create: Option<(&'static str, String)>,
-    /// The organization that the page is about, if it is about one alone.
+    /// The organization that the page is about, if any.
     pub of: Option<String>,
-    /// The page above it, if it is no list of the navigation: its name and its path.
+    /// Name and path of the parent page, if the list has no row in the navigation.
     pub above: Option<(String, String)>,
-    /// What there is to know while there is none.
+    /// The text of an empty list.
     pub empty: &'static str,
 }
 
-/// A page of things, as calls answer it.
+/// A page of a list as the API returns it.
 #[derive(Deserialize)]
 pub(crate) struct Things<T> {
-    /// The things.
     pub data: Vec<T>,
-    /// What leads to the next page.
     pub next_cursor: Option<String>,
-    /// How many there are.
     pub total: u64,
-    /// Whether there are more than that.
+    /// Whether the API stopped counting at `total`.
     pub total_capped: bool,
 }
 
@@ -83,10 +77,10 @@ impl ListPage {
 }
 
 impl Listing {
-    /// Reads the list as the address asks for it, and shows it.
+    /// Reads the list that the address asks for and renders the page.
     ///
     /// # Errors
-    /// What the call answers.
+    /// The problem that the API returns.
     pub(crate) async fn answer<T: DeserializeOwned>(
         self,
         visitor: &Visitor,

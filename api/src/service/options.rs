@@ -1,0 +1,31 @@
+//! How the service is to run.
+
+use std::path::PathBuf;
+
+use crate::auth::access_token;
+use crate::auth::oidc;
+use crate::auth::trusted_proxies::TrustedProxies;
+use crate::jobs::webhooks;
+use crate::jobs::witness::Witness;
+use crate::service::log_signer;
+
+/// The settings of a service, from the command line.
+#[derive(Debug, Clone)]
+pub(crate) struct Options {
+    /// The data directory.
+    pub data: PathBuf,
+    /// The cache for the log's pages, in bytes.
+    pub log_cache_bytes: usize,
+    /// How checkpoints of the log are signed.
+    pub log_signer: log_signer::Options,
+    /// The witnesses that cosign checkpoints.
+    pub witnesses: Vec<Witness>,
+    /// How access tokens are issued.
+    pub access_tokens: access_token::Options,
+    /// The proxies that are trusted to forward a client's address.
+    pub trusted_proxies: TrustedProxies,
+    /// The OpenID provider whose users may call the API, if there is one.
+    pub openid_provider: Option<oidc::Options>,
+    /// How webhooks are delivered.
+    pub webhooks: webhooks::Options,
+}

@@ -1,0 +1,259 @@
+//! Starting the service: opens the data directory, restores the projections, starts the threads, and creates
+//! the first root key.
+
+use std::io;
+use std::sync::{Arc, Mutex};
+
+use keyledger_engine::domain::root_key::{RootKey, RootKeyCommand, RootKeyCreated};
+use keyledger_engine::ledger::{self, Aggregate, Command, Ledger, Observer, Request, Writer};
+use keyledger_engine::log::redb::{RedbLog, RedbOptions};
+use keyledger_engine::log::{self, EventLog, LogReader};
+use keyledger_engine::value::actor::Actor;
+use keyledger_engine::value::id::{OrganizationId, RootKeyId};
+use keyledger_engine::value::permission::Permission;
+use keyledger_engine::value::text::Name;
+use keyledger_engine::value::time::{Clock, SystemClock};
+use keyledger_engine::value::token::{PresentedToken, Token};
+use keyledger_engine::vault::Vault;
+use keyledger_projections::audit_trail::AuditTrail;
+use keyledger_projections::beside_the_log::usage::{self, RunningUsageThread, Usage, UsageObserver};
+use keyledger_projections::key_list::KeyList;
+use keyledger_projections::stored::projection::Projection;
+use keyledger_projections::stored::runner::{self, ProjectionHandle, RunnerThread};
+use keyledger_projections::stored::store;
+use keyledger_projections::verification::VerificationObserver;
+use rand::SeedableRng;
+use rand::rngs::{StdRng, SysRng};
+use tokio::sync::{Semaphore, watch};
+
+use crate::auth::access_token::AccessTokens;
+use crate::auth::console_session::ConsoleSessions;
+use crate::auth::oidc::{self, OpenIdProvider};
+use crate::auth::session_cookie::SessionCookie;
+use crate::auth::signing_keys::{self, SigningKeys};
+use crate::jobs::log_verification::LogVerifications;
+use crate::jobs::webhooks::{self, Webhooks};
+use crate::jobs::witness::Witnesses;
+use crate::outbound::connector::NoTrustRoots;
+use crate::request::idempotency::Running;
+use crate::service::index_snapshot::IndexSnapshot;
+use crate::service::log_signer::{self, LogSigner};
+use crate::service::metrics::Metrics;
+use crate::service::options::Options;
+use crate::service::{READERS_MAX, Service};
+use keyledger_engine::storage::data_directory::{self, DataDirectory};
+
+/// Why the service cannot start: one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub(crate) enum StartError {
+    #[error(transparent)]
+    Directory(#[from] data_directory::Error),
+    #[error(transparent)]
+    Log(#[from] log::Error),
+    #[error(transparent)]
+    SigningKeys(#[from] signing_keys::Error),
+    #[error(transparent)]
+    LogSigner(#[from] log_signer::Error),
+    #[error("witnesses: {0}")]
+    Witnesses(#[from] NoTrustRoots),
+    #[error(transparent)]
+    OpenIdProvider(#[from] oidc::Error),
+    #[error(transparent)]
+    Projection(#[from] store::Error),
+    /// An event contradicts the events before it.
+    #[error("{file}: {reason}; run `replay-tool verify`, and restore a backup if it reports damage")]
+    Replay {
+        /// The log's file.
+        file: String,
+        /// The contradiction.
+        reason: String,
+    },
+    #[error(transparent)]
+    Usage(#[from] usage::Error),
+    #[error(transparent)]
+    Webhooks(#[from] webhooks::Error),
+    /// The token could not be printed, so the root key would have been useless.
+    #[error("standard output: {0}, so no root key was created; make it writable and start again")]
+    RootKeyNotShown(#[source] io::Error),
+    #[error("could not start a thread: {0}; raise the limit on threads")]
+    Thread(#[from] io::Error),
+    /// A command that the start itself issues failed.
+    #[error(transparent)]
+    Ledger(#[from] ledger::Error),
+    #[error("the operating system returned no random bytes: {0}")]
+    Randomness(String),
+    #[error(
+        "KEYLEDGER_BOOTSTRAP_ROOT_KEY: not a root key; it must have the form klroot_<49 characters> with a \
+         valid checksum"
+    )]
+    BootstrapRootKey,
+}
+
+/// The threads to end when the service stops.
+pub(crate) struct Threads {
+    writer: Writer,
+    runners: Vec<RunnerThread>,
+    usage: RunningUsageThread,
+}
+
+impl Threads {
+    /// Ends the writer after the queued commands, saves the projections, and closes the files. Blocks.
+    ///
+    /// # Errors
+    /// The error that had ended the writer earlier, if there was one.
+    pub(crate) fn stop(self, service: &Service) -> Result<(), log::Error> {
+        let ended = self.writer.stop();
+        for runner in self.runners {
+            runner.stop();
+        }
+        self.usage.stop();
+        service.index_snapshot.save_at_stop(&service.index);
+        ended
+    }
+}
+
+impl Service {
+    /// Opens the log, restores the projections, and starts the threads.
+    ///
+    /// # Errors
+    /// See [`StartError`].
+    pub(crate) fn start(options: &Options) -> Result<(Arc<Self>, Threads), StartError> {
+        let data = DataDirectory::open_or_create(&options.data)?;
+        LogSigner::require_key(&data, &options.log_signer)?;
+        let openid_provider = options.openid_provider.clone().map(OpenIdProvider::new).transpose()?;
+        let signing_keys = SigningKeys::open(data.signing_keys())?;
+        let log = open_log(&data, options.log_cache_bytes)?;
+        let (reader, redb_reader) = (log.reader(), log.redb_reader());
+        let log_signer = Arc::new(LogSigner::open(&data, &options.log_signer, reader.log_id())?);
+        let (index_snapshot, index) = IndexSnapshot::restore(&data, Arc::clone(&reader))?;
+        let index = Arc::new(index);
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let (usage, usage_thread) = Usage::open(&data.usage(), clock.now(), || index.living_keys())?;
+        let webhooks = Webhooks::open(&data, &options.webhooks, reader.as_ref(), &index)?;
+        let observers: Vec<Box<dyn Observer>> = vec![
+            Box::new(VerificationObserver(Arc::clone(&index))),
+            Box::new(UsageObserver(Arc::clone(&usage))),
+        ];
+        let (ledger, writer) =
+            Ledger::start(Box::new(log), observers, Arc::clone(&clock), StdRng::from_seed(seed()?))?;
+        let (key_list, projection) = KeyList::new();
+        let (key_list_handle, key_list_thread) = start_projection(&data, projection, &reader, &ledger)?;
+        let (audit_trail, projection) = AuditTrail::new(Arc::clone(&reader));
+        let (audit_trail_handle, audit_trail_thread) = start_projection(&data, projection, &reader, &ledger)?;
+        let usage_thread = usage_thread.start(Arc::clone(&clock))?;
+        let verifier = log_signer.verifier().clone();
+        let service = Arc::new(Self {
+            ledger,
+            index,
+            access_tokens: AccessTokens::new(signing_keys, options.access_tokens.clone()),
+            key_list: key_list.with_usage(Arc::clone(&usage)),
+            usage,
+            session_cookie: SessionCookie::of(&options.access_tokens.public_url),
+            console_sessions: ConsoleSessions::default(),
+            trusted_proxies: options.trusted_proxies.clone(),
+            openid_provider,
+            webhooks,
+            audit_trail,
+            key_list_handle,
+            audit_trail_handle,
+            log_verifications: LogVerifications::new(redb_reader, data.checkpoints(), verifier),
+            log_signer,
+            witnesses: Witnesses::new(options.witnesses.clone())?,
+            running: Running::default(),
+            metrics: Metrics::default(),
+            index_snapshot,
+            clock,
+            ids: Mutex::default(),
+            readers: Arc::new(Semaphore::new(READERS_MAX)),
+            stopping: watch::Sender::new(false),
+        });
+        let runners = vec![key_list_thread, audit_trail_thread];
+        Ok((service, Threads { writer, runners, usage: usage_thread }))
+    }
+
+    /// Makes sure that a root key exists. The first start creates it: from the token in `given`, or with a
+    /// generated token that `show` prints.
+    ///
+    /// # Errors
+    /// When `given` is not a root key's token, `show` fails, or the command fails.
+    pub(crate) fn ensure_root_key(
+        &self,
+        given: Option<&str>,
+        show: impl FnOnce(&Token) -> io::Result<()>,
+    ) -> Result<(), StartError> {
+        if self.index.root_key_count() > 0 {
+            return Ok(());
+        }
+        let permissions = vec![Permission::Admin];
+        if let Some(given) = given {
+            let presented = PresentedToken::parse_root(given).map_err(|_| StartError::BootstrapRootKey)?;
+            let facts = RootKeyCreated { digest: presented.digest(), hint: presented.hint(), permissions };
+            return self.create_root_key(facts, None, "Bootstrap root key").map(drop);
+        }
+        self.new_root_key(permissions, None, "First root key", show).map(drop)
+    }
+
+    /// Creates a root key for the operator of the machine. `show` prints the token before the key exists, so
+    /// that there is never a key without a known token.
+    ///
+    /// # Errors
+    /// When `show` fails, or the command fails.
+    pub(crate) fn new_root_key(
+        &self,
+        permissions: Vec<Permission>,
+        organization_id: Option<OrganizationId>,
+        name: &str,
+        show: impl FnOnce(&Token) -> io::Result<()>,
+    ) -> Result<RootKey, StartError> {
+        let token =
+            Token::generate_root(&mut SysRng).map_err(|error| StartError::Randomness(error.to_string()))?;
+        show(&token).map_err(StartError::RootKeyNotShown)?;
+        let facts = RootKeyCreated { digest: token.digest(), hint: token.hint(), permissions };
+        self.create_root_key(facts, organization_id, name)
+    }
+
+    fn create_root_key(
+        &self,
+        facts: RootKeyCreated,
+        organization_id: Option<OrganizationId>,
+        name: &str,
+    ) -> Result<RootKey, StartError> {
+        let id: RootKeyId = self.new_id();
+        let name = Name::new(name).ok();
+        let command = Command::RootKey(id, RootKeyCommand::Create { organization_id, name, facts });
+        let committed = self.ledger.execute_blocking(Request::new(command, Actor::system()))?;
+        match committed.aggregate {
+            Aggregate::RootKey(root_key) => Ok(root_key),
+            _ => Err(StartError::Ledger(ledger::Error::Stopped)),
+        }
+    }
+}
+
+fn open_log(data: &DataDirectory, cache_bytes: usize) -> Result<RedbLog, StartError> {
+    let is_vault_missing = data.log().exists() && !data.vault().exists();
+    let vault = Arc::new(Vault::open(&data.vault()).map_err(log::Error::from)?);
+    let options = RedbOptions { cache_bytes, ..RedbOptions::default() };
+    let log = RedbLog::open(&data.log(), options, vault, &mut SysRng)?;
+    if is_vault_missing {
+        let file = data.vault();
+        tracing::warn!(file = %file.display(), "vault is missing; sealed personal text reads as erased");
+    }
+    Ok(log)
+}
+
+fn start_projection(
+    data: &DataDirectory,
+    projection: impl Projection,
+    reader: &Arc<dyn LogReader>,
+    ledger: &Ledger,
+) -> Result<(ProjectionHandle, RunnerThread), store::Error> {
+    runner::start(&data.projections(), projection, Arc::clone(reader), Some(ledger.watch_head()))
+}
+
+fn seed() -> Result<[u8; 32], StartError> {
+    use rand::TryRng;
+    let mut seed = [0; 32];
+    SysRng.try_fill_bytes(&mut seed).map_err(|error| StartError::Randomness(error.to_string()))?;
+    Ok(seed)
+}
