@@ -1,5 +1,5 @@
 //! The erasure of personal text of a user of an organization, or of a whole organization. It destroys the
-//! keys that seal the text ([`crate::vault`]). The log records the names of these keys, and nothing about the
+//! keys that seal the text. The log records the names of these keys, and nothing about the
 //! subject.
 
 mod command;
