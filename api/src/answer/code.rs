@@ -64,8 +64,8 @@ codes! {
     CsrfFailed "csrf_failed" FORBIDDEN "The request does not come from a page of this service",
         "A change with a portal session must carry the session's csrf_token, from GET /portal/session, as \
         `X-CSRF-Token`, and must come from a page of this service.";
-    NotFound "not_found" NOT_FOUND "No such path",
-        "No endpoint has this path. The reference at /docs lists all of them.";
+    NotFound "not_found" NOT_FOUND "No such page or endpoint",
+        "No page or endpoint has this path. The reference at /docs lists all endpoints.";
     KeyNotFound "key_not_found" NOT_FOUND "No such key",
         "No key that the caller may see has this id or token.";
     OrganizationNotFound "organization_not_found" NOT_FOUND "No such organization",

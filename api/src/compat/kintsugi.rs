@@ -1,5 +1,5 @@
-//! Kintsugi's calls for the keys of partners and of organizations (docs/compat-kintsugi.md). Errors look as
-//! FastAPI, on which the original runs, makes them.
+//! Kintsugi's endpoints for keys of partners and organizations (docs/compat-kintsugi.md). Errors have the
+//! form of FastAPI, on which the original runs.
 
 use std::sync::Arc;
 
@@ -36,10 +36,11 @@ use crate::service::Service;
 
 const ORGANIZATION_ID: HeaderName = HeaderName::from_static("x-organization-id");
 const PARTNER_ID: HeaderName = HeaderName::from_static("x-partner-id");
-/// Keys of a page unless the call says otherwise, as PropelAuth has it.
+/// The default number of keys on a page, as in PropelAuth.
 const PAGE_SIZE_DEFAULT: usize = 10;
 const PAGE_SIZE_MAX: usize = 100;
-/// Pages are counted, so one far away costs as much as all before it.
+/// The most keys before and on a page. Pages are numbered, so a late page costs as much as all pages before
+/// it.
 const KEYS_MAX: usize = 10_000;
 
 pub(super) fn router() -> Router<Arc<Service>> {
@@ -50,7 +51,7 @@ pub(super) fn router() -> Router<Arc<Service>> {
         .layer(middleware::map_response(in_fastapi_form))
 }
 
-/// The organization that a call is about.
+/// The organization that a request names.
 struct Tenant(OrganizationId);
 
 impl<S: Send + Sync> FromRequestParts<S> for Tenant {
@@ -66,7 +67,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Tenant {
     }
 }
 
-/// Both spellings are taken, as the two versions of the original differ in them.
+/// Both spellings are accepted, because the two versions of the original differ.
 #[derive(Deserialize)]
 struct CreateBody {
     #[serde(default, alias = "client_organization_id", rename = "clientOrganizationId")]
@@ -81,7 +82,7 @@ struct CreateBody {
 #[serde(rename_all = "camelCase")]
 struct Created<'a> {
     api_key_id: String,
-    /// Left out when the call repeats an earlier one.
+    /// Absent when the request repeats an earlier one.
     #[serde(skip_serializing_if = "Option::is_none")]
     api_key_token: Option<&'a str>,
 }
@@ -161,7 +162,7 @@ fn seconds(value: &Value) -> crate::request::body::Reading<Timestamp> {
     Timestamp::writable(seconds.saturating_mul(1_000)).map_err(|error| wrong(error.to_string()))
 }
 
-/// A key as the list shows it.
+/// A key in a list.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct ListedKey {
@@ -237,7 +238,7 @@ async fn list_partner_keys(
     }
     let Query(query) = query.map_err(|error| Problem::field("?", error.body_text()))?;
     let (number, size) = query.read()?;
-    // These clients know no positions: what was answered to them is what they must see.
+    // These clients send no positions, and must see everything that was answered to them.
     reach_in(service.ledger.head(), &service.key_list_handle).await?;
     let mut query = KeyQuery::new(service.now());
     query.organization_id = Some(organization_id);
@@ -272,7 +273,7 @@ async fn delete_partner_key(
     Reply::at(committed.position).json(&json!({}))
 }
 
-/// One of several things wrong with a request, as FastAPI says it.
+/// An invalid part of a request in FastAPI's form.
 #[derive(Serialize)]
 struct ValidationError {
     loc: Vec<String>,
@@ -293,7 +294,7 @@ impl ValidationError {
     }
 }
 
-/// A field by the name that it has here.
+/// Returns a field's name in Kintsugi's API.
 fn spelled(name: &str) -> &str {
     match name {
         "expires_at" => "expiresAtSeconds",

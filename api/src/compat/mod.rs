@@ -1,6 +1,6 @@
-//! The calls of other key services, in their own words, so that their clients go on working. Each is a thin
-//! translation onto the commands that Keyledger's own calls issue: no rule lives here. All of them are off
-//! unless `--compat` names them.
+//! Endpoints in the form of other key services, so that their clients keep working. Each one is a thin
+//! translation to the commands of Keyledger's own endpoints, without rules of its own. All of them are off
+//! unless `--compat` names their service.
 
 mod kinde;
 mod kintsugi;
@@ -11,7 +11,7 @@ use axum::Router;
 
 use crate::service::Service;
 
-/// Another service whose calls can be answered.
+/// Another service whose endpoints are available.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Compat {
     /// Kinde's API keys: docs/compat-kinde.md.
@@ -20,7 +20,7 @@ pub(crate) enum Compat {
     Kintsugi,
 }
 
-/// The calls of the services named.
+/// Returns the endpoints of the named services.
 pub(crate) fn router(services: &[Compat]) -> Router<Arc<Service>> {
     services.iter().fold(Router::new(), |router, service| match service {
         Compat::Kinde => router.merge(kinde::router()),

@@ -2,7 +2,7 @@
 //!
 //! hyper has no hook for such an answer. It can only be recognized in the bytes that hyper writes: a head of
 //! status 4xx without a body and, unlike every answer of the service, without a request id. It is the last
-//! thing that hyper writes to a connection.
+//! thing that hyper writes to a connection. docs/decisions/hyper-refusals.md has the alternatives.
 
 use http::StatusCode;
 
@@ -51,7 +51,55 @@ fn problem_of(status: StatusCode) -> Problem {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use hyper_util::rt::TokioIo;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
     use super::*;
+
+    /// Returns what hyper itself writes for a malformed request.
+    async fn hypers_answer_to(request: &str) -> Vec<u8> {
+        let (mut client, server) = tokio::io::duplex(256 * 1024);
+        let service = hyper::service::service_fn(async |_| {
+            Ok::<_, Infallible>(http::Response::new(String::from("hyper accepted the request")))
+        });
+        let mut connection = hyper::server::conn::http1::Builder::new();
+        connection.max_headers(100).max_buf_size(16 * 1024);
+        client.write_all(request.as_bytes()).await.unwrap();
+        let ended = connection.serve_connection(TokioIo::new(server), service).await;
+        assert!(ended.is_err(), "hyper accepts {request:.60}");
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).await.unwrap();
+        answer
+    }
+
+    /// Fails if a new version of hyper writes its own answers in another form.
+    #[tokio::test]
+    async fn what_hyper_writes_is_recognized() {
+        let long = format!("GET / HTTP/1.1\r\nx-long: {}\r\n\r\n", "a".repeat(60_000));
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "x-many: 1\r\n".repeat(101));
+        for (request, code) in [
+            (long.as_str(), "headers_too_large"),
+            (many.as_str(), "headers_too_large"),
+            ("GET / HTTP/1.1\r\na b: c\r\n\r\n", "malformed_request"),
+            ("GET / HTTP/9.9\r\n\r\n", "malformed_request"),
+            ("G(T / HTTP/1.1\r\n\r\n", "malformed_request"),
+            ("GET\r\n\r\n", "malformed_request"),
+            ("GET / HTTP/1.1\r\ncontent-length: x\r\n\r\n", "malformed_request"),
+        ] {
+            let answer = hypers_answer_to(request).await;
+            let replacement = replaced(&answer);
+            let replacement = replacement.unwrap_or_else(|| {
+                panic!("hyper answers {request:.60} with {:?}", String::from_utf8_lossy(&answer))
+            });
+            let replacement = String::from_utf8(replacement).unwrap();
+            let (head, body) = replacement.split_once("\r\n\r\n").unwrap();
+            assert!(head.starts_with("HTTP/1.1 4") && head.contains("x-request-id: "), "{head}");
+            let problem: serde_json::Value = serde_json::from_str(body).unwrap();
+            assert_eq!(problem["code"], code, "{request:.60}");
+        }
+    }
 
     const HYPERS: &str = "HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n\
         content-length: 0\r\n\

@@ -1,4 +1,4 @@
-//! The OpenAPI document: what it says of the whole, and what follows for each call from what it takes.
+//! The OpenAPI document: its general part, and what follows for each endpoint from its parameters.
 
 use http::{HeaderName, header};
 use utoipa::OpenApi;
@@ -11,37 +11,38 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use crate::auth::access::{Access, ENDPOINTS};
 use crate::request::idempotency;
 
-/// What the OpenAPI document says of the whole.
+/// The general part of the OpenAPI document.
 #[derive(OpenApi)]
 #[openapi(
     info(
         title = "Keyledger",
-        description = "Issues, lists, changes, verifies and audits API keys. Every change is an event in a log that can be \
-            proven complete.\n\nEvery call carries a root key, or an access token that an application got at `/oauth2/token`, as \
-            `Authorization: Bearer ...` or `x-api-key: ...`. Errors are RFC 9457 problems; each code has a page at `/problems/<code>`. Writes \
-            answer `Keyledger-Position`; reads take `Keyledger-Min-Position` and wait up to two seconds for it. A POST \
-            with an `Idempotency-Key` takes place once in 24 hours.",
+        description = "Creates, lists, changes, verifies and audits API keys. Every change is an event in \
+            a log that can be proven complete.\n\nEvery request carries a root key, or an access token that \
+            an application obtained at `/oauth2/token`, as `Authorization: Bearer ...` or `x-api-key: ...`. \
+            Errors are RFC 9457 problems; each code has a page at `/problems/<code>`. Writes answer \
+            `Keyledger-Position`; reads accept `Keyledger-Min-Position` and wait up to two seconds for it. A \
+            POST with an `Idempotency-Key` is executed once in 24 hours.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     servers((url = "/", description = "this service")),
     tags(
-        (name = "Keys", description = "Issue, list and change keys"),
-        (name = "Verification", description = "Is this token good?"),
+        (name = "Keys", description = "Create, list and change keys"),
+        (name = "Verification", description = "Check whether a token is valid"),
         (name = "Events", description = "Who did what, when"),
-        (name = "Webhooks", description = "Events pushed to receivers outside: Standard Webhooks 1.0"),
+        (name = "Webhooks", description = "Events pushed to external receivers: Standard Webhooks 1.0"),
         (name = "Organizations", description = "The tenants that own keys"),
         (name = "APIs", description = "Resource servers whose scopes keys may carry"),
-        (name = "Root keys", description = "Credentials of those who manage or check keys"),
-        (name = "Applications", description = "OAuth 2.0 clients: services that call by themselves"),
-        (name = "Portal", description = "People let into the portal of their organization"),
-        (name = "OAuth 2.0", description = "Access tokens for applications, and what clients discover"),
-        (name = "Log", description = "The log as others check it: C2SP tlog-tiles"),
-        (name = "Service", description = "How the service is doing"),
+        (name = "Root keys", description = "Credentials of callers that manage or verify keys"),
+        (name = "Applications", description = "OAuth 2.0 clients for machine-to-machine access"),
+        (name = "Portal", description = "Portal access for people of an organization"),
+        (name = "OAuth 2.0", description = "Access tokens for applications, and discovery"),
+        (name = "Log", description = "The log for outside verification: C2SP tlog-tiles"),
+        (name = "Service", description = "Health of the service"),
     ),
 )]
 struct Document;
 
-/// The document before any endpoint is in it.
+/// Returns the document without endpoints.
 pub(crate) fn overview() -> utoipa::openapi::OpenApi {
     Document::openapi()
 }
@@ -63,7 +64,7 @@ pub(crate) fn complete(document: &mut utoipa::openapi::OpenApi) {
     components.add_security_scheme("portal_session", SecurityScheme::ApiKey(cookie));
 }
 
-/// The calls at a path, by their methods.
+/// Returns the endpoints of a path, by method.
 fn operations(item: &mut PathItem) -> [(&'static str, &mut Option<Operation>); 5] {
     [
         ("GET", &mut item.get),
@@ -74,7 +75,7 @@ fn operations(item: &mut PathItem) -> [(&'static str, &mut Option<Operation>); 5
     ]
 }
 
-/// Names with each call the permissions that it needs, where the call itself does not say how to prove them.
+/// Adds the required permissions to each endpoint, with the ways to present a credential.
 fn say_who_may(document: &mut utoipa::openapi::OpenApi) {
     for (path, item) in &mut document.paths.paths {
         for (method, operation) in operations(item) {
@@ -96,14 +97,14 @@ fn say_who_may(document: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// What a call takes, by which many of its answers are known.
+/// What an endpoint takes. Many of its answers follow from this.
 struct Takes {
-    /// Somebody who may make it.
+    /// A caller.
     caller: bool,
-    /// A body, of whatever kind.
+    /// A body of any media type.
     body: bool,
     json: bool,
-    /// Parameters in its path, in its query, and an organization among the latter.
+    /// Parameters in the path and in the query, and an organization in the query.
     path: bool,
     query: bool,
     organization: bool,
@@ -145,11 +146,11 @@ impl Takes {
         }
     }
 
-    /// The problems that follow.
+    /// Returns the problems that follow.
     fn problems(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
         let Self { caller, body, json, path, query, organization, if_match, idempotency_key, .. } = *self;
         let rows = [
-            (caller || json, "400", "`malformed_request`: a header, or the body, cannot be read"),
+            (caller || json, "400", "`malformed_request`: a header or the body is malformed"),
             (caller, "401", "`unauthenticated`"),
             (
                 caller,
@@ -159,34 +160,37 @@ impl Takes {
             (
                 caller && (path || organization),
                 "404",
-                "there is no such object, or the caller may not see it",
+                "the object does not exist, or the caller may not see it",
             ),
-            (body, "408", "`request_timeout`: the body did not come to its end"),
+            (body, "408", "`request_timeout`: the body did not arrive in time"),
             (
                 idempotency_key || if_match,
                 "409",
-                "`contended`: others change the same; `idempotency_key_in_use`: the first call with it still runs",
+                "`contended`: other requests change the same object; `idempotency_key_in_use`: the first \
+                request with the key is still running",
             ),
-            (if_match, "412", "`version_conflict`: `If-Match` has no tag of the present version"),
+            (if_match, "412", "`version_conflict`: `If-Match` does not list the current version"),
             (body, "413", "`body_too_large`"),
-            (json, "415", "`unsupported_media_type`: the body is not said to be JSON"),
+            (json, "415", "`unsupported_media_type`: the body is not declared as JSON"),
             (
                 json || query || idempotency_key,
                 "422",
-                "`invalid_request`: `errors` names each field and parameter that fails; or `idempotency_key_reused`",
+                "`invalid_request`: `errors` names each invalid field and parameter; or \
+                `idempotency_key_reused`",
             ),
             (
                 caller || body,
                 "503",
-                "`overloaded`, with `Retry-After`; `position_not_reached`; or what the answer rests on is not there just now",
+                "`overloaded`, with `Retry-After`; `position_not_reached`; or the data for the answer is \
+                unavailable",
             ),
         ];
         rows.into_iter().filter(|row| row.0).map(|(_, status, description)| (status, description))
     }
 }
 
-/// Gives the problems of all calls the media type that they are served with, and names with each call those
-/// that follow from what it takes, where the call itself says nothing of them.
+/// Gives the documented problems their media type, and adds to each endpoint the problems that follow from
+/// what it takes, unless the endpoint documents the status itself.
 fn say_what_fails(document: &mut utoipa::openapi::OpenApi) {
     const PROBLEM: &str = "application/problem+json";
     let schema = || Ref::from_schema_name("Problem");
@@ -198,7 +202,7 @@ fn say_what_fails(document: &mut utoipa::openapi::OpenApi) {
             let responses = &mut operation.responses.responses;
             if takes.if_none_match {
                 let unchanged =
-                    ResponseBuilder::new().description("`If-None-Match` has the tag of the present version");
+                    ResponseBuilder::new().description("`If-None-Match` lists the current version");
                 responses.entry("304".into()).or_insert_with(|| unchanged.build().into());
             }
             for (status, description) in takes.problems() {
@@ -219,13 +223,14 @@ fn say_what_fails(document: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// The router marks a parameter that may hold slashes with a star; OpenAPI has no such thing.
+/// Removes the star with which the router marks a parameter that may contain slashes. OpenAPI has no such
+/// mark.
 fn without_wildcards(document: &mut utoipa::openapi::OpenApi) {
     let paths = std::mem::take(&mut document.paths.paths);
     document.paths.paths = paths.into_iter().map(|(path, item)| (path.replace("{*", "{"), item)).collect();
 }
 
-/// A call that takes several methods is several operations; each needs an id of its own.
+/// Gives each operation of an endpoint with several methods its own id.
 fn one_operation_id_each(document: &mut utoipa::openapi::OpenApi) {
     for item in document.paths.paths.values_mut() {
         let operations = [

@@ -1,34 +1,34 @@
-//! Examples that can be tried as they are, made from the schemas.
+//! Examples that work unchanged, derived from the schemas.
 
 use std::fmt::Write;
 
 use serde_json::{Map, Value, json};
 
 use super::typed_document::{
-    Call, Field, fields, is_nullable, json_schema, name_of, parameter, resolve, text,
+    Endpoint, Field, fields, is_nullable, json_schema, name_of, parameter, resolve, text,
 };
 
-/// Where `make run` serves.
+/// The address of `make run`.
 const BASE: &str = "http://127.0.0.1:7070";
-/// The call whose credential is the token in question.
+/// The endpoint whose credential is the token to verify.
 const FORWARD_AUTH: &str = "/v1/forward-auth";
-/// Objects in objects are shown this deep.
+/// The deepest nesting of objects.
 const DEPTH_MAX: usize = 6;
 const ULID: &str = "01KAJX7Q5M3J6S2Y9W8V4T1R0P";
 
-/// The call as a command line.
-pub(super) fn curl(document: &Value, call: &Call<'_>) -> String {
-    let mut line = match call.methods.as_slice() {
+/// Returns a request to the endpoint as a command line.
+pub(super) fn curl(document: &Value, endpoint: &Endpoint<'_>) -> String {
+    let mut line = match endpoint.methods.as_slice() {
         [method] if *method != "get" => format!("curl -X {} ", method.to_uppercase()),
         _ => String::from("curl "),
     };
-    let _ = write!(line, "{}", address(call));
-    if call.path.starts_with(FORWARD_AUTH) {
+    let _ = write!(line, "{}", address(endpoint));
+    if endpoint.path.starts_with(FORWARD_AUTH) {
         line.push_str(" \\\n  -H \"Authorization: Bearer $TOKEN\"");
-    } else if !call.is_open() {
+    } else if !endpoint.is_open() {
         line.push_str(" \\\n  -H \"Authorization: Bearer $ROOT_KEY\"");
     }
-    let headers = call.parameters().map(parameter).filter(|it| it.place == "header" && it.required);
+    let headers = endpoint.parameters().map(parameter).filter(|it| it.place == "header" && it.required);
     for header in headers {
         let _ = write!(
             line,
@@ -37,25 +37,25 @@ pub(super) fn curl(document: &Value, call: &Call<'_>) -> String {
             plain(&value(document, header.schema, header.name, 0))
         );
     }
-    if let Some(body) = request_body(document, call) {
+    if let Some(body) = request_body(document, endpoint) {
         line.push_str(" \\\n  -H \"Content-Type: application/json\"");
-        // The shell takes everything between single quotes as it is, but for these.
+        // Within single quotes, the shell interprets only the single quote.
         let _ = write!(line, " \\\n  -d '{}'", format!("{body:#}").replace('\'', "'\\''"));
     }
     line
 }
 
-fn address(call: &Call<'_>) -> String {
+fn address(endpoint: &Endpoint<'_>) -> String {
     let mut parts = Vec::new();
     let mut before = "";
-    for part in call.path.split('/') {
+    for part in endpoint.path.split('/') {
         match part.strip_prefix('{').and_then(|it| it.strip_suffix('}')) {
             Some(name) => parts.push(path_value(before, name)),
             None => parts.push(part.to_owned()),
         }
         before = part;
     }
-    let required = call.parameters().map(parameter).filter(|it| it.place == "query" && it.required);
+    let required = endpoint.parameters().map(parameter).filter(|it| it.place == "query" && it.required);
     let query: Vec<String> =
         required.map(|it| format!("{}={}", it.name, plain(&guess(it.name).unwrap_or(json!("1"))))).collect();
     match query.is_empty() {
@@ -64,7 +64,7 @@ fn address(call: &Call<'_>) -> String {
     }
 }
 
-/// An id of the kind that the part of the path before it names.
+/// Returns an id with the prefix that the previous part of the path implies.
 fn path_value(before: &str, name: &str) -> String {
     let prefix = match (before, name) {
         ("keys", _) => "key_",
@@ -80,9 +80,9 @@ fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
-/// What a call could be sent: what it needs, and what the schema gives an example for.
-fn request_body(document: &Value, call: &Call<'_>) -> Option<Value> {
-    let (schema, required) = call.body()?;
+/// Returns a body with the required fields and those for which the schema has an example.
+fn request_body(document: &Value, endpoint: &Endpoint<'_>) -> Option<Value> {
+    let (schema, required) = endpoint.body()?;
     let mut fields = fields(document, schema);
     fields.sort_by_key(|field| !field.required);
     let mut body = Map::new();
@@ -94,13 +94,13 @@ fn request_body(document: &Value, call: &Call<'_>) -> Option<Value> {
     (required || !body.is_empty()).then_some(Value::Object(body))
 }
 
-/// What a call answers when all is well.
-pub(super) fn answer(document: &Value, call: &Call<'_>) -> Option<(String, Value)> {
-    let (status, response) = call.responses().find(|(status, _)| status.starts_with('2'))?;
+/// Returns the answer to a successful request.
+pub(super) fn answer(document: &Value, endpoint: &Endpoint<'_>) -> Option<(String, Value)> {
+    let (status, response) = endpoint.responses().find(|(status, _)| status.starts_with('2'))?;
     Some((status.clone(), value(document, json_schema(response)?, "", 0)))
 }
 
-/// A value that fits the schema.
+/// Returns a value that fits the schema.
 pub(super) fn value(document: &Value, schema: &Value, name: &str, depth: usize) -> Value {
     if let Some(example) = schema.get("example") {
         return example.clone();
@@ -113,7 +113,7 @@ pub(super) fn value(document: &Value, schema: &Value, name: &str, depth: usize) 
     if let Some(first) = schema.get("enum").and_then(|values| values.get(0)) {
         return first.clone();
     }
-    // What is true of few objects is left empty, as it mostly is.
+    // Values that most objects do not have stay empty.
     let usually_absent = ["revoked_at", "deleted_at", "user_id", "reason", "causation_id", "next_cursor"];
     if is_nullable(schema) && usually_absent.contains(&name) {
         return Value::Null;
@@ -151,7 +151,7 @@ pub(super) fn value(document: &Value, schema: &Value, name: &str, depth: usize) 
     }
 }
 
-/// The id of an object of this name.
+/// Returns an id of the type of object with this name.
 fn own_id(object: &str) -> Option<Value> {
     let prefix = match object {
         "Key" => "key_",
@@ -172,7 +172,7 @@ fn number(name: &str) -> Value {
     }
 }
 
-/// What a member of this name usually holds.
+/// Returns a typical value for a member of this name.
 fn guess(name: &str) -> Option<Value> {
     let id = |prefix: &str| json!(format!("{prefix}{ULID}"));
     Some(match name {
@@ -199,8 +199,8 @@ fn guess(name: &str) -> Option<Value> {
         "revoked_at" | "deleted_at" => json!("2026-12-01T09:30:00.000Z"),
         "last_four" => json!("wxyz"),
         "start" => json!("klroot_ab12"),
-        "detail" => json!("these fields fail: /name"),
-        "title" => json!("Some fields fail"),
+        "detail" => json!("invalid fields: /name"),
+        "title" => json!("Some fields are invalid"),
         "stream" => json!({ "kind": "key", "id": format!("key_{ULID}") }),
         "actor" => json!({ "kind": "root_key", "id": format!("rk_{ULID}") }),
         _ => return None,

@@ -1,18 +1,19 @@
-//! What all pages share: escaping, running text, and the frame around the content.
+//! The shared parts of all pages: escaping, running text, and the frame around the content.
 
 use std::fmt::Write;
 
 use crate::answer::code::Code;
 use keyledger_engine::value::sha256::sha256;
 
-/// The style of all pages. It stands in each page, so that a page that was saved still looks as it should.
+/// The style of all pages. Each page includes it, so that a saved page keeps its look.
 const STYLE: &str = include_str!("style.css");
 /// A key on the accent colour.
-const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 32'%3E%3Crect \
-    width='32' height='32' rx='7' fill='%231f5fd0'/%3E%3Cg fill='none' stroke='white' stroke-width='3' \
-    stroke-linecap='round'%3E%3Ccircle cx='11.5' cy='16' r='4.5'/%3E%3Cpath d='M16 16h9v4.5M21 16v3.5'/%3E%3C/g%3E%3C/svg%3E";
+const ICON: &str = "data:image/svg+xml,%3Csvg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 32 \
+    32'%3E%3Crect width='32' height='32' rx='7' fill='%231f5fd0'/%3E%3Cg fill='none' stroke='white' \
+    stroke-width='3' stroke-linecap='round'%3E%3Ccircle cx='11.5' cy='16' r='4.5'/%3E%3Cpath d='M16 \
+    16h9v4.5M21 16v3.5'/%3E%3C/g%3E%3C/svg%3E";
 
-/// Text as HTML, for content and for quoted attributes.
+/// Escapes text for HTML content and quoted attributes.
 pub(super) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
@@ -28,7 +29,7 @@ pub(super) fn escape(text: &str) -> String {
     escaped
 }
 
-/// A sentence: what stands between backticks is code, and a problem's code leads to its page.
+/// Formats a sentence: text between backticks becomes code, and a problem's code links to its page.
 pub(super) fn prose(text: &str) -> String {
     let mut html = String::with_capacity(text.len());
     for (index, part) in text.split('`').enumerate() {
@@ -42,18 +43,18 @@ pub(super) fn prose(text: &str) -> String {
     html
 }
 
-/// Paragraphs with empty lines between them.
+/// Formats paragraphs that are separated by empty lines.
 pub(super) fn paragraphs(text: &str) -> String {
     let paragraphs = text.split("\n\n").map(str::trim).filter(|it| !it.is_empty());
     paragraphs.map(|paragraph| format!("<p>{}</p>\n", prose(paragraph))).collect()
 }
 
-/// A path that may be broken after each slash.
+/// Formats a path that may break after each slash.
 pub(super) fn path(path: &str) -> String {
     escape(path).replace('/', "/<wbr>").replacen("/<wbr>", "/", 1)
 }
 
-/// A status with its word, as `200 OK`.
+/// Formats a status with its reason, such as `200 OK`.
 pub(super) fn status(code: &str) -> String {
     let known = code.parse().ok().and_then(|code: u16| http::StatusCode::from_u16(code).ok());
     let word = known.and_then(|status| status.canonical_reason()).unwrap_or("");
@@ -65,24 +66,25 @@ pub(super) fn status(code: &str) -> String {
     format!("<span class=\"status {class}\"><b>{}</b> {}</span>", escape(code), escape(word))
 }
 
-/// The pages that there are, for the head of the sidebar.
+/// The page that the head of the sidebar marks as current.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// The calls.
-    Calls,
+    /// The endpoints.
+    Endpoints,
     /// The list of problems.
     Problems,
     /// The page of one problem.
     Problem,
 }
 
-/// A whole page. `navigation` and `content` are HTML; `title` and `description` are text.
+/// Returns a whole page. `navigation` and `content` are HTML; `title` and `description` are text.
 pub(super) fn frame(place: Place, title: &str, description: &str, navigation: &str, content: &str) -> String {
     let current = |is: bool| if is { " aria-current=\"page\"" } else { "" };
     let places = format!(
         "<ul class=\"places\">\n<li><a href=\"/docs\"{}>API reference</a></li>\n\
-         <li><a href=\"/problems\"{}>Problems</a></li>\n<li><a href=\"/openapi.json\">OpenAPI document</a></li>\n</ul>",
-        current(place == Place::Calls),
+         <li><a href=\"/problems\"{}>Problems</a></li>\n<li><a href=\"/openapi.json\">OpenAPI document</a>\
+         </li>\n</ul>",
+        current(place == Place::Endpoints),
         current(place == Place::Problems),
     );
     format!(
@@ -90,18 +92,21 @@ pub(super) fn frame(place: Place, title: &str, description: &str, navigation: &s
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
          <meta name=\"color-scheme\" content=\"light dark\">\n<title>{title} · Keyledger</title>\n\
          <meta name=\"description\" content=\"{description}\">\n<link rel=\"icon\" href=\"{ICON}\">\n\
-         <style>{STYLE}</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#content\">Skip to the content</a>\n\
-         <header class=\"bar\"><a class=\"brand\" href=\"/docs\">Keyledger</a><a href=\"#menu\">Menu</a></header>\n\
+         <style>{STYLE}</style>\n</head>\n<body>\n<a class=\"skip\" href=\"#content\">Skip to the content\
+         </a>\n\
+         <header class=\"bar\"><a class=\"brand\" href=\"/docs\">Keyledger</a><a href=\"#menu\">Menu</a>\
+         </header>\n\
          <nav class=\"side\" aria-label=\"Reference\">\n<a class=\"brand\" href=\"/docs\">Keyledger</a>\n\
          {places}\n{navigation}</nav>\n\
          <main id=\"content\" tabindex=\"-1\">\n{content}</main>\n\
-         <nav class=\"menu\" id=\"menu\" aria-label=\"Menu\">\n{places}\n{navigation}</nav>\n</body>\n</html>\n",
+         <nav class=\"menu\" id=\"menu\" aria-label=\"Menu\">\n{places}\n{navigation}</nav>\n</body>\n\
+         </html>\n",
         title = escape(title),
         description = escape(description),
     )
 }
 
-/// What a page may load: its own style, known by its digest, and its icon.
+/// Returns the policy of a page, which allows its own style, by digest, and its icon.
 pub(super) fn content_security_policy() -> String {
     format!(
         "default-src 'none'; style-src 'sha256-{}'; img-src 'self' data:; form-action 'none'; \

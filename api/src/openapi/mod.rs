@@ -1,6 +1,6 @@
 //! The reference: the OpenAPI document, the page that shows it to people, and a page for each problem.
 //!
-//! Everything is put together once, at the start, and served from memory.
+//! All pages are rendered once at startup and served from memory.
 
 pub(crate) mod document;
 mod example;
@@ -31,25 +31,25 @@ use crate::service::Service;
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// The OpenAPI document as text, as it is served and as docs/openapi.json has it.
+/// Returns the OpenAPI document as text, as it is served and as in docs/openapi.json.
 ///
 /// # Errors
-/// When it cannot be written as JSON.
+/// Fails if it cannot be written as JSON.
 pub(crate) fn document_text(document: &utoipa::openapi::OpenApi) -> Result<String, serde_json::Error> {
     let mut text = serde_json::to_string_pretty(document)?;
     text.push('\n');
     Ok(text)
 }
 
-/// The pages about the calls that `document` describes.
+/// Returns the pages about the endpoints in `document`.
 ///
 /// # Errors
-/// When the document cannot be written as JSON.
+/// Fails if the document cannot be written as JSON.
 pub(crate) fn router(document: &utoipa::openapi::OpenApi) -> Result<Router<Arc<Service>>, serde_json::Error> {
     pages(document)
 }
 
-/// The pages, for whatever state the rest of the service needs; they need none.
+/// Returns the pages for a router with any state, because they need none.
 fn pages<S: Clone + Send + Sync + 'static>(
     document: &utoipa::openapi::OpenApi,
 ) -> Result<Router<S>, serde_json::Error> {
@@ -78,12 +78,12 @@ fn pages<S: Clone + Send + Sync + 'static>(
         ))
 }
 
-/// A text that stays the same while the service runs.
+/// A text that does not change while the service runs.
 #[derive(Clone)]
 struct Page {
     media_type: HeaderValue,
     policy: Option<HeaderValue>,
-    /// Its entity tag, without the quotes.
+    /// The entity tag without its quotes.
     name: String,
     etag: HeaderValue,
     text: Bytes,
@@ -122,7 +122,7 @@ impl Page {
     }
 }
 
-/// What can be had as a page or as JSON.
+/// A text that is served as a page or as JSON.
 #[derive(Clone)]
 struct Described {
     page: Page,
@@ -156,8 +156,7 @@ fn problem_json(code: Code) -> Value {
     })
 }
 
-/// Whether `Accept` names JSON, and does not name HTML as something that is liked better. Wildcards get the
-/// page.
+/// Returns whether `Accept` names JSON and does not prefer HTML. Wildcards get the page.
 fn asks_for_json(headers: &HeaderMap) -> bool {
     let (mut json, mut html) = (0.0_f32, 0.0_f32);
     let ranges = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());

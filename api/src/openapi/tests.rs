@@ -1,4 +1,4 @@
-//! The pages, as they are answered.
+//! Tests of the pages as the router answers them.
 
 use std::sync::LazyLock;
 
@@ -34,7 +34,7 @@ async fn text_of(response: Response) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// The values of every attribute `name` in a page.
+/// Returns the values of every attribute `name` in a page.
 fn attributes<'a>(page: &'a str, name: &str) -> Vec<&'a str> {
     let start = format!(" {name}=\"");
     page.split(start.as_str()).skip(1).filter_map(|rest| rest.split('"').next()).collect()
@@ -54,7 +54,7 @@ async fn every_code_has_a_page() {
 }
 
 #[tokio::test]
-async fn a_problem_is_json_for_those_who_ask() {
+async fn a_problem_is_json_on_request() {
     for accept in ["application/json", "text/html;q=0.5, application/json", "application/problem+json, */*"] {
         let response = get_with("/problems/key_revoked", Some(accept)).await;
         assert_eq!(response.headers()[header::CONTENT_TYPE], JSON, "{accept}");
@@ -81,15 +81,19 @@ async fn an_unknown_code_is_a_problem_itself() {
 }
 
 #[tokio::test]
-async fn the_page_has_every_call_and_field() {
+async fn the_page_has_every_endpoint_and_field() {
     let (_, document) = crate::routes::endpoints();
     let value = serde_json::to_value(&document).unwrap();
     let page = get_page("/docs").await;
-    for (name, _, calls) in typed_document::tags(&value) {
+    for (name, _, endpoints) in typed_document::tags(&value) {
         assert!(page.contains(&html::escape(name)));
-        for call in calls {
-            assert!(page.contains(&format!("<code>{}</code>", html::path(call.path))), "{}", call.path);
-            assert!(page.contains(&format!("id=\"{}\"", call.anchor())), "{}", call.anchor());
+        for endpoint in endpoints {
+            assert!(
+                page.contains(&format!("<code>{}</code>", html::path(endpoint.path))),
+                "{}",
+                endpoint.path
+            );
+            assert!(page.contains(&format!("id=\"{}\"", endpoint.anchor())), "{}", endpoint.anchor());
         }
     }
     for path in value["paths"].as_object().unwrap().keys() {
@@ -103,7 +107,7 @@ async fn the_page_has_every_call_and_field() {
 }
 
 #[tokio::test]
-async fn pages_load_nothing_from_elsewhere_and_lead_nowhere_wrong() {
+async fn pages_load_nothing_external_and_have_no_broken_link() {
     let docs = get_page("/docs").await;
     let problems = get_page("/problems").await;
     for page in [&docs, &problems, &get_page("/problems/internal").await] {
@@ -152,7 +156,7 @@ async fn pages_forbid_the_browser_to_load_anything() {
 }
 
 #[tokio::test]
-async fn the_document_is_served_as_it_is_checked_in() {
+async fn the_served_document_has_its_tag() {
     let (_, document) = crate::routes::endpoints();
     let response = get_with("/openapi.json", None).await;
     assert_eq!(response.headers()[header::CONTENT_TYPE], JSON);
@@ -179,16 +183,22 @@ async fn head_is_answered() {
 }
 
 #[test]
-fn what_the_document_says_cannot_become_markup() {
+fn texts_of_the_document_cannot_become_markup() {
     let hostile = serde_json::json!({
         "info": { "title": "<script>1</script>", "description": "<img src=x>" },
         "tags": [{ "name": "<b>\"'", "description": "</section><script>" }],
         "paths": { "/<i>": { "get": {
             "tags": ["<b>\"'"], "summary": "</h3><script>",
-            "parameters": [{ "name": "<u>", "in": "\"><u>", "description": "`<u>`", "schema": { "type": "<u>" } }],
-            "responses": { "2<u>": { "description": "<u>", "headers": { "<u>": {} }, "content": { "<u>": {} } } },
+            "parameters": [{
+                "name": "<u>", "in": "\"><u>", "description": "`<u>`", "schema": { "type": "<u>" },
+            }],
+            "responses": { "2<u>": {
+                "description": "<u>", "headers": { "<u>": {} }, "content": { "<u>": {} },
+            } },
         } } },
-        "components": { "schemas": { "<u>": { "description": "<u>", "properties": { "<u>": { "enum": ["<u>", ["<u>"]] } } } } },
+        "components": { "schemas": { "<u>": {
+            "description": "<u>", "properties": { "<u>": { "enum": ["<u>", ["<u>"]] } },
+        } } },
     });
     let page = page::render(&hostile);
     for forbidden in ["<script", "<img", "<i>", "<u>", "\"><u", "<b>\""] {

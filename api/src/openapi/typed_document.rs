@@ -1,24 +1,24 @@
-//! What the pages read out of the OpenAPI document.
+//! The OpenAPI document as the pages read it.
 
 use serde_json::{Map, Value};
 
 use super::html::{escape, prose};
 
-/// References are followed this far, which ends those that go round.
+/// The longest chain of references that is followed, which ends circular ones.
 const REFERENCES_MAX: usize = 8;
-/// A call that takes at least this many methods takes any.
+/// An endpoint with at least this many methods is shown as taking any.
 const ANY_METHODS_MIN: usize = 5;
 const METHODS: [&str; 8] = ["get", "post", "put", "patch", "delete", "head", "options", "trace"];
 
-/// A call: a method on a path, or several methods that mean the same there.
-pub(super) struct Call<'a> {
+/// An endpoint: a method on a path, or several methods with the same meaning.
+pub(super) struct Endpoint<'a> {
     pub(super) methods: Vec<&'a str>,
     pub(super) path: &'a str,
     pub(super) operation: &'a Value,
 }
 
-impl Call<'_> {
-    /// The methods in a word, as `POST` or `ANY`.
+impl Endpoint<'_> {
+    /// Returns the methods as one word, such as `POST` or `ANY`.
     pub(super) fn method(&self) -> String {
         if self.methods.len() >= ANY_METHODS_MIN {
             "ANY".into()
@@ -27,16 +27,16 @@ impl Call<'_> {
         }
     }
 
-    /// The anchor of the call in its page.
+    /// Returns the endpoint's anchor on the page.
     pub(super) fn anchor(&self) -> String {
         anchor(&format!("{} {}", self.method(), self.path))
     }
 
-    /// What it does in a sentence without its full stop, and the rest of what there is to say.
+    /// Returns the first sentence of its description without the full stop, and the rest of the description.
     pub(super) fn title(&self) -> (String, String) {
         let (summary, description) = (text(self.operation, "summary"), text(self.operation, "description"));
         let all = match summary.ends_with(['.', ';', ':']) || summary.is_empty() || description.is_empty() {
-            // A paragraph that was broken into lines goes on in the description.
+            // The summary is only the first line of a paragraph that continues in the description.
             false => format!("{summary} {description}"),
             true => format!("{summary}\n\n{description}"),
         };
@@ -50,14 +50,14 @@ impl Call<'_> {
         }
     }
 
-    /// Whether it can be called without a credential.
+    /// Returns whether it needs no credential.
     pub(super) fn is_open(&self) -> bool {
         let empty = |it: &Value| it.as_object().is_some_and(Map::is_empty);
         let security = self.operation.get("security").and_then(Value::as_array);
         security.is_some_and(|any_of| any_of.is_empty() || any_of.iter().any(empty))
     }
 
-    /// The schema of the JSON body that it takes, and whether the body must be there.
+    /// Returns the schema of its JSON body, and whether the body is required.
     pub(super) fn body(&self) -> Option<(&Value, bool)> {
         let body = self.operation.get("requestBody")?;
         let required = body.get("required").and_then(Value::as_bool).unwrap_or(false);
@@ -73,7 +73,7 @@ impl Call<'_> {
     }
 }
 
-/// Where the first clause ends that stands by itself, which is not within code.
+/// Returns the end of the first clause, ignoring punctuation within code.
 fn end_of_clause(text: &str) -> Option<usize> {
     let ends = text.match_indices(['.', ';', ':']).filter(|(at, _)| {
         let (before, rest) = text.split_at(*at);
@@ -82,7 +82,7 @@ fn end_of_clause(text: &str) -> Option<usize> {
     ends.map(|(at, _)| at).next()
 }
 
-/// The text with a capital letter at its beginning.
+/// Capitalizes the first letter of a text.
 pub(super) fn capitalized(text: &str) -> String {
     let mut characters = text.chars();
     match characters.next() {
@@ -91,7 +91,7 @@ pub(super) fn capitalized(text: &str) -> String {
     }
 }
 
-/// The schema of what a body or an answer is as JSON.
+/// Returns the schema of a body's or an answer's JSON.
 pub(super) fn json_schema(content_of: &Value) -> Option<&Value> {
     let content = content_of.get("content")?.as_object()?;
     content
@@ -100,47 +100,49 @@ pub(super) fn json_schema(content_of: &Value) -> Option<&Value> {
         .and_then(|(_, it)| it.get("schema"))
 }
 
-/// A text member, or nothing.
+/// Returns a text member, or an empty text.
 pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or("")
 }
 
-/// A name that can be an anchor.
+/// Turns a name into an anchor.
 pub(super) fn anchor(name: &str) -> String {
     let parts =
         name.split(|character: char| !character.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
     parts.map(str::to_ascii_lowercase).collect::<Vec<_>>().join("-")
 }
 
-/// The tags with their calls, in the document's order.
-pub(super) fn tags(document: &Value) -> Vec<(&str, &str, Vec<Call<'_>>)> {
-    let mut tags: Vec<(&str, &str, Vec<Call<'_>>)> = Vec::new();
+/// Returns the tags with their endpoints, in the document's order.
+pub(super) fn tags(document: &Value) -> Vec<(&str, &str, Vec<Endpoint<'_>>)> {
+    let mut tags: Vec<(&str, &str, Vec<Endpoint<'_>>)> = Vec::new();
     for tag in document.get("tags").and_then(Value::as_array).into_iter().flatten() {
         tags.push((text(tag, "name"), text(tag, "description"), Vec::new()));
     }
-    for call in calls(document) {
-        let tag = call.operation.pointer("/tags/0").and_then(Value::as_str).unwrap_or("Other");
+    for endpoint in endpoints(document) {
+        let tag = endpoint.operation.pointer("/tags/0").and_then(Value::as_str).unwrap_or("Other");
         match tags.iter_mut().find(|(name, ..)| *name == tag) {
-            Some((_, _, calls)) => calls.push(call),
-            None => tags.push((tag, "", vec![call])),
+            Some((_, _, endpoints)) => endpoints.push(endpoint),
+            None => tags.push((tag, "", vec![endpoint])),
         }
     }
-    tags.retain(|(_, _, calls)| !calls.is_empty());
+    tags.retain(|(_, _, endpoints)| !endpoints.is_empty());
     tags
 }
 
-fn calls(document: &Value) -> Vec<Call<'_>> {
-    let mut calls: Vec<Call<'_>> = Vec::new();
+fn endpoints(document: &Value) -> Vec<Endpoint<'_>> {
+    let mut endpoints: Vec<Endpoint<'_>> = Vec::new();
     for (path, item) in document.get("paths").and_then(Value::as_object).into_iter().flatten() {
         for (method, operation) in METHODS.iter().filter_map(|method| Some((*method, item.get(method)?))) {
-            let same = |call: &&mut Call<'_>| call.path == path && mean_the_same(call.operation, operation);
-            match calls.iter_mut().find(same) {
-                Some(call) => call.methods.push(method),
-                None => calls.push(Call { methods: vec![method], path, operation }),
+            let same = |endpoint: &&mut Endpoint<'_>| {
+                endpoint.path == path && mean_the_same(endpoint.operation, operation)
+            };
+            match endpoints.iter_mut().find(same) {
+                Some(endpoint) => endpoint.methods.push(method),
+                None => endpoints.push(Endpoint { methods: vec![method], path, operation }),
             }
         }
     }
-    calls
+    endpoints
 }
 
 fn mean_the_same(one: &Value, other: &Value) -> bool {
@@ -153,12 +155,12 @@ fn mean_the_same(one: &Value, other: &Value) -> bool {
     rest(one) == rest(other)
 }
 
-/// The objects that calls take and answer.
+/// Returns the objects in requests and answers.
 pub(super) fn schemas(document: &Value) -> impl Iterator<Item = (&String, &Value)> {
     document.pointer("/components/schemas").and_then(Value::as_object).into_iter().flatten()
 }
 
-/// What a schema refers to by name, if anything; `null` beside it does not count.
+/// Returns the name to which a schema refers, if any. An alternative `null` is ignored.
 pub(super) fn name_of(schema: &Value) -> Option<&str> {
     match schema.get("$ref").and_then(Value::as_str) {
         Some(reference) => reference.rsplit('/').next(),
@@ -169,13 +171,13 @@ pub(super) fn name_of(schema: &Value) -> Option<&str> {
     }
 }
 
-/// The alternatives of a schema, apart from `null`.
+/// Returns the alternatives of a schema except `null`.
 fn alternatives(schema: &Value) -> Vec<&Value> {
     let lists = ["oneOf", "anyOf", "allOf"].iter().filter_map(|name| schema.get(name)?.as_array());
     lists.flatten().filter(|it| text(it, "type") != "null").collect()
 }
 
-/// The schema itself, where a name stands for it.
+/// Returns the schema to which a named reference leads.
 pub(super) fn resolve<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     let mut schema = schema;
     for _ in 0..REFERENCES_MAX {
@@ -186,7 +188,7 @@ pub(super) fn resolve<'a>(document: &'a Value, schema: &'a Value) -> &'a Value {
     schema
 }
 
-/// A member of an object, or a parameter, ready to be shown.
+/// A member of an object, or a parameter, as a table shows it.
 pub(super) struct Field<'a> {
     pub(super) name: &'a str,
     pub(super) place: &'a str,
@@ -195,7 +197,7 @@ pub(super) struct Field<'a> {
     pub(super) schema: &'a Value,
 }
 
-/// The members of an object.
+/// Returns the members of an object.
 pub(super) fn fields<'a>(document: &'a Value, schema: &'a Value) -> Vec<Field<'a>> {
     let schema = resolve(document, schema);
     let required = schema.get("required").and_then(Value::as_array);
@@ -208,7 +210,7 @@ pub(super) fn fields<'a>(document: &'a Value, schema: &'a Value) -> Vec<Field<'a
     members.map(field).collect()
 }
 
-/// A parameter of a call.
+/// Returns a parameter of an endpoint.
 pub(super) fn parameter(parameter: &Value) -> Field<'_> {
     Field {
         name: text(parameter, "name"),
@@ -219,7 +221,7 @@ pub(super) fn parameter(parameter: &Value) -> Field<'_> {
     }
 }
 
-/// The type of a value as HTML, with links to the objects it names.
+/// Formats the type of a value as HTML, with links to the objects it names.
 pub(super) fn type_html(schema: &Value) -> String {
     if let Some(name) = schema.get("$ref").and_then(Value::as_str).and_then(|it| it.rsplit('/').next()) {
         return format!("<a href=\"#{}\">{}</a>", object_anchor(name), escape(&object_title(name)));
@@ -254,13 +256,13 @@ fn plural(name: &str) -> String {
     if matches!(name, "string" | "integer" | "number" | "object") { format!("{name}s") } else { name.into() }
 }
 
-/// Whether the value may be `null`.
+/// Returns whether the value may be `null`.
 pub(super) fn is_nullable(schema: &Value) -> bool {
     let null = |it: &Value| it == "null" || text(it, "type") == "null";
     ["type", "oneOf", "anyOf"].iter().filter_map(|name| schema.get(name)?.as_array()).flatten().any(null)
 }
 
-/// The bounds of a value in words.
+/// Returns the bounds of a value in words.
 pub(super) fn bounds(schema: &Value) -> String {
     let mut bounds = Vec::new();
     if let Some(most) = schema.get("maxLength").and_then(Value::as_u64) {
@@ -284,12 +286,12 @@ fn grouped(number: u64) -> String {
     text
 }
 
-/// The anchor of an object in the page.
+/// Returns an object's anchor on the page.
 pub(super) fn object_anchor(name: &str) -> String {
     format!("object-{}", anchor(name))
 }
 
-/// An object's name as people read it: `Page_Key` is a page of keys.
+/// Returns an object's name for people: `Page_Key` is a page of keys.
 pub(super) fn object_title(name: &str) -> String {
     match name.split_once('_') {
         Some((outer, "String")) => outer.into(),

@@ -16,10 +16,10 @@ use serde_json::{Value, json};
 struct Table {
     roles: BTreeMap<String, Vec<String>>,
     permissions: Vec<String>,
-    calls: Vec<Call>,
+    endpoints: Vec<Endpoint>,
 }
 
-struct Call {
+struct Endpoint {
     method: String,
     path: String,
     needs: Vec<String>,
@@ -33,7 +33,7 @@ struct Call {
 
 #[derive(PartialEq, Eq, Clone, Copy)]
 enum Kind {
-    Everybody,
+    Everyone,
     PortalSession,
     Permissions,
 }
@@ -44,14 +44,14 @@ fn cells(line: &str) -> Vec<&str> {
 
 fn read_table() -> Table {
     let text = fs::read_to_string(binaries::workspace().join("docs/permissions.md")).unwrap();
-    let (roles_text, calls_text) = text.split_once("## Calls").unwrap();
-    let (own_text, others_text) = calls_text.split_once("## Calls of other services").unwrap();
+    let (roles_text, endpoints_text) = text.split_once("## Endpoints\n").unwrap();
+    let (own_text, others_text) = endpoints_text.split_once("## Endpoints of other services").unwrap();
     let rows = |text: &str| {
         text.lines().filter(|line| line.starts_with("| `")).map(str::to_owned).collect::<Vec<_>>()
     };
     let header = roles_text.lines().find(|line| line.starts_with("| permission")).unwrap();
     let names: Vec<String> = cells(header)[1..].iter().map(|name| (*name).to_owned()).collect();
-    let mut table = Table { roles: BTreeMap::new(), permissions: Vec::new(), calls: Vec::new() };
+    let mut table = Table { roles: BTreeMap::new(), permissions: Vec::new(), endpoints: Vec::new() };
     for row in rows(roles_text) {
         let cells = cells(&row);
         let permission = cells[0].trim_matches('`').to_owned();
@@ -73,13 +73,13 @@ fn read_table() -> Table {
             None => (named(cells[1]), None),
         };
         let kind = match cells[1] {
-            "nothing" => Kind::Everybody,
+            "nothing" => Kind::Everyone,
             "a portal session" => Kind::PortalSession,
             _ => Kind::Permissions,
         };
         assert_eq!(needs.is_empty(), kind != Kind::Permissions, "{row}");
         let unbound = cells[1].ends_with("unbound");
-        table.calls.push(Call {
+        table.endpoints.push(Endpoint {
             method: method.into(),
             path: path.into(),
             needs,
@@ -103,14 +103,15 @@ struct Holder {
 }
 
 impl Holder {
-    fn may(&self, call: &Call) -> bool {
-        match call.kind {
-            Kind::Everybody => true,
+    fn may(&self, endpoint: &Endpoint) -> bool {
+        match endpoint.kind {
+            Kind::Everyone => true,
             Kind::PortalSession => self.is_session,
             Kind::Permissions => {
                 let holds = |needed: &String| self.permissions.iter().any(|it| it == needed || it == "admin");
-                let needs = call.needs_for_own.as_ref().filter(|_| self.sees_own_only).unwrap_or(&call.needs);
-                needs.iter().all(holds) && !(call.unbound && self.bound)
+                let needs =
+                    endpoint.needs_for_own.as_ref().filter(|_| self.sees_own_only).unwrap_or(&endpoint.needs);
+                needs.iter().all(holds) && !(endpoint.unbound && self.bound)
             }
         }
     }
@@ -165,13 +166,14 @@ struct Answer {
 impl Answer {
     /// Whether the answer says that the caller lacks the permission.
     fn is_refusal(&self) -> bool {
-        let says_so = ["the caller lacks the permission", "concerns more than", "only whoever is signed in"];
+        let says_so =
+            ["the caller lacks the permission", "concerns more than", "only callers with a portal session"];
         self.status == 403 && says_so.iter().any(|words| self.text.contains(words))
     }
 
     /// Whether the answer says that the caller is not authenticated.
-    fn is_unauthenticated(&self, call: &Call) -> bool {
-        if call.is_own {
+    fn is_unauthenticated(&self, endpoint: &Endpoint) -> bool {
+        if endpoint.is_own {
             self.status == 401 && self.text.contains("\"unauthenticated\"")
         } else {
             // Kinde answers 403.
@@ -182,14 +184,14 @@ impl Answer {
 
 /// Sends a request about an object that does not exist: a permitted caller gets an error that says so, and
 /// nothing changes.
-fn answer(client: &Client, call: &Call) -> Answer {
-    let path: Vec<&str> = call
+fn answer(client: &Client, endpoint: &Endpoint) -> Answer {
+    let path: Vec<&str> = endpoint
         .path
         .split('/')
         .map(|part| if part.starts_with('{') { "key_01KAJX7Q5M3J6S2Y9W8V4T1R0P" } else { part })
         .collect();
-    let mut request = client.request(&call.method, &path.join("/"));
-    if matches!(call.method.as_str(), "POST" | "PUT" | "PATCH") {
+    let mut request = client.request(&endpoint.method, &path.join("/"));
+    if matches!(endpoint.method.as_str(), "POST" | "PUT" | "PATCH") {
         request = request.json(&json!({}));
     }
     let answer = request.send();
@@ -210,16 +212,20 @@ fn every_endpoint_requires_what_the_table_says() {
     let mut count = 0;
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
-            let row = |call: &&Call| call.path == *path && call.method == method.to_uppercase();
-            assert!(table.calls.iter().any(|call| row(&call)), "{method} {path} is not in the table");
+            let row =
+                |endpoint: &&Endpoint| endpoint.path == *path && endpoint.method == method.to_uppercase();
+            assert!(
+                table.endpoints.iter().any(|endpoint| row(&endpoint)),
+                "{method} {path} is not in the table"
+            );
             count += 1;
         }
     }
-    let own = table.calls.iter().filter(|call| call.is_own).count();
+    let own = table.endpoints.iter().filter(|endpoint| endpoint.is_own).count();
     assert_eq!(count, own, "the table lists endpoints that do not exist");
     assert!(
         count > 40
-            && table.calls.len() > count + 10
+            && table.endpoints.len() > count + 10
             && table.permissions.len() > 10
             && table.roles.len() == 4
     );
@@ -227,35 +233,39 @@ fn every_endpoint_requires_what_the_table_says() {
     let holders = holders(&server, &provider, &table);
     let mut wrong = Vec::new();
     // Signing out ends the session that asks. Another test covers it.
-    for call in table
-        .calls
-        .iter()
-        .filter(|call| (call.method.as_str(), call.path.as_str()) != ("DELETE", "/portal/session"))
-    {
+    for endpoint in table.endpoints.iter().filter(|endpoint| {
+        (endpoint.method.as_str(), endpoint.path.as_str()) != ("DELETE", "/portal/session")
+    }) {
         for holder in &holders {
-            let answer = answer(&holder.client, call);
+            let answer = answer(&holder.client, endpoint);
             let refused = answer.is_refusal();
             // Public endpoints decide themselves how to treat a credential.
-            let as_expected = match (call.kind, holder.may(call)) {
-                (Kind::Everybody, _) => !refused,
-                (_, true) => !refused && !answer.is_unauthenticated(call),
+            let as_expected = match (endpoint.kind, holder.may(endpoint)) {
+                (Kind::Everyone, _) => !refused,
+                (_, true) => !refused && !answer.is_unauthenticated(endpoint),
                 (_, false) => refused,
             };
             if !as_expected {
                 let Answer { status, text } = answer;
-                wrong.push(format!("{}: {} {} answers {status} {text}", holder.name, call.method, call.path));
+                wrong.push(format!(
+                    "{}: {} {} answers {status} {text}",
+                    holder.name, endpoint.method, endpoint.path
+                ));
             }
         }
-        if call.kind != Kind::Everybody {
+        if endpoint.kind != Kind::Everyone {
             for anonymous in [
                 client.anonymous(),
                 client.with_token(&token::root()),
                 client.with_session("keyledger_session=x", "x"),
             ] {
-                let answer = answer(&anonymous, call);
-                if !answer.is_unauthenticated(call) {
+                let answer = answer(&anonymous, endpoint);
+                if !answer.is_unauthenticated(endpoint) {
                     let Answer { status, text } = answer;
-                    wrong.push(format!("anonymous: {} {} answers {status} {text}", call.method, call.path));
+                    wrong.push(format!(
+                        "anonymous: {} {} answers {status} {text}",
+                        endpoint.method, endpoint.path
+                    ));
                 }
             }
         }

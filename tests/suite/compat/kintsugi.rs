@@ -162,7 +162,7 @@ fn errors_have_the_form_of_fastapi() {
     assert_eq!(
         detail,
         json!([{ "loc": ["body", "expiresAtSeconds"], "type": "value_error",
-            "msg": "is there more than once, in several spellings; send one" }])
+            "msg": "appears more than once, in several spellings; send one" }])
     );
     let detail = caller.refused(KEYS, json!([]), 422);
     assert_eq!(

@@ -255,7 +255,7 @@ fn keys_live_through_forms_alone() {
     let list = browser.submit_and_follow(&path("edit"), &edited);
     assert!(list.contains("Changes saved.") && list.contains("Import (EU)"));
     // The key was changed since the form was opened.
-    assert!(browser.submit(&path("edit"), &edited).expect_page(412).contains("Changed meanwhile"));
+    assert!(browser.submit(&path("edit"), &edited).expect_page(412).contains("The object has changed"));
 
     let to = [("reason", "superseded"), ("note", "By hand"), ("to", "/console/keys")];
     let list = browser.submit_and_follow(&path("revoke"), &to);

@@ -169,16 +169,16 @@ fn if_match_accepts_any_of_several_versions() {
     for (tags, detail) in [
         (
             "W/\"4\"",
-            "the version is 4 now, and If-Match has no tag of any version; send the object's ETag as it came, such as \"4\", without W/",
+            "the version is 4, and If-Match lists no version; send the object's ETag unchanged, such as \"4\", without W/",
         ),
         (
             "\"abc\"",
-            "the version is 4 now, and If-Match has no tag of any version; send the object's ETag as it came, such as \"4\", without W/",
+            "the version is 4, and If-Match lists no version; send the object's ETag unchanged, such as \"4\", without W/",
         ),
         ("\"3\"", "the version is 4 now, not 3; read it again and decide again"),
         (
             "\"2\", \"3\"",
-            "the version is 4 now, none of those that If-Match has; read it again and decide anew",
+            "the version is 4, which If-Match does not list; read the object again and decide whether the change still applies",
         ),
     ] {
         let revoke = client.post(&listed.path("/revoke"), &json!({}));

@@ -1,4 +1,4 @@
-//! Answers as Kinde gives them: its codes, and its two forms of errors.
+//! Answers in Kinde's form: its codes, and its two forms of errors.
 
 use axum::Json;
 use axum::extract::Request;
@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::answer::code::Code;
 use crate::answer::problem::{FieldError, Problem};
 
-/// What every answer begins with.
+/// The first members of every answer.
 #[derive(Serialize)]
 pub(super) struct Status {
     code: &'static str,
@@ -19,7 +19,7 @@ pub(super) struct Status {
 }
 
 impl Status {
-    /// Of calls that have no word of their own.
+    /// For endpoints without a code of their own.
     pub(super) const OK: Self = Self { code: "OK", message: "Success" };
     pub(super) const CREATED: Self = Self { code: "API_KEY_CREATED", message: "API key created" };
     pub(super) const ROTATED: Self =
@@ -28,7 +28,7 @@ impl Status {
     pub(super) const INVALID: Self = Self { code: "API_KEY_INVALID", message: "API key is not valid" };
 }
 
-/// Turns problems into Kinde's errors, with the statuses that its clients know.
+/// Turns problems into Kinde's errors, with the statuses that its clients expect.
 pub(super) async fn in_kinde_form(request: Request, next: Next) -> Response {
     let is_verification = request.uri().path() == "/api/v1/api_keys/verify";
     let mut response = next.run(request).await;
@@ -38,7 +38,7 @@ pub(super) async fn in_kinde_form(request: Request, next: Next) -> Response {
         None => return response,
     };
     let status = match problem.code.status() {
-        // Only the verification knows 401.
+        // Kinde answers 401 only for verification.
         StatusCode::UNAUTHORIZED if !is_verification => StatusCode::FORBIDDEN,
         StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::METHOD_NOT_ALLOWED => StatusCode::NOT_FOUND,
         status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => status,
@@ -56,7 +56,7 @@ pub(super) async fn in_kinde_form(request: Request, next: Next) -> Response {
     answer
 }
 
-/// One error: an object, where nothing is found.
+/// Returns one error as an object, for 404.
 fn error_of(problem: &Problem) -> Value {
     match problem.code {
         Code::MethodNotAllowed => {
@@ -66,7 +66,7 @@ fn error_of(problem: &Problem) -> Value {
     }
 }
 
-/// Errors: an array, everywhere else.
+/// Returns the errors as an array, for every other status.
 fn errors_of(problem: Problem) -> Value {
     let code = match problem.code {
         Code::Unauthenticated => "INVALID_CREDENTIALS".into(),
@@ -86,7 +86,7 @@ fn word(code: Code) -> String {
     code.as_str().to_ascii_uppercase()
 }
 
-/// A field by the name that it has here.
+/// Returns a field's name in Kinde's API.
 fn spelled(name: &str) -> String {
     match name.split_once('/') {
         Some(("scopes", index)) => format!("scope_ids/{index}"),

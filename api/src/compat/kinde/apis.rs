@@ -1,4 +1,4 @@
-//! APIs and their scopes. A scope has no id beside its key, so its key is its id.
+//! APIs and their scopes. A scope has no id of its own, so its key serves as its id.
 
 use std::sync::Arc;
 
@@ -107,7 +107,7 @@ pub(super) async fn read(
     let position = service.index.position();
     let api = living(&service, &id)?;
     let mut shown = shown_with_scopes(&api);
-    // Which applications may ask for an API's scopes is not told apart here.
+    // Keyledger does not restrict which applications may request an API's scopes.
     shown.insert("applications".into(), json!([]));
     answer(position, "api", shown.into())
 }
@@ -133,7 +133,7 @@ pub(super) async fn scopes(
     answer(position, "scopes", living(&service, &id)?.scopes.iter().map(shown_scope).collect())
 }
 
-/// A description may come too; scopes have none here.
+/// Kinde's clients may also send a description, which is ignored.
 #[derive(Deserialize)]
 pub(super) struct ScopeBody {
     #[serde(default)]
@@ -154,14 +154,14 @@ pub(super) async fn add_scope(
     let api = living(&service, &id)?;
     let mut scopes = api.scopes.clone();
     if scopes.contains(&scope) {
-        return Err(Problem::field("/key", "is a scope of the API already"));
+        return Err(Problem::field("/key", "is already a scope of the API"));
     }
     scopes.push(scope.clone());
     let position = set_scopes(&service, &caller, headers, &api, scopes).await?;
     answer(position, "scope", json!({ "id": scope.as_str() }))
 }
 
-/// Gives an API other scopes, unless somebody else did meanwhile.
+/// Replaces an API's scopes unless the API has changed since it was read.
 async fn set_scopes(
     service: &Arc<Service>,
     caller: &Caller,

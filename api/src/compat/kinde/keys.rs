@@ -33,11 +33,11 @@ use crate::routes::keys::list::narrow;
 use crate::routes::keys::verify::seen_by;
 use crate::service::Service;
 
-/// Keys of a page unless the call says otherwise.
+/// The default number of keys on a page.
 const PAGE_SIZE_DEFAULT: usize = 50;
 const PAGE_SIZE_MAX: usize = 200;
 
-/// An answer: what it begins with, and what the call is about.
+/// An answer: its first members, and the endpoint's content.
 #[derive(Serialize)]
 struct Answer<T> {
     #[serde(flatten)]
@@ -51,7 +51,7 @@ struct OneKey<T> {
     api_key: T,
 }
 
-/// A key as lists show it.
+/// A key in a list.
 #[derive(Serialize)]
 struct ListedKey {
     id: String,
@@ -68,7 +68,7 @@ struct ListedKey {
     scopes: Vec<String>,
 }
 
-/// A key as it is shown alone.
+/// A single key.
 #[derive(Serialize)]
 struct ShownKey {
     #[serde(flatten)]
@@ -108,7 +108,7 @@ impl ShownKey {
     }
 }
 
-/// Kinde knows keys of organizations and of users; a partner's are its organization's.
+/// Kinde has keys of organizations and of users. A partner's keys count as its organization's.
 const fn type_of(owner: OwnerKind) -> &'static str {
     match owner {
         OwnerKind::User => "user",
@@ -154,11 +154,11 @@ pub(super) async fn list(
     query.organization_id = parameters.parsed::<OrganizationId>("org_code");
     let after = parameters.text("starting_after");
     parameters.finish()?;
-    // These clients know no positions: what was answered to them is what they must see.
+    // These clients send no positions, and must see everything that was answered to them.
     reach_in(service.ledger.head(), &service.key_list_handle).await?;
     narrow(&caller, &mut query)?;
     if let Some(after) = after {
-        let unknown = || Problem::field("?starting_after", "is no key of this list");
+        let unknown = || Problem::field("?starting_after", "is not a key of this list");
         let key = load_any(&service, &caller, &after).await.map_err(|_| unknown())?;
         query = query.after(&key);
     }
@@ -191,7 +191,7 @@ fn page_size(text: &str) -> Result<usize, &'static str> {
 pub(super) struct CreateBody {
     #[serde(default)]
     name: Field,
-    /// Left out by the examples in Kinde's own documentation.
+    /// The examples in Kinde's documentation omit it.
     #[serde(default)]
     r#type: Field,
     #[serde(default)]
@@ -204,11 +204,11 @@ pub(super) struct CreateBody {
     org_code: Field,
 }
 
-/// A new token, or that of a new key.
+/// The token of a new or rotated key.
 #[derive(Serialize)]
 struct Secret<'a> {
     id: String,
-    /// Left out when the call repeats an earlier one.
+    /// Absent when the request repeats an earlier one.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<&'a str>,
 }
@@ -263,7 +263,7 @@ pub(super) async fn create(
     let issued = issue(&service, &caller, &headers, ("POST /api/v1/api_keys", &bytes), key).await;
     let outcome = issued.map_err(|problem| match problem.code {
         Code::OrganizationNotFound | Code::OrganizationDeleted => unknown_organization(),
-        Code::ApiNotFound | Code::ApiDeleted => Problem::field("/api_id", "is no API"),
+        Code::ApiNotFound | Code::ApiDeleted => Problem::field("/api_id", "is not an API"),
         _ => problem,
     })?;
     let key = (!outcome.replayed).then(|| token.expose());
@@ -276,7 +276,7 @@ pub(super) async fn create(
 }
 
 fn unknown_organization() -> Problem {
-    Problem::field("/org_code", "is no organization")
+    Problem::field("/org_code", "is not an organization")
 }
 
 fn key_type(value: &Value) -> Reading<OwnerKind> {
@@ -285,13 +285,14 @@ fn key_type(value: &Value) -> Reading<OwnerKind> {
         Some("user") => Ok(OwnerKind::User),
         Some("environment") => Err(vec![(
             String::new(),
-            "environment is not known here: a key belongs to an organization or to a user in one".into(),
+            "environment is not supported: a key belongs to an organization or to a user of an organization"
+                .into(),
         )]),
         _ => Err(vec![(String::new(), "must be user or organization".into())]),
     }
 }
 
-/// The key, unless it was deleted.
+/// Returns the key unless it was deleted.
 async fn living(service: &Arc<Service>, caller: &Caller, id: &str) -> Result<Key, Problem> {
     let key = load_any(service, caller, id).await?;
     if key.deleted_at.is_some() { Err(Problem::of(Code::KeyNotFound)) } else { Ok(key) }
@@ -352,7 +353,7 @@ pub(super) struct VerifyBody {
     api_key: Field,
 }
 
-/// What a verification comes to. Of a token that is no key's there is nothing to tell.
+/// The verdict on a token. A token without a key has no further members.
 #[derive(Serialize)]
 struct Verdict {
     is_valid: bool,

@@ -1,5 +1,5 @@
-//! Kinde's management calls for API keys, and for APIs as far as keys need them (docs/compat-kinde.md). What
-//! they look like is what `@kinde/management-api-js` says they do.
+//! Kinde's management endpoints for API keys, and for APIs as far as keys need them (docs/compat-kinde.md).
+//! Their form follows `@kinde/management-api-js`.
 
 mod answer;
 mod apis;
@@ -25,11 +25,11 @@ pub(super) fn router() -> Router<Arc<Service>> {
         .route("/api/v1/apis/{api_id}", get(apis::read).delete(apis::delete))
         .route("/api/v1/apis/{api_id}/scopes", get(apis::scopes).post(apis::add_scope))
         .route("/api/v1/apis/{api_id}/scopes/{scope_id}", get(apis::scope).delete(apis::remove_scope))
-        .route("/api/v1/{*rest}", any(no_such_call))
+        .route("/api/v1/{*rest}", any(no_such_endpoint))
         .layer(middleware::from_fn(answer::in_kinde_form))
 }
 
-async fn no_such_call() -> Response {
+async fn no_such_endpoint() -> Response {
     let error = json!({ "code": "ROUTE_NOT_FOUND", "message": "The requested API route does not exist" });
     (StatusCode::NOT_FOUND, Json(json!({ "errors": error }))).into_response()
 }

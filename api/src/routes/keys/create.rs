@@ -132,7 +132,8 @@ pub(super) fn scopes(value: &Value) -> Reading<Vec<Scope>> {
         (status = 404, body = ProblemBody, description = "`organization_not_found`, `api_not_found`"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`, `api_deleted`"),
         (status = 422, body = ProblemBody,
-            description = "`invalid_request` with every invalid field; `policy_violation` with every violation of the organization's policy"),
+            description = "`invalid_request` with every invalid field; `policy_violation` with every \
+                violation of the organization's policy"),
     ))]
 async fn create(
     request: RequestContext,

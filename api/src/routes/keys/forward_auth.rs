@@ -134,7 +134,8 @@ impl Asked {
             )),
         (status = 401, description = "no token, or an invalid one; `X-Keyledger-Code` has the reason"),
         (status = 403,
-            description = "a valid key for something else, or an invalid query; `X-Keyledger-Code` has the reason"),
+            description = "a valid key for something else, or an invalid query; `X-Keyledger-Code` has the \
+                reason"),
         (status = 503, body = ProblemBody, description = "`verification_unavailable`, `overloaded`"),
     ),
 )]

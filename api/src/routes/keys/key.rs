@@ -190,7 +190,8 @@ struct EditBody {
         (status = 200, body = KeyView, description = "the changed key"),
         (status = 410, body = ProblemBody, description = "`key_deleted`"),
         (status = 422, body = ProblemBody,
-            description = "`invalid_request` with every invalid field; `policy_violation` with every violation of the organization's policy"),
+            description = "`invalid_request` with every invalid field; `policy_violation` with every \
+                violation of the organization's policy"),
     ))]
 async fn edit(request: RequestContext, id: PathId, body: JsonBody<EditBody>) -> Result<Response, Problem> {
     // Read here so that scopes that its API does not have are reported together with the other invalid

@@ -145,7 +145,8 @@ async fn of_key(
     params(WhoseUsage, UsageQuery, MinPosition),
     responses(
         (status = 200, body = UsageView,
-            description = "the usage of the keys together; of all keys, also with `MALFORMED` and `NOT_FOUND`"),
+            description = "the usage of the keys together; of all keys, also with `MALFORMED` and \
+                `NOT_FOUND`"),
         (status = 404, body = ProblemBody,
             description = "`organization_not_found`: the caller is bound to another organization"),
         (status = 422, body = ProblemBody,

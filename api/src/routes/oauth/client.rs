@@ -1,4 +1,4 @@
-//! Client authentication (RFC 6749 §2.3): an application shows its id and its secret, in `Authorization:
+//! Client authentication (RFC 6749 §2.3): an application presents its id and its secret in `Authorization:
 //! Basic` or in the form.
 
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::service::Service;
 
-/// An id and a secret as they were shown.
+/// The presented id and secret.
 struct Credentials {
     id: String,
     secret: Zeroizing<String>,
 }
 
-/// The application whose id and secret a request shows; none when it shows none.
+/// Returns the application whose id and secret a request presents, or `None` if it presents none.
 ///
 /// # Errors
-/// `invalid_client`, and `invalid_request` when they come in both ways.
+/// `invalid_client`; `invalid_request` if they are presented in both ways.
 pub(super) fn authenticate(
     service: &Service,
     headers: &HeaderMap,
@@ -61,7 +61,7 @@ fn application_of(service: &Service, credentials: &Credentials) -> Option<Arc<Ap
     constant_time::equal(application.digest.as_bytes(), digest.as_bytes()).then_some(application)
 }
 
-/// What `Authorization: Basic` says; an inner `None` when it cannot be read.
+/// Returns the credentials in `Authorization: Basic`. The inner value is `None` if they are unreadable.
 #[allow(clippy::option_option)]
 fn basic_of(headers: &HeaderMap) -> Option<Option<Credentials>> {
     let (scheme, encoded) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
@@ -72,8 +72,8 @@ fn basic_of(headers: &HeaderMap) -> Option<Option<Credentials>> {
     let text = decoded.as_ref().and_then(|decoded| std::str::from_utf8(decoded).ok());
     Some(text.and_then(|text| {
         let (id, secret) = text.split_once(':')?;
-        // Both are form-encoded first (RFC 6749 §2.3.1); ours hold nothing that this would change but what
-        // clients overdo.
+        // Both are form-encoded first (RFC 6749 §2.3.1). Ids and secrets of this service need no encoding,
+        // but some clients encode more than necessary.
         let decode = |text: &str| percent_decode_str(text).decode_utf8().ok().map(|text| text.into_owned());
         Some(Credentials { id: decode(id)?, secret: Zeroizing::new(decode(secret)?) })
     }))

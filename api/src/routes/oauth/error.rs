@@ -1,4 +1,4 @@
-//! Errors as OAuth 2.0 clients expect them: RFC 6749 §5.2.
+//! Errors of OAuth 2.0 (RFC 6749 §5.2).
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
@@ -13,38 +13,38 @@ use crate::answer::problem::Problem;
 /// An OAuth 2.0 error.
 #[derive(Debug)]
 pub(super) enum OAuthError {
-    /// The request lacks something, or says it twice.
+    /// A parameter is missing or repeated.
     InvalidRequest(&'static str),
-    /// No application has this id and this secret. Says in which way they came.
+    /// No application has this id and this secret.
     InvalidClient {
-        /// In the `Authorization` header, whose scheme has to be asked for in the answer.
+        /// Whether they came in the `Authorization` header. Then the answer must name the scheme.
         in_header: bool,
     },
-    /// Only client credentials are traded.
+    /// The grant type is not client credentials.
     UnsupportedGrantType,
-    /// Something was asked for that the application may not do.
+    /// The request asks for a permission that the application lacks.
     InvalidScope,
-    /// RFC 8707 §2: tokens are given for the service itself only.
+    /// RFC 8707 §2: tokens are issued only for the service itself.
     InvalidTarget,
-    /// What is not OAuth's: an overload, a body that is too large.
+    /// An error outside OAuth, such as an overload or a body that is too large.
     Problem(Problem),
 }
 
-/// How an OAuth 2.0 error looks.
+/// The body of an OAuth 2.0 error.
 #[derive(Serialize, ToSchema)]
 #[schema(as = OAuthError)]
 pub(super) struct ErrorBody {
     /// `invalid_request`, `invalid_client`, `unsupported_grant_type`, `invalid_scope` or `invalid_target`.
     #[schema(example = "invalid_client")]
     error: &'static str,
-    /// What is wrong and what to do.
+    /// What is wrong, and what to do.
     error_description: &'static str,
 }
 
 impl From<Problem> for OAuthError {
     fn from(problem: Problem) -> Self {
         match problem.code {
-            Code::MalformedRequest => Self::InvalidRequest("the body cannot be read"),
+            Code::MalformedRequest => Self::InvalidRequest("the body is malformed"),
             Code::UnsupportedMediaType => {
                 Self::InvalidRequest("send the body as Content-Type: application/x-www-form-urlencoded")
             }
@@ -60,8 +60,8 @@ impl IntoResponse for OAuthError {
             Self::InvalidClient { .. } => (
                 StatusCode::UNAUTHORIZED,
                 "invalid_client",
-                "no application has this client_id and this client_secret; check both, and whether it was deleted or its \
-                 secret was rotated",
+                "no application has this client_id and this client_secret; check both, and whether the \
+                application was deleted or its secret was rotated",
             ),
             Self::UnsupportedGrantType => {
                 (StatusCode::BAD_REQUEST, "unsupported_grant_type", "grant_type must be client_credentials")
@@ -69,12 +69,13 @@ impl IntoResponse for OAuthError {
             Self::InvalidScope => (
                 StatusCode::BAD_REQUEST,
                 "invalid_scope",
-                "scope must name permissions that the application has, with spaces between them",
+                "scope must name permissions that the application has, separated by spaces",
             ),
             Self::InvalidTarget => (
                 StatusCode::BAD_REQUEST,
                 "invalid_target",
-                "audience and resource must be the issuer, or the issuer with /api after it; leave them out for the issuer",
+                "audience and resource must be the issuer, or the issuer followed by /api; the default is \
+                the issuer",
             ),
             Self::Problem(problem) => return problem.into_response(),
         };

@@ -8,11 +8,11 @@ use zeroize::Zeroizing;
 use super::error::OAuthError;
 use crate::request::body::read_body;
 
-/// The parameters of a form. It may hold secrets: it has no `Debug`.
+/// The parameters of a form. It has no `Debug`, because it may contain secrets.
 pub(super) struct Form(Vec<(String, Zeroizing<String>)>);
 
 impl Form {
-    /// A parameter's value. One without a value counts as left out (RFC 6749 §3.2).
+    /// Returns a parameter's value. A parameter without a value counts as absent (RFC 6749 §3.2).
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         let (_, value) = self.0.iter().find(|(given, _)| given == name)?;
         Some(value.as_str()).filter(|value| !value.is_empty())
@@ -26,7 +26,7 @@ impl Form {
             pairs.iter().take(index).any(|(before, _)| before == name)
         };
         if pairs.iter().enumerate().any(repeated) {
-            return Err(OAuthError::InvalidRequest("a parameter is there more than once"));
+            return Err(OAuthError::InvalidRequest("a parameter appears more than once"));
         }
         Ok(Self(pairs))
     }

@@ -1,5 +1,4 @@
-//! Introspection (RFC 7662): is this token good, asked in the words of OAuth 2.0. It knows keys' tokens and
-//! access tokens.
+//! Introspection (RFC 7662): verification in the terms of OAuth 2.0, for tokens of keys and access tokens.
 
 use std::sync::Arc;
 
@@ -29,67 +28,67 @@ use crate::service::Service;
 
 const PATH: &str = "/oauth2/introspect";
 
-/// A token to ask about.
+/// A token to introspect.
 #[derive(ToSchema)]
 #[schema(as = IntrospectionRequest)]
 #[allow(dead_code, reason = "describes the form; Form reads it")]
 struct IntrospectionRequest {
     /// The token of a key, or an access token.
     token: String,
-    /// Is not needed.
+    /// Ignored.
     token_type_hint: Option<String>,
 }
 
-/// What there is to say of a token; only `active` when it is not good.
+/// The state of a token. An invalid token has only `active`.
 #[derive(Serialize, ToSchema, Default)]
 #[schema(as = Introspection)]
 struct Introspection {
-    /// Whether the token is good.
+    /// Whether the token is valid.
     active: bool,
-    /// What it allows, with spaces between the scopes.
+    /// Its scopes, separated by spaces.
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
-    /// The application that an access token was given to.
+    /// The application of an access token.
     #[serde(skip_serializing_if = "Option::is_none")]
     client_id: Option<String>,
     /// `Bearer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     token_type: Option<&'static str>,
-    /// Whose it is: the user of a key or else its organization; the application of an access token.
+    /// The subject: a key's user, or else its organization; the application of an access token.
     #[serde(skip_serializing_if = "Option::is_none")]
     sub: Option<String>,
-    /// Whom it is for: the audience of a key's API, or that of an access token.
+    /// The audience of a key's API, or of an access token.
     #[serde(skip_serializing_if = "Option::is_none")]
     aud: Option<String>,
-    /// Who issued it.
+    /// The issuer.
     #[serde(skip_serializing_if = "Option::is_none")]
     iss: Option<String>,
-    /// When it ends, in seconds since 1970.
+    /// When it expires, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     exp: Option<i64>,
     /// When it was issued, in seconds since 1970.
     #[serde(skip_serializing_if = "Option::is_none")]
     iat: Option<i64>,
-    /// Names it: a key's id, or that of an access token.
+    /// The key's id, or the access token's id.
     #[serde(skip_serializing_if = "Option::is_none")]
     jti: Option<String>,
-    /// The organization that a key belongs to, or that an application is bound to.
+    /// The organization that the key belongs to, or that the application is bound to.
     #[serde(skip_serializing_if = "Option::is_none")]
     organization_id: Option<String>,
-    /// Where a key is valid.
+    /// The environment in which the key is valid.
     #[serde(skip_serializing_if = "Option::is_none")]
     environment: Option<&'static str>,
-    /// The API that a key is for.
+    /// The API that the key is for.
     #[serde(skip_serializing_if = "Option::is_none")]
     api_id: Option<String>,
 }
 
-/// Says whether a token is good. The caller needs `keys:verify`, and shows it with a bearer token, or as an
-/// application with its id and its secret.
+/// Returns whether a token is valid. The caller needs `keys:verify`, and authenticates with a bearer token,
+/// or as an application with its id and its secret.
 #[utoipa::path(post, path = "/oauth2/introspect", operation_id = "introspect", tag = "OAuth 2.0",
     request_body(content = IntrospectionRequest, content_type = "application/x-www-form-urlencoded"),
     responses(
-        (status = 200, body = Introspection, description = "what there is to say of it"),
+        (status = 200, body = Introspection, description = "the state of the token"),
         (status = 400, body = ErrorBody, description = "`invalid_request`"),
         (status = 401, description = "`invalid_client`, or `unauthenticated`"),
         (status = 403, description = "`forbidden`: the caller lacks `keys:verify`"),
@@ -156,13 +155,13 @@ fn of_key(service: &Service, verdict: &Verdict<'_>) -> Introspection {
     }
 }
 
-/// A key's id tells when it was drawn: its first 48 bits are milliseconds since 1970.
+/// Returns when a key's id was drawn. Its first 48 bits are milliseconds since 1970.
 fn issued_at(key_id: KeyId) -> i64 {
     i64::try_from(key_id.to_u128() >> 80).unwrap_or(0) / 1_000
 }
 
-/// Of an access token that is good; none for any other text. Who sees one organization sees its applications
-/// only; who sees their own keys only, none.
+/// Returns the state of a valid access token, or `None` for any other text. A caller that is bound to an
+/// organization sees only its applications. A caller that sees only its own keys sees none.
 fn of_access_token(
     service: &Service,
     token: &str,

@@ -1,4 +1,4 @@
-//! What clients and resource servers discover: the authorization server's metadata (RFC 8414) and its public
+//! Discovery for clients and resource servers: the authorization server's metadata (RFC 8414) and its public
 //! keys.
 
 use std::sync::Arc;
@@ -16,39 +16,39 @@ use crate::answer::problem::Problem;
 use crate::auth::signing_keys::ALGORITHM;
 use crate::service::Service;
 
-/// Clients may keep it for this long.
+/// How long clients may cache both documents.
 const CACHE: HeaderValue = HeaderValue::from_static("public, max-age=300");
 
 /// The authorization server's metadata.
 #[derive(Serialize, ToSchema)]
 #[schema(as = AuthorizationServer)]
 struct AuthorizationServer {
-    /// Who issues the tokens: where the service is reached.
+    /// The issuer of the tokens: the service's public address.
     #[schema(example = "http://127.0.0.1:7070")]
     issuer: String,
-    /// Where access tokens are got.
+    /// The token endpoint.
     token_endpoint: String,
-    /// Where tokens are asked about.
+    /// The introspection endpoint.
     introspection_endpoint: String,
-    /// How an application may show its secret there; a bearer token is good there too.
+    /// How an application can authenticate at the introspection endpoint. A bearer token is accepted, too.
     introspection_endpoint_auth_methods_supported: [&'static str; 2],
-    /// Where the public keys are.
+    /// The address of the public keys.
     jwks_uri: String,
-    /// What a token may be got for.
+    /// The permissions that a token can have.
     scopes_supported: Vec<&'static str>,
-    /// None: nobody is asked to sign in.
+    /// Empty: there is no interactive sign-in.
     response_types_supported: [&'static str; 0],
     /// `client_credentials`.
     grant_types_supported: [&'static str; 1],
-    /// How an application may show its secret.
+    /// How an application can authenticate at the token endpoint.
     token_endpoint_auth_methods_supported: [&'static str; 2],
-    /// How access tokens are signed.
+    /// The algorithm that signs access tokens.
     access_token_signing_alg_values_supported: [String; 1],
-    /// The reference.
+    /// The address of the API reference.
     service_documentation: String,
 }
 
-/// Says where everything is (RFC 8414).
+/// Returns the authorization server's metadata (RFC 8414).
 #[utoipa::path(get, path = "/.well-known/oauth-authorization-server", operation_id = "authorizationServer",
     tag = "OAuth 2.0", security(()),
     responses((status = 200, body = AuthorizationServer, description = "the metadata")))]
@@ -75,13 +75,13 @@ pub(super) async fn authorization_server(State(service): State<Arc<Service>>) ->
 #[schema(as = JsonWebKeys)]
 #[allow(dead_code, reason = "describes what the library writes")]
 struct JsonWebKeys {
-    /// The keys, the one that signs now first (RFC 7517 §5).
+    /// The keys (RFC 7517 §5). The first one is the current signing key.
     #[schema(value_type = Vec<Object>)]
     keys: Value,
 }
 
-/// The public keys that access tokens are checked with; also the one before, as long as tokens that it signed
-/// can be alive.
+/// Returns the public keys that verify access tokens, including the previous one while its tokens may still
+/// be valid.
 #[utoipa::path(get, path = "/.well-known/jwks.json", operation_id = "jwks", tag = "OAuth 2.0", security(()),
     responses((status = 200, body = JsonWebKeys, description = "the keys")))]
 pub(super) async fn jwks(State(service): State<Arc<Service>>) -> Result<Response, Problem> {

@@ -1,5 +1,4 @@
-//! OAuth 2.0 for machines: access tokens for applications, and what clients and resource servers discover by
-//! themselves.
+//! OAuth 2.0 for machines: access tokens for applications, introspection, and discovery.
 
 mod client;
 mod error;
@@ -16,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::service::Service;
 
-/// The calls of OAuth 2.0.
+/// Returns the endpoints of OAuth 2.0.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new()
         .routes(routes!(token::token))
@@ -25,7 +24,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
         .routes(routes!(metadata::jwks))
 }
 
-/// What every answer of the token endpoint carries, also for caches of HTTP/1.0 (RFC 6749 §5.1).
+/// Adds the headers of every answer of the token endpoint, also for HTTP/1.0 caches (RFC 6749 §5.1).
 fn keep_out_of_caches(headers: &mut HeaderMap) {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     headers.insert(header::PRAGMA, HeaderValue::from_static("no-cache"));

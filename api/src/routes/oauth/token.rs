@@ -1,4 +1,4 @@
-//! The token endpoint: an application trades its secret for an access token (RFC 6749 §4.4).
+//! The token endpoint: an application exchanges its secret for an access token (RFC 6749 §4.4).
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::service::Service;
 
 const GRANT_TYPE: &str = "client_credentials";
 
-/// What is traded for an access token.
+/// A request for an access token.
 #[derive(ToSchema)]
 #[schema(as = TokenRequest)]
 #[allow(dead_code, reason = "describes the form; Form reads it")]
@@ -32,10 +32,10 @@ struct TokenRequest {
     client_id: Option<String>,
     /// The application's secret, unless it is in `Authorization: Basic`.
     client_secret: Option<String>,
-    /// Permissions with spaces between them; all that the application has if left out.
+    /// Permissions, separated by spaces. Default: all permissions of the application.
     #[schema(example = "keys:verify")]
     scope: Option<String>,
-    /// The issuer, or the issuer with `/api` after it; the issuer if left out.
+    /// The issuer, or the issuer followed by `/api`. Default: the issuer.
     audience: Option<String>,
     /// Another name for `audience` (RFC 8707).
     resource: Option<String>,
@@ -50,16 +50,16 @@ struct TokenBody<'a> {
     /// `Bearer`.
     #[schema(example = "Bearer")]
     token_type: &'static str,
-    /// For how many seconds it is good.
+    /// The lifetime in seconds.
     #[schema(example = 900)]
     expires_in: u32,
-    /// What it allows, with spaces between the permissions.
+    /// Its permissions, separated by spaces.
     scope: String,
 }
 
-/// Gives an application an access token for its secret. Giving one leaves no event: what the application does
-/// with it does. The token ends early with the application, with its secret, and with the organization that
-/// it is bound to.
+/// Exchanges an application's secret for an access token. This writes no event; what the application does
+/// with the token does. The token becomes invalid early if the application or its organization is deleted, or
+/// if its secret is rotated.
 #[utoipa::path(post, path = "/oauth2/token", operation_id = "token", tag = "OAuth 2.0",
     security((), ("client" = [])),
     request_body(content = TokenRequest, content_type = "application/x-www-form-urlencoded"),
@@ -108,7 +108,7 @@ pub(super) async fn token(
     Ok(response)
 }
 
-/// What a token is to allow: all that the application may do, or what is asked for of that.
+/// Returns the permissions of a token: all permissions of the application, or the requested part of them.
 fn scope_of(application: &Application, asked: Option<&str>) -> Result<Vec<Permission>, OAuthError> {
     let Some(asked) = asked else { return Ok(application.permissions.clone()) };
     let asked = Permission::of_scope(asked).map_err(|_| OAuthError::InvalidScope)?;

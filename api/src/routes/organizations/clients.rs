@@ -80,7 +80,8 @@ fn view(service: &Service, link: &ClientLink) -> ClientView {
     responses(
         (status = 200, body = ClientView, description = "the client in the portfolio"),
         (status = 403, body = ProblemBody,
-            description = "`organization_kind_not_allowed`: only an organization of kind partner has a portfolio"),
+            description = "`organization_kind_not_allowed`: only an organization of kind partner has a \
+                portfolio"),
         (status = 404, body = ProblemBody,
             description = "`organization_not_found`: the partner or the client"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`: the partner or the client"),
@@ -111,7 +112,8 @@ async fn link(
     responses(
         (status = 204, description = "the client is not in the portfolio any more"),
         (status = 404, body = ProblemBody,
-            description = "`client_not_found`: it was not in the portfolio; `organization_not_found`: no such partner"),
+            description = "`client_not_found`: it was not in the portfolio; `organization_not_found`: no \
+                such partner"),
     ))]
 async fn unlink(
     request: RequestContext,

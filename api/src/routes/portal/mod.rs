@@ -89,7 +89,8 @@ struct OwnSession {
     responses(
         (status = 200, body = OwnSession, description = "the session",
             headers(("Set-Cookie" = String, description = "the session's secret"))),
-        (status = 403, body = ProblemBody, description = "`csrf_failed`: the request comes from another site's page"),
+        (status = 403, body = ProblemBody, description = "`csrf_failed`: the request comes from another \
+            site's page"),
         (status = 404, body = ProblemBody, description = "`portal_link_invalid`: unknown, used, or expired"),
     ),
 )]

@@ -46,7 +46,8 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
 #[schema(as = CreateWebhook)]
 struct CreateBody {
     /// The address that receives the messages: an `https://` address on the internet.
-    #[schema(value_type = String, required = true, max_length = 2048, example = "https://example.com/keyledger")]
+    #[schema(value_type = String, required = true, max_length = 2048, example = "\
+        https://example.com/keyledger")]
     #[serde(default)]
     url: Field,
     /// The types of events it receives, and `KeyExpiringSoon`. Default, or if empty: all types.
@@ -197,7 +198,8 @@ async fn edit(request: RequestContext, id: PathId, body: JsonBody<EditBody>) -> 
     if url == Some(None) {
         checks.fail(
             "/url",
-            "must not be null, because a webhook needs an address; delete the webhook, or set `enabled` to false",
+            "must not be null, because a webhook needs an address; delete the webhook, or set `enabled` to \
+            false",
         );
     }
     let url = url.flatten();
