@@ -133,7 +133,7 @@ async fn pages_load_nothing_external_and_have_no_broken_link() {
         let count = ids.len();
         ids.sort_unstable();
         ids.dedup();
-        assert_eq!(ids.len(), count, "an id stands for two things");
+        assert_eq!(ids.len(), count, "two operations share an id");
     }
 }
 

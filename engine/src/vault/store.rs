@@ -115,7 +115,7 @@ impl Store {
         add().map_err(|error| unavailable(&self.path, error))
     }
 
-    /// Puts a new file with these keys alone in the place of the present one, whose bytes are overwritten: a
+    /// Puts a new file with these keys alone in the place of the current one, whose bytes are overwritten: a
     /// table's row that is removed stays in the file's free pages.
     pub(super) fn replace(&mut self, tag_key: &[u8; SECRET_LEN], rows: &[Row]) -> Result<(), Error> {
         let unfinished = atomic_file::unfinished(&self.path);

@@ -63,10 +63,10 @@ pub enum Error {
     )]
     NotReady,
     /// The work was interrupted before its end.
-    #[error("the projection was told to stop")]
+    #[error("the projection is stopping")]
     Interrupted,
     /// The projection rejects an event.
-    #[error("{projection} cannot take in the event at position {position}: {reason}")]
+    #[error("{projection} cannot apply the event at position {position}: {reason}")]
     Poisoned {
         /// Name of the projection.
         projection: &'static str,
@@ -357,8 +357,8 @@ impl Store {
         }
     }
 
-    /// Opens the file if its rows go on from the log of `reader`, and `reads` their version. The inner error
-    /// is why not; the outer one is one that making the file anew does not help against.
+    /// Opens the file if its rows continue from the log of `reader`, and `reads` their version. Inner error:
+    /// rebuild the file. Outer error: rebuilding would not help.
     pub(crate) fn open(
         path: &Path,
         reads: impl Fn(u32) -> bool,

@@ -39,13 +39,13 @@ fn history(client: &Client) -> (String, fixture::Issued) {
     let person = fixture::signed_in(client, &first, "admin");
     let _ = person.get("/portal/session").send();
     client.delete(&format!("/v1/organizations/{second}")).expect(204);
-    settle(client);
+    caught_up(client);
     (first, issued)
 }
 
 /// Waits until every endpoint has everything answered so far. Requests without a filter read the log itself.
 #[track_caller]
-fn settle(client: &Client) {
+fn caught_up(client: &Client) {
     let head = client.get("/v1/events?limit=1").expect(200).position().to_string();
     client.get("/v1/events?limit=1").header("keyledger-min-position", &head).expect(200);
 }
@@ -178,7 +178,7 @@ fn an_export_shows_a_bound_caller_its_organization_only() {
     let other = organization(&client, "paid");
     let hidden = key(&client, &other, json!({ "name": "hidden" }));
     let (_, token) = root_key(&client, &["events:read"], Some(&own));
-    settle(&client);
+    caught_up(&client);
     let bound = client.with_token(&token);
     let expected = export(&client, "ndjson", &format!("&organization_id={own}")).lines().count();
     for format in FILES {

@@ -217,7 +217,7 @@ fn unused_keys_are_listed_in_pages_with_a_total() {
     // The times on both sides are in different milliseconds.
     let separate = || {
         let start = now();
-        keyledger_tests::poll::until("the clock to go on", Duration::from_secs(1), || {
+        keyledger_tests::poll::until("the clock to advance", Duration::from_secs(1), || {
             (now() - start > chrono::TimeDelta::milliseconds(2)).then(now)
         })
     };

@@ -19,7 +19,7 @@ pub(super) struct WebhookView {
     /// The address that receives the messages.
     #[schema(example = "https://example.com/keyledger")]
     url: String,
-    /// The types of events it receives. An empty list stands for all types.
+    /// The types of events it receives. An empty list means all types.
     #[schema(example = json!(["KeyRevoked", "KeyExpiringSoon"]))]
     event_types: Vec<String>,
     /// `enabled`, `disabled` or `deleted`.

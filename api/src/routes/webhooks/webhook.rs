@@ -174,7 +174,7 @@ struct EditBody {
     #[schema(value_type = Option<String>, max_length = 2048)]
     #[serde(default)]
     url: Field,
-    /// All types of events it receives from now on. An empty list stands for all types.
+    /// All types of events it receives from now on. An empty list means all types.
     #[schema(value_type = Option<Vec<String>>)]
     #[serde(default)]
     event_types: Field,

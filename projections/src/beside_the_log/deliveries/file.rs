@@ -76,7 +76,7 @@ impl DeliveriesFile {
                     let aside = redb_file::set_aside(path).map_err(|error| unavailable(path, &error))?;
                     tracing::error!(
                         file, reason, kept = %aside.display(),
-                        "the file of deliveries cannot be used and was set aside; webhooks are told of new events only"
+                        "the deliveries file cannot be used and was set aside; webhooks receive new events only"
                     );
                 }
                 opened => return opened,

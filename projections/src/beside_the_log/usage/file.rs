@@ -120,7 +120,7 @@ impl UsageFile {
                     let aside = redb_file::set_aside(path).map_err(|error| unavailable(path, &error))?;
                     tracing::error!(
                         file, reason, kept = %aside.display(),
-                        "the usage file is damaged and was set aside; counting starts anew"
+                        "the usage file is damaged and was set aside; counting restarts from zero"
                     );
                 }
                 opened => return opened,
