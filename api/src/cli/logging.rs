@@ -18,11 +18,15 @@ pub(super) enum LogFormat {
 }
 
 /// Starts the log. `RUST_LOG` selects what is logged: a level, or `target=level` with commas between.
-/// Default: `info` and above, also for an empty or malformed value.
+/// Default: `info` and above, also for an empty value, and for a malformed one, which is logged.
 pub(super) fn start(format: LogFormat) {
     let selected = std::env::var("RUST_LOG").ok().filter(|text| !text.trim().is_empty());
-    let selected = selected.and_then(|text| text.parse::<Targets>().ok());
-    let filter = selected.unwrap_or_else(|| Targets::new().with_default(LevelFilter::INFO));
+    let selected = selected.map(|text| text.parse::<Targets>());
+    let (filter, malformed) = match selected {
+        Some(Ok(filter)) => (filter, None),
+        Some(Err(error)) => (default_filter(), Some(error)),
+        None => (default_filter(), None),
+    };
     let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_target(false);
     // A line that cannot be written, because the disk is full or the pipe is closed, is dropped. Reporting
     // that on the same standard error would end the process.
@@ -34,6 +38,13 @@ pub(super) fn start(format: LogFormat) {
         }
         LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
     }
+    if let Some(error) = malformed {
+        tracing::warn!(%error, "RUST_LOG is malformed; logging info and above. Write a level, or target=level");
+    }
+}
+
+fn default_filter() -> Targets {
+    Targets::new().with_default(LevelFilter::INFO)
 }
 
 /// Logs panics as ordinary lines. A panic of the storage engine on a damaged file is caught by the reader of

@@ -203,9 +203,13 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
-    /// The file cannot be opened, or is not a log. The text names the file and says what to do.
+    /// The file cannot be opened. The text names the file and says what to do.
     #[error("{0}")]
     Open(String),
+    /// The file cannot be opened because it is damaged or not a log, so another one in its place would help.
+    /// The text names the file and says what to do.
+    #[error("{0}")]
+    DamagedFile(String),
     /// The keys that seal personal text are unavailable.
     #[error(transparent)]
     Vault(#[from] vault::Error),

@@ -33,7 +33,7 @@ fn read_all(images: Images) -> Found {
     );
     let log = match opened {
         Ok(log) => log,
-        Err(Error::Open(text)) => {
+        Err(Error::Open(text) | Error::DamagedFile(text)) => {
             let named = text.starts_with("events.redb: ") || text.starts_with("events.journal: ");
             assert!(named && !text.contains('\n'), "{text}");
             return Found::Refused(text);

@@ -17,7 +17,9 @@ fn open(path: &Path) -> Result<RedbLog, Error> {
 }
 
 fn assert_refused<T>(path: &Path, result: Result<T, Error>, words: &str) {
-    let Err(Error::Open(text)) = result else { panic!("not refused with: {words}") };
+    let Err(Error::Open(text) | Error::DamagedFile(text)) = result else {
+        panic!("not refused with: {words}")
+    };
     assert!(text.starts_with(&path.display().to_string()), "{text}");
     assert!(text.contains(words) && text.contains(';') && !text.contains('\n'), "{text}");
 }

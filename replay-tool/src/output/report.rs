@@ -60,14 +60,8 @@ impl From<data_directory::Error> for Failure {
 impl From<log::Error> for Failure {
     fn from(error: log::Error) -> Self {
         let line = error.to_string();
-        // Errors of opening a file have no variant for damage, only a text.
-        let damaged = match &error {
-            log::Error::Damaged { .. } | log::Error::Record(_) => true,
-            log::Error::Open(text) => {
-                text.contains(": damaged: ") || text.contains("not a Keyledger event log")
-            }
-            _ => false,
-        };
+        let damaged =
+            matches!(error, log::Error::Damaged { .. } | log::Error::DamagedFile(_) | log::Error::Record(_));
         if damaged { Self::wrong(line) } else { Self::could_not_run(line) }
     }
 }

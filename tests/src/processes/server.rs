@@ -28,6 +28,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(20);
 /// Options for starting a server.
 #[derive(Default)]
 pub struct Options {
+    /// The `keyledger` binary. Default: the one under test.
+    pub program: Option<PathBuf>,
     /// Additional arguments of `keyledger serve`.
     pub arguments: Vec<String>,
     /// The processor core to pin the process to.
@@ -154,7 +156,7 @@ impl Server {
     }
 
     fn spawn(&self) -> Child {
-        let program = binaries::path("keyledger");
+        let program = self.options.program.clone().unwrap_or_else(|| binaries::path("keyledger"));
         let mut command = match self.options.core {
             Some(core) => {
                 let mut command = Command::new("taskset");

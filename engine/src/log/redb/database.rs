@@ -198,12 +198,14 @@ pub(super) fn open_database<D>(
     redb_file::open(file, open).map_err(|failure| open_error(file, failure))
 }
 
-pub(super) fn damage(file: &str, reason: impl Display) -> String {
-    Failure::Damaged(reason.to_string()).message(file, FILE_KIND)
+pub(super) fn damage(file: &str, reason: impl Display) -> Error {
+    open_error(file, Failure::Damaged(reason.to_string()))
 }
 
 pub(super) fn open_error(file: &str, failure: impl Into<Failure>) -> Error {
-    Error::Open(failure.into().message(file, FILE_KIND))
+    let failure = failure.into();
+    let message = failure.message(file, FILE_KIND);
+    if failure.is_damage() { Error::DamagedFile(message) } else { Error::Open(message) }
 }
 
 /// Makes an empty database a log; does nothing to any other.
@@ -243,7 +245,7 @@ pub(super) fn make_log(file: &str, database: &Database, log_id: LogId) -> Result
 /// Reads what the writer must know, and checks that the file is a log at all and one of a known format.
 pub(super) fn read_contents(file: &str, store: Database) -> Result<(Database, Contents), Error> {
     let contents = guarded(|| try_read_contents(file, &store));
-    match contents.unwrap_or_else(|panic| Err(Error::Open(damage(file, panic)))) {
+    match contents.unwrap_or_else(|panic| Err(damage(file, panic))) {
         Ok(contents) => Ok((store, contents)),
         Err(error) => {
             close(store);
@@ -253,8 +255,8 @@ pub(super) fn read_contents(file: &str, store: Database) -> Result<(Database, Co
 }
 
 fn try_read_contents(file: &str, database: &Database) -> Result<Contents, Error> {
-    let transaction = database.begin_read().map_err(|error| Error::Open(damage(file, error)))?;
-    let damaged = |error: &dyn Display| Error::Open(damage(file, error));
+    let transaction = database.begin_read().map_err(|error| damage(file, error))?;
+    let damaged = |error: &dyn Display| damage(file, error);
     let not_a_log = || open_error(file, Failure::NotADatabase);
     let meta = match transaction.open_table(META) {
         Ok(meta) => meta,

@@ -39,7 +39,7 @@ impl RedbReader {
     /// in the log name are not used.
     ///
     /// # Errors
-    /// [`Error::Open`].
+    /// [`Error::Open`] or [`Error::DamagedFile`].
     pub fn open_read_only(path: &Path, options: RedbOptions, vault: Arc<Vault>) -> Result<Self, Error> {
         let file = path.display().to_string();
         let _file = in_file(&file);

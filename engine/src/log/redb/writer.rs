@@ -88,7 +88,7 @@ impl RedbLog {
     /// Keys of the vault that erasures in the log name are destroyed.
     ///
     /// # Errors
-    /// [`Error::Open`], one line for the operator.
+    /// [`Error::Open`] or [`Error::DamagedFile`], one line for the operator.
     pub fn open<R: TryCryptoRng>(
         path: &Path,
         options: RedbOptions,
@@ -109,7 +109,7 @@ impl RedbLog {
     /// `journal` is the journal's. `file` is the name in messages.
     ///
     /// # Errors
-    /// [`Error::Open`], or [`Error::Damaged`] where an erasure cannot be read.
+    /// [`Error::Open`], [`Error::DamagedFile`], or [`Error::Damaged`] where an erasure cannot be read.
     pub fn open_with_backend<B: StorageBackend, R: TryCryptoRng>(
         file: &str,
         backend: impl Fn() -> B + Send + 'static,
@@ -123,7 +123,7 @@ impl RedbLog {
         let database = open_database(file, &open)?;
         let initialized = guarded(|| initialize(file, &database, rng));
         close(database);
-        initialized.unwrap_or_else(|panic| Err(Error::Open(damage(file, panic))))?;
+        initialized.unwrap_or_else(|panic| Err(damage(file, panic)))?;
         let name = journal_beside(Path::new(file)).display().to_string();
         let open_journal = |note: Option<&JournalNote>| {
             let opened = Journal::open(name.clone(), journal, options.journal_bytes, note);

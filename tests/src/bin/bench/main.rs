@@ -3,7 +3,8 @@
 //! One run measures all contestants in turn, round by round, and prints ratios, because on a shared machine
 //! only ratios are meaningful. `KEYLEDGER_BENCH_KEYS`, `KEYLEDGER_BENCH_ROUNDS` and `KEYLEDGER_BENCH_SECONDS`
 //! set the number of keys, the number of rounds and the length of a round. The argument `verifications` or
-//! `creates` runs only that part.
+//! `creates` runs only that part. `versions PATH` compares the service with another build of it, whose binary
+//! is at PATH.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -16,6 +17,7 @@ mod creates;
 mod neighbours;
 mod ratio;
 mod verifications;
+mod versions;
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -64,6 +66,13 @@ fn main() {
     let only = env::args().nth(1);
     if only.as_deref() == Some(baseline::ARGUMENT) {
         baseline::serve();
+        return;
+    }
+    if only.as_deref() == Some(versions::ARGUMENT) {
+        let settings = Settings::read();
+        let mut report = Report::default();
+        versions::measure(&settings, &mut report);
+        print!("{report}");
         return;
     }
     let chosen = |name: &str| only.as_deref().is_none_or(|only| only == name);

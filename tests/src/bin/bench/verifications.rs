@@ -36,7 +36,7 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
     let redis = Redis::start(SERVER_CORE, place);
     redis.fill(&tokens, answer_len);
     let gets: Vec<_> = tokens.iter().map(|token| command(&["GET", token])).collect();
-    move_to_core(CLIENT_CORE);
+    move_to_core(std::process::id(), CLIENT_CORE);
 
     let mut own = Load::connect(client.address(), Protocol::Http, CONNECTIONS);
     let mut nothing = Load::connect(baseline.address, Protocol::Http, CONNECTIONS);
@@ -70,7 +70,7 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
             got_by_its_own.0.push(by_its_own);
         }
     }
-    move_to_core(&format!("{SERVER_CORE},{CLIENT_CORE}"));
+    move_to_core(std::process::id(), &format!("{SERVER_CORE},{CLIENT_CORE}"));
     report.compare("HTTP verify / no-op axum endpoint of the same sizes", &verified, &noop, 0.90);
     report.compare(
         "HTTP verify / Redis GET of the same size by redis-benchmark",
@@ -89,7 +89,7 @@ pub(crate) fn measure(settings: &Settings, report: &mut Report) {
     ));
 }
 
-fn check_valid(answer: &[u8]) {
+pub(crate) fn check_valid(answer: &[u8]) {
     let body = body_of(answer);
     assert!(body.windows(7).any(|it| it == b"\"VALID\""), "{}", String::from_utf8_lossy(body));
 }
@@ -105,11 +105,11 @@ fn note_costs(report: &mut Report, spent: [f64; 3], served: [f64; 3]) {
     ));
 }
 
-/// Pins this process, which is the client, to cores.
-fn move_to_core(cores: &str) {
-    let pid = std::process::id().to_string();
+/// Pins a process to cores.
+pub(crate) fn move_to_core(pid: u32, cores: &str) {
+    let pid = pid.to_string();
     let moved = std::process::Command::new("taskset").args(["-a", "-p", "-c", cores, &pid]).output();
     if !moved.is_ok_and(|output| output.status.success()) {
-        eprintln!("cannot pin the client to core {cores}; it shares the core of the servers");
+        eprintln!("cannot pin process {pid} to core {cores}; client and servers share cores");
     }
 }

@@ -88,7 +88,7 @@ pub(in crate::log::redb) fn read_journal(
     let applied = frames.and_then(|frames| {
         apply(&store, &contents.frontier, &frames.frames, Commit::InMemory).map_err(|error| match error {
             NotApplied::Misfit(reason) => journal_damage(&journal, reason),
-            NotApplied::Commit(reason) => Error::Open(damage(file, reason)),
+            NotApplied::Commit(reason) => damage(file, reason),
         })
     });
     match applied {
@@ -112,7 +112,7 @@ pub(in crate::log::redb) fn journal_error(journal: &str, error: std::io::Error) 
 }
 
 fn journal_damage(journal: &str, reason: impl Display) -> Error {
-    Error::Open(one_line(format!(
+    Error::DamagedFile(one_line(format!(
         "{journal}: damaged: {reason}; restore the log from a backup, or {}",
         how_to_discard()
     )))
