@@ -7,6 +7,7 @@ pub(crate) mod options;
 pub(crate) mod projections;
 pub(crate) mod start;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyledger_engine::ledger::Ledger;
@@ -80,6 +81,8 @@ pub(crate) struct Service {
     /// The counters for `/metrics`.
     pub metrics: Metrics,
     /// The verification index's snapshot on disk.
+    /// The number of erasures, as the verification index counts them, whose text is in no file any more.
+    forgotten_erasures: AtomicU64,
     pub index_snapshot: IndexSnapshot,
     clock: Arc<dyn Clock>,
     ids: Mutex<UlidSequence>,

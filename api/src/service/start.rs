@@ -2,6 +2,7 @@
 //! the first root key.
 
 use std::io;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use keyledger_engine::domain::root_key::{RootKey, RootKeyCommand, RootKeyCreated};
@@ -166,6 +167,7 @@ impl Service {
             clock,
             ids: Mutex::default(),
             readers: Arc::new(Semaphore::new(READERS_MAX)),
+            forgotten_erasures: AtomicU64::new(0),
             stopping: watch::Sender::new(false),
         });
         let runners = vec![key_list_thread, audit_trail_thread];
