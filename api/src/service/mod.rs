@@ -184,7 +184,11 @@ impl Service {
     /// Reloads the signing keys, which another process may have rotated.
     pub(crate) fn reload(&self) {
         match self.access_tokens.reload() {
-            Ok(()) => tracing::info!("reloaded the signing keys"),
+            Ok(()) => {
+                // A connection remembers its last caller, whose token a dropped key may have signed.
+                self.index.end_authentication_epoch();
+                tracing::info!("reloaded the signing keys");
+            }
             Err(error) => {
                 tracing::warn!(%error, "could not reload the signing keys; the previous ones stay in use")
             }
