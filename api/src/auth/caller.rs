@@ -250,7 +250,10 @@ async fn authenticate_request(
             Ok(principal)
         }
         Err(problem) => match presented_token(headers) {
-            Some(token) if provider.fetch_keys_for(token).await => authenticate(service, headers),
+            Some(token) if provider.fetch_keys_for(token).await => {
+                service.index.end_authentication_epoch();
+                authenticate(service, headers)
+            }
             _ => Err(problem),
         },
     }

@@ -124,6 +124,9 @@ impl Service {
         LogSigner::require_key(&data, &options.log_signer)?;
         let openid_provider = options.openid_provider.clone().map(OpenIdProvider::new).transpose()?;
         let signing_keys = SigningKeys::open(data.signing_keys())?;
+        if let Some(provider) = &options.openid_provider {
+            oidc::check_issuer(&data.openid_issuer(), &provider.issuer)?;
+        }
         let log = open_log(&data, options.log_cache_bytes)?;
         let (reader, redb_reader) = (log.reader(), log.redb_reader());
         let log_signer = Arc::new(LogSigner::open(&data, &options.log_signer, reader.log_id())?);
