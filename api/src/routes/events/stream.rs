@@ -9,6 +9,7 @@ use keyledger_engine::domain::record::Record;
 use keyledger_projections::audit_trail::{AuditPage, AuditQuery, event_json};
 use keyledger_projections::export;
 use keyledger_projections::stored::store;
+use keyledger_projections::verification::VerificationIndex;
 use tokio::sync::mpsc::Sender;
 
 use crate::answer::code::Code;
@@ -121,12 +122,12 @@ async fn write_file(
     while left > 0 {
         query.limit = left.min(BATCH_LEN);
         let erasures = Some(service.index.erasures());
-        let (trail, asked, reader) =
-            (service.audit_trail.clone(), query.clone(), Arc::clone(caller.principal()));
+        let (trail, index) = (service.audit_trail.clone(), Arc::clone(&service.index));
+        let (asked, reader) = (query.clone(), Arc::clone(caller.principal()));
         // Writing lines takes longer than finding their events. Both stay off the threads that answer
         // verifications.
         let batch = move || {
-            let mut page = seen_by(&reader, trail.query(&asked)?);
+            let mut page = seen_by(&index, &reader, trail.query(&asked)?);
             page.records.retain(|record| record.position <= head);
             let mut lines = Vec::new();
             format.write(trail.log_id(), &page.records, &mut lines);
@@ -221,13 +222,13 @@ pub(crate) async fn read(
 ) -> Result<AuditPage, Problem> {
     let (trail, query) = (service.audit_trail.clone(), query.clone());
     let page = service.blocking(move || trail.query(&query)).await?.map_err(Problem::from)?;
-    Ok(seen_by(caller, page))
+    Ok(seen_by(&service.index, caller, page))
 }
 
 /// Removes what a caller may not see from a page.
 #[must_use]
-pub(crate) fn seen_by(caller: &Principal, mut page: AuditPage) -> AuditPage {
-    page.records.iter_mut().for_each(|record| conceal(caller, record));
+pub(crate) fn seen_by(index: &VerificationIndex, caller: &Principal, mut page: AuditPage) -> AuditPage {
+    page.records.iter_mut().for_each(|record| conceal(index, caller, record));
     page
 }
 
