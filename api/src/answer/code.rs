@@ -82,6 +82,8 @@ codes! {
         "No application that the caller may see has this id.";
     PortalSessionNotFound "portal_session_not_found" NOT_FOUND "No such portal session",
         "No portal session that the caller may see has this id.";
+    ConsoleSessionNotFound "console_session_not_found" NOT_FOUND "No such console session",
+        "No console session that the caller may see has this id. It may have ended already.";
     WebhookNotFound "webhook_not_found" NOT_FOUND "No such webhook",
         "No webhook that the caller may see has this id.";
     DeadLetterNotFound "dead_letter_not_found" NOT_FOUND "No such dead letter",

@@ -6,6 +6,7 @@ use clap::Args;
 use keyledger_engine::transparency::note::KeyName;
 
 use crate::auth::access_token;
+use crate::auth::session_limits::SessionLimits;
 use crate::auth::trusted_proxies::TrustedProxies;
 use crate::jobs::webhooks;
 use crate::service::log_signer;
@@ -51,6 +52,7 @@ impl Data {
             access_tokens,
             trusted_proxies: TrustedProxies::default(),
             openid_provider: None,
+            sessions: SessionLimits::default(),
             webhooks: webhooks::Options::default(),
         }
     }

@@ -10,6 +10,7 @@ mod logging;
 mod openid_provider;
 mod root_key;
 mod serve;
+mod sessions;
 mod signing_key;
 mod webhooks;
 

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 use super::data::Data;
 use super::logging::LogFormat;
 use super::openid_provider::OpenIdProvider;
+use super::sessions::Sessions;
 use super::webhooks::Webhooks;
 use super::{Outcome, allocator, logging};
 use crate::auth::access_token;
@@ -24,9 +25,9 @@ use crate::compat::Compat;
 use crate::http::listener::{ListenAddress, Listener};
 use crate::http::tls::{self, Tls, TlsFiles};
 use crate::http::{app, server};
-use crate::jobs::housekeeper;
 use crate::jobs::webhooks::dispatcher;
 use crate::jobs::witness::Witness;
+use crate::jobs::{housekeeper, idle_sessions};
 use crate::service::options::Options;
 use crate::service::{Service, index_snapshot, log_signer};
 
@@ -85,6 +86,8 @@ pub(super) struct Serve {
     witnesses: Vec<Witness>,
     #[command(flatten)]
     openid_provider: OpenIdProvider,
+    #[command(flatten)]
+    sessions: Sessions,
     #[command(flatten)]
     webhooks: Webhooks,
     /// Key service whose endpoints are served too, for compatibility. Separate several with commas.
@@ -188,6 +191,7 @@ impl Serve {
         Options {
             trusted_proxies: TrustedProxies { networks: self.trusted_proxies, header: self.forwarded_header },
             openid_provider: self.openid_provider.options(),
+            sessions: self.sessions.limits(),
             webhooks: self.webhooks.options(),
             witnesses: self.witnesses,
             ..self.data.options(access_tokens)
@@ -213,12 +217,13 @@ async fn serve(
     let watching = tls.clone().map(|tls| tokio::spawn(tls.watch_files()));
     let housekeeping = tokio::spawn(housekeeper::run(Arc::clone(&service)));
     let saving = tokio::spawn(index_snapshot::save_periodically(Arc::clone(&service)));
+    let ending = tokio::spawn(idle_sessions::run(Arc::clone(&service)));
     let checkpointing = tokio::spawn(housekeeper::checkpoint_when_idle(Arc::clone(&service)));
     let signing = tokio::spawn(log_signer::run(Arc::clone(&service)));
     server::serve(listeners, max_connections, tls, service, router, stop).await;
     reloading.abort();
     watching.inspect(tokio::task::JoinHandle::abort);
-    let _ = tokio::join!(housekeeping, checkpointing, signing, saving);
+    let _ = tokio::join!(housekeeping, ending, checkpointing, signing, saving);
     Ok(())
 }
 

@@ -30,6 +30,7 @@ use crate::auth::access_token::AccessTokens;
 use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::OpenIdProvider;
 use crate::auth::session_cookie::SessionCookie;
+use crate::auth::session_use::SessionUse;
 use crate::auth::trusted_proxies::TrustedProxies;
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::Webhooks;
@@ -54,6 +55,8 @@ pub(crate) struct Service {
     pub session_cookie: SessionCookie,
     /// Console sessions that did not start in the portal.
     pub console_sessions: ConsoleSessions,
+    /// When portal sessions were last used.
+    pub session_use: SessionUse,
     /// The proxies that are trusted to forward a client's address.
     pub trusted_proxies: TrustedProxies,
     /// The OpenID provider whose users may call the API, if there is one.
@@ -78,11 +81,11 @@ pub(crate) struct Service {
     pub log_verifications: LogVerifications,
     /// Running commands that have an idempotency key.
     pub running: Running,
+    /// The number of erasures, as the verification index counts them, whose text is in no file any more.
+    forgotten_erasures: AtomicU64,
     /// The counters for `/metrics`.
     pub metrics: Metrics,
     /// The verification index's snapshot on disk.
-    /// The number of erasures, as the verification index counts them, whose text is in no file any more.
-    forgotten_erasures: AtomicU64,
     pub index_snapshot: IndexSnapshot,
     clock: Arc<dyn Clock>,
     ids: Mutex<UlidSequence>,

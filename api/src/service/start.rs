@@ -31,6 +31,7 @@ use crate::auth::access_token::AccessTokens;
 use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::{self, OpenIdProvider};
 use crate::auth::session_cookie::SessionCookie;
+use crate::auth::session_use::SessionUse;
 use crate::auth::signing_keys::{self, SigningKeys};
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::{self, Webhooks};
@@ -123,10 +124,10 @@ impl Service {
         let data = DataDirectory::open_or_create(&options.data)?;
         LogSigner::require_key(&data, &options.log_signer)?;
         let openid_provider = options.openid_provider.clone().map(OpenIdProvider::new).transpose()?;
-        let signing_keys = SigningKeys::open(data.signing_keys())?;
         if let Some(provider) = &options.openid_provider {
             oidc::check_issuer(&data.openid_issuer(), &provider.issuer)?;
         }
+        let signing_keys = SigningKeys::open(data.signing_keys())?;
         let log = open_log(&data, options.log_cache_bytes)?;
         let (reader, redb_reader) = (log.reader(), log.redb_reader());
         let log_signer = Arc::new(LogSigner::open(&data, &options.log_signer, reader.log_id())?);
@@ -154,7 +155,8 @@ impl Service {
             key_list: key_list.with_usage(Arc::clone(&usage)),
             usage,
             session_cookie: SessionCookie::of(&options.access_tokens.public_url),
-            console_sessions: ConsoleSessions::default(),
+            console_sessions: ConsoleSessions::new(options.sessions),
+            session_use: SessionUse::new(options.sessions.portal_idle, clock.now()),
             trusted_proxies: options.trusted_proxies.clone(),
             openid_provider,
             webhooks,
@@ -165,12 +167,12 @@ impl Service {
             log_signer,
             witnesses: Witnesses::new(options.witnesses.clone())?,
             running: Running::default(),
+            forgotten_erasures: AtomicU64::new(0),
             metrics: Metrics::default(),
             index_snapshot,
             clock,
             ids: Mutex::default(),
             readers: Arc::new(Semaphore::new(READERS_MAX)),
-            forgotten_erasures: AtomicU64::new(0),
             stopping: watch::Sender::new(false),
         });
         let runners = vec![key_list_thread, audit_trail_thread];

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use http::Method;
 use keyledger_engine::domain::stream::StreamId;
 use keyledger_engine::ledger::Aggregate;
+use keyledger_engine::value::id::OrganizationId;
 
 use super::event::Actor;
 use crate::console::visit::visitor::Visitor;
@@ -40,13 +41,14 @@ async fn name(visitor: &Visitor, actor: &Actor) -> String {
         "system" => "Keyledger".into(),
         "root_key" => {
             let found = id.parse().ok().and_then(|id| index.root_key(id));
-            let found = found.filter(|_| visitor.may(&Method::GET, "/v1/root-keys/{id}"));
+            let found = found.filter(|it| sees(visitor, "/v1/root-keys/{id}", it.organization_id.as_ref()));
             let name = found.as_ref().and_then(|found| found.name.as_ref());
             name.map_or_else(|| format!("Root key {id}"), |name| format!("{} (root key)", name.as_str()))
         }
         "application" => {
             let found = id.parse().ok().and_then(|id| index.application(id));
-            let found = found.filter(|_| visitor.may(&Method::GET, "/v1/applications/{id}"));
+            let found =
+                found.filter(|it| sees(visitor, "/v1/applications/{id}", it.organization_id.as_ref()));
             let name = found.as_ref().and_then(|found| found.name.as_ref());
             name.map_or_else(
                 || format!("Application {id}"),
@@ -56,6 +58,12 @@ async fn name(visitor: &Visitor, actor: &Actor) -> String {
         "portal_session" => session_name(visitor, id).await.unwrap_or_else(|| format!("Portal session {id}")),
         _ => format!("{id} (user)"),
     }
+}
+
+/// Whether a visitor may read an object of an organization, or of the installation for none.
+fn sees(visitor: &Visitor, path: &str, organization_id: Option<&OrganizationId>) -> bool {
+    let bound = visitor.principal.organization_id.as_ref();
+    visitor.may(&Method::GET, path) && bound.is_none_or(|bound| organization_id == Some(bound))
 }
 
 async fn session_name(visitor: &Visitor, id: &str) -> Option<String> {

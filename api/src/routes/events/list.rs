@@ -172,7 +172,8 @@ struct EventBody {
     key_id: Option<String>,
     /// The organization it concerns.
     organization_id: Option<String>,
-    /// The actor: kind, id, address and user agent.
+    /// The actor: kind, id, address and user agent. The address and user agent of an actor from outside the
+    /// organization are `null` for callers that are bound to the organization.
     #[schema(value_type = Object)]
     actor: Value,
     /// The id of the request with the command.

@@ -2,6 +2,7 @@
 
 mod concurrency;
 mod model;
+mod portal_sessions;
 mod random_histories;
 mod snapshots;
 mod steps;
