@@ -92,7 +92,7 @@ struct Choice {
 }
 
 #[derive(Template)]
-#[template(path = "audit-log.html")]
+#[template(path = "audit/audit-log.html")]
 struct AuditLogPage {
     frame: Frame,
     entries: Vec<Entry>,
@@ -191,7 +191,7 @@ pub(crate) async fn show(visitor: Visitor) -> Result<Response, Problem> {
         checkpoint_problem: checkpoint.as_ref().err().map(|problem| problem.detail.clone()),
         checkpoint: checkpoint.ok(),
         check: LogCheck::read(&visitor).await?,
-        public_url: visitor.service.access_tokens.issuer().into(),
+        public_url: visitor.public_url().into(),
         errors,
         query,
     };

@@ -141,7 +141,7 @@ async fn create(Submission { visitor, form }: Submission) -> Result<Response, Pr
         lead: "Send it with every API request:",
         before: format!(
             "curl {}/v1/keys \\\n  -H \"Authorization: Bearer ",
-            visitor.service.access_tokens.issuer()
+            visitor.public_url()
         ),
         after: "\"",
     };

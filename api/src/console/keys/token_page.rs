@@ -55,7 +55,7 @@ async fn show(
         lead: "Try it from a terminal. The response shows whose key it is:",
         before: format!(
             "curl -i {}/v1/forward-auth \\\n  -H \"Authorization: Bearer ",
-            visitor.service.access_tokens.issuer()
+            visitor.public_url()
         ),
         after: "\"",
     };
