@@ -42,9 +42,7 @@ async fn name(visitor: &Visitor, actor: &Actor) -> String {
             Some(name) => format!("{name} (application)"),
             None => format!("Application {id}"),
         },
-        "portal_session" => {
-            visitor.session_user(id).await.unwrap_or_else(|| format!("Portal session {id}"))
-        }
+        "portal_session" => visitor.session_user(id).await.unwrap_or_else(|| format!("Portal session {id}")),
         _ => format!("{id} (user)"),
     }
 }

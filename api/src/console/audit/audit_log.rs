@@ -126,7 +126,7 @@ impl AuditLogPage {
         self.query.get(name).unwrap_or_default()
     }
 
-    /// The errors of filters that are no fields of the form.
+    /// The errors of filters that are not fields of the form.
     fn other_errors(&self) -> Vec<String> {
         self.errors.others(&["key_id", "actor_id", "request_id", "from", "to"])
     }
@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(exact.get("from"), Some("2026-11-12T14:03:00Z"));
         assert_eq!(exact.get("to"), Some("2026-11-12T14:03:07Z"));
         assert_eq!(asked("/?from=2026-11-12T14:03:07.112Z").get("from"), Some("2026-11-12T14:03:07.112Z"));
-        // A text that is no time is left for the API to refuse.
+        // The API refuses a text that is not a time.
         assert_eq!(asked("/?to=äöüäöüäöüäöü").get("to"), Some("äöüäöüäöüäöü"));
         assert_eq!(asked("/?within=1y").get("from"), None);
     }

@@ -13,9 +13,9 @@ use super::asset;
 use super::navigation::{self, Row, Section};
 use crate::console::parts::icon::Icon;
 use crate::console::parts::query_string::{QueryString, encoded};
+use crate::console::visit::identity::Identity;
 use crate::console::visit::notice::{Notice, Toast};
 use crate::console::visit::theme::Theme;
-use crate::console::visit::identity::Identity;
 use crate::console::visit::visitor::Visitor;
 
 /// The number of organizations in the switcher; its search finds the others.
