@@ -3,6 +3,7 @@
 //! A module for each noun has its arguments and its commands.
 
 mod allocator;
+mod connections;
 mod data;
 mod duration;
 mod log_key;

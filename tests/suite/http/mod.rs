@@ -1,6 +1,7 @@
 //! The HTTP interface itself: requests, validation, connections, TLS, Unix sockets, and the OpenAPI document.
 
 pub(crate) mod bad_input;
+pub(crate) mod connection_limits;
 pub(crate) mod connections;
 pub(crate) mod malformed;
 pub(crate) mod openapi;
