@@ -9,11 +9,19 @@ pub(crate) enum Refusal {
     Connections,
     /// The address has as many connections as it may have.
     ConnectionsOfAddress,
+    /// As many streams, files and backups are being read as may be.
+    LongAnswers,
+    /// The caller reads as many as it may.
+    LongAnswersOfCaller,
 }
 
 impl Refusal {
-    const ALL: [(Self, &'static str); 2] =
-        [(Self::Connections, "connections"), (Self::ConnectionsOfAddress, "connections_of_address")];
+    const ALL: [(Self, &'static str); 4] = [
+        (Self::Connections, "connections"),
+        (Self::ConnectionsOfAddress, "connections_of_address"),
+        (Self::LongAnswers, "long_answers"),
+        (Self::LongAnswersOfCaller, "long_answers_of_caller"),
+    ];
 }
 
 /// Counts refusals by their kind.

@@ -2,6 +2,7 @@
 //!
 //! A module for each noun has its arguments and its commands.
 
+mod admission;
 mod allocator;
 mod connections;
 mod data;

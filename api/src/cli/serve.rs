@@ -13,6 +13,7 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
+use super::admission::Admission;
 use super::connections::Connections;
 use super::data::Data;
 use super::logging::LogFormat;
@@ -51,6 +52,8 @@ pub(super) struct Serve {
     data: Data,
     #[command(flatten)]
     connections: Connections,
+    #[command(flatten)]
+    admission: Admission,
     /// TLS certificate chain in PEM, the server's certificate first. Reloaded on SIGHUP and when the file
     /// changes.
     #[arg(long, env = "KEYLEDGER_TLS_CERT", value_name = "FILE", requires = "tls_key")]
@@ -188,6 +191,7 @@ impl Serve {
             trusted_proxies: TrustedProxies { networks: self.trusted_proxies, header: self.forwarded_header },
             openid_provider: self.openid_provider.options(),
             webhooks: self.webhooks.options(),
+            admission: self.admission.options(),
             witnesses: self.witnesses,
             ..self.data.options(access_tokens)
         }

@@ -1,8 +1,9 @@
-//! Connections from a chosen source address.
+//! Connections from a chosen source address, and with a chosen receive buffer.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 
+use rustix::net::sockopt::set_socket_recv_buffer_size;
 use rustix::net::{AddressFamily, SocketFlags, SocketType, bind, connect, socket_with};
 
 /// Another address of this machine than the one that connections come from by default.
@@ -19,4 +20,16 @@ pub fn connect_from(source: IpAddr, server: SocketAddr) -> io::Result<TcpStream>
     let stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
     Ok(stream)
+}
+
+/// Connects to a server with a receive buffer that holds about a page, so that a client which does not read
+/// stops the server's answer soon.
+///
+/// # Errors
+/// When the connection is refused.
+pub fn connect_to_stall(server: SocketAddr) -> io::Result<TcpStream> {
+    let socket = socket_with(AddressFamily::INET, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    set_socket_recv_buffer_size(&socket, 4_096)?;
+    connect(&socket, &server)?;
+    Ok(TcpStream::from(socket))
 }

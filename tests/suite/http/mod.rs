@@ -6,5 +6,6 @@ pub(crate) mod connections;
 pub(crate) mod malformed;
 pub(crate) mod openapi;
 pub(crate) mod requests;
+pub(crate) mod slow_readers;
 pub(crate) mod tls;
 pub(crate) mod unix_socket;
