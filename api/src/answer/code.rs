@@ -102,10 +102,10 @@ codes! {
         "Ask for application/json, text/event-stream, application/x-ndjson or text/csv.";
     KeyExists "key_exists" CONFLICT "The key already exists", "Repeat the request: it draws a new id.";
     KeyExpired "key_expired" CONFLICT "The key has expired",
-        "An expired key stays expired. It can be renamed and deleted. Create another key.";
+        "An expired key stays expired. It can be edited and deleted. Create another key.";
     KeyRevoked "key_revoked" CONFLICT "The key is revoked", "Reactivate it first.";
-    KeyAlreadyRevoked "key_already_revoked" CONFLICT "The key is already revoked", "Nothing remains to be \
-        done.";
+    KeyAlreadyRevoked "key_already_revoked" CONFLICT "The key is already revoked", "There is nothing left \
+        to do.";
     KeyNotRevoked "key_not_revoked" CONFLICT "The key is not revoked", "Only a revoked key can be \
         reactivated.";
     OrganizationExists "organization_exists" CONFLICT "The organization already exists",
@@ -114,7 +114,7 @@ codes! {
     RootKeyExists "root_key_exists" CONFLICT "The root key already exists",
         "Repeat the request: it draws a new id.";
     RootKeyAlreadyRevoked "root_key_already_revoked" CONFLICT "The root key is already revoked",
-        "Revoking a root key is final. Nothing remains to be done.";
+        "Revoking a root key is final. There is nothing left to do.";
     ApplicationExists "application_exists" CONFLICT "The application already exists",
         "Repeat the request: it draws a new id.";
     PortalSessionExists "portal_session_exists" CONFLICT "The portal session already exists",

@@ -1,7 +1,7 @@
 // A list with data-follow="address of an event stream" shows new events until it is paused. The stream only
 // signals that there is something new; the page itself is fetched again, so that events are rendered in one
 // place. While the reader has the focus or an open entry in the list, new events wait behind a button.
-import { announce, ask } from './sheet.js'
+import { announce, ask } from '../parts/sheet.js'
 
 const follower = document.querySelector('[data-follow]')
 if (follower && 'EventSource' in window) {

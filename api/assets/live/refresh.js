@@ -1,5 +1,5 @@
 // An element with data-refresh is fetched again every second until the response has it without the attribute.
-import { announce, ask } from './sheet.js'
+import { announce, ask } from '../parts/sheet.js'
 
 const WAIT_MILLIS = 1000
 

@@ -1,6 +1,6 @@
 // A form with data-live="id" searches while typing: the element with that id is replaced, and the field keeps
 // its focus.
-import { announce, ask, say } from './sheet.js'
+import { announce, ask, say } from '../parts/sheet.js'
 
 const WAIT_MILLIS = 120
 
