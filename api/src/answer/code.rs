@@ -160,6 +160,9 @@ codes! {
         the policy.";
     IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY "The key belongs to another request",
         "An Idempotency-Key belongs to one request for 24 hours. Use a new key for another request.";
+    RateLimited "rate_limited" TOO_MANY_REQUESTS "Too many requests",
+        "Nothing was changed. Repeat the request after the seconds in Retry-After. RateLimit-Policy names the \
+        limit.";
     HeadersTooLarge "headers_too_large" REQUEST_HEADER_FIELDS_TOO_LARGE "The headers are too large",
         "A request may have at most 100 headers. Its first line and all headers together may have at most 16 \
         KiB.";

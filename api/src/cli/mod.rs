@@ -2,7 +2,9 @@
 //!
 //! A module for each noun has its arguments and its commands.
 
+mod admission;
 mod allocator;
+mod connections;
 mod data;
 mod duration;
 mod log_key;

@@ -5,6 +5,7 @@ pub(crate) mod log_signer;
 pub(crate) mod metrics;
 pub(crate) mod options;
 pub(crate) mod projections;
+pub(crate) mod renderers;
 pub(crate) mod start;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,6 +24,7 @@ use rand::rngs::SysRng;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use ulid::Ulid;
 
+use crate::admission::long_answers::LongAnswers;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::auth::access_token::AccessTokens;
@@ -37,6 +39,7 @@ use crate::request::idempotency::Running;
 use crate::service::index_snapshot::IndexSnapshot;
 use crate::service::log_signer::LogSigner;
 use crate::service::metrics::Metrics;
+use crate::service::renderers::Renderers;
 
 /// Requests that read files at a time. Further ones are refused as `overloaded`.
 const READERS_MAX: usize = 256;
@@ -77,6 +80,10 @@ pub(crate) struct Service {
     pub log_verifications: LogVerifications,
     /// Running commands that have an idempotency key.
     pub running: Running,
+    /// The streams, files and backups that are being read.
+    pub long_answers: LongAnswers,
+    /// Renders them.
+    pub renderers: Renderers,
     /// The counters for `/metrics`.
     pub metrics: Metrics,
     /// The verification index's snapshot on disk.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::admission;
 use crate::auth::access_token;
 use crate::auth::oidc;
 use crate::auth::trusted_proxies::TrustedProxies;
@@ -28,4 +29,6 @@ pub(crate) struct Options {
     pub openid_provider: Option<oidc::Options>,
     /// How webhooks are delivered.
     pub webhooks: webhooks::Options,
+    /// What callers may take.
+    pub admission: admission::Options,
 }

@@ -26,6 +26,7 @@ use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use tokio::sync::{Semaphore, watch};
 
+use crate::admission::long_answers::LongAnswers;
 use crate::auth::access_token::AccessTokens;
 use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::{self, OpenIdProvider};
@@ -40,6 +41,7 @@ use crate::service::index_snapshot::IndexSnapshot;
 use crate::service::log_signer::{self, LogSigner};
 use crate::service::metrics::Metrics;
 use crate::service::options::Options;
+use crate::service::renderers::Renderers;
 use crate::service::{READERS_MAX, Service};
 use keyledger_engine::storage::data_directory::{self, DataDirectory};
 
@@ -161,6 +163,8 @@ impl Service {
             log_signer,
             witnesses: Witnesses::new(options.witnesses.clone())?,
             running: Running::default(),
+            long_answers: LongAnswers::new(options.admission.long_answers_of_caller),
+            renderers: Renderers::start()?,
             metrics: Metrics::default(),
             index_snapshot,
             clock,
