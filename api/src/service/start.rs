@@ -42,6 +42,7 @@ use crate::service::metrics::Metrics;
 use crate::service::options::Options;
 use crate::service::{READERS_MAX, Service};
 use keyledger_engine::storage::data_directory::{self, DataDirectory};
+use keyledger_engine::storage::private_files::{self, Narrowed};
 
 /// Why the service cannot start: one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -168,6 +169,7 @@ impl Service {
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             stopping: watch::Sender::new(false),
         });
+        keep_others_out(&data);
         let runners = vec![key_list_thread, audit_trail_thread];
         Ok((service, Threads { writer, runners, usage: usage_thread }))
     }
@@ -240,6 +242,33 @@ fn open_log(data: &DataDirectory, cache_bytes: usize) -> Result<RedbLog, StartEr
         tracing::warn!(file = %file.display(), "vault is missing; sealed personal text reads as erased");
     }
     Ok(log)
+}
+
+/// Takes other users' access to the files away, and says so. Logs what they can still reach.
+fn keep_others_out(data: &DataDirectory) {
+    let directory = data.path().display();
+    let Narrowed { open_directory, narrowed, still_open } = match private_files::narrow(data) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%directory, %error, "could not check who may read the data directory");
+            return;
+        }
+    };
+    if let Some(mode) = open_directory {
+        tracing::warn!(
+            %directory, mode = format!("{mode:o}"),
+            "other users of the machine may enter the data directory; run chmod 700 on it"
+        );
+    }
+    for file in narrowed {
+        tracing::warn!(file = %file.display(), "other users could access the file; they no longer can");
+    }
+    for (file, error) in still_open {
+        tracing::warn!(
+            file = %file.display(), %error,
+            "other users can access the file, and its permissions could not be changed; run chmod 600 on it"
+        );
+    }
 }
 
 fn start_projection(
