@@ -36,6 +36,7 @@ use crate::jobs::webhooks::{self, Webhooks};
 use crate::jobs::witness::Witnesses;
 use crate::outbound::connector::NoTrustRoots;
 use crate::request::idempotency::Running;
+use crate::service::inconsistency::Inconsistency;
 use crate::service::index_snapshot::IndexSnapshot;
 use crate::service::log_signer::{self, LogSigner};
 use crate::service::metrics::Metrics;
@@ -82,6 +83,9 @@ pub(crate) enum StartError {
     /// A command that the start itself issues failed.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
+    /// The log is known to be an older copy or altered, and nothing may be appended to it.
+    #[error("{0}; --serve-inconsistent-log opens it as it is")]
+    Inconsistent(String),
     #[error("the operating system returned no random bytes: {0}")]
     Randomness(String),
     #[error(
@@ -109,7 +113,9 @@ impl Threads {
             runner.stop();
         }
         self.usage.stop();
-        service.index_snapshot.save_at_stop(&service.index);
+        if !service.inconsistency.is_refused() {
+            service.index_snapshot.save_at_stop(&service.index);
+        }
         ended
     }
 }
@@ -126,8 +132,14 @@ impl Service {
         let signing_keys = SigningKeys::open(data.signing_keys())?;
         let log = open_log(&data, options.log_cache_bytes)?;
         let (reader, redb_reader) = (log.reader(), log.redb_reader());
-        let log_signer = Arc::new(LogSigner::open(&data, &options.log_signer, reader.log_id())?);
-        let (index_snapshot, index) = IndexSnapshot::restore(&data, Arc::clone(&reader))?;
+        let inconsistency = Arc::new(Inconsistency::none(data.log(), options.serve_inconsistent_log));
+        let log_signer =
+            LogSigner::open(&data, &options.log_signer, reader.log_id(), Arc::clone(&inconsistency))?;
+        let log_signer = Arc::new(log_signer);
+        log_signer.compare(reader.as_ref());
+        let signed = log_signer.last().map(|(_, checkpoint)| checkpoint);
+        let (index_snapshot, index) =
+            IndexSnapshot::restore(&data, Arc::clone(&reader), signed, &inconsistency)?;
         let index = Arc::new(index);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (usage, usage_thread) = Usage::open(&data.usage(), clock.now(), || index.living_keys())?;
@@ -159,6 +171,7 @@ impl Service {
             key_list_handle,
             audit_trail_handle,
             log_verifications: LogVerifications::new(redb_reader, data.checkpoints(), verifier),
+            inconsistency,
             log_signer,
             witnesses: Witnesses::new(options.witnesses.clone())?,
             running: Running::default(),
@@ -184,7 +197,8 @@ impl Service {
         given: Option<&str>,
         show: impl FnOnce(&Token) -> io::Result<()>,
     ) -> Result<(), StartError> {
-        if self.index.root_key_count() > 0 {
+        // A log that is not served has its root keys in a newer copy.
+        if self.index.root_key_count() > 0 || self.inconsistency.is_refused() {
             return Ok(());
         }
         let permissions = vec![Permission::Admin];
@@ -200,7 +214,7 @@ impl Service {
     /// that there is never a key without a known token.
     ///
     /// # Errors
-    /// When `show` fails, or the command fails.
+    /// When the log is not served, `show` fails, or the command fails.
     pub(crate) fn new_root_key(
         &self,
         permissions: Vec<Permission>,
@@ -208,6 +222,9 @@ impl Service {
         name: &str,
         show: impl FnOnce(&Token) -> io::Result<()>,
     ) -> Result<RootKey, StartError> {
+        if let (true, Some(reason)) = (self.inconsistency.is_refused(), self.inconsistency.reason()) {
+            return Err(StartError::Inconsistent(reason.to_owned()));
+        }
         let token =
             Token::generate_root(&mut SysRng).map_err(|error| StartError::Randomness(error.to_string()))?;
         show(&token).map_err(StartError::RootKeyNotShown)?;
