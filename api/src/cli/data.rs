@@ -37,6 +37,10 @@ pub(super) struct Data {
     /// at the first start.
     #[arg(long, env = "KEYLEDGER_LOG_KEY_FILE", value_name = "FILE")]
     log_key_file: Option<PathBuf>,
+    /// Serve a log that is known to be an older copy or altered. Without it such a log is opened, but every
+    /// request is refused.
+    #[arg(long, env = "KEYLEDGER_SERVE_INCONSISTENT_LOG")]
+    serve_inconsistent_log: bool,
 }
 
 impl Data {
@@ -49,6 +53,7 @@ impl Data {
             data: self.data,
             log_cache_bytes,
             log_signer,
+            serve_inconsistent_log: self.serve_inconsistent_log,
             witnesses: Vec::new(),
             access_tokens,
             trusted_proxies: TrustedProxies::default(),

@@ -20,6 +20,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use keyledger_engine::storage::private_files;
 
 use self::data::DataPath;
 use self::root_key::RootKeyCommand;
@@ -77,6 +78,7 @@ impl Command {
 /// Runs the command line of this process and returns its exit code: 0, or 2 after an error, which is printed
 /// to standard error as one line.
 pub fn run() -> ExitCode {
+    private_files::create_files_privately();
     logging::log_panics(COULD_NOT_RUN);
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,

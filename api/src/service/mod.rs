@@ -1,5 +1,6 @@
 //! The service: the log with its writer, the projections, and the state that requests share.
 
+pub(crate) mod inconsistency;
 pub(crate) mod index_snapshot;
 pub(crate) mod log_signer;
 pub(crate) mod metrics;
@@ -36,6 +37,7 @@ use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::Webhooks;
 use crate::jobs::witness::Witnesses;
 use crate::request::idempotency::Running;
+use crate::service::inconsistency::Inconsistency;
 use crate::service::index_snapshot::IndexSnapshot;
 use crate::service::log_signer::LogSigner;
 use crate::service::metrics::Metrics;
@@ -72,6 +74,8 @@ pub(crate) struct Service {
     pub key_list_handle: ProjectionHandle,
     /// The state of the audit trail's projection.
     pub audit_trail_handle: ProjectionHandle,
+    /// Whether the log is known to be an older copy or altered.
+    pub inconsistency: Arc<Inconsistency>,
     /// Signs checkpoints of the log.
     pub log_signer: Arc<LogSigner>,
     /// The witnesses, which cosign checkpoints.

@@ -19,6 +19,8 @@ pub(crate) struct Options {
     pub log_cache_bytes: usize,
     /// How checkpoints of the log are signed.
     pub log_signer: log_signer::Options,
+    /// Whether a log that is known to be an older copy or altered is served all the same.
+    pub serve_inconsistent_log: bool,
     /// The witnesses that cosign checkpoints.
     pub witnesses: Vec<Witness>,
     /// How access tokens are issued.
