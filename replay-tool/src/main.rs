@@ -36,6 +36,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
+use keyledger_engine::storage::private_files;
 use keyledger_engine::storage::storage_panic::{self, StoragePanic, panic_text};
 
 use arguments::Arguments;
@@ -47,6 +48,7 @@ use output::usage_error;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
+    private_files::create_files_privately();
     // A damaged file can make the storage engine panic, which must end in one line like any other error.
     std::panic::set_hook(Box::new(|panic| {
         if StoragePanic::of(panic) == Some(StoragePanic::Final) {

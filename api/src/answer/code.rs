@@ -104,10 +104,10 @@ codes! {
         "Ask for application/json, text/event-stream, application/x-ndjson or text/csv.";
     KeyExists "key_exists" CONFLICT "The key already exists", "Repeat the request: it draws a new id.";
     KeyExpired "key_expired" CONFLICT "The key has expired",
-        "An expired key stays expired. It can be renamed and deleted. Create another key.";
+        "An expired key stays expired. It can be edited and deleted. Create another key.";
     KeyRevoked "key_revoked" CONFLICT "The key is revoked", "Reactivate it first.";
-    KeyAlreadyRevoked "key_already_revoked" CONFLICT "The key is already revoked", "Nothing remains to be \
-        done.";
+    KeyAlreadyRevoked "key_already_revoked" CONFLICT "The key is already revoked", "There is nothing left \
+        to do.";
     KeyNotRevoked "key_not_revoked" CONFLICT "The key is not revoked", "Only a revoked key can be \
         reactivated.";
     OrganizationExists "organization_exists" CONFLICT "The organization already exists",
@@ -116,7 +116,7 @@ codes! {
     RootKeyExists "root_key_exists" CONFLICT "The root key already exists",
         "Repeat the request: it draws a new id.";
     RootKeyAlreadyRevoked "root_key_already_revoked" CONFLICT "The root key is already revoked",
-        "Revoking a root key is final. Nothing remains to be done.";
+        "Revoking a root key is final. There is nothing left to do.";
     ApplicationExists "application_exists" CONFLICT "The application already exists",
         "Repeat the request: it draws a new id.";
     PortalSessionExists "portal_session_exists" CONFLICT "The portal session already exists",
@@ -162,6 +162,9 @@ codes! {
         the policy.";
     IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY "The key belongs to another request",
         "An Idempotency-Key belongs to one request for 24 hours. Use a new key for another request.";
+    RateLimited "rate_limited" TOO_MANY_REQUESTS "Too many requests",
+        "Nothing was changed. Repeat the request after the seconds in Retry-After. RateLimit-Policy names the \
+        limit.";
     HeadersTooLarge "headers_too_large" REQUEST_HEADER_FIELDS_TOO_LARGE "The headers are too large",
         "A request may have at most 100 headers. Its first line and all headers together may have at most 16 \
         KiB.";
@@ -185,7 +188,8 @@ codes! {
         "The verification index could not apply an event and accepts no credential any more. /readyz names \
         the event. Run `replay-tool verify` on the data.";
     LogInconsistent "log_inconsistent" SERVICE_UNAVAILABLE "The log does not match what was signed",
-        "The log does not continue the log of the last signed checkpoint, so the service signs nothing. \
-        /readyz has the reason. Restore the newest backup, and run `replay-tool verify` on the data.";
+        "The log is an older copy, or was altered: it does not continue what was signed or witnessed, or does \
+        not match its own hashes. The service signs nothing and answers nothing else. The operator finds the \
+        file and what to do in /readyz.";
     Stopping "stopping" SERVICE_UNAVAILABLE "The service is stopping", "Repeat the request in a moment.";
 }

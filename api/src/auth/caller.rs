@@ -117,8 +117,11 @@ impl StandingCaller {
         &self.principal
     }
 
-    /// Whether the credential is still valid and belongs to the same principal.
+    /// Whether the credential is still valid and belongs to the same principal, and the log is still served.
     pub(crate) fn stands(&mut self, service: &Service) -> bool {
+        if service.inconsistency.is_refused() {
+            return false;
+        }
         let epoch = service.index.authentication_epoch();
         let by_header = has_credential(&self.credential);
         // A session can end without a record, so a cookie is checked every time.

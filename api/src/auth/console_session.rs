@@ -72,17 +72,6 @@ pub(crate) enum Holder {
     User(Box<User>),
 }
 
-impl Holder {
-    /// The only organization that the holder may see, if bound to one.
-    #[must_use]
-    pub(crate) fn organization_id(&self, index: &VerificationIndex) -> Option<OrganizationId> {
-        match self {
-            Self::RootKey(id) => index.root_key(*id)?.organization_id.clone(),
-            Self::User(user) => user.organization_id.clone(),
-        }
-    }
-}
-
 /// Where a person signed in.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct SignInPlace {

@@ -2,7 +2,9 @@
 //!
 //! A module for each noun has its arguments and its commands.
 
+mod admission;
 mod allocator;
+mod connections;
 mod data;
 mod duration;
 mod log_key;
@@ -19,6 +21,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use keyledger_engine::storage::private_files;
 
 use self::data::DataPath;
 use self::root_key::RootKeyCommand;
@@ -76,6 +79,7 @@ impl Command {
 /// Runs the command line of this process and returns its exit code: 0, or 2 after an error, which is printed
 /// to standard error as one line.
 pub fn run() -> ExitCode {
+    private_files::create_files_privately();
     logging::log_panics(COULD_NOT_RUN);
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,

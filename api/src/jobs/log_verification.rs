@@ -111,6 +111,10 @@ impl LogVerifications {
             let outcome = worker.log_verifications.verify(&worker);
             if let Outcome::Wrong { position, reason } = &outcome {
                 tracing::error!(%position, reason, "log verification failed");
+                worker.inconsistency.report(&format!(
+                    "damaged or altered at position {position}: {reason}; run `replay-tool verify`, and restore a \
+                     backup"
+                ));
             }
             worker.log_verifications.change(|latest| latest.ended = Some((worker.now(), outcome)));
         })?;

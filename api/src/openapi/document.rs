@@ -3,12 +3,14 @@
 use http::{HeaderName, header};
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::schema::Type;
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Header, HeaderBuilder, Object, Ref, RefOr, ResponseBuilder};
 
 use crate::auth::access::{Access, ENDPOINTS};
+use crate::http::log_gate;
 use crate::request::idempotency;
 
 /// The general part of the OpenAPI document.
@@ -181,12 +183,19 @@ impl Takes {
             (
                 caller || body,
                 "503",
-                "`overloaded`, with `Retry-After`; `position_not_reached`; or the data for the answer is \
-                unavailable",
+                "`overloaded`, with `Retry-After`; `position_not_reached`; `log_inconsistent`; or the data for \
+                the answer is unavailable",
             ),
         ];
         rows.into_iter().filter(|row| row.0).map(|(_, status, description)| (status, description))
     }
+}
+
+/// The endpoints that no limit applies to.
+const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
+
+fn header_of(description: &str) -> Header {
+    HeaderBuilder::new().schema(Some(Object::with_type(Type::String))).description(Some(description)).build()
 }
 
 /// Gives the documented problems their media type, and adds to each endpoint the problems that follow from
@@ -205,7 +214,25 @@ fn say_what_fails(document: &mut utoipa::openapi::OpenApi) {
                     ResponseBuilder::new().description("`If-None-Match` lists the current version");
                 responses.entry("304".into()).or_insert_with(|| unchanged.build().into());
             }
-            for (status, description) in takes.problems() {
+            if !HEALTH.contains(&path.as_str()) {
+                responses.entry("429".into()).or_insert_with(|| {
+                    let content = ContentBuilder::new().schema(Some(schema())).build();
+                    let refused = ResponseBuilder::new()
+                        .description(
+                            "`rate_limited`: the caller, its organization or its address asks too much",
+                        )
+                        .content(PROBLEM, content)
+                        .header("Retry-After", header_of("seconds until the request may succeed"))
+                        .header("RateLimit-Policy", header_of("the limit that was exceeded"))
+                        .header(
+                            "RateLimit",
+                            header_of("what is left of it, and the seconds until it is more"),
+                        );
+                    refused.build().into()
+                });
+            }
+            let refused = (!log_gate::is_open(path)).then_some(("503", "`log_inconsistent`"));
+            for (status, description) in takes.problems().chain(refused) {
                 responses.entry(status.into()).or_insert_with(|| {
                     let content = ContentBuilder::new().schema(Some(schema())).build();
                     ResponseBuilder::new().description(description).content(PROBLEM, content).build().into()

@@ -10,15 +10,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use keyledger_engine::domain::record::Record;
+use keyledger_engine::log::merkle::Hash;
 use keyledger_engine::log::slices::Slices;
 use keyledger_engine::log::{self, LogReader, merkle};
 use keyledger_engine::storage::background;
+use keyledger_engine::transparency::checkpoint::Checkpoint;
+use keyledger_engine::transparency::entry_check::EntryCheck;
 use keyledger_engine::value::position::Position;
 use keyledger_projections::stored::store;
 use keyledger_projections::verification::{SnapshotError, VerificationIndex, temporary_of};
 use tokio::sync::oneshot;
 
 use crate::service::Service;
+use crate::service::inconsistency::Inconsistency;
 use crate::service::start::StartError;
 use keyledger_engine::storage::atomic_file;
 use keyledger_engine::storage::data_directory::DataDirectory;
@@ -52,13 +56,16 @@ pub(crate) struct IndexSnapshot {
 
 impl IndexSnapshot {
     /// Restores the index from the data directory's snapshot, if that belongs to this log, and replays the
-    /// log from there, or from the start.
+    /// log from there, or from the start. Reports as inconsistent a log whose events have other hashes than
+    /// `signed`, its last checkpoint, or than its tree.
     ///
     /// # Errors
     /// When the log cannot be read or applied, or a snapshot that may contain erased text cannot be removed.
     pub(crate) fn restore(
         data: &DataDirectory,
         reader: Arc<dyn LogReader>,
+        signed: Option<Checkpoint>,
+        inconsistency: &Inconsistency,
     ) -> Result<(Self, VerificationIndex), StartError> {
         let path = data.verification_snapshot();
         let this = Self {
@@ -72,23 +79,35 @@ impl IndexSnapshot {
         remove(&temporary_of(&this.path))?;
         let index = this.load()?.unwrap_or_default();
         this.saved.store(index.position().get(), Ordering::Relaxed);
-        this.catch_up(&index, &data.log())?;
+        let mut check = EntryCheck::after(this.reader.as_ref(), index.position(), signed)?;
+        this.catch_up(&index, &data.log(), &mut check)?;
+        if let Some(mismatch) = check.finish(this.reader.as_ref())? {
+            inconsistency.report(&format!(
+                "{mismatch}: the log was changed; run `replay-tool verify`, and restore a backup"
+            ));
+        }
         Ok((this, index))
     }
 
-    /// Replays the log, which is in `file`, up to its head.
-    fn catch_up(&self, index: &VerificationIndex, file: &Path) -> Result<(), StartError> {
+    /// Replays the log, which is in `file`, up to its head, and passes the hashes of its entries to `check`.
+    fn catch_up(
+        &self,
+        index: &VerificationIndex,
+        file: &Path,
+        check: &mut EntryCheck,
+    ) -> Result<(), StartError> {
         let replay = |reason: String| StartError::Replay { file: file.display().to_string(), reason };
         let (after, until) = (index.position(), self.reader.head()?);
         let mut outcome = Ok(());
         let mut reported = Instant::now();
         // All processors are free: no requests are served yet.
         Slices { after, until, len: REPLAY_SLICE_LEN, threads: Slices::all_processors() }.run(
-            || |after, len| self.reader.read(after, len),
-            |slice: Result<Vec<Record>, log::Error>| {
-                outcome = slice
-                    .map_err(StartError::from)
-                    .and_then(|records| index.apply_all(&records).map_err(|error| replay(error.to_string())));
+            || |after, len| Ok(self.reader.read_with_leaves(after, len)?.into_iter().unzip()),
+            |slice: Result<(Vec<Record>, Vec<Hash>), log::Error>| {
+                outcome = slice.map_err(StartError::from).and_then(|(records, leaves)| {
+                    check.append(leaves);
+                    index.apply_all(&records).map_err(|error| replay(error.to_string()))
+                });
                 if reported.elapsed() >= PROGRESS_INTERVAL {
                     reported = Instant::now();
                     tracing::info!(position = %index.position(), %until, "replaying the log");
@@ -230,7 +249,7 @@ pub(crate) async fn save_periodically(service: Arc<Service>) {
             () = service.stopped() => return,
         }
         pause = CHECK_INTERVAL;
-        if !service.index_snapshot.is_due(&service.index) {
+        if service.inconsistency.is_refused() || !service.index_snapshot.is_due(&service.index) {
             continue;
         }
         let begun = Instant::now();

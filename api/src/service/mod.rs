@@ -1,10 +1,12 @@
 //! The service: the log with its writer, the projections, and the state that requests share.
 
+pub(crate) mod inconsistency;
 pub(crate) mod index_snapshot;
 pub(crate) mod log_signer;
 pub(crate) mod metrics;
 pub(crate) mod options;
 pub(crate) mod projections;
+pub(crate) mod renderers;
 pub(crate) mod start;
 
 use std::sync::atomic::AtomicU64;
@@ -24,6 +26,7 @@ use rand::rngs::SysRng;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use ulid::Ulid;
 
+use crate::admission::long_answers::LongAnswers;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::auth::access_token::AccessTokens;
@@ -36,9 +39,11 @@ use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::Webhooks;
 use crate::jobs::witness::Witnesses;
 use crate::request::idempotency::Running;
+use crate::service::inconsistency::Inconsistency;
 use crate::service::index_snapshot::IndexSnapshot;
 use crate::service::log_signer::LogSigner;
 use crate::service::metrics::Metrics;
+use crate::service::renderers::Renderers;
 
 /// Requests that read files at a time. Further ones are refused as `overloaded`.
 const READERS_MAX: usize = 256;
@@ -73,6 +78,8 @@ pub(crate) struct Service {
     pub key_list_handle: ProjectionHandle,
     /// The state of the audit trail's projection.
     pub audit_trail_handle: ProjectionHandle,
+    /// Whether the log is known to be an older copy or altered.
+    pub inconsistency: Arc<Inconsistency>,
     /// Signs checkpoints of the log.
     pub log_signer: Arc<LogSigner>,
     /// The witnesses, which cosign checkpoints.
@@ -83,6 +90,10 @@ pub(crate) struct Service {
     pub running: Running,
     /// The number of erasures, as the verification index counts them, whose text is in no file any more.
     forgotten_erasures: AtomicU64,
+    /// The streams, files and backups that are being read.
+    pub long_answers: LongAnswers,
+    /// Renders them.
+    pub renderers: Renderers,
     /// The counters for `/metrics`.
     pub metrics: Metrics,
     /// The verification index's snapshot on disk.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::admission;
 use crate::auth::access_token;
 use crate::auth::oidc;
 use crate::auth::session_limits::SessionLimits;
@@ -19,6 +20,8 @@ pub(crate) struct Options {
     pub log_cache_bytes: usize,
     /// How checkpoints of the log are signed.
     pub log_signer: log_signer::Options,
+    /// Whether a log that is known to be an older copy or altered is served all the same.
+    pub serve_inconsistent_log: bool,
     /// The witnesses that cosign checkpoints.
     pub witnesses: Vec<Witness>,
     /// How access tokens are issued.
@@ -31,4 +34,6 @@ pub(crate) struct Options {
     pub sessions: SessionLimits,
     /// How webhooks are delivered.
     pub webhooks: webhooks::Options,
+    /// What callers may take.
+    pub admission: admission::Options,
 }

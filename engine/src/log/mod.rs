@@ -277,6 +277,17 @@ pub trait LogReader: Send + Sync {
     /// [`Error::Damaged`], [`Error::Unavailable`].
     fn read(&self, after: Position, records_max: usize) -> Result<Vec<Record>, Error>;
 
+    /// As [`read`](Self::read), each record with its leaf hash in the Merkle tree, of the stored bytes that the
+    /// record was decoded from.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Unavailable`].
+    fn read_with_leaves(
+        &self,
+        after: Position,
+        records_max: usize,
+    ) -> Result<Vec<(Record, merkle::Hash)>, Error>;
+
     /// Returns a recently appended group that contains the record after `after`, if the log still holds it in
     /// memory. The group may begin earlier. It is shared, so a reader that follows the log makes no copies.
     fn recent(&self, _after: Position) -> Option<Arc<[Record]>> {

@@ -29,6 +29,8 @@ macro_rules! files {
 files! {
     /// The event log; its journal is beside it.
     log, LOG = "events.redb";
+    /// The journal of the event log.
+    journal, JOURNAL = "events.journal";
     /// The vault: the keys that seal personal text.
     vault, VAULT = "vault.redb";
     /// Usage counters, which are not in the log.
@@ -103,6 +105,12 @@ impl DataDirectory {
             ))),
             Err(error) => Err(unreadable(path, &error)),
         }
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     /// The file called `name` in the directory.

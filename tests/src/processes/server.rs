@@ -40,6 +40,8 @@ pub struct Options {
     pub environment: Vec<(&'static str, String)>,
     /// The parent of the data directory. Default: the system's directory for temporary files.
     pub place: Option<PathBuf>,
+    /// Whether a server that refuses to serve an inconsistent log counts as ready.
+    pub may_refuse_log: bool,
 }
 
 /// A server that ended before it was ready.
@@ -187,7 +189,10 @@ impl Server {
         let client = self.anonymous();
         loop {
             let is_ready = match &self.options.trusted {
-                None => client.get("/readyz").try_send().is_ok_and(|response| response.status == 200),
+                None => client.get("/readyz").try_send().is_ok_and(|response| {
+                    response.status == 200
+                        || self.options.may_refuse_log && response.json()["log_inconsistent"].is_string()
+                }),
                 Some(certificate) => {
                     let url = format!("https://{}/readyz", self.address);
                     tls::curl(certificate, &["--fail", &url]).status.success()
@@ -246,6 +251,11 @@ impl Server {
         String::from_utf8_lossy(&fs::read(self.path().join(name)).unwrap_or_default()).into_owned()
     }
 
+    /// Changes the options for the next start.
+    pub fn set_options(&mut self, options: Options) {
+        self.options = options;
+    }
+
     /// The process's id.
     ///
     /// # Panics
@@ -253,6 +263,18 @@ impl Server {
     #[must_use]
     pub fn pid(&self) -> u32 {
         self.child.as_ref().expect("the server is running").id()
+    }
+
+    /// The memory of the process that is in use, in bytes.
+    ///
+    /// # Panics
+    /// When the server is not running.
+    #[must_use]
+    pub fn resident(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("our own child");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|kib| kib.parse().ok());
+        kib.map_or(0, |kib: usize| kib * 1024)
     }
 
     fn path(&self) -> &Path {

@@ -171,7 +171,7 @@ async fn show_secret(
         lead: "Try it from a terminal. The response has a token for API requests:",
         before: format!(
             "curl {}/oauth2/token \\\n  -d grant_type=client_credentials \\\n  -u {}:",
-            visitor.service.access_tokens.issuer(),
+            visitor.public_url(),
             application.credential.id
         ),
         after: "",

@@ -39,6 +39,7 @@ struct Session {
     id: String,
     kind: String,
     holder_id: String,
+    name: Option<String>,
     organization_id: Option<String>,
     role: Option<String>,
     ip: Option<String>,
@@ -66,11 +67,9 @@ impl Session {
         }
     }
 
-    /// The name of who signed in, as far as it is known.
-    fn label(&self, visitor: &Visitor) -> String {
-        let root_key = self.holder_id.parse().ok().and_then(|id| visitor.service.index.root_key(id));
-        let name = root_key.as_ref().and_then(|root_key| root_key.name.as_ref());
-        name.map_or_else(|| self.holder_id.clone(), |name| name.as_str().into())
+    /// The name of who signed in.
+    fn label(&self) -> &str {
+        self.name.as_deref().unwrap_or(&self.holder_id)
     }
 
     fn means(&self) -> String {
@@ -79,10 +78,6 @@ impl Session {
             None if self.kind == "root_key" => "Root key".into(),
             None => "OpenID provider".into(),
         }
-    }
-
-    fn is_own(&self, visitor: &Visitor) -> bool {
-        visitor.service.console_sessions.id_of(visitor.secret()).is_some_and(|id| id.to_string() == self.id)
     }
 }
 
@@ -113,12 +108,12 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         empty: "No one who is limited to this organization is signed in.",
     };
     let row = |it: Session, _: Option<&str>| {
-        let own = if it.is_own(&visitor) { " (you)" } else { "" };
-        let label = it.label(&visitor);
+        let own = if visitor.is_in_console_session(&it.id) { " (you)" } else { "" };
+        let label = shortened(it.label());
         let path = format!("{PATH}/{}/end", encoded(&it.id));
         let mut cells = vec![
             Cell::Title {
-                text: format!("{label}{own}"),
+                text: format!("{}{own}", it.label()),
                 path: None,
                 under: Some(it.holder_id.clone()),
                 searched: None,
@@ -132,7 +127,7 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         cells.push(Cell::Time(Some(Moment::new(it.last_used_at, visitor.now))));
         cells.push(Cell::Time(Some(Moment::new(it.expires_at, visitor.now))));
         Row {
-            label: shortened(&label),
+            label,
             cells,
             menu: vec![MenuItem::destructive("End session…", Icon::STOP, path)],
             is_over: false,
@@ -144,7 +139,7 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
 async fn end_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, Problem> {
     visitor.require(&Method::DELETE, "/v1/console-sessions/{id}")?;
     let session = Session::read(&visitor, &id).await?;
-    let warning = match (session.is_own(&visitor), session.kind.as_str()) {
+    let warning = match (visitor.is_in_console_session(&session.id), session.kind.as_str()) {
         (true, _) => "This is your own session: you will be signed out.",
         (false, "root_key") => {
             "They are signed out at once. Who has the root key can sign in again: revoke it to keep them out."
@@ -158,7 +153,7 @@ async fn end_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, 
     let organization = session.organization_id.as_deref();
     let page =
         FormPage::new(&visitor, Section::ConsoleSessions, organization, "End session", path, PATH).await;
-    let about = format!("{} · {}", shortened(&session.label(&visitor)), session.means());
+    let about = format!("{} · {}", shortened(session.label()), session.means());
     Ok(page.about(about).danger(warning).fields(Vec::new(), &Form::default(), &FieldErrors::default()).show())
 }
 

@@ -28,7 +28,7 @@ use crate::console::visit::cookie;
 const COOKIE: &str = "keyledger_openid";
 const REFRESH: HeaderName = HeaderName::from_static("refresh");
 const NOT_SIGNED_IN: &str =
-    "the OpenID provider did not sign you in; begin again, or ask the provider's administrator";
+    "the OpenID provider did not sign you in; start again, or ask the provider's administrator";
 
 fn provider(service: &Service) -> Result<&OpenIdProvider, Problem> {
     let provider = service.openid_provider.as_ref().filter(|provider| provider.signs_in().is_some());
@@ -76,7 +76,7 @@ pub(crate) async fn finish(
     // another user.
     let state = query.get("state").filter(|state| cookie::read(&parts.headers, COOKIE) == Some(state));
     let waiting = state.and_then(|state| console.pending.take(state, service.now()));
-    let begin_again = "this sign-in was not started in this browser, or took too long; begin again";
+    let begin_again = "this sign-in was not started in this browser, or took too long; start again";
     let waiting = waiting.ok_or_else(|| Problem::new(Code::Unauthenticated, begin_again))?;
 
     let code = query.get("code").ok_or_else(|| Problem::new(Code::Unauthenticated, NOT_SIGNED_IN))?;
@@ -85,7 +85,7 @@ pub(crate) async fn finish(
     let is_active = |id: &_| service.index.organization(id).is_some_and(|it| it.deleted_at.is_none());
     if Principal::of_user(&user, is_active).permissions.is_empty() {
         let detail =
-            "the OpenID provider knows you, but gives you no role in an organization of this service";
+            "the OpenID provider recognizes you, but you have no role in an organization of this service";
         return Err(Problem::new(Code::Forbidden, detail));
     }
     let session = begin_session(service, &parts, Holder::User(Box::new(user))).await?;

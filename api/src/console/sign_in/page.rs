@@ -29,7 +29,7 @@ use crate::console::visit::theme::Theme;
 use crate::console::visit::visitor::Visitor;
 
 #[derive(Template)]
-#[template(path = "sign-in.html")]
+#[template(path = "sign_in/sign-in.html")]
 struct SignInPage {
     frame: Frame,
     to: String,
@@ -135,14 +135,18 @@ pub(crate) async fn begin_session(
 }
 
 /// Ends the session. Its secret is refused once this returns.
-pub(crate) async fn sign_out(Submission { visitor, .. }: Submission) -> Result<Response, Problem> {
+pub(crate) async fn sign_out(
+    State(console): State<Arc<Console>>,
+    Submission { visitor, .. }: Submission,
+) -> Result<Response, Problem> {
+    let service = &console.service;
     if visitor.is_from_portal() {
         visitor.call(Method::DELETE, "/portal/session").send::<()>().await?;
     } else {
-        visitor.service.console_sessions.end(visitor.secret());
+        service.console_sessions.end(visitor.secret());
     }
     let mut response = visitor.go_to("/console/sign-in", &Notice::default());
-    if let Some(cookie) = visitor.service.session_cookie.set("", 0) {
+    if let Some(cookie) = service.session_cookie.set("", 0) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     Ok(response)

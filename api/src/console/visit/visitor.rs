@@ -17,8 +17,7 @@ use zeroize::Zeroizing;
 
 use crate::answer::problem::Problem;
 use crate::answer::reply::POSITION;
-use crate::auth::access::Access;
-use crate::auth::caller::{Admitted, session_holder};
+use crate::auth::caller::{Admitted, admit, session_holder};
 use crate::auth::grant::Grant;
 use crate::auth::principal::Principal;
 use crate::auth::session_cookie::csrf_token;
@@ -52,7 +51,8 @@ const HEADERS_PASSED_ON: [HeaderName; 5] = [
 /// A signed-in visitor. A handler that takes one redirects everyone else to the sign-in page.
 #[derive(Clone)]
 pub(crate) struct Visitor {
-    pub service: Arc<Service>,
+    /// Private to this module, so that pages reach data through the API only.
+    pub(super) service: Arc<Service>,
     /// The visitor's identity and permissions.
     pub principal: Arc<Principal>,
     /// The token that the visitor's forms must carry.
@@ -125,7 +125,7 @@ impl Visitor {
     /// Returns whether the access table admits the visitor to an endpoint. `path` is written as in the
     /// OpenAPI document.
     pub(crate) fn may(&self, method: &Method, path: &str) -> bool {
-        Access::to(method, path).is_some_and(|access| access.admit(&self.principal).is_ok())
+        self.require(method, path).is_ok()
     }
 
     /// Admits the visitor to a form only if they may use the endpoint that it leads to.
@@ -133,9 +133,7 @@ impl Visitor {
     /// # Errors
     /// `forbidden`, naming the missing permission.
     pub(crate) fn require(&self, method: &Method, path: &str) -> Result<(), Problem> {
-        Access::to(method, path)
-            .ok_or_else(|| Problem::internal(&format!("{method} {path} has no row in the access table")))?
-            .admit(&self.principal)
+        admit(&self.principal, method, path)
     }
 
     /// Returns whether the visitor may hand on these rights, or change a credential that has them.

@@ -9,6 +9,7 @@ use keyledger_engine::ledger::Command;
 use keyledger_engine::value::actor::ActorKind;
 use keyledger_engine::value::id::OrganizationId;
 use keyledger_engine::value::role::Role;
+use keyledger_engine::value::text::Name;
 use keyledger_engine::value::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -45,6 +46,8 @@ struct ConsoleSessionView {
     /// The root key's id, or the user's.
     #[schema(example = "rk_01KAJX7Q5M3J6S2Y9W8V4T1R0P")]
     holder_id: String,
+    /// The root key's name.
+    name: Option<String>,
     /// The only organization that the session may see, if any.
     organization_id: Option<String>,
     /// A user's role in the organization.
@@ -66,14 +69,15 @@ struct ConsoleSessionView {
     expires_at: Timestamp,
 }
 
-/// A session with the organization that it is bound to.
-struct Bound {
+/// A session with what is known of its holder.
+struct Known {
     session: ConsoleSession,
     organization_id: Option<OrganizationId>,
+    name: Option<Name>,
 }
 
 impl ConsoleSessionView {
-    fn of(Bound { session, organization_id }: &Bound) -> Self {
+    fn of(Known { session, organization_id, name }: &Known) -> Self {
         let (kind, holder_id, role) = match &session.holder {
             Holder::RootKey(id) => (ActorKind::RootKey, id.to_string(), None),
             Holder::User(user) => (ActorKind::User, user.id.as_str().to_owned(), user.role),
@@ -82,6 +86,7 @@ impl ConsoleSessionView {
             id: session.id.to_string(),
             kind: kind.as_str(),
             holder_id,
+            name: name.as_ref().map(|name| name.as_str().into()),
             organization_id: organization_id.as_ref().map(ToString::to_string),
             role: role.map(Role::as_str),
             ip: session.place.ip.map(|ip| ip.to_string()),
@@ -94,18 +99,22 @@ impl ConsoleSessionView {
 }
 
 /// Returns the sessions that the caller may see, oldest first.
-fn visible(request: &RequestContext) -> Vec<Bound> {
+fn visible(request: &RequestContext) -> Vec<Known> {
     let service = &request.service;
-    let is_valid = |session: &ConsoleSession| match session.holder {
-        Holder::RootKey(id) => service.index.active_root_key(id).is_some(),
-        Holder::User(_) => true,
+    // A session whose root key was revoked has ended, though nobody has noticed.
+    let known = |session: ConsoleSession| match &session.holder {
+        Holder::RootKey(id) => {
+            let root_key = service.index.active_root_key(*id)?;
+            let (organization_id, name) = (root_key.organization_id.clone(), root_key.name.clone());
+            Some(Known { session, organization_id, name })
+        }
+        Holder::User(user) => {
+            let organization_id = user.organization_id.clone();
+            Some(Known { session, organization_id, name: None })
+        }
     };
-    let all = service.console_sessions.all(service.now()).into_iter().filter(is_valid);
-    let bound = all.map(|session| {
-        let organization_id = session.holder.organization_id(&service.index);
-        Bound { session, organization_id }
-    });
-    bound.filter(|it| request.caller.sees_owned_by(it.organization_id.as_ref())).collect()
+    let all = service.console_sessions.all(service.now()).into_iter().filter_map(known);
+    all.filter(|it| request.caller.sees_owned_by(it.organization_id.as_ref())).collect()
 }
 
 /// Lists the people who are signed in to the console with a root key or at the OpenID provider, in the order

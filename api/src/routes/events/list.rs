@@ -21,7 +21,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::format::Format;
-use super::stream;
+use super::stream::{self, Wanted};
 use crate::answer::code::Code;
 use crate::answer::page::Page;
 use crate::answer::problem::{Problem, ProblemBody};
@@ -358,14 +358,24 @@ async fn answer(request: &RequestContext, uri: &Uri, asked: Asked) -> Result<Res
             Ok(response)
         }
         Format::File(file) => {
-            let caller = StandingCaller::new(caller, headers);
-            Ok(streamed(service, format, stream::file(service, caller, query, limited, file)))
+            let wanted = wanted(request, query, limited)?;
+            Ok(streamed(service, format, stream::file(service, wanted, file)))
         }
         Format::ServerSentEvents => {
-            let caller = StandingCaller::new(caller, headers);
-            Ok(streamed(service, format, stream::server_sent(service, caller, query, limited)))
+            let wanted = wanted(request, query, limited)?;
+            Ok(streamed(service, format, stream::server_sent(service, wanted)))
         }
     }
+}
+
+/// Begins a stream or a file.
+///
+/// # Errors
+/// `rate_limited`, `overloaded`.
+fn wanted(request: &RequestContext, query: AuditQuery, limited: bool) -> Result<Wanted, Problem> {
+    let RequestContext { service, caller, headers } = request;
+    let long_answer = service.long_answers.begin(&caller.principal, &service.metrics.refusals)?;
+    Ok(Wanted { caller: StandingCaller::new(caller, headers), query, limited, long_answer })
 }
 
 fn streamed(service: &Service, format: Format, body: Body) -> Response {

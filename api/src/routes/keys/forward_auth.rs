@@ -136,7 +136,7 @@ impl Asked {
         (status = 403,
             description = "a valid key for something else, or an invalid query; `X-Keyledger-Code` has the \
                 reason"),
-        (status = 503, body = ProblemBody, description = "`verification_unavailable`, `overloaded`"),
+        (status = 503, body = ProblemBody, description = "`verification_unavailable`, `log_inconsistent`, `overloaded`"),
     ),
 )]
 async fn forward_auth(
@@ -169,7 +169,7 @@ fn answer(
 ) -> Response {
     if let Err(Problem { errors, detail, .. }) = parameters.finish() {
         // Always 403: an invalid query must not admit a request, and nginx supports no other status.
-        let mut response = Problem { code: Code::BadQuery, detail, errors }.into_response();
+        let mut response = Problem { errors, ..Problem::new(Code::BadQuery, detail) }.into_response();
         response.headers_mut().insert(CODE, HeaderValue::from_static("BAD_QUERY"));
         return response;
     }
@@ -190,6 +190,7 @@ fn judge(
     headers: &HeaderMap,
     asked: &Asked,
 ) -> Result<Response, Problem> {
+    service.inconsistency.check()?;
     if service.index.poisoned().is_some() {
         return Err(Problem::of(Code::VerificationUnavailable));
     }
