@@ -1,5 +1,6 @@
 //! Permissions, and the ways in which callers authenticate.
 
+pub(crate) mod addresses;
 pub(crate) mod applications;
 pub(crate) mod callers;
 pub(crate) mod handing_on;
