@@ -273,7 +273,7 @@ fn an_administrator_ends_console_sessions() {
 
     // An administrator of one organization sees and ends its own only.
     let theirs = client.with_token(&bound_token);
-    assert_eq!(listed(&theirs), [shown.clone()]);
+    assert_eq!(listed(&theirs), std::slice::from_ref(shown));
     let path = |session: &Value| format!("/v1/console-sessions/{}", text(&session["id"]));
     assert_eq!(theirs.delete(&path(&all[0])).expect(404).code(), "console_session_not_found");
     client.with_token(&provider.token(&server, "olga", AUDIENCE)).get("/v1/console-sessions").expect(403);
