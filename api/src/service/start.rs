@@ -27,6 +27,7 @@ use rand::rngs::{StdRng, SysRng};
 use tokio::sync::{Semaphore, watch};
 
 use crate::admission::long_answers::LongAnswers;
+use crate::admission::rate_limits::RateLimits;
 use crate::auth::access_token::AccessTokens;
 use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::{self, OpenIdProvider};
@@ -163,6 +164,7 @@ impl Service {
             log_signer,
             witnesses: Witnesses::new(options.witnesses.clone())?,
             running: Running::default(),
+            rate_limits: RateLimits::new(options.admission.quotas),
             long_answers: LongAnswers::new(options.admission.long_answers_of_caller),
             renderers: Renderers::start()?,
             metrics: Metrics::default(),

@@ -9,4 +9,5 @@ pub(crate) mod organizations;
 pub(crate) mod partners;
 pub(crate) mod permissions;
 pub(crate) mod portal;
+pub(crate) mod rate_limits;
 pub(crate) mod strangers;

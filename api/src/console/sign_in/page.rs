@@ -11,6 +11,7 @@ use keyledger_engine::value::token::{SecretKind, Token};
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::auth::console_session::{Holder, LIFETIME_SECONDS_MAX};
+use crate::auth::origin;
 use crate::auth::session_cookie::check_same_origin;
 use crate::routes::portal;
 use crate::service::Service;
@@ -71,15 +72,16 @@ pub(crate) async fn sign_in(
     let (parts, body) = request.into_parts();
     // Otherwise another site's page could sign its reader in as another user.
     check_same_origin(&parts.headers)?;
-    let form = Form::read(body).await?;
     let service = &console.service;
+    let counted = service.rate_limits.count_sign_in(origin::address(service, &parts))?;
+    let form = Form::read(body).await?;
     let refused = |error| {
         SignInPage::new(service, &parts.headers, form.text("to"), Some(error))
             .answer(StatusCode::UNPROCESSABLE_ENTITY)
     };
     let sent = form.text("secret").trim();
     let cookie = if let Some(link) = secret_of_link(sent) {
-        match portal::enter(service, &parts, link).await {
+        match portal::enter(service, &parts, counted, link).await {
             Ok(entered) => entered.cookie,
             Err(problem) if problem.code == Code::PortalLinkInvalid => {
                 return Ok(refused(

@@ -23,6 +23,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::admission::rate_limits::Counted;
 use crate::answer::code::Code;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
@@ -106,8 +107,8 @@ async fn start(State(service): State<Arc<Service>>, request: Request) -> Result<
     let link = checks.required("link", &body.link, read);
     checks.unknown(&body.unknown);
     checks.finish()?;
-    let Entered { session, secret, cookie } =
-        enter(&service, &parts, link.as_deref().map_or("", String::as_str)).await?;
+    let (counted, link) = (Counted::of(&parts)?, link.as_deref().map_or("", String::as_str));
+    let Entered { session, secret, cookie } = enter(&service, &parts, counted, link).await?;
     let shown = OwnSession {
         portal_session: PortalSessionView::of(&session.object, session.time),
         csrf_token: csrf_token(secret.expose()),
@@ -128,7 +129,12 @@ pub(crate) struct Entered {
 ///
 /// # Errors
 /// `portal_link_invalid`, and the errors of a command.
-pub(crate) async fn enter(service: &Arc<Service>, parts: &Parts, link: &str) -> Result<Entered, Problem> {
+pub(crate) async fn enter(
+    service: &Arc<Service>,
+    parts: &Parts,
+    counted: Counted,
+    link: &str,
+) -> Result<Entered, Problem> {
     let invalid = || Problem::of(Code::PortalLinkInvalid);
     let found = service.index.portal_link(link, service.now()).ok_or_else(invalid)?;
     let secret = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness())
@@ -137,6 +143,7 @@ pub(crate) async fn enter(service: &Arc<Service>, parts: &Parts, link: &str) -> 
         principal: Arc::new(Principal::of_portal_session(&found)),
         actor: origin::actor(service, parts, ActorKind::PortalSession, &found.id.to_string()),
         request_id: parts.extensions.get::<RequestId>().cloned().unwrap_or_default(),
+        counted,
     };
     let command = Command::PortalSession(found.id, PortalSessionCommand::Start { digest: secret.digest() });
     let committed = execute(service, &caller, &HeaderMap::new(), None, command).await;
