@@ -10,6 +10,7 @@
 
 mod answer;
 mod head;
+mod unanswered;
 
 use std::io;
 use std::net::IpAddr;
@@ -21,7 +22,6 @@ use bytes::{Buf, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use keyledger_engine::domain::key::Key;
 use keyledger_engine::ledger::{self, Committed, Request, Submitted};
-use keyledger_engine::value::time::Timestamp;
 use keyledger_engine::value::token::{TOKEN_LEN_MAX, Token};
 use keyledger_projections::beside_the_log::usage::Address;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -29,6 +29,7 @@ use zeroize::Zeroize;
 
 use self::answer::Answer;
 use self::head::Head;
+use self::unanswered::{LeftToHyper, Refusal, Unanswered, refused};
 use crate::admission::class::Class;
 use crate::admission::permit::Permit;
 use crate::answer::problem::Problem;
@@ -137,38 +138,11 @@ enum Reading {
     /// The first `read_len` bytes create a key.
     Creation { read_len: usize, close: bool, creation: Creation },
     /// The first `read_len` bytes are a request that exceeds a limit.
-    Refused { read_len: usize, close: bool, refusal: Refusal },
+    Refused { read_len: usize, close: bool, refusal: Box<Refusal> },
     /// The beginning of a request that may be a plain one.
     Incomplete,
     /// No plain request.
     Other,
-}
-
-/// Why a request is not answered as it asks.
-enum Unanswered {
-    /// It exceeds a limit.
-    Refused(Refusal),
-    /// It is not in plain form, or must be refused for another reason.
-    LeftToHyper,
-}
-
-impl Unanswered {
-    fn reading(self, read_len: usize, close: bool) -> Reading {
-        match self {
-            Self::Refused(refusal) => Reading::Refused { read_len, close, refusal },
-            Self::LeftToHyper => Reading::Other,
-        }
-    }
-}
-
-use Unanswered::LeftToHyper;
-
-/// A request that exceeds a limit.
-struct Refusal {
-    problem: Problem,
-    path: &'static str,
-    request_id: RequestId,
-    started: Instant,
 }
 
 /// A creation that was submitted to the ledger.
@@ -266,11 +240,13 @@ impl<'a> Conversation<'a> {
         match endpoint {
             Endpoint::Verification => match self.verify(&head, body, from) {
                 Ok(()) => Reading::Verified { read_len, close },
-                Err(unanswered) => unanswered.reading(read_len, close),
+                Err(Unanswered::Refused(refusal)) => Reading::Refused { read_len, close, refusal },
+                Err(LeftToHyper) => Reading::Other,
             },
             Endpoint::Creation => match self.submit_creation(&head, body, from) {
                 Ok(creation) => Reading::Creation { read_len, close, creation },
-                Err(unanswered) => unanswered.reading(read_len, close),
+                Err(Unanswered::Refused(refusal)) => Reading::Refused { read_len, close, refusal },
+                Err(LeftToHyper) => Reading::Other,
             },
         }
     }
@@ -350,8 +326,8 @@ impl<'a> Conversation<'a> {
     }
 
     /// Writes the answer to a request that exceeds a limit.
-    async fn refuse(&mut self, refusal: Refusal, close: bool) {
-        let Refusal { problem, path, request_id, started } = refusal;
+    async fn refuse(&mut self, refusal: Box<Refusal>, close: bool) {
+        let Refusal { problem, path, request_id, started } = *refusal;
         let response = finish(self.service, problem.into_response(), &request_id).await;
         note_answer(self.service, (&Method::POST, path), response.status(), &request_id, started);
         self.answer.set_response(response, self.service.now(), close);
@@ -393,9 +369,4 @@ impl<'a> Conversation<'a> {
             self.json.windows(token.len()).rposition(|it| it == token).map(|at| self.json.len() - at);
         Ok(outcome)
     }
-}
-
-fn refused(problem: Problem, path: &'static str, head: &Head<'_>, now: Timestamp) -> Unanswered {
-    let request_id = head.request_id(now);
-    Unanswered::Refused(Refusal { problem, path, request_id, started: Instant::now() })
 }
