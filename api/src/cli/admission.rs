@@ -2,6 +2,7 @@
 
 use clap::Args;
 
+use super::rate_limits::RateLimits;
 use crate::admission::Options;
 
 #[derive(Args)]
@@ -12,10 +13,12 @@ pub(super) struct Admission {
         default_value_t = Options::LONG_ANSWERS_OF_CALLER,
         value_parser = clap::value_parser!(u32).range(1..=100_000))]
     max_streams_per_caller: u32,
+    #[command(flatten)]
+    rate_limits: RateLimits,
 }
 
 impl Admission {
     pub(super) fn options(self) -> Options {
-        Options { long_answers_of_caller: self.max_streams_per_caller }
+        Options { long_answers_of_caller: self.max_streams_per_caller, quotas: self.rate_limits.quotas() }
     }
 }
