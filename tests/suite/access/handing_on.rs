@@ -1,5 +1,5 @@
-//! Handing on rights: whatever a credential mints, in whatever way, has no more rights than the credential and
-//! does not outlast it.
+//! Handing on rights: whatever a credential mints, in whatever way, has no more rights than the credential
+//! and does not outlast it.
 
 use std::collections::BTreeSet;
 
@@ -163,8 +163,8 @@ impl World<'_> {
         is_current && minter.is_none_or(|minter| self.mints_on(minter))
     }
 
-    /// Whether what a holder minted is alive as far as the holder is concerned. An access token that is invalid
-    /// because of a new secret leaves its sessions to their own end.
+    /// Whether what a holder minted is alive as far as the holder is concerned. An access token that is
+    /// invalid because of a new secret leaves its sessions to their own end.
     fn mints_on(&self, minter: usize) -> bool {
         match &self.holders[minter].credential {
             Credential::AccessToken(id, _) => {
