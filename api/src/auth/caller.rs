@@ -12,9 +12,11 @@ use keyledger_engine::value::id::OrganizationId;
 use keyledger_engine::value::text::UserId;
 use keyledger_engine::value::time::Timestamp;
 
+use crate::admission::class::Class;
+use crate::admission::rate_limits::Counted;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
-use crate::auth::access::Access;
+use crate::auth::access::{Access, INTROSPECTION};
 use crate::auth::access_token::Claims;
 use crate::auth::grant::Grant;
 use crate::auth::origin;
@@ -34,6 +36,8 @@ pub(crate) struct Caller {
     /// The caller as the log records them.
     pub actor: Actor,
     pub request_id: RequestId,
+    /// The request was counted against the limits.
+    pub counted: Counted,
 }
 
 impl Caller {
@@ -213,20 +217,34 @@ impl FromRequestParts<Arc<Service>> for Caller {
 
     /// Authenticates the request and checks that the caller may use the endpoint.
     async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
-        let principal = if let Some(Admitted(principal)) = parts.extensions.get() {
-            Arc::clone(principal)
+        let found = if let Some(Admitted(principal)) = parts.extensions.get() {
+            Ok(Arc::clone(principal))
         } else if has_credential(&parts.headers) {
-            authenticate_request(service, &parts.headers).await?
+            authenticate_request(service, &parts.headers).await
         } else {
-            signed_in(service, &parts.method, &parts.headers, Visit::of(&parts.headers))?
+            signed_in(service, &parts.method, &parts.headers, Visit::of(&parts.headers))
         };
         let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
+        let from = origin::address(service, parts);
+        let principal = match found {
+            Ok(principal) => principal,
+            Err(problem) => {
+                // Introspection has another way to authenticate, and counts what fails itself.
+                if problem.code == Code::Unauthenticated && path != INTROSPECTION {
+                    service.rate_limits.count_failure(from)?;
+                }
+                return Err(problem);
+            }
+        };
+        let class = Class::of(&parts.method, path);
+        let counted = service.rate_limits.count(&principal, class, from)?;
         admit(&principal, &parts.method, path)?;
         // All endpoints wait for the verification index; those that read projections also wait for them.
         reach_min_position(&parts.headers, &service.index.watch()).await?;
-        let actor = origin::actor(service, parts, principal.kind, &principal.id);
+        let user_agent = parts.headers.get(header::USER_AGENT);
+        let actor = origin::actor_at(principal.kind, &principal.id, from, user_agent);
         let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
-        Ok(Self { principal, actor, request_id })
+        Ok(Self { principal, actor, request_id, counted })
     }
 }
 

@@ -45,8 +45,8 @@ pub(super) struct Data {
 }
 
 impl Data {
-    /// Returns options for a service without proxies, witnesses, an OpenID provider and settings of webhooks and
-    /// admission.
+    /// Returns options for a service without proxies, witnesses, an OpenID provider and settings of webhooks
+    /// and admission.
     pub(super) fn options(self, access_tokens: access_token::Options) -> Options {
         let log_cache_bytes = self.log_cache_mib.saturating_mul(1024 * 1024);
         let log_signer = log_signer::Options { key_file: self.log_key_file, origin: self.log_origin };

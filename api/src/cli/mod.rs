@@ -10,6 +10,7 @@ mod duration;
 mod log_key;
 mod logging;
 mod openid_provider;
+mod rate_limits;
 mod root_key;
 mod serve;
 mod sessions;

@@ -12,7 +12,7 @@ pub(crate) mod start;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use keyledger_engine::ledger::Ledger;
+use keyledger_engine::ledger::{self, Ledger, Request, Submitted};
 use keyledger_engine::log::{self, LogReader};
 use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_engine::value::id::{KeyId, UlidSequence};
@@ -27,6 +27,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use ulid::Ulid;
 
 use crate::admission::long_answers::LongAnswers;
+use crate::admission::permit::Permit;
+use crate::admission::rate_limits::RateLimits;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::auth::access_token::AccessTokens;
@@ -90,6 +92,8 @@ pub(crate) struct Service {
     pub running: Running,
     /// The number of erasures, as the verification index counts them, whose text is in no file any more.
     forgotten_erasures: AtomicU64,
+    /// Counts requests against the limits of callers, organizations and addresses.
+    pub rate_limits: RateLimits,
     /// The streams, files and backups that are being read.
     pub long_answers: LongAnswers,
     /// Renders them.
@@ -140,6 +144,14 @@ impl Service {
     #[must_use]
     pub(crate) const fn randomness(&self) -> SysRng {
         SysRng
+    }
+
+    /// Submits a caller's command, which needs a permit.
+    ///
+    /// # Errors
+    /// As [`Ledger::submit`].
+    pub(crate) fn submit(&self, _permit: &Permit, request: Request) -> Result<Submitted, ledger::Error> {
+        self.ledger.submit(request)
     }
 
     /// Reads from the log on a thread that may block.

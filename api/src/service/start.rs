@@ -28,6 +28,7 @@ use rand::rngs::{StdRng, SysRng};
 use tokio::sync::{Semaphore, watch};
 
 use crate::admission::long_answers::LongAnswers;
+use crate::admission::rate_limits::RateLimits;
 use crate::auth::access_token::AccessTokens;
 use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::{self, OpenIdProvider};
@@ -184,6 +185,7 @@ impl Service {
             witnesses: Witnesses::new(options.witnesses.clone())?,
             running: Running::default(),
             forgotten_erasures: AtomicU64::new(0),
+            rate_limits: RateLimits::new(options.admission.quotas),
             long_answers: LongAnswers::new(options.admission.long_answers_of_caller),
             renderers: Renderers::start()?,
             metrics: Metrics::default(),

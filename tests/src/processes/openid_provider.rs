@@ -53,8 +53,8 @@ impl Provider {
         self.ask("rotate");
     }
 
-    /// Returns a token with any header and claims beside the algorithm, the key's id, the issuer and an end in an
-    /// hour. The provider's current key signs it.
+    /// Returns a token with any header and claims beside the algorithm, the key's id, the issuer and an end
+    /// in an hour. The provider's current key signs it.
     ///
     /// # Panics
     /// When the provider does not answer.
@@ -167,7 +167,8 @@ impl Drop for Provider {
     }
 }
 
-/// The cookies that a browser has after an answer. A cookie that is deleted at one path may be set at another.
+/// The cookies that a browser has after an answer. A cookie that is deleted at one path may be set at
+/// another.
 fn cookies(answer: &Response, before: &str) -> String {
     let set = answer.headers.iter().filter(|(name, _)| name == "set-cookie");
     let set = set.filter(|(_, value)| !value.contains("01 Jan 1970"));

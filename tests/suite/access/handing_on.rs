@@ -1,5 +1,5 @@
-//! Handing on rights: whatever a credential mints, in whatever way, has no more rights than the credential and
-//! does not outlast it.
+//! Handing on rights: whatever a credential mints, in whatever way, has no more rights than the credential
+//! and does not outlast it.
 
 mod world;
 

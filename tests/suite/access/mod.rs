@@ -11,5 +11,6 @@ pub(crate) mod organizations;
 pub(crate) mod partners;
 pub(crate) mod permissions;
 pub(crate) mod portal;
+pub(crate) mod rate_limits;
 pub(crate) mod sessions;
 pub(crate) mod strangers;

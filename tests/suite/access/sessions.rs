@@ -1,5 +1,5 @@
-//! How sessions end: with what minted them, when they are not used, when their browser signs in again, and when
-//! an administrator ends them.
+//! How sessions end: with what minted them, when they are not used, when their browser signs in again, and
+//! when an administrator ends them.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -168,7 +168,8 @@ fn a_new_sign_in_ends_the_browsers_earlier_session() {
             (&json!(id), &json!("signed_out"))
         );
     }
-    // People who try a link that they made themselves are not signed out by it: it would end with their session.
+    // People who try a link that they made themselves are not signed out by it: it would end with their
+    // session.
     let (before, csrf_token) = follow(&client, &link(&client));
     let session = client.with_session(&before, &csrf_token);
     let own = link(&session);

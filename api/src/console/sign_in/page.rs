@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use keyledger_engine::value::actor::Actor;
 use keyledger_engine::value::token::{SecretKind, Token};
 
+use crate::admission::rate_limits::Counted;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::auth::console_session::{Holder, SignInPlace};
@@ -74,15 +75,16 @@ pub(crate) async fn sign_in(
     let (parts, body) = request.into_parts();
     // Otherwise another site's page could sign its reader in as another user.
     check_same_origin(&parts.headers)?;
-    let form = Form::read(body).await?;
     let service = &console.service;
+    let counted = service.rate_limits.count_sign_in(origin::address(service, &parts))?;
+    let form = Form::read(body).await?;
     let refused = |error| {
         SignInPage::new(service, &parts.headers, form.text("to"), Some(error))
             .answer(StatusCode::UNPROCESSABLE_ENTITY)
     };
     let sent = form.text("secret").trim();
     let cookie = if let Some(link) = secret_of_link(sent) {
-        match portal::enter(service, &parts, link).await {
+        match portal::enter(service, &parts, counted, link).await {
             Ok(entered) => entered.cookie,
             Err(problem) if problem.code == Code::PortalLinkInvalid => {
                 return Ok(refused(
@@ -98,7 +100,7 @@ pub(crate) async fn sign_in(
                 "This root key isn't valid. Check that you copied all of it and that it isn't revoked.",
             ));
         };
-        begin_session(service, &parts, Holder::RootKey(root_key.id)).await?
+        begin_session(service, &parts, counted, Holder::RootKey(root_key.id)).await?
     };
     let mut response = Redirect::to(safe_path(form.text("to")).unwrap_or("/console")).into_response();
     response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -118,9 +120,10 @@ fn secret_of_link(text: &str) -> Option<&str> {
 pub(crate) async fn begin_session(
     service: &Arc<Service>,
     parts: &Parts,
+    counted: Counted,
     holder: Holder,
 ) -> Result<HeaderValue, Problem> {
-    portal::leave(service, parts, None).await?;
+    portal::leave(service, parts, counted, None).await?;
     let secret = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness())
         .map_err(|error| Problem::internal(&error))?;
     let cookie =

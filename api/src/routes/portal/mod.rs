@@ -23,6 +23,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::admission::rate_limits::Counted;
 use crate::answer::code::Code;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
@@ -106,8 +107,8 @@ async fn start(State(service): State<Arc<Service>>, request: Request) -> Result<
     let link = checks.required("link", &body.link, read);
     checks.unknown(&body.unknown);
     checks.finish()?;
-    let Entered { session, secret, cookie } =
-        enter(&service, &parts, link.as_deref().map_or("", String::as_str)).await?;
+    let (counted, link) = (Counted::of(&parts)?, link.as_deref().map_or("", String::as_str));
+    let Entered { session, secret, cookie } = enter(&service, &parts, counted, link).await?;
     let shown = OwnSession {
         portal_session: PortalSessionView::of(&session.object, session.time),
         csrf_token: csrf_token(secret.expose()),
@@ -128,14 +129,19 @@ pub(crate) struct Entered {
 ///
 /// # Errors
 /// `portal_link_invalid`, and the errors of a command.
-pub(crate) async fn enter(service: &Arc<Service>, parts: &Parts, link: &str) -> Result<Entered, Problem> {
+pub(crate) async fn enter(
+    service: &Arc<Service>,
+    parts: &Parts,
+    counted: Counted,
+    link: &str,
+) -> Result<Entered, Problem> {
     let invalid = || Problem::of(Code::PortalLinkInvalid);
     let found = service.index.portal_link(link, service.now()).ok_or_else(invalid)?;
-    leave(service, parts, Some(&found)).await?;
+    leave(service, parts, counted, Some(&found)).await?;
     let secret = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness())
         .map_err(|error| Problem::internal(&error))?;
     let command = PortalSessionCommand::Start { digest: secret.digest() };
-    let committed = execute_in(service, parts, &found, command).await;
+    let committed = execute_in(service, parts, counted, &found, command).await;
     let session: Outcome<PortalSession> = Outcome::of(committed.map_err(|problem| match problem.code {
         // The link was used by a concurrent request, or it has ended since.
         Code::PortalSessionEnded | Code::OrganizationDeleted => invalid(),
@@ -155,6 +161,7 @@ pub(crate) async fn enter(service: &Arc<Service>, parts: &Parts, link: &str) -> 
 pub(crate) async fn leave(
     service: &Arc<Service>,
     parts: &Parts,
+    counted: Counted,
     link: Option<&PortalSession>,
 ) -> Result<(), Problem> {
     let Some(secret) = service.session_cookie.read(&parts.headers) else { return Ok(()) };
@@ -167,7 +174,7 @@ pub(crate) async fn leave(
         return Ok(());
     }
     let command = PortalSessionCommand::End { reason: EndReason::SignedOut };
-    match execute_in(service, parts, &session, command).await {
+    match execute_in(service, parts, counted, &session, command).await {
         // Another request has ended it meanwhile.
         Err(problem) if problem.code != Code::PortalSessionEnded => Err(problem),
         _ => Ok(()),
@@ -178,6 +185,7 @@ pub(crate) async fn leave(
 async fn execute_in(
     service: &Arc<Service>,
     parts: &Parts,
+    counted: Counted,
     session: &PortalSession,
     command: PortalSessionCommand,
 ) -> Result<Committed, Problem> {
@@ -185,6 +193,7 @@ async fn execute_in(
         principal: Arc::new(Principal::of_portal_session(session)),
         actor: origin::actor(service, parts, ActorKind::PortalSession, &session.id.to_string()),
         request_id: parts.extensions.get::<RequestId>().cloned().unwrap_or_default(),
+        counted,
     };
     let command = Command::PortalSession(session.id, command);
     execute(service, &caller, &HeaderMap::new(), None, command).await

@@ -155,8 +155,8 @@ impl World<'_> {
         is_current && minter.is_none_or(|minter| self.mints_on(minter))
     }
 
-    /// Whether what a holder minted is alive as far as the holder is concerned. An access token that is invalid
-    /// because of a new secret leaves its sessions to their own end.
+    /// Whether what a holder minted is alive as far as the holder is concerned. An access token that is
+    /// invalid because of a new secret leaves its sessions to their own end.
     fn mints_on(&self, minter: usize) -> bool {
         match &self.holders[minter].credential {
             Credential::AccessToken(id, _) => {
