@@ -41,12 +41,18 @@ impl Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Check the whole log: every record, checksum, hash and stream, and every signed checkpoint. Read-only.
+    /// Check the whole log: every record, checksum, hash and stream, and every signed checkpoint. Then compare
+    /// the projections that the service would answer from with a fresh replay. Read-only.
     Verify {
         #[command(flatten)]
         options: Options,
         #[command(flatten)]
         checkpoints: CheckpointOptions,
+        #[command(flatten)]
+        keys: KeyOptions,
+        /// Check the log only, and do not compare the projections.
+        #[arg(long)]
+        log_only: bool,
     },
     /// Write a proof that one event is in the log (C2SP tlog-proof), and a second file with the event's
     /// bytes.
@@ -77,6 +83,8 @@ pub(crate) enum Command {
     Diff {
         #[command(flatten)]
         options: Options,
+        #[command(flatten)]
+        keys: KeyOptions,
     },
     /// Back up the log and its signed checkpoints to one file, from a stopped service's directory or a
     /// running service.
@@ -213,6 +221,15 @@ pub(crate) struct CheckpointOptions {
     /// it when the directory itself is not trusted.
     #[arg(long, value_name = "KEY")]
     pub(crate) log_key: Option<String>,
+}
+
+/// Where the secret keys are.
+#[derive(Debug, Args)]
+pub(crate) struct KeyOptions {
+    /// File with the private key that signs checkpoints. It also shows whether the service itself wrote the
+    /// verification index's snapshot. Default: the file in the data directory.
+    #[arg(long, value_name = "FILE", env = "KEYLEDGER_LOG_KEY_FILE")]
+    pub(crate) log_key_file: Option<PathBuf>,
 }
 
 /// A stored projection, as `--projection` names it.

@@ -25,6 +25,7 @@ use crate::http::listener::{ListenAddress, Listener};
 use crate::http::tls::{self, Tls, TlsFiles};
 use crate::http::{app, server};
 use crate::jobs::housekeeper;
+use crate::jobs::log_verification;
 use crate::jobs::webhooks::dispatcher;
 use crate::jobs::witness::Witness;
 use crate::service::options::Options;
@@ -141,6 +142,7 @@ impl Serve {
 
         let router = app::router(Arc::clone(&service), &compat)?;
         let dispatcher = dispatcher::start(Arc::clone(&service))?;
+        log_verification::begin_if_unproven(&service);
         let served = runtime.block_on(serve(listeners, max_connections, tls, Arc::clone(&service), router));
         // A second call has no effect; it is the first when `serve` failed before it listened for signals.
         service.stop();

@@ -12,6 +12,7 @@ use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_engine::transparency::checkpoint_file::{CheckpointFile, SignedCheckpoint};
 use keyledger_engine::transparency::note::{InvalidKey, KeyName, Note, Signer, Verifier};
 use keyledger_engine::transparency::tree;
+use keyledger_engine::value::mac::MacKey;
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
 use rand::rngs::SysRng;
@@ -176,6 +177,12 @@ impl LogSigner {
     #[must_use]
     pub(crate) const fn verifier(&self) -> &Verifier {
         self.signer.verifier()
+    }
+
+    /// Derives a key for codes over files that only this service may have written.
+    #[must_use]
+    pub(crate) fn mac_key(&self, purpose: &str) -> MacKey {
+        self.signer.mac_key(purpose)
     }
 
     /// The file of signed checkpoints.

@@ -4,6 +4,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
+use std::time::Duration;
 
 use keyledger_engine::codec;
 use keyledger_engine::domain::event::Event;
@@ -11,12 +12,21 @@ use keyledger_engine::value::token::PresentedToken;
 use keyledger_engine::vault::Vault;
 use keyledger_tests::client::http::Client;
 use keyledger_tests::data::fixture::{Issued, code, key, organization};
+use keyledger_tests::data::large_log::LargeLog;
 use keyledger_tests::data::token;
 use keyledger_tests::processes::binaries;
 use keyledger_tests::processes::server::{Options, Server};
+use keyledger_tests::{poll, seed};
+use redb::{Database, ReadableTable, TableDefinition};
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::audit::transparency::{forge, serving_anyway};
+
+const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
+/// More keys than the number from which on snapshots are saved.
+const KEYS: usize = 101_000;
+const LIMIT: Duration = Duration::from_secs(120);
 
 /// Options of a server whose log may turn out to be forged.
 fn may_refuse_log() -> Options {
@@ -159,4 +169,216 @@ fn a_log_with_a_forged_root_key_is_not_served() {
         assert_eq!(run("replay-tool", &["verify"], &data).status.code(), Some(1), "{hashes}");
         fs::write(data.join("events.redb"), &good).unwrap();
     }
+}
+
+/// Changes rows of a stored projection.
+fn forge_rows(data: &Path, name: &str, forge: impl FnOnce(&mut redb::Table<'_, &[u8], &[u8]>)) {
+    let database = Database::open(data.join(format!("projections/{name}.redb"))).unwrap();
+    let transaction = database.begin_write().unwrap();
+    forge(&mut transaction.open_table(ROWS).unwrap());
+    transaction.commit().unwrap();
+}
+
+/// Replaces a text in the row of a key.
+fn forge_key(data: &Path, id: &str, from: &[u8], to: &[u8]) {
+    let id: keyledger_engine::value::id::KeyId = id.parse().unwrap();
+    forge_rows(data, "key-list", |rows| {
+        let key = id.to_u128().to_be_bytes();
+        let mut row = rows.get(key.as_slice()).unwrap().unwrap().value().to_vec();
+        let at = row.windows(from.len()).position(|it| it == from).unwrap();
+        row[at..at + to.len()].copy_from_slice(to);
+        rows.insert(key.as_slice(), row.as_slice()).unwrap();
+    });
+}
+
+/// The state of a projection in `/readyz`, which is 503.
+fn stopped_projection(client: &Client, name: &str) -> Option<String> {
+    let answer = client.anonymous().get("/readyz").send();
+    let ready = answer.json();
+    let projections = ready["projections"].as_array().unwrap();
+    let found = projections.iter().find(|it| it["name"] == name).unwrap();
+    let reason = (found["status"] == "stopped").then(|| found["reason"].as_str().unwrap().to_owned());
+    assert!(reason.is_none() || answer.status == 503, "{ready}");
+    reason
+}
+
+#[test]
+fn rows_that_are_not_in_the_log_are_not_shown() {
+    let mut server = Server::start();
+    let client = server.client();
+    let acme = organization(&client, "paid");
+    let billing = key(&client, &acme, json!({ "name": "Billing" }));
+    client.post(&billing.path("/revoke"), &json!({})).expect(200);
+    let position = client.get("/v1/organizations").expect(200).position();
+    let head = position.to_string();
+    for path in ["/v1/keys", "/v1/events"] {
+        client.get(path).header("keyledger-min-position", &head).expect(200);
+    }
+    server.stop();
+    let data = server.data();
+    forge_key(&data, &billing.id, b"Billing", b"Bilking");
+    forge_rows(&data, "audit-trail", |rows| {
+        let third = rows.iter().unwrap().nth(2).unwrap().unwrap().0.value().to_vec();
+        rows.remove(third.as_slice()).unwrap();
+    });
+    let verified = run("replay-tool", &["verify"], &data);
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert!(verified.status.code() == Some(1) && said.contains(&billing.id), "{said}");
+    assert!(said.contains("replay-tool rebuild"), "{said}");
+    assert!(run("replay-tool", &["verify", "--log-only"], &data).status.success());
+
+    server.set_options(Options { may_refuse_projections: true, ..Options::default() });
+    server.start_again();
+    let client = server.client();
+    for (name, path) in [("key-list", "/v1/keys"), ("audit-trail", "/v1/events")] {
+        assert_eq!(client.get(path).expect(503).code(), "projection_not_ready");
+        let reason = stopped_projection(&client, name).unwrap();
+        let file = data.join(format!("projections/{name}.redb"));
+        assert!(reason.contains(file.to_str().unwrap()) && reason.contains("was altered"), "{reason}");
+        assert!(reason.contains(&format!("POST /v1/projections/{name}/rebuild")), "{reason}");
+    }
+    // Verification does not depend on them.
+    assert_eq!(code(&client, &billing.token), "REVOKED");
+    for name in ["key-list", "audit-trail"] {
+        client.post(&format!("/v1/projections/{name}/rebuild"), &json!({})).expect(202);
+    }
+    poll::until("the rebuilt projections", LIMIT, || {
+        (client.get("/readyz").send().status == 200).then_some(())
+    });
+    let list = client.get("/v1/keys").expect(200).json();
+    assert_eq!(
+        (&list["data"][0]["name"], &list["data"][0]["status"]),
+        (&json!("Billing"), &json!("revoked"))
+    );
+    server.stop();
+    assert!(run("replay-tool", &["verify"], &data).status.success());
+}
+
+/// HMAC-SHA-256, from RFC 2104.
+fn hmac(key: &[u8; 32], text: &[u8]) -> [u8; 32] {
+    let pad = |byte: u8| -> Vec<u8> { (0..64).map(|at| key.get(at).copied().unwrap_or(0) ^ byte).collect() };
+    let inner = Sha256::digest([pad(0x36).as_slice(), text].concat());
+    Sha256::digest([pad(0x5C).as_slice(), &inner].concat()).into()
+}
+
+/// The seed in a signing key's file: the last 32 bytes of its last part.
+fn seed_of(log_key: &str) -> [u8; 32] {
+    const DIGITS: &str = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    let parts: Vec<&str> = log_key.trim().splitn(5, '+').collect();
+    let mut bits = parts[4].bytes().filter(|it| *it != b'=').flat_map(|digit| {
+        let value = DIGITS.bytes().position(|it| it == digit).unwrap();
+        (0..6).rev().map(move |bit| value >> bit & 1)
+    });
+    let bytes: Vec<u8> =
+        (0..33).map(|_| (0..8).fold(0, |byte, _| byte << 1 | bits.next().unwrap() as u8)).collect();
+    bytes[1..].try_into().unwrap()
+}
+
+/// Makes `attackers` a root key with the rights of `root_token`, and a revoked key valid, as somebody does
+/// who knows the format. With the log's signing key, they can also make the authentication code.
+fn forge_snapshot(path: &Path, root_token: &str, attackers: &str, revoked: &str, log_key: Option<&str>) {
+    let mut bytes = fs::read(path).unwrap();
+    let find = |bytes: &[u8], token: &str| {
+        let digest = token::digest(token);
+        bytes.windows(32).position(|it| it == digest).unwrap()
+    };
+    let at = find(&bytes, root_token);
+    bytes[at..at + 32].copy_from_slice(&token::digest(attackers));
+    let at = find(&bytes, revoked) + 32;
+    let revoked = bytes[at..].iter().position(|byte| *byte == 0xC3).unwrap();
+    bytes[at + revoked] = 0xC2;
+    let body = &bytes[..bytes.len() - 32];
+    let code = match log_key {
+        None => Sha256::digest(body).into(),
+        Some(log_key) => hmac(&hmac(&seed_of(log_key), b"keyledger verification snapshot 1"), body),
+    };
+    let end = bytes.len() - 32;
+    bytes[end..].copy_from_slice(&code);
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn a_forged_snapshot_lets_nobody_in_for_long() {
+    let directory = tempfile::tempdir().unwrap();
+    let mut log = LargeLog::begin(&directory.path().join("data"), seed::rng("forged snapshot"));
+    log.organization("acme", "paid");
+    let keys = log.keys("acme", None, KEYS);
+    log.finish();
+    let mut server = Server::start_in(directory, &token::root(), Options::default()).unwrap();
+    let revoked = &keys[7];
+    server.client().post(&format!("/v1/keys/{}/revoke", revoked.id), &json!({})).expect(200);
+    server.stop();
+    let data = server.data();
+    let snapshot = data.join("projections/verification.snapshot");
+    let log_key = fs::read_to_string(data.join("log-key")).unwrap();
+    let (good, attackers, root_token) =
+        (fs::read(&snapshot).unwrap(), token::root(), server.root_token().to_owned());
+    let is_right = |server: &Server| {
+        let client = server.client();
+        client.get("/v1/root-keys").expect(200);
+        client.with_token(&attackers).get("/v1/root-keys").expect(401);
+        assert_eq!(code(&client, &revoked.token), "REVOKED");
+    };
+
+    // An intact one is compared with the log in the background, without a word but one.
+    server.start_again();
+    assert!(server.output().contains("restored the verification index"), "{}", server.output());
+    is_right(&server);
+    let passed = poll::until("the comparison", LIMIT, || {
+        let latest = server.client().get("/v1/log/verifications").expect(200).json()["data"][0].clone();
+        (latest["status"] != "running").then_some(latest)
+    });
+    assert_eq!((&passed["status"], &passed["number"]), (&json!("passed"), &json!(1)), "{passed}");
+    server.stop();
+
+    // Without the log's key there is no way to vouch for another one.
+    fs::write(&snapshot, &good).unwrap();
+    forge_snapshot(&snapshot, &root_token, &attackers, &revoked.token, None);
+    let verified = run("replay-tool", &["verify"], &data);
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert!(verified.status.code() == Some(1) && said.contains("authentication code"), "{said}");
+    server.start_again();
+    is_right(&server);
+    let line = server
+        .output()
+        .lines()
+        .find(|line| line.contains("the index snapshot is not used"))
+        .map(str::to_owned);
+    assert!(line.is_some_and(|line| line.contains("ERROR") && line.contains(snapshot.to_str().unwrap())));
+    server.stop();
+
+    // Whoever holds the log's key too is found by the comparison. Rows of the key list are forged as well.
+    fs::write(&snapshot, &good).unwrap();
+    forge_snapshot(&snapshot, &root_token, &attackers, &revoked.token, Some(&log_key));
+    let verified = run("replay-tool", &["verify"], &data);
+    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
+    assert!(verified.status.code() == Some(1) && said.contains("differs from a fresh replay"), "{said}");
+    let last_four = &revoked.token[revoked.token.len() - 4..];
+    forge_key(&data, &revoked.id, last_four.as_bytes(), b"0000");
+    server.start_again();
+    let reason = poll::until("the index to be stopped", LIMIT, || {
+        stopped_projection(&server.client(), "verification-index")
+    });
+    assert!(
+        reason.contains(snapshot.to_str().unwrap()) && reason.contains("Start the service again"),
+        "{reason}"
+    );
+    let client = server.client();
+    for token in [&revoked.token, &keys[8].token] {
+        let refused =
+            client.with_token(&attackers).post("/v1/keys/verify", &json!({ "token": token })).expect(503);
+        assert_eq!(refused.code(), "verification_unavailable");
+    }
+    assert_eq!(
+        client.with_token(&attackers).get("/v1/root-keys").expect(503).code(),
+        "verification_unavailable"
+    );
+    assert!(!snapshot.exists());
+    let reason = poll::until("the key list to be refused", LIMIT, || stopped_projection(&client, "key-list"));
+    assert!(reason.contains(&revoked.id) && reason.contains("key-list.redb"), "{reason}");
+    server.stop();
+    assert!(!snapshot.exists());
+    assert!(run("replay-tool", &["rebuild"], &data).status.success());
+    server.start_again();
+    is_right(&server);
 }
