@@ -158,11 +158,18 @@ fn mismatch<P: Projection>(rows: &Snapshot, reader: &RedbReader) -> Result<Optio
         Some(format!("made by version {version} of the projection, this tool has version {}", P::VERSION))
     } else if position > head {
         Some(format!("at position {position}, ahead of the log, which ends at {head}"))
+    } else if checkpoint.erasure != newest_erasure(reader)? {
+        Some("begun before personal text was erased that it may hold; the next start rebuilds it".into())
     } else if checkpoint.leaf != replays::leaf_at(reader, position)? {
         Some(format!("the log has another event at position {position} than the one it was made from"))
     } else {
         None
     })
+}
+
+/// Position of the newest erasure in the log; the start if there is none.
+fn newest_erasure(reader: &RedbReader) -> Result<Position, Failure> {
+    Ok(reader.erasures()?.last().map_or(Position::START, |record| record.position))
 }
 
 /// Compares the verification index that the next start would load from its snapshot with a freshly replayed
@@ -190,6 +197,10 @@ fn compare_verification(
     let fresh = VerificationIndex::new();
     replays::verification("replay verification", &fresh, reader)?;
     let position = snapshot.position;
+    if position < newest_erasure(reader)? {
+        let words = "the snapshot was saved before personal text was erased that it may hold; the next start removes it";
+        return unusable(Some(position), words.into());
+    }
     if snapshot.source != reader.source_id() {
         return unusable(
             Some(position),

@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use keyledger_engine::backup::signature;
+use keyledger_engine::log::merkle::Hash;
 use keyledger_engine::log::{self, LogId, LogReader};
 use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_engine::transparency::checkpoint_file::{CheckpointFile, SignedCheckpoint};
@@ -177,6 +179,12 @@ impl LogSigner {
     #[must_use]
     pub(crate) const fn verifier(&self) -> &Verifier {
         self.signer.verifier()
+    }
+
+    /// Signs the SHA-256 of a backup.
+    #[must_use]
+    pub(crate) fn sign_backup(&self, hash: &Hash) -> String {
+        signature::sign(hash, &self.signer)
     }
 
     /// Derives a key for codes over files that only this service may have written.

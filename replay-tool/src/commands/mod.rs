@@ -27,8 +27,12 @@ pub(crate) fn run(command: &Command) -> Result<Report, Failure> {
         Command::Rebuild { options, projection } => rebuild::run(options, *projection),
         Command::Diff { options, keys } => diff::run(options, keys),
         Command::Export { options, export } => export::run(options, export),
-        Command::Backup { origin, file, with_keys, force } => backup::run(origin, file, *with_keys, *force),
-        Command::Restore { options, file, to } => restore::run(options, file, to.as_deref()),
+        Command::Backup { origin, keys, file, with_keys, force } => {
+            backup::run(origin, keys, file, *with_keys, *force)
+        }
+        Command::Restore { options, checkpoints, unsigned, file, to } => {
+            restore::run(options, checkpoints, *unsigned, file, to.as_deref())
+        }
         Command::Erase { options, organization, user } => erase::run(options, organization, user.as_deref()),
         Command::Stats { options } => stats::run(options),
         Command::Show { options, key, at } => show::run(options, key, at.as_deref()),

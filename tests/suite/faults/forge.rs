@@ -21,7 +21,7 @@ use redb::{Database, ReadableTable, TableDefinition};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use crate::audit::transparency::{forge, serving_anyway};
+use crate::audit::transparency::{crc32, forge, serving_anyway};
 
 const ROWS: TableDefinition<'_, &[u8], &[u8]> = TableDefinition::new("rows");
 /// More keys than the number from which on snapshots are saved.
@@ -35,6 +35,23 @@ fn may_refuse_log() -> Options {
 
 fn run(program: &str, arguments: &[&str], data: &Path) -> Output {
     Command::new(binaries::path(program)).args(arguments).arg("--data").arg(data).output().unwrap()
+}
+
+/// Runs the replay tool, which must succeed.
+#[track_caller]
+fn tool(arguments: &[&str], data: &Path) -> String {
+    let Output { status, stdout, stderr } = run("replay-tool", arguments, data);
+    let said = String::from_utf8_lossy(&[stdout, stderr].concat()).into_owned();
+    assert!(status.success(), "{arguments:?}: {said}");
+    said
+}
+
+/// Runs the replay tool, which must find something wrong and say `why`.
+#[track_caller]
+fn tool_refuses(arguments: &[&str], data: &Path, why: &str) {
+    let output = run("replay-tool", arguments, data);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(1) && said.contains(why), "{arguments:?}: {said}");
 }
 
 /// The state of a service that is not ready.
@@ -115,7 +132,7 @@ fn an_older_copy_of_the_log_is_not_served() {
     assert!(said.contains("older copy") && said.contains("--serve-inconsistent-log"), "{said}");
     // Nothing was appended to it.
     assert_eq!(run("replay-tool", &["verify"], &data).status.code(), Some(1));
-    assert!(run("replay-tool", &["stats"], &data).status.success());
+    tool(&["stats"], &data);
 
     // The operator may want it all the same, and is reminded.
     server.set_options(Options { arguments: serving_anyway(), ..Options::default() });
@@ -221,11 +238,9 @@ fn rows_that_are_not_in_the_log_are_not_shown() {
         let third = rows.iter().unwrap().nth(2).unwrap().unwrap().0.value().to_vec();
         rows.remove(third.as_slice()).unwrap();
     });
-    let verified = run("replay-tool", &["verify"], &data);
-    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
-    assert!(verified.status.code() == Some(1) && said.contains(&billing.id), "{said}");
-    assert!(said.contains("replay-tool rebuild"), "{said}");
-    assert!(run("replay-tool", &["verify", "--log-only"], &data).status.success());
+    tool_refuses(&["verify"], &data, &billing.id);
+    tool_refuses(&["verify"], &data, "replay-tool rebuild");
+    tool(&["verify", "--log-only"], &data);
 
     server.set_options(Options { may_refuse_projections: true, ..Options::default() });
     server.start_again();
@@ -251,7 +266,7 @@ fn rows_that_are_not_in_the_log_are_not_shown() {
         (&json!("Billing"), &json!("revoked"))
     );
     server.stop();
-    assert!(run("replay-tool", &["verify"], &data).status.success());
+    tool(&["verify"], &data);
 }
 
 /// HMAC-SHA-256, from RFC 2104.
@@ -334,9 +349,7 @@ fn a_forged_snapshot_lets_nobody_in_for_long() {
     // Without the log's key there is no way to vouch for another one.
     fs::write(&snapshot, &good).unwrap();
     forge_snapshot(&snapshot, &root_token, &attackers, &revoked.token, None);
-    let verified = run("replay-tool", &["verify"], &data);
-    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
-    assert!(verified.status.code() == Some(1) && said.contains("authentication code"), "{said}");
+    tool_refuses(&["verify"], &data, "authentication code");
     server.start_again();
     is_right(&server);
     let line = server
@@ -350,9 +363,7 @@ fn a_forged_snapshot_lets_nobody_in_for_long() {
     // Whoever holds the log's key too is found by the comparison. Rows of the key list are forged as well.
     fs::write(&snapshot, &good).unwrap();
     forge_snapshot(&snapshot, &root_token, &attackers, &revoked.token, Some(&log_key));
-    let verified = run("replay-tool", &["verify"], &data);
-    let said = String::from_utf8_lossy(&verified.stderr).into_owned();
-    assert!(verified.status.code() == Some(1) && said.contains("differs from a fresh replay"), "{said}");
+    tool_refuses(&["verify"], &data, "differs from a fresh replay");
     let last_four = &revoked.token[revoked.token.len() - 4..];
     forge_key(&data, &revoked.id, last_four.as_bytes(), b"0000");
     server.start_again();
@@ -378,7 +389,116 @@ fn a_forged_snapshot_lets_nobody_in_for_long() {
     assert!(reason.contains(&revoked.id) && reason.contains("key-list.redb"), "{reason}");
     server.stop();
     assert!(!snapshot.exists());
-    assert!(run("replay-tool", &["rebuild"], &data).status.success());
+    tool(&["rebuild"], &data);
     server.start_again();
     is_right(&server);
+}
+
+/// The backup without the signature in its last frame.
+fn without_signature(backup: &[u8]) -> Vec<u8> {
+    // The note after the hash begins with what it is for.
+    let note = b"keyledger backup 2\n";
+    let at = backup.windows(note.len()).rposition(|it| it == note).unwrap();
+    let frame = [b"Z".as_slice(), &32_u32.to_be_bytes(), &backup[at - 32..at]].concat();
+    [&backup[..at - 32 - 5], &frame, &crc32(&frame).to_be_bytes()].concat()
+}
+
+#[test]
+fn a_forged_backup_is_not_restored_as_the_logs() {
+    let mut server = Server::start();
+    let client = server.client();
+    let acme = organization(&client, "paid");
+    let early = client.get("/log/checkpoint").expect(200).text();
+    let keys = revoked(&client, &acme, 20);
+    let log_key = client.get("/log/key").expect(200).text();
+    let log_key = log_key.trim();
+    server.stop();
+    let place = tempfile::tempdir().unwrap();
+    let file = |name: &str| place.path().join(name).to_str().unwrap().to_owned();
+    let (genuine, forged, target) = (file("genuine"), file("forged"), place.path().join("data"));
+    tool(&["backup", &genuine], &server.data());
+    let restore = |backup: &str, more: &[&str]| {
+        let restored = run("replay-tool", &[&["restore", backup], more].concat(), &target);
+        let said = String::from_utf8_lossy(&[restored.stdout, restored.stderr].concat()).into_owned();
+        (restored.status.code(), said)
+    };
+    let refuses = |backup: &str, more: &[&str], why: &str| {
+        let (exit, said) = restore(backup, more);
+        assert!(exit == Some(1) && said.contains(why) && !target.exists(), "{more:?}: {said}");
+    };
+    let accepts = |backup: &str, more: &[&str], what: &str| {
+        let (exit, said) = restore(backup, more);
+        assert!(exit == Some(0) && said.contains(what), "{more:?}: {said}");
+        fs::remove_dir_all(&target).unwrap();
+    };
+    fs::write(file("early"), early).unwrap();
+    fs::write(file("late"), server_checkpoint(&server.data())).unwrap();
+    accepts(&genuine, &[], "that the backup itself names");
+    accepts(&genuine, &["--log-key", log_key, "--checkpoint", &file("late")], "by the log's key");
+
+    // Somebody who has the backup, and neither the log's key nor the service, adds a root key.
+    let theirs = place.path().join("theirs");
+    tool(&["restore", &genuine], &theirs);
+    for name in ["checkpoints.ndjson", "log-key.pub"] {
+        fs::remove_file(theirs.join(name)).unwrap();
+    }
+    let created = run("keyledger", &["root-key", "create"], &theirs);
+    assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));
+    let attackers = String::from_utf8(created.stdout).unwrap().trim().to_owned();
+    tool(&["backup", &forged], &theirs);
+    refuses(&forged, &[], "under no signed checkpoint");
+    refuses(&forged, &["--log-key", log_key], "it is a backup of another log, or forged");
+    accepts(&forged, &["--unsigned"], "positions: 1 to");
+    refuses(&forged, &["--unsigned", "--log-key", log_key], "it is a backup of another log, or forged");
+    fs::remove_file(theirs.join("log-key")).unwrap();
+    fs::remove_file(theirs.join("log-key.pub")).unwrap();
+    tool(&["backup", &forged, "--force"], &theirs);
+    refuses(&forged, &[], "under no signed checkpoint");
+
+    // With a key of their own, they can sign all of it. Then the log's key does not continue it.
+    let directory = tempfile::tempdir().unwrap();
+    fs::rename(&theirs, directory.path().join("data")).unwrap();
+    let mut their_server = Server::start_in(directory, &token::root(), Options::default()).unwrap();
+    their_server.client().get("/log/checkpoint").expect(200);
+    their_server.stop();
+    tool(&["backup", &forged, "--force"], &their_server.data());
+    refuses(&forged, &["--log-key", log_key], "it is a backup of another log, or forged");
+    let (exit, said) = restore(&forged, &[]);
+    assert!(exit == Some(0) && said.contains("that the backup itself names"), "{said}");
+    fs::copy(server.data().join("log-key"), target.join("log-key")).unwrap();
+    let refused = run("keyledger", &["root-key", "create"], &target);
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(refused.status.code() == Some(2) && said.contains("did not sign the last checkpoint"), "{said}");
+    fs::remove_dir_all(&target).unwrap();
+
+    // A signature that is taken away is missed, and an older backup is older than a kept checkpoint.
+    fs::write(&forged, without_signature(&fs::read(&genuine).unwrap())).unwrap();
+    refuses(&forged, &["--log-key", log_key], "not signed");
+    accepts(&forged, &["--log-key", log_key, "--unsigned"], "nothing shows who wrote");
+    server.start_again();
+    let _ = key(&server.client(), &acme, json!({}));
+    server.stop();
+    fs::write(file("later"), server_checkpoint(&server.data())).unwrap();
+    refuses(
+        &genuine,
+        &["--log-key", log_key, "--checkpoint", &file("later")],
+        "a checkpoint was signed up to position",
+    );
+    accepts(&genuine, &["--log-key", log_key, "--checkpoint", &file("early")], "by the log's key");
+
+    // The genuine one brings back what was true.
+    tool(&["restore", &genuine, "--log-key", log_key], &target);
+    fs::copy(server.data().join("log-key"), target.join("log-key")).unwrap();
+    let restored = tempfile::tempdir().unwrap();
+    fs::rename(&target, restored.path().join("data")).unwrap();
+    let restored = Server::start_in(restored, server.root_token(), Options::default()).unwrap();
+    restored.client().with_token(&attackers).get("/v1/root-keys").expect(401);
+    assert!(keys.iter().all(|issued| code(&restored.client(), &issued.token) == "REVOKED"));
+}
+
+/// The newest signed checkpoint in a data directory.
+fn server_checkpoint(data: &Path) -> String {
+    let lines = fs::read_to_string(data.join("checkpoints.ndjson")).unwrap();
+    let last: Value = serde_json::from_str(lines.lines().last().unwrap()).unwrap();
+    last["checkpoint"].as_str().unwrap().to_owned()
 }
