@@ -29,7 +29,7 @@ $(CERTIFICATE):
 	install -d -m 700 $(DATA) $(@D)
 	openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 365 -subj /CN=localhost \
 	  -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE -keyout $(PRIVATE_KEY) -out $@
-	@echo "made $@: clients must be told to trust it, as in curl --cacert $@"
+	@echo "created $@; clients must trust it, as in curl --cacert $@"
 
 # The binaries that ship have no symbols; a debugger or a backtrace finds them in BINARY.debug beside it.
 build: ## build the release binaries, with their symbols in files beside them

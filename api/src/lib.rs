@@ -5,6 +5,7 @@
 //! * `cli`: the command line. `service`: everything assembled from a data directory. `jobs`: what runs
 //!   without a request.
 //! * `http`: addresses, TLS, connections, the router, and the fast path ahead of it.
+//! * `admission`: what is refused so that no caller takes what all need.
 //! * `auth`: who calls, how they prove it, and what they may do. `auth::access` is the one table of rights.
 //! * `request` and `answer`: reading requests and writing answers. `answer::problem` has every error's status
 //!   and code.
@@ -14,6 +15,7 @@
 //! * `console`: the pages for people, built on the same endpoints.
 //! * `outbound`: requests that the service sends.
 
+mod admission;
 mod answer;
 mod auth;
 pub mod cli;

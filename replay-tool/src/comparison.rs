@@ -167,9 +167,9 @@ fn mismatch<P: Projection>(rows: &Snapshot, reader: &RedbReader) -> Result<Optio
     })
 }
 
-/// Position of the newest erasure in the log; the start if there is none.
+/// Position of the newest erasure in the log that destroyed a key; the start if there is none.
 fn newest_erasure(reader: &RedbReader) -> Result<Position, Failure> {
-    Ok(reader.erasures()?.last().map_or(Position::START, |record| record.position))
+    Ok(reader.newest_erasure()?.unwrap_or(Position::START))
 }
 
 /// Compares the verification index that the next start would load from its snapshot with a freshly replayed

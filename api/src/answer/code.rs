@@ -82,6 +82,8 @@ codes! {
         "No application that the caller may see has this id.";
     PortalSessionNotFound "portal_session_not_found" NOT_FOUND "No such portal session",
         "No portal session that the caller may see has this id.";
+    ConsoleSessionNotFound "console_session_not_found" NOT_FOUND "No such console session",
+        "No console session that the caller may see has this id. It may have ended already.";
     WebhookNotFound "webhook_not_found" NOT_FOUND "No such webhook",
         "No webhook that the caller may see has this id.";
     DeadLetterNotFound "dead_letter_not_found" NOT_FOUND "No such dead letter",
@@ -102,10 +104,10 @@ codes! {
         "Ask for application/json, text/event-stream, application/x-ndjson or text/csv.";
     KeyExists "key_exists" CONFLICT "The key already exists", "Repeat the request: it draws a new id.";
     KeyExpired "key_expired" CONFLICT "The key has expired",
-        "An expired key stays expired. It can be renamed and deleted. Create another key.";
+        "An expired key stays expired. It can be edited and deleted. Create another key.";
     KeyRevoked "key_revoked" CONFLICT "The key is revoked", "Reactivate it first.";
-    KeyAlreadyRevoked "key_already_revoked" CONFLICT "The key is already revoked", "Nothing remains to be \
-        done.";
+    KeyAlreadyRevoked "key_already_revoked" CONFLICT "The key is already revoked", "There is nothing left \
+        to do.";
     KeyNotRevoked "key_not_revoked" CONFLICT "The key is not revoked", "Only a revoked key can be \
         reactivated.";
     OrganizationExists "organization_exists" CONFLICT "The organization already exists",
@@ -114,7 +116,7 @@ codes! {
     RootKeyExists "root_key_exists" CONFLICT "The root key already exists",
         "Repeat the request: it draws a new id.";
     RootKeyAlreadyRevoked "root_key_already_revoked" CONFLICT "The root key is already revoked",
-        "Revoking a root key is final. Nothing remains to be done.";
+        "Revoking a root key is final. There is nothing left to do.";
     ApplicationExists "application_exists" CONFLICT "The application already exists",
         "Repeat the request: it draws a new id.";
     PortalSessionExists "portal_session_exists" CONFLICT "The portal session already exists",
@@ -160,6 +162,9 @@ codes! {
         the policy.";
     IdempotencyKeyReused "idempotency_key_reused" UNPROCESSABLE_ENTITY "The key belongs to another request",
         "An Idempotency-Key belongs to one request for 24 hours. Use a new key for another request.";
+    RateLimited "rate_limited" TOO_MANY_REQUESTS "Too many requests",
+        "Nothing was changed. Repeat the request after the seconds in Retry-After. RateLimit-Policy names the \
+        limit.";
     HeadersTooLarge "headers_too_large" REQUEST_HEADER_FIELDS_TOO_LARGE "The headers are too large",
         "A request may have at most 100 headers. Its first line and all headers together may have at most 16 \
         KiB.";

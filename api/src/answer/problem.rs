@@ -2,7 +2,7 @@
 //! to the engine's errors. The text of an internal fault goes to the service's log and never to the client.
 
 use axum::response::{IntoResponse, Response};
-use http::{HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use keyledger_engine::domain::policy::Breach;
 use keyledger_engine::domain::rejection::Rejection;
 use keyledger_engine::ledger;
@@ -48,6 +48,8 @@ pub(crate) struct Problem {
     pub detail: String,
     /// The invalid fields.
     pub errors: Vec<FieldError>,
+    /// The headers of the answer beside those that its code brings.
+    pub headers: Option<Box<HeaderMap>>,
 }
 
 /// The body of an error.
@@ -78,7 +80,14 @@ impl Problem {
     /// Returns a problem with this code and this detail.
     #[must_use]
     pub(crate) fn new(code: Code, detail: impl Into<String>) -> Self {
-        Self { code, detail: detail.into(), errors: Vec::new() }
+        Self { code, detail: detail.into(), errors: Vec::new(), headers: None }
+    }
+
+    /// Adds a header to the answer.
+    #[must_use]
+    pub(crate) fn with_header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.get_or_insert_default().insert(name, value);
+        self
     }
 
     /// Returns a problem whose detail is the code's help.
@@ -91,7 +100,8 @@ impl Problem {
     #[must_use]
     pub(crate) fn fields(errors: Vec<FieldError>) -> Self {
         let names: Vec<&str> = errors.iter().map(|error| error.pointer.as_str()).collect();
-        Self { detail: format!("invalid fields: {}", names.join(", ")), code: Code::InvalidRequest, errors }
+        let detail = format!("invalid fields: {}", names.join(", "));
+        Self { errors, ..Self::new(Code::InvalidRequest, detail) }
     }
 
     /// Returns `invalid_request` for one field.
@@ -242,6 +252,7 @@ impl IntoResponse for Problem {
             }
             _ => {}
         }
+        headers.extend(self.headers.iter().flat_map(|own| HeaderMap::clone(own)));
         response.extensions_mut().insert(self);
         response
     }

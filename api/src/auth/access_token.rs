@@ -147,7 +147,7 @@ impl AccessTokens {
     /// caller has to check that the application still exists.
     #[must_use]
     pub(crate) fn check(&self, token: &str, now: Timestamp) -> Option<Arc<Claims>> {
-        // Root keys and other texts that are no JWT are rejected without the cost of a digest.
+        // Root keys and other texts that are not JWTs are rejected without the cost of a digest.
         if token.len() > LEN_MAX || token.bytes().filter(|byte| *byte == b'.').count() != 2 {
             return None;
         }

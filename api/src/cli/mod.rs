@@ -2,7 +2,9 @@
 //!
 //! A module for each noun has its arguments and its commands.
 
+mod admission;
 mod allocator;
+mod connections;
 mod data;
 mod duration;
 mod log_key;
@@ -10,6 +12,7 @@ mod logging;
 mod openid_provider;
 mod root_key;
 mod serve;
+mod sessions;
 mod signing_key;
 mod webhooks;
 

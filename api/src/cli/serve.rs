@@ -13,21 +13,24 @@ use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 use zeroize::Zeroizing;
 
+use super::admission::Admission;
+use super::connections::Connections;
 use super::data::Data;
 use super::logging::LogFormat;
 use super::openid_provider::OpenIdProvider;
+use super::sessions::Sessions;
 use super::webhooks::Webhooks;
 use super::{Outcome, allocator, logging};
 use crate::auth::access_token;
 use crate::auth::trusted_proxies::{ForwardedHeader, TrustedProxies};
 use crate::compat::Compat;
 use crate::http::listener::{ListenAddress, Listener};
+use crate::http::server::ConnectionLimits;
 use crate::http::tls::{self, Tls, TlsFiles};
 use crate::http::{app, server};
-use crate::jobs::housekeeper;
-use crate::jobs::log_verification;
 use crate::jobs::webhooks::dispatcher;
 use crate::jobs::witness::Witness;
+use crate::jobs::{housekeeper, idle_sessions, log_verification};
 use crate::service::options::Options;
 use crate::service::{Service, index_snapshot, log_signer};
 
@@ -48,11 +51,10 @@ pub(super) struct Serve {
     listen: Vec<ListenAddress>,
     #[command(flatten)]
     data: Data,
-    /// Maximum number of open connections. Further connections are answered with 503, or closed if they use TLS. Each
-    /// connection needs one open file.
-    #[arg(long, env = "KEYLEDGER_MAX_CONNECTIONS", default_value_t = 8_192, value_name = "N",
-        value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
-    max_connections: u32,
+    #[command(flatten)]
+    connections: Connections,
+    #[command(flatten)]
+    admission: Admission,
     /// TLS certificate chain in PEM, the server's certificate first. Reloaded on SIGHUP and when the file
     /// changes.
     #[arg(long, env = "KEYLEDGER_TLS_CERT", value_name = "FILE", requires = "tls_key")]
@@ -87,6 +89,8 @@ pub(super) struct Serve {
     #[command(flatten)]
     openid_provider: OpenIdProvider,
     #[command(flatten)]
+    sessions: Sessions,
+    #[command(flatten)]
     webhooks: Webhooks,
     /// Key service whose endpoints are served too, for compatibility. Separate several with commas.
     #[arg(long, env = "KEYLEDGER_COMPAT", value_enum, value_delimiter = ',', value_name = "SERVICE")]
@@ -116,7 +120,7 @@ impl Serve {
     pub(super) fn run(mut self) -> Outcome {
         logging::start(self.log_format);
         let reexecuted = allocator::set_purge_delay();
-        server::allow_open_files(self.max_connections);
+        server::allow_open_files(self.connections.files_max(self.listen.len()));
         let tls = self.tls()?;
         let bootstrap = self.bootstrap_root_key.take().map(Zeroizing::new);
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
@@ -129,7 +133,7 @@ impl Serve {
         let listeners = listen(&runtime, &self.listen)?;
         let origin = self.origin(&listeners, tls.is_some())?;
         let socket = self.listen.first().map(ToString::to_string).unwrap_or_default();
-        let (max_connections, compat) = (self.max_connections, std::mem::take(&mut self.compat));
+        let (limits, compat) = (self.connections.limits(), std::mem::take(&mut self.compat));
         let (service, threads) = Service::start(&self.options(origin.clone(), tls.is_some()))?;
         service.ensure_root_key(bootstrap.as_ref().map(|token| token.as_str()), |token| {
             writeln!(io::stdout(), "\n  Root key, shown only once: {}\n", token.expose())
@@ -143,7 +147,7 @@ impl Serve {
         let router = app::router(Arc::clone(&service), &compat)?;
         let dispatcher = dispatcher::start(Arc::clone(&service))?;
         log_verification::begin_if_unproven(&service);
-        let served = runtime.block_on(serve(listeners, max_connections, tls, Arc::clone(&service), router));
+        let served = runtime.block_on(serve(listeners, limits, tls, Arc::clone(&service), router));
         // A second call has no effect; it is the first when `serve` failed before it listened for signals.
         service.stop();
         let _ = dispatcher.join();
@@ -190,7 +194,9 @@ impl Serve {
         Options {
             trusted_proxies: TrustedProxies { networks: self.trusted_proxies, header: self.forwarded_header },
             openid_provider: self.openid_provider.options(),
+            sessions: self.sessions.limits(),
             webhooks: self.webhooks.options(),
+            admission: self.admission.options(),
             witnesses: self.witnesses,
             ..self.data.options(access_tokens)
         }
@@ -204,7 +210,7 @@ const fn scheme(is_tls: bool) -> &'static str {
 /// Serves requests and runs the background jobs until the service stops.
 async fn serve(
     listeners: Vec<Listener>,
-    max_connections: u32,
+    limits: ConnectionLimits,
     tls: Option<Arc<Tls>>,
     service: Arc<Service>,
     router: Router,
@@ -215,12 +221,13 @@ async fn serve(
     let watching = tls.clone().map(|tls| tokio::spawn(tls.watch_files()));
     let housekeeping = tokio::spawn(housekeeper::run(Arc::clone(&service)));
     let saving = tokio::spawn(index_snapshot::save_periodically(Arc::clone(&service)));
+    let ending = tokio::spawn(idle_sessions::run(Arc::clone(&service)));
     let checkpointing = tokio::spawn(housekeeper::checkpoint_when_idle(Arc::clone(&service)));
     let signing = tokio::spawn(log_signer::run(Arc::clone(&service)));
-    server::serve(listeners, max_connections, tls, service, router, stop).await;
+    server::serve(listeners, limits, tls, service, router, stop).await;
     reloading.abort();
     watching.inspect(tokio::task::JoinHandle::abort);
-    let _ = tokio::join!(housekeeping, checkpointing, signing, saving);
+    let _ = tokio::join!(housekeeping, ending, checkpointing, signing, saving);
     Ok(())
 }
 

@@ -82,7 +82,7 @@ pub(crate) fn router(service: Arc<Service>, api: Router<Arc<Service>>) -> Router
         .route("/console/{*rest}", get(|| async { Problem::of(Code::NotFound) }))
         .layer(middleware::from_fn_with_state(Arc::clone(&console), around))
         // Added after the layer: assets are public and cacheable, so they need no visitor and no `no-store`.
-        .route("/console/assets/{version}/{name}", get(asset::serve))
+        .route("/console/assets/{version}/{*name}", get(asset::serve))
         .with_state(console)
 }
 

@@ -48,8 +48,9 @@ impl Connection {
         let peer = self.peer;
         let activity = Arc::new(Activity::default());
         let stream = MonitoredStream::new(stream, Arc::clone(&activity));
+        let answering = self.answer(stream, Arc::clone(&activity), stop);
         let served = tokio::spawn(async move {
-            if let Err(error) = self.answer(stream, stop).await {
+            if let Err(error) = answering.await {
                 tracing::debug!(error, %peer, "connection ended early");
             }
         });
@@ -64,21 +65,24 @@ impl Connection {
     async fn answer(
         self,
         mut stream: MonitoredStream<Box<dyn Socket>>,
+        activity: Arc<Activity>,
         mut stop: Stop,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         match answer_plain_requests(&mut stream, &self.service, self.peer.ip(), stop.requested()).await? {
             Next::Closed => return Ok(()),
-            Next::HandOver(unread) => stream.put_back(unread),
+            Next::HandOver(unread) => stream.hand_over(unread),
         }
         let connection = Arc::new(self);
         let respond = service_fn(|request| {
+            activity.head_complete();
+            let framing = check_framing(&request, &activity);
             let connection = Arc::clone(&connection);
-            async move { Ok::<_, Infallible>(connection.respond(request).await) }
+            async move { Ok::<_, Infallible>(connection.respond(request, framing).await) }
         });
         let mut serving = std::pin::pin!(
             hyper::server::conn::http1::Builder::new()
                 .max_buf_size(HEADERS_LEN_MAX)
-                // `Activity` bounds the time that headers may take.
+                // `MonitoredStream` bounds the time that headers may take.
                 .header_read_timeout(None)
                 .serve_connection(TokioIo::new(stream), respond)
         );
@@ -91,13 +95,14 @@ impl Connection {
         Ok(serving.await?)
     }
 
-    /// Answers one request through the router.
-    async fn respond(&self, mut request: Request<Incoming>) -> Response {
+    /// Answers one request through the router, unless its `framing` is refused.
+    async fn respond(&self, mut request: Request<Incoming>, framing: Result<(), Problem>) -> Response {
         let request_id = RequestId::of(request.headers());
         let method = request.method().clone();
         request.extensions_mut().insert(ConnectInfo(self.peer));
         request.extensions_mut().insert(request_id.clone());
-        let admitted = check_host(&request)
+        let admitted = framing
+            .and_then(|()| check_host(&request))
             .and_then(|()| log_gate::admit(&self.service.inconsistency, request.uri().path()));
         let refused = admitted.err();
         let router = self.router.clone();
@@ -129,6 +134,17 @@ async fn answered_in_time<E: IntoResponse>(
     let response = finish(service, response, request_id);
     note_answer(service, (method, route), response.status(), request_id, started);
     response
+}
+
+/// Refuses a request whose end can be read in two ways (RFC 9112 §6.3). hyper reads such a request by its
+/// `Transfer-Encoding` and closes the connection after it, which is also what happens to one that is
+/// [missed](Activity::has_content_length) here.
+fn check_framing<B>(request: &Request<B>, activity: &Activity) -> Result<(), Problem> {
+    if request.headers().contains_key(header::TRANSFER_ENCODING) && activity.has_content_length() {
+        let detail = "a request must not have both Content-Length and Transfer-Encoding";
+        return Err(Problem::new(Code::MalformedRequest, detail));
+    }
+    Ok(())
 }
 
 /// Refuses an HTTP/1.1 request without exactly one well-formed `Host` header (RFC 9112 §3.2).

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
 use rustix::net::{self, AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 
@@ -24,6 +25,9 @@ const SOCKET_MODE: u32 = 0o666;
 /// Another process holds the lock for microseconds, while it starts to listen.
 const LOCK_TIME_MAX: Duration = Duration::from_secs(1);
 const LOCK_TRY_INTERVAL: Duration = Duration::from_millis(5);
+/// The bytes of answers that the kernel takes before the network can send them. By default it takes megabytes
+/// for each client that does not read. What is on its way over a fast network is not bounded by this.
+const UNSENT_LEN_MAX: u32 = 64 * 1024;
 /// The peer address of connections over a Unix socket: the loopback address.
 const THIS_MACHINE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
 
@@ -88,6 +92,8 @@ impl Listener {
             ListenAddress::Network(address) => {
                 let listener = std::net::TcpListener::bind(address)?;
                 listener.set_nonblocking(true)?;
+                // Accepted connections inherit it. On an error the kernel only buffers more.
+                let _ = SockRef::from(&listener).set_tcp_notsent_lowat(UNSENT_LEN_MAX);
                 Ok(Self::Network(TcpListener::from_std(listener)?))
             }
             ListenAddress::Unix(path) => {

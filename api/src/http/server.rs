@@ -1,16 +1,21 @@
 //! The HTTP server: accepts connections, limits their number, and stops gracefully.
 
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
+use futures_util::future::join_all;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
+use crate::admission::holders::{Hold, Holders};
+use crate::admission::network::Network;
+use crate::admission::refusal::Refusal;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::http::connection::Connection;
@@ -32,13 +37,26 @@ const CLOSING_LEN_MAX: u64 = 64 * 1024;
 /// How long busy connections may take to finish when the service stops.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(10);
 
+/// A listener that cannot accept connections is logged at most once in this time.
+const FAILURE_LOG_INTERVAL: Duration = Duration::from_secs(10);
+
+/// How many connections are served at a time.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ConnectionLimits {
+    /// The connections of each listener.
+    pub of_listener: u32,
+    /// The connections of one network address over all listeners. Trusted proxies are exempt: they speak for
+    /// many clients.
+    pub of_address: u32,
+}
+
 /// Files that the service has open beside its connections: its stores, their readers, and a reserve.
 const OTHER_FILES_MAX: u64 = 512;
 
 /// Raises the process's limit on open files to what [`serve`] may need, as far as the hard limit allows.
 /// Common systems start a process with a limit of 1,024.
-pub(crate) fn allow_open_files(connections_max: u32) {
-    let needed = u64::from(connections_max) + OTHER_FILES_MAX;
+pub(crate) fn allow_open_files(connections_max: u64) {
+    let needed = connections_max.saturating_add(OTHER_FILES_MAX);
     let limit = getrlimit(Resource::Nofile);
     let (current, maximum) = (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX));
     let raised = needed.min(maximum).max(current);
@@ -59,29 +77,37 @@ pub(crate) fn allow_open_files(connections_max: u32) {
 /// Serves until `stop` resolves, then waits for running requests to finish.
 ///
 /// With `tls`, connections from the network use TLS; connections over a Unix socket stay on the machine and
-/// do not. At most `connections_max` connections are served at a time; further ones receive `overloaded`. A
-/// connection carries one request at a time, so this limits concurrent requests too.
+/// do not. Connections beyond `limits` receive `overloaded`. Each listener has connections of its own, so that
+/// clients of the network cannot take those of the gateway at a Unix socket. A connection carries one request
+/// at a time, so this limits concurrent requests too.
 pub(crate) async fn serve(
     listeners: Vec<Listener>,
-    connections_max: u32,
+    limits: ConnectionLimits,
     tls: Option<Arc<Tls>>,
     service: Arc<Service>,
     router: Router,
     stop: impl Future<Output = ()>,
 ) {
     let (stop_connections, stop_requested) = Stop::channel();
-    let acceptor = Arc::new(Acceptor {
-        connections: Arc::new(Semaphore::new(connections_max as usize)),
-        refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
-        stop: stop_requested,
-        tls,
-        service: Arc::clone(&service),
-        router,
-    });
+    let mut pools = Vec::with_capacity(listeners.len());
+    let addresses = Holders::default();
     let mut accepting = JoinSet::new();
     for listener in listeners {
-        accepting.spawn(Arc::clone(&acceptor).accept_from(listener));
+        let connections = Arc::new(Semaphore::new(limits.of_listener as usize));
+        pools.push(Arc::clone(&connections));
+        let acceptor = Acceptor {
+            connections,
+            addresses: addresses.clone(),
+            of_address_max: limits.of_address,
+            refusals: Arc::new(Semaphore::new(REFUSALS_MAX)),
+            stop: stop_requested.clone(),
+            tls: tls.clone(),
+            service: Arc::clone(&service),
+            router: router.clone(),
+        };
+        accepting.spawn(acceptor.accept_from(listener));
     }
+    drop((stop_requested, router));
     tokio::select! {
         () = stop => {}
         ended = accepting.join_next() => tracing::error!(?ended, "a listener failed; stopping"),
@@ -90,16 +116,19 @@ pub(crate) async fn serve(
     accepting.shutdown().await;
     service.stop();
     stop_connections.send_replace(true);
-    if tokio::time::timeout(DRAIN_TIME_MAX, acceptor.connections.acquire_many(connections_max)).await.is_err()
-    {
+    let drained = join_all(pools.iter().map(|pool| pool.acquire_many(limits.of_listener)));
+    if tokio::time::timeout(DRAIN_TIME_MAX, drained).await.is_err() {
         tracing::warn!("closed connections that were still busy");
     }
 }
 
-/// Accepts connections up to the limit.
+/// Accepts the connections of one listener up to the limits.
 struct Acceptor {
     /// Permits for served connections.
     connections: Arc<Semaphore>,
+    /// The open connections of each address, over all listeners.
+    addresses: Holders<Network>,
+    of_address_max: u32,
     /// Permits for connections that receive an `overloaded` answer.
     refusals: Arc<Semaphore>,
     stop: Stop,
@@ -109,14 +138,15 @@ struct Acceptor {
 }
 
 impl Acceptor {
-    async fn accept_from(self: Arc<Self>, listener: Listener) {
+    async fn accept_from(self, listener: Listener) {
+        let mut failures = Failures::default();
         loop {
             match listener.accept().await {
                 Ok(accepted) => self.serve(accepted),
                 Err(error) => {
+                    failures.log(&error);
                     // Usually too many open files: a tight loop would only burn the processor until some are
                     // closed.
-                    tracing::warn!(%error, "could not accept a connection");
                     tokio::time::sleep(Duration::from_millis(50)).await;
                 }
             }
@@ -124,10 +154,10 @@ impl Acceptor {
     }
 
     fn serve(&self, accepted: Accepted) {
-        let Ok(permit) = Arc::clone(&self.connections).try_acquire_owned() else {
-            return self.refuse(accepted);
+        let open = match self.admit(&accepted) {
+            Ok(open) => open,
+            Err(refusal) => return self.refuse(accepted, refusal),
         };
-        let open = OpenConnection::new(Arc::clone(&self.service), permit);
         let stop = self.stop.clone();
         let (service, router) = (Arc::clone(&self.service), self.router.clone());
         let connection = Connection { service, router, peer: accepted.peer() };
@@ -141,7 +171,21 @@ impl Acceptor {
         });
     }
 
-    fn refuse(&self, accepted: Accepted) {
+    /// Counts a connection, or says why there are too many.
+    fn admit(&self, accepted: &Accepted) -> Result<OpenConnection, Refusal> {
+        let of_address = match accepted {
+            Accepted::Network(_, peer) if !self.service.trusted_proxies.trusts(peer.ip().to_canonical()) => {
+                let hold = self.addresses.take(peer.ip().into(), self.of_address_max);
+                Some(hold.ok_or(Refusal::ConnectionsOfAddress)?)
+            }
+            _ => None,
+        };
+        let permit = Arc::clone(&self.connections).try_acquire_owned().map_err(|_| Refusal::Connections)?;
+        Ok(OpenConnection::new(Arc::clone(&self.service), permit, of_address))
+    }
+
+    fn refuse(&self, accepted: Accepted, refusal: Refusal) {
+        self.service.metrics.refusals.note(refusal);
         self.service.metrics.overloaded.fetch_add(1, Ordering::Relaxed);
         if self.tls.is_some() && matches!(accepted, Accepted::Network(..)) {
             // Nothing can be sent before a TLS handshake.
@@ -149,10 +193,28 @@ impl Acceptor {
         }
         if let Ok(permit) = Arc::clone(&self.refusals).try_acquire_owned() {
             tokio::spawn(async move {
-                answer_overloaded(accepted.into_socket()).await;
+                answer_overloaded(accepted.into_socket(), refusal).await;
                 drop(permit);
             });
         }
+    }
+}
+
+/// Failures of a listener, of which only some are logged.
+#[derive(Default)]
+struct Failures {
+    logged: Option<Instant>,
+    unlogged: u64,
+}
+
+impl Failures {
+    fn log(&mut self, error: &io::Error) {
+        if self.logged.is_some_and(|at| at.elapsed() < FAILURE_LOG_INTERVAL) {
+            self.unlogged += 1;
+            return;
+        }
+        tracing::warn!(%error, unlogged = self.unlogged, "could not accept a connection");
+        *self = Self { logged: Some(Instant::now()), unlogged: 0 };
     }
 }
 
@@ -171,12 +233,13 @@ async fn serve_tls(tls: &Tls, connection: Connection, stream: TcpStream, mut sto
 struct OpenConnection {
     service: Arc<Service>,
     _permit: OwnedSemaphorePermit,
+    _of_address: Option<Hold<Network>>,
 }
 
 impl OpenConnection {
-    fn new(service: Arc<Service>, permit: OwnedSemaphorePermit) -> Self {
+    fn new(service: Arc<Service>, permit: OwnedSemaphorePermit, of_address: Option<Hold<Network>>) -> Self {
         service.metrics.connections.fetch_add(1, Ordering::Relaxed);
-        Self { service, _permit: permit }
+        Self { service, _permit: permit, _of_address: of_address }
     }
 }
 
@@ -188,12 +251,11 @@ impl Drop for OpenConnection {
 
 /// Answers `overloaded` and closes the connection. Received bytes are read and discarded first: otherwise the
 /// operating system would reset the connection and discard the answer.
-async fn answer_overloaded(mut stream: Box<dyn Socket>) {
-    let problem = Problem::new(
-        Code::Overloaded,
-        "too many open connections; close idle connections, or try again in a second",
-    );
-    let answer = problem.into_http(&RequestId::draw());
+async fn answer_overloaded(mut stream: Box<dyn Socket>, refusal: Refusal) {
+    let whose = if refusal == Refusal::ConnectionsOfAddress { " from this address" } else { "" };
+    let reason =
+        format!("too many open connections{whose}; close idle connections, or try again in a second");
+    let answer = Problem::new(Code::Overloaded, reason).into_http(&RequestId::draw());
     let answering = async {
         stream.write_all(&answer).await?;
         stream.shutdown().await

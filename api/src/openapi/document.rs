@@ -3,10 +3,11 @@
 use http::{HeaderName, header};
 use utoipa::OpenApi;
 use utoipa::openapi::path::{Operation, ParameterIn, PathItem};
+use utoipa::openapi::schema::Type;
 use utoipa::openapi::security::{
     ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
 };
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{ContentBuilder, Header, HeaderBuilder, Object, Ref, RefOr, ResponseBuilder};
 
 use crate::auth::access::{Access, ENDPOINTS};
 use crate::http::log_gate;
@@ -190,6 +191,13 @@ impl Takes {
     }
 }
 
+/// The endpoints that no limit applies to.
+const HEALTH: [&str; 2] = ["/healthz", "/readyz"];
+
+fn header_of(description: &str) -> Header {
+    HeaderBuilder::new().schema(Some(Object::with_type(Type::String))).description(Some(description)).build()
+}
+
 /// Gives the documented problems their media type, and adds to each endpoint the problems that follow from
 /// what it takes, unless the endpoint documents the status itself.
 fn say_what_fails(document: &mut utoipa::openapi::OpenApi) {
@@ -205,6 +213,23 @@ fn say_what_fails(document: &mut utoipa::openapi::OpenApi) {
                 let unchanged =
                     ResponseBuilder::new().description("`If-None-Match` lists the current version");
                 responses.entry("304".into()).or_insert_with(|| unchanged.build().into());
+            }
+            if !HEALTH.contains(&path.as_str()) {
+                responses.entry("429".into()).or_insert_with(|| {
+                    let content = ContentBuilder::new().schema(Some(schema())).build();
+                    let refused = ResponseBuilder::new()
+                        .description(
+                            "`rate_limited`: the caller, its organization or its address asks too much",
+                        )
+                        .content(PROBLEM, content)
+                        .header("Retry-After", header_of("seconds until the request may succeed"))
+                        .header("RateLimit-Policy", header_of("the limit that was exceeded"))
+                        .header(
+                            "RateLimit",
+                            header_of("what is left of it, and the seconds until it is more"),
+                        );
+                    refused.build().into()
+                });
             }
             let refused = (!log_gate::is_open(path)).then_some(("503", "`log_inconsistent`"));
             for (status, description) in takes.problems().chain(refused) {

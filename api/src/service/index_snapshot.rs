@@ -138,7 +138,7 @@ impl IndexSnapshot {
         if !path.exists() {
             return Ok(None);
         }
-        let erasure = self.reader.erasures()?.last().map(|record| record.position);
+        let erasure = self.reader.newest_erasure()?;
         let snapshot = VerificationIndex::load_snapshot(path, Some(&self.key));
         let position = snapshot.as_ref().map_or(Position::START, |snapshot| snapshot.position);
         if erasure.is_some_and(|erasure| position < erasure) {

@@ -11,6 +11,7 @@ use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::{Registry, Unit};
 
+use crate::admission::refusal::Refusals;
 use crate::service::Service;
 use crate::service::projections::ProjectionStatus;
 
@@ -24,6 +25,8 @@ pub(crate) struct Metrics {
     pub overloaded: AtomicU64,
     /// Open connections.
     pub connections: AtomicU64,
+    /// What was refused so that no caller takes what all need.
+    pub refusals: Refusals,
 }
 
 impl Metrics {
@@ -137,6 +140,8 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, service: &Service) -> fm
     let requests = classes.map(|(class, counter)| (class, load(counter)));
     counters(encoder, "http_requests", "HTTP requests by class of status", "status", requests)?;
     counter(encoder, "overloaded", "Requests refused for overload", None, load(&metrics.overloaded) as f64)?;
+    let refusals = metrics.refusals.counts();
+    counters(encoder, "refusals", "Connections and requests refused to protect others", "kind", refusals)?;
     gauge(encoder, "http_connections", "Open connections", load(&metrics.connections))
 }
 

@@ -6,8 +6,10 @@ pub(crate) mod log_signer;
 pub(crate) mod metrics;
 pub(crate) mod options;
 pub(crate) mod projections;
+pub(crate) mod renderers;
 pub(crate) mod start;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyledger_engine::ledger::Ledger;
@@ -24,12 +26,14 @@ use rand::rngs::SysRng;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use ulid::Ulid;
 
+use crate::admission::long_answers::LongAnswers;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::auth::access_token::AccessTokens;
 use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::OpenIdProvider;
 use crate::auth::session_cookie::SessionCookie;
+use crate::auth::session_use::SessionUse;
 use crate::auth::trusted_proxies::TrustedProxies;
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::Webhooks;
@@ -39,6 +43,7 @@ use crate::service::inconsistency::Inconsistency;
 use crate::service::index_snapshot::IndexSnapshot;
 use crate::service::log_signer::LogSigner;
 use crate::service::metrics::Metrics;
+use crate::service::renderers::Renderers;
 
 /// Requests that read files at a time. Further ones are refused as `overloaded`.
 const READERS_MAX: usize = 256;
@@ -55,6 +60,8 @@ pub(crate) struct Service {
     pub session_cookie: SessionCookie,
     /// Console sessions that did not start in the portal.
     pub console_sessions: ConsoleSessions,
+    /// When portal sessions were last used.
+    pub session_use: SessionUse,
     /// The proxies that are trusted to forward a client's address.
     pub trusted_proxies: TrustedProxies,
     /// The OpenID provider whose users may call the API, if there is one.
@@ -81,6 +88,12 @@ pub(crate) struct Service {
     pub log_verifications: LogVerifications,
     /// Running commands that have an idempotency key.
     pub running: Running,
+    /// The number of erasures, as the verification index counts them, whose text is in no file any more.
+    forgotten_erasures: AtomicU64,
+    /// The streams, files and backups that are being read.
+    pub long_answers: LongAnswers,
+    /// Renders them.
+    pub renderers: Renderers,
     /// The counters for `/metrics`.
     pub metrics: Metrics,
     /// The verification index's snapshot on disk.
@@ -185,7 +198,11 @@ impl Service {
     /// Reloads the signing keys, which another process may have rotated.
     pub(crate) fn reload(&self) {
         match self.access_tokens.reload() {
-            Ok(()) => tracing::info!("reloaded the signing keys"),
+            Ok(()) => {
+                // A connection remembers its last caller, whose token a dropped key may have signed.
+                self.index.end_authentication_epoch();
+                tracing::info!("reloaded the signing keys");
+            }
             Err(error) => {
                 tracing::warn!(%error, "could not reload the signing keys; the previous ones stay in use")
             }

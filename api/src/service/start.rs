@@ -2,6 +2,7 @@
 //! the first root key.
 
 use std::io;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use keyledger_engine::domain::root_key::{RootKey, RootKeyCommand, RootKeyCreated};
@@ -26,10 +27,12 @@ use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use tokio::sync::{Semaphore, watch};
 
+use crate::admission::long_answers::LongAnswers;
 use crate::auth::access_token::AccessTokens;
 use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::{self, OpenIdProvider};
 use crate::auth::session_cookie::SessionCookie;
+use crate::auth::session_use::SessionUse;
 use crate::auth::signing_keys::{self, SigningKeys};
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::{self, Webhooks};
@@ -41,6 +44,7 @@ use crate::service::index_snapshot::IndexSnapshot;
 use crate::service::log_signer::{self, LogSigner};
 use crate::service::metrics::Metrics;
 use crate::service::options::Options;
+use crate::service::renderers::Renderers;
 use crate::service::{READERS_MAX, Service};
 use keyledger_engine::storage::data_directory::{self, DataDirectory};
 use keyledger_engine::storage::private_files::{self, Narrowed};
@@ -129,6 +133,9 @@ impl Service {
         let data = DataDirectory::open_or_create(&options.data)?;
         LogSigner::require_key(&data, &options.log_signer)?;
         let openid_provider = options.openid_provider.clone().map(OpenIdProvider::new).transpose()?;
+        if let Some(provider) = &options.openid_provider {
+            oidc::check_issuer(&data.openid_issuer(), &provider.issuer)?;
+        }
         let signing_keys = SigningKeys::open(data.signing_keys())?;
         let log = open_log(&data, options.log_cache_bytes)?;
         let (reader, redb_reader) = (log.reader(), log.redb_reader());
@@ -164,7 +171,8 @@ impl Service {
             key_list: key_list.with_usage(Arc::clone(&usage)),
             usage,
             session_cookie: SessionCookie::of(&options.access_tokens.public_url),
-            console_sessions: ConsoleSessions::default(),
+            console_sessions: ConsoleSessions::new(options.sessions),
+            session_use: SessionUse::new(options.sessions.portal_idle, clock.now()),
             trusted_proxies: options.trusted_proxies.clone(),
             openid_provider,
             webhooks,
@@ -176,6 +184,9 @@ impl Service {
             log_signer,
             witnesses: Witnesses::new(options.witnesses.clone())?,
             running: Running::default(),
+            forgotten_erasures: AtomicU64::new(0),
+            long_answers: LongAnswers::new(options.admission.long_answers_of_caller),
+            renderers: Renderers::start()?,
             metrics: Metrics::default(),
             index_snapshot,
             clock,

@@ -19,7 +19,7 @@ pub enum Rejection {
     #[error("the key was deleted; deleted keys cannot be changed")]
     KeyDeleted,
     /// The key has expired.
-    #[error("the key has expired; an expired key can only be deleted")]
+    #[error("the key has expired; an expired key can only be edited or deleted")]
     KeyExpired,
     /// The key is revoked and has to be reactivated first.
     #[error("the key is revoked; reactivate it first")]
@@ -121,7 +121,7 @@ pub enum Rejection {
     #[error("the role {0} needs a user_id: it sees the keys of that user only")]
     UserRequired(Role),
     /// The aggregate's version is not the expected one.
-    #[error("the version is {actual} now, not {expected}; read it again and decide again")]
+    #[error("the version is now {actual}, not {expected}; read the object again and retry")]
     VersionConflict {
         /// The version that the caller expected.
         expected: Version,

@@ -45,7 +45,7 @@ pub struct FileKind {
 }
 
 impl Failure {
-    /// Whether the file itself is at fault, so that another one in its place would help.
+    /// Whether the file is damaged, so that replacing it would help.
     #[must_use]
     pub const fn is_damage(&self) -> bool {
         matches!(self, Self::NotADatabase | Self::Damaged(_))

@@ -115,13 +115,13 @@ impl Store {
         add().map_err(|error| unavailable(&self.path, error))
     }
 
-    /// Puts a new file with these keys alone in the place of the current one, whose bytes are overwritten: a
-    /// table's row that is removed stays in the file's free pages.
+    /// Replaces the current file by one with only these keys, and overwrites the old bytes: a row that is
+    /// removed from a table stays in the file's free pages.
     pub(super) fn replace(&mut self, tag_key: &[u8; SECRET_LEN], rows: &[Row]) -> Result<(), Error> {
         let unfinished = atomic_file::unfinished(&self.path);
         let written = write_file(&unfinished, tag_key, rows);
         if let Err(error) = written {
-            // What failed is told; that something is left behind as well would hide it.
+            // Report the original error; a failed cleanup must not mask it.
             let _ = fs::remove_file(&unfinished);
             return Err(unavailable(&self.path, error));
         }

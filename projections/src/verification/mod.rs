@@ -234,7 +234,9 @@ impl VerificationIndex {
         self.organizations.get(id).is_some_and(|organization| organization.deleted_at.is_none())
     }
 
-    fn end_authentication_epoch(&self) {
+    /// Starts a new [epoch](Self::authentication_epoch), after something outside the log has invalidated
+    /// credentials.
+    pub fn end_authentication_epoch(&self) {
         self.authentication_epoch.fetch_add(1, Ordering::Release);
     }
 

@@ -4,5 +4,6 @@ pub mod connection;
 pub mod console;
 pub mod http;
 pub mod load;
+pub mod source;
 pub mod stream;
 pub mod transcript;

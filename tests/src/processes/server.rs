@@ -268,6 +268,18 @@ impl Server {
         self.child.as_ref().expect("the server is running").id()
     }
 
+    /// The memory of the process that is in use, in bytes.
+    ///
+    /// # Panics
+    /// When the server is not running.
+    #[must_use]
+    pub fn resident(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).expect("our own child");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB")).and_then(|kib| kib.parse().ok());
+        kib.map_or(0, |kib: usize| kib * 1024)
+    }
+
     fn path(&self) -> &Path {
         self.directory.as_ref().expect("the server owns its directory").path()
     }

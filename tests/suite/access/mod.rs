@@ -2,6 +2,7 @@
 
 pub(crate) mod applications;
 pub(crate) mod callers;
+pub(crate) mod handing_on;
 pub(crate) mod introspection;
 pub(crate) mod oauth_clients;
 pub(crate) mod openid;
@@ -9,4 +10,5 @@ pub(crate) mod organizations;
 pub(crate) mod partners;
 pub(crate) mod permissions;
 pub(crate) mod portal;
+pub(crate) mod sessions;
 pub(crate) mod strangers;

@@ -432,5 +432,5 @@ fn the_log_key_is_readable_by_its_owner_only_and_keeps_its_name() {
     fs::write(server.data().join("log-key"), "PRIVATE+KEY+a+b+c\n").unwrap();
     let refusal = server.try_start_again().unwrap_err();
     let said = refusal.message.lines().last().unwrap_or_default();
-    assert!(said.starts_with("keyledger: ") && said.contains("log-key: not a key"), "{said}");
+    assert!(said.starts_with("keyledger: ") && said.contains("log-key: not a signed-note key"), "{said}");
 }

@@ -67,7 +67,7 @@ fn watched_by(witnesses: &[&Witness]) -> Options {
 }
 
 /// Stops a server and starts it on the same data with other options.
-fn start_anew(mut server: Server, options: Options) -> Server {
+fn restart_with(mut server: Server, options: Options) -> Server {
     server.stop();
     let token = server.root_token().to_owned();
     Server::start_in(server.into_directory(), &token, options).unwrap()
@@ -78,7 +78,7 @@ fn watched_server(witnesses: &[&Witness]) -> Server {
     let server = Server::start();
     let log_key = server.anonymous().get("/log/key").expect(200).text();
     witnesses.iter().for_each(|it| it.know(&log_key));
-    let server = start_anew(server, watched_by(witnesses));
+    let server = restart_with(server, watched_by(witnesses));
     grow(&server);
     server
 }
@@ -178,7 +178,7 @@ fn a_witness_that_does_not_answer_delays_nothing() {
     good.know(&log_key);
     let options = watched_by(&[&gone, &good, &stranger]);
     drop(gone);
-    let server = start_anew(server, options);
+    let server = restart_with(server, options);
     grow(&server);
     let checkpoint = newest(&server);
     assert_eq!(signers(&checkpoint)[1..], ["good.example"], "{checkpoint}");

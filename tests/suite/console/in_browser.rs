@@ -174,7 +174,7 @@ fn people_of_an_openid_provider() {
     for query in ["", "?code=x", "?code=x&state=y", "?error=access_denied"] {
         let answer =
             outside.get(&format!("/console/openid/callback{query}")).header("cookie", "keyledger_openid=z");
-        assert!(answer.expect(401).text().contains("begin again"), "{query}");
+        assert!(answer.expect(401).text().contains("start again"), "{query}");
     }
     let begun = outside.get("/console/openid").expect(303);
     let way = begun.header("location").unwrap();

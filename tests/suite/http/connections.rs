@@ -328,7 +328,9 @@ fn a_connection_does_not_outlive_its_credential() {
 #[test]
 fn a_connection_beyond_the_limit_is_refused_and_others_continue() {
     const CONNECTIONS_MAX: usize = 50;
-    let arguments = vec!["--max-connections".to_owned(), CONNECTIONS_MAX.to_string()];
+    let of_address = ["--max-connections-per-address", "0"].map(str::to_owned);
+    let mut arguments = vec!["--max-connections".to_owned(), CONNECTIONS_MAX.to_string()];
+    arguments.extend(of_address);
     let server = Server::start_with(Options { arguments, ..Options::default() });
     let client = server.client();
     let organization = organization(&client, "paid");

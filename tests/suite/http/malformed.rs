@@ -90,6 +90,21 @@ fn requests_refused_by_the_http_library_get_a_problem_too() {
             "400 Bad Request",
             "malformed_request",
         ),
+        // Two lengths, in either order: another server could read where it ends differently.
+        (
+            format!(
+                "POST /v1/keys HTTP/1.1\r\n{host}content-length: 4\r\ntransfer-encoding: chunked\r\n{close}\r\n0\r\n\r\n"
+            ),
+            "400 Bad Request",
+            "malformed_request",
+        ),
+        (
+            format!(
+                "GET /v1/keys HTTP/1.1\r\n{host}Transfer-Encoding: chunked\r\nContent-LENGTH:4\r\n{close}\r\n0\r\n\r\n"
+            ),
+            "400 Bad Request",
+            "malformed_request",
+        ),
     ] {
         let answer = answered(&client, &bytes);
         let refusal = answer.rfind("HTTP/1.1 4").and_then(|at| answer.get(at..)).unwrap_or("");
@@ -111,6 +126,16 @@ fn requests_refused_by_the_http_library_get_a_problem_too() {
             body.len()
         );
         assert!(answered(&client, &request).starts_with("HTTP/1.1 400 "), "{hosts}");
+    }
+    // A length that no memory has is no length that the fast path may add to.
+    for length in [u64::MAX, u64::MAX - 100, 1 << 40] {
+        let request = format!(
+            "POST /v1/keys/verify HTTP/1.1\r\n{host}{close}authorization: Bearer {}\r\ncontent-type: application/json\r\n\
+             content-length: {length}\r\n\r\n{body}",
+            server.root_token()
+        );
+        let answer = answered(&client, &request);
+        assert!(answer.starts_with("HTTP/1.1 4") && answer.contains("problem+json"), "{length}: {answer}");
     }
     for path in [
         "/v1/organizations/%ff/policies/production",

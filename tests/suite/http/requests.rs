@@ -175,7 +175,7 @@ fn if_match_accepts_any_of_several_versions() {
             "\"abc\"",
             "the version is 4, and If-Match lists no version; send the object's ETag unchanged, such as \"4\", without W/",
         ),
-        ("\"3\"", "the version is 4 now, not 3; read it again and decide again"),
+        ("\"3\"", "the version is now 4, not 3; read the object again and retry"),
         (
             "\"2\", \"3\"",
             "the version is 4, which If-Match does not list; read the object again and decide whether the change still applies",

@@ -353,7 +353,7 @@ fn a_missing_journal_of_a_killed_service_is_reported() {
         fs::rename(&aside, &journal).unwrap();
         server.start_again();
     }
-    refused(&data).check("events.journal: missing, and it may hold the newest events; put it back");
+    refused(&data).check("events.journal: missing, and it may hold the newest events; restore it");
     fs::rename(&aside, &journal).unwrap();
     let server = Server::start_in(server.into_directory(), &root_token, Options::default()).unwrap();
     for token in &tokens {

@@ -41,7 +41,7 @@ pub(super) async fn in_kinde_form(request: Request, next: Next) -> Response {
         // Kinde answers 401 only for verification.
         StatusCode::UNAUTHORIZED if !is_verification => StatusCode::FORBIDDEN,
         StatusCode::NOT_FOUND | StatusCode::GONE | StatusCode::METHOD_NOT_ALLOWED => StatusCode::NOT_FOUND,
-        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => status,
+        status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN | StatusCode::TOO_MANY_REQUESTS) => status,
         status if status.is_client_error() => StatusCode::BAD_REQUEST,
         status => status,
     };

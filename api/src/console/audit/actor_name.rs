@@ -2,11 +2,10 @@
 
 use std::collections::HashMap;
 
-use http::Method;
-use keyledger_engine::domain::stream::StreamId;
-use keyledger_engine::ledger::Aggregate;
+use serde::Deserialize;
 
 use super::event::Actor;
+use crate::console::parts::query_string::encoded;
 use crate::console::visit::visitor::Visitor;
 
 /// The names of some actors by id.
@@ -14,9 +13,7 @@ use crate::console::visit::visitor::Visitor;
 pub(crate) struct ActorNames(HashMap<String, String>);
 
 impl ActorNames {
-    /// Finds the names of actors. Names of root keys and applications are shown only to visitors who may read
-    /// those. The user of a portal session comes from the session's own events, which anyone who reads these
-    /// events may read too.
+    /// Finds the names of actors. A root key or application that the visitor may not read is shown by its id.
     pub(crate) async fn of(visitor: &Visitor, actors: impl Iterator<Item = &Actor>) -> Self {
         let mut names = HashMap::new();
         for actor in actors {
@@ -34,38 +31,29 @@ impl ActorNames {
 }
 
 async fn name(visitor: &Visitor, actor: &Actor) -> String {
-    let index = &visitor.service.index;
     let id = &actor.id;
     match actor.kind.as_str() {
         "system" => "Keyledger".into(),
-        "root_key" => {
-            let found = id.parse().ok().and_then(|id| index.root_key(id));
-            let found = found.filter(|_| visitor.may(&Method::GET, "/v1/root-keys/{id}"));
-            let name = found.as_ref().and_then(|found| found.name.as_ref());
-            name.map_or_else(|| format!("Root key {id}"), |name| format!("{} (root key)", name.as_str()))
-        }
-        "application" => {
-            let found = id.parse().ok().and_then(|id| index.application(id));
-            let found = found.filter(|_| visitor.may(&Method::GET, "/v1/applications/{id}"));
-            let name = found.as_ref().and_then(|found| found.name.as_ref());
-            name.map_or_else(
-                || format!("Application {id}"),
-                |name| format!("{} (application)", name.as_str()),
-            )
-        }
-        "portal_session" => session_name(visitor, id).await.unwrap_or_else(|| format!("Portal session {id}")),
+        "root_key" => match name_at(visitor, "/v1/root-keys", id).await {
+            Some(name) => format!("{name} (root key)"),
+            None => format!("Root key {id}"),
+        },
+        "application" => match name_at(visitor, "/v1/applications", id).await {
+            Some(name) => format!("{name} (application)"),
+            None => format!("Application {id}"),
+        },
+        "portal_session" => visitor.session_user(id).await.unwrap_or_else(|| format!("Portal session {id}")),
         _ => format!("{id} (user)"),
     }
 }
 
-async fn session_name(visitor: &Visitor, id: &str) -> Option<String> {
-    let stream = StreamId::PortalSession(id.parse().ok()?);
-    let read = visitor.service.read_log(move |log| log.read_stream(&stream)).await.ok()?;
-    let Ok(Some(Aggregate::PortalSession(session))) = Aggregate::fold(&read.records) else { return None };
-    let bound = visitor.principal.organization_id.as_ref();
-    if bound.is_some_and(|bound| *bound != session.organization_id) {
-        return None;
-    }
-    let user = session.user_id.as_ref().map_or("Portal visitor", |user_id| user_id.as_str());
-    Some(format!("{user} ({})", session.role))
+/// An object with a name, as the API returns it.
+#[derive(Deserialize)]
+struct Named {
+    name: Option<String>,
+}
+
+/// Returns the name of an object in a collection, if the visitor may read it and it has one.
+async fn name_at(visitor: &Visitor, collection: &str, id: &str) -> Option<String> {
+    visitor.read::<Named>(&format!("{collection}/{}", encoded(id))).await.ok()?.name
 }

@@ -92,7 +92,7 @@ struct Choice {
 }
 
 #[derive(Template)]
-#[template(path = "audit-log.html")]
+#[template(path = "audit/audit-log.html")]
 struct AuditLogPage {
     frame: Frame,
     entries: Vec<Entry>,
@@ -126,7 +126,7 @@ impl AuditLogPage {
         self.query.get(name).unwrap_or_default()
     }
 
-    /// The errors of filters that are no fields of the form.
+    /// The errors of filters that are not fields of the form.
     fn other_errors(&self) -> Vec<String> {
         self.errors.others(&["key_id", "actor_id", "request_id", "from", "to"])
     }
@@ -191,7 +191,7 @@ pub(crate) async fn show(visitor: Visitor) -> Result<Response, Problem> {
         checkpoint_problem: checkpoint.as_ref().err().map(|problem| problem.detail.clone()),
         checkpoint: checkpoint.ok(),
         check: LogCheck::read(&visitor).await?,
-        public_url: visitor.service.access_tokens.issuer().into(),
+        public_url: visitor.public_url().into(),
         errors,
         query,
     };
@@ -421,7 +421,7 @@ mod tests {
         assert_eq!(exact.get("from"), Some("2026-11-12T14:03:00Z"));
         assert_eq!(exact.get("to"), Some("2026-11-12T14:03:07Z"));
         assert_eq!(asked("/?from=2026-11-12T14:03:07.112Z").get("from"), Some("2026-11-12T14:03:07.112Z"));
-        // A text that is no time is left for the API to refuse.
+        // The API refuses a text that is not a time.
         assert_eq!(asked("/?to=äöüäöüäöüäöü").get("to"), Some("äöüäöüäöüäöü"));
         assert_eq!(asked("/?within=1y").get("from"), None);
     }

@@ -79,12 +79,12 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         create: Some(("Create root key", organization_choice::kept(&visitor, "/console/root-keys/new"))),
         of: None,
         above: None,
-        empty: "No root key is limited to this organization. A root key that is can access no other.",
+        empty: "No root key is limited to this organization. A limited root key can access no other organization.",
     };
     let own_id = visitor.principal.id.to_string();
     let row = |it: Credential, _: Option<&str>| {
         let is_active = it.is_active();
-        let menu = if is_active {
+        let menu = if is_active && it.may_be_changed_by(&visitor) {
             vec![MenuItem::destructive("Revoke…", Icon::STOP, revoke_path(&it))]
         } else {
             Vec::new()
@@ -139,10 +139,7 @@ async fn create(Submission { visitor, form }: Submission) -> Result<Response, Pr
     };
     let example = Example {
         lead: "Send it with every API request:",
-        before: format!(
-            "curl {}/v1/keys \\\n  -H \"Authorization: Bearer ",
-            visitor.service.access_tokens.issuer()
-        ),
+        before: format!("curl {}/v1/keys \\\n  -H \"Authorization: Bearer ", visitor.public_url()),
         after: "\"",
     };
     let organization = root_key.organization_id.as_deref();

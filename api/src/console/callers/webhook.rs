@@ -162,7 +162,7 @@ pub(super) async fn list(visitor: Visitor) -> Result<Response, Problem> {
 }
 
 #[derive(Template)]
-#[template(path = "webhook.html")]
+#[template(path = "callers/webhook.html")]
 struct WebhookPage {
     frame: Frame,
     webhook: Webhook,

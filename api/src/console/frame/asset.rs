@@ -25,26 +25,26 @@ macro_rules! assets {
 assets! {
     "console.css" CSS;
     "console.js" SCRIPT;
-    "copy.js" SCRIPT;
-    "countdown.js" SCRIPT;
-    "dialog.js" SCRIPT;
-    "follow.js" SCRIPT;
-    "live.js" SCRIPT;
-    "news.js" SCRIPT;
-    "offers.js" SCRIPT;
-    "popover.js" SCRIPT;
-    "refresh.js" SCRIPT;
-    "selection.js" SCRIPT;
-    "sheet.js" SCRIPT;
-    "shortcuts.js" SCRIPT;
-    "switcher.js" SCRIPT;
-    "toast.js" SCRIPT;
-    "token.js" SCRIPT;
     "icon.svg" "image/svg+xml";
+    "live/countdown.js" SCRIPT;
+    "live/follow.js" SCRIPT;
+    "live/live.js" SCRIPT;
+    "live/news.js" SCRIPT;
+    "live/refresh.js" SCRIPT;
+    "parts/copy.js" SCRIPT;
+    "parts/dialog.js" SCRIPT;
+    "parts/offers.js" SCRIPT;
+    "parts/popover.js" SCRIPT;
+    "parts/selection.js" SCRIPT;
+    "parts/sheet.js" SCRIPT;
+    "parts/shortcuts.js" SCRIPT;
+    "parts/switcher.js" SCRIPT;
+    "parts/toast.js" SCRIPT;
+    "parts/token.js" SCRIPT;
 }
 
-/// The directory of all files and its version. The files share one directory so that scripts can import each
-/// other.
+/// The directory of all files and its version. They share one version, so that a script imports the
+/// others of its version by relative path.
 static DIRECTORY: LazyLock<(String, String)> = LazyLock::new(|| {
     let mut digest = Sha256::new();
     for (name, _, bytes) in ASSETS {

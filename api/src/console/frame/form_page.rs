@@ -17,7 +17,7 @@ use crate::console::parts::icon::Icon;
 use crate::console::visit::visitor::Visitor;
 
 #[derive(Template)]
-#[template(path = "form.html")]
+#[template(path = "frame/form.html")]
 pub(crate) struct FormPage {
     frame: Frame,
     title: &'static str,

@@ -54,7 +54,7 @@ pub(crate) struct Things<T> {
 }
 
 #[derive(Template)]
-#[template(path = "list.html")]
+#[template(path = "frame/list.html")]
 struct ListPage {
     frame: Frame,
     listing: Listing,

@@ -3,7 +3,6 @@
 use askama::Template;
 use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, StatusCode, header};
-use keyledger_engine::value::actor::ActorKind;
 use serde::Deserialize;
 
 use crate::answer::code::Code;
@@ -14,6 +13,7 @@ use super::asset;
 use super::navigation::{self, Row, Section};
 use crate::console::parts::icon::Icon;
 use crate::console::parts::query_string::{QueryString, encoded};
+use crate::console::visit::identity::Identity;
 use crate::console::visit::notice::{Notice, Toast};
 use crate::console::visit::theme::Theme;
 use crate::console::visit::visitor::Visitor;
@@ -93,17 +93,12 @@ impl Frame {
     ) -> Self {
         // A script shows only part of the page and would lose the toast.
         let notice = visitor.notice.as_ref().filter(|_| !visitor.by_script);
-        let (name, role) = who(visitor);
-        let bound = visitor.principal.organization_id.as_ref();
+        let Identity { name, role, organization: bound_to } = visitor.identity();
         let signed_in = SignedIn {
             csrf_token: visitor.csrf_token.clone(),
             rows: navigation::rows(visitor, section, organization),
             switcher: switcher(visitor, organization).await,
-            organization: bound.map(|id| {
-                let found = visitor.service.index.organization(id);
-                let name = found.as_ref().and_then(|found| found.name.as_ref());
-                name.map_or_else(|| id.to_string(), |name| name.as_str().into())
-            }),
+            organization: bound_to,
             name,
             role,
         };
@@ -143,26 +138,6 @@ impl Frame {
             Theme::Dark => (theme, Icon::MOON, "Dark theme"),
         };
         Theme::ALL.map(shown)
-    }
-}
-
-/// Returns the visitor's name and role.
-fn who(visitor: &Visitor) -> (String, &'static str) {
-    let index = &visitor.service.index;
-    let principal = &visitor.principal;
-    match principal.kind {
-        ActorKind::PortalSession => {
-            let session = index.authenticate_portal_session(visitor.secret(), visitor.now);
-            let name = session.as_ref().and_then(|session| session.user_id.as_ref());
-            let role = session.as_ref().map_or("", |session| session.role.as_str());
-            (name.map_or_else(|| "Portal visitor".into(), |user_id| user_id.as_str().into()), role)
-        }
-        ActorKind::RootKey => {
-            let root_key = principal.id.parse().ok().and_then(|id| index.root_key(id));
-            let name = root_key.as_ref().and_then(|root_key| root_key.name.as_ref());
-            (name.map_or_else(|| principal.id.to_string(), |name| name.as_str().into()), "root key")
-        }
-        _ => (principal.id.to_string(), "user"),
     }
 }
 
@@ -237,7 +212,7 @@ macro_rules! page {
 pub(in crate::console) use page;
 
 #[derive(Template)]
-#[template(path = "problem.html")]
+#[template(path = "frame/problem.html")]
 struct ProblemPage {
     frame: Frame,
     title: &'static str,

@@ -49,7 +49,7 @@ pub(crate) struct Example {
 }
 
 #[derive(Template)]
-#[template(path = "secret.html")]
+#[template(path = "frame/secret.html")]
 pub(crate) struct SecretPage {
     frame: Frame,
     words: Words,

@@ -71,7 +71,7 @@ fn key_id(key: &Key) -> Option<KeyId> {
 }
 
 #[derive(Template)]
-#[template(path = "key-edit.html")]
+#[template(path = "keys/edit.html")]
 struct EditPage {
     frame: Frame,
     key: Key,
@@ -188,7 +188,7 @@ fn metadata_text(key: &Key) -> String {
 }
 
 #[derive(Template)]
-#[template(path = "key-rotate.html")]
+#[template(path = "keys/rotate.html")]
 struct RotatePage {
     frame: Frame,
     key: Key,
@@ -237,7 +237,7 @@ pub(crate) async fn rotate(
 }
 
 #[derive(Template)]
-#[template(path = "key-revoke.html")]
+#[template(path = "keys/revoke.html")]
 struct RevokePage {
     frame: Frame,
     key: Key,
@@ -279,7 +279,7 @@ pub(crate) async fn reactivate(
 }
 
 #[derive(Template)]
-#[template(path = "key-delete.html")]
+#[template(path = "keys/delete.html")]
 struct DeletePage {
     frame: Frame,
     key: Key,

@@ -72,7 +72,7 @@ struct Created {
 }
 
 #[derive(Template)]
-#[template(path = "key-creation.html")]
+#[template(path = "keys/creation.html")]
 struct KeyCreationPage {
     frame: Frame,
     form: Form,

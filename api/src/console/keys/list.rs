@@ -90,7 +90,7 @@ struct Column {
 }
 
 #[derive(Template)]
-#[template(path = "key-list.html")]
+#[template(path = "keys/list.html")]
 struct KeyListPage {
     frame: Frame,
     now: Timestamp,
@@ -164,7 +164,7 @@ pub(crate) async fn list(visitor: Visitor) -> Result<Response, Problem> {
         }),
         latest: query.with("cursor", None).with("sort", None).after(PATH),
         first: query.get("cursor").map(|_| query.with("cursor", None).after(PATH)),
-        public_url: visitor.service.access_tokens.issuer().into(),
+        public_url: visitor.public_url().into(),
         example_organization: organization.or(bound).unwrap_or_else(|| "acme".into()),
         keys: page.data,
         query,

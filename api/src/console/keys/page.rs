@@ -41,7 +41,7 @@ struct AsOf {
 }
 
 #[derive(Template)]
-#[template(path = "key.html")]
+#[template(path = "keys/page.html")]
 struct KeyPage {
     frame: Frame,
     now: Timestamp,

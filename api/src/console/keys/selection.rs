@@ -67,7 +67,7 @@ impl Action {
 }
 
 #[derive(Template)]
-#[template(path = "key-selection.html")]
+#[template(path = "keys/selection.html")]
 struct SelectionPage {
     frame: Frame,
     now: Timestamp,

@@ -53,10 +53,7 @@ async fn show(
     };
     let example = Example {
         lead: "Try it from a terminal. The response shows whose key it is:",
-        before: format!(
-            "curl -i {}/v1/forward-auth \\\n  -H \"Authorization: Bearer ",
-            visitor.service.access_tokens.issuer()
-        ),
+        before: format!("curl -i {}/v1/forward-auth \\\n  -H \"Authorization: Bearer ", visitor.public_url()),
         after: "\"",
     };
     let frame = Frame::of(visitor, title, Some(Section::Keys), Some(&key.organization_id)).await;

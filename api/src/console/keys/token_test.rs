@@ -45,7 +45,7 @@ struct Finding {
 }
 
 #[derive(Template)]
-#[template(path = "token-test.html")]
+#[template(path = "keys/token-test.html")]
 struct TokenTestPage {
     frame: Frame,
     form: Form,

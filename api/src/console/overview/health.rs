@@ -109,7 +109,7 @@ fn part(projection: Projection, head: u64) -> Part {
         (Some(reason), _) => Some(format!("{reason}. Run `replay-tool verify` to check the log.")),
         (None, Some(rebuild)) => {
             let how_far = of(rebuild.position, rebuild.head);
-            Some(format!("Rebuilding beside the current one: {how_far}"))
+            Some(format!("Rebuilding while the current one stays in use: {how_far}"))
         }
         (None, None) if state == State::Busy => Some(of(projection.position, head)),
         (None, None) => None,
@@ -138,7 +138,7 @@ mod tests {
             "live",
             None,
             json!({ "position": 5, "head": 9 }),
-            (State::Well, Some("Rebuilding beside the current one: 5 of 9 events")),
+            (State::Well, Some("Rebuilding while the current one stays in use: 5 of 9 events")),
         );
         check(
             "stopped",

@@ -86,7 +86,7 @@ struct Outcome {
 }
 
 #[derive(Template)]
-#[template(path = "overview.html")]
+#[template(path = "overview/overview.html")]
 struct OverviewPage {
     frame: Frame,
     now: Timestamp,
@@ -162,7 +162,7 @@ pub(crate) async fn show(visitor: Visitor) -> Result<Response, Problem> {
         checkpoint: checkpoint.ok(),
         create: visitor.may(&Method::POST, "/v1/keys").then(|| kept.after("/console/keys/new")),
         organizations: visitor.may(&Method::POST, "/v1/organizations").then_some("/console/organizations"),
-        public_url: visitor.service.access_tokens.issuer().into(),
+        public_url: visitor.public_url().into(),
     };
     Ok(shown.answer(StatusCode::OK))
 }

@@ -8,7 +8,7 @@ use super::icon::Icon;
 
 /// A form field. It has the name of the API's field, so that it can show the error the API reports for it.
 #[derive(Template)]
-#[template(path = "field.html")]
+#[template(path = "parts/field.html")]
 pub(crate) struct Field {
     pub name: &'static str,
     label: String,

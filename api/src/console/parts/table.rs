@@ -10,7 +10,7 @@ use super::tags::Tags;
 
 /// A table. Narrow screens show its rows as cards.
 #[derive(Template)]
-#[template(path = "table.html")]
+#[template(path = "parts/table.html")]
 pub(crate) struct Table {
     columns: Vec<&'static str>,
     rows: Vec<Row>,
@@ -30,7 +30,7 @@ pub(crate) struct Row {
 }
 
 #[derive(Template)]
-#[template(path = "cell.html")]
+#[template(path = "parts/cell.html")]
 pub(crate) enum Cell {
     /// The object's name, with a link to its page and a second line.
     Title {

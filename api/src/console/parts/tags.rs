@@ -3,7 +3,7 @@
 use askama::Template;
 
 #[derive(Template)]
-#[template(path = "tags.html")]
+#[template(path = "parts/tags.html")]
 pub(crate) struct Tags<'a> {
     first: &'a [String],
     rest: &'a [String],

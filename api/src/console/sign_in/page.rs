@@ -5,12 +5,15 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use keyledger_engine::value::actor::Actor;
 use keyledger_engine::value::token::{SecretKind, Token};
 
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
-use crate::auth::console_session::{Holder, LIFETIME_SECONDS_MAX};
+use crate::auth::console_session::{Holder, SignInPlace};
+use crate::auth::origin;
 use crate::auth::session_cookie::check_same_origin;
 use crate::routes::portal;
 use crate::service::Service;
@@ -26,7 +29,7 @@ use crate::console::visit::theme::Theme;
 use crate::console::visit::visitor::Visitor;
 
 #[derive(Template)]
-#[template(path = "sign-in.html")]
+#[template(path = "sign_in/sign-in.html")]
 struct SignInPage {
     frame: Frame,
     to: String,
@@ -95,7 +98,7 @@ pub(crate) async fn sign_in(
                 "This root key isn't valid. Check that you copied all of it and that it isn't revoked.",
             ));
         };
-        begin_session(service, &parts.headers, Holder::RootKey(root_key.id))?
+        begin_session(service, &parts, Holder::RootKey(root_key.id)).await?
     };
     let mut response = Redirect::to(safe_path(form.text("to")).unwrap_or("/console")).into_response();
     response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -111,31 +114,39 @@ fn secret_of_link(text: &str) -> Option<&str> {
 /// Starts a session with a new secret and returns its cookie. The browser's previous session ends.
 ///
 /// # Errors
-/// `internal` if the system provides no randomness.
-pub(crate) fn begin_session(
-    service: &Service,
-    headers: &HeaderMap,
+/// `internal` if the system provides no randomness, and the errors of a command.
+pub(crate) async fn begin_session(
+    service: &Arc<Service>,
+    parts: &Parts,
     holder: Holder,
 ) -> Result<HeaderValue, Problem> {
-    if let Some(secret) = service.session_cookie.read(headers) {
-        service.console_sessions.end(secret);
-    }
+    portal::leave(service, parts, None).await?;
     let secret = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness())
         .map_err(|error| Problem::internal(&error))?;
-    service.console_sessions.start(&secret, holder, service.now());
-    let cookie = service.session_cookie.set(secret.expose(), LIFETIME_SECONDS_MAX);
+    let cookie =
+        service.session_cookie.set(secret.expose(), service.console_sessions.lifetime_seconds(&holder));
+    let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let place = SignInPlace {
+        ip: origin::address(service, parts),
+        user_agent: user_agent.map(Actor::clip_user_agent),
+    };
+    service.console_sessions.start(service.new_id(), &secret, holder, place, service.now());
     cookie.ok_or_else(|| Problem::internal(&"the session cookie is not a valid header value"))
 }
 
 /// Ends the session. Its secret is refused once this returns.
-pub(crate) async fn sign_out(Submission { visitor, .. }: Submission) -> Result<Response, Problem> {
+pub(crate) async fn sign_out(
+    State(console): State<Arc<Console>>,
+    Submission { visitor, .. }: Submission,
+) -> Result<Response, Problem> {
+    let service = &console.service;
     if visitor.is_from_portal() {
         visitor.call(Method::DELETE, "/portal/session").send::<()>().await?;
     } else {
-        visitor.service.console_sessions.end(visitor.secret());
+        service.console_sessions.end(visitor.secret());
     }
     let mut response = visitor.go_to("/console/sign-in", &Notice::default());
-    if let Some(cookie) = visitor.service.session_cookie.set("", 0) {
+    if let Some(cookie) = service.session_cookie.set("", 0) {
         response.headers_mut().append(header::SET_COOKIE, cookie);
     }
     Ok(response)

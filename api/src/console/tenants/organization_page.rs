@@ -19,7 +19,7 @@ use crate::console::parts::table::Table;
 use crate::console::visit::visitor::Visitor;
 
 #[derive(Template)]
-#[template(path = "organization.html")]
+#[template(path = "tenants/organization.html")]
 struct OrganizationPage {
     frame: Frame,
     organization: Organization,

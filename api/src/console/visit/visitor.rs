@@ -17,10 +17,11 @@ use zeroize::Zeroizing;
 
 use crate::answer::problem::Problem;
 use crate::answer::reply::POSITION;
-use crate::auth::access::Access;
-use crate::auth::caller::{Admitted, session_holder};
+use crate::auth::caller::{Admitted, admit, session_holder};
+use crate::auth::grant::Grant;
 use crate::auth::principal::Principal;
 use crate::auth::session_cookie::csrf_token;
+use crate::auth::session_use::Visit;
 use crate::http::request_id::RequestId;
 use crate::request::idempotency;
 use crate::request::precondition::MIN_POSITION;
@@ -50,7 +51,8 @@ const HEADERS_PASSED_ON: [HeaderName; 5] = [
 /// A signed-in visitor. A handler that takes one redirects everyone else to the sign-in page.
 #[derive(Clone)]
 pub(crate) struct Visitor {
-    pub service: Arc<Service>,
+    /// Private to this module, so that pages reach data through the API only.
+    pub(super) service: Arc<Service>,
     /// The visitor's identity and permissions.
     pub principal: Arc<Principal>,
     /// The token that the visitor's forms must carry.
@@ -86,7 +88,7 @@ impl Visitor {
     pub(crate) fn find(console: &Console, parts: &Parts) -> Option<Self> {
         let service = &console.service;
         let secret = service.session_cookie.read(&parts.headers)?;
-        let principal = session_holder(service, secret)?;
+        let principal = session_holder(service, secret, Visit::of(&parts.headers))?;
         let headers = HEADERS_PASSED_ON.into_iter().filter_map(|name| {
             let value = parts.headers.get(&name)?.clone();
             Some((name, value))
@@ -123,7 +125,7 @@ impl Visitor {
     /// Returns whether the access table admits the visitor to an endpoint. `path` is written as in the
     /// OpenAPI document.
     pub(crate) fn may(&self, method: &Method, path: &str) -> bool {
-        Access::to(method, path).is_some_and(|access| access.admit(&self.principal).is_ok())
+        self.require(method, path).is_ok()
     }
 
     /// Admits the visitor to a form only if they may use the endpoint that it leads to.
@@ -131,9 +133,12 @@ impl Visitor {
     /// # Errors
     /// `forbidden`, naming the missing permission.
     pub(crate) fn require(&self, method: &Method, path: &str) -> Result<(), Problem> {
-        Access::to(method, path)
-            .ok_or_else(|| Problem::internal(&format!("{method} {path} has no row in the access table")))?
-            .admit(&self.principal)
+        admit(&self.principal, method, path)
+    }
+
+    /// Returns whether the visitor may hand on these rights, or change a credential that has them.
+    pub(crate) fn may_grant(&self, grant: Grant<'_>) -> bool {
+        grant.check(&self.principal).is_ok()
     }
 
     /// Sends a GET request for the visitor.

@@ -225,10 +225,8 @@ impl<'a> Conversation<'a> {
         };
         let Some(head) = Head::of(headers) else { return Reading::Other };
         let body_at = unread.len() - after_start.len() + head_len;
-        let read_len = body_at + head.body_len;
-        if read_len > REQUEST_LEN_MAX {
-            return Reading::Other;
-        }
+        let read_len = body_at.checked_add(head.body_len).filter(|len| *len <= REQUEST_LEN_MAX);
+        let Some(read_len) = read_len else { return Reading::Other };
         let Some(body) = unread.get(body_at..read_len) else { return Reading::Incomplete };
         let from = if self.is_proxy { self.client(headers) } else { self.peer };
         let close = head.close;

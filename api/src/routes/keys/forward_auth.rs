@@ -169,7 +169,7 @@ fn answer(
 ) -> Response {
     if let Err(Problem { errors, detail, .. }) = parameters.finish() {
         // Always 403: an invalid query must not admit a request, and nginx supports no other status.
-        let mut response = Problem { code: Code::BadQuery, detail, errors }.into_response();
+        let mut response = Problem { errors, ..Problem::new(Code::BadQuery, detail) }.into_response();
         response.headers_mut().insert(CODE, HeaderValue::from_static("BAD_QUERY"));
         return response;
     }

@@ -11,18 +11,17 @@ use keyledger_engine::backup::{Header, Source};
 use keyledger_engine::log::LogReader;
 use keyledger_engine::transparency::checkpoint_file;
 use keyledger_engine::value::position::Position;
-use tokio::sync::mpsc::{Sender, channel};
-use tokio_stream::wrappers::ReceiverStream;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::admission::long_answers::LongAnswer;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::{POSITION, position_value};
 use crate::request::context::RequestContext;
 use crate::service::Service;
 
-/// The most chunks that wait for a slow client. Each has up to 256 events.
-const CHUNKS_MAX: usize = 4;
+/// The bytes of a chunk that the connection gets at a time.
+const PIECE_LEN: usize = 16 * 1024;
 
 /// Returns the endpoint.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
@@ -42,6 +41,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     ))]
 async fn backup(request: RequestContext) -> Result<Response, Problem> {
     let RequestContext { service, caller, .. } = request;
+    let long_answer = service.long_answers.begin_backup(&caller.principal, &service.metrics.refusals)?;
     let (note, checkpoint) = service.checkpoint(true).await?;
     let head = Position::new(checkpoint.size);
     let log: Arc<dyn LogReader> = service.ledger.reader();
@@ -60,9 +60,12 @@ async fn backup(request: RequestContext) -> Result<Response, Problem> {
     let sign: Sign = Box::new(move |hash| signer.sign_backup(hash));
     let source = Source::new(log, header, Box::new(checkpoints), Vec::new(), Some(sign));
     tracing::info!(actor = %caller.actor.id, %head, "a caller requested a backup");
-    let (sender, receiver) = channel(CHUNKS_MAX);
-    tokio::spawn(write(service, source, sender));
-    let mut response = Body::from_stream(ReceiverStream::new(receiver)).into_response();
+    let backup = Backup { service, source: Some(source), rest: Bytes::new(), _long_answer: long_answer };
+    let pieces = futures_util::stream::unfold(backup, async |mut backup| {
+        let piece = backup.next().await?;
+        Some((piece, backup))
+    });
+    let mut response = Body::from_stream(pieces).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(
@@ -74,37 +77,41 @@ async fn backup(request: RequestContext) -> Result<Response, Problem> {
     Ok(response)
 }
 
-/// Sends the chunks as fast as the client takes them, until the last one or until the service stops.
-async fn write(service: Arc<Service>, mut source: Source, chunks: Sender<Result<Bytes, std::io::Error>>) {
-    loop {
-        let read = service.blocking_when_free(move || (source.next_chunk(), source));
-        let chunk = tokio::select! {
-            read = read => read,
-            () = service.stopped() => {
-                let _ = chunks.send(Err(std::io::Error::other("the service is stopping"))).await;
-                return;
+/// A backup that is being read.
+struct Backup {
+    service: Arc<Service>,
+    /// None while a chunk is rendered, and after a failure.
+    source: Option<Source>,
+    /// The part of the last chunk that the connection has not taken yet.
+    rest: Bytes,
+    _long_answer: LongAnswer,
+}
+
+impl Backup {
+    /// Waits for the next piece. A chunk is rendered when the connection has taken the one before.
+    async fn next(&mut self) -> Option<std::io::Result<Bytes>> {
+        if self.rest.is_empty() {
+            let mut source = self.source.take()?;
+            let chunk = tokio::select! {
+                chunk = self.service.renderers.render(move || (source.next_chunk(), source)) => chunk,
+                () = self.service.stopped() => {
+                    return Some(Err(std::io::Error::other("the service is stopping")));
+                }
+            };
+            match chunk {
+                Ok((Ok(chunk), source)) => {
+                    self.rest = chunk?.into();
+                    self.source = Some(source);
+                }
+                // Once the body has begun, ending it early is the only way to report that the backup is
+                // incomplete.
+                Ok((Err(error), _)) => {
+                    tracing::error!(%error, "a backup ended early");
+                    return Some(Err(std::io::Error::other(error)));
+                }
+                Err(problem) => return Some(Err(std::io::Error::other(problem.detail))),
             }
-        };
-        let sent = match chunk {
-            Ok((Ok(Some(chunk)), rest)) => {
-                source = rest;
-                chunks.send(Ok(chunk.into())).await
-            }
-            Ok((Ok(None), _)) => return,
-            // Once the body has begun, ending it early is the only way to report that the backup is
-            // incomplete.
-            Ok((Err(error), _)) => {
-                tracing::error!(%error, "a backup ended early");
-                let _ = chunks.send(Err(std::io::Error::other(error))).await;
-                return;
-            }
-            Err(problem) => {
-                let _ = chunks.send(Err(std::io::Error::other(problem.detail))).await;
-                return;
-            }
-        };
-        if sent.is_err() {
-            return;
         }
+        Some(Ok(self.rest.split_to(self.rest.len().min(PIECE_LEN))))
     }
 }

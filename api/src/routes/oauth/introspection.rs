@@ -18,8 +18,7 @@ use super::client;
 use super::error::{ErrorBody, OAuthError};
 use super::form::Form;
 use crate::answer::problem::Problem;
-use crate::auth::access::Access;
-use crate::auth::caller::{Caller, access_token_holder};
+use crate::auth::caller::{Caller, access_token_holder, admit};
 use crate::auth::origin;
 use crate::auth::principal::Principal;
 use crate::request::precondition::reach_min_position;
@@ -106,7 +105,7 @@ pub(super) async fn introspect(
             let permissions = &application.permissions;
             let principal =
                 Principal::of_application(&application, permissions, Timestamp::from_millis(i64::MAX));
-            admit(&principal)?;
+            admit(&principal, &Method::POST, PATH)?;
             reach_min_position(&parts.headers, &service.index.watch()).await?;
             Arc::new(principal)
         }
@@ -126,10 +125,6 @@ pub(super) async fn introspect(
     let mut response = Json(body).into_response();
     response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     Ok(response)
-}
-
-fn admit(principal: &Principal) -> Result<(), Problem> {
-    Access::to(&Method::POST, PATH).map_or(Ok(()), |access| access.admit(principal))
 }
 
 fn of_key(service: &Service, verdict: &Verdict<'_>) -> Introspection {

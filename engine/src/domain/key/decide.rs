@@ -142,6 +142,7 @@ pub fn decide(state: KeyState<'_>, command: &KeyCommand, now: Timestamp) -> Resu
         }
         (KeyCommand::RecordExpiry, _) => Ok(record_expiry(key, now).into_iter().collect()),
         (KeyCommand::Delete, _) => Ok(vec![Event::KeyDeleted((), ())]),
+        // Revoke, reactivate and rotate: an expired key can only be edited and deleted, by the arms above.
         (_, KeyStatus::Expired) => Err(Rejection::KeyExpired),
         (_, KeyStatus::Deleted) => Err(Rejection::KeyDeleted),
         (KeyCommand::Revoke { reason, note }, KeyStatus::Active) => {

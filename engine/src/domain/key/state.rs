@@ -22,7 +22,7 @@ pub enum KeyStatus {
     Active,
     /// Stopped until it is reactivated.
     Revoked,
-    /// Past its expiry; final except for deletion.
+    /// Past its expiry. It can be edited and deleted, nothing else.
     Expired,
     /// Final.
     Deleted,

@@ -82,7 +82,7 @@ impl State {
         let organization = self.directory.state(reads.organization.as_ref());
         let user = reads.counted_user(organization);
         let keys_of_user = match &user {
-            // The observers do not count the key yet that the user gets by this group.
+            // The observers do not yet count the key that this group gives the user.
             Some(user) if self.counted.contains(user) => return Ok(None),
             Some(user) => self.keys_of_user(user, group.now)?,
             None => 0,

@@ -97,7 +97,7 @@ impl State {
             if matches!(answer, Err(Error::Rejected(_))) {
                 Counters::add(&self.counters.rejections, 1);
             }
-            // A caller that has gone is no error: its command stands.
+            // The caller may have disconnected; its command still counts.
             let _ = reply.send(answer);
         }
         Ok(group.later)

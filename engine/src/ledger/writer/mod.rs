@@ -93,8 +93,8 @@ pub(super) struct State {
     head: watch::Sender<Position>,
     counters: Arc<Counters>,
     directory: Directory,
-    /// The users who get a key by the group that is being decided, where a policy bounds their number of
-    /// keys.
+    /// The users who receive a key in the group that is being decided, where a policy bounds their number
+    /// of keys.
     counted: HashSet<UserOf>,
     /// The number of commands answered in the last group.
     last_group_len: usize,

@@ -152,8 +152,8 @@ pub(super) fn builder(options: RedbOptions) -> Builder {
     builder
 }
 
-/// Makes the file if it is not there. It gets its name when it is complete, so that a crash leaves no half of
-/// one.
+/// Creates the file if it is missing, under a temporary name until it is complete, so that a crash leaves no
+/// partial file.
 pub(super) fn create_file<R: TryCryptoRng>(
     path: &Path,
     options: RedbOptions,
@@ -174,7 +174,7 @@ pub(super) fn create_file<R: TryCryptoRng>(
     let create = || builder(options).create(&unfinished);
     let database = match redb_file::open(&file, create) {
         Err(Failure::NotADatabase) => {
-            // What a crash left of an earlier attempt; nothing was ever in it.
+            // Left by a crashed attempt; it never held data.
             atomic_file::remove(&unfinished).map_err(|error| open_error(&file, error))?;
             open_database(&file, create)?
         }
@@ -208,7 +208,7 @@ pub(super) fn open_error(file: &str, failure: impl Into<Failure>) -> Error {
     if failure.is_damage() { Error::DamagedFile(message) } else { Error::Open(message) }
 }
 
-/// Makes an empty database a log; does nothing to any other.
+/// Initializes an empty database as a log; leaves any other unchanged.
 pub(super) fn initialize<R: TryCryptoRng>(file: &str, database: &Database, rng: &mut R) -> Result<(), Error> {
     let failed = |error: &dyn Display| Error::Open(one_line(format!("{file}: cannot be created: {error}")));
     let transaction = database.begin_read().map_err(|error| failed(&error))?;
@@ -221,7 +221,7 @@ pub(super) fn initialize<R: TryCryptoRng>(file: &str, database: &Database, rng: 
     make_log(file, database, LogId(log_id))
 }
 
-/// Makes an empty database the empty log with this id.
+/// Initializes an empty database as the empty log with this id.
 pub(super) fn make_log(file: &str, database: &Database, log_id: LogId) -> Result<(), Error> {
     let failed = |error: &dyn Display| Error::Open(one_line(format!("{file}: cannot be created: {error}")));
     let mut transaction = database.begin_write().map_err(|error| failed(&error))?;
@@ -283,7 +283,7 @@ fn try_read_contents(file: &str, database: &Database) -> Result<Contents, Error>
         None => None,
         Some(note) => {
             let note = JournalNote::from_bytes(note.value());
-            Some(note.ok_or_else(|| damaged(&"what it notes of its journal cannot be read"))?)
+            Some(note.ok_or_else(|| damaged(&"its note on the journal cannot be read"))?)
         }
     };
 

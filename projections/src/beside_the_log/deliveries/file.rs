@@ -68,7 +68,7 @@ pub(super) struct Opened {
 }
 
 impl DeliveriesFile {
-    /// Opens the file, or makes it. One that is damaged or of another log is set aside.
+    /// Opens or creates the file. A file that is damaged or belongs to another log is set aside.
     pub(super) fn open(path: &Path, log_id: LogId, head: Position) -> Result<Opened, Error> {
         if path.exists() {
             match Self::open_existing(path, log_id) {
@@ -205,7 +205,7 @@ impl DeliveriesFile {
         stored.map_err(|error| unavailable(&self.path, &error))
     }
 
-    /// A database that has failed once says no more than that until it is opened again.
+    /// Reopens the file if it has failed: after a failure, redb reports only that failure.
     fn open_again(&mut self) -> Result<&Database, Error> {
         let database = match self.database.take() {
             Some(database) => database,

@@ -111,8 +111,8 @@ pub(super) struct Opened {
 }
 
 impl UsageFile {
-    /// Opens the file, or makes it. A damaged one is set aside: nothing else holds what it did, but keys must
-    /// be verified without it too.
+    /// Opens or creates the file. A damaged file is set aside: its counts are lost, but verification does not
+    /// depend on them.
     pub(super) fn open(path: &Path) -> Result<Opened, Error> {
         if path.exists() {
             match Self::open_existing(path) {

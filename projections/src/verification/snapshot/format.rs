@@ -35,7 +35,7 @@ use crate::verification::verified_key::KeyText;
 pub(super) const MAGIC: [u8; 8] = *b"KLVERIFY";
 /// Increase it with every change of the layout below, or of the engine's aggregates, which are stored as they
 /// are.
-pub(super) const VERSION: u32 = 8;
+pub(super) const VERSION: u32 = 9;
 pub(super) const HEADER_LEN: usize = 8 + 4 + 16 + 8 + 32;
 pub(super) const BUFFER_LEN: usize = 1 << 20;
 

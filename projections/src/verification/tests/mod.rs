@@ -3,6 +3,7 @@
 mod comparison;
 mod concurrency;
 mod model;
+mod portal_sessions;
 mod random_histories;
 mod snapshots;
 mod steps;
