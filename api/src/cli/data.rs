@@ -9,6 +9,7 @@ use crate::admission;
 use crate::auth::access_token;
 use crate::auth::session_limits::SessionLimits;
 use crate::auth::trusted_proxies::TrustedProxies;
+use crate::evidence::destination::Destination;
 use crate::jobs::webhooks;
 use crate::service::log_signer;
 use crate::service::options::Options;
@@ -61,6 +62,7 @@ impl Data {
             openid_provider: None,
             sessions: SessionLimits::default(),
             webhooks: webhooks::Options::default(),
+            security_log: Destination::default(),
             admission: admission::Options::default(),
         }
     }

@@ -24,6 +24,8 @@ use super::{Outcome, allocator, logging};
 use crate::auth::access_token;
 use crate::auth::trusted_proxies::{ForwardedHeader, TrustedProxies};
 use crate::compat::Compat;
+use crate::evidence::destination::Destination;
+use crate::evidence::security_log;
 use crate::http::listener::{ListenAddress, Listener};
 use crate::http::server::ConnectionLimits;
 use crate::http::tls::{self, Tls, TlsFiles};
@@ -98,6 +100,10 @@ pub(super) struct Serve {
     /// Format of the service's log, which is written to standard error.
     #[arg(long, env = "KEYLEDGER_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
+    /// Where the security log is written: stderr, or a file, which is reopened on SIGHUP.
+    #[arg(long, env = "KEYLEDGER_SECURITY_LOG", value_name = "stderr|FILE", default_value = "stderr",
+        value_parser = str::parse::<Destination>)]
+    security_log: Destination,
     /// Root key to accept, used at the first start instead of generating one.
     #[arg(long, env = "KEYLEDGER_BOOTSTRAP_ROOT_KEY", hide_env_values = true, value_name = "KLROOT")]
     bootstrap_root_key: Option<String>,
@@ -198,6 +204,7 @@ impl Serve {
             webhooks: self.webhooks.options(),
             admission: self.admission.options(),
             witnesses: self.witnesses,
+            security_log: self.security_log,
             ..self.data.options(access_tokens)
         }
     }
@@ -224,10 +231,11 @@ async fn serve(
     let ending = tokio::spawn(idle_sessions::run(Arc::clone(&service)));
     let checkpointing = tokio::spawn(housekeeper::checkpoint_when_idle(Arc::clone(&service)));
     let signing = tokio::spawn(log_signer::run(Arc::clone(&service)));
+    let summing_up = tokio::spawn(security_log::run(Arc::clone(&service)));
     server::serve(listeners, limits, tls, service, router, stop).await;
     reloading.abort();
     watching.inspect(tokio::task::JoinHandle::abort);
-    let _ = tokio::join!(housekeeping, ending, checkpointing, signing, saving);
+    let _ = tokio::join!(housekeeping, ending, checkpointing, signing, saving, summing_up);
     Ok(())
 }
 

@@ -37,6 +37,7 @@ use crate::auth::oidc::OpenIdProvider;
 use crate::auth::session_cookie::SessionCookie;
 use crate::auth::session_use::SessionUse;
 use crate::auth::trusted_proxies::TrustedProxies;
+use crate::evidence::security_log::SecurityLog;
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::Webhooks;
 use crate::jobs::witness::Witnesses;
@@ -98,6 +99,8 @@ pub(crate) struct Service {
     pub long_answers: LongAnswers,
     /// Renders them.
     pub renderers: Renderers,
+    /// Records who got in and who did not.
+    pub security_log: SecurityLog,
     /// The counters for `/metrics`.
     pub metrics: Metrics,
     /// The verification index's snapshot on disk.
@@ -207,8 +210,10 @@ impl Service {
         run_blocking(permit.map_err(|error| Problem::internal(&error))?, work).await
     }
 
-    /// Reloads the signing keys, which another process may have rotated.
+    /// Reloads the signing keys, which another process may have rotated, and reopens the security log, which
+    /// another process may have moved.
     pub(crate) fn reload(&self) {
+        self.security_log.reopen();
         match self.access_tokens.reload() {
             Ok(()) => {
                 // A connection remembers its last caller, whose token a dropped key may have signed.

@@ -7,6 +7,7 @@ use crate::auth::access_token;
 use crate::auth::oidc;
 use crate::auth::session_limits::SessionLimits;
 use crate::auth::trusted_proxies::TrustedProxies;
+use crate::evidence::destination::Destination;
 use crate::jobs::webhooks;
 use crate::jobs::witness::Witness;
 use crate::service::log_signer;
@@ -34,6 +35,8 @@ pub(crate) struct Options {
     pub sessions: SessionLimits,
     /// How webhooks are delivered.
     pub webhooks: webhooks::Options,
+    /// Where the security log is written.
+    pub security_log: Destination,
     /// What callers may take.
     pub admission: admission::Options,
 }

@@ -35,6 +35,7 @@ use crate::auth::oidc::{self, OpenIdProvider};
 use crate::auth::session_cookie::SessionCookie;
 use crate::auth::session_use::SessionUse;
 use crate::auth::signing_keys::{self, SigningKeys};
+use crate::evidence::security_log::SecurityLog;
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::{self, Webhooks};
 use crate::jobs::witness::Witnesses;
@@ -66,6 +67,9 @@ pub(crate) enum StartError {
     Witnesses(#[from] NoTrustRoots),
     #[error(transparent)]
     OpenIdProvider(#[from] oidc::Error),
+    /// The file of the security log cannot be opened.
+    #[error("{0}: {1}; --security-log must be stderr or a file that can be written")]
+    SecurityLog(String, #[source] io::Error),
     #[error(transparent)]
     Projection(#[from] store::Error),
     /// An event contradicts the events before it.
@@ -137,6 +141,8 @@ impl Service {
         if let Some(provider) = &options.openid_provider {
             oidc::check_issuer(&data.openid_issuer(), &provider.issuer)?;
         }
+        let security_log = SecurityLog::open(&options.security_log)
+            .map_err(|error| StartError::SecurityLog(options.security_log.to_string(), error))?;
         let signing_keys = SigningKeys::open(data.signing_keys())?;
         let log = open_log(&data, options.log_cache_bytes)?;
         let (reader, redb_reader) = (log.reader(), log.redb_reader());
@@ -189,6 +195,7 @@ impl Service {
             rate_limits: RateLimits::new(options.admission.quotas),
             long_answers: LongAnswers::new(options.admission.long_answers_of_caller),
             renderers: Renderers::start()?,
+            security_log,
             metrics: Metrics::default(),
             index_snapshot,
             clock,

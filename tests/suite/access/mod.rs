@@ -12,5 +12,6 @@ pub(crate) mod partners;
 pub(crate) mod permissions;
 pub(crate) mod portal;
 pub(crate) mod rate_limits;
+pub(crate) mod security_log;
 pub(crate) mod sessions;
 pub(crate) mod strangers;

@@ -17,6 +17,8 @@ use crate::auth::oidc::OpenIdProvider;
 use crate::auth::oidc::code_flow::Proofs;
 use crate::auth::origin;
 use crate::auth::principal::Principal;
+use crate::evidence::attempt::Attempt;
+use crate::evidence::security_log::Place;
 use crate::service::Service;
 
 use super::page::begin_session;
@@ -89,14 +91,19 @@ pub(crate) async fn finish(
 
     let code = query.get("code").ok_or_else(|| Problem::new(Code::Unauthenticated, NOT_SIGNED_IN))?;
     let user = provider.redeem(code, &waiting.proofs, &redirect_uri(service)).await;
-    let user = user.map_err(|error| failed(&error))?;
+    let user = user.map_err(|error| {
+        let place = Place::of(service, &parts);
+        service.security_log.refused(&Attempt::at_provider(), service.now(), &place);
+        failed(&error)
+    })?;
     let is_active = |id: &_| service.index.organization(id).is_some_and(|it| it.deleted_at.is_none());
-    if Principal::of_user(&user, is_active).permissions.is_empty() {
+    let principal = Principal::of_user(&user, is_active);
+    if principal.permissions.is_empty() {
         let detail =
             "the OpenID provider recognizes you, but you have no role in an organization of this service";
         return Err(Problem::new(Code::Forbidden, detail));
     }
-    let session = begin_session(service, &parts, counted, Holder::User(Box::new(user))).await?;
+    let session = begin_session(service, &parts, counted, Holder::User(Box::new(user)), &principal).await?;
     // A redirect would still count as cross-site, and the browser would withhold the `SameSite=Strict`
     // session cookie.
     let refresh = HeaderValue::from_str(&format!("0; url={}", waiting.to))

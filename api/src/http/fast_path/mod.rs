@@ -271,7 +271,7 @@ impl<'a> Conversation<'a> {
     fn verify(&mut self, head: &Head<'_>, body: &[u8], from: IpAddr) -> Result<(), Unanswered> {
         let (name, value) = &head.credential;
         let now = self.service.now();
-        let caller = self.credential.authenticate(self.service, name, value, now).ok_or(LeftToHyper)?;
+        let caller = self.credential.authenticate(self.service, name, value, now, from).ok_or(LeftToHyper)?;
         self.service
             .rate_limits
             .count_tokens(caller, 1)
@@ -307,7 +307,7 @@ impl<'a> Conversation<'a> {
         let (started, now) = (Instant::now(), self.service.now());
         let (name, value) = &head.credential;
         let service = self.service;
-        let principal = self.credential.authenticate(service, name, value, now).ok_or(LeftToHyper)?;
+        let principal = self.credential.authenticate(service, name, value, now, from).ok_or(LeftToHyper)?;
         let refused = |problem| refused(problem, create::PATH, head, now);
         let class = Class::of(&Method::POST, create::PATH);
         let counted = service.rate_limits.count(principal, class, Some(from)).map_err(refused)?;

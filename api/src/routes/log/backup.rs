@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderValue, Method, header};
 use keyledger_engine::backup::source::Sign;
 use keyledger_engine::backup::{Header, Source};
 use keyledger_engine::log::LogReader;
@@ -17,6 +17,7 @@ use utoipa_axum::routes;
 use crate::admission::long_answers::LongAnswer;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::{POSITION, position_value};
+use crate::evidence::security_log::Action;
 use crate::request::context::RequestContext;
 use crate::service::Service;
 
@@ -59,6 +60,7 @@ async fn backup(request: RequestContext) -> Result<Response, Problem> {
     let signer = Arc::clone(&service.log_signer);
     let sign: Sign = Box::new(move |hash| signer.sign_backup(hash));
     let source = Source::new(log, header, Box::new(checkpoints), Vec::new(), Some(sign));
+    service.security_log.done(&caller, (&Method::GET, "/v1/backup"), Action::Backup, service.now());
     tracing::info!(actor = %caller.actor.id, %head, "a caller requested a backup");
     let backup = Backup { service, source: Some(source), rest: Bytes::new(), _long_answer: long_answer };
     let pieces = futures_util::stream::unfold(backup, async |mut backup| {

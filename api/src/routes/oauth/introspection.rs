@@ -21,9 +21,9 @@ use crate::admission::class::Class;
 use crate::answer::code::Code as ProblemCode;
 use crate::answer::problem::Problem;
 use crate::auth::access::INTROSPECTION;
-use crate::auth::caller::{Caller, access_token_holder, admit};
-use crate::auth::origin;
+use crate::auth::caller::{Caller, access_token_holder, admit, note_failure};
 use crate::auth::principal::Principal;
+use crate::evidence::security_log::Place;
 use crate::request::precondition::reach_min_position;
 use crate::routes::keys::verify::seen_by;
 use crate::service::Service;
@@ -99,8 +99,10 @@ pub(super) async fn introspect(
     parts: http::request::Parts,
     form: Result<Form, OAuthError>,
 ) -> Result<Response, OAuthError> {
-    let from = origin::address(&service, &parts);
-    let client = form.as_ref().map_or(Ok(None), |form| client::authenticate(&service, &parts.headers, form));
+    let place = Place::of(&service, &parts);
+    let from = place.ip;
+    let client =
+        form.as_ref().map_or(Ok(None), |form| client::authenticate(&service, &parts.headers, form, &place));
     let client = match client {
         Err(error @ OAuthError::InvalidClient { .. }) => {
             service.rate_limits.count_failure(from)?;
@@ -114,7 +116,11 @@ pub(super) async fn introspect(
             let principal =
                 Principal::of_application(&application, permissions, Timestamp::from_millis(i64::MAX));
             service.rate_limits.count(&principal, Class::Verification, from)?;
-            admit(&principal, &Method::POST, INTROSPECTION)?;
+            if let Err(problem) = admit(&principal, &Method::POST, INTROSPECTION) {
+                let endpoint = (&Method::POST, INTROSPECTION);
+                service.security_log.forbidden(&principal, endpoint, service.now(), &place);
+                return Err(problem.into());
+            }
             reach_min_position(&parts.headers, &service.index.watch()).await?;
             Arc::new(principal)
         }
@@ -122,6 +128,7 @@ pub(super) async fn introspect(
             Ok(caller) => caller.principal,
             Err(problem) => {
                 if problem.code == ProblemCode::Unauthenticated {
+                    note_failure(&service, &parts.headers, service.now(), &place);
                     service.rate_limits.count_failure(from)?;
                 }
                 return Err(problem.into());

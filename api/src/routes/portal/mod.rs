@@ -31,6 +31,9 @@ use crate::auth::caller::Caller;
 use crate::auth::origin;
 use crate::auth::principal::Principal;
 use crate::auth::session_cookie::{check_same_origin, csrf_token};
+use crate::evidence::attempt::Attempt;
+use crate::evidence::credential::Credential;
+use crate::evidence::security_log::{Action, Place};
 use crate::http::request_id::RequestId;
 use crate::request::body::{Checks, Field, JsonBody, text};
 use crate::request::execution::{Outcome, execute};
@@ -136,7 +139,12 @@ pub(crate) async fn enter(
     link: &str,
 ) -> Result<Entered, Problem> {
     let invalid = || Problem::of(Code::PortalLinkInvalid);
-    let found = service.index.portal_link(link, service.now()).ok_or_else(invalid)?;
+    let (place, now) = (Place::of(service, parts), service.now());
+    let found = service.index.portal_link(link, now).ok_or_else(|| {
+        let attempt = Attempt::with_secret(Credential::PortalLink, SecretKind::PortalLink, link);
+        service.security_log.refused(&attempt, now, &place);
+        invalid()
+    })?;
     leave(service, parts, counted, Some(&found)).await?;
     let secret = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness())
         .map_err(|error| Problem::internal(&error))?;
@@ -151,6 +159,8 @@ pub(crate) async fn enter(
     let lifetime_seconds = u32::try_from(lifetime_millis / 1_000).unwrap_or(0);
     let cookie = service.session_cookie.set(secret.expose(), lifetime_seconds);
     let cookie = cookie.ok_or_else(|| Problem::internal(&"a cookie cannot be written"))?;
+    let principal = Principal::of_portal_session(&session.object);
+    service.security_log.session(Action::SignIn, &principal, Credential::PortalLink, now, &place);
     Ok(Entered { session, secret, cookie })
 }
 
@@ -225,10 +235,12 @@ async fn read(
     responses((status = 204, description = "the session has ended",
         headers(("Set-Cookie" = String, description = "deletes the cookie")))),
 )]
-async fn end(State(service): State<Arc<Service>>, caller: Caller) -> Result<Response, Problem> {
+async fn end(State(service): State<Arc<Service>>, caller: Caller, parts: Parts) -> Result<Response, Problem> {
     let id = caller.principal.id.parse().map_err(|_| Problem::internal(&"a portal session has no id"))?;
     let command = Command::PortalSession(id, PortalSessionCommand::End { reason: EndReason::SignedOut });
     let committed = execute(&service, &caller, &HeaderMap::new(), None, command).await?;
+    let (place, now) = (Place::of(&service, &parts), service.now());
+    service.security_log.session(Action::SignOut, &caller.principal, Credential::Session, now, &place);
     let mut response = Reply::at(committed.position).empty();
     if let Some(cookie) = service.session_cookie.set("", 0) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);
