@@ -247,7 +247,7 @@ impl FromRequestParts<Arc<Service>> for Caller {
         };
         if !is_recorded {
             let credential = if by_header { principal.credential() } else { Credential::Session };
-            service.security_log.accepted(&principal, credential, now, &place);
+            service.accepted(&principal, credential, now, &place);
         }
         let class = Class::of(&parts.method, path);
         let counted = service.rate_limits.count(&principal, class, from)?;

@@ -72,5 +72,5 @@ impl LastCredential {
 #[cold]
 fn record(service: &Service, principal: &Principal, now: Timestamp, from: IpAddr) {
     let place = Place { ip: Some(from), ..Place::default() };
-    service.security_log.accepted(principal, principal.credential(), now, &place);
+    service.accepted(principal, principal.credential(), now, &place);
 }

@@ -32,7 +32,7 @@ use crate::http::tls::{self, Tls, TlsFiles};
 use crate::http::{app, server};
 use crate::jobs::webhooks::dispatcher;
 use crate::jobs::witness::Witness;
-use crate::jobs::{housekeeper, idle_sessions, log_verification};
+use crate::jobs::{housekeeper, idle_sessions, last_uses, log_verification};
 use crate::service::options::Options;
 use crate::service::{Service, index_snapshot, log_signer};
 
@@ -231,11 +231,12 @@ async fn serve(
     let ending = tokio::spawn(idle_sessions::run(Arc::clone(&service)));
     let checkpointing = tokio::spawn(housekeeper::checkpoint_when_idle(Arc::clone(&service)));
     let signing = tokio::spawn(log_signer::run(Arc::clone(&service)));
+    let noting = tokio::spawn(last_uses::save_periodically(Arc::clone(&service)));
     let summing_up = tokio::spawn(security_log::run(Arc::clone(&service)));
     server::serve(listeners, limits, tls, service, router, stop).await;
     reloading.abort();
     watching.inspect(tokio::task::JoinHandle::abort);
-    let _ = tokio::join!(housekeeping, ending, checkpointing, signing, saving, summing_up);
+    let _ = tokio::join!(housekeeping, ending, checkpointing, signing, saving, summing_up, noting);
     Ok(())
 }
 

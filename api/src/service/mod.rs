@@ -15,9 +15,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use keyledger_engine::ledger::{self, Ledger, Request, Submitted};
 use keyledger_engine::log::{self, LogReader};
 use keyledger_engine::transparency::checkpoint::Checkpoint;
+use keyledger_engine::value::actor::ActorKind;
 use keyledger_engine::value::id::{KeyId, UlidSequence};
 use keyledger_engine::value::time::{Clock, Timestamp};
 use keyledger_projections::audit_trail::AuditTrail;
+use keyledger_projections::beside_the_log::last_use::{LastUses, UsedCaller};
 use keyledger_projections::beside_the_log::usage::{Address, Usage};
 use keyledger_projections::key_list::KeyList;
 use keyledger_projections::stored::runner::ProjectionHandle;
@@ -34,10 +36,12 @@ use crate::answer::problem::Problem;
 use crate::auth::access_token::AccessTokens;
 use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::OpenIdProvider;
+use crate::auth::principal::Principal;
 use crate::auth::session_cookie::SessionCookie;
 use crate::auth::session_use::SessionUse;
 use crate::auth::trusted_proxies::TrustedProxies;
-use crate::evidence::security_log::SecurityLog;
+use crate::evidence::credential::Credential;
+use crate::evidence::security_log::{Place, SecurityLog};
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::Webhooks;
 use crate::jobs::witness::Witnesses;
@@ -101,6 +105,8 @@ pub(crate) struct Service {
     pub renderers: Renderers,
     /// Records who got in and who did not.
     pub security_log: SecurityLog,
+    /// When and from where root keys and applications were last used.
+    pub last_uses: LastUses,
     /// The counters for `/metrics`.
     pub metrics: Metrics,
     /// The verification index's snapshot on disk.
@@ -122,6 +128,25 @@ impl Service {
     pub(crate) fn verified(&self, verdict: &Verdict<'_>, now: Timestamp, from: Address) {
         self.metrics.verified(verdict.code);
         self.usage.record(verdict, now, from);
+    }
+
+    /// Records that a caller's credential was accepted.
+    pub(crate) fn accepted(
+        &self,
+        principal: &Principal,
+        credential: Credential,
+        now: Timestamp,
+        place: &Place,
+    ) {
+        let caller = match principal.kind {
+            ActorKind::RootKey => principal.id.parse().ok().map(UsedCaller::RootKey),
+            ActorKind::Application => principal.id.parse().ok().map(UsedCaller::Application),
+            _ => None,
+        };
+        if let Some(caller) = caller {
+            self.last_uses.record(caller, now, place.ip);
+        }
+        self.security_log.accepted(principal, credential, now, place);
     }
 
     /// Returns the time of a key's last verification.

@@ -17,6 +17,7 @@ use keyledger_engine::value::time::{Clock, SystemClock};
 use keyledger_engine::value::token::{PresentedToken, Token};
 use keyledger_engine::vault::Vault;
 use keyledger_projections::audit_trail::AuditTrail;
+use keyledger_projections::beside_the_log::last_use::{self, LastUses};
 use keyledger_projections::beside_the_log::usage::{self, RunningUsageThread, Usage, UsageObserver};
 use keyledger_projections::key_list::KeyList;
 use keyledger_projections::stored::projection::Projection;
@@ -81,6 +82,8 @@ pub(crate) enum StartError {
         reason: String,
     },
     #[error(transparent)]
+    LastUse(#[from] last_use::Error),
+    #[error(transparent)]
     Usage(#[from] usage::Error),
     #[error(transparent)]
     Webhooks(#[from] webhooks::Error),
@@ -122,6 +125,9 @@ impl Threads {
             runner.stop();
         }
         self.usage.stop();
+        if let Err(error) = service.last_uses.save() {
+            tracing::error!(%error, "could not save when callers were last used");
+        }
         if !service.inconsistency.is_refused() {
             service.index_snapshot.save_at_stop(&service.index);
         }
@@ -196,6 +202,7 @@ impl Service {
             long_answers: LongAnswers::new(options.admission.long_answers_of_caller),
             renderers: Renderers::start()?,
             security_log,
+            last_uses: LastUses::open(&data.last_use())?,
             metrics: Metrics::default(),
             index_snapshot,
             clock,

@@ -35,6 +35,8 @@ files! {
     vault, VAULT = "vault.redb";
     /// Usage counters, which are not in the log.
     usage, USAGE = "usage.redb";
+    /// When and from where callers were last used, which is not in the log.
+    last_use, LAST_USE = "last-use";
     /// Pending webhook deliveries, which are not in the log.
     deliveries, DELIVERIES = "webhooks.redb";
     /// The key from which webhook secrets are derived. Secret.

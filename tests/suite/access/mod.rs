@@ -5,6 +5,7 @@ pub(crate) mod applications;
 pub(crate) mod callers;
 pub(crate) mod handing_on;
 pub(crate) mod introspection;
+pub(crate) mod last_use;
 pub(crate) mod oauth_clients;
 pub(crate) mod openid;
 pub(crate) mod organizations;

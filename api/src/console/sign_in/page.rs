@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use keyledger_engine::value::actor::Actor;
 use keyledger_engine::value::token::{SecretKind, Token};
+use keyledger_projections::beside_the_log::last_use::UsedCaller;
 
 use crate::admission::rate_limits::Counted;
 use crate::answer::code::Code;
@@ -107,7 +108,11 @@ pub(crate) async fn sign_in(
             ));
         };
         let principal = Principal::of_root_key(&root_key);
-        begin_session(service, &parts, counted, Holder::RootKey(root_key.id), &principal).await?
+        let cookie =
+            begin_session(service, &parts, counted, Holder::RootKey(root_key.id), &principal).await?;
+        let from = origin::address(service, &parts);
+        service.last_uses.record(UsedCaller::RootKey(root_key.id), service.now(), from);
+        cookie
     };
     let mut response = Redirect::to(safe_path(form.text("to")).unwrap_or("/console")).into_response();
     response.headers_mut().append(header::SET_COOKIE, cookie);

@@ -64,7 +64,7 @@ pub(super) fn authenticate(
     match application {
         Some(application) => {
             let principal = Principal::of_application(&application, &application.permissions, now);
-            service.security_log.accepted(&principal, Credential::ClientSecret, now, place);
+            service.accepted(&principal, Credential::ClientSecret, now, place);
             Ok(Some(application))
         }
         None => {
