@@ -61,6 +61,7 @@ impl Data {
             log_signer,
             serve_inconsistent_log: self.serve_inconsistent_log,
             witnesses: Vec::new(),
+            is_tls: false,
             access_tokens,
             trusted_proxies: TrustedProxies::default(),
             openid_provider: None,

@@ -8,6 +8,7 @@ mod connections;
 mod data;
 mod duration;
 mod environment;
+mod exposure;
 mod first_root_key;
 mod log_key;
 mod logging;

@@ -1,6 +1,7 @@
 //! `keyledger serve`.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +17,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use super::admission::Admission;
 use super::connections::Connections;
 use super::data::Data;
+use super::exposure::Exposure;
 use super::logging::LogFormat;
 use super::openid_provider::OpenIdProvider;
 use super::webhooks::Webhooks;
@@ -179,8 +181,8 @@ impl Serve {
     /// Returns the origin at the first network address; none when the service listens on Unix sockets only.
     fn origin(&self, listeners: &[Listener], is_tls: bool) -> Result<Option<String>, &'static str> {
         let scheme = scheme(is_tls);
-        let address = listeners.iter().find_map(Listener::network_address);
-        let origin = address.map(|it| format!("{scheme}://{it}"));
+        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::network_address).collect();
+        let origin = addresses.first().map(|it| format!("{scheme}://{it}"));
         if origin.is_none() && is_tls {
             return Err("--tls-cert: TLS applies to network addresses, but --listen names only Unix sockets");
         }
@@ -190,6 +192,8 @@ impl Serve {
                  {scheme}://localhost"
             );
         }
+        let (public_url, trusted_proxies) = (self.public_url.as_deref(), &*self.trusted_proxies);
+        Exposure { addresses: &addresses, is_tls, public_url, trusted_proxies }.warn();
         Ok(origin)
     }
 
@@ -207,6 +211,7 @@ impl Serve {
             webhooks: self.webhooks.options(),
             admission: self.admission.options(),
             witnesses: self.witnesses,
+            is_tls,
             ..self.data.options(access_tokens)
         })
     }

@@ -91,7 +91,6 @@ pub(crate) fn finish(service: &Service, mut response: Response, request_id: &Req
         // The router has set the length of the body that is replaced here.
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if matches!(code, Code::BodyTooLarge | Code::RequestTimeout) {
             // The unread part of the body would be parsed as the next request.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -106,7 +105,7 @@ pub(crate) fn finish(service: &Service, mut response: Response, request_id: &Req
     }
     let headers = response.headers_mut();
     headers.insert(request_id::HEADER, request_id.to_header());
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    service.answer_headers.complete(headers);
     response
 }
 

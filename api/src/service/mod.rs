@@ -33,6 +33,7 @@ use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::OpenIdProvider;
 use crate::auth::session_cookie::SessionCookie;
 use crate::auth::trusted_proxies::TrustedProxies;
+use crate::http::answer_headers::AnswerHeaders;
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::Webhooks;
 use crate::jobs::witness::Witnesses;
@@ -56,6 +57,8 @@ pub(crate) struct Service {
     pub access_tokens: AccessTokens,
     /// The cookie of portal and console sessions.
     pub session_cookie: SessionCookie,
+    /// The headers of every answer.
+    pub answer_headers: AnswerHeaders,
     /// Console sessions that did not start in the portal.
     pub console_sessions: ConsoleSessions,
     /// The proxies that are trusted to forward a client's address.

@@ -33,6 +33,7 @@ use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::{self, OpenIdProvider};
 use crate::auth::session_cookie::SessionCookie;
 use crate::auth::signing_keys::{self, SigningKeys};
+use crate::http::answer_headers::AnswerHeaders;
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::{self, Webhooks};
 use crate::jobs::witness::Witnesses;
@@ -179,6 +180,7 @@ impl Service {
             key_list: key_list.with_usage(Arc::clone(&usage)),
             usage,
             session_cookie: SessionCookie::of(&options.access_tokens.public_url),
+            answer_headers: AnswerHeaders::of(&options.access_tokens.public_url, options.is_tls),
             console_sessions: ConsoleSessions::default(),
             trusted_proxies: options.trusted_proxies.clone(),
             openid_provider,

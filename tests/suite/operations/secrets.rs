@@ -76,10 +76,16 @@ fn a_secret_can_be_in_a_file_or_a_systemd_credential() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("bootstrap-root-key");
     let arguments: [&dyn Fn(&mut Command); 3] = [
-        &|command| drop(command.arg("--bootstrap-root-key-file").arg(&file)),
+        &|command| {
+            command.arg("--bootstrap-root-key-file").arg(&file);
+        },
         // An empty variable counts as not set.
-        &|command| drop(command.env("KEYLEDGER_BOOTSTRAP_ROOT_KEY_FILE", &file).env(VARIABLE, "")),
-        &|command| drop(command.env("CREDENTIALS_DIRECTORY", directory.path())),
+        &|command| {
+            command.env("KEYLEDGER_BOOTSTRAP_ROOT_KEY_FILE", &file).env(VARIABLE, "");
+        },
+        &|command| {
+            command.env("CREDENTIALS_DIRECTORY", directory.path());
+        },
     ];
     for (number, argument) in arguments.into_iter().enumerate() {
         let token = token::root();
