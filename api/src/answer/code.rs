@@ -82,6 +82,8 @@ codes! {
         "No application that the caller may see has this id.";
     PortalSessionNotFound "portal_session_not_found" NOT_FOUND "No such portal session",
         "No portal session that the caller may see has this id.";
+    ConsoleSessionNotFound "console_session_not_found" NOT_FOUND "No such console session",
+        "No console session that the caller may see has this id. It may have ended already.";
     WebhookNotFound "webhook_not_found" NOT_FOUND "No such webhook",
         "No webhook that the caller may see has this id.";
     DeadLetterNotFound "dead_letter_not_found" NOT_FOUND "No such dead letter",
@@ -162,7 +164,8 @@ codes! {
         "An Idempotency-Key belongs to one request for 24 hours. Use a new key for another request.";
     RateLimited "rate_limited" TOO_MANY_REQUESTS "Too many requests",
         "Nothing was changed. Repeat the request after the seconds in Retry-After. RateLimit-Policy names the \
-        limit.";
+        limit, which the operator sets with the option --rate-limit- and that name. Revocations and \
+        deletions count apart from other changes.";
     HeadersTooLarge "headers_too_large" REQUEST_HEADER_FIELDS_TOO_LARGE "The headers are too large",
         "A request may have at most 100 headers. Its first line and all headers together may have at most 16 \
         KiB.";

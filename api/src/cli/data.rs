@@ -8,6 +8,7 @@ use keyledger_engine::transparency::note::KeyName;
 
 use crate::admission;
 use crate::auth::access_token;
+use crate::auth::session_limits::SessionLimits;
 use crate::auth::trusted_proxies::TrustedProxies;
 use crate::jobs::webhooks;
 use crate::service::log_signer;
@@ -50,8 +51,8 @@ impl Data {
         self.data.join(FIRST_ROOT_KEY)
     }
 
-    /// Returns options for a service without proxies, witnesses, an OpenID provider and settings of webhooks and
-    /// admission.
+    /// Returns options for a service without proxies, witnesses, an OpenID provider and settings of webhooks
+    /// and admission.
     pub(super) fn options(self, access_tokens: access_token::Options) -> Options {
         let log_cache_bytes = self.log_cache_mib.saturating_mul(1024 * 1024);
         let log_signer = log_signer::Options { key_file: self.log_key_file, origin: self.log_origin };
@@ -65,6 +66,7 @@ impl Data {
             access_tokens,
             trusted_proxies: TrustedProxies::default(),
             openid_provider: None,
+            sessions: SessionLimits::default(),
             webhooks: webhooks::Options::default(),
             admission: admission::Options::default(),
         }

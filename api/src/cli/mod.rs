@@ -13,8 +13,10 @@ mod first_root_key;
 mod log_key;
 mod logging;
 mod openid_provider;
+mod rate_limits;
 mod root_key;
 mod serve;
+mod sessions;
 mod signing_key;
 mod webhooks;
 

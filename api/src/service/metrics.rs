@@ -142,6 +142,8 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, service: &Service) -> fm
     counter(encoder, "overloaded", "Requests refused for overload", None, load(&metrics.overloaded) as f64)?;
     let refusals = metrics.refusals.counts();
     counters(encoder, "refusals", "Connections and requests refused to protect others", "kind", refusals)?;
+    let limited = service.rate_limits.refused();
+    counters(encoder, "rate_limited", "Requests refused by each rate limit", "policy", limited)?;
     gauge(encoder, "http_connections", "Open connections", load(&metrics.connections))
 }
 

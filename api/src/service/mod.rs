@@ -9,9 +9,10 @@ pub(crate) mod projections;
 pub(crate) mod renderers;
 pub(crate) mod start;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use keyledger_engine::ledger::Ledger;
+use keyledger_engine::ledger::{self, Ledger, Request, Submitted};
 use keyledger_engine::log::{self, LogReader};
 use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_engine::value::id::{KeyId, UlidSequence};
@@ -26,12 +27,15 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use ulid::Ulid;
 
 use crate::admission::long_answers::LongAnswers;
+use crate::admission::permit::Permit;
+use crate::admission::rate_limits::RateLimits;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::auth::access_token::AccessTokens;
 use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::OpenIdProvider;
 use crate::auth::session_cookie::SessionCookie;
+use crate::auth::session_use::SessionUse;
 use crate::auth::trusted_proxies::TrustedProxies;
 use crate::http::answer_headers::AnswerHeaders;
 use crate::jobs::log_verification::LogVerifications;
@@ -61,6 +65,8 @@ pub(crate) struct Service {
     pub answer_headers: AnswerHeaders,
     /// Console sessions that did not start in the portal.
     pub console_sessions: ConsoleSessions,
+    /// When portal sessions were last used.
+    pub session_use: SessionUse,
     /// The proxies that are trusted to forward a client's address.
     pub trusted_proxies: TrustedProxies,
     /// The OpenID provider whose users may call the API, if there is one.
@@ -87,6 +93,10 @@ pub(crate) struct Service {
     pub log_verifications: LogVerifications,
     /// Running commands that have an idempotency key.
     pub running: Running,
+    /// The number of erasures, as the verification index counts them, whose text is in no file any more.
+    forgotten_erasures: AtomicU64,
+    /// Counts requests against the limits of callers, organizations and addresses.
+    pub rate_limits: RateLimits,
     /// The streams, files and backups that are being read.
     pub long_answers: LongAnswers,
     /// Renders them.
@@ -137,6 +147,14 @@ impl Service {
     #[must_use]
     pub(crate) const fn randomness(&self) -> SysRng {
         SysRng
+    }
+
+    /// Submits a caller's command, which needs a permit.
+    ///
+    /// # Errors
+    /// As [`Ledger::submit`].
+    pub(crate) fn submit(&self, _permit: &Permit, request: Request) -> Result<Submitted, ledger::Error> {
+        self.ledger.submit(request)
     }
 
     /// Reads from the log on a thread that may block.
@@ -195,7 +213,11 @@ impl Service {
     /// Reloads the signing keys, which another process may have rotated.
     pub(crate) fn reload(&self) {
         match self.access_tokens.reload() {
-            Ok(()) => tracing::info!("reloaded the signing keys"),
+            Ok(()) => {
+                // A connection remembers its last caller, whose token a dropped key may have signed.
+                self.index.end_authentication_epoch();
+                tracing::info!("reloaded the signing keys");
+            }
             Err(error) => {
                 tracing::warn!(%error, "could not reload the signing keys; the previous ones stay in use")
             }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::admission;
 use crate::auth::access_token;
 use crate::auth::oidc;
+use crate::auth::session_limits::SessionLimits;
 use crate::auth::trusted_proxies::TrustedProxies;
 use crate::jobs::webhooks;
 use crate::jobs::witness::Witness;
@@ -31,6 +32,8 @@ pub(crate) struct Options {
     pub trusted_proxies: TrustedProxies,
     /// The OpenID provider whose users may call the API, if there is one.
     pub openid_provider: Option<oidc::Options>,
+    /// How long sessions last.
+    pub sessions: SessionLimits,
     /// How webhooks are delivered.
     pub webhooks: webhooks::Options,
     /// What callers may take.

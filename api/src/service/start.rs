@@ -2,6 +2,7 @@
 //! the first root key.
 
 use std::io;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use keyledger_engine::domain::root_key::{RootKey, RootKeyCommand, RootKeyCreated};
@@ -22,16 +23,18 @@ use keyledger_projections::key_list::KeyList;
 use keyledger_projections::stored::projection::Projection;
 use keyledger_projections::stored::runner::{self, ProjectionHandle, RunnerThread};
 use keyledger_projections::stored::store;
-use keyledger_projections::verification::VerificationObserver;
+use keyledger_projections::verification::{MAC_PURPOSE, VerificationObserver};
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use tokio::sync::{Semaphore, watch};
 
 use crate::admission::long_answers::LongAnswers;
+use crate::admission::rate_limits::RateLimits;
 use crate::auth::access_token::AccessTokens;
 use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::{self, OpenIdProvider};
 use crate::auth::session_cookie::SessionCookie;
+use crate::auth::session_use::SessionUse;
 use crate::auth::signing_keys::{self, SigningKeys};
 use crate::http::answer_headers::AnswerHeaders;
 use crate::jobs::log_verification::LogVerifications;
@@ -146,6 +149,9 @@ impl Service {
         let data = DataDirectory::open_or_create(&options.data)?;
         LogSigner::require_key(&data, &options.log_signer)?;
         let openid_provider = options.openid_provider.clone().map(OpenIdProvider::new).transpose()?;
+        if let Some(provider) = &options.openid_provider {
+            oidc::check_issuer(&data.openid_issuer(), &provider.issuer)?;
+        }
         let signing_keys = SigningKeys::open(data.signing_keys())?;
         let log = open_log(&data, options.log_cache_bytes)?;
         let (reader, redb_reader) = (log.reader(), log.redb_reader());
@@ -154,9 +160,10 @@ impl Service {
             LogSigner::open(&data, &options.log_signer, reader.log_id(), Arc::clone(&inconsistency))?;
         let log_signer = Arc::new(log_signer);
         log_signer.compare(reader.as_ref());
+        let mac_key = log_signer.mac_key(MAC_PURPOSE);
         let signed = log_signer.last().map(|(_, checkpoint)| checkpoint);
         let (index_snapshot, index) =
-            IndexSnapshot::restore(&data, Arc::clone(&reader), signed, &inconsistency)?;
+            IndexSnapshot::restore(&data, Arc::clone(&reader), mac_key, signed, &inconsistency)?;
         let index = Arc::new(index);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (usage, usage_thread) = Usage::open(&data.usage(), clock.now(), || index.living_keys())?;
@@ -181,18 +188,21 @@ impl Service {
             usage,
             session_cookie: SessionCookie::of(&options.access_tokens.public_url),
             answer_headers: AnswerHeaders::of(&options.access_tokens.public_url, options.is_tls),
-            console_sessions: ConsoleSessions::default(),
+            console_sessions: ConsoleSessions::new(options.sessions),
+            session_use: SessionUse::new(options.sessions.portal_idle, clock.now()),
             trusted_proxies: options.trusted_proxies.clone(),
             openid_provider,
             webhooks,
             audit_trail,
             key_list_handle,
             audit_trail_handle,
-            log_verifications: LogVerifications::new(redb_reader, data.checkpoints(), verifier),
+            log_verifications: LogVerifications::new(redb_reader, data.clone(), verifier),
             inconsistency,
             log_signer,
             witnesses: Witnesses::new(options.witnesses.clone())?,
             running: Running::default(),
+            forgotten_erasures: AtomicU64::new(0),
+            rate_limits: RateLimits::new(options.admission.quotas),
             long_answers: LongAnswers::new(options.admission.long_answers_of_caller),
             renderers: Renderers::start()?,
             metrics: Metrics::default(),

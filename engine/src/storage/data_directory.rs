@@ -48,6 +48,8 @@ files! {
     verification_snapshot, VERIFICATION_SNAPSHOT = "projections/verification.snapshot";
     /// The keys that sign access tokens. Secret.
     signing_keys, SIGNING_KEYS = "signing-keys.json";
+    /// The issuer of the OpenID users whom the log knows.
+    openid_issuer, OPENID_ISSUER = "openid-issuer";
     /// The key that signs the log's checkpoints. Secret.
     log_key, LOG_KEY = "log-key";
     /// The key that verifies the signatures of the log's checkpoints.

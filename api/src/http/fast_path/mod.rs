@@ -10,6 +10,7 @@
 
 mod answer;
 mod head;
+mod unanswered;
 
 use std::io;
 use std::net::IpAddr;
@@ -28,6 +29,9 @@ use zeroize::Zeroize;
 
 use self::answer::Answer;
 use self::head::Head;
+use self::unanswered::{LeftToHyper, Refusal, Unanswered, refused};
+use crate::admission::class::Class;
+use crate::admission::permit::Permit;
 use crate::answer::problem::Problem;
 use crate::auth::caller::{Caller, admit};
 use crate::auth::last_credential::LastCredential;
@@ -83,6 +87,10 @@ where
                 conversation.create(creation, close).await;
                 (read_len, close, true)
             }
+            Reading::Refused { read_len, close, refusal } => {
+                conversation.refuse(refusal, close).await;
+                (read_len, close, false)
+            }
             Reading::Incomplete if unread.len() < REQUEST_LEN_MAX => {
                 unread.reserve(REQUEST_LEN_MAX - unread.len());
                 tokio::select! {
@@ -129,6 +137,8 @@ enum Reading {
     Verified { read_len: usize, close: bool },
     /// The first `read_len` bytes create a key.
     Creation { read_len: usize, close: bool, creation: Creation },
+    /// The first `read_len` bytes are a request that exceeds a limit.
+    Refused { read_len: usize, close: bool, refusal: Box<Refusal> },
     /// The beginning of a request that may be a plain one.
     Incomplete,
     /// No plain request.
@@ -232,12 +242,14 @@ impl<'a> Conversation<'a> {
         let close = head.close;
         match endpoint {
             Endpoint::Verification => match self.verify(&head, body, from) {
-                Some(()) => Reading::Verified { read_len, close },
-                None => Reading::Other,
+                Ok(()) => Reading::Verified { read_len, close },
+                Err(Unanswered::Refused(refusal)) => Reading::Refused { read_len, close, refusal },
+                Err(LeftToHyper) => Reading::Other,
             },
             Endpoint::Creation => match self.submit_creation(&head, body, from) {
-                Some(creation) => Reading::Creation { read_len, close, creation },
-                None => Reading::Other,
+                Ok(creation) => Reading::Creation { read_len, close, creation },
+                Err(Unanswered::Refused(refusal)) => Reading::Refused { read_len, close, refusal },
+                Err(LeftToHyper) => Reading::Other,
             },
         }
     }
@@ -255,15 +267,19 @@ impl<'a> Conversation<'a> {
         self.service.trusted_proxies.client(self.peer, &all)
     }
 
-    /// Writes the answer to a verification. Returns none for a request that gets no verdict, or is not in
-    /// plain form.
-    fn verify(&mut self, head: &Head<'_>, body: &[u8], from: IpAddr) -> Option<()> {
+    /// Writes the answer to a verification.
+    fn verify(&mut self, head: &Head<'_>, body: &[u8], from: IpAddr) -> Result<(), Unanswered> {
         let (name, value) = &head.credential;
         let now = self.service.now();
-        let caller = self.credential.authenticate(self.service, name, value, now)?;
+        let caller = self.credential.authenticate(self.service, name, value, now).ok_or(LeftToHyper)?;
+        self.service
+            .rate_limits
+            .count_tokens(caller, 1)
+            .map_err(|problem| refused(problem, verify::PATH, head, now))?;
         self.json.clear();
         let occasion = Occasion { now, from: Address::of(Some(from)) };
-        let position = verify::write_plain_verdict(self.service, caller, body, occasion, &mut self.json)?;
+        let position = verify::write_plain_verdict(self.service, caller, body, occasion, &mut self.json)
+            .ok_or(LeftToHyper)?;
         self.service.metrics.answered(StatusCode::OK);
         let drawn;
         let request_id = match head.request_id {
@@ -274,30 +290,50 @@ impl<'a> Conversation<'a> {
             }
         };
         self.answer.set_verdict(position, request_id, &self.json, now, head.close);
-        Some(())
+        Ok(())
     }
 
-    /// Submits a creation to the ledger. Returns none when the caller lacks a permission, or the request is
-    /// invalid or not in plain form: hyper's path answers those.
-    fn submit_creation(&mut self, head: &Head<'_>, body: &[u8], from: IpAddr) -> Option<Creation> {
+    /// Submits a creation to the ledger. One that the caller may not ask for, or that is invalid, is left to
+    /// hyper.
+    fn submit_creation(
+        &mut self,
+        head: &Head<'_>,
+        body: &[u8],
+        from: IpAddr,
+    ) -> Result<Creation, Unanswered> {
         if head.is_conditional {
-            return None;
+            return Err(LeftToHyper);
         }
         let (started, now) = (Instant::now(), self.service.now());
         let (name, value) = &head.credential;
-        let principal = self.credential.authenticate(self.service, name, value, now)?;
-        admit(principal, &Method::POST, create::PATH).ok()?;
-        let body: CreateBody = read_plain_object(body)?;
+        let service = self.service;
+        let principal = self.credential.authenticate(service, name, value, now).ok_or(LeftToHyper)?;
+        let refused = |problem| refused(problem, create::PATH, head, now);
+        let class = Class::of(&Method::POST, create::PATH);
+        let counted = service.rate_limits.count(principal, class, Some(from)).map_err(refused)?;
+        admit(principal, &Method::POST, create::PATH).map_err(|_| LeftToHyper)?;
+        let body: CreateBody = read_plain_object(body).ok_or(LeftToHyper)?;
         let user_agent = head.user_agent.and_then(|value| HeaderValue::from_bytes(value).ok());
         let actor = origin::actor_at(principal.kind, &principal.id, Some(from), user_agent.as_ref());
-        let caller = Caller { principal: Arc::clone(principal), actor, request_id: head.request_id(now) };
-        let Asked { key, token, by_preset } = Asked::read(self.service, &caller, &body).ok()?;
-        let command = creation(self.service, key);
+        let request_id = head.request_id(now);
+        let caller = Caller { principal: Arc::clone(principal), actor, request_id, counted };
+        let Asked { key, token, by_preset } =
+            Asked::read(service, &caller, &body).map_err(|_| LeftToHyper)?;
+        let command = creation(service, key);
+        let permit = Permit::new(service, &caller, &command).map_err(refused)?;
         let Caller { actor, request_id, .. } = caller;
         let request =
             Request { request_id: Some(request_id.as_str().into()), ..Request::new(command, actor) };
-        let submitted = self.service.ledger.submit(request);
-        Some(Creation { submitted, token, by_preset, request_id, started })
+        let submitted = service.submit(&permit, request);
+        Ok(Creation { submitted, token, by_preset, request_id, started })
+    }
+
+    /// Writes the answer to a request that exceeds a limit.
+    async fn refuse(&mut self, refusal: Box<Refusal>, close: bool) {
+        let Refusal { problem, path, request_id, started } = *refusal;
+        let response = finish(self.service, problem.into_response(), &request_id).await;
+        note_answer(self.service, (&Method::POST, path), response.status(), &request_id, started);
+        self.answer.set_response(response, self.service.now(), close);
     }
 
     /// Waits for the ledger and writes the answer, whatever it is: handing the request over would submit it
@@ -316,7 +352,7 @@ impl<'a> Conversation<'a> {
                 StatusCode::CREATED
             }
             Err(problem) => {
-                let response = finish(self.service, problem.into_response(), &request_id);
+                let response = finish(self.service, problem.into_response(), &request_id).await;
                 let status = response.status();
                 self.answer.set_response(response, self.service.now(), close);
                 status

@@ -261,7 +261,7 @@ async fn grown(head: &mut watch::Receiver<Position>) {
 }
 
 async fn attempt(service: &Arc<Service>, webhook: &Webhook, message: &Message) -> Outcome {
-    let body = match content::render(service, message).await {
+    let body = match content::render(service, webhook, message).await {
         Ok(Some(body)) => body,
         Ok(None) => return Outcome::Dropped,
         Err(Unreadable) => {
