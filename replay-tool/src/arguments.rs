@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::builder::Resettable;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use keyledger_engine::storage::secret_source::{OnCommandLine, SecretSource};
 use keyledger_projections::export::Format;
-
-use crate::secret::Secret;
 
 /// Checks, rebuilds, backs up and shows a Keyledger data directory while the service is stopped.
 ///
@@ -25,7 +25,7 @@ impl Arguments {
     /// # Errors
     /// clap's error. Help and version are errors too, with a kind of their own.
     pub(crate) fn read() -> Result<Self, clap::Error> {
-        let matches = Self::command().try_get_matches()?;
+        let matches = without_empty_variables(Self::command()).try_get_matches()?;
         let mut arguments = Self::from_arg_matches(&matches)?;
         if let Command::Backup { origin, .. } = &mut arguments.command
             && let Some((_, given)) = matches.subcommand()
@@ -37,6 +37,15 @@ impl Arguments {
         }
         Ok(arguments)
     }
+}
+
+/// Makes a variable that is set to nothing count as not set, as it is in files of variables.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|argument| {
+        let value = argument.get_env().and_then(std::env::var_os);
+        if value.is_some_and(|value| value.is_empty()) { argument.env(Resettable::Reset) } else { argument }
+    });
+    command.mut_subcommands(without_empty_variables)
 }
 
 #[derive(Debug, Subcommand)]
@@ -210,16 +219,30 @@ pub(crate) struct Origin {
     /// from the environment and --data from the command line.
     #[arg(long, value_name = "URL", env = "KEYLEDGER_URL")]
     pub(crate) url: Option<String>,
-    /// A root key of the running service with the permission admin. Prefer the environment variable: process
-    /// lists show command lines.
-    #[arg(long, value_name = "TOKEN", env = "KEYLEDGER_TOKEN", hide_env_values = true)]
-    pub(crate) token: Option<Secret>,
+    /// File with a root key of the running service with the permission admin. The key itself can be in the
+    /// environment variable KEYLEDGER_TOKEN.
+    #[arg(long, value_name = "FILE", env = "KEYLEDGER_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Refused: process lists show command lines.
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "")]
+    token: Option<OnCommandLine>,
     /// Trust the certificates in this PEM file instead of the built-in authorities.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_cert: Option<PathBuf>,
     /// Print one JSON object instead of text.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Origin {
+    /// Where the root key of the running service is.
+    pub(crate) fn token(&self) -> SecretSource<'_> {
+        SecretSource {
+            variable: "KEYLEDGER_TOKEN",
+            file: self.token_file.as_deref(),
+            on_command_line: self.token,
+        }
+    }
 }
 
 /// What the log is compared with, besides the checkpoints in the data directory.

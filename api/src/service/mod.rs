@@ -37,6 +37,7 @@ use crate::auth::oidc::OpenIdProvider;
 use crate::auth::session_cookie::SessionCookie;
 use crate::auth::session_use::SessionUse;
 use crate::auth::trusted_proxies::TrustedProxies;
+use crate::http::answer_headers::AnswerHeaders;
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::Webhooks;
 use crate::jobs::witness::Witnesses;
@@ -60,6 +61,8 @@ pub(crate) struct Service {
     pub access_tokens: AccessTokens,
     /// The cookie of portal and console sessions.
     pub session_cookie: SessionCookie,
+    /// The headers of every answer.
+    pub answer_headers: AnswerHeaders,
     /// Console sessions that did not start in the portal.
     pub console_sessions: ConsoleSessions,
     /// When portal sessions were last used.

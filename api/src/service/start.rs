@@ -9,6 +9,7 @@ use keyledger_engine::domain::root_key::{RootKey, RootKeyCommand, RootKeyCreated
 use keyledger_engine::ledger::{self, Aggregate, Command, Ledger, Observer, Request, Writer};
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
 use keyledger_engine::log::{self, EventLog, LogReader};
+use keyledger_engine::storage::secret_source::Secret;
 use keyledger_engine::value::actor::Actor;
 use keyledger_engine::value::id::{OrganizationId, RootKeyId};
 use keyledger_engine::value::permission::Permission;
@@ -35,6 +36,7 @@ use crate::auth::oidc::{self, OpenIdProvider};
 use crate::auth::session_cookie::SessionCookie;
 use crate::auth::session_use::SessionUse;
 use crate::auth::signing_keys::{self, SigningKeys};
+use crate::http::answer_headers::AnswerHeaders;
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::{self, Webhooks};
 use crate::jobs::witness::Witnesses;
@@ -80,9 +82,8 @@ pub(crate) enum StartError {
     Usage(#[from] usage::Error),
     #[error(transparent)]
     Webhooks(#[from] webhooks::Error),
-    /// The token could not be printed, so the root key would have been useless.
-    #[error("standard output: {0}, so no root key was created; make it writable and start again")]
-    RootKeyNotShown(#[source] io::Error),
+    #[error(transparent)]
+    RootKeyNotShown(#[from] NotShown),
     #[error("could not start a thread: {0}; raise the limit on threads")]
     Thread(#[from] io::Error),
     /// A command that the start itself issues failed.
@@ -93,11 +94,25 @@ pub(crate) enum StartError {
     Inconsistent(String),
     #[error("the operating system returned no random bytes: {0}")]
     Randomness(String),
+    /// The given root key has another form.
     #[error(
-        "KEYLEDGER_BOOTSTRAP_ROOT_KEY: not a root key; it must have the form klroot_<49 characters> with a \
-         valid checksum"
+        "{0}: not a root key; it must have the form klroot_<49 characters> with a valid checksum. \
+         `keyledger root-key generate` prints one"
     )]
-    BootstrapRootKey,
+    BootstrapRootKey(String),
+    /// The given root key was not drawn at random.
+    #[error("{0}: easy to guess; use a random root key, such as `keyledger root-key generate` prints")]
+    GuessableRootKey(String),
+}
+
+/// A token that could not be shown to the operator, so the root key would have been useless.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {error}, so no root key was created; make it writable and start again")]
+pub(crate) struct NotShown {
+    /// Where the token was to be shown.
+    pub place: String,
+    /// The reason.
+    pub error: io::Error,
 }
 
 /// The threads to end when the service stops.
@@ -172,6 +187,7 @@ impl Service {
             key_list: key_list.with_usage(Arc::clone(&usage)),
             usage,
             session_cookie: SessionCookie::of(&options.access_tokens.public_url),
+            answer_headers: AnswerHeaders::of(&options.access_tokens.public_url, options.is_tls),
             console_sessions: ConsoleSessions::new(options.sessions),
             session_use: SessionUse::new(options.sessions.portal_idle, clock.now()),
             trusted_proxies: options.trusted_proxies.clone(),
@@ -205,11 +221,11 @@ impl Service {
     /// generated token that `show` prints.
     ///
     /// # Errors
-    /// When `given` is not a root key's token, `show` fails, or the command fails.
+    /// When `given` is not a root key's token or is easy to guess, `show` fails, or the command fails.
     pub(crate) fn ensure_root_key(
         &self,
-        given: Option<&str>,
-        show: impl FnOnce(&Token) -> io::Result<()>,
+        given: Option<&Secret>,
+        show: impl FnOnce(&Token) -> Result<(), NotShown>,
     ) -> Result<(), StartError> {
         // A log that is not served has its root keys in a newer copy.
         if self.index.root_key_count() > 0 || self.inconsistency.is_refused() {
@@ -217,7 +233,12 @@ impl Service {
         }
         let permissions = vec![Permission::Admin];
         if let Some(given) = given {
-            let presented = PresentedToken::parse_root(given).map_err(|_| StartError::BootstrapRootKey)?;
+            let origin = || given.origin().to_owned();
+            let presented = PresentedToken::parse_root(given.expose())
+                .map_err(|_| StartError::BootstrapRootKey(origin()))?;
+            if presented.is_guessable() {
+                return Err(StartError::GuessableRootKey(origin()));
+            }
             let facts = RootKeyCreated { digest: presented.digest(), hint: presented.hint(), permissions };
             return self.create_root_key(facts, None, "Bootstrap root key").map(drop);
         }
@@ -234,14 +255,14 @@ impl Service {
         permissions: Vec<Permission>,
         organization_id: Option<OrganizationId>,
         name: &str,
-        show: impl FnOnce(&Token) -> io::Result<()>,
+        show: impl FnOnce(&Token) -> Result<(), NotShown>,
     ) -> Result<RootKey, StartError> {
         if let (true, Some(reason)) = (self.inconsistency.is_refused(), self.inconsistency.reason()) {
             return Err(StartError::Inconsistent(reason.to_owned()));
         }
         let token =
             Token::generate_root(&mut SysRng).map_err(|error| StartError::Randomness(error.to_string()))?;
-        show(&token).map_err(StartError::RootKeyNotShown)?;
+        show(&token)?;
         let facts = RootKeyCreated { digest: token.digest(), hint: token.hint(), permissions };
         self.create_root_key(facts, organization_id, name)
     }

@@ -8,4 +8,5 @@ pub(crate) mod newcomer;
 pub(crate) mod private_files;
 pub(crate) mod process;
 pub(crate) mod rebuild;
+pub(crate) mod secrets;
 pub(crate) mod stopped;

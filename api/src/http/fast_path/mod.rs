@@ -192,7 +192,7 @@ struct Conversation<'a> {
     /// The length from the start of the token in the body to the end of the body, which is also the end of
     /// the answer.
     token_to_end: Option<usize>,
-    answer: Answer,
+    answer: Answer<'a>,
 }
 
 impl<'a> Conversation<'a> {
@@ -206,7 +206,7 @@ impl<'a> Conversation<'a> {
             time_limit: TimeLimit::default(),
             json: Vec::with_capacity(BODY_LEN),
             token_to_end: None,
-            answer: Answer::default(),
+            answer: Answer::with(&service.answer_headers),
         }
     }
 
