@@ -20,6 +20,7 @@ use super::logging::LogFormat;
 use super::openid_provider::OpenIdProvider;
 use super::webhooks::Webhooks;
 use super::{Outcome, allocator, logging};
+use crate::admission::disk_reserve;
 use crate::auth::access_token;
 use crate::auth::trusted_proxies::{ForwardedHeader, TrustedProxies};
 use crate::compat::Compat;
@@ -218,10 +219,11 @@ async fn serve(
     let saving = tokio::spawn(index_snapshot::save_periodically(Arc::clone(&service)));
     let checkpointing = tokio::spawn(housekeeper::checkpoint_when_idle(Arc::clone(&service)));
     let signing = tokio::spawn(log_signer::run(Arc::clone(&service)));
+    let watching_disk = tokio::spawn(disk_reserve::watch(Arc::clone(&service)));
     server::serve(listeners, limits, tls, service, router, stop).await;
     reloading.abort();
     watching.inspect(tokio::task::JoinHandle::abort);
-    let _ = tokio::join!(housekeeping, checkpointing, signing, saving);
+    let _ = tokio::join!(housekeeping, checkpointing, signing, saving, watching_disk);
     Ok(())
 }
 

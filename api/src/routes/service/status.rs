@@ -40,6 +40,8 @@ struct Readiness {
     projections: Vec<ProjectionView>,
     /// Why the service signs no checkpoint of the log, if it does not.
     signing_refused: Option<String>,
+    /// Why commands are refused for want of disk space, if they are.
+    disk_space_low: Option<String>,
     /// The witnesses that cosign the log's checkpoints.
     witnesses: Vec<WitnessView>,
 }
@@ -80,6 +82,7 @@ async fn readyz(State(service): State<Arc<Service>>) -> Response {
         position: service.ledger.head().get(),
         projections: projections.collect(),
         signing_refused: service.log_signer.refusal().map(|refusal| refusal.to_string()),
+        disk_space_low: service.disk_reserve.problem(),
         witnesses: service.witnesses.statuses().into_iter().map(WitnessView::of).collect(),
     };
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
