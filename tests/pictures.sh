@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 tests/tools-install.sh test
-cargo build --release --package keyledger-api --bin keyledger
+make build
 target=${CARGO_TARGET_DIR:-$PWD/target}
 data=$(mktemp -d)
 "$target/release/keyledger" serve --listen 127.0.0.1:7079 --data "$data" >"$data/output" &

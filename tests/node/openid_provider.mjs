@@ -1,20 +1,24 @@
 // A real OpenID provider on the loopback address. Reads one line of JSON with the audience and the users (as clients, each
 // with its claims), and writes {"issuer"} when it listens. Every further line rotates the signing key; a line
-// {"redirect_uri"} also registers the console as a client for browsers; "stop" ends the process.
+// {"redirect_uri"} also registers the console as a client for browsers; a line {"header", "claims"} writes {"token"}, a JWT
+// with these that the current key signs; "stop" ends the process.
 import { createServer } from 'node:http'
 import { createInterface } from 'node:readline'
-import { exportJWK, generateKeyPair } from 'jose'
+import { SignJWT, exportJWK, generateKeyPair } from 'jose'
 import Provider from 'oidc-provider'
 
 const lines = createInterface({ input: process.stdin })[Symbol.asyncIterator]()
 const { audience, people } = JSON.parse((await lines.next()).value)
 let number = 0
 let redirectUri
+let sign
 
 const provide = async (issuer) => {
   number += 1
   const { privateKey } = await generateKeyPair('ES256', { extractable: true })
-  const key = { ...(await exportJWK(privateKey)), kid: `key-${number}`, alg: 'ES256', use: 'sig' }
+  const kid = `key-${number}`
+  const key = { ...(await exportJWK(privateKey)), kid, alg: 'ES256', use: 'sig' }
+  sign = ({ header, claims }) => new SignJWT(claims).setProtectedHeader({ alg: 'ES256', kid, ...header }).sign(privateKey)
   return new Provider(issuer, {
     jwks: { keys: [key] },
     cookies: { keys: ['not a secret'] },
@@ -63,7 +67,12 @@ answer = (await provide(issuer)).callback()
 console.log(JSON.stringify({ issuer, audience }))
 for await (const line of lines) {
   if (line === 'stop') break
-  if (line.startsWith('{')) redirectUri = JSON.parse(line).redirect_uri
+  const asked = line.startsWith('{') ? JSON.parse(line) : {}
+  if (asked.claims) {
+    console.log(JSON.stringify({ token: await sign(asked) }))
+    continue
+  }
+  if (asked.redirect_uri) redirectUri = asked.redirect_uri
   answer = (await provide(issuer)).callback()
   console.log(JSON.stringify({ number }))
 }

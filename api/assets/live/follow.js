@@ -1,7 +1,7 @@
 // A list with data-follow="address of an event stream" shows new events until it is paused. The stream only
 // signals that there is something new; the page itself is fetched again, so that events are rendered in one
 // place. While the reader has the focus or an open entry in the list, new events wait behind a button.
-import { announce, ask } from '../parts/sheet.js'
+import { announce, ask, unattended } from '../parts/sheet.js'
 
 const follower = document.querySelector('[data-follow]')
 if (follower && 'EventSource' in window) {
@@ -23,7 +23,7 @@ if (follower && 'EventSource' in window) {
     if (shows) return
     shows = true
     const before = new Set([...part().querySelectorAll('[id]')].map((it) => it.id))
-    const page = await ask(location.href).catch(() => null)
+    const page = await ask(location.href, unattended).catch(() => null)
     shows = false
     const found = page?.getElementById(follower.dataset.part)
     if (!found) return

@@ -2,6 +2,8 @@
 // rendered, with a link to them. The list itself does not move. If there is an event stream (data-stream),
 // its first event starts the counting; otherwise, and from then on, the count is polled. A hidden page
 // requests nothing.
+import { unattended } from '../parts/sheet.js'
+
 const COUNTED_EVERY_MILLIS = 15000
 /** The delay from an event to the first count, which gathers bursts. */
 const COUNTED_AFTER_MILLIS = 300
@@ -20,7 +22,8 @@ const tell = (count, capped) => {
 
 const count = async () => {
   const asked = news
-  const answer = await fetch(asked.dataset.news, { headers: { accept: 'application/json' } }).catch(() => null)
+  const headers = { accept: 'application/json', ...unattended.headers }
+  const answer = await fetch(asked.dataset.news, { headers }).catch(() => null)
   // A request that is refused, by sign-out or by a rate limit, shows nothing new.
   const { total, total_capped: capped } = answer?.ok ? await answer.json() : {}
   if (news !== asked) return

@@ -3,6 +3,9 @@
 /** Marks a request as a script's. The server then returns a redirect in a header, for the script to follow. */
 const headers = { 'console-script': '1', accept: 'text/html' }
 
+/** Options of a request that nobody has caused by doing something. It does not count as a use of the session. */
+export const unattended = { headers: { 'console-unattended': '1' } }
+
 /** Fetches a page. Follows a redirect by leaving the open page, and then never resolves. */
 export const ask = async (url, options = {}) => {
   const answer = await fetch(url, { ...options, headers: { ...headers, ...options.headers } })

@@ -82,6 +82,8 @@ codes! {
         "No application that the caller may see has this id.";
     PortalSessionNotFound "portal_session_not_found" NOT_FOUND "No such portal session",
         "No portal session that the caller may see has this id.";
+    ConsoleSessionNotFound "console_session_not_found" NOT_FOUND "No such console session",
+        "No console session that the caller may see has this id. It may have ended already.";
     WebhookNotFound "webhook_not_found" NOT_FOUND "No such webhook",
         "No webhook that the caller may see has this id.";
     DeadLetterNotFound "dead_letter_not_found" NOT_FOUND "No such dead letter",
@@ -199,7 +201,8 @@ codes! {
         "The verification index could not apply an event and accepts no credential any more. /readyz names \
         the event. Run `replay-tool verify` on the data.";
     LogInconsistent "log_inconsistent" SERVICE_UNAVAILABLE "The log does not match what was signed",
-        "The log does not continue the log of the last signed checkpoint, so the service signs nothing. \
-        /readyz has the reason. Restore the newest backup, and run `replay-tool verify` on the data.";
+        "The log is an older copy, or was altered: it does not continue what was signed or witnessed, or does \
+        not match its own hashes. The service signs nothing and answers nothing else. The operator finds the \
+        file and what to do in /readyz.";
     Stopping "stopping" SERVICE_UNAVAILABLE "The service is stopping", "Repeat the request in a moment.";
 }

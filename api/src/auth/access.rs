@@ -79,10 +79,10 @@ pub(crate) const ENDPOINTS: &[(&str, &str, Access)] = &[
     ("GET", "/v1/organizations", Needs(&[OrganizationsRead])),
     ("GET", "/v1/organizations/{id}", Needs(&[OrganizationsRead])),
     ("PATCH", "/v1/organizations/{id}", Needs(&[OrganizationsWrite])),
-    ("DELETE", "/v1/organizations/{id}", Needs(&[OrganizationsWrite])),
+    ("DELETE", "/v1/organizations/{id}", NeedsUnbound(&[OrganizationsWrite])),
     ("GET", "/v1/organizations/{id}/policies/{environment}", Needs(&[OrganizationsRead])),
-    ("PUT", "/v1/organizations/{id}/policies/{environment}", Needs(&[OrganizationsWrite])),
-    ("DELETE", "/v1/organizations/{id}/policies/{environment}", Needs(&[OrganizationsWrite])),
+    ("PUT", "/v1/organizations/{id}/policies/{environment}", NeedsUnbound(&[OrganizationsWrite])),
+    ("DELETE", "/v1/organizations/{id}/policies/{environment}", NeedsUnbound(&[OrganizationsWrite])),
     ("GET", "/v1/organizations/{id}/policy-violations", Needs(&[OrganizationsRead, KeysRead])),
     ("GET", "/v1/organizations/{partner}/clients", Needs(&[OrganizationsRead])),
     ("PUT", "/v1/organizations/{partner}/clients/{client}", Needs(&[OrganizationsWrite])),
@@ -107,6 +107,8 @@ pub(crate) const ENDPOINTS: &[(&str, &str, Access)] = &[
     ("GET", "/v1/portal-sessions", Needs(&[PortalWrite])),
     ("GET", "/v1/portal-sessions/{id}", Needs(&[PortalWrite])),
     ("DELETE", "/v1/portal-sessions/{id}", Needs(&[PortalWrite])),
+    ("GET", "/v1/console-sessions", Needs(&[Admin])),
+    ("DELETE", "/v1/console-sessions/{id}", Needs(&[Admin])),
     ("POST", "/portal/session", Everyone),
     ("GET", "/portal/session", PortalSession),
     ("DELETE", "/portal/session", PortalSession),
@@ -235,9 +237,18 @@ pub(crate) fn document() -> String {
         key is reported as not found. An object that a caller may not see is 404; an action that a \
         caller may not take is 403.\n\n\
         For its own keys, a member sees what was done, when and by which actor, but not the addresses \
-        of other actors.\n\n\
-        A caller with `portal:write` can let people in with any role. A caller can give an application \
-        only permissions that the caller has.\n\n\
+        of other actors. Other callers that are bound to an organization see the addresses of its own \
+        people and credentials, but not those of the installation's operators. The same holds for its \
+        webhooks.\n\n\
+        Nobody hands on what they lack. The permissions of a new root key or application, of an \
+        application that is changed, deleted or gets a new secret, and of the role that a portal link \
+        is for must all be the caller's own, and in the caller's organization if it is bound to one. \
+        So letting a person in takes `portal:write` and every permission of that person's role. \
+        Nothing outlasts who created it, either: a portal link or session expires no later than the \
+        credential that created it, and ends at once when that root key is revoked, that application \
+        deleted, or that portal session over.\n\n\
+        An organization's kind, its policies and its deletion belong to the installation's operators: \
+        a caller that is bound to the organization can only rename it.\n\n\
         ## Roles\n\n| permission |",
     );
     for role in Role::ALL {

@@ -9,7 +9,6 @@ use keyledger_engine::domain::application::Application;
 use keyledger_engine::domain::key::Key;
 use keyledger_engine::value::actor::{Actor, ActorKind};
 use keyledger_engine::value::id::OrganizationId;
-use keyledger_engine::value::permission::Permission;
 use keyledger_engine::value::text::UserId;
 use keyledger_engine::value::time::Timestamp;
 
@@ -19,9 +18,11 @@ use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::auth::access::{Access, INTROSPECTION};
 use crate::auth::access_token::Claims;
+use crate::auth::grant::Grant;
 use crate::auth::origin;
 use crate::auth::principal::Principal;
 use crate::auth::session_cookie::check_csrf;
+use crate::auth::session_use::Visit;
 use crate::http::request_id::RequestId;
 use crate::request::precondition::reach_min_position;
 use crate::service::Service;
@@ -40,16 +41,24 @@ pub(crate) struct Caller {
 }
 
 impl Caller {
-    /// Checks that the caller has all `permissions` that they are about to grant.
+    /// Checks that the caller may hand on rights, or change or end a credential that has them.
     ///
     /// # Errors
-    /// `forbidden`, with a permission that the caller lacks.
-    pub(crate) fn require_all(&self, permissions: &[Permission]) -> Result<(), Problem> {
-        match permissions.iter().find(|permission| !self.principal.may(**permission)) {
+    /// See [`Grant::check`].
+    pub(crate) fn require_all_of(&self, grant: Grant<'_>) -> Result<(), Problem> {
+        grant.check(&self.principal)
+    }
+
+    /// Checks that the caller is not bound to an organization. `what` is what they are about to change.
+    ///
+    /// # Errors
+    /// `forbidden`.
+    pub(crate) fn require_unbound(&self, what: &str) -> Result<(), Problem> {
+        match self.bound_to() {
             None => Ok(()),
-            Some(permission) => Err(Problem::new(
+            Some(_) => Err(Problem::new(
                 Code::Forbidden,
-                format!("the caller lacks the permission {permission}, so it cannot grant it"),
+                format!("only callers that are not bound to an organization can change {what}"),
             )),
         }
     }
@@ -112,18 +121,21 @@ impl StandingCaller {
         &self.principal
     }
 
-    /// Whether the credential is still valid and belongs to the same principal.
+    /// Whether the credential is still valid and belongs to the same principal, and the log is still served.
     pub(crate) fn stands(&mut self, service: &Service) -> bool {
+        if service.inconsistency.is_refused() {
+            return false;
+        }
         let epoch = service.index.authentication_epoch();
         let by_header = has_credential(&self.credential);
-        // A console session ends without a record, so a cookie is checked every time.
+        // A session can end without a record, so a cookie is checked every time.
         if by_header && self.epoch == Some(epoch) && self.principal.is_current(service.now()) {
             return true;
         }
         let found = if by_header {
             authenticate(service, &self.credential)
         } else {
-            signed_in(service, &Method::GET, &self.credential)
+            signed_in(service, &Method::GET, &self.credential, Visit::Unattended)
         };
         self.epoch = Some(epoch);
         found.is_ok_and(|principal| principal == self.principal)
@@ -210,7 +222,7 @@ impl FromRequestParts<Arc<Service>> for Caller {
         } else if has_credential(&parts.headers) {
             authenticate_request(service, &parts.headers).await
         } else {
-            signed_in(service, &parts.method, &parts.headers)
+            signed_in(service, &parts.method, &parts.headers, Visit::of(&parts.headers))
         };
         let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
         let from = origin::address(service, parts);
@@ -262,13 +274,18 @@ async fn authenticate_request(
                 tokio::spawn(async move {
                     if let Some(provider) = &service.openid_provider {
                         provider.refresh_keys().await;
+                        // A connection remembers its last caller, whose key may have been dropped.
+                        service.index.end_authentication_epoch();
                     }
                 });
             }
             Ok(principal)
         }
         Err(problem) => match presented_token(headers) {
-            Some(token) if provider.fetch_keys_for(token).await => authenticate(service, headers),
+            Some(token) if provider.fetch_keys_for(token).await => {
+                service.index.end_authentication_epoch();
+                authenticate(service, headers)
+            }
             _ => Err(problem),
         },
     }
@@ -280,19 +297,28 @@ fn has_credential(headers: &HeaderMap) -> bool {
 }
 
 /// Authenticates a request by its session cookie, and checks that a page of this service sent it.
-fn signed_in(service: &Service, method: &Method, headers: &HeaderMap) -> Result<Arc<Principal>, Problem> {
+fn signed_in(
+    service: &Service,
+    method: &Method,
+    headers: &HeaderMap,
+    visit: Visit,
+) -> Result<Arc<Principal>, Problem> {
     let secret = service.session_cookie.read(headers).ok_or_else(|| unauthenticated(service))?;
-    let principal = session_holder(service, secret).ok_or_else(|| unauthenticated(service))?;
+    let principal = session_holder(service, secret, visit).ok_or_else(|| unauthenticated(service))?;
     check_csrf(method, headers, secret)?;
     Ok(principal)
 }
 
-/// Returns the principal of a session, of the portal or of the console.
+/// Returns the principal of a session, of the portal or of the console; none for one that was unused for too
+/// long.
 #[must_use]
-pub(crate) fn session_holder(service: &Service, secret: &str) -> Option<Arc<Principal>> {
+pub(crate) fn session_holder(service: &Service, secret: &str, visit: Visit) -> Option<Arc<Principal>> {
     let now = service.now();
     match service.index.authenticate_portal_session(secret, now) {
-        Some(session) => Some(Arc::new(Principal::of_portal_session(&session))),
-        None => service.console_sessions.holder(&service.index, secret, now).map(Arc::new),
+        Some(session) => service
+            .session_use
+            .admits(&session, visit, now)
+            .then(|| Arc::new(Principal::of_portal_session(&session))),
+        None => service.console_sessions.holder(&service.index, secret, visit, now).map(Arc::new),
     }
 }

@@ -130,7 +130,8 @@ impl SigningKeys {
         if keys.current().is_some_and(|key| !key.is_due(now)) {
             return Ok(keys);
         }
-        match rotate(&self.path, now, |key| key.is_due(now)).and_then(|()| self.reload()) {
+        match rotate(&self.path, now, Previous::Published, |key| key.is_due(now)).and_then(|()| self.reload())
+        {
             Ok(()) => Ok(self.keys()),
             // An overdue key still signs valid tokens.
             Err(error) if keys.current().is_some() => {
@@ -170,16 +171,30 @@ impl SigningKey {
     }
 }
 
-/// Creates a new current key, and removes keys whose tokens have all expired. Waits for another process that
-/// does the same.
+/// What a rotation does with the previous keys.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Previous {
+    /// They stay published until the tokens that they signed have expired.
+    Published,
+    /// They are removed, and the tokens that they signed are invalid.
+    Dropped,
+}
+
+/// Creates a new current key, and removes keys whose tokens have all expired, or all previous keys. Waits for
+/// another process that does the same.
 ///
 /// # Errors
 /// When the file cannot be read or written. It stays unchanged.
-pub(crate) fn rotate_now(path: &Path, now: Timestamp) -> Result<(), Error> {
-    rotate(path, now, |_| true)
+pub(crate) fn rotate_now(path: &Path, now: Timestamp, previous: Previous) -> Result<(), Error> {
+    rotate(path, now, previous, |_| true)
 }
 
-fn rotate(path: &Path, now: Timestamp, is_due: impl FnOnce(&SigningKey) -> bool) -> Result<(), Error> {
+fn rotate(
+    path: &Path,
+    now: Timestamp,
+    previous: Previous,
+    is_due: impl FnOnce(&SigningKey) -> bool,
+) -> Result<(), Error> {
     let failed = |error: io::Error| {
         Error(format!(
             "{}: cannot be written: {error}; check its owner, its permissions and the disk",
@@ -193,6 +208,9 @@ fn rotate(path: &Path, now: Timestamp, is_due: impl FnOnce(&SigningKey) -> bool)
         stored.keys.first().map(SigningKey::read).transpose().map_err(|error| unusable(path, error))?;
     if current.is_some_and(|key| !is_due(&key)) {
         return Ok(());
+    }
+    if previous == Previous::Dropped {
+        stored.keys.clear();
     }
     for key in &mut stored.keys {
         key.retired_at.get_or_insert(now);
@@ -274,7 +292,7 @@ mod tests {
         assert_eq!(ids(&SigningKeys::open(path.clone()).unwrap().keys()), first);
 
         // Another process replaces the key; this one sees it after a reload.
-        rotate_now(&path, at(2)).unwrap();
+        rotate_now(&path, at(2), Previous::Published).unwrap();
         assert_eq!(ids(&keys.keys()), first);
         keys.reload().unwrap();
         let second = ids(&keys.keys());
@@ -284,6 +302,12 @@ mod tests {
         let third = ids(&keys.with_current(at(2 + 90 * 24)).unwrap());
         assert_eq!((third.len(), &third[1]), (2, &second[0]));
         assert!(keys.keys().find(&first[0]).is_none());
+
+        // Keys that somebody else may have are not accepted any more.
+        rotate_now(&path, at(3 + 90 * 24), Previous::Dropped).unwrap();
+        keys.reload().unwrap();
+        let fourth = ids(&keys.keys());
+        assert!(fourth.len() == 1 && !third.contains(&fourth[0]));
     }
 
     #[test]

@@ -9,8 +9,8 @@ use crate::admission::disk_reserve::ReserveSize;
 
 #[derive(Args)]
 pub(super) struct Admission {
-    /// Maximum number of event streams, event files and backups that one caller reads at a time. The callers of an
-    /// organization together may read twice as many, and all callers eight times as many.
+    /// Maximum number of event streams, event files and backups that one caller reads at a time. The callers
+    /// of an organization together may read twice as many, and all callers eight times as many.
     #[arg(long, env = "KEYLEDGER_MAX_STREAMS_PER_CALLER", value_name = "N",
         default_value_t = Options::LONG_ANSWERS_OF_CALLER,
         value_parser = clap::value_parser!(u32).range(1..=100_000))]

@@ -7,6 +7,7 @@ use keyledger_engine::transparency::note::KeyName;
 
 use crate::admission;
 use crate::auth::access_token;
+use crate::auth::session_limits::SessionLimits;
 use crate::auth::trusted_proxies::TrustedProxies;
 use crate::jobs::webhooks;
 use crate::service::log_signer;
@@ -37,11 +38,15 @@ pub(super) struct Data {
     /// at the first start.
     #[arg(long, env = "KEYLEDGER_LOG_KEY_FILE", value_name = "FILE")]
     log_key_file: Option<PathBuf>,
+    /// Serve a log that is known to be an older copy or altered. Without it such a log is opened, but every
+    /// request is refused.
+    #[arg(long, env = "KEYLEDGER_SERVE_INCONSISTENT_LOG")]
+    serve_inconsistent_log: bool,
 }
 
 impl Data {
-    /// Returns options for a service without proxies, witnesses, an OpenID provider and settings of webhooks and
-    /// admission.
+    /// Returns options for a service without proxies, witnesses, an OpenID provider and settings of webhooks
+    /// and admission.
     pub(super) fn options(self, access_tokens: access_token::Options) -> Options {
         let log_cache_bytes = self.log_cache_mib.saturating_mul(1024 * 1024);
         let log_signer = log_signer::Options { key_file: self.log_key_file, origin: self.log_origin };
@@ -49,10 +54,12 @@ impl Data {
             data: self.data,
             log_cache_bytes,
             log_signer,
+            serve_inconsistent_log: self.serve_inconsistent_log,
             witnesses: Vec::new(),
             access_tokens,
             trusted_proxies: TrustedProxies::default(),
             openid_provider: None,
+            sessions: SessionLimits::default(),
             webhooks: webhooks::Options::default(),
             admission: admission::Options::default(),
         }

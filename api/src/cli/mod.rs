@@ -13,6 +13,7 @@ mod openid_provider;
 mod rate_limits;
 mod root_key;
 mod serve;
+mod sessions;
 mod signing_key;
 mod webhooks;
 
@@ -21,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::error::ErrorKind;
 use clap::{Parser, Subcommand};
+use keyledger_engine::storage::private_files;
 
 use self::data::DataPath;
 use self::root_key::RootKeyCommand;
@@ -78,6 +80,7 @@ impl Command {
 /// Runs the command line of this process and returns its exit code: 0, or 2 after an error, which is printed
 /// to standard error as one line.
 pub fn run() -> ExitCode {
+    private_files::create_files_privately();
     logging::log_panics(COULD_NOT_RUN);
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,

@@ -8,8 +8,8 @@ use crate::admission::quota::Quota;
 /// A limit is so many requests at once, and as many again over each span of time; 0 is none.
 #[derive(Args)]
 pub(super) struct RateLimits {
-    /// Changes by one person, who has a portal session or signed in at the OpenID provider; such as 100/5s, 0 for
-    /// no limit.
+    /// Changes by one person, who has a portal session or signed in at the OpenID provider; such as 100/5s, 0
+    /// for no limit.
     #[arg(
         long,
         env = "KEYLEDGER_RATE_LIMIT_SESSION_WRITES",
@@ -17,7 +17,8 @@ pub(super) struct RateLimits {
         default_value = "100/5s"
     )]
     rate_limit_session_writes: Quota,
-    /// Changes by one root key or application that is bound to an organization; such as 100/5s, 0 for no limit.
+    /// Changes by one root key or application that is bound to an organization; such as 100/5s, 0 for no
+    /// limit.
     #[arg(long, env = "KEYLEDGER_RATE_LIMIT_WRITES", value_name = "N/TIME", default_value = "3000/30s")]
     rate_limit_writes: Quota,
     /// Changes by all callers that are bound to one organization; such as 100/5s, 0 for no limit.
@@ -45,19 +46,19 @@ pub(super) struct RateLimits {
     /// Reads by one caller that is not bound to an organization; such as 100/5s, 0 for no limit.
     #[arg(long, env = "KEYLEDGER_RATE_LIMIT_OPERATOR_READS", value_name = "N/TIME", default_value = "0")]
     rate_limit_operator_reads: Quota,
-    /// Tokens verified by one caller. What gateways ask at /v1/forward-auth is not limited; such as 100/5s, 0 for
-    /// no limit.
+    /// Tokens verified by one caller. What gateways ask at /v1/forward-auth is not limited; such as 100/5s, 0
+    /// for no limit.
     #[arg(long, env = "KEYLEDGER_RATE_LIMIT_VERIFICATIONS", value_name = "N/TIME", default_value = "0")]
     rate_limit_verifications: Quota,
-    /// Requests from one IPv4 address or IPv6 network of 64 bits, except those of callers that are not bound to
-    /// an organization; such as 100/5s, 0 for no limit.
+    /// Requests from one IPv4 address or IPv6 network of 64 bits, except those of callers that are not bound
+    /// to an organization; such as 100/5s, 0 for no limit.
     #[arg(long, env = "KEYLEDGER_RATE_LIMIT_ADDRESS", value_name = "N/TIME", default_value = "60000/1m")]
     rate_limit_address: Quota,
     /// Requests from one address to endpoints that need no credential; such as 100/5s, 0 for no limit.
     #[arg(long, env = "KEYLEDGER_RATE_LIMIT_ANONYMOUS", value_name = "N/TIME", default_value = "3000/1m")]
     rate_limit_anonymous: Quota,
-    /// Requests from one address whose credential is missing or invalid. Valid ones go on; such as 100/5s, 0 for
-    /// no limit.
+    /// Requests from one address whose credential is missing or invalid. Valid ones go on; such as 100/5s, 0
+    /// for no limit.
     #[arg(
         long,
         env = "KEYLEDGER_RATE_LIMIT_FAILED_AUTHENTICATIONS",

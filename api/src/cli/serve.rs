@@ -18,6 +18,7 @@ use super::connections::Connections;
 use super::data::Data;
 use super::logging::LogFormat;
 use super::openid_provider::OpenIdProvider;
+use super::sessions::Sessions;
 use super::webhooks::Webhooks;
 use super::{Outcome, allocator, logging};
 use crate::admission::disk_reserve;
@@ -28,9 +29,9 @@ use crate::http::listener::{ListenAddress, Listener};
 use crate::http::server::ConnectionLimits;
 use crate::http::tls::{self, Tls, TlsFiles};
 use crate::http::{app, server};
-use crate::jobs::housekeeper;
 use crate::jobs::webhooks::dispatcher;
 use crate::jobs::witness::Witness;
+use crate::jobs::{housekeeper, idle_sessions, log_verification};
 use crate::service::options::Options;
 use crate::service::{Service, index_snapshot, log_signer};
 
@@ -89,6 +90,8 @@ pub(super) struct Serve {
     #[command(flatten)]
     openid_provider: OpenIdProvider,
     #[command(flatten)]
+    sessions: Sessions,
+    #[command(flatten)]
     webhooks: Webhooks,
     /// Key service whose endpoints are served too, for compatibility. Separate several with commas.
     #[arg(long, env = "KEYLEDGER_COMPAT", value_enum, value_delimiter = ',', value_name = "SERVICE")]
@@ -144,6 +147,7 @@ impl Serve {
 
         let router = app::router(Arc::clone(&service), &compat)?;
         let dispatcher = dispatcher::start(Arc::clone(&service))?;
+        log_verification::begin_if_unproven(&service);
         let served = runtime.block_on(serve(listeners, limits, tls, Arc::clone(&service), router));
         // A second call has no effect; it is the first when `serve` failed before it listened for signals.
         service.stop();
@@ -191,6 +195,7 @@ impl Serve {
         Options {
             trusted_proxies: TrustedProxies { networks: self.trusted_proxies, header: self.forwarded_header },
             openid_provider: self.openid_provider.options(),
+            sessions: self.sessions.limits(),
             webhooks: self.webhooks.options(),
             admission: self.admission.options(),
             witnesses: self.witnesses,
@@ -217,13 +222,14 @@ async fn serve(
     let watching = tls.clone().map(|tls| tokio::spawn(tls.watch_files()));
     let housekeeping = tokio::spawn(housekeeper::run(Arc::clone(&service)));
     let saving = tokio::spawn(index_snapshot::save_periodically(Arc::clone(&service)));
+    let ending = tokio::spawn(idle_sessions::run(Arc::clone(&service)));
     let checkpointing = tokio::spawn(housekeeper::checkpoint_when_idle(Arc::clone(&service)));
     let signing = tokio::spawn(log_signer::run(Arc::clone(&service)));
     let watching_disk = tokio::spawn(disk_reserve::watch(Arc::clone(&service)));
     server::serve(listeners, limits, tls, service, router, stop).await;
     reloading.abort();
     watching.inspect(tokio::task::JoinHandle::abort);
-    let _ = tokio::join!(housekeeping, checkpointing, signing, saving, watching_disk);
+    let _ = tokio::join!(housekeeping, ending, checkpointing, signing, saving, watching_disk);
     Ok(())
 }
 

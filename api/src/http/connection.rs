@@ -21,6 +21,7 @@ use crate::http::activity::{Activity, MonitoredStream};
 use crate::http::completion::{REQUEST_TIME_MAX, finish, note_answer, too_slow};
 use crate::http::fast_path::{Next, answer_plain_requests};
 use crate::http::listener::Socket;
+use crate::http::log_gate;
 use crate::http::request_id::RequestId;
 use crate::http::stop::Stop;
 use crate::service::Service;
@@ -100,7 +101,10 @@ impl Connection {
         let method = request.method().clone();
         request.extensions_mut().insert(ConnectInfo(self.peer));
         request.extensions_mut().insert(request_id.clone());
-        let refused = framing.and_then(|()| check_host(&request)).err();
+        let admitted = framing
+            .and_then(|()| check_host(&request))
+            .and_then(|()| log_gate::admit(&self.service.inconsistency, request.uri().path()));
+        let refused = admitted.err();
         let router = self.router.clone();
         let answering = async move {
             match refused {

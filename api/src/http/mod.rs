@@ -9,6 +9,7 @@ pub(crate) mod fast_path;
 pub(crate) mod head_scan;
 pub(crate) mod hyper_refusal;
 pub(crate) mod listener;
+pub(crate) mod log_gate;
 pub(crate) mod request_id;
 pub(crate) mod server;
 pub(crate) mod stop;

@@ -28,7 +28,8 @@ const SLEEP_MAX: Duration = Duration::from_secs(30);
 /// Runs until the service stops.
 pub(crate) async fn run(service: Arc<Service>) {
     let mut progress = service.index.watch();
-    while !service.is_stopping() {
+    // Nothing is appended to a log that is not served.
+    while !service.is_stopping() && !service.inconsistency.is_refused() {
         progress.mark_unchanged();
         // Both kinds of events can wait: what they record holds already.
         if service.disk_reserve.is_low() {

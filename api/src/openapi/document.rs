@@ -10,6 +10,7 @@ use utoipa::openapi::security::{
 use utoipa::openapi::{ContentBuilder, Header, HeaderBuilder, Object, Ref, RefOr, ResponseBuilder};
 
 use crate::auth::access::{Access, ENDPOINTS};
+use crate::http::log_gate;
 use crate::request::idempotency;
 
 /// The general part of the OpenAPI document.
@@ -182,8 +183,8 @@ impl Takes {
             (
                 caller || body,
                 "503",
-                "`overloaded`, with `Retry-After`; `position_not_reached`; or the data for the answer is \
-                unavailable",
+                "`overloaded`, with `Retry-After`; `position_not_reached`; `log_inconsistent`; or the data for \
+                the answer is unavailable",
             ),
         ];
         rows.into_iter().filter(|row| row.0).map(|(_, status, description)| (status, description))
@@ -230,7 +231,8 @@ fn say_what_fails(document: &mut utoipa::openapi::OpenApi) {
                     refused.build().into()
                 });
             }
-            for (status, description) in takes.problems() {
+            let refused = (!log_gate::is_open(path)).then_some(("503", "`log_inconsistent`"));
+            for (status, description) in takes.problems().chain(refused) {
                 responses.entry(status.into()).or_insert_with(|| {
                     let content = ContentBuilder::new().schema(Some(schema())).build();
                     ResponseBuilder::new().description(description).content(PROBLEM, content).build().into()

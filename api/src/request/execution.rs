@@ -66,7 +66,7 @@ pub(crate) async fn execute(
     command: Command,
 ) -> Result<Committed, Problem> {
     let named = match name {
-        Some((path, body)) => service.running.name(headers, &caller.actor.id, path, body)?,
+        Some((path, body)) => service.running.name(headers, &caller.principal, path, body)?,
         None => None,
     };
     let versions = expected_versions(headers)?;

@@ -7,10 +7,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderName};
 use keyledger_engine::log::{CommandId, CommandKey};
+use keyledger_engine::value::actor::ActorKind;
+use keyledger_engine::value::id::OrganizationId;
 use keyledger_engine::value::sha256::Sha256;
 
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
+use crate::auth::principal::Principal;
 
 /// The header with the client's key.
 pub(crate) const HEADER: HeaderName = HeaderName::from_static("idempotency-key");
@@ -34,16 +37,16 @@ impl Drop for Named {
 }
 
 impl Running {
-    /// Reserves the `Idempotency-Key` of a request, if it has one. Keys are scoped to the actor: the same key
-    /// from another actor belongs to another command. `path` and `body` are the fingerprint that a repetition
-    /// must match.
+    /// Reserves the `Idempotency-Key` of a request, if it has one. Keys are scoped to the caller: the same
+    /// key from another caller belongs to another command. `path` and `body` are the fingerprint that a
+    /// repetition must match.
     ///
     /// # Errors
     /// `malformed_request` for an invalid key, `idempotency_key_in_use` while the first request runs.
     pub(crate) fn name(
         &self,
         headers: &HeaderMap,
-        actor_id: &str,
+        caller: &Principal,
         path: &str,
         body: &[u8],
     ) -> Result<Option<Named>, Problem> {
@@ -55,15 +58,26 @@ impl Running {
                 "Idempotency-Key must be 1 to 255 visible ASCII characters, quoted or not",
             ));
         };
-        let key = CommandKey {
-            id: CommandId(hash(&[actor_id.as_bytes(), key.as_bytes()])),
-            fingerprint: hash(&[path.as_bytes(), body]),
-        };
+        let key = CommandKey { id: command_id(caller, key), fingerprint: hash(&[path.as_bytes(), body]) };
         if !self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.id) {
             return Err(Problem::of(Code::IdempotencyKeyInUse));
         }
         Ok(Some(Named { key, running: self.clone() }))
     }
+}
+
+/// Returns the id of the command that a caller names with a key. No two callers share an id: those of root
+/// keys, applications, sessions and keys are unique, and each of them belongs to one organization for good. A
+/// user's id is the provider's choice, and the provider can move a user to another organization.
+fn command_id(caller: &Principal, key: &str) -> CommandId {
+    let Principal { kind, id, organization_id, .. } = caller;
+    CommandId(match kind {
+        ActorKind::User => {
+            let organization_id = organization_id.as_ref().map_or("", OrganizationId::as_str);
+            hash(&[kind.as_str(), organization_id, id, key].map(str::as_bytes))
+        }
+        _ => hash(&[id, key].map(str::as_bytes)),
+    })
 }
 
 /// The draft requires a quoted string, but most clients send the bare key.
@@ -81,4 +95,36 @@ fn hash(parts: &[&[u8]]) -> [u8; 16] {
     let mut half = [0; 16];
     half.copy_from_slice(hasher.finalize().split_at(16).0);
     half
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_callers_share_a_command() {
+        let id = |kind, id: &str, organization: Option<&str>| {
+            let caller = Principal {
+                kind,
+                id: id.into(),
+                organization_id: organization.map(|id| id.parse().unwrap()),
+                user_id: None,
+                permissions: Vec::new(),
+                expires_at: None,
+            };
+            command_id(&caller, "k").0
+        };
+        let root_key = "rk_01KAJX7Q5M3J6S2Y9W8V4T1R0P";
+        let ids = [
+            id(ActorKind::RootKey, root_key, None),
+            id(ActorKind::User, root_key, None),
+            id(ActorKind::User, root_key, Some("acme")),
+            id(ActorKind::User, root_key, Some("zeta")),
+            id(ActorKind::User, "olga", Some("acme")),
+            // The parts of an id cannot be moved from one to the next.
+            id(ActorKind::User, "golga", Some("acm")),
+        ];
+        assert_eq!(ids.iter().collect::<HashSet<_>>().len(), ids.len());
+        assert_eq!(ids[0], id(ActorKind::RootKey, root_key, None));
+    }
 }

@@ -40,6 +40,7 @@ pub(crate) fn endpoints() -> (Router<Arc<Service>>, utoipa::openapi::OpenApi) {
         .merge(apis::router())
         .merge(callers::root_keys::router())
         .merge(callers::applications::router())
+        .merge(callers::console_sessions::router())
         .merge(oauth::router())
         .merge(portal::sessions::router())
         .merge(portal::router())

@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use keyledger_engine::backup::signature;
+use keyledger_engine::log::merkle::Hash;
 use keyledger_engine::log::{self, LogId, LogReader};
 use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_engine::transparency::checkpoint_file::{CheckpointFile, SignedCheckpoint};
 use keyledger_engine::transparency::note::{InvalidKey, KeyName, Note, Signer, Verifier};
 use keyledger_engine::transparency::tree;
+use keyledger_engine::value::mac::MacKey;
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
 use rand::rngs::SysRng;
@@ -20,6 +23,7 @@ use zeroize::Zeroizing;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::service::Service;
+use crate::service::inconsistency::Inconsistency;
 use keyledger_engine::storage::atomic_file;
 use keyledger_engine::storage::data_directory::DataDirectory;
 
@@ -48,6 +52,9 @@ pub(crate) enum Refusal {
     /// The log is not a continuation of the last signed checkpoint.
     #[error("{0}")]
     Inconsistent(String),
+    /// An entry or a hash is not what its own checksum says: the disk failed.
+    #[error("{0}")]
+    Damaged(String),
     /// The log could not be read, or the checkpoint could not be written.
     #[error("{0}")]
     Unavailable(String),
@@ -56,7 +63,9 @@ pub(crate) enum Refusal {
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match &refusal {
-            Refusal::Inconsistent(reason) => Self::new(Code::LogInconsistent, reason.as_str()),
+            Refusal::Inconsistent(reason) | Refusal::Damaged(reason) => {
+                Self::new(Code::LogInconsistent, reason.as_str())
+            }
             Refusal::Unavailable(_) => Self::internal(&refusal),
         }
     }
@@ -66,6 +75,7 @@ impl From<Refusal> for Problem {
 pub(crate) struct LogSigner {
     signer: Signer,
     checkpoints: PathBuf,
+    inconsistency: Arc<Inconsistency>,
     state: Mutex<State>,
 }
 
@@ -83,7 +93,12 @@ impl LogSigner {
     ///
     /// # Errors
     /// When a file cannot be read or written, or the key did not sign the last checkpoint.
-    pub(crate) fn open(data: &DataDirectory, options: &Options, log_id: LogId) -> Result<Self, Error> {
+    pub(crate) fn open(
+        data: &DataDirectory,
+        options: &Options,
+        log_id: LogId,
+        inconsistency: Arc<Inconsistency>,
+    ) -> Result<Self, Error> {
         let (signer, is_new) = open_key(data, options, log_id)?;
         let path = data.checkpoints();
         let shown = path.display();
@@ -108,7 +123,38 @@ impl LogSigner {
         }
         write_verifier(&data.log_verifier(), signer.verifier())?;
         let state = State { file, last, signed: Instant::now(), refusal: None, contradiction: None };
-        Ok(Self { signer, checkpoints: path, state: Mutex::new(state) })
+        Ok(Self { signer, checkpoints: path, inconsistency, state: Mutex::new(state) })
+    }
+
+    /// Compares the log with the last signed checkpoint, before anything is answered from the log. A log that
+    /// does not continue from there is reported as inconsistent. Blocks.
+    pub(crate) fn compare(&self, log: &dyn LogReader) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some((_, last)) = &state.last else { return };
+        let compared = log
+            .head()
+            .map_err(|error| Refusal::Unavailable(error.to_string()))
+            .and_then(|head| check_consistency(log, head.get(), last).map(|()| head.get() - last.size));
+        match compared {
+            Ok(0) => {}
+            Ok(unsigned) => {
+                tracing::info!(
+                    unsigned,
+                    signed = last.size,
+                    "the log has events after its last signed checkpoint, as a service leaves it that was killed"
+                );
+            }
+            Err(refusal) => {
+                self.report(&refusal);
+                state.refusal = Some(refusal);
+            }
+        }
+    }
+
+    fn report(&self, refusal: &Refusal) {
+        if let Refusal::Inconsistent(reason) = refusal {
+            self.inconsistency.report(reason);
+        }
     }
 
     /// Checks that the key exists if the data directory has signed checkpoints.
@@ -133,6 +179,18 @@ impl LogSigner {
     #[must_use]
     pub(crate) const fn verifier(&self) -> &Verifier {
         self.signer.verifier()
+    }
+
+    /// Signs the SHA-256 of a backup.
+    #[must_use]
+    pub(crate) fn sign_backup(&self, hash: &Hash) -> String {
+        signature::sign(hash, &self.signer)
+    }
+
+    /// Derives a key for codes over files that only this service may have written.
+    #[must_use]
+    pub(crate) fn mac_key(&self, purpose: &str) -> MacKey {
+        self.signer.mac_key(purpose)
     }
 
     /// The file of signed checkpoints.
@@ -166,6 +224,7 @@ impl LogSigner {
         let signed = self.sign(&mut state, log, now);
         if let Err(refusal) = &signed {
             tracing::error!(%refusal, "could not sign a checkpoint");
+            self.report(refusal);
         }
         state.refusal = signed.as_ref().err().cloned();
         signed
@@ -207,6 +266,7 @@ impl LogSigner {
     pub(crate) fn stop_signing(&self, reason: String) -> Refusal {
         tracing::error!(%reason, "stopped signing checkpoints");
         let refusal = Refusal::Inconsistent(reason);
+        self.report(&refusal);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.refusal = Some(refusal.clone());
         state.contradiction = Some(refusal.clone());
@@ -222,6 +282,9 @@ impl LogSigner {
         let unavailable = |error: &dyn std::fmt::Display| Refusal::Unavailable(error.to_string());
         if let Some(refusal) = &state.contradiction {
             return Err(refusal.clone());
+        }
+        if let Some(reason) = self.inconsistency.reason() {
+            return Err(Refusal::Inconsistent(reason.to_owned()));
         }
         let frontier = log.frontier().map_err(|error| unavailable(&error))?;
         if let Some((note, last)) = &state.last {
@@ -253,7 +316,7 @@ fn check_consistency(log: &dyn LogReader, size: u64, last: &Checkpoint) -> Resul
         )));
     }
     let root = tree::root(log, last.size).map_err(|error| match error {
-        log::Error::Damaged { .. } => Refusal::Inconsistent(error.to_string()),
+        log::Error::Damaged { .. } => Refusal::Damaged(error.to_string()),
         _ => Refusal::Unavailable(error.to_string()),
     })?;
     if root != last.root {

@@ -174,6 +174,13 @@ fn encode_log(encoder: &mut DescriptorEncoder<'_>, service: &Service) -> fmt::Re
     gauge(encoder, "log_position", "Position of the last event", service.ledger.head().get())?;
     let refused = u64::from(service.log_signer.refusal().is_some());
     gauge(encoder, "log_signing_refused", "1 while checkpoints of the log cannot be signed", refused)?;
+    let inconsistent = u64::from(service.inconsistency.reason().is_some());
+    gauge(
+        encoder,
+        "log_inconsistent",
+        "1 when the log is known to be an older copy or altered",
+        inconsistent,
+    )?;
     let witnesses = service.witnesses.statuses();
     let sizes = witnesses.iter().map(|it| (it.name.as_str(), it.cosigned.map_or(0, |(size, _)| size)));
     gauges(

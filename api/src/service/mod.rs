@@ -1,5 +1,6 @@
 //! The service: the log with its writer, the projections, and the state that requests share.
 
+pub(crate) mod inconsistency;
 pub(crate) mod index_snapshot;
 pub(crate) mod log_signer;
 pub(crate) mod metrics;
@@ -8,6 +9,7 @@ pub(crate) mod projections;
 pub(crate) mod renderers;
 pub(crate) mod start;
 
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use keyledger_engine::ledger::{self, Ledger, Request};
@@ -37,11 +39,13 @@ use crate::auth::access_token::AccessTokens;
 use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::OpenIdProvider;
 use crate::auth::session_cookie::SessionCookie;
+use crate::auth::session_use::SessionUse;
 use crate::auth::trusted_proxies::TrustedProxies;
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::Webhooks;
 use crate::jobs::witness::Witnesses;
 use crate::request::idempotency::Running;
+use crate::service::inconsistency::Inconsistency;
 use crate::service::index_snapshot::IndexSnapshot;
 use crate::service::log_signer::LogSigner;
 use crate::service::metrics::Metrics;
@@ -62,6 +66,8 @@ pub(crate) struct Service {
     pub session_cookie: SessionCookie,
     /// Console sessions that did not start in the portal.
     pub console_sessions: ConsoleSessions,
+    /// When portal sessions were last used.
+    pub session_use: SessionUse,
     /// The proxies that are trusted to forward a client's address.
     pub trusted_proxies: TrustedProxies,
     /// The OpenID provider whose users may call the API, if there is one.
@@ -78,6 +84,8 @@ pub(crate) struct Service {
     pub key_list_handle: ProjectionHandle,
     /// The state of the audit trail's projection.
     pub audit_trail_handle: ProjectionHandle,
+    /// Whether the log is known to be an older copy or altered.
+    pub inconsistency: Arc<Inconsistency>,
     /// Signs checkpoints of the log.
     pub log_signer: Arc<LogSigner>,
     /// The witnesses, which cosign checkpoints.
@@ -91,6 +99,8 @@ pub(crate) struct Service {
     pub caps: Caps,
     /// The disk space that commands leave.
     pub disk_reserve: DiskReserve,
+    /// The number of erasures, as the verification index counts them, whose text is in no file any more.
+    forgotten_erasures: AtomicU64,
     /// Counts requests against the limits of callers, organizations and addresses.
     pub rate_limits: RateLimits,
     /// The streams, files and backups that are being read.
@@ -209,7 +219,11 @@ impl Service {
     /// Reloads the signing keys, which another process may have rotated.
     pub(crate) fn reload(&self) {
         match self.access_tokens.reload() {
-            Ok(()) => tracing::info!("reloaded the signing keys"),
+            Ok(()) => {
+                // A connection remembers its last caller, whose token a dropped key may have signed.
+                self.index.end_authentication_epoch();
+                tracing::info!("reloaded the signing keys");
+            }
             Err(error) => {
                 tracing::warn!(%error, "could not reload the signing keys; the previous ones stay in use")
             }

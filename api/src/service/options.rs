@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use crate::admission;
 use crate::auth::access_token;
 use crate::auth::oidc;
+use crate::auth::session_limits::SessionLimits;
 use crate::auth::trusted_proxies::TrustedProxies;
 use crate::jobs::webhooks;
 use crate::jobs::witness::Witness;
@@ -19,6 +20,8 @@ pub(crate) struct Options {
     pub log_cache_bytes: usize,
     /// How checkpoints of the log are signed.
     pub log_signer: log_signer::Options,
+    /// Whether a log that is known to be an older copy or altered is served all the same.
+    pub serve_inconsistent_log: bool,
     /// The witnesses that cosign checkpoints.
     pub witnesses: Vec<Witness>,
     /// How access tokens are issued.
@@ -27,6 +30,8 @@ pub(crate) struct Options {
     pub trusted_proxies: TrustedProxies,
     /// The OpenID provider whose users may call the API, if there is one.
     pub openid_provider: Option<oidc::Options>,
+    /// How long sessions last.
+    pub sessions: SessionLimits,
     /// How webhooks are delivered.
     pub webhooks: webhooks::Options,
     /// What callers may take.

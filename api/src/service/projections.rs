@@ -1,6 +1,7 @@
 //! The state of the projections: the verification index in memory, and those that are stored in files.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use keyledger_engine::value::position::Position;
 use keyledger_projections::stored::runner::{ProjectionHandle, RebuildProgress, Status};
@@ -68,10 +69,15 @@ impl Service {
     /// Removes text that an erasure in the log has made unreadable from the files beside the log: deletes the
     /// verification index's snapshot and rebuilds the stored projections. When this returns, no answer and no
     /// file of the data directory contains the text. After a crash, the next start does the remaining work.
+    /// Does nothing if no erasure has destroyed a key since this last succeeded.
     ///
     /// # Errors
     /// `internal` when a file cannot be removed or rebuilt, `overloaded`.
     pub(crate) async fn forget_erased(self: &Arc<Self>) -> Result<(), Problem> {
+        let erasures = self.index.erasures();
+        if self.forgotten_erasures.load(Ordering::Acquire) >= erasures {
+            return Ok(());
+        }
         let this = Arc::clone(self);
         let removed = self.blocking(move || this.index_snapshot.remove()).await?;
         removed.map_err(|error| Problem::internal(&error))?;
@@ -80,6 +86,7 @@ impl Service {
             let rebuilt = rebuilt.await.map_err(|error| Problem::internal(&error))?;
             rebuilt.map_err(|error| Problem::internal(&error))?;
         }
+        self.forgotten_erasures.fetch_max(erasures, Ordering::AcqRel);
         Ok(())
     }
 }

@@ -2,6 +2,7 @@
 //! the first root key.
 
 use std::io;
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
 use keyledger_engine::domain::root_key::{RootKey, RootKeyCommand, RootKeyCreated};
@@ -22,7 +23,7 @@ use keyledger_projections::key_list::KeyList;
 use keyledger_projections::stored::projection::Projection;
 use keyledger_projections::stored::runner::{self, ProjectionHandle, RunnerThread};
 use keyledger_projections::stored::store;
-use keyledger_projections::verification::VerificationObserver;
+use keyledger_projections::verification::{MAC_PURPOSE, VerificationObserver};
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use tokio::sync::{Semaphore, watch};
@@ -34,12 +35,14 @@ use crate::auth::access_token::AccessTokens;
 use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::{self, OpenIdProvider};
 use crate::auth::session_cookie::SessionCookie;
+use crate::auth::session_use::SessionUse;
 use crate::auth::signing_keys::{self, SigningKeys};
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::{self, Webhooks};
 use crate::jobs::witness::Witnesses;
 use crate::outbound::connector::NoTrustRoots;
 use crate::request::idempotency::Running;
+use crate::service::inconsistency::Inconsistency;
 use crate::service::index_snapshot::IndexSnapshot;
 use crate::service::log_signer::{self, LogSigner};
 use crate::service::metrics::Metrics;
@@ -48,6 +51,7 @@ use crate::service::renderers::Renderers;
 use crate::service::{READERS_MAX, Service};
 use keyledger_engine::storage::background;
 use keyledger_engine::storage::data_directory::{self, DataDirectory};
+use keyledger_engine::storage::private_files::{self, Narrowed};
 
 /// Why the service cannot start: one line that says what to do.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +91,9 @@ pub(crate) enum StartError {
     /// A command that the start itself issues failed.
     #[error(transparent)]
     Ledger(#[from] ledger::Error),
+    /// The log is known to be an older copy or altered, and nothing may be appended to it.
+    #[error("{0}; --serve-inconsistent-log opens it as it is")]
+    Inconsistent(String),
     #[error("the operating system returned no random bytes: {0}")]
     Randomness(String),
     #[error(
@@ -114,7 +121,9 @@ impl Threads {
             runner.stop();
         }
         self.usage.stop();
-        service.index_snapshot.save_at_stop(&service.index);
+        if !service.inconsistency.is_refused() {
+            service.index_snapshot.save_at_stop(&service.index);
+        }
         ended
     }
 }
@@ -128,11 +137,21 @@ impl Service {
         let data = DataDirectory::open_or_create(&options.data)?;
         LogSigner::require_key(&data, &options.log_signer)?;
         let openid_provider = options.openid_provider.clone().map(OpenIdProvider::new).transpose()?;
+        if let Some(provider) = &options.openid_provider {
+            oidc::check_issuer(&data.openid_issuer(), &provider.issuer)?;
+        }
         let signing_keys = SigningKeys::open(data.signing_keys())?;
         let log = open_log(&data, options.log_cache_bytes)?;
         let (reader, redb_reader) = (log.reader(), log.redb_reader());
-        let log_signer = Arc::new(LogSigner::open(&data, &options.log_signer, reader.log_id())?);
-        let (index_snapshot, index) = IndexSnapshot::restore(&data, Arc::clone(&reader))?;
+        let inconsistency = Arc::new(Inconsistency::none(data.log(), options.serve_inconsistent_log));
+        let log_signer =
+            LogSigner::open(&data, &options.log_signer, reader.log_id(), Arc::clone(&inconsistency))?;
+        let log_signer = Arc::new(log_signer);
+        log_signer.compare(reader.as_ref());
+        let mac_key = log_signer.mac_key(MAC_PURPOSE);
+        let signed = log_signer.last().map(|(_, checkpoint)| checkpoint);
+        let (index_snapshot, index) =
+            IndexSnapshot::restore(&data, Arc::clone(&reader), mac_key, signed, &inconsistency)?;
         let index = Arc::new(index);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (usage, usage_thread) = Usage::open(&data.usage(), clock.now(), || index.living_keys())?;
@@ -159,20 +178,23 @@ impl Service {
             key_list: key_list.with_usage(Arc::clone(&usage)),
             usage,
             session_cookie: SessionCookie::of(&options.access_tokens.public_url),
-            console_sessions: ConsoleSessions::default(),
+            console_sessions: ConsoleSessions::new(options.sessions),
+            session_use: SessionUse::new(options.sessions.portal_idle, clock.now()),
             trusted_proxies: options.trusted_proxies.clone(),
             openid_provider,
             webhooks,
             audit_trail,
             key_list_handle,
             audit_trail_handle,
-            log_verifications: LogVerifications::new(redb_reader, data.checkpoints(), verifier),
+            log_verifications: LogVerifications::new(redb_reader, data.clone(), verifier),
+            inconsistency,
             log_signer,
             witnesses: Witnesses::new(options.witnesses.clone())?,
             running: Running::default(),
             holdings,
             caps: options.admission.caps.clone(),
             disk_reserve: DiskReserve::of(&options.data, options.admission.disk_reserve),
+            forgotten_erasures: AtomicU64::new(0),
             rate_limits: RateLimits::new(options.admission.quotas),
             long_answers: LongAnswers::new(options.admission.long_answers_of_caller),
             renderers: Renderers::start()?,
@@ -183,6 +205,7 @@ impl Service {
             readers: Arc::new(Semaphore::new(READERS_MAX)),
             stopping: watch::Sender::new(false),
         });
+        keep_others_out(&data);
         let runners = vec![key_list_thread, audit_trail_thread];
         Ok((service, Threads { writer, runners, usage: usage_thread }))
     }
@@ -197,7 +220,8 @@ impl Service {
         given: Option<&str>,
         show: impl FnOnce(&Token) -> io::Result<()>,
     ) -> Result<(), StartError> {
-        if self.index.root_key_count() > 0 {
+        // A log that is not served has its root keys in a newer copy.
+        if self.index.root_key_count() > 0 || self.inconsistency.is_refused() {
             return Ok(());
         }
         let permissions = vec![Permission::Admin];
@@ -213,7 +237,7 @@ impl Service {
     /// that there is never a key without a known token.
     ///
     /// # Errors
-    /// When `show` fails, or the command fails.
+    /// When the log is not served, `show` fails, or the command fails.
     pub(crate) fn new_root_key(
         &self,
         permissions: Vec<Permission>,
@@ -221,6 +245,9 @@ impl Service {
         name: &str,
         show: impl FnOnce(&Token) -> io::Result<()>,
     ) -> Result<RootKey, StartError> {
+        if let (true, Some(reason)) = (self.inconsistency.is_refused(), self.inconsistency.reason()) {
+            return Err(StartError::Inconsistent(reason.to_owned()));
+        }
         let token =
             Token::generate_root(&mut SysRng).map_err(|error| StartError::Randomness(error.to_string()))?;
         show(&token).map_err(StartError::RootKeyNotShown)?;
@@ -272,6 +299,33 @@ fn count_day(
         }
     })?;
     Ok(())
+}
+
+/// Takes other users' access to the files away, and says so. Logs what they can still reach.
+fn keep_others_out(data: &DataDirectory) {
+    let directory = data.path().display();
+    let Narrowed { open_directory, narrowed, still_open } = match private_files::narrow(data) {
+        Ok(found) => found,
+        Err(error) => {
+            tracing::warn!(%directory, %error, "could not check who may read the data directory");
+            return;
+        }
+    };
+    if let Some(mode) = open_directory {
+        tracing::warn!(
+            %directory, mode = format!("{mode:o}"),
+            "other users of the machine may enter the data directory; run chmod 700 on it"
+        );
+    }
+    for file in narrowed {
+        tracing::warn!(file = %file.display(), "other users could access the file; they no longer can");
+    }
+    for (file, error) in still_open {
+        tracing::warn!(
+            file = %file.display(), %error,
+            "other users can access the file, and its permissions could not be changed; run chmod 600 on it"
+        );
+    }
 }
 
 fn start_projection(

@@ -22,7 +22,16 @@ struct Upcaster {
 
 /// Every schema number that was ever written has a row here, except the current one, and a golden file in
 /// `engine/tests/golden`.
-const UPCASTERS: &[Upcaster] = &[];
+const UPCASTERS: &[Upcaster] = &[
+    // Schema 2 adds the time at which it ends at the latest, at the end of the facts.
+    Upcaster { event_type: EventType::PortalSessionCreated, from: 1, facts: append_nil, personal: Ok },
+];
+
+fn append_nil(facts: Value) -> Result<Value, String> {
+    let Value::Array(mut fields) = facts else { return Err("the facts are not an array".into()) };
+    fields.push(Value::Nil);
+    Ok(Value::Array(fields))
+}
 
 /// Converts the facts of an event of `schema` to the current schema, as MessagePack.
 pub(crate) fn facts_to_current(event_type: EventType, schema: u16, facts: Value) -> Result<Vec<u8>, Error> {

@@ -179,7 +179,7 @@ events! {
     /// An application was deleted. This is final.
     ApplicationDeleted, schema 1, facts (), personal ();
     /// A portal session's link was created.
-    PortalSessionCreated, schema 1, facts PortalSessionCreated, personal PortalSessionCreatedPersonal;
+    PortalSessionCreated, schema 2, facts PortalSessionCreated, personal PortalSessionCreatedPersonal;
     /// A portal session's link was followed, and the session started.
     PortalSessionStarted, schema 1, facts PortalSessionStarted, personal ();
     /// A portal session was ended before it expired.

@@ -288,6 +288,9 @@ pub fn readers_page_through_the_log(fixture: &mut impl Fixture) {
         let vault = log.vault();
         let decoded = entries.iter().map(|entry| codec::decode_with(entry, Some(&vault)).unwrap());
         assert_eq!(decoded.collect::<Vec<_>>(), page);
+        let leaves = entries.iter().map(|entry| leaf_hash(entry));
+        let with_leaves: Vec<_> = page.iter().cloned().zip(leaves).collect();
+        assert_eq!(reader.read_with_leaves(after, 3).unwrap(), with_leaves);
         if page.is_empty() {
             break;
         }

@@ -192,6 +192,11 @@ impl LogReader for MemoryReader {
         entries.iter().map(|entry| self.decode(entry)).collect()
     }
 
+    fn read_with_leaves(&self, after: Position, records_max: usize) -> Result<Vec<(Record, Hash)>, Error> {
+        let entries = self.read_entries(after, records_max)?;
+        entries.iter().map(|entry| Ok((self.decode(entry)?, leaf_hash(entry)))).collect()
+    }
+
     fn read_entries(&self, after: Position, records_max: usize) -> Result<Vec<Vec<u8>>, Error> {
         let skipped = usize::try_from(after.get()).unwrap_or(usize::MAX);
         let contents = self.contents();

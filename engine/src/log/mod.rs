@@ -37,6 +37,7 @@
 
 use std::sync::Arc;
 
+use crate::domain::erasure;
 use crate::domain::event::Event;
 use crate::domain::record::Record;
 use crate::domain::stream::StreamId;
@@ -276,6 +277,17 @@ pub trait LogReader: Send + Sync {
     /// [`Error::Damaged`], [`Error::Unavailable`].
     fn read(&self, after: Position, records_max: usize) -> Result<Vec<Record>, Error>;
 
+    /// As [`read`](Self::read), each record with its leaf hash in the Merkle tree, of the stored bytes that
+    /// the record was decoded from.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Unavailable`].
+    fn read_with_leaves(
+        &self,
+        after: Position,
+        records_max: usize,
+    ) -> Result<Vec<(Record, merkle::Hash)>, Error>;
+
     /// Returns a recently appended group that contains the record after `after`, if the log still holds it in
     /// memory. The group may begin earlier. It is shared, so a reader that follows the log makes no copies.
     fn recent(&self, _after: Position) -> Option<Arc<[Record]>> {
@@ -300,6 +312,17 @@ pub trait LogReader: Send + Sync {
     /// # Errors
     /// [`Error::Damaged`], [`Error::Unavailable`].
     fn erasures(&self) -> Result<Vec<Record>, Error>;
+
+    /// The position of the newest erasure that destroyed a key; none if there is none. Text that was read
+    /// before it may have been erased.
+    ///
+    /// # Errors
+    /// [`Error::Damaged`], [`Error::Unavailable`].
+    fn newest_erasure(&self) -> Result<Option<Position>, Error> {
+        let erasures = self.erasures()?;
+        let newest = erasures.iter().rev().find(|record| !erasure::destroyed_keys(&record.event).is_empty());
+        Ok(newest.map(|record| record.position))
+    }
 
     /// Returns the command with this id, if the log remembers it. Does not block.
     fn find_command(&self, id: &CommandId) -> Option<RememberedCommand>;

@@ -29,6 +29,8 @@ macro_rules! files {
 files! {
     /// The event log; its journal is beside it.
     log, LOG = "events.redb";
+    /// The journal of the event log.
+    journal, JOURNAL = "events.journal";
     /// The vault: the keys that seal personal text.
     vault, VAULT = "vault.redb";
     /// Usage counters, which are not in the log.
@@ -44,6 +46,8 @@ files! {
     verification_snapshot, VERIFICATION_SNAPSHOT = "projections/verification.snapshot";
     /// The keys that sign access tokens. Secret.
     signing_keys, SIGNING_KEYS = "signing-keys.json";
+    /// The issuer of the OpenID users whom the log knows.
+    openid_issuer, OPENID_ISSUER = "openid-issuer";
     /// The key that signs the log's checkpoints. Secret.
     log_key, LOG_KEY = "log-key";
     /// The key that verifies the signatures of the log's checkpoints.
@@ -101,6 +105,12 @@ impl DataDirectory {
             ))),
             Err(error) => Err(unreadable(path, &error)),
         }
+    }
+
+    /// The directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0
     }
 
     /// The file called `name` in the directory.

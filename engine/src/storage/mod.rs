@@ -3,6 +3,7 @@
 //! * [`redb_file`]: opening the storage engine's files, classifying what fails, catching its panics.
 //! * [`atomic_file`]: files that are replaced durably and as a whole.
 //! * [`data_directory`]: where each file of an installation is.
+//! * [`private_files`]: keeps other users of the machine out of them.
 //! * `direct_file` writes past the page cache; `overlay` reads a file without ever writing to it.
 //! * [`storage_panic`]: what a program's panic hook says about the storage engine.
 //! * [`background`]: threads with less priority than those that answer requests.
@@ -12,5 +13,6 @@ pub mod background;
 pub mod data_directory;
 pub(crate) mod direct_file;
 pub(crate) mod overlay;
+pub mod private_files;
 pub mod redb_file;
 pub mod storage_panic;

@@ -6,6 +6,7 @@
 //! ([`proof`]), and [tlog-witness] and [tlog-cosignature] for witnesses, who attest that there is only one
 //! log ([`submission`], [`note::WitnessKey`]). The hashes are those of RFC 6962 ([`tree`]).
 //! [`checkpoint_file`] stores signed checkpoints, and [`signed_checkpoints`] compares a log with them.
+//! [`entry_check`] checks entries while a log is replayed.
 //!
 //! [tlog-tiles]: https://c2sp.org/tlog-tiles
 //! [tlog-checkpoint]: https://c2sp.org/tlog-checkpoint
@@ -16,6 +17,7 @@
 
 pub mod checkpoint;
 pub mod checkpoint_file;
+pub mod entry_check;
 pub mod note;
 pub mod proof;
 pub mod signed_checkpoints;

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::checkpoint::{Checkpoint, Error as CheckpointError};
 use super::checkpoint_file::{self, CheckpointFile, SignedCheckpoint};
+use super::entry_check::{EntryCheck, Mismatch};
 use super::note::{KeyName, Note, Signer, Verifier, WitnessKey};
 use super::proof::{Error as ProofError, InclusionProof};
 use super::submission;
@@ -45,6 +46,49 @@ fn roots(log: &dyn LogReader) -> Vec<Hash> {
         roots.push(frontier.root());
     }
     roots
+}
+
+#[test]
+fn the_edge_of_a_tree_of_any_size_is_computed_from_stored_hashes() {
+    let log = log();
+    let mut expected = Frontier::default();
+    for (size, leaf) in (0..=SIZE).zip(tree::leaf_hashes(log.as_ref(), 0, usize::MAX).unwrap()) {
+        assert_eq!(tree::frontier(log.as_ref(), size).unwrap(), expected, "{size}");
+        expected.append(leaf, |_, _, _| {});
+    }
+    assert_eq!(tree::frontier(log.as_ref(), SIZE).unwrap(), expected);
+}
+
+#[test]
+fn an_altered_entry_is_found_wherever_the_check_begins() {
+    let log = log();
+    let leaves = tree::leaf_hashes(log.as_ref(), 0, usize::MAX).unwrap();
+    let signed =
+        |size| Checkpoint { origin: "log".into(), size, root: tree::root(log.as_ref(), size).unwrap() };
+    let check = |after: u64, signed: Option<Checkpoint>, altered: Option<usize>| {
+        let mut check = EntryCheck::after(log.as_ref(), Position::new(after), signed).unwrap();
+        let mut leaves = leaves.clone();
+        if let Some(altered) = altered {
+            leaves[altered][0] ^= 1;
+        }
+        leaves.drain(..usize::try_from(after).unwrap());
+        check.append(leaves);
+        check.finish(log.as_ref()).unwrap()
+    };
+    for after in [0, 1, 255, 256, 300, 512, SIZE - 1] {
+        assert_eq!(check(after, None, None), None, "{after}");
+        assert_eq!(check(after, Some(signed(600)), None), None, "{after}");
+        assert_eq!(check(after, None, Some(699)), Some(Mismatch::Stored(SIZE)), "{after}");
+        // After the checkpoint, only the stored hashes tell.
+        assert_eq!(
+            check(after, Some(signed(600)), Some(usize::try_from(after).unwrap().max(650))),
+            Some(Mismatch::Stored(SIZE))
+        );
+        if after < 600 {
+            let found = check(after, Some(signed(600)), Some(599));
+            assert_eq!(found, Some(Mismatch::Signed(600)), "{after}");
+        }
+    }
 }
 
 /// Verification of consistency proofs, RFC 6962 §2.1.4.2 as worded in RFC 9162.

@@ -1,7 +1,7 @@
 //! Hashes and proofs of the Merkle tree at any size, computed from the stored hashes and entries (RFC 6962
 //! §2.1).
 
-use crate::log::merkle::{Hash, TILE_HEIGHT, empty_root, leaf_hash, node_hash};
+use crate::log::merkle::{Frontier, Hash, TILE_HEIGHT, empty_root, leaf_hash, node_hash};
 use crate::log::{Error, LogReader};
 use crate::value::position::Position;
 
@@ -20,6 +20,19 @@ pub fn leaf_hashes(log: &dyn LogReader, first: u64, count: usize) -> Result<Vec<
 /// When the log cannot be read, or has fewer entries.
 pub fn root(log: &dyn LogReader, size: u64) -> Result<Hash, Error> {
     if size == 0 { Ok(empty_root()) } else { range_hash(log, 0, size) }
+}
+
+/// Returns the right edge of the tree over the first `size` entries.
+///
+/// # Errors
+/// When the log cannot be read, or has fewer entries.
+pub fn frontier(log: &dyn LogReader, size: u64) -> Result<Frontier, Error> {
+    let levels = (0..64_u8).rev().filter(|level| size >> level & 1 == 1);
+    // The subtree of a level begins where the larger ones end: at the bits of `size` above it.
+    let roots = levels.map(|level| subtree_hash(log, level, size >> level & !1));
+    let roots: Vec<Hash> = roots.collect::<Result<_, _>>()?;
+    let bytes: Vec<u8> = size.to_be_bytes().into_iter().chain(roots.into_iter().flatten()).collect();
+    Frontier::from_bytes(&bytes).ok_or_else(|| Error::Unavailable("a tree without an edge".into()))
 }
 
 /// Returns the hashes that lead from a leaf to the root of the tree of `size`, lowest first (RFC 6962

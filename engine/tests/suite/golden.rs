@@ -6,7 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 
 use keyledger_engine::codec::{decode, encode};
-use keyledger_engine::domain::event::EventType;
+use keyledger_engine::domain::event::{Event, EventType};
 use keyledger_engine::domain::record::Record;
 
 use crate::samples;
@@ -21,6 +21,15 @@ fn directory() -> PathBuf {
 /// Expected records of a golden file, with their labels. An older schema gets an arm of its own here, with
 /// what the upcasters return.
 fn expected(event_type: EventType, schema: u16) -> [(&'static str, Record); 2] {
+    if (event_type, schema) == (EventType::PortalSessionCreated, 1) {
+        return [true, false].map(|full| {
+            let mut record = samples::record(event_type, full);
+            if let Event::PortalSessionCreated(facts, _) = &mut record.event {
+                facts.ends_by = None;
+            }
+            (if full { "full" } else { "bare" }, record)
+        });
+    }
     assert_eq!(schema, event_type.schema(), "{event_type} of schema {schema} has no expected records here");
     [("full", samples::record(event_type, true)), ("bare", samples::record(event_type, false))]
 }

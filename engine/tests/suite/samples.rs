@@ -208,6 +208,7 @@ pub(crate) fn event(event_type: EventType, full: bool) -> Event {
                 role: if full { Role::Auditor } else { Role::Owner },
                 link_expires_at: TIME.saturating_add_millis(600_000),
                 lifetime_seconds: 28_800,
+                ends_by: full.then(|| TIME.saturating_add_millis(7_200_000)),
             },
             PortalSessionCreatedPersonal { user_id: full.then(|| UserId::new("auth0|5f7c").unwrap()) },
         ),

@@ -86,6 +86,7 @@ fn data(event: &Event) -> Value {
             "role": facts.role,
             "link_expires_at": facts.link_expires_at,
             "lifetime_seconds": facts.lifetime_seconds,
+            "ends_by": facts.ends_by,
         }),
         Event::PortalSessionStarted(facts, ()) => json!({ "expires_at": facts.expires_at }),
         Event::PortalSessionEnded(facts, ()) => json!({ "reason": facts.reason }),

@@ -103,7 +103,7 @@ pub struct Checkpoint {
     pub leaf: Hash,
     /// Version of the projection that made the rows.
     pub version: u32,
-    /// The newest erasure of personal text in the log when the rows were started. Rows started before an
+    /// The newest erasure in the log that destroyed a key when the rows were started. Rows started before an
     /// erasure may hold the erased text.
     pub erasure: Position,
 }
@@ -162,9 +162,9 @@ impl Checkpoint {
     }
 }
 
-/// Position of the newest erasure in the log; the start if there is none.
-fn newest_erasure(reader: &dyn LogReader) -> Result<Position, log::Error> {
-    Ok(reader.erasures()?.last().map_or(Position::START, |record| record.position))
+/// Position of the newest erasure in the log that destroyed a key; the start if there is none.
+pub(crate) fn newest_erasure(reader: &dyn LogReader) -> Result<Position, log::Error> {
+    Ok(reader.newest_erasure()?.unwrap_or(Position::START))
 }
 
 fn leaf_at(reader: &dyn LogReader, position: Position) -> Result<Hash, log::Error> {
@@ -537,6 +537,11 @@ fn file_name(path: &Path) -> Arc<str> {
 #[must_use]
 pub fn path_of(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.redb"))
+}
+
+/// Returns the path of a file in which a projection is replayed to be compared.
+pub(crate) fn aside_path_of(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.compare.redb"))
 }
 
 /// Returns the path of the file in which a projection is rebuilt, beside [its own](path_of).

@@ -7,6 +7,7 @@ use keyledger_engine::domain::application::Application;
 use keyledger_engine::domain::event::Event;
 use keyledger_engine::domain::key::{KeyCreated, KeyCreatedPersonal, KeyRotated, OwnerKind, PreviousToken};
 use keyledger_engine::domain::organization::Organization;
+use keyledger_engine::domain::portal_session::Minter;
 use keyledger_engine::domain::portfolio::ClientLink;
 use keyledger_engine::domain::record::Record;
 use keyledger_engine::domain::resource_api::Api;
@@ -89,13 +90,14 @@ impl VerificationIndex {
             return Err(not_applicable(format!("the index has stopped: {reason}")));
         }
         match &record.stream {
+            StreamId::Key(id) if self.part.is_some_and(|part| !part.has(*id)) => Ok(()),
             StreamId::Key(id) => self.apply_to_key(writer, *id, record),
             StreamId::Organization(id) => self.apply_to_organization(writer, id, record),
             StreamId::Api(id) => self.apply_to_api(writer, *id, record),
             StreamId::RootKey(id) => self.apply_to_root_key(writer, *id, record),
-            StreamId::Application(id) => self.apply_to_application(*id, record),
+            StreamId::Application(id) => self.apply_to_application(writer, *id, record),
             StreamId::ClientLink(id) => self.apply_to_client_link(writer, id, record),
-            StreamId::PortalSession(id) => self.portal_sessions.apply(writer, *id, record),
+            StreamId::PortalSession(id) => self.apply_to_portal_session(writer, *id, record),
             // `erase` has removed the text before this record arrives.
             StreamId::Erasure(_) => Ok(()),
             StreamId::Webhook(id) => self.apply_to_webhook(*id, record),
@@ -179,13 +181,24 @@ impl VerificationIndex {
         let before = self.root_keys.get(&id).map(Arc::unwrap_or_clone);
         let after = RootKey::apply(before, record).ok_or_else(|| does_not_follow(record))?;
         self.put_root_token(writer, &after)?;
+        if after.revoked_at.is_some() {
+            self.portal_sessions.end_minted_by(writer, Minter::RootKey(id));
+        }
         self.root_keys.insert(id, after);
         Ok(())
     }
 
-    fn apply_to_application(&self, id: ApplicationId, record: &Record) -> Result<(), Reason> {
+    fn apply_to_application(
+        &self,
+        writer: &mut WriterState,
+        id: ApplicationId,
+        record: &Record,
+    ) -> Result<(), Reason> {
         let before = self.applications.get(&id).map(Arc::unwrap_or_clone);
         let after = Application::apply(before, record).ok_or_else(|| does_not_follow(record))?;
+        if after.deleted_at.is_some() {
+            self.portal_sessions.end_minted_by(writer, Minter::Application(id));
+        }
         self.applications.insert(id, after);
         Ok(())
     }

@@ -7,6 +7,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use keyledger_engine::domain::key::{KeyStatus, PreviousToken};
+use keyledger_engine::domain::portal_session::Minter;
 use keyledger_engine::ledger::UserOf;
 use keyledger_engine::value::environment::Environment;
 use keyledger_engine::value::id::{ApiId, ClientLinkId, EventId, KeyId, OrganizationId, PortalSessionId};
@@ -115,6 +116,8 @@ pub(super) struct WriterState {
     expiries: BTreeSet<(i64, [u8; 16])>,
     /// Expiries of portal sessions, in milliseconds.
     pub(super) portal_session_ends: BTreeSet<(i64, PortalSessionId)>,
+    /// Portal sessions by the credential that minted them.
+    pub(super) minted_sessions: BTreeSet<(Minter, PortalSessionId)>,
     scope_lists: HashSet<PooledScopes>,
     scope_lists_sweep_at: usize,
     /// The walk over all keys in progress, if any.

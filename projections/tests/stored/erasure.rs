@@ -91,6 +91,7 @@ impl Run {
                 role: Role::Admin,
                 link_expires_at: SystemClock.now().saturating_add_millis(600_000),
                 lifetime_seconds: 600,
+                ends_by: None,
             };
             let create = PortalSessionCommand::Create {
                 organization_id: organization_id.clone(),

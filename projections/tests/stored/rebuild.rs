@@ -62,6 +62,13 @@ impl LogReader for Gate {
         self.pass();
         self.log.read(after, records_max)
     }
+    fn read_with_leaves(
+        &self,
+        after: Position,
+        records_max: usize,
+    ) -> Result<Vec<(Record, Hash)>, log::Error> {
+        self.log.read_with_leaves(after, records_max)
+    }
     fn read_entries(&self, after: Position, records_max: usize) -> Result<Vec<Vec<u8>>, log::Error> {
         self.log.read_entries(after, records_max)
     }

@@ -34,6 +34,12 @@ impl Client {
         Self { address, credentials: Vec::new(), transcript, newest: Arc::default() }
     }
 
+    /// This client for another address, such as that of a server that was started again.
+    #[must_use]
+    pub fn at(&self, address: SocketAddr) -> Self {
+        Self { address, ..self.clone() }
+    }
+
     /// This client with a bearer token.
     #[must_use]
     pub fn with_token(&self, token: &str) -> Self {

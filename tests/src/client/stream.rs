@@ -64,6 +64,18 @@ impl Stream {
     }
 }
 
+impl Stream {
+    /// The next line of the body with this text. `None` if the body ends before, or when a read times out.
+    pub fn next_line_with(&mut self, text: &str) -> Option<String> {
+        loop {
+            let line = self.next_line()?;
+            if line.contains(text) {
+                return Some(line);
+            }
+        }
+    }
+}
+
 impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.body.read(buffer)

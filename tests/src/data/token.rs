@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::seed;
@@ -85,6 +86,34 @@ pub fn base64(bytes: &[u8], url: bool) -> String {
     text
 }
 
+/// The claims of a JWT, whose signature is not checked.
+///
+/// # Panics
+/// When it is not a JWT.
+#[track_caller]
+#[must_use]
+pub fn claims(jwt: &str) -> Value {
+    let payload = jwt.split('.').nth(1).expect("a JWT has three parts");
+    let (mut bytes, mut bits, mut count) = (Vec::new(), 0_u32, 0);
+    for digit in payload.chars() {
+        let value = match digit {
+            'A'..='Z' => digit as u32 - 'A' as u32,
+            'a'..='z' => digit as u32 - 'a' as u32 + 26,
+            '0'..='9' => digit as u32 - '0' as u32 + 52,
+            '-' => 62,
+            '_' => 63,
+            _ => panic!("not base64url: {digit}"),
+        };
+        (bits, count) = (bits << 6 | value, count + 6);
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+            bits &= (1 << count) - 1;
+        }
+    }
+    serde_json::from_slice(&bytes).expect("the claims of a JWT are JSON")
+}
+
 /// A big-endian number in base62, by schoolbook division, padded with zeros to `len` digits.
 fn base62(number: &[u8], len: usize) -> String {
     let mut number = number.to_vec();
@@ -125,6 +154,8 @@ mod tests {
         assert_eq!(base64(b"foobar", false), "Zm9vYmFy");
         assert_eq!(base64(&[0xfb, 0xff], true), "-_8");
         assert_eq!(hex(&[0, 0xAB]), "00ab");
+        let payload = base64(br#"{"exp":4000000000,"sub":"~~~"}"#, true);
+        assert_eq!(claims(&format!("x.{payload}.y"))["exp"], 4_000_000_000_u64);
         check(&root(), "klroot_");
     }
 

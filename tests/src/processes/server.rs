@@ -40,6 +40,10 @@ pub struct Options {
     pub environment: Vec<(&'static str, String)>,
     /// The parent of the data directory. Default: the system's directory for temporary files.
     pub place: Option<PathBuf>,
+    /// Whether a server that refuses to serve an inconsistent log counts as ready.
+    pub may_refuse_log: bool,
+    /// Whether a server that refuses to show a projection counts as ready.
+    pub may_refuse_projections: bool,
 }
 
 /// A server that ended before it was ready.
@@ -187,7 +191,11 @@ impl Server {
         let client = self.anonymous();
         loop {
             let is_ready = match &self.options.trusted {
-                None => client.get("/readyz").try_send().is_ok_and(|response| response.status == 200),
+                None => client.get("/readyz").try_send().is_ok_and(|response| {
+                    response.status == 200
+                        || self.options.may_refuse_log && response.json()["log_inconsistent"].is_string()
+                        || self.options.may_refuse_projections
+                }),
                 Some(certificate) => {
                     let url = format!("https://{}/readyz", self.address);
                     tls::curl(certificate, &["--fail", &url]).status.success()
@@ -244,6 +252,11 @@ impl Server {
 
     fn read(&self, name: &str) -> String {
         String::from_utf8_lossy(&fs::read(self.path().join(name)).unwrap_or_default()).into_owned()
+    }
+
+    /// Changes the options for the next start.
+    pub fn set_options(&mut self, options: Options) {
+        self.options = options;
     }
 
     /// The process's id.

@@ -3,6 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
+use keyledger_tests::client::connection::Connection;
 use keyledger_tests::client::http::Client;
 use keyledger_tests::data::fixture::{
     access_token, application, key, organization, root_key, text, token_request, trail, types,
@@ -266,6 +267,32 @@ fn signing_keys_are_rotated_while_tokens_stay_valid() {
     let after = access_token(&client, &app);
     assert_eq!(answers(&client, &before), (200, 200));
     assert_eq!(answers(&client, &after), (200, 200));
+    // A key that somebody else may have is dropped at once, and with it every token that it signed: also on a
+    // connection whose last request had such a token.
+    let mut connection = Connection::open(client.address()).unwrap();
+    let verify = |token: &str| {
+        let body = json!({ "token": token::unknown("kl", "live") });
+        client.with_token(token).post("/v1/keys/verify", &body).encode("keep-alive")
+    };
+    let mut status = |token: &str| {
+        connection.write(&verify(token)).unwrap();
+        connection.read().unwrap().0
+    };
+    assert_eq!(status(&after), 200);
+    let output = Command::new(binaries::path("keyledger"))
+        .args(["signing-key", "rotate", "--compromised", "--data"])
+        .arg(server.data())
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(status(&after), 200, "the service reads it on a signal");
+    kill_process(pid, Signal::HUP).unwrap();
+    let only =
+        poll::until("the only key", Duration::from_secs(10), || Some(ids()).filter(|ids| ids.len() == 1));
+    assert!(!both.contains(&only[0]));
+    assert_eq!((status(&before), status(&after)), (401, 401));
+    assert_eq!((answers(&client, &before), answers(&client, &after)), ((401, 401), (401, 401)));
+    assert_eq!(answers(&client, &access_token(&client, &app)), (200, 200));
     // The private keys are in their file only.
     let stored: Value =
         serde_json::from_slice(&std::fs::read(server.data().join("signing-keys.json")).unwrap()).unwrap();

@@ -1,7 +1,9 @@
 //! Permissions, and the ways in which callers authenticate.
 
+pub(crate) mod addresses;
 pub(crate) mod applications;
 pub(crate) mod callers;
+pub(crate) mod handing_on;
 pub(crate) mod introspection;
 pub(crate) mod oauth_clients;
 pub(crate) mod openid;
@@ -10,4 +12,5 @@ pub(crate) mod partners;
 pub(crate) mod permissions;
 pub(crate) mod portal;
 pub(crate) mod rate_limits;
+pub(crate) mod sessions;
 pub(crate) mod strangers;

@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use keyledger_tests::data::fixture::{events, issued, key, key_body};
+use keyledger_tests::data::fixture::{events, issued, key, key_body, root_key};
 use keyledger_tests::poll;
 use keyledger_tests::processes::openid_provider::{AUDIENCE, Provider, arguments, person};
 use keyledger_tests::processes::server::{Options, Server};
-use serde_json::json;
+use serde_json::{Value, json};
 
 fn serve(issuer: &str) -> Server {
     Server::start_with(Options { arguments: arguments(issuer), ..Options::default() })
@@ -117,6 +117,98 @@ fn tokens_are_verified_with_the_providers_current_keys() {
         (client.with_token(&brief).get("/v1/keys").send().status == 401).then_some(())
     });
     client.get("/v1/keys").expect(200);
+}
+
+/// The claims of a user with a role in an organization.
+fn claims(sub: &str, organization: &str) -> Value {
+    json!({ "sub": sub, "aud": AUDIENCE, "role": "owner", "organization_id": organization })
+}
+
+#[test]
+fn a_token_for_another_purpose_lets_nobody_in() {
+    let mut provider = Provider::start(&json!([]));
+    let server = serve(&provider.issuer);
+    let client = server.client();
+    client.post("/v1/organizations", &json!({ "id": "acme", "kind": "paid" })).expect(201);
+    let mut status = |header: Value, more: Value| {
+        let mut all = claims("olga", "acme");
+        all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        client.with_token(&provider.sign(&server, &header, &all)).get("/v1/keys").send().status
+    };
+    for typ in ["at+jwt", "application/at+jwt", "JWT"] {
+        assert_eq!(status(json!({ "typ": typ }), json!({})), 200, "{typ}");
+    }
+    assert_eq!(status(json!({}), json!({})), 200, "some providers set no type");
+    for typ in ["logout+jwt", "secevent+jwt", "dpop+jwt", "x"] {
+        assert_eq!(status(json!({ "typ": typ }), json!({})), 401, "{typ}");
+    }
+    let logout = json!({ "events": { "http://schemas.openid.net/event/backchannel-logout": {} } });
+    assert_eq!(status(json!({ "typ": "JWT" }), logout), 401);
+    // An ID token is for the client that the user signs in to.
+    assert_eq!(
+        status(json!({ "typ": "JWT" }), json!({ "aud": "console", "nonce": "n", "at_hash": "h" })),
+        401
+    );
+    assert_eq!(status(json!({ "typ": "at+jwt" }), json!({ "aud": ["shop", AUDIENCE], "azp": "shop" })), 200);
+}
+
+#[test]
+fn a_users_idempotency_key_is_nobody_elses() {
+    let mut provider = Provider::start(&json!([]));
+    let server = serve(&provider.issuer);
+    let client = server.client();
+    for id in ["acme", "other"] {
+        client.post("/v1/organizations", &json!({ "id": id, "kind": "paid" })).expect(201);
+    }
+    // The same person in two organizations, with a body that names neither.
+    let mut register = |organization: &str| {
+        let by = client.with_token(&provider.sign(&server, &json!({}), &claims("olga", organization)));
+        let body = json!({ "url": "https://example.com/", "event_types": ["KeyDeleted"] });
+        by.post("/v1/webhooks", &body).header("idempotency-key", "k").expect(201)
+    };
+    for organization in ["acme", "other"] {
+        for replayed in [None, Some("true")] {
+            let answer = register(organization);
+            assert_eq!(answer.header("idempotent-replayed"), replayed, "{organization}");
+            assert_eq!(answer.json()["webhook"]["organization_id"], organization);
+        }
+    }
+}
+
+#[test]
+fn no_user_is_mistaken_for_another_caller() {
+    let mut provider = Provider::start(&json!([]));
+    let mut server = serve(&provider.issuer);
+    let client = server.client();
+    client.post("/v1/organizations", &json!({ "id": "acme", "kind": "paid" })).expect(201);
+    let root_key_id = root_key(&client, &["keys:read"], None).0;
+    for (sub, status) in [("olga", 200), ("1001", 200), (root_key_id.as_str(), 401), ("system", 401)] {
+        let token = provider.sign(&server, &json!({}), &claims(sub, "acme"));
+        assert_eq!(client.with_token(&token).get("/v1/keys").send().status, status, "{sub}");
+    }
+
+    // Another provider's user with the same `sub` is another person, so its users are not let in by a mere
+    // change of the option.
+    server.stop();
+    let root_token = server.root_token().to_owned();
+    let directory = server.into_directory();
+    let known = directory.path().join("data/openid-issuer");
+    assert_eq!(std::fs::read_to_string(&known).unwrap().trim(), provider.issuer);
+    std::fs::write(&known, "https://former.example.com\n").unwrap();
+    let options = || Options { arguments: arguments(&provider.issuer), ..Options::default() };
+    let kept = directory.path().to_owned();
+    let mut directory = directory;
+    directory.disable_cleanup(true);
+    let refusal = Server::start_in(directory, &root_token, options()).err().unwrap();
+    assert!(
+        refusal.message.contains("https://former.example.com") && refusal.message.contains("openid-issuer")
+    );
+    std::fs::remove_file(&known).unwrap();
+    let again = tempfile::tempdir().unwrap();
+    std::fs::rename(kept.join("data"), again.path().join("data")).unwrap();
+    std::fs::remove_dir_all(kept).unwrap();
+    let server = Server::start_in(again, &root_token, options()).unwrap();
+    server.client().get("/v1/organizations/acme").expect(200);
 }
 
 #[test]

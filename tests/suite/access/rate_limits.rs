@@ -1,5 +1,5 @@
-//! Rate limits: every endpoint has one, each caller, organization and address its own, and a refusal says what
-//! to do.
+//! Rate limits: every endpoint has one, each caller, organization and address its own, and a refusal says
+//! what to do.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

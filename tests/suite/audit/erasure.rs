@@ -372,12 +372,54 @@ fn erasing_requires_a_permission_and_a_valid_subject() {
         let problem = client.post("/v1/erasures", &body).expect(422).json();
         assert_eq!(problem["errors"][0]["pointer"], pointer, "{problem}");
     }
-    // A user without any text has nothing to erase. The erasure is recorded anyway.
-    let unknown = json!({ "subject": { "organization_id": org, "user_id": "nobody" } });
-    assert_eq!(client.post("/v1/erasures", &unknown).expect(201).json()["subject_keys"], 0);
     // Repeated with the same idempotency key, it happens once.
     let named = || bound.post("/v1/erasures", &subject(&org)).header("idempotency-key", "once").expect(201);
     let (first, second) = (named(), named());
     assert_eq!(second.header("idempotent-replayed"), Some("true"));
     assert_eq!(first.json()["id"], second.json()["id"]);
+    assert_eq!(rebuilds(&client), [1, 1], "the second request destroyed nothing");
+}
+
+/// How often each projection was rebuilt.
+fn rebuilds(client: &Client) -> [u64; 2] {
+    ["key-list", "audit-trail"].map(|name| {
+        let shown = client.get(&format!("/v1/projections/{name}")).expect(200).json();
+        shown["rebuilds_finished"].as_u64().unwrap()
+    })
+}
+
+/// An erasure that finds no text costs the service nothing.
+#[test]
+fn an_erasure_that_destroys_no_key_rebuilds_nothing() {
+    let mut server = Server::start();
+    let client = server.client();
+    let org = organization(&client, "paid");
+    let bound = client.with_token(&root_key(&client, &["admin"], Some(&org)).1);
+    let made = key(&client, &org, json!({ "name": "Kept" }));
+    let nobody = json!({ "subject": { "organization_id": org, "user_id": "nobody" } });
+    let mut stream = client.get("/v1/events").header("accept", "text/event-stream").stream();
+    let erased: Vec<_> = (0..10).map(|_| bound.post("/v1/erasures", &nobody).expect(201)).collect();
+    assert!(erased.iter().all(|answer| answer.json()["subject_keys"] == 0));
+    assert_eq!(rebuilds(&client), [0, 0]);
+    // The erasure is recorded all the same, in a stream that goes on too.
+    let last = text(&erased[9].json()["id"]);
+    assert!(stream.next_line_with(&last).is_some());
+    let files = || ["key-list", "audit-trail"].map(|name| inode(&server.data(), name));
+    let before = files();
+    server.stop();
+    server.start_again();
+    let files = || ["key-list", "audit-trail"].map(|name| inode(&server.data(), name));
+    assert_eq!(files(), before, "the next start rebuilds nothing either");
+    let client = server.client();
+    assert_eq!(client.get(&made.path("")).expect(200).json()["name"], "Kept");
+    // One that destroys a key does.
+    let of_all = json!({ "subject": { "organization_id": org } });
+    assert!(client.post("/v1/erasures", &of_all).expect(201).json()["subject_keys"].as_u64() > Some(0));
+    assert_eq!(rebuilds(&client), [1, 1]);
+    assert_eq!(client.get(&made.path("")).expect(200).json()["name"], Value::Null);
+}
+
+fn inode(data: &Path, name: &str) -> u64 {
+    use std::os::unix::fs::MetadataExt;
+    fs::metadata(data.join("projections").join(format!("{name}.redb"))).unwrap().ino()
 }

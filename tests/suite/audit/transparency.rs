@@ -233,8 +233,17 @@ fn a_proof_file_is_accepted_by_an_independent_verifier() {
     assert_eq!(output.status.code(), Some(2), "{}", text(&output));
 }
 
-/// Starts a server on a log that differs from what was signed: it works, signs nothing and says why.
+/// Starts a server on a log that differs from what was signed. It serves nothing and says why; if it has to
+/// serve the log, it signs nothing and says why.
 fn is_refused(mut server: Server, why: &str) {
+    server.set_options(Options { may_refuse_log: true, ..Options::default() });
+    server.start_again();
+    let ready = server.anonymous().get("/readyz").expect(503).json();
+    let said = ready["log_inconsistent"].as_str().unwrap();
+    assert!(said.contains("events.redb") && said.contains(why), "{ready}");
+    assert_eq!(server.client().get("/v1/keys").expect(503).code(), "log_inconsistent");
+    server.stop();
+    server.set_options(Options { arguments: serving_anyway(), ..Options::default() });
     server.start_again();
     let client = server.client();
     let refused = client.get("/log/checkpoint").expect(503);
@@ -242,8 +251,14 @@ fn is_refused(mut server: Server, why: &str) {
     assert!(refused.text().contains(why), "{}", refused.text());
     let ready = client.get("/readyz").expect(200).json();
     assert!(ready["signing_refused"].as_str().unwrap().contains(why), "{ready}");
-    // Callers are served as before.
+    assert!(ready["log_inconsistent"].as_str().unwrap().contains(why), "{ready}");
+    // Callers are served.
     let _ = key(&client, &organization(&client, "paid"), json!({}));
+}
+
+/// The argument with which a server serves an inconsistent log.
+pub(crate) fn serving_anyway() -> Vec<String> {
+    vec!["--serve-inconsistent-log".to_owned()]
 }
 
 #[test]
@@ -300,7 +315,7 @@ pub(crate) fn forge(data: &Path, hashes: bool, forge: impl FnOnce(&mut Vec<Vec<u
     transaction.commit().unwrap();
 }
 
-fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
         (0..8).fold(
             crc ^ u32::from(*byte),
@@ -345,9 +360,12 @@ fn an_edited_record_is_detected_by_its_hash() {
     take_vault_away(&server.data());
     let (position, reason) = finding(&server.data());
     assert!(position <= 103 && reason.contains("do not have the hash"), "{position}: {reason}");
-    // A service that runs on it finds it too.
+    // A service that runs on it finds it too, at the start, and when it is asked to verify the log.
+    server.set_options(Options { arguments: serving_anyway(), ..Options::default() });
     server.start_again();
     let client = server.client();
+    let ready = client.get("/readyz").expect(200).json();
+    assert!(ready["log_inconsistent"].as_str().unwrap().contains("the log was changed"), "{ready}");
     client.post("/v1/log/verifications", &json!({})).expect(202);
     let found = log_verification::finished(&client);
     assert_eq!((&found["status"], &found["bad_position"]), (&json!("failed"), &json!(position)), "{found}");

@@ -15,7 +15,7 @@ use keyledger_tests::processes::server::{Options, Server};
 use serde_json::{Value, json};
 
 use crate::audit::transparency::{
-    checkpoint, copy, forge, rename, replay_tool, size_of, take_vault_away, text, tool,
+    checkpoint, copy, forge, rename, replay_tool, serving_anyway, size_of, take_vault_away, text, tool,
 };
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -63,7 +63,7 @@ impl Drop for Witness {
 
 fn watched_by(witnesses: &[&Witness]) -> Options {
     let arguments = witnesses.iter().flat_map(|it| ["--witness".to_owned(), it.argument()]);
-    Options { arguments: arguments.collect(), ..Options::default() }
+    Options { arguments: arguments.collect(), may_refuse_log: true, ..Options::default() }
 }
 
 /// Stops a server and starts it on the same data with other options.
@@ -189,13 +189,22 @@ fn a_witness_that_does_not_answer_delays_nothing() {
 }
 
 /// Checks what a service says that has stopped signing because a witness has seen something else.
-fn is_contradicted(server: &Server, why: &str) {
+fn is_contradicted(server: &mut Server, witness: &Witness, why: &str) {
+    poll::until("the service to refuse the log", LIMIT, || {
+        (server.anonymous().get("/readyz").send().status == 503).then_some(())
+    });
+    assert_eq!(server.client().get("/v1/keys").expect(503).code(), "log_inconsistent");
+    server.stop();
+    let Options { mut arguments, .. } = watched_by(&[witness]);
+    arguments.extend(serving_anyway());
+    server.set_options(Options { arguments, ..Options::default() });
+    server.start_again();
     let refused = server.anonymous().get("/log/checkpoint").expect(503);
     assert_eq!(refused.code(), "log_inconsistent");
     assert!(refused.text().contains(why), "{}", refused.text());
     let ready = server.anonymous().get("/readyz").expect(200).json();
     assert!(ready["signing_refused"].as_str().unwrap().contains(why), "{ready}");
-    // Callers are served as before.
+    // Callers are served because the operator wants it.
     grow(server);
     assert_eq!(server.anonymous().get("/log/checkpoint").expect(503).code(), "log_inconsistent");
 }
@@ -217,7 +226,7 @@ fn an_older_copy_with_its_own_checkpoints_is_detected() {
     copy(&older, &server.data());
     let signed = fs::read_to_string(older.join("checkpoints.ndjson")).unwrap();
     server.start_again();
-    is_contradicted(&server, "this is an older copy");
+    is_contradicted(&mut server, &witness, "this is an older copy");
     server.stop();
     let now_signed = fs::read_to_string(server.data().join("checkpoints.ndjson")).unwrap();
     assert_eq!(now_signed, signed, "something was signed after {seen}");
@@ -238,7 +247,7 @@ fn a_rewritten_log_without_its_checkpoints_is_detected() {
     take_vault_away(&server.data());
     fs::remove_file(server.data().join("checkpoints.ndjson")).unwrap();
     server.start_again();
-    is_contradicted(&server, "has seen different events");
+    is_contradicted(&mut server, &witness, "has seen different events");
 }
 
 #[test]

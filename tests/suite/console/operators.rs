@@ -608,3 +608,59 @@ fn a_webhook_is_managed_by_forms() {
         ]
     );
 }
+
+/// The console offers nobody what the service would refuse.
+#[test]
+fn visitors_are_offered_what_they_may_hand_on() {
+    let server = Server::start();
+    let client = server.client();
+    let org = organization(&client, "paid");
+    client
+        .put(&format!("/v1/organizations/{org}/policies/production"), &json!({ "name_required": true }))
+        .expect(200);
+    let great = application(&client, &["admin"], Some(&org));
+    let small = application(&client, &["keys:read"], Some(&org));
+    let own = ["organizations:read", "organizations:write", "applications:write", "keys:read"];
+    let more = ["apis:read", "events:read", "portal:write"];
+    let browser =
+        |permissions: &[&str]| Browser::sign_in(&client, &root_key(&client, permissions, Some(&org)).1);
+    let lesser = browser(&[&own[..], &more].concat());
+
+    // The organization's kind, policies and deletion are the operator's.
+    let page = lesser.get(&format!("/console/organizations/{org}")).expect_page(200);
+    assert!(page.contains("Keys must have a name.") && page.contains("/edit\""));
+    assert!(!page.contains("/delete\"") && !page.contains("/policies/"), "{page}");
+    let form = lesser.get(&format!("/console/organizations/{org}/edit")).expect_page(200);
+    assert!(form.contains("name=\"name\"") && !form.contains("name=\"kind\""), "{form}");
+    let version = between(&form, "name=\"version\" value=\"", "\"").to_owned();
+    let edited = [("version", version.as_str()), ("name", "Renamed"), ("kind", "partner")];
+    let page = lesser.submit_and_follow(&format!("/console/organizations/{org}/edit"), &edited);
+    assert!(
+        page.contains("Changes saved.") && page.contains("Renamed") && page.contains("Paid organization")
+    );
+    for tail in ["/delete", "/policies/production", "/policies/production/remove"] {
+        lesser.get(&format!("/console/organizations/{org}{tail}")).expect_page(403);
+    }
+    // An application with more rights than theirs is shown, and that is all.
+    let page = lesser.get("/console/applications").expect_page(200);
+    for tail in ["edit", "rotate", "delete"] {
+        assert!(page.contains(&format!("{}/{tail}", small.id)), "{tail}");
+        assert!(page.contains(&great.id) && !page.contains(&format!("{}/{tail}", great.id)), "{tail}");
+    }
+    lesser.submit(&format!("/console/applications/{}/rotate", great.id), &[]).expect_page(403);
+    // They invite auditors, who may do no more than they, for ten minutes unless they choose another time.
+    let form = lesser.get("/console/portal-links/new").expect_page(200);
+    assert!(form.contains("value=\"auditor\"") && !form.contains("value=\"owner\""), "{form}");
+    assert!(form.contains("value=\"600\" checked"), "{form}");
+    let owner = [("role", "owner"), ("link_seconds", "600"), ("session_seconds", "3600")];
+    lesser.submit("/console/portal-links", &owner).expect_page(403);
+    let unable = browser(&["portal:write", "keys:read"]);
+    let page = unable.get("/console/portal-links").expect_page(200);
+    assert!(!page.contains("/console/portal-links/new"), "{page}");
+
+    // An owner is told that what they create ends with their session.
+    let (_, link) = portal_link(&client, &org, "owner", json!({}));
+    let owner = Browser::with_cookie(&client, &follow(&client, &link).0);
+    let form = owner.get("/console/portal-links/new").expect_page(200);
+    assert!(form.contains("when you sign out"), "{form}");
+}

@@ -24,6 +24,8 @@ enum Outcome {
     Refused,
     /// The service started and refused some reads. The check of the log names the reason.
     Reported,
+    /// The service started and serves nothing, because the log does not match its signed checkpoints.
+    NotServed,
     /// The service started, could not continue writing, ended and said why. All its answers were correct.
     Ended,
 }
@@ -48,10 +50,20 @@ fn try_damaged(stopped: &Stopped, tokens: &[String], file: &Path, offset: u64, m
     let complaint =
         String::from_utf8_lossy(&check.stderr).into_owned() + &String::from_utf8_lossy(&check.stdout);
     assert!(!complaint.contains("panicked"), "{what}: {complaint}");
-    match Server::start_in(copy, &stopped.root_token, Options::default()) {
+    let options = Options { may_refuse_log: true, ..Options::default() };
+    match Server::start_in(copy, &stopped.root_token, options) {
         Err(refusal) => {
             refusal.check(LOG);
             Outcome::Refused
+        }
+        Ok(server) if server.anonymous().get("/readyz").send().json()["log_inconsistent"].is_string() => {
+            assert_ne!(
+                check.status.code(),
+                Some(0),
+                "{what}: the service refuses a log that the tool verifies"
+            );
+            assert_eq!(server.client().get("/v1/keys").expect(503).code(), "log_inconsistent", "{what}");
+            Outcome::NotServed
         }
         Ok(mut server) => {
             let answers = answers(&server.client(), tokens);

@@ -2,4 +2,5 @@
 
 pub(crate) mod crash;
 pub(crate) mod damaged_data;
+pub(crate) mod forge;
 pub(crate) mod interruptions;

@@ -6,6 +6,7 @@ pub(crate) mod data_directory;
 pub(crate) mod examples;
 pub(crate) mod index_snapshot;
 pub(crate) mod newcomer;
+pub(crate) mod private_files;
 pub(crate) mod process;
 pub(crate) mod rebuild;
 pub(crate) mod stopped;

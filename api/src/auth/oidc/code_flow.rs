@@ -10,7 +10,7 @@ use http::{HeaderValue, Request, header};
 use http_body_util::Full;
 use keyledger_engine::value::sha256::sha256;
 use serde::Deserialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 use zeroize::Zeroizing;
 
 use super::{Error, OpenIdProvider, User, check_address, looks_like_token};
@@ -146,10 +146,20 @@ impl OpenIdProvider {
             let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
             self.check_claims(&keys, &token, &client.id).ok_or_else(foreign)?
         };
-        if claims.others.get("nonce").and_then(Value::as_str) != Some(&proofs.nonce) {
+        let is_for_this_sign_in = claims.others.get("nonce").and_then(Value::as_str) == Some(&proofs.nonce);
+        if !is_for_this_sign_in || !is_issued_to(&claims.others, &client.id) {
             return Err(foreign());
         }
         self.user_of(claims).ok_or_else(foreign)
+    }
+}
+
+/// Whether an ID token was issued to the client, and not to another of its audiences (OpenID Connect Core 1.0
+/// §3.1.3.7): `azp` names the client, and may be absent only if the client is the only audience.
+pub(super) fn is_issued_to(claims: &Map<String, Value>, client_id: &str) -> bool {
+    match claims.get("azp") {
+        Some(azp) => azp.as_str() == Some(client_id),
+        None => claims.get("aud").and_then(Value::as_array).is_none_or(|audiences| audiences.len() <= 1),
     }
 }
 

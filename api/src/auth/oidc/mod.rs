@@ -4,6 +4,10 @@
 //! names an unknown key.
 
 pub(crate) mod code_flow;
+mod known_issuer;
+#[cfg(test)]
+mod tests;
+mod token_type;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
@@ -16,7 +20,8 @@ use http::{Request, Uri, header};
 use http_body_util::Full;
 use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use keyledger_engine::value::id::OrganizationId;
+use keyledger_engine::value::actor::Actor;
+use keyledger_engine::value::id::{ApplicationId, KeyId, OrganizationId, PortalSessionId, RootKeyId};
 use keyledger_engine::value::role::Role;
 use keyledger_engine::value::sha256::sha256;
 use keyledger_engine::value::text::UserId;
@@ -26,7 +31,10 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Number, Value};
 use tokio::time::Instant;
 
+use self::token_type::is_accepted;
 use crate::outbound::http_client::HttpClient;
+
+pub(crate) use self::known_issuer::check as check_issuer;
 
 /// A longer text is not a token of the provider, in bytes.
 const TOKEN_LEN_MAX: usize = 8_192;
@@ -80,7 +88,7 @@ pub(crate) struct Error(String);
 /// A user whom the provider has authenticated.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct User {
-    /// The token's `sub`.
+    /// The token's `sub`. It is not the id of another kind of caller.
     pub id: UserId,
     /// The user's organization, if the token names one.
     pub organization_id: Option<OrganizationId>,
@@ -186,7 +194,8 @@ impl OpenIdProvider {
     /// Returns the claims of a token that the provider signed for `audience`.
     fn check_claims(&self, keys: &Keys, token: &str, audience: &str) -> Option<Claims> {
         let header = jsonwebtoken::decode_header(token).ok()?;
-        if !ALGORITHMS.contains(&header.alg) || has_critical_extensions(token) {
+        let is_typed = is_accepted(header.typ.as_deref());
+        if !ALGORITHMS.contains(&header.alg) || !is_typed || has_critical_extensions(token) {
             return None;
         }
         let (_, key) = keys.find(header.kid.as_deref(), header.alg)?;
@@ -196,14 +205,17 @@ impl OpenIdProvider {
         validation.set_audience(&[audience]);
         validation.validate_nbf = true;
         validation.leeway = LEEWAY_SECONDS;
-        jsonwebtoken::decode::<Claims>(token, key, &validation).ok().map(|token| token.claims)
+        let claims = jsonwebtoken::decode::<Claims>(token, key, &validation).ok()?.claims;
+        // It reports something that happened, such as a sign-out, and lets nobody in (RFC 8417 §2.2, OpenID
+        // Connect Back-Channel Logout 1.0 §2.4).
+        (!claims.others.contains_key("events")).then_some(claims)
     }
 
     /// Returns the user whom the claims describe.
     fn user_of(&self, claims: Claims) -> Option<User> {
         let leeway = i64::try_from(LEEWAY_SECONDS).unwrap_or(0).checked_mul(1_000)?;
         Some(User {
-            id: UserId::new(&claims.sub).ok()?,
+            id: UserId::new(&claims.sub).ok().filter(|id| !is_own_id(id.as_str()))?,
             organization_id: claims
                 .others
                 .get(&self.options.organization_claim)
@@ -317,6 +329,16 @@ impl Keys {
     }
 }
 
+/// Whether a user's id looks like the id of another kind of caller, for whom the log and `created_by` would
+/// let the user pass.
+fn is_own_id(text: &str) -> bool {
+    text == &*Actor::system().id
+        || text.parse::<RootKeyId>().is_ok()
+        || text.parse::<ApplicationId>().is_ok()
+        || text.parse::<PortalSessionId>().is_ok()
+        || text.parse::<KeyId>().is_ok()
+}
+
 /// Whether a text has the three parts of a JWT and a plausible length.
 fn looks_like_token(text: &str) -> bool {
     text.len() <= TOKEN_LEN_MAX && text.bytes().filter(|byte| *byte == b'.').count() == 2
@@ -369,64 +391,4 @@ fn check_address(name: &str, address: &str) -> Result<(), Error> {
         return Ok(());
     }
     Err(Error(format!("{name} {address}: must be an https:// address, or http:// at the loopback address")))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_date_may_have_a_fraction() {
-        let millis = |text: &str| millis_of(&serde_json::from_str(text).unwrap());
-        assert_eq!(millis("1700000000"), Some(1_700_000_000_000));
-        assert_eq!(millis("1700000000.5"), Some(1_700_000_000_500));
-        assert_eq!(millis("1.7e9"), Some(1_700_000_000_000));
-        for text in ["9223372036854775807", "18446744073709551615", "1e300"] {
-            assert_eq!(millis(text), None, "{text}");
-        }
-    }
-
-    #[test]
-    fn only_addresses_that_can_be_trusted() {
-        for good in [
-            "https://id.example.com/realms/a",
-            "http://127.0.0.1:8080",
-            "http://localhost/",
-            "http://[::1]:1",
-        ] {
-            assert!(check_address("x", good).is_ok(), "{good}");
-        }
-        for bad in
-            ["http://id.example.com", "ftp://localhost", "id.example.com", "", "http://localhost.example.com"]
-        {
-            assert!(check_address("x", bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn no_extension_is_understood() {
-        for (header, has_extensions) in [
-            (r#"{"alg":"RS256","kid":"1"}"#, false),
-            (r#"{"alg":"RS256","crit":["b64"],"b64":false}"#, true),
-            (r#"{"alg":"RS256","crit":[]}"#, true),
-            (r#"{"alg":"RS256","crit":null}"#, true),
-            ("no JSON", true),
-        ] {
-            let token = format!("{}.e30.AAAA", URL_SAFE_NO_PAD.encode(header));
-            assert_eq!(has_critical_extensions(&token), has_extensions, "{header}");
-        }
-    }
-
-    #[test]
-    fn a_role_is_a_word_or_the_greatest_of_several() {
-        for (claim, role) in [
-            (serde_json::json!("auditor"), Some(Role::Auditor)),
-            (serde_json::json!(["everyone", "member", "admin"]), Some(Role::Admin)),
-            (serde_json::json!(["everyone"]), None),
-            (serde_json::json!("Owner"), None),
-            (serde_json::json!(7), None),
-        ] {
-            assert_eq!(role_of(&claim), role, "{claim}");
-        }
-    }
 }

@@ -243,6 +243,7 @@ fn of_caller(event: &Event, object: Object<'_>) -> Option<EventText> {
         "ApplicationDeleted" | "WebhookDeleted" => whole("deleted", String::new()).bad(),
         "PortalSessionCreated" => whole("created", format!(" with the role {}", field("role"))),
         "PortalSessionStarted" => whole("signed in with", String::new()),
+        "PortalSessionEnded" if field("reason") == "idle" => whole("ended", ", which was not used".into()),
         "PortalSessionEnded" => whole("ended", String::new()),
         "WebhookRegistered" => whole("registered", String::new()).change(None, field("url")),
         "WebhookUrlChanged" => changed("URL", "url"),

@@ -99,7 +99,7 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
     };
     let row = |it: Application, _: Option<&str>| {
         let is_there = it.credential.is_active();
-        let menu = if is_there {
+        let menu = if is_there && it.credential.may_be_changed_by(&visitor) {
             vec![
                 MenuItem::dialog("Edit…", Icon::PENCIL, it.path("/edit")),
                 MenuItem::dialog("Rotate secret…", Icon::ROTATE, it.path("/rotate")),

@@ -1,8 +1,10 @@
 //! What root keys and applications have in common: a secret, permissions and an optional organization.
 
+use keyledger_engine::value::permission::Permission;
 use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 
+use crate::auth::grant::Grant;
 use crate::console::frame::form_page::confirmation;
 use crate::console::parts::badge::Badge;
 use crate::console::parts::field::Field;
@@ -29,6 +31,18 @@ pub(crate) struct Credential {
 impl Credential {
     pub(crate) fn is_active(&self) -> bool {
         self.status == "active"
+    }
+
+    /// Whether the visitor may change or end it: no one may whose rights it exceeds.
+    pub(crate) fn may_be_changed_by(&self, visitor: &Visitor) -> bool {
+        let permissions: Result<Vec<Permission>, _> = self.permissions.iter().map(|it| it.parse()).collect();
+        let organization_id = self.organization_id.as_deref().map(str::parse).transpose();
+        match (permissions, organization_id) {
+            (Ok(permissions), Ok(organization_id)) => {
+                visitor.may_grant(Grant::new(&permissions, organization_id.as_ref()))
+            }
+            _ => false,
+        }
     }
 
     /// The text to type to confirm that it is revoked or deleted.

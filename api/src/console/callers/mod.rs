@@ -1,6 +1,7 @@
-//! Pages about root keys, applications, portal links and webhooks.
+//! Pages about root keys, applications, portal links, console sessions and webhooks.
 
 pub(crate) mod application;
+pub(crate) mod console_session;
 pub(crate) mod credential;
 pub(crate) mod permission_choice;
 pub(crate) mod portal_link;
@@ -20,6 +21,7 @@ pub(super) fn router() -> Router<Arc<Console>> {
         .merge(portal_link::router())
         .merge(application::router())
         .merge(root_key::router())
+        .merge(console_session::router())
         .merge(webhooks())
 }
 

@@ -8,11 +8,14 @@ use axum::extract::Path;
 use axum::response::Response;
 use axum::routing::get;
 use http::Method;
+use keyledger_engine::value::id::OrganizationId;
+use keyledger_engine::value::role::Role;
 use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::answer::problem::Problem;
+use crate::auth::grant::Grant;
 
 use crate::console::frame::form_page::{FormPage, field_errors};
 use crate::console::frame::list_page::Listing;
@@ -97,6 +100,7 @@ pub(crate) fn router() -> Router<Arc<Console>> {
 async fn list(visitor: Visitor) -> Result<Response, Problem> {
     let columns =
         organization_choice::columns(&visitor, &["User", "Role"], &["Status", "Invited", "Expires"]);
+    let may_invite = visitor.may(&Method::POST, "/v1/portal-sessions") && !roles(&visitor).is_empty();
     let listing = Listing {
         section: Section::PortalLinks,
         title: "Portal links",
@@ -107,8 +111,7 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
         search: None,
         by_organization: true,
         columns,
-        create: visitor
-            .may(&Method::POST, "/v1/portal-sessions")
+        create: may_invite
             .then(|| ("Invite", organization_choice::kept(&visitor, "/console/portal-links/new"))),
         of: None,
         above: None,
@@ -138,6 +141,19 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
     listing.answer(&visitor, row).await
 }
 
+/// The roles in which the visitor may let people in: those with no more permissions than the visitor has.
+fn roles(visitor: &Visitor) -> Vec<Choice> {
+    // A visitor who is not bound to an organization may choose any, which all have the same roles.
+    let organization_id = visitor.principal.organization_id.clone().unwrap_or_else(OrganizationId::first);
+    let own = visitor.principal.user_id.as_ref();
+    let may_grant = |word: &str| {
+        let role: Option<Role> = word.parse().ok();
+        role.is_some_and(|role| visitor.may_grant(Grant::of_role(role, &organization_id, own)))
+    };
+    let granted = ROLES.iter().filter(|(word, ..)| may_grant(word));
+    granted.map(|(word, name, hint)| Choice::new(*word, *name, *hint)).collect()
+}
+
 fn lives(lives: &[(&str, &str)]) -> Vec<Choice> {
     lives.iter().map(|(seconds, name)| Choice::new(*seconds, *name, "")).collect()
 }
@@ -149,13 +165,21 @@ async fn invite_page(visitor: &Visitor, form: &Form, errors: &FieldErrors) -> Re
         Field::code("user_id", "User ID", "For example ada@example.com")
             .hint("The organization's own ID for the person. Members need one.")
             .focused(),
-        Field::one_of("role", "Role", ROLES.map(|(word, name, hint)| Choice::new(word, name, hint)).to_vec()),
+        Field::one_of("role", "Role", roles(visitor))
+            .hint("You can let people in only with rights of your own."),
         Field::one_of("link_seconds", "Link is valid for", lives(&LINK_LIVES)),
         Field::one_of("session_seconds", "Session lasts for", lives(&SESSION_LIVES)),
     ]);
     let chosen = form.filled("organization_id");
     let page = FormPage::new(visitor, Section::PortalLinks, chosen, "Invite", PATH, PATH).await;
-    let page = page.text("You get a link that signs in the first person who opens it. Send it privately.");
+    let mut page =
+        page.text("You get a link that signs in the first person who opens it. Send it privately.");
+    if let Some(end) = visitor.principal.expires_at {
+        let end = Moment::new(end, visitor.now).exact();
+        let with = if visitor.is_from_portal() { " when you sign out, and" } else { "" };
+        page = page
+            .text(format!("The link and the session end{with} at {end} at the latest, as your own session."));
+    }
     page.submit("Create link").once(form).fields(fields, form, errors).show()
 }
 
@@ -163,7 +187,7 @@ async fn invite_form(visitor: Visitor) -> Result<Response, Problem> {
     visitor.require(&Method::POST, "/v1/portal-sessions")?;
     let form = organization_choice::form(&visitor)
         .and("role", "member")
-        .and("link_seconds", "3600")
+        .and("link_seconds", "600")
         .and("session_seconds", "28800");
     Ok(invite_page(&visitor, &form, &FieldErrors::default()).await)
 }
@@ -211,7 +235,10 @@ async fn end_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response, 
     let (title, warning) = if session.is_pending() {
         ("Revoke link", "The link stops working. You can create a new one.")
     } else {
-        ("End session", "They are signed out at once. You can invite them again.")
+        (
+            "End session",
+            "They are signed out at once, and so is everyone whom they invited. You can invite them again.",
+        )
     };
     let path = format!("{PATH}/{}/end", encoded(&session.id));
     let organization = Some(session.organization_id.as_str());

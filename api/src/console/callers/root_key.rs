@@ -84,7 +84,7 @@ async fn list(visitor: Visitor) -> Result<Response, Problem> {
     let own_id = visitor.principal.id.to_string();
     let row = |it: Credential, _: Option<&str>| {
         let is_active = it.is_active();
-        let menu = if is_active {
+        let menu = if is_active && it.may_be_changed_by(&visitor) {
             vec![MenuItem::destructive("Revoke…", Icon::STOP, revoke_path(&it))]
         } else {
             Vec::new()

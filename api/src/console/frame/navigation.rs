@@ -20,6 +20,7 @@ pub(crate) enum Section {
     RootKeys,
     PortalLinks,
     Webhooks,
+    ConsoleSessions,
 }
 
 /// A row's texts, and the endpoints of which a visitor must be allowed at least one.
@@ -101,6 +102,13 @@ const ENTRIES: &[Entry] = &[
         icon: Icon::SHIELD,
         path: "/console/root-keys",
         calls: &[(Method::GET, "/v1/root-keys")],
+    },
+    Entry {
+        section: Section::ConsoleSessions,
+        name: "Console sessions",
+        icon: Icon::SCREEN,
+        path: "/console/sessions",
+        calls: &[(Method::GET, "/v1/console-sessions")],
     },
 ];
 

@@ -3,16 +3,16 @@
 
 use std::sync::Arc;
 
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
 use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use keyledger_engine::value::token::{SecretKind, Token};
 use zeroize::Zeroizing;
 
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
-use crate::auth::console_session::{Holder, LIFETIME_SECONDS_MAX};
+use crate::auth::console_session::Holder;
 use crate::auth::oidc::OpenIdProvider;
 use crate::auth::oidc::code_flow::Proofs;
 use crate::auth::origin;
@@ -73,31 +73,30 @@ pub(crate) async fn start(State(console): State<Arc<Console>>, parts: Parts) -> 
 /// Redeems the code that the browser returns with, and starts a session.
 pub(crate) async fn finish(
     State(console): State<Arc<Console>>,
-    headers: HeaderMap,
-    uri: Uri,
+    request: Request,
 ) -> Result<Response, Problem> {
+    let (parts, _) = request.into_parts();
     let service = &console.service;
     let provider = provider(service)?;
-    let query = QueryString::of(&uri.to_string());
+    let counted = service.rate_limits.count_sign_in(origin::address(service, &parts))?;
+    let query = QueryString::of(&parts.uri.to_string());
     // Only the browser that started the sign-in may finish it; otherwise a link could sign its reader in as
     // another user.
-    let state = query.get("state").filter(|state| cookie::read(&headers, COOKIE) == Some(state));
+    let state = query.get("state").filter(|state| cookie::read(&parts.headers, COOKIE) == Some(state));
     let waiting = state.and_then(|state| console.pending.take(state, service.now()));
     let begin_again = "this sign-in was not started in this browser, or took too long; start again";
     let waiting = waiting.ok_or_else(|| Problem::new(Code::Unauthenticated, begin_again))?;
 
     let code = query.get("code").ok_or_else(|| Problem::new(Code::Unauthenticated, NOT_SIGNED_IN))?;
     let user = provider.redeem(code, &waiting.proofs, &redirect_uri(service)).await;
-    let mut user = user.map_err(|error| failed(&error))?;
-    // The ID token only proves who the user is; the session gets the usual lifetime.
-    user.expires_at = service.now().saturating_add_millis(i64::from(LIFETIME_SECONDS_MAX) * 1_000);
+    let user = user.map_err(|error| failed(&error))?;
     let is_active = |id: &_| service.index.organization(id).is_some_and(|it| it.deleted_at.is_none());
     if Principal::of_user(&user, is_active).permissions.is_empty() {
         let detail =
             "the OpenID provider recognizes you, but you have no role in an organization of this service";
         return Err(Problem::new(Code::Forbidden, detail));
     }
-    let session = begin_session(service, &headers, Holder::User(Box::new(user)))?;
+    let session = begin_session(service, &parts, counted, Holder::User(Box::new(user))).await?;
     // A redirect would still count as cross-site, and the browser would withhold the `SameSite=Strict`
     // session cookie.
     let refresh = HeaderValue::from_str(&format!("0; url={}", waiting.to))

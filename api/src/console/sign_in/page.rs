@@ -5,12 +5,15 @@ use std::sync::Arc;
 use askama::Template;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Redirect, Response};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use keyledger_engine::value::actor::Actor;
 use keyledger_engine::value::token::{SecretKind, Token};
 
+use crate::admission::rate_limits::Counted;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
-use crate::auth::console_session::{Holder, LIFETIME_SECONDS_MAX};
+use crate::auth::console_session::{Holder, SignInPlace};
 use crate::auth::origin;
 use crate::auth::session_cookie::check_same_origin;
 use crate::routes::portal;
@@ -97,7 +100,7 @@ pub(crate) async fn sign_in(
                 "This root key isn't valid. Check that you copied all of it and that it isn't revoked.",
             ));
         };
-        begin_session(service, &parts.headers, Holder::RootKey(root_key.id))?
+        begin_session(service, &parts, counted, Holder::RootKey(root_key.id)).await?
     };
     let mut response = Redirect::to(safe_path(form.text("to")).unwrap_or("/console")).into_response();
     response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -113,19 +116,24 @@ fn secret_of_link(text: &str) -> Option<&str> {
 /// Starts a session with a new secret and returns its cookie. The browser's previous session ends.
 ///
 /// # Errors
-/// `internal` if the system provides no randomness.
-pub(crate) fn begin_session(
-    service: &Service,
-    headers: &HeaderMap,
+/// `internal` if the system provides no randomness, and the errors of a command.
+pub(crate) async fn begin_session(
+    service: &Arc<Service>,
+    parts: &Parts,
+    counted: Counted,
     holder: Holder,
 ) -> Result<HeaderValue, Problem> {
-    if let Some(secret) = service.session_cookie.read(headers) {
-        service.console_sessions.end(secret);
-    }
+    portal::leave(service, parts, counted, None).await?;
     let secret = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness())
         .map_err(|error| Problem::internal(&error))?;
-    service.console_sessions.start(&secret, holder, service.now());
-    let cookie = service.session_cookie.set(secret.expose(), LIFETIME_SECONDS_MAX);
+    let cookie =
+        service.session_cookie.set(secret.expose(), service.console_sessions.lifetime_seconds(&holder));
+    let user_agent = parts.headers.get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    let place = SignInPlace {
+        ip: origin::address(service, parts),
+        user_agent: user_agent.map(Actor::clip_user_agent),
+    };
+    service.console_sessions.start(service.new_id(), &secret, holder, place, service.now());
     cookie.ok_or_else(|| Problem::internal(&"the session cookie is not a valid header value"))
 }
 

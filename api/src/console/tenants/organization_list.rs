@@ -138,14 +138,21 @@ async fn create(Submission { visitor, form }: Submission) -> Result<Response, Pr
     }
 }
 
+/// Whether a visitor may change an organization's kind: those who are bound to it may not.
+fn may_change_kind(visitor: &Visitor) -> bool {
+    visitor.principal.organization_id.is_none()
+}
+
 async fn edit_page(
     visitor: &Visitor,
     organization: &Organization,
     form: &Form,
     errors: &FieldErrors,
 ) -> Response {
-    let fields =
-        vec![Field::line("name", "Name", "").focused(), kind_field().hint("Existing keys stay as they are.")];
+    let mut fields = vec![Field::line("name", "Name", "").focused()];
+    if may_change_kind(visitor) {
+        fields.push(kind_field().hint("Existing keys stay as they are."));
+    }
     let page = FormPage::new(
         visitor,
         Section::Organizations,
@@ -175,7 +182,8 @@ async fn edit_form(visitor: Visitor, Path(id): Path<String>) -> Result<Response,
 async fn edit(Path(id): Path<String>, Submission { visitor, form }: Submission) -> Result<Response, Problem> {
     let organization = Organization::read(&visitor, &id).await?;
     let name = form.edited("name", organization.name.as_deref());
-    let body = json!({ "name": name, "kind": form.json("kind") });
+    let kind = may_change_kind(&visitor).then(|| form.json("kind"));
+    let body = json!({ "name": name, "kind": kind });
     let call = visitor.call(Method::PATCH, call_path(&id, "")).json(&body).if_match(&form);
     match call.send::<Organization>().await {
         Ok(answer) => {

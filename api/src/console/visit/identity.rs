@@ -29,6 +29,11 @@ impl Visitor {
         Identity { name, role, organization }
     }
 
+    /// Returns whether the visitor is in the console session with this id.
+    pub(crate) fn is_in_console_session(&self, id: &str) -> bool {
+        self.service.console_sessions.id_of(self.secret()).is_some_and(|own| own.to_string() == id)
+    }
+
     fn name_and_role(&self) -> (String, &'static str) {
         let index = &self.service.index;
         let id = &self.principal.id;

@@ -18,8 +18,10 @@ use zeroize::Zeroizing;
 use crate::answer::problem::Problem;
 use crate::answer::reply::POSITION;
 use crate::auth::caller::{Admitted, admit, session_holder};
+use crate::auth::grant::Grant;
 use crate::auth::principal::Principal;
 use crate::auth::session_cookie::csrf_token;
+use crate::auth::session_use::Visit;
 use crate::http::request_id::RequestId;
 use crate::request::idempotency;
 use crate::request::precondition::MIN_POSITION;
@@ -86,7 +88,7 @@ impl Visitor {
     pub(crate) fn find(console: &Console, parts: &Parts) -> Option<Self> {
         let service = &console.service;
         let secret = service.session_cookie.read(&parts.headers)?;
-        let principal = session_holder(service, secret)?;
+        let principal = session_holder(service, secret, Visit::of(&parts.headers))?;
         let headers = HEADERS_PASSED_ON.into_iter().filter_map(|name| {
             let value = parts.headers.get(&name)?.clone();
             Some((name, value))
@@ -132,6 +134,11 @@ impl Visitor {
     /// `forbidden`, naming the missing permission.
     pub(crate) fn require(&self, method: &Method, path: &str) -> Result<(), Problem> {
         admit(&self.principal, method, path)
+    }
+
+    /// Returns whether the visitor may hand on these rights, or change a credential that has them.
+    pub(crate) fn may_grant(&self, grant: Grant<'_>) -> bool {
+        grant.check(&self.principal).is_ok()
     }
 
     /// Sends a GET request for the visitor.

@@ -222,6 +222,9 @@ impl<'a> Conversation<'a> {
     }
 
     fn read(&mut self, unread: &[u8]) -> Reading {
+        if self.service.inconsistency.is_refused() {
+            return Reading::Other;
+        }
         let Some((endpoint, after_start)) = Endpoint::of(unread) else {
             return if Endpoint::may_begin(unread) { Reading::Incomplete } else { Reading::Other };
         };

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use keyledger_engine::domain::key::{Key, KeyStatus};
 use keyledger_engine::domain::stream::StreamId;
-use keyledger_engine::domain::webhook::MessageType;
+use keyledger_engine::domain::webhook::{MessageType, Webhook};
 use keyledger_engine::ledger::Aggregate;
 use keyledger_engine::log::LogReader;
 use keyledger_engine::value::id::KeyId;
@@ -17,26 +17,35 @@ use keyledger_projections::beside_the_log::deliveries::Message;
 use serde_json::{Value, json};
 
 use super::lookup::read;
+use crate::auth::origin::conceal_outsiders;
 use crate::service::Service;
 
 /// The log could not be read.
 pub(crate) struct Unreadable;
 
 /// Returns the current body of a message: `type`, `timestamp` and `data` (Standard Webhooks 1.0, "Payload
-/// structure"). Returns none for a message that no longer applies.
+/// structure"). A webhook of an organization sees what its callers see. Returns none for a message that no
+/// longer applies.
 ///
 /// # Errors
 /// When the log cannot be read.
-pub(crate) async fn render(service: &Arc<Service>, message: &Message) -> Result<Option<Bytes>, Unreadable> {
+pub(crate) async fn render(
+    service: &Arc<Service>,
+    webhook: &Webhook,
+    message: &Message,
+) -> Result<Option<Bytes>, Unreadable> {
     let (reader, message, now) = (service.ledger.reader(), message.clone(), service.now());
+    let (index, organization_id) = (Arc::clone(&service.index), webhook.organization_id.clone());
     let rendered = read(service, move || match message {
         Message::Event { position, id, .. } => {
             let before = Position::new(position.entry_index().ok_or(Unreadable)?);
             let records = reader.read(before, 1).map_err(|_| Unreadable)?;
             // After a restore from a backup, the log may have a different event at this position.
-            let record = records.first().filter(|record| record.id == id);
-            Ok(record
-                .map(|record| body(record.event.event_type().as_str(), record.time, &event_json(record))))
+            let record = records.into_iter().next().filter(|record| record.id == id);
+            Ok(record.map(|mut record| {
+                conceal_outsiders(&index, organization_id.as_ref(), &mut record);
+                body(record.event.event_type().as_str(), record.time, &event_json(&record))
+            }))
         }
         Message::KeyExpiringSoon { key_id, expires_at, notice_millis } => {
             let key = key(reader.as_ref(), key_id)?;

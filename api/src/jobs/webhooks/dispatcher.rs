@@ -49,7 +49,7 @@ async fn serve_all(service: &Arc<Service>) {
     let mut changes = service.index.watch_webhooks();
     let mut endpoints = JoinSet::new();
     let (mut served, mut was_disabled) = (HashSet::new(), HashSet::new());
-    while !service.is_stopping() {
+    while is_delivering(service) {
         changes.mark_unchanged();
         forget_deleted(service, &served);
         for webhook in service.index.webhooks(None, usize::MAX) {
@@ -80,6 +80,11 @@ async fn serve_all(service: &Arc<Service>) {
         }
     }
     while endpoints.join_next().await.is_some() {}
+}
+
+/// Whether messages are delivered: no receiver is notified of what a log says that is not served.
+pub(super) fn is_delivering(service: &Service) -> bool {
+    !service.is_stopping() && !service.inconsistency.is_refused()
 }
 
 fn forget_deleted(service: &Service, served: &HashSet<WebhookId>) {

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinError, JoinSet};
 
 use super::content::{self, Unreadable};
+use super::dispatcher::is_delivering;
 use super::lookup::{enabled, read};
 use super::retry;
 use super::sender::Refused;
@@ -100,7 +101,7 @@ impl Endpoint {
         let mut head = service.audit_trail_handle.watch();
         let mut changes = service.index.watch_webhooks();
         let mut queued = service.webhooks.queued.subscribe();
-        while !service.is_stopping() {
+        while is_delivering(&service) {
             head.mark_unchanged();
             changes.mark_unchanged();
             queued.mark_unchanged();
@@ -260,7 +261,7 @@ async fn grown(head: &mut watch::Receiver<Position>) {
 }
 
 async fn attempt(service: &Arc<Service>, webhook: &Webhook, message: &Message) -> Outcome {
-    let body = match content::render(service, message).await {
+    let body = match content::render(service, webhook, message).await {
         Ok(Some(body)) => body,
         Ok(None) => return Outcome::Dropped,
         Err(Unreadable) => {

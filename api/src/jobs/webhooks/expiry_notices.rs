@@ -19,6 +19,7 @@ use keyledger_engine::value::time::Timestamp;
 use keyledger_projections::beside_the_log::deliveries::{Lane, Message, Watermarks};
 
 use super::content::Unreadable;
+use super::dispatcher::is_delivering;
 use super::lookup::read;
 use crate::service::Service;
 
@@ -47,7 +48,7 @@ pub(super) async fn run(service: Arc<Service>) {
         return;
     }
     let mut progress = service.index.watch();
-    while !service.is_stopping() {
+    while is_delivering(&service) {
         progress.mark_unchanged();
         let pause = match notify(&service, &times).await {
             Ok(true) => continue,

@@ -21,6 +21,7 @@ use crate::answer::code::Code;
 use crate::answer::page::Page;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
+use crate::auth::grant::Grant;
 use crate::openapi::parameters::{IdempotencyKey, IfMatch, ObjectId};
 use crate::request::body::{Checks, Field, Json, JsonBody, NoFields, text};
 use crate::request::context::RequestContext;
@@ -136,8 +137,8 @@ async fn create(request: RequestContext, body: JsonBody<CreateBody>) -> Result<R
     checks.unknown(&body.unknown);
     checks.finish()?;
     let permissions = permissions.ok_or_else(|| Problem::of(Code::InvalidRequest))?;
-    request.caller.require_all(&permissions)?;
     let organization_id = request.owning_organization(organization_id)?;
+    request.caller.require_all_of(Grant::new(&permissions, organization_id.as_ref()))?;
     let secret = new_secret(&request.service)?;
     let facts = ApplicationCreated { digest: secret.digest(), hint: secret.hint(), permissions };
     let command = ApplicationCommand::Create { organization_id, name, facts };
@@ -204,7 +205,8 @@ struct EditBody {
     permissions: Field,
 }
 
-/// Renames an application, or replaces its permissions.
+/// Renames an application, or replaces its permissions. The caller must have every permission that the
+/// application has or gets.
 #[utoipa::path(patch, path = "/v1/applications/{id}", operation_id = "editApplication", tag = "Applications",
     request_body = EditBody, params(ObjectId, IfMatch),
     responses(
@@ -217,9 +219,14 @@ async fn edit(request: RequestContext, id: PathId, body: JsonBody<EditBody>) -> 
     let permissions = checks.optional("permissions", &body.permissions, permissions);
     checks.unknown(&body.unknown);
     checks.finish()?;
-    let id = visible(&request, &id)?.id;
-    request.caller.require_all(permissions.as_deref().unwrap_or_default())?;
-    let command = Command::Application(id, ApplicationCommand::Edit { name, permissions });
+    let application = visible(&request, &id)?;
+    let granted = permissions.as_deref().unwrap_or_default();
+    for grant in
+        [Grant::of_application(&application), Grant::new(granted, application.organization_id.as_ref())]
+    {
+        request.caller.require_all_of(grant)?;
+    }
+    let command = Command::Application(application.id, ApplicationCommand::Edit { name, permissions });
     let outcome: Outcome<Application> = request.execute(command).await?;
     outcome.reply().json(&ApplicationView::of(&outcome.object))
 }
@@ -240,7 +247,7 @@ async fn rotate_secret(
     body.check()?;
     let application = visible(&request, &id)?;
     // The new secret lets its holder do everything that the application may do.
-    request.caller.require_all(&application.permissions)?;
+    request.caller.require_all_of(Grant::of_application(&application))?;
     let secret = new_secret(&request.service)?;
     let rotated = ApplicationSecretRotated { digest: secret.digest(), hint: secret.hint() };
     let command = Command::Application(application.id, ApplicationCommand::RotateSecret(rotated));
@@ -249,7 +256,8 @@ async fn rotate_secret(
     with_secret(outcome.reply(), &outcome, &secret)
 }
 
-/// Deletes an application. This is final: its secret and its access tokens are invalid at once.
+/// Deletes an application. This is final: its secret, its access tokens and the portal sessions that it
+/// created are invalid at once. The caller must have every permission of the application.
 #[utoipa::path(delete, path = "/v1/applications/{id}", operation_id = "deleteApplication",
     tag = "Applications", params(ObjectId, IfMatch),
     responses(
@@ -257,6 +265,8 @@ async fn rotate_secret(
         (status = 410, body = ProblemBody, description = "`application_deleted`: it was already deleted"),
     ))]
 async fn delete(request: RequestContext, id: PathId) -> Result<Response, Problem> {
-    let id = visible(&request, &id)?.id;
-    request.execute_without_answer(Command::Application(id, ApplicationCommand::Delete)).await
+    let application = visible(&request, &id)?;
+    request.caller.require_all_of(Grant::of_application(&application))?;
+    let command = Command::Application(application.id, ApplicationCommand::Delete);
+    request.execute_without_answer(command).await
 }

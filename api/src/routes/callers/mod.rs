@@ -1,6 +1,7 @@
-//! Endpoints about the credentials of callers: root keys and applications.
+//! Endpoints about the credentials of callers: root keys, applications and console sessions.
 
 pub(crate) mod applications;
+pub(crate) mod console_sessions;
 pub(crate) mod root_keys;
 
 use keyledger_engine::value::id::OrganizationId;

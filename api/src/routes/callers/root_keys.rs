@@ -19,6 +19,7 @@ use crate::answer::code::Code;
 use crate::answer::page::Page;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
+use crate::auth::grant::Grant;
 use crate::openapi::parameters::{IdempotencyKey, IfMatch, ObjectId};
 use crate::request::body::{Checks, Field, JsonBody, text};
 use crate::request::context::RequestContext;
@@ -129,6 +130,7 @@ async fn create(request: RequestContext, body: JsonBody<CreateBody>) -> Result<R
     checks.finish()?;
     let permissions = permissions.ok_or_else(|| Problem::of(Code::InvalidRequest))?;
     let organization_id = request.owning_organization(organization_id)?;
+    request.caller.require_all_of(Grant::new(&permissions, organization_id.as_ref()))?;
     let token =
         Token::generate_root(&mut request.service.randomness()).map_err(|error| Problem::internal(&error))?;
     let facts = RootKeyCreated { digest: token.digest(), hint: token.hint(), permissions };
@@ -178,7 +180,8 @@ async fn read(request: RequestContext, id: PathId) -> Result<Response, Problem> 
     request.show(position, root_key.version, &RootKeyView::of(&root_key))
 }
 
-/// Revokes a root key. This is final: the next request with its token is rejected.
+/// Revokes a root key. This is final: the next request with its token is rejected, and the portal sessions
+/// that it created end.
 #[utoipa::path(delete, path = "/v1/root-keys/{id}", operation_id = "revokeRootKey", tag = "Root keys",
     params(ObjectId, IfMatch),
     responses(
@@ -186,6 +189,7 @@ async fn read(request: RequestContext, id: PathId) -> Result<Response, Problem> 
         (status = 409, body = ProblemBody, description = "`root_key_already_revoked`"),
     ))]
 async fn revoke(request: RequestContext, id: PathId) -> Result<Response, Problem> {
-    let id = visible(&request, &id)?.id;
-    request.execute_without_answer(Command::RootKey(id, RootKeyCommand::Revoke)).await
+    let root_key = visible(&request, &id)?;
+    request.caller.require_all_of(Grant::of_root_key(&root_key))?;
+    request.execute_without_answer(Command::RootKey(root_key.id, RootKeyCommand::Revoke)).await
 }

@@ -27,6 +27,7 @@ use crate::answer::page::Page;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::{POSITION, Reply, position_value};
 use crate::auth::caller::StandingCaller;
+use crate::auth::origin::conceal;
 use crate::openapi::parameters::{LastEventId, MinPosition, ObjectId};
 use crate::request::body::{Checks, Field, JsonBody, text};
 use crate::request::context::RequestContext;
@@ -171,7 +172,8 @@ struct EventBody {
     key_id: Option<String>,
     /// The organization it concerns.
     organization_id: Option<String>,
-    /// The actor: kind, id, address and user agent.
+    /// The actor: kind, id, address and user agent. The address and user agent of an actor from outside the
+    /// organization are `null` for callers that are bound to the organization.
     #[schema(value_type = Object)]
     actor: Value,
     /// The id of the request with the command.
@@ -330,9 +332,10 @@ async fn answer(request: &RequestContext, uri: &Uri, asked: Asked) -> Result<Res
     let Asked { query, limited, format } = asked;
     match format {
         Format::Json => {
-            let (trail, caller) = (service.audit_trail.clone(), Arc::clone(&caller.principal));
+            let (trail, index) = (service.audit_trail.clone(), Arc::clone(&service.index));
+            let caller = Arc::clone(&caller.principal);
             let read = move || -> Result<_, store::Error> {
-                let page = stream::seen_by(&caller, trail.query(&query)?);
+                let page = stream::seen_by(&index, &caller, trail.query(&query)?);
                 Ok((page, trail.count(&query, TOTAL_MAX + 1)?))
             };
             let (page, matching) = service.blocking(read).await??;
@@ -436,7 +439,8 @@ async fn find(
     let not_found = || Problem::of(Code::KeyNotFound);
     let id = token.and_then(|token| service.index.find_token(&token)).ok_or_else(not_found)?;
     let key = load_any(&service, &caller, &id.to_string()).await?;
-    let records = service.read_log(move |log| log.read_stream(&StreamId::Key(id))).await?.records;
+    let mut records = service.read_log(move |log| log.read_stream(&StreamId::Key(id))).await?.records;
+    records.iter_mut().for_each(|record| conceal(&service.index, &caller.principal, record));
     let now = service.now();
     let found = Found {
         key: KeyView::of(&key, now).last_verified(service.last_verified(id).await?),

@@ -14,6 +14,7 @@ use keyledger_engine::value::position::Position;
 use keyledger_projections::audit_trail::{AuditPage, AuditQuery, event_json};
 use keyledger_projections::export;
 use keyledger_projections::stored::store;
+use keyledger_projections::verification::VerificationIndex;
 use tokio::sync::watch;
 
 use crate::admission::long_answers::LongAnswer;
@@ -154,9 +155,9 @@ impl Reader {
         self.query.limit = self.left.min(self.batch_len);
         let erasures = self.service.index.erasures();
         let (trail, query, form) = (self.service.audit_trail.clone(), self.query.clone(), self.form);
-        let caller = Arc::clone(self.caller.principal());
+        let (index, caller) = (Arc::clone(&self.service.index), Arc::clone(self.caller.principal()));
         let work = move || -> Result<Rendered, store::Error> {
-            let mut page = seen_by(&caller, trail.query(&query)?);
+            let mut page = seen_by(&index, &caller, trail.query(&query)?);
             page.records.retain(|record| record.position <= last);
             Ok(Rendered::of(&page, form, trail.log_id()))
         };
@@ -302,13 +303,13 @@ pub(crate) async fn read(
 ) -> Result<AuditPage, Problem> {
     let (trail, query) = (service.audit_trail.clone(), query.clone());
     let page = service.blocking(move || trail.query(&query)).await?.map_err(Problem::from)?;
-    Ok(seen_by(caller, page))
+    Ok(seen_by(&service.index, caller, page))
 }
 
 /// Removes what a caller may not see from a page.
 #[must_use]
-pub(crate) fn seen_by(caller: &Principal, mut page: AuditPage) -> AuditPage {
-    page.records.iter_mut().for_each(|record| conceal(caller, record));
+pub(crate) fn seen_by(index: &VerificationIndex, caller: &Principal, mut page: AuditPage) -> AuditPage {
+    page.records.iter_mut().for_each(|record| conceal(index, caller, record));
     page
 }
 

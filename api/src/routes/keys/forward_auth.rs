@@ -136,7 +136,7 @@ impl Asked {
         (status = 403,
             description = "a valid key for something else, or an invalid query; `X-Keyledger-Code` has the \
                 reason"),
-        (status = 503, body = ProblemBody, description = "`verification_unavailable`, `overloaded`"),
+        (status = 503, body = ProblemBody, description = "`verification_unavailable`, `log_inconsistent`, `overloaded`"),
     ),
 )]
 async fn forward_auth(
@@ -190,6 +190,7 @@ fn judge(
     headers: &HeaderMap,
     asked: &Asked,
 ) -> Result<Response, Problem> {
+    service.inconsistency.check()?;
     if service.index.poisoned().is_some() {
         return Err(Problem::of(Code::VerificationUnavailable));
     }

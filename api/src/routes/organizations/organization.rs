@@ -211,7 +211,8 @@ struct EditBody {
     #[schema(value_type = Option<String>, max_length = 1000)]
     #[serde(default)]
     name: Field,
-    /// `test`, `paid`, `partner` or `free`. Existing keys do not change.
+    /// `test`, `paid`, `partner` or `free`. Existing keys do not change. Only callers that are not bound to
+    /// an organization can change it.
     #[schema(value_type = Option<String>, example = "paid")]
     #[serde(default)]
     kind: Field,
@@ -222,6 +223,8 @@ struct EditBody {
     tag = "Organizations", request_body = EditBody, params(ObjectId, IfMatch),
     responses(
         (status = 200, body = OrganizationView, description = "the changed organization"),
+        (status = 403, body = ProblemBody,
+            description = "`forbidden`, also for `kind` from a caller that is bound to an organization"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`"),
     ))]
 async fn edit(request: RequestContext, id: PathId, body: JsonBody<EditBody>) -> Result<Response, Problem> {
@@ -231,6 +234,9 @@ async fn edit(request: RequestContext, id: PathId, body: JsonBody<EditBody>) -> 
     let kind = checks.optional("kind", &body.kind, parsed::<OrganizationKind>);
     checks.unknown(&body.unknown);
     checks.finish()?;
+    if kind.is_some() {
+        request.caller.require_unbound("an organization's kind")?;
+    }
     let command = Command::Organization(id, OrganizationCommand::Edit { name, kind });
     let outcome: Outcome<Organization> = request.execute(command).await?;
     outcome.reply().json(&OrganizationView::of(&outcome.object))

@@ -15,7 +15,7 @@ use axum::routing::get;
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use keyledger_engine::domain::portal_session::{EndReason, PortalSession, PortalSessionCommand};
-use keyledger_engine::ledger::Command;
+use keyledger_engine::ledger::{Command, Committed};
 use keyledger_engine::value::actor::ActorKind;
 use keyledger_engine::value::token::{SecretKind, Token};
 use serde::{Deserialize, Serialize};
@@ -124,8 +124,8 @@ pub(crate) struct Entered {
     pub cookie: HeaderValue,
 }
 
-/// Exchanges a link's secret for a session with a new secret. The browser's previous console session ends, so
-/// that no one stays in a session whose secret another person may know.
+/// Exchanges a link's secret for a session with a new secret. The browser's previous session ends, so that no
+/// one stays in a session whose secret another person may know.
 ///
 /// # Errors
 /// `portal_link_invalid`, and the errors of a command.
@@ -137,27 +137,66 @@ pub(crate) async fn enter(
 ) -> Result<Entered, Problem> {
     let invalid = || Problem::of(Code::PortalLinkInvalid);
     let found = service.index.portal_link(link, service.now()).ok_or_else(invalid)?;
+    leave(service, parts, counted, Some(&found)).await?;
     let secret = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness())
         .map_err(|error| Problem::internal(&error))?;
-    let caller = Caller {
-        principal: Arc::new(Principal::of_portal_session(&found)),
-        actor: origin::actor(service, parts, ActorKind::PortalSession, &found.id.to_string()),
-        request_id: parts.extensions.get::<RequestId>().cloned().unwrap_or_default(),
-        counted,
-    };
-    let command = Command::PortalSession(found.id, PortalSessionCommand::Start { digest: secret.digest() });
-    let committed = execute(service, &caller, &HeaderMap::new(), None, command).await;
+    let command = PortalSessionCommand::Start { digest: secret.digest() };
+    let committed = execute_in(service, parts, counted, &found, command).await;
     let session: Outcome<PortalSession> = Outcome::of(committed.map_err(|problem| match problem.code {
         // The link was used by a concurrent request, or it has ended since.
         Code::PortalSessionEnded | Code::OrganizationDeleted => invalid(),
         _ => problem,
     })?)?;
-    if let Some(before) = service.session_cookie.read(&parts.headers) {
-        service.console_sessions.end(before);
-    }
-    let cookie = service.session_cookie.set(secret.expose(), session.object.lifetime_seconds);
+    let lifetime_millis = session.object.expires_at.millis().saturating_sub(session.time.millis());
+    let lifetime_seconds = u32::try_from(lifetime_millis / 1_000).unwrap_or(0);
+    let cookie = service.session_cookie.set(secret.expose(), lifetime_seconds);
     let cookie = cookie.ok_or_else(|| Problem::internal(&"a cookie cannot be written"))?;
     Ok(Entered { session, secret, cookie })
+}
+
+/// Ends the session that a browser has when it signs in again, with `link` or in another way.
+///
+/// # Errors
+/// The errors of a command. The browser's session then goes on.
+pub(crate) async fn leave(
+    service: &Arc<Service>,
+    parts: &Parts,
+    counted: Counted,
+    link: Option<&PortalSession>,
+) -> Result<(), Problem> {
+    let Some(secret) = service.session_cookie.read(&parts.headers) else { return Ok(()) };
+    service.console_sessions.end(secret);
+    let Some(session) = service.index.authenticate_portal_session(secret, service.now()) else {
+        return Ok(());
+    };
+    // A person who tries the link that they made themselves: the new session would end with this one.
+    if link.is_some_and(|link| service.index.is_minted_below(link, session.id)) {
+        return Ok(());
+    }
+    let command = PortalSessionCommand::End { reason: EndReason::SignedOut };
+    match execute_in(service, parts, counted, &session, command).await {
+        // Another request has ended it meanwhile.
+        Err(problem) if problem.code != Code::PortalSessionEnded => Err(problem),
+        _ => Ok(()),
+    }
+}
+
+/// Executes a command to a session on behalf of the person in it.
+async fn execute_in(
+    service: &Arc<Service>,
+    parts: &Parts,
+    counted: Counted,
+    session: &PortalSession,
+    command: PortalSessionCommand,
+) -> Result<Committed, Problem> {
+    let caller = Caller {
+        principal: Arc::new(Principal::of_portal_session(session)),
+        actor: origin::actor(service, parts, ActorKind::PortalSession, &session.id.to_string()),
+        request_id: parts.extensions.get::<RequestId>().cloned().unwrap_or_default(),
+        counted,
+    };
+    let command = Command::PortalSession(session.id, command);
+    execute(service, &caller, &HeaderMap::new(), None, command).await
 }
 
 /// Returns the caller's own session, with the token that changes need.

@@ -13,6 +13,7 @@ use keyledger_engine::value::role::Role;
 use keyledger_engine::value::text::UserId;
 use keyledger_engine::value::time::Timestamp;
 use keyledger_engine::value::token::{SecretKind, Token};
+use keyledger_projections::verification::VerificationIndex;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -22,6 +23,7 @@ use crate::answer::code::Code;
 use crate::answer::page::Page;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
+use crate::auth::grant::Grant;
 use crate::openapi::parameters::{IdempotencyKey, IfMatch, ObjectId};
 use crate::request::body::{Checks, Field, JsonBody, number, parsed, text};
 use crate::request::context::RequestContext;
@@ -56,7 +58,8 @@ pub(super) struct PortalSessionView {
     /// `owner`, `admin`, `member` or `auditor`.
     #[schema(example = "member")]
     role: &'static str,
-    /// `pending` until the link is used, then `active`, and at last `ended` or `expired`.
+    /// `pending` until the link is used, then `active`, and at last `ended` or `expired`. A session also ends
+    /// with the root key, the application or the portal session that created it.
     #[schema(example = "pending")]
     status: &'static str,
     /// When the link was created.
@@ -78,6 +81,19 @@ pub(super) struct PortalSessionView {
 }
 
 impl PortalSessionView {
+    /// Returns the session with its status at `now`. One that is not in the index any more has ended with its
+    /// minter.
+    fn as_of_the_log(index: &VerificationIndex, session: &PortalSession, now: Timestamp) -> Self {
+        let shown = Self::of(session, now);
+        let has_ended = match session.status(now) {
+            PortalSessionStatus::Pending | PortalSessionStatus::Active => {
+                index.portal_session(session.id).is_none()
+            }
+            PortalSessionStatus::Ended | PortalSessionStatus::Expired => false,
+        };
+        if has_ended { Self { status: PortalSessionStatus::Ended.as_str(), ..shown } } else { shown }
+    }
+
     /// Returns the session with its status at `now`.
     pub(super) fn of(session: &PortalSession, now: Timestamp) -> Self {
         Self {
@@ -112,11 +128,13 @@ struct CreateBody {
     #[schema(value_type = String, required = true, example = "member")]
     #[serde(default)]
     role: Field,
-    /// The lifetime of the link in seconds: 1 to 86,400. Default 600.
+    /// The lifetime of the link in seconds: 1 to 86,400. Default 600. The link expires no later than the
+    /// credential of the caller that creates it.
     #[schema(value_type = Option<u64>, example = 600)]
     #[serde(default)]
     link_seconds: Field,
-    /// The lifetime of the session in seconds, once the link was used: 1 to 86,400. Default 28,800.
+    /// The lifetime of the session in seconds, once the link was used: 1 to 86,400. Default 28,800. The
+    /// session expires no later than the credential of the caller that creates it.
     #[schema(value_type = Option<u64>, example = 28800)]
     #[serde(default)]
     session_seconds: Field,
@@ -134,11 +152,16 @@ struct PortalSessionWithLink {
     url: Option<String>,
 }
 
-/// Creates a link that lets one person into an organization's portal, once.
+/// Creates a link that lets one person into an organization's portal, once. The caller must have every
+/// permission of the role. A link or session that was created in a portal session, or with an access token or
+/// an OpenID provider's token, expires no later than that. It ends at once when the root key that created it
+/// is revoked, the application deleted, or the portal session over.
 #[utoipa::path(post, path = "/v1/portal-sessions", operation_id = "createPortalSession", tag = "Portal",
     request_body = CreateBody, params(IdempotencyKey),
     responses(
         (status = 201, body = PortalSessionWithLink, description = "the session and its link"),
+        (status = 403, body = ProblemBody,
+            description = "`forbidden`, also for a role with a permission that the caller lacks"),
         (status = 404, body = ProblemBody, description = "`organization_not_found`"),
         (status = 410, body = ProblemBody, description = "`organization_deleted`"),
     ))]
@@ -152,6 +175,7 @@ async fn create(request: RequestContext, body: JsonBody<CreateBody>) -> Result<R
         role,
         link_expires_at: now.saturating_add_millis(lifetimes.link_millis),
         lifetime_seconds: lifetimes.session_seconds,
+        ends_by: request.caller.principal.expires_at,
     };
     let command = PortalSessionCommand::Create { organization_id, user_id, facts };
     let command = Command::PortalSession(request.service.new_id(), command);
@@ -199,9 +223,7 @@ fn read_body(
     let (Some(organization_id), Some(role)) = (organization_id, role) else {
         return Err(Problem::of(Code::InvalidRequest));
     };
-    if !request.caller.sees(&organization_id) {
-        return Err(Problem::of(Code::OrganizationNotFound));
-    }
+    request.caller.require_all_of(Grant::of_role(role, &organization_id, user_id.as_ref()))?;
     let lifetimes = Lifetimes {
         link_millis: i64::try_from(link_seconds.unwrap_or(LINK_SECONDS_DEFAULT) * 1_000).unwrap_or(0),
         session_seconds: u32::try_from(session_seconds.unwrap_or(SESSION_SECONDS_DEFAULT)).unwrap_or(0),
@@ -251,10 +273,12 @@ async fn read(request: RequestContext, id: PathId) -> Result<Response, Problem> 
     reach_min_position(&request.headers, &ledger.watch_head()).await?;
     let position = ledger.head();
     let session = load(&request, &id).await?;
-    request.show(position, session.version, &PortalSessionView::of(&session, request.service.now()))
+    let service = &request.service;
+    let view = PortalSessionView::as_of_the_log(&service.index, &session, service.now());
+    request.show(position, session.version, &view)
 }
 
-/// Ends a session, or revokes an unused link.
+/// Ends a session, or revokes an unused link. Everything that was created in the session ends with it.
 #[utoipa::path(delete, path = "/v1/portal-sessions/{id}", operation_id = "revokePortalSession",
     tag = "Portal", params(ObjectId, IfMatch),
     responses(

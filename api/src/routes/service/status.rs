@@ -32,12 +32,15 @@ async fn healthz() -> &'static str {
 /// Whether the service has caught up with its log.
 #[derive(Serialize, ToSchema)]
 struct Readiness {
-    /// Whether all projections have caught up and none has stopped.
+    /// Whether all projections have caught up, none has stopped, and the log is served.
     ready: bool,
     /// The position of the last event.
     position: u64,
     /// The projections.
     projections: Vec<ProjectionView>,
+    /// Why the log is known to be an older copy or altered, if it is: its file, and what to do. No other
+    /// request is answered then, unless the service was started with `--serve-inconsistent-log`.
+    log_inconsistent: Option<String>,
     /// Why the service signs no checkpoint of the log, if it does not.
     signing_refused: Option<String>,
     /// Why commands are refused for want of disk space, if they are.
@@ -71,16 +74,19 @@ impl WitnessView {
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness", tag = "Service", security(()),
     responses(
         (status = 200, body = Readiness, description = "every projection has caught up"),
-        (status = 503, body = Readiness, description = "a projection has not caught up, or has stopped"),
+        (status = 503, body = Readiness,
+            description = "a projection has not caught up, or has stopped, or the log is inconsistent"),
     ))]
 async fn readyz(State(service): State<Arc<Service>>) -> Response {
     let statuses = service.projection_statuses();
-    let ready = statuses.iter().all(|status| status.live && status.poisoned.is_none());
+    let ready = statuses.iter().all(|status| status.live && status.poisoned.is_none())
+        && !service.inconsistency.is_refused();
     let projections = statuses.into_iter().map(ProjectionView::of);
     let body = Readiness {
         ready,
         position: service.ledger.head().get(),
         projections: projections.collect(),
+        log_inconsistent: service.inconsistency.reason().map(str::to_owned),
         signing_refused: service.log_signer.refusal().map(|refusal| refusal.to_string()),
         disk_space_low: service.disk_reserve.problem(),
         witnesses: service.witnesses.statuses().into_iter().map(WitnessView::of).collect(),

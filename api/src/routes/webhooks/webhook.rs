@@ -19,6 +19,7 @@ use crate::answer::code::Code;
 use crate::answer::page::Page;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
+use crate::auth::grant::Grant;
 use crate::jobs::webhooks::WEBHOOKS_MAX;
 use crate::openapi::parameters::{IdempotencyKey, IfMatch, ObjectId};
 use crate::request::body::{Checks, Field, JsonBody, Reading, boolean, number, parsed, set};
@@ -101,6 +102,7 @@ async fn create(request: RequestContext, body: JsonBody<CreateBody>) -> Result<R
     let event_types = checks.optional("event_types", &body.event_types, event_types);
     let organization_id = checks.optional("organization_id", &body.organization_id, parsed::<OrganizationId>);
     let organization_id = request.owning_organization(organization_id)?;
+    request.caller.require_all_of(Grant::of_receiver(organization_id.as_ref()))?;
     checks.unknown(&body.unknown);
     checks.finish()?;
     let url = url.ok_or_else(|| Problem::of(Code::InvalidRequest))?;
@@ -186,7 +188,8 @@ struct EditBody {
         (status = 410, body = ProblemBody, description = "`webhook_deleted`"),
     ))]
 async fn edit(request: RequestContext, id: PathId, body: JsonBody<EditBody>) -> Result<Response, Problem> {
-    let id = visible(&request, &id)?.id;
+    let webhook = visible(&request, &id)?;
+    request.caller.require_all_of(Grant::of_webhook(&webhook))?;
     let mut checks = Checks::default();
     let url = checks.change("url", &body.url, url(&request.service));
     if url == Some(None) {
@@ -201,7 +204,7 @@ async fn edit(request: RequestContext, id: PathId, body: JsonBody<EditBody>) -> 
     let enabled = checks.optional("enabled", &body.enabled, boolean);
     checks.unknown(&body.unknown);
     checks.finish()?;
-    let command = Command::Webhook(id, WebhookCommand::Edit { url, event_types, enabled });
+    let command = Command::Webhook(webhook.id, WebhookCommand::Edit { url, event_types, enabled });
     let outcome: Outcome<Webhook> = request.execute(command).await?;
     outcome.reply().json(&WebhookView::of(&request.service, &outcome.object))
 }
@@ -230,6 +233,7 @@ async fn rotate_secret(
     body: JsonBody<RotateBody>,
 ) -> Result<Response, Problem> {
     let webhook = visible(&request, &id)?;
+    request.caller.require_all_of(Grant::of_webhook(&webhook))?;
     let mut checks = Checks::default();
     let overlap = checks.optional("overlap_seconds", &body.overlap_seconds, number(OVERLAP_SECONDS_MAX));
     checks.unknown(&body.unknown);

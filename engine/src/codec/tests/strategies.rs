@@ -307,9 +307,9 @@ fn application_secret_rotated() -> impl Strategy<Value = Event> {
 }
 
 fn portal_session_created() -> impl Strategy<Value = Event> {
-    (digest(), stored!(Role), time(), any::<u32>(), option::of(user_id())).prop_map(
-        |(digest, role, link_expires_at, lifetime_seconds, user_id)| {
-            let facts = PortalSessionCreated { digest, role, link_expires_at, lifetime_seconds };
+    (digest(), stored!(Role), time(), any::<u32>(), option::of(time()), option::of(user_id())).prop_map(
+        |(digest, role, link_expires_at, lifetime_seconds, ends_by, user_id)| {
+            let facts = PortalSessionCreated { digest, role, link_expires_at, lifetime_seconds, ends_by };
             Event::PortalSessionCreated(facts, PortalSessionCreatedPersonal { user_id })
         },
     )

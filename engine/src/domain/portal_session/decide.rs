@@ -71,7 +71,9 @@ pub fn decide(
                 return Err(Rejection::UserRequired(facts.role));
             }
             let personal = PortalSessionCreatedPersonal { user_id: user_id.clone() };
-            return Ok(vec![Event::PortalSessionCreated(facts.clone(), personal)]);
+            let mut facts = facts.clone();
+            facts.link_expires_at = earlier(facts.link_expires_at, facts.ends_by);
+            return Ok(vec![Event::PortalSessionCreated(facts, personal)]);
         }
         (None, _) => return Err(Rejection::PortalSessionUnknown),
         (Some(_), PortalSessionCommand::Create { .. }) => return Err(Rejection::PortalSessionExists),
@@ -82,7 +84,8 @@ pub fn decide(
         (PortalSessionCommand::Start { .. }, PortalSessionStatus::Active) => Err(Rejection::PortalLinkUsed),
         (PortalSessionCommand::Start { digest }, _) => {
             check_organization(organization)?;
-            let expires_at = now.saturating_add_millis(i64::from(session.lifetime_seconds) * 1_000);
+            let end = now.saturating_add_millis(i64::from(session.lifetime_seconds) * 1_000);
+            let expires_at = earlier(end, session.ends_by);
             Ok(vec![Event::PortalSessionStarted(PortalSessionStarted { digest: *digest, expires_at }, ())])
         }
         (PortalSessionCommand::End { reason }, _) => {
@@ -90,6 +93,10 @@ pub fn decide(
         }
         (PortalSessionCommand::Create { .. }, _) => Err(Rejection::PortalSessionExists),
     }
+}
+
+fn earlier(end: Timestamp, latest: Option<Timestamp>) -> Timestamp {
+    latest.map_or(end, |latest| latest.min(end))
 }
 
 fn check_organization(organization: Option<&Organization>) -> Result<(), Rejection> {
@@ -136,6 +143,7 @@ mod tests {
             role,
             link_expires_at: CREATED.saturating_add_millis(60_000),
             lifetime_seconds: 600,
+            ends_by: None,
         };
         let user_id = user_id.map(|user_id| UserId::new(user_id).unwrap());
         PortalSessionCommand::Create { organization_id: "acme".parse().unwrap(), user_id, facts }
@@ -181,6 +189,30 @@ mod tests {
         let ended = after(Some(started), &END, in_time);
         assert_eq!(refusal(&ended, &END, in_time), Rejection::PortalSessionEnded);
         assert_eq!(refusal(&ended, &START, in_time), Rejection::PortalSessionEnded);
+    }
+
+    #[test]
+    fn a_link_and_its_session_end_no_later_than_their_minter() {
+        let PortalSessionCommand::Create { organization_id, user_id, mut facts } = create(Role::Owner, None)
+        else {
+            panic!("it creates")
+        };
+        let after_created = |millis| CREATED.saturating_add_millis(millis);
+        facts.ends_by = Some(after_created(30_000));
+        let create = |facts: &PortalSessionCreated| PortalSessionCommand::Create {
+            organization_id: organization_id.clone(),
+            user_id: user_id.clone(),
+            facts: facts.clone(),
+        };
+        let created = after(None, &create(&facts), CREATED);
+        assert_eq!(created.expires_at, after_created(30_000), "the link alone would last a minute");
+        assert_eq!(refusal(&created, &START, after_created(30_000)), Rejection::PortalSessionEnded);
+        let started = after(Some(created), &START, after_created(29_999));
+        assert_eq!(started.expires_at, after_created(30_000), "the session alone would last ten minutes");
+        facts.ends_by = Some(after_created(700_000));
+        let created = after(None, &create(&facts), CREATED);
+        assert_eq!(created.expires_at, after_created(60_000));
+        assert_eq!(after(Some(created), &START, CREATED).expires_at, after_created(600_000));
     }
 
     #[test]

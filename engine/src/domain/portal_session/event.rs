@@ -16,11 +16,13 @@ pub enum EndReason {
     SignedOut,
     /// Another caller ended it.
     Revoked,
+    /// It was not used for too long.
+    Idle,
 }
 
 impl EndReason {
-    const TABLE: [(Self, u8, &'static str); 2] =
-        [(Self::SignedOut, 0, "signed_out"), (Self::Revoked, 1, "revoked")];
+    const TABLE: [(Self, u8, &'static str); 3] =
+        [(Self::SignedOut, 0, "signed_out"), (Self::Revoked, 1, "revoked"), (Self::Idle, 2, "idle")];
 }
 
 crate::value::stored_enum::stored_enum!(EndReason, "reason for a portal session's end");
@@ -36,6 +38,9 @@ pub struct PortalSessionCreated {
     pub link_expires_at: Timestamp,
     /// The lifetime of the session from its start, in seconds.
     pub lifetime_seconds: u32,
+    /// The time at which the link and the session end at the latest, because the credential that minted them
+    /// expires; none for a credential that does not expire.
+    pub ends_by: Option<Timestamp>,
 }
 
 /// The personal part of [`PortalSessionCreated`].

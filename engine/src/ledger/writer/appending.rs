@@ -8,7 +8,7 @@ use super::directory::{Directory, Loaded};
 use super::group::Group;
 use super::{State, does_not_fit};
 use crate::domain::aggregate::{Aggregate, Command};
-use crate::domain::erasure::ErasureCommand;
+use crate::domain::erasure::{self, ErasureCommand};
 use crate::domain::record::Record;
 use crate::domain::stream::StreamId;
 use crate::ledger::message::Answer;
@@ -42,7 +42,7 @@ impl State {
         for ((command, before), outcome) in appending.into_iter().zip(outcomes) {
             let answer = match outcome {
                 AppendOutcome::Appended { records, head } => {
-                    self.forget_erased(&command.request.command);
+                    self.forget_erased(&command.request.command, &records);
                     let answer = self.appended(before, &records, head);
                     published.extend(records);
                     answer
@@ -66,9 +66,13 @@ impl State {
         Ok(())
     }
 
-    /// Drops the personal text of an erased subject from memory. Does nothing for other commands.
-    pub(super) fn forget_erased(&mut self, command: &Command) {
+    /// Drops the personal text of an erased subject from memory. Does nothing for other commands, and for an
+    /// erasure whose records name no destroyed key: there was no text.
+    pub(super) fn forget_erased(&mut self, command: &Command, records: &[Record]) {
         let Command::Erasure(_, ErasureCommand::Erase { organization_id, user_id }) = command else { return };
+        if records.iter().all(|record| erasure::destroyed_keys(&record.event).is_empty()) {
+            return;
+        }
         let subject = Subject::of(Some(organization_id), user_id.as_ref());
         for observer in &mut self.observers {
             observer.erased(&subject);

@@ -38,9 +38,8 @@ impl State {
         }
         self.log.recover()?;
         for command in &erasures {
-            if !self.reader.read_stream(&command.stream())?.records.is_empty() {
-                self.forget_erased(command);
-            }
+            let records = self.reader.read_stream(&command.stream())?.records;
+            self.forget_erased(command, &records);
         }
         self.catch_up()
     }

@@ -16,7 +16,7 @@ use crate::codec;
 use crate::domain::erasure;
 use crate::domain::record::Record;
 use crate::domain::stream::{StreamId, StreamKind};
-use crate::log::merkle::{Frontier, Hash};
+use crate::log::merkle::{Frontier, Hash, leaf_hash};
 use crate::log::{CommandId, Error, LogId, LogReader, RememberedCommand, SourceId, Stream, StreamHead};
 use crate::storage::overlay::Overlay;
 use crate::storage::redb_file::guarded;
@@ -227,6 +227,15 @@ impl LogReader for RedbReader {
             Ok(())
         })?;
         Ok(records)
+    }
+
+    fn read_with_leaves(&self, after: Position, records_max: usize) -> Result<Vec<(Record, Hash)>, Error> {
+        let mut read = Vec::with_capacity(records_max.min(RECORDS_EXPECTED_MAX));
+        self.scan(after, records_max, |position, entry| {
+            read.push((self.decode(position, entry)?, leaf_hash(entry)));
+            Ok(())
+        })?;
+        Ok(read)
     }
 
     fn recent(&self, after: Position) -> Option<Arc<[Record]>> {
