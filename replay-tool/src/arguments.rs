@@ -50,8 +50,8 @@ fn without_empty_variables(command: clap::Command) -> clap::Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Check the whole log: every record, checksum, hash and stream, and every signed checkpoint. Then compare
-    /// the projections that the service would answer from with a fresh replay. Read-only.
+    /// Check the whole log: every record, checksum, hash and stream, and every signed checkpoint. Then
+    /// compare the projections that the service would answer from with a fresh replay. Read-only.
     Verify {
         #[command(flatten)]
         options: Options,
@@ -98,8 +98,8 @@ pub(crate) enum Command {
     /// Back up the log and its signed checkpoints to one file, from a stopped service's directory or a
     /// running service.
     ///
-    /// The backup is checked while it is written, and signed with the log's key. It contains names and addresses, so only the file's owner
-    /// can read it.
+    /// The backup is checked while it is written, and signed with the log's key. It contains names and
+    /// addresses, so only the file's owner can read it.
     Backup {
         #[command(flatten)]
         origin: Origin,
@@ -116,8 +116,8 @@ pub(crate) enum Command {
     },
     /// Restore a data directory from a backup and verify it. The directory must be missing or empty.
     ///
-    /// The backup must be signed, and end with a signed checkpoint. Whoever wrote it may have signed it with a
-    /// key of their own: with --log-key it must be the log's.
+    /// The backup must be signed, and end with a signed checkpoint. Whoever wrote it may have signed it with
+    /// a key of their own: with --log-key it must be the log's.
     Restore {
         #[command(flatten)]
         options: Options,

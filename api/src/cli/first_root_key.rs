@@ -8,8 +8,8 @@ use keyledger_engine::value::token::Token;
 
 use crate::service::start::NotShown;
 
-/// Prints the token if somebody is looking. Otherwise standard output is a log that many can read, so the token
-/// goes to a file that only its owner can read.
+/// Prints the token if somebody is looking. Otherwise standard output is a log that many can read, so the
+/// token goes to a file that only its owner can read.
 pub(super) fn show(token: &Token, file: &Path) -> Result<(), NotShown> {
     let mut output = io::stdout();
     if output.is_terminal() {

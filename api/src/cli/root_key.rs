@@ -27,8 +27,8 @@ pub(super) enum RootKeyCommand {
         #[arg(long, value_name = "ID", value_parser = str::parse::<OrganizationId>)]
         organization: Option<OrganizationId>,
     },
-    /// Print a random token, for KEYLEDGER_BOOTSTRAP_ROOT_KEY. It belongs to no root key until a service starts
-    /// with it for the first time.
+    /// Print a random token, for KEYLEDGER_BOOTSTRAP_ROOT_KEY. It belongs to no root key until a service
+    /// starts with it for the first time.
     Generate,
 }
 

@@ -23,6 +23,7 @@ use super::openid_provider::OpenIdProvider;
 use super::sessions::Sessions;
 use super::webhooks::Webhooks;
 use super::{Outcome, allocator, first_root_key, logging};
+use crate::admission::disk_reserve;
 use crate::auth::access_token;
 use crate::auth::trusted_proxies::{ForwardedHeader, TrustedProxies};
 use crate::compat::Compat;
@@ -100,8 +101,8 @@ pub(super) struct Serve {
     /// Format of the service's log, which is written to standard error.
     #[arg(long, env = "KEYLEDGER_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
-    /// File with the root key to accept, used at the first start instead of generating one. The key itself can
-    /// be in the environment variable KEYLEDGER_BOOTSTRAP_ROOT_KEY.
+    /// File with the root key to accept, used at the first start instead of generating one. The key itself
+    /// can be in the environment variable KEYLEDGER_BOOTSTRAP_ROOT_KEY.
     #[arg(long, env = "KEYLEDGER_BOOTSTRAP_ROOT_KEY_FILE", value_name = "FILE")]
     bootstrap_root_key_file: Option<PathBuf>,
     /// Refused: process lists show command lines.
@@ -243,10 +244,11 @@ async fn serve(
     let ending = tokio::spawn(idle_sessions::run(Arc::clone(&service)));
     let checkpointing = tokio::spawn(housekeeper::checkpoint_when_idle(Arc::clone(&service)));
     let signing = tokio::spawn(log_signer::run(Arc::clone(&service)));
+    let watching_disk = tokio::spawn(disk_reserve::watch(Arc::clone(&service)));
     server::serve(listeners, limits, tls, service, router, stop).await;
     reloading.abort();
     watching.inspect(tokio::task::JoinHandle::abort);
-    let _ = tokio::join!(housekeeping, ending, checkpointing, signing, saving);
+    let _ = tokio::join!(housekeeping, ending, checkpointing, signing, saving, watching_disk);
     Ok(())
 }
 

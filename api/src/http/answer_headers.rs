@@ -1,6 +1,6 @@
-//! The headers that every answer has, whatever endpoint gave it. They are decided here once, so that an endpoint
-//! has nothing to remember: an answer is about its caller, and kept by nobody, unless its endpoint says
-//! otherwise.
+//! The headers that every answer has, whatever endpoint gave it. They are decided here once, so that an
+//! endpoint has nothing to remember: an answer is about its caller, and kept by nobody, unless its endpoint
+//! says otherwise.
 
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 

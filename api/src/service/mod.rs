@@ -12,13 +12,14 @@ pub(crate) mod start;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use keyledger_engine::ledger::{self, Ledger, Request, Submitted};
+use keyledger_engine::ledger::{self, Ledger, Request};
 use keyledger_engine::log::{self, LogReader};
 use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_engine::value::id::{KeyId, UlidSequence};
 use keyledger_engine::value::time::{Clock, Timestamp};
 use keyledger_projections::audit_trail::AuditTrail;
 use keyledger_projections::beside_the_log::usage::{Address, Usage};
+use keyledger_projections::holdings::Holdings;
 use keyledger_projections::key_list::KeyList;
 use keyledger_projections::stored::runner::ProjectionHandle;
 use keyledger_projections::verification::{Verdict, VerificationIndex};
@@ -26,6 +27,9 @@ use rand::rngs::SysRng;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use ulid::Ulid;
 
+use crate::admission::caps::Caps;
+use crate::admission::disk_reserve::DiskReserve;
+use crate::admission::in_flight::InFlight;
 use crate::admission::long_answers::LongAnswers;
 use crate::admission::permit::Permit;
 use crate::admission::rate_limits::RateLimits;
@@ -93,6 +97,11 @@ pub(crate) struct Service {
     pub log_verifications: LogVerifications,
     /// Running commands that have an idempotency key.
     pub running: Running,
+    /// What each organization holds, and how much it may.
+    pub holdings: Arc<Holdings>,
+    pub caps: Caps,
+    /// The disk space that commands leave.
+    pub disk_reserve: DiskReserve,
     /// The number of erasures, as the verification index counts them, whose text is in no file any more.
     forgotten_erasures: AtomicU64,
     /// Counts requests against the limits of callers, organizations and addresses.
@@ -153,8 +162,8 @@ impl Service {
     ///
     /// # Errors
     /// As [`Ledger::submit`].
-    pub(crate) fn submit(&self, _permit: &Permit, request: Request) -> Result<Submitted, ledger::Error> {
-        self.ledger.submit(request)
+    pub(crate) fn submit(&self, permit: Permit, request: Request) -> Result<InFlight, ledger::Error> {
+        self.ledger.submit(request).map(|submitted| InFlight::new(submitted, permit))
     }
 
     /// Reads from the log on a thread that may block.

@@ -14,11 +14,12 @@ use keyledger_engine::value::actor::Actor;
 use keyledger_engine::value::id::{OrganizationId, RootKeyId};
 use keyledger_engine::value::permission::Permission;
 use keyledger_engine::value::text::Name;
-use keyledger_engine::value::time::{Clock, SystemClock};
+use keyledger_engine::value::time::{Clock, SystemClock, Timestamp};
 use keyledger_engine::value::token::{PresentedToken, Token};
 use keyledger_engine::vault::Vault;
 use keyledger_projections::audit_trail::AuditTrail;
 use keyledger_projections::beside_the_log::usage::{self, RunningUsageThread, Usage, UsageObserver};
+use keyledger_projections::holdings::{Holdings, HoldingsObserver};
 use keyledger_projections::key_list::KeyList;
 use keyledger_projections::stored::projection::Projection;
 use keyledger_projections::stored::runner::{self, ProjectionHandle, RunnerThread};
@@ -28,6 +29,7 @@ use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use tokio::sync::{Semaphore, watch};
 
+use crate::admission::disk_reserve::DiskReserve;
 use crate::admission::long_answers::LongAnswers;
 use crate::admission::rate_limits::RateLimits;
 use crate::auth::access_token::AccessTokens;
@@ -49,6 +51,7 @@ use crate::service::metrics::Metrics;
 use crate::service::options::Options;
 use crate::service::renderers::Renderers;
 use crate::service::{READERS_MAX, Service};
+use keyledger_engine::storage::background;
 use keyledger_engine::storage::data_directory::{self, DataDirectory};
 use keyledger_engine::storage::private_files::{self, Narrowed};
 
@@ -168,9 +171,12 @@ impl Service {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (usage, usage_thread) = Usage::open(&data.usage(), clock.now(), || index.living_keys())?;
         let webhooks = Webhooks::open(&data, &options.webhooks, reader.as_ref(), &index)?;
+        let holdings = Arc::new(Holdings::of(&index, clock.now()));
+        count_day(&holdings, &reader, clock.now())?;
         let observers: Vec<Box<dyn Observer>> = vec![
             Box::new(VerificationObserver(Arc::clone(&index))),
             Box::new(UsageObserver(Arc::clone(&usage))),
+            Box::new(HoldingsObserver(Arc::clone(&holdings))),
         ];
         let (ledger, writer) =
             Ledger::start(Box::new(log), observers, Arc::clone(&clock), StdRng::from_seed(seed()?))?;
@@ -201,6 +207,9 @@ impl Service {
             log_signer,
             witnesses: Witnesses::new(options.witnesses.clone())?,
             running: Running::default(),
+            holdings,
+            caps: options.admission.caps.clone(),
+            disk_reserve: DiskReserve::of(&options.data, options.admission.disk_reserve),
             forgotten_erasures: AtomicU64::new(0),
             rate_limits: RateLimits::new(options.admission.quotas),
             long_answers: LongAnswers::new(options.admission.long_answers_of_caller),
@@ -294,6 +303,23 @@ fn open_log(data: &DataDirectory, cache_bytes: usize) -> Result<RedbLog, StartEr
         tracing::warn!(file = %file.display(), "vault is missing; sealed personal text reads as erased");
     }
     Ok(log)
+}
+
+/// Counts what organizations have written today, in the background: a start does not wait for it.
+fn count_day(
+    holdings: &Arc<Holdings>,
+    reader: &Arc<dyn LogReader>,
+    now: Timestamp,
+) -> Result<(), StartError> {
+    let (holdings, reader, head) = (Arc::downgrade(holdings), Arc::clone(reader), reader.head()?);
+    background::spawn("count-day", move || {
+        let Some(counted) = holdings.upgrade() else { return };
+        if let Err(error) = counted.count_day(reader.as_ref(), head, now, || Arc::strong_count(&counted) == 1)
+        {
+            tracing::warn!(%error, "could not count what organizations have written today");
+        }
+    })?;
+    Ok(())
 }
 
 /// Takes other users' access to the files away, and says so. Logs what they can still reach.

@@ -99,8 +99,8 @@ impl FromStr for OnCommandLine {
 /// The places where one secret may be.
 #[derive(Debug, Clone, Copy)]
 pub struct SecretSource<'a> {
-    /// The environment variable with the secret itself: `KEYLEDGER_TOKEN`. It gives the secret its other names:
-    /// `KEYLEDGER_TOKEN_FILE`, `--token-file`, and the systemd credential `token`.
+    /// The environment variable with the secret itself: `KEYLEDGER_TOKEN`. It gives the secret its other
+    /// names: `KEYLEDGER_TOKEN_FILE`, `--token-file`, and the systemd credential `token`.
     pub variable: &'static str,
     /// The file that the option, or the variable with `_FILE`, names.
     pub file: Option<&'a Path>,

@@ -3,7 +3,8 @@
 
 use std::collections::HashSet;
 
-/// 43 random base62 digits contain about 31 different ones. One in a thousand billion contains fewer than this.
+/// 43 random base62 digits contain about 31 different ones. One in a thousand billion contains fewer than
+/// this.
 const DISTINCT_MIN: usize = 16;
 /// So many digits in a row do not repeat, and do not count up or down, by chance: once in a billion tokens.
 const PATTERN_LEN: usize = 8;

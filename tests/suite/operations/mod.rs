@@ -1,6 +1,7 @@
 //! Running the service: its data directory, backups, rebuilds, the README's commands, and the examples.
 
 pub(crate) mod backup;
+pub(crate) mod bounds;
 pub(crate) mod data_directory;
 pub(crate) mod examples;
 pub(crate) mod index_snapshot;

@@ -11,8 +11,8 @@ use keyledger_tests::poll;
 use keyledger_tests::processes::binaries;
 use keyledger_tests::processes::server::{Options, Server, free_address};
 
-/// An allocator option in the environment that the process started with. Nobody else may read that environment,
-/// so the process logs it.
+/// An allocator option in the environment that the process started with. Nobody else may read that
+/// environment, so the process logs it.
 fn allocator_option(mut environment: Vec<(&'static str, String)>) -> String {
     environment.push(("RUST_LOG", "debug".to_owned()));
     let output = Server::start_with(Options { environment, ..Options::default() }).output();
