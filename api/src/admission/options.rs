@@ -1,5 +1,7 @@
 //! What callers may take, as the operator set it.
 
+use super::caps::Caps;
+use super::disk_reserve::ReserveSize;
 use super::policy::{Policy, Quotas};
 use super::quota::Quota;
 
@@ -10,6 +12,10 @@ pub(crate) struct Options {
     pub long_answers_of_caller: u32,
     /// How often callers, organizations and addresses may ask.
     pub quotas: Quotas,
+    /// How much organizations may hold and write.
+    pub caps: Caps,
+    /// The disk space that commands leave.
+    pub disk_reserve: ReserveSize,
 }
 
 impl Options {
@@ -22,6 +28,8 @@ impl Default for Options {
         Self {
             long_answers_of_caller: Self::LONG_ANSWERS_OF_CALLER,
             quotas: Quotas::new(|_: Policy| Quota::NONE),
+            caps: Caps::default(),
+            disk_reserve: ReserveSize::default(),
         }
     }
 }

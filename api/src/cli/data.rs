@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use keyledger_engine::storage::data_directory::FIRST_ROOT_KEY;
 use keyledger_engine::transparency::note::KeyName;
 
 use crate::admission;
@@ -46,6 +47,11 @@ pub(super) struct Data {
 }
 
 impl Data {
+    /// The file for the token of the first root key.
+    pub(super) fn first_root_key(&self) -> PathBuf {
+        self.data.join(FIRST_ROOT_KEY)
+    }
+
     /// Returns options for a service without proxies, witnesses, an OpenID provider and settings of webhooks
     /// and admission.
     pub(super) fn options(self, access_tokens: access_token::Options) -> Options {
@@ -57,6 +63,7 @@ impl Data {
             log_signer,
             serve_inconsistent_log: self.serve_inconsistent_log,
             witnesses: Vec::new(),
+            is_tls: false,
             access_tokens,
             trusted_proxies: TrustedProxies::default(),
             openid_provider: None,

@@ -102,7 +102,6 @@ fn complete(service: &Service, mut response: Response, request_id: &RequestId) -
         // The router has set the length of the body that is replaced here.
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if matches!(code, Code::BodyTooLarge | Code::RequestTimeout) {
             // The unread part of the body would be parsed as the next request.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -117,7 +116,7 @@ fn complete(service: &Service, mut response: Response, request_id: &RequestId) -
     }
     let headers = response.headers_mut();
     headers.insert(request_id::HEADER, request_id.to_header());
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    service.answer_headers.complete(headers);
     response
 }
 

@@ -89,12 +89,12 @@ pub(crate) async fn execute(
         expected_version: first,
     };
     let Some(named) = named else {
-        return execute_at_any(service, &permit, request, others).await.map_err(refused);
+        return execute_at_any(service, permit, request, others).await.map_err(refused);
     };
     // A separate task: a client that disconnects must not release the key while the command runs.
     let service = Arc::clone(service);
     let running = tokio::spawn(async move {
-        let committed = execute_at_any(&service, &permit, request, others).await;
+        let committed = execute_at_any(&service, permit, request, others).await;
         drop(named);
         committed
     });
@@ -104,16 +104,17 @@ pub(crate) async fn execute(
 /// Executes a command that expects the request's version of its object, or one of `others`.
 async fn execute_at_any(
     service: &Service,
-    permit: &Permit,
+    mut permit: Permit,
     mut request: Request,
     others: Vec<Version>,
 ) -> Result<Committed, ledger::Error> {
     for version in others {
-        match service.submit(permit, request.clone())?.answer().await {
-            Err(ledger::Error::Rejected(Rejection::VersionConflict { .. })) => {}
-            done => return done,
+        let (answer, kept) = service.submit(permit, request.clone())?.answer().await;
+        match (answer, kept) {
+            (Err(ledger::Error::Rejected(Rejection::VersionConflict { .. })), Some(kept)) => permit = kept,
+            (answer, _) => return answer,
         }
         request.expected_version = Some(version);
     }
-    service.submit(permit, request)?.answer().await
+    service.submit(permit, request)?.answer().await.0
 }

@@ -145,6 +145,9 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, service: &Service) -> fm
     counters(encoder, "refusals", "Connections and requests refused to protect others", "kind", refusals)?;
     let limited = service.rate_limits.refused();
     counters(encoder, "rate_limited", "Requests refused by each rate limit", "policy", limited)?;
+    gauge(encoder, "disk_free_bytes", "Free disk space", service.disk_reserve.free())?;
+    let reserve = service.disk_reserve.reserve();
+    gauge(encoder, "disk_reserve_bytes", "Disk space that only removals may use", reserve)?;
     gauge(encoder, "http_connections", "Open connections", load(&metrics.connections))
 }
 

@@ -12,7 +12,7 @@ pub(crate) mod start;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use keyledger_engine::ledger::{self, Ledger, Request, Submitted};
+use keyledger_engine::ledger::{self, Ledger, Request};
 use keyledger_engine::log::{self, LogReader};
 use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_engine::value::actor::ActorKind;
@@ -21,6 +21,7 @@ use keyledger_engine::value::time::{Clock, Timestamp};
 use keyledger_projections::audit_trail::AuditTrail;
 use keyledger_projections::beside_the_log::last_use::{LastUses, UsedCaller};
 use keyledger_projections::beside_the_log::usage::{Address, Usage};
+use keyledger_projections::holdings::Holdings;
 use keyledger_projections::key_list::KeyList;
 use keyledger_projections::stored::runner::ProjectionHandle;
 use keyledger_projections::verification::{Verdict, VerificationIndex};
@@ -28,6 +29,9 @@ use rand::rngs::SysRng;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use ulid::Ulid;
 
+use crate::admission::caps::Caps;
+use crate::admission::disk_reserve::DiskReserve;
+use crate::admission::in_flight::InFlight;
 use crate::admission::long_answers::LongAnswers;
 use crate::admission::permit::Permit;
 use crate::admission::rate_limits::RateLimits;
@@ -42,6 +46,7 @@ use crate::auth::session_use::SessionUse;
 use crate::auth::trusted_proxies::TrustedProxies;
 use crate::evidence::credential::Credential;
 use crate::evidence::security_log::{Place, SecurityLog};
+use crate::http::answer_headers::AnswerHeaders;
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::Webhooks;
 use crate::jobs::witness::Witnesses;
@@ -65,6 +70,8 @@ pub(crate) struct Service {
     pub access_tokens: AccessTokens,
     /// The cookie of portal and console sessions.
     pub session_cookie: SessionCookie,
+    /// The headers of every answer.
+    pub answer_headers: AnswerHeaders,
     /// Console sessions that did not start in the portal.
     pub console_sessions: ConsoleSessions,
     /// When portal sessions were last used.
@@ -95,6 +102,11 @@ pub(crate) struct Service {
     pub log_verifications: LogVerifications,
     /// Running commands that have an idempotency key.
     pub running: Running,
+    /// What each organization holds, and how much it may.
+    pub holdings: Arc<Holdings>,
+    pub caps: Caps,
+    /// The disk space that commands leave.
+    pub disk_reserve: DiskReserve,
     /// The number of erasures, as the verification index counts them, whose text is in no file any more.
     forgotten_erasures: AtomicU64,
     /// Counts requests against the limits of callers, organizations and addresses.
@@ -178,8 +190,8 @@ impl Service {
     ///
     /// # Errors
     /// As [`Ledger::submit`].
-    pub(crate) fn submit(&self, _permit: &Permit, request: Request) -> Result<Submitted, ledger::Error> {
-        self.ledger.submit(request)
+    pub(crate) fn submit(&self, permit: Permit, request: Request) -> Result<InFlight, ledger::Error> {
+        self.ledger.submit(request).map(|submitted| InFlight::new(submitted, permit))
     }
 
     /// Reads from the log on a thread that may block.

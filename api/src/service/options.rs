@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub serve_inconsistent_log: bool,
     /// The witnesses that cosign checkpoints.
     pub witnesses: Vec<Witness>,
+    /// Whether the service ends TLS itself.
+    pub is_tls: bool,
     /// How access tokens are issued.
     pub access_tokens: access_token::Options,
     /// The proxies that are trusted to forward a client's address.

@@ -9,16 +9,18 @@ use keyledger_engine::domain::root_key::{RootKey, RootKeyCommand, RootKeyCreated
 use keyledger_engine::ledger::{self, Aggregate, Command, Ledger, Observer, Request, Writer};
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
 use keyledger_engine::log::{self, EventLog, LogReader};
+use keyledger_engine::storage::secret_source::Secret;
 use keyledger_engine::value::actor::Actor;
 use keyledger_engine::value::id::{OrganizationId, RootKeyId};
 use keyledger_engine::value::permission::Permission;
 use keyledger_engine::value::text::Name;
-use keyledger_engine::value::time::{Clock, SystemClock};
+use keyledger_engine::value::time::{Clock, SystemClock, Timestamp};
 use keyledger_engine::value::token::{PresentedToken, Token};
 use keyledger_engine::vault::Vault;
 use keyledger_projections::audit_trail::AuditTrail;
 use keyledger_projections::beside_the_log::last_use::{self, LastUses};
 use keyledger_projections::beside_the_log::usage::{self, RunningUsageThread, Usage, UsageObserver};
+use keyledger_projections::holdings::{Holdings, HoldingsObserver};
 use keyledger_projections::key_list::KeyList;
 use keyledger_projections::stored::projection::Projection;
 use keyledger_projections::stored::runner::{self, ProjectionHandle, RunnerThread};
@@ -28,6 +30,7 @@ use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use tokio::sync::{Semaphore, watch};
 
+use crate::admission::disk_reserve::DiskReserve;
 use crate::admission::long_answers::LongAnswers;
 use crate::admission::rate_limits::RateLimits;
 use crate::auth::access_token::AccessTokens;
@@ -37,6 +40,7 @@ use crate::auth::session_cookie::SessionCookie;
 use crate::auth::session_use::SessionUse;
 use crate::auth::signing_keys::{self, SigningKeys};
 use crate::evidence::security_log::SecurityLog;
+use crate::http::answer_headers::AnswerHeaders;
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::{self, Webhooks};
 use crate::jobs::witness::Witnesses;
@@ -49,6 +53,7 @@ use crate::service::metrics::Metrics;
 use crate::service::options::Options;
 use crate::service::renderers::Renderers;
 use crate::service::{READERS_MAX, Service};
+use keyledger_engine::storage::background;
 use keyledger_engine::storage::data_directory::{self, DataDirectory};
 use keyledger_engine::storage::private_files::{self, Narrowed};
 
@@ -87,9 +92,8 @@ pub(crate) enum StartError {
     Usage(#[from] usage::Error),
     #[error(transparent)]
     Webhooks(#[from] webhooks::Error),
-    /// The token could not be printed, so the root key would have been useless.
-    #[error("standard output: {0}, so no root key was created; make it writable and start again")]
-    RootKeyNotShown(#[source] io::Error),
+    #[error(transparent)]
+    RootKeyNotShown(#[from] NotShown),
     #[error("could not start a thread: {0}; raise the limit on threads")]
     Thread(#[from] io::Error),
     /// A command that the start itself issues failed.
@@ -100,11 +104,25 @@ pub(crate) enum StartError {
     Inconsistent(String),
     #[error("the operating system returned no random bytes: {0}")]
     Randomness(String),
+    /// The given root key has another form.
     #[error(
-        "KEYLEDGER_BOOTSTRAP_ROOT_KEY: not a root key; it must have the form klroot_<49 characters> with a \
-         valid checksum"
+        "{0}: not a root key; it must have the form klroot_<49 characters> with a valid checksum. \
+         `keyledger root-key generate` prints one"
     )]
-    BootstrapRootKey,
+    BootstrapRootKey(String),
+    /// The given root key was not drawn at random.
+    #[error("{0}: easy to guess; use a random root key, such as `keyledger root-key generate` prints")]
+    GuessableRootKey(String),
+}
+
+/// A token that could not be shown to the operator, so the root key would have been useless.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {error}, so no root key was created; make it writable and start again")]
+pub(crate) struct NotShown {
+    /// Where the token was to be shown.
+    pub place: String,
+    /// The reason.
+    pub error: io::Error,
 }
 
 /// The threads to end when the service stops.
@@ -165,9 +183,12 @@ impl Service {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (usage, usage_thread) = Usage::open(&data.usage(), clock.now(), || index.living_keys())?;
         let webhooks = Webhooks::open(&data, &options.webhooks, reader.as_ref(), &index)?;
+        let holdings = Arc::new(Holdings::of(&index, clock.now()));
+        count_day(&holdings, &reader, clock.now())?;
         let observers: Vec<Box<dyn Observer>> = vec![
             Box::new(VerificationObserver(Arc::clone(&index))),
             Box::new(UsageObserver(Arc::clone(&usage))),
+            Box::new(HoldingsObserver(Arc::clone(&holdings))),
         ];
         let (ledger, writer) =
             Ledger::start(Box::new(log), observers, Arc::clone(&clock), StdRng::from_seed(seed()?))?;
@@ -184,6 +205,7 @@ impl Service {
             key_list: key_list.with_usage(Arc::clone(&usage)),
             usage,
             session_cookie: SessionCookie::of(&options.access_tokens.public_url),
+            answer_headers: AnswerHeaders::of(&options.access_tokens.public_url, options.is_tls),
             console_sessions: ConsoleSessions::new(options.sessions),
             session_use: SessionUse::new(options.sessions.portal_idle, clock.now()),
             trusted_proxies: options.trusted_proxies.clone(),
@@ -197,6 +219,9 @@ impl Service {
             log_signer,
             witnesses: Witnesses::new(options.witnesses.clone())?,
             running: Running::default(),
+            holdings,
+            caps: options.admission.caps.clone(),
+            disk_reserve: DiskReserve::of(&options.data, options.admission.disk_reserve),
             forgotten_erasures: AtomicU64::new(0),
             rate_limits: RateLimits::new(options.admission.quotas),
             long_answers: LongAnswers::new(options.admission.long_answers_of_caller),
@@ -219,11 +244,11 @@ impl Service {
     /// generated token that `show` prints.
     ///
     /// # Errors
-    /// When `given` is not a root key's token, `show` fails, or the command fails.
+    /// When `given` is not a root key's token or is easy to guess, `show` fails, or the command fails.
     pub(crate) fn ensure_root_key(
         &self,
-        given: Option<&str>,
-        show: impl FnOnce(&Token) -> io::Result<()>,
+        given: Option<&Secret>,
+        show: impl FnOnce(&Token) -> Result<(), NotShown>,
     ) -> Result<(), StartError> {
         // A log that is not served has its root keys in a newer copy.
         if self.index.root_key_count() > 0 || self.inconsistency.is_refused() {
@@ -231,7 +256,12 @@ impl Service {
         }
         let permissions = vec![Permission::Admin];
         if let Some(given) = given {
-            let presented = PresentedToken::parse_root(given).map_err(|_| StartError::BootstrapRootKey)?;
+            let origin = || given.origin().to_owned();
+            let presented = PresentedToken::parse_root(given.expose())
+                .map_err(|_| StartError::BootstrapRootKey(origin()))?;
+            if presented.is_guessable() {
+                return Err(StartError::GuessableRootKey(origin()));
+            }
             let facts = RootKeyCreated { digest: presented.digest(), hint: presented.hint(), permissions };
             return self.create_root_key(facts, None, "Bootstrap root key").map(drop);
         }
@@ -248,14 +278,14 @@ impl Service {
         permissions: Vec<Permission>,
         organization_id: Option<OrganizationId>,
         name: &str,
-        show: impl FnOnce(&Token) -> io::Result<()>,
+        show: impl FnOnce(&Token) -> Result<(), NotShown>,
     ) -> Result<RootKey, StartError> {
         if let (true, Some(reason)) = (self.inconsistency.is_refused(), self.inconsistency.reason()) {
             return Err(StartError::Inconsistent(reason.to_owned()));
         }
         let token =
             Token::generate_root(&mut SysRng).map_err(|error| StartError::Randomness(error.to_string()))?;
-        show(&token).map_err(StartError::RootKeyNotShown)?;
+        show(&token)?;
         let facts = RootKeyCreated { digest: token.digest(), hint: token.hint(), permissions };
         self.create_root_key(facts, organization_id, name)
     }
@@ -287,6 +317,23 @@ fn open_log(data: &DataDirectory, cache_bytes: usize) -> Result<RedbLog, StartEr
         tracing::warn!(file = %file.display(), "vault is missing; sealed personal text reads as erased");
     }
     Ok(log)
+}
+
+/// Counts what organizations have written today, in the background: a start does not wait for it.
+fn count_day(
+    holdings: &Arc<Holdings>,
+    reader: &Arc<dyn LogReader>,
+    now: Timestamp,
+) -> Result<(), StartError> {
+    let (holdings, reader, head) = (Arc::downgrade(holdings), Arc::clone(reader), reader.head()?);
+    background::spawn("count-day", move || {
+        let Some(counted) = holdings.upgrade() else { return };
+        if let Err(error) = counted.count_day(reader.as_ref(), head, now, || Arc::strong_count(&counted) == 1)
+        {
+            tracing::warn!(%error, "could not count what organizations have written today");
+        }
+    })?;
+    Ok(())
 }
 
 /// Takes other users' access to the files away, and says so. Logs what they can still reach.

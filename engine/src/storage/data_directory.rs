@@ -27,6 +27,8 @@ macro_rules! files {
 }
 
 files! {
+    /// The token of the first root key, if nobody could see it when it was created. Secret.
+    first_root_key, FIRST_ROOT_KEY = "first-root-key";
     /// The event log; its journal is beside it.
     log, LOG = "events.redb";
     /// The journal of the event log.

@@ -32,7 +32,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -389,6 +389,23 @@ impl VerificationIndex {
     #[must_use]
     pub fn key_counts(&self) -> KeyCounts {
         self.writer().counts
+    }
+
+    /// The number of keys that are not deleted, by organization. Walks over all keys.
+    #[must_use]
+    pub fn keys_by_organization(&self) -> HashMap<OrganizationId, u64> {
+        let writer = self.writer();
+        let mut by_group = vec![0_u64; writer.groups.len()];
+        for place in writer.keys.keys() {
+            if let Some(count) = by_group.get_mut(place.group as usize) {
+                *count += 1;
+            }
+        }
+        let mut counts = HashMap::new();
+        for (group, count) in writer.groups.iter().zip(by_group).filter(|(_, count)| *count > 0) {
+            *counts.entry(group.id.clone()).or_default() += count;
+        }
+        counts
     }
 
     /// Ids of all keys that are not deleted.

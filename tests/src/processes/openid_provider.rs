@@ -180,12 +180,17 @@ fn cookies(answer: &Response, before: &str) -> String {
     set.clone().chain(kept).collect::<Vec<_>>().join("; ")
 }
 
-/// The additional arguments of a server whose console users sign in to through the provider.
+/// The additional arguments of a server whose console users sign in to through the provider. The client's
+/// secret is in [`console_environment`].
 #[must_use]
 pub fn console_arguments() -> Vec<String> {
-    ["--oidc-client-id", "console", "--oidc-client-secret", "secret-of-the-console"]
-        .map(str::to_owned)
-        .to_vec()
+    ["--oidc-client-id", "console"].map(str::to_owned).to_vec()
+}
+
+/// The environment of such a server.
+#[must_use]
+pub fn console_environment() -> Vec<(&'static str, String)> {
+    vec![("KEYLEDGER_OIDC_CLIENT_SECRET", "secret-of-the-console".to_owned())]
 }
 
 /// A user with claims.

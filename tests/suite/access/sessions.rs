@@ -246,7 +246,8 @@ fn an_administrator_ends_console_sessions() {
     let mut arguments = openid_provider::arguments(&provider.issuer);
     arguments.extend(openid_provider::console_arguments());
     arguments.extend(["--oidc-session", "30m"].map(str::to_owned));
-    let server = Server::start_with(Options { arguments, ..Options::default() });
+    let environment = openid_provider::console_environment();
+    let server = Server::start_with(Options { arguments, environment, ..Options::default() });
     provider.know_console(&server);
     let client = server.client();
     client.post("/v1/organizations", &json!({ "id": "acme", "kind": "paid" })).expect(201);

@@ -21,7 +21,7 @@ use axum::response::IntoResponse;
 use bytes::{Buf, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use keyledger_engine::domain::key::Key;
-use keyledger_engine::ledger::{self, Committed, Request, Submitted};
+use keyledger_engine::ledger::{self, Committed, Request};
 use keyledger_engine::value::token::{TOKEN_LEN_MAX, Token};
 use keyledger_projections::beside_the_log::usage::Address;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -31,6 +31,7 @@ use self::answer::Answer;
 use self::head::Head;
 use self::unanswered::{LeftToHyper, Refusal, Unanswered, refused};
 use crate::admission::class::Class;
+use crate::admission::in_flight::InFlight;
 use crate::admission::permit::Permit;
 use crate::answer::problem::Problem;
 use crate::auth::caller::{Caller, admit};
@@ -147,7 +148,7 @@ enum Reading {
 
 /// A creation that was submitted to the ledger.
 struct Creation {
-    submitted: Result<Submitted, ledger::Error>,
+    submitted: Result<InFlight, ledger::Error>,
     token: Token,
     by_preset: bool,
     request_id: RequestId,
@@ -192,7 +193,7 @@ struct Conversation<'a> {
     /// The length from the start of the token in the body to the end of the body, which is also the end of
     /// the answer.
     token_to_end: Option<usize>,
-    answer: Answer,
+    answer: Answer<'a>,
 }
 
 impl<'a> Conversation<'a> {
@@ -206,7 +207,7 @@ impl<'a> Conversation<'a> {
             time_limit: TimeLimit::default(),
             json: Vec::with_capacity(BODY_LEN),
             token_to_end: None,
-            answer: Answer::default(),
+            answer: Answer::with(&service.answer_headers),
         }
     }
 
@@ -324,7 +325,7 @@ impl<'a> Conversation<'a> {
         let Caller { actor, request_id, .. } = caller;
         let request =
             Request { request_id: Some(request_id.as_str().into()), ..Request::new(command, actor) };
-        let submitted = service.submit(&permit, request);
+        let submitted = service.submit(permit, request);
         Ok(Creation { submitted, token, by_preset, request_id, started })
     }
 
@@ -342,9 +343,9 @@ impl<'a> Conversation<'a> {
         let Creation { submitted, token, by_preset, request_id, started } = creation;
         let answered = match submitted {
             Ok(submitted) => self.time_limit.wait(started + REQUEST_TIME_MAX, submitted.answer()).await,
-            Err(error) => Ok(Err(error)),
+            Err(error) => Ok((Err(error), None)),
         };
-        let issued = answered.and_then(|answered| self.write_key(answered?, &token));
+        let issued = answered.and_then(|(answered, _)| self.write_key(answered?, &token));
         let status = match issued.map_err(|problem| for_body(problem, by_preset)) {
             Ok(outcome) => {
                 let now = self.service.now();

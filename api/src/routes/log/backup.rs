@@ -30,7 +30,8 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
 }
 
 /// Returns a backup of the log up to a newly signed checkpoint: one file that proves its own integrity and is
-/// signed with the log's key, for `replay-tool restore`. It has everything answered before this request. It does not have the signing keys.
+/// signed with the log's key, for `replay-tool restore`. It has everything answered before this request. It
+/// does not have the signing keys.
 #[utoipa::path(get, path = "/v1/backup", operation_id = "getBackup", tag = "Log",
     responses(
         (status = 200, body = Vec<u8>, content_type = "application/octet-stream",

@@ -13,7 +13,7 @@ use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use keyledger_engine::domain::portal_session::{EndReason, PortalSession, PortalSessionCommand};
 use keyledger_engine::ledger::{Command, Committed};
 use keyledger_engine::value::actor::ActorKind;
@@ -41,7 +41,7 @@ use crate::routes::portal::sessions::PortalSessionView;
 use crate::service::Service;
 
 /// The headers of the page. It loads only its own files, cannot be framed, and sends no referrer.
-const PAGE_HEADERS: [(header::HeaderName, HeaderValue); 4] = [
+const PAGE_HEADERS: [(HeaderName, HeaderValue); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
@@ -51,13 +51,21 @@ const PAGE_HEADERS: [(header::HeaderName, HeaderValue); 4] = [
     ),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    // It shares no window with other origins, which could otherwise watch where it goes.
+    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
     (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
 ];
 
 /// Returns the page, and the endpoints about the caller's own session.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     let asset = |media_type: &'static str, text: &'static str| {
-        get(move || async move { ([(header::CONTENT_TYPE, media_type)], text) })
+        let headers = [
+            (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
+            // The same for everybody.
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        ];
+        get(move || async move { (headers, text) })
     };
     OpenApiRouter::new()
         .routes(routes!(start, read, end))
