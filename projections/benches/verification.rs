@@ -27,6 +27,7 @@ use keyledger_engine::log::SourceId;
 use keyledger_engine::value::actor::Actor;
 use keyledger_engine::value::environment::Environment;
 use keyledger_engine::value::id::{ApiId, EventId, KeyId, OrganizationId};
+use keyledger_engine::value::mac::MacKey;
 use keyledger_engine::value::position::{Position, Version};
 use keyledger_engine::value::text::{Audience, Name, Scope};
 use keyledger_engine::value::time::Timestamp;
@@ -235,12 +236,16 @@ impl std::fmt::Display for Quartiles {
     }
 }
 
+fn key() -> MacKey {
+    MacKey::derive(&[3; 32], "a benchmark")
+}
+
 fn save_and_load(index: VerificationIndex) {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("verification.snapshot");
     let keys = index.key_counts().active as f64;
     let started = Instant::now();
-    index.save_snapshot(&path, SourceId([0; 16]), [0; 32]).unwrap();
+    index.save_snapshot(&path, SourceId([0; 16]), [0; 32], &key()).unwrap();
     let len = fs::metadata(&path).unwrap().len() as f64;
     println!(
         "snapshot, save   {:7.0} ns and {:.0} bytes per key",
@@ -249,7 +254,7 @@ fn save_and_load(index: VerificationIndex) {
     );
     drop(index);
     let started = Instant::now();
-    let loaded = VerificationIndex::load_snapshot(&path).unwrap();
+    let loaded = VerificationIndex::load_snapshot(&path, Some(&key())).unwrap();
     println!("snapshot, load   {:7.0} ns per key", started.elapsed().as_nanos() as f64 / keys);
     assert_eq!(loaded.index.key_counts().active as f64, keys);
 }

@@ -41,12 +41,18 @@ impl Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Check the whole log: every record, checksum, hash and stream, and every signed checkpoint. Read-only.
+    /// Check the whole log: every record, checksum, hash and stream, and every signed checkpoint. Then compare
+    /// the projections that the service would answer from with a fresh replay. Read-only.
     Verify {
         #[command(flatten)]
         options: Options,
         #[command(flatten)]
         checkpoints: CheckpointOptions,
+        #[command(flatten)]
+        keys: KeyOptions,
+        /// Check the log only, and do not compare the projections.
+        #[arg(long)]
+        log_only: bool,
     },
     /// Write a proof that one event is in the log (C2SP tlog-proof), and a second file with the event's
     /// bytes.
@@ -77,15 +83,19 @@ pub(crate) enum Command {
     Diff {
         #[command(flatten)]
         options: Options,
+        #[command(flatten)]
+        keys: KeyOptions,
     },
     /// Back up the log and its signed checkpoints to one file, from a stopped service's directory or a
     /// running service.
     ///
-    /// The backup is checked while it is written. It contains names and addresses, so only the file's owner
+    /// The backup is checked while it is written, and signed with the log's key. It contains names and addresses, so only the file's owner
     /// can read it.
     Backup {
         #[command(flatten)]
         origin: Origin,
+        #[command(flatten)]
+        keys: KeyOptions,
         /// The file to write. It must not exist, unless --force is given.
         file: PathBuf,
         /// Include the keys that sign checkpoints, access tokens and webhook messages. Only with --data.
@@ -96,9 +106,18 @@ pub(crate) enum Command {
         force: bool,
     },
     /// Restore a data directory from a backup and verify it. The directory must be missing or empty.
+    ///
+    /// The backup must be signed, and end with a signed checkpoint. Whoever wrote it may have signed it with a
+    /// key of their own: with --log-key it must be the log's.
     Restore {
         #[command(flatten)]
         options: Options,
+        #[command(flatten)]
+        checkpoints: CheckpointOptions,
+        /// Restore a backup of which nothing shows who wrote it: without a signature, as older versions make
+        /// them, or with events after the last signed checkpoint.
+        #[arg(long)]
+        unsigned: bool,
         /// The backup file.
         file: PathBuf,
         /// Restore events up to this RFC 3339 time or log position, inclusive. Default: all.
@@ -206,13 +225,22 @@ pub(crate) struct Origin {
 /// What the log is compared with, besides the checkpoints in the data directory.
 #[derive(Debug, Args)]
 pub(crate) struct CheckpointOptions {
-    /// A checkpoint file that was kept outside the data directory.
+    /// A checkpoint file that was kept outside the data directory, or apart from the backup.
     #[arg(long, value_name = "FILE")]
     pub(crate) checkpoint: Option<PathBuf>,
-    /// The log's verifier key, as `keyledger log-key` prints it. Default: the key in the data directory. Give
-    /// it when the directory itself is not trusted.
+    /// The log's verifier key, as `keyledger log-key` prints it. Default: the key in the data directory or
+    /// backup. Give it when that itself is not trusted.
     #[arg(long, value_name = "KEY")]
     pub(crate) log_key: Option<String>,
+}
+
+/// Where the secret keys are.
+#[derive(Debug, Args)]
+pub(crate) struct KeyOptions {
+    /// File with the private key that signs checkpoints. It also shows whether the service itself wrote the
+    /// verification index's snapshot. Default: the file in the data directory.
+    #[arg(long, value_name = "FILE", env = "KEYLEDGER_LOG_KEY_FILE")]
+    pub(crate) log_key_file: Option<PathBuf>,
 }
 
 /// A stored projection, as `--projection` names it.

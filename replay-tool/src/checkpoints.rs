@@ -44,13 +44,21 @@ pub(crate) fn read(
 
 /// The log's verifier key: `--log-key`, or the key in the data directory.
 pub(crate) fn verifier(directory: &DataDirectory, options: &CheckpointOptions) -> Result<Verifier, Failure> {
-    let (shown, text) = match &options.log_key {
-        Some(text) => ("--log-key".to_owned(), text.clone()),
+    match given_verifier(options)? {
+        Some(verifier) => Ok(verifier),
         None => {
             let path = directory.log_verifier();
-            (path.display().to_string(), read_text(&path)?)
+            parse_verifier(&path.display().to_string(), &read_text(&path)?)
         }
-    };
+    }
+}
+
+/// The verifier key in `--log-key`.
+pub(crate) fn given_verifier(options: &CheckpointOptions) -> Result<Option<Verifier>, Failure> {
+    options.log_key.as_deref().map(|text| parse_verifier("--log-key", text)).transpose()
+}
+
+fn parse_verifier(shown: &str, text: &str) -> Result<Verifier, Failure> {
     text.parse().map_err(|error| {
         Failure::could_not_run(format!("{shown}: {error}; `keyledger log-key` prints the correct one"))
     })

@@ -11,6 +11,7 @@
 //!   - [`stats`](commands::stats) counts, [`show`](commands::show) prints one key's history,
 //!     [`export`](commands::export) writes events for other programs.
 //! * [`stopped_log`]: the log of a stopped service. [`checkpoints`]: the signed checkpoints beside it.
+//!   [`log_key`]: the key that signs them. [`comparison`]: the projections' files, compared with a replay.
 //!   [`unfinished_directory`]: a data directory while `restore` builds it.
 //! * [`replays`]: fresh replays that `diff` compares with. [`remote`]: the HTTP client that fetches a backup.
 //! * [`output`]: [`progress`](output::progress) on standard error, [`report`] with its exit
@@ -24,6 +25,8 @@
 mod arguments;
 mod checkpoints;
 mod commands;
+mod comparison;
+mod log_key;
 mod output;
 mod remote;
 mod replays;

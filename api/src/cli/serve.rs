@@ -30,7 +30,7 @@ use crate::http::tls::{self, Tls, TlsFiles};
 use crate::http::{app, server};
 use crate::jobs::webhooks::dispatcher;
 use crate::jobs::witness::Witness;
-use crate::jobs::{housekeeper, idle_sessions};
+use crate::jobs::{housekeeper, idle_sessions, log_verification};
 use crate::service::options::Options;
 use crate::service::{Service, index_snapshot, log_signer};
 
@@ -146,6 +146,7 @@ impl Serve {
 
         let router = app::router(Arc::clone(&service), &compat)?;
         let dispatcher = dispatcher::start(Arc::clone(&service))?;
+        log_verification::begin_if_unproven(&service);
         let served = runtime.block_on(serve(listeners, limits, tls, Arc::clone(&service), router));
         // A second call has no effect; it is the first when `serve` failed before it listened for signals.
         service.stop();

@@ -1,30 +1,45 @@
 //! Verification of a running service's log: reads the whole log again, as `replay-tool verify` does, and
-//! compares it with every signed checkpoint.
+//! compares it with every signed checkpoint. Then it compares what answers are made from with a replay of the
+//! log: the verification index, the key list and the audit trail.
 //!
 //! One verification runs at a time, in its own thread, which works for at most a quarter of the time, so that
-//! it hardly delays requests. Results are kept in memory until the service stops.
+//! it hardly delays requests. Results are kept in memory until the service stops. A service that starts from
+//! files other than the log's begins with a verification: nothing but the log shows that they are right.
 
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use keyledger_engine::log::LogReader;
 use keyledger_engine::log::merkle::Hash;
 use keyledger_engine::log::redb::RedbReader;
 use keyledger_engine::storage::background;
+use keyledger_engine::storage::data_directory::DataDirectory;
 use keyledger_engine::transparency::note::Verifier;
 use keyledger_engine::transparency::signed_checkpoints::SignedCheckpoints;
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
+use keyledger_projections::audit_trail::AuditTrail;
+use keyledger_projections::key_list::KeyListProjection;
+use keyledger_projections::stored::comparison::differs_from_replay;
+use keyledger_projections::stored::projection::Projection;
+use keyledger_projections::stored::runner::{ProjectionHandle, forged};
+use keyledger_projections::stored::store::{self, path_of};
 
 use crate::service::Service;
 
+/// What a verification reads first.
+const LOG: &str = "log";
+/// The projection that lives in memory.
+const INDEX: &str = "verification-index";
 /// Verifications that are kept.
 const KEPT_MAX: usize = 10;
 /// The pause after a piece of work, as a multiple of the time that it took.
 const PAUSE_FACTOR: u32 = 3;
+/// Work is done for at least this long before a pause.
+const WORK_MIN: Duration = Duration::from_millis(1);
 /// The longest pause, so that a stop of the service is noticed.
 const PAUSE_MAX: Duration = Duration::from_millis(200);
 
@@ -39,6 +54,8 @@ pub(crate) struct Verification {
     pub position: Position,
     /// The position at which it ends; the start of the log until that is known.
     pub head: Position,
+    /// What is being read or compared.
+    pub step: &'static str,
     /// When it ended and its result; none while it runs.
     pub ended: Option<(Timestamp, Outcome)>,
 }
@@ -62,6 +79,13 @@ pub(crate) enum Outcome {
         /// What is invalid there.
         reason: String,
     },
+    /// The log is valid, but a projection does not say what it says.
+    Different {
+        /// The projection.
+        projection: &'static str,
+        /// What differs, in which file, and what to do.
+        reason: String,
+    },
     /// The verification could not run to its end.
     Failed(String),
 }
@@ -69,18 +93,18 @@ pub(crate) enum Outcome {
 /// Runs verifications and keeps their results.
 pub(crate) struct LogVerifications {
     reader: RedbReader,
-    checkpoints: PathBuf,
+    data: DataDirectory,
     verifier: Verifier,
     /// The latest first.
     kept: Mutex<VecDeque<Verification>>,
 }
 
 impl LogVerifications {
-    /// Prepares verifications of the log of `reader` against the checkpoints in a file, whose signatures
+    /// Prepares verifications of the log of `reader` against the checkpoints in the directory, whose signatures
     /// `verifier` checks.
     #[must_use]
-    pub(crate) fn new(reader: RedbReader, checkpoints: PathBuf, verifier: Verifier) -> Self {
-        Self { reader, checkpoints, verifier, kept: Mutex::default() }
+    pub(crate) fn new(reader: RedbReader, data: DataDirectory, verifier: Verifier) -> Self {
+        Self { reader, data, verifier, kept: Mutex::default() }
     }
 
     /// Returns the verifications that are kept, the latest first.
@@ -104,17 +128,27 @@ impl LogVerifications {
             started_at: service.now(),
             position: Position::START,
             head: Position::START,
+            step: LOG,
             ended: None,
         };
         let worker = Arc::clone(service);
         background::spawn("log-verification", move || {
             let outcome = worker.log_verifications.verify(&worker);
-            if let Outcome::Wrong { position, reason } = &outcome {
-                tracing::error!(%position, reason, "log verification failed");
-                worker.inconsistency.report(&format!(
-                    "damaged or altered at position {position}: {reason}; run `replay-tool verify`, and restore a \
-                     backup"
-                ));
+            match &outcome {
+                Outcome::Wrong { position, reason } => {
+                    tracing::error!(%position, reason, "log verification failed");
+                    worker.inconsistency.report(&format!(
+                        "damaged or altered at position {position}: {reason}; run `replay-tool verify`, and \
+                         restore a backup"
+                    ));
+                }
+                Outcome::Different { projection, reason } => {
+                    tracing::error!(projection, reason, "a projection differs from the log");
+                }
+                Outcome::Failed(reason) if !worker.is_stopping() => {
+                    tracing::warn!(reason, "log verification could not finish");
+                }
+                Outcome::Right { .. } | Outcome::Failed(_) => {}
             }
             worker.log_verifications.change(|latest| latest.ended = Some((worker.now(), outcome)));
         })?;
@@ -134,20 +168,36 @@ impl LogVerifications {
     }
 
     fn verify(&self, service: &Service) -> Outcome {
-        let checkpoints = match SignedCheckpoints::read(&self.checkpoints, &self.verifier) {
+        let right = match self.verify_log(service) {
+            right @ Outcome::Right { .. } => right,
+            other => return other,
+        };
+        let compared = [
+            self.compare_index(service),
+            self.compare_rows(service, &KeyListProjection::without_readers(), &service.key_list_handle),
+            self.compare_rows(
+                service,
+                &AuditTrail::new(service.ledger.reader()).1,
+                &service.audit_trail_handle,
+            ),
+        ];
+        compared.into_iter().flatten().next().unwrap_or(right)
+    }
+
+    fn verify_log(&self, service: &Service) -> Outcome {
+        let path = self.data.checkpoints();
+        let checkpoints = match SignedCheckpoints::read(&path, &self.verifier) {
             Ok(checkpoints) => checkpoints,
-            Err(error) => return Outcome::Failed(format!("{}: {error}", self.checkpoints.display())),
+            Err(error) => return Outcome::Failed(format!("{}: {error}", path.display())),
         };
         // It reads the file, so every event that was acknowledged before has to be in the file.
         if let Err(error) = service.ledger.checkpoint_blocking() {
             return Outcome::Failed(error.to_string());
         }
-        let mut worked_since = Instant::now();
+        let mut pace = Pace::new(service);
         let verified = self.reader.verify_while(&checkpoints.sizes(), 1, |position, head| {
             self.change(|latest| (latest.position, latest.head) = (position, head));
-            thread::sleep((worked_since.elapsed() * PAUSE_FACTOR).min(PAUSE_MAX));
-            worked_since = Instant::now();
-            if service.is_stopping() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            pace.proceed()
         });
         let report = match verified {
             Ok(report) => report,
@@ -165,5 +215,73 @@ impl LogVerifications {
             checkpoints: checkpoints.sizes().len() as u64,
             signed_up_to: checkpoints.newest(report.head).map(|(checkpoint, _)| checkpoint.size),
         }
+    }
+
+    /// Compares the verification index with a replay. Returns none when they are equal.
+    fn compare_index(&self, service: &Service) -> Option<Outcome> {
+        self.change(|latest| latest.step = INDEX);
+        let mut pace = Pace::new(service);
+        match service.index_snapshot.compare(&service.index, |_, _| pace.proceed()) {
+            Ok(None) => None,
+            Ok(Some(reason)) => Some(Outcome::Different { projection: INDEX, reason }),
+            Err(error) => Some(Outcome::Failed(format!("{INDEX}: {error}"))),
+        }
+    }
+
+    /// Compares the rows of a stored projection with a replay. Returns none when they are equal, or when there
+    /// are none yet: those are being built from the log. Readers lose rows that differ.
+    fn compare_rows<P: Projection>(
+        &self,
+        service: &Service,
+        projection: &P,
+        handle: &ProjectionHandle,
+    ) -> Option<Outcome> {
+        self.change(|latest| latest.step = P::NAME);
+        let (directory, reader): (_, Arc<dyn LogReader>) = (self.data.projections(), service.ledger.reader());
+        let mut pace = Pace::new(service);
+        match differs_from_replay(&directory, projection, &reader, handle, |_, _| pace.proceed()) {
+            Ok(None) | Err(store::Error::NotReady) => None,
+            Ok(Some(difference)) => {
+                let reason = forged(&path_of(&directory, P::NAME), P::NAME, &difference);
+                handle.refuse(reason.clone());
+                Some(Outcome::Different { projection: P::NAME, reason })
+            }
+            Err(error) => Some(Outcome::Failed(format!("{}: {error}", P::NAME))),
+        }
+    }
+}
+
+/// Makes a thread work for a part of the time only, and stop with the service.
+struct Pace<'a> {
+    service: &'a Service,
+    worked_since: Instant,
+}
+
+impl<'a> Pace<'a> {
+    fn new(service: &'a Service) -> Self {
+        Self { service, worked_since: Instant::now() }
+    }
+
+    fn proceed(&mut self) -> ControlFlow<()> {
+        let worked = self.worked_since.elapsed();
+        // Shorter pauses would be mostly the cost of waking up.
+        if worked >= WORK_MIN {
+            thread::sleep((worked * PAUSE_FACTOR).min(PAUSE_MAX));
+            self.worked_since = Instant::now();
+        }
+        if self.service.is_stopping() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// Begins a verification if anything that the service answers from came from a file that was not compared with
+/// the log.
+pub(crate) fn begin_if_unproven(service: &Arc<Service>) {
+    let stored = service.stored_projections().into_iter().any(ProjectionHandle::is_unproven);
+    if !(stored || service.index_snapshot.is_unproven()) {
+        return;
+    }
+    tracing::info!("comparing what was restored from files with the log, in the background");
+    if let Err(error) = LogVerifications::start(service) {
+        tracing::warn!(%error, "could not start a verification of the log");
     }
 }

@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -16,9 +16,10 @@ use keyledger_engine::log::{self, LogReader, merkle};
 use keyledger_engine::storage::background;
 use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_engine::transparency::entry_check::EntryCheck;
+use keyledger_engine::value::mac::MacKey;
 use keyledger_engine::value::position::Position;
 use keyledger_projections::stored::store;
-use keyledger_projections::verification::{SnapshotError, VerificationIndex, temporary_of};
+use keyledger_projections::verification::{ComparisonError, SnapshotError, VerificationIndex, temporary_of};
 use tokio::sync::oneshot;
 
 use crate::service::Service;
@@ -46,9 +47,13 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 pub(crate) struct IndexSnapshot {
     path: PathBuf,
     reader: Arc<dyn LogReader>,
+    /// Vouches for the file.
+    key: MacKey,
+    /// The index came from the file and was not compared with the log since.
+    is_unproven: AtomicBool,
     /// The position of the snapshot on disk; 0 when there is none.
     saved: AtomicU64,
-    /// Held while a snapshot is saved or removed.
+    /// Held while a snapshot is saved or removed, or the index is compared: all of them walk over its keys.
     changing: Mutex<()>,
     /// The number of removals requested. A save in progress is abandoned when it changes.
     removals: AtomicU64,
@@ -64,6 +69,7 @@ impl IndexSnapshot {
     pub(crate) fn restore(
         data: &DataDirectory,
         reader: Arc<dyn LogReader>,
+        key: MacKey,
         signed: Option<Checkpoint>,
         inconsistency: &Inconsistency,
     ) -> Result<(Self, VerificationIndex), StartError> {
@@ -71,6 +77,8 @@ impl IndexSnapshot {
         let this = Self {
             path,
             reader,
+            key,
+            is_unproven: AtomicBool::default(),
             saved: AtomicU64::default(),
             changing: Mutex::default(),
             removals: AtomicU64::default(),
@@ -79,6 +87,7 @@ impl IndexSnapshot {
         remove(&temporary_of(&this.path))?;
         let index = this.load()?.unwrap_or_default();
         this.saved.store(index.position().get(), Ordering::Relaxed);
+        this.is_unproven.store(index.position() > Position::START, Ordering::Relaxed);
         let mut check = EntryCheck::after(this.reader.as_ref(), index.position(), signed)?;
         this.catch_up(&index, &data.log(), &mut check)?;
         if let Some(mismatch) = check.finish(this.reader.as_ref())? {
@@ -130,7 +139,7 @@ impl IndexSnapshot {
             return Ok(None);
         }
         let erasure = self.reader.newest_erasure()?;
-        let snapshot = VerificationIndex::load_snapshot(path);
+        let snapshot = VerificationIndex::load_snapshot(path, Some(&self.key));
         let position = snapshot.as_ref().map_or(Position::START, |snapshot| snapshot.position);
         if erasure.is_some_and(|erasure| position < erasure) {
             // The snapshot may contain erased text.
@@ -139,6 +148,14 @@ impl IndexSnapshot {
         }
         let snapshot = match snapshot {
             Ok(snapshot) => snapshot,
+            Err(error @ SnapshotError::Unauthentic) => {
+                let file = path.display();
+                tracing::error!(
+                    %error, %file,
+                    "the index snapshot is not used; the log is replayed instead. Find out who can write to the file"
+                );
+                return Ok(None);
+            }
             Err(error) => {
                 let file = path.display();
                 tracing::warn!(%error, %file, "could not read the index snapshot; replaying the log");
@@ -176,10 +193,11 @@ impl IndexSnapshot {
         // Successive snapshots have about the same length.
         let before_len = fs::metadata(&self.path).map_or(0, |file| file.len());
         let mut is_full = !self.has_room(before_len);
-        let position = index.save_snapshot_with(&self.path, self.reader.source_id(), entry_hash, || {
-            is_full = is_full || !self.has_room(0);
-            !is_full && self.removals.load(Ordering::Acquire) == removals && goes_on()
-        });
+        let position =
+            index.save_snapshot_with(&self.path, self.reader.source_id(), &self.key, entry_hash, || {
+                is_full = is_full || !self.has_room(0);
+                !is_full && self.removals.load(Ordering::Acquire) == removals && goes_on()
+            });
         if is_full && matches!(position, Err(SnapshotError::Interrupted)) {
             let reason = format!("{}: not enough disk space beside the log", self.path.display());
             return Err(SnapshotError::Unsavable(reason.into()));
@@ -213,6 +231,41 @@ impl IndexSnapshot {
         let _changing = self.changing.lock().unwrap_or_else(PoisonError::into_inner);
         self.saved.store(0, Ordering::Relaxed);
         self.remove_files()
+    }
+
+    /// Whether the index came from the snapshot and was not compared with the log since.
+    #[must_use]
+    pub(crate) fn is_unproven(&self) -> bool {
+        self.is_unproven.load(Ordering::Relaxed)
+    }
+
+    /// Compares the index with a replay of the log; see [`VerificationIndex::differs_from_replay`]. An index that
+    /// differs is stopped, and the snapshot that may be the reason is removed. Returns the reason. Blocks.
+    ///
+    /// # Errors
+    /// See [`ComparisonError`].
+    pub(crate) fn compare(
+        &self,
+        index: &VerificationIndex,
+        proceed: impl FnMut(Position, Position) -> ControlFlow<()>,
+    ) -> Result<Option<String>, ComparisonError> {
+        let Some(what) = index.differs_from_replay(self.reader.as_ref(), &self.changing, proceed)? else {
+            self.is_unproven.store(false, Ordering::Relaxed);
+            return Ok(None);
+        };
+        let removed = match self.remove() {
+            Ok(()) => "it was removed".to_owned(),
+            Err(error) => format!("remove it: {error}"),
+        };
+        let origin =
+            if self.is_unproven() { "the index was restored from it" } else { "saved from the index" };
+        let reason = format!(
+            "{} ({origin}): {what} differs from a replay of the log; {removed}. Start the service again, which \
+             replays the log, and find out who can write to the data directory",
+            self.path.display()
+        );
+        index.stop(reason.clone());
+        Ok(Some(reason))
     }
 
     fn remove_files(&self) -> Result<(), store::Error> {

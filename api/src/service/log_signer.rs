@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use keyledger_engine::backup::signature;
+use keyledger_engine::log::merkle::Hash;
 use keyledger_engine::log::{self, LogId, LogReader};
 use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_engine::transparency::checkpoint_file::{CheckpointFile, SignedCheckpoint};
 use keyledger_engine::transparency::note::{InvalidKey, KeyName, Note, Signer, Verifier};
 use keyledger_engine::transparency::tree;
+use keyledger_engine::value::mac::MacKey;
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
 use rand::rngs::SysRng;
@@ -176,6 +179,18 @@ impl LogSigner {
     #[must_use]
     pub(crate) const fn verifier(&self) -> &Verifier {
         self.signer.verifier()
+    }
+
+    /// Signs the SHA-256 of a backup.
+    #[must_use]
+    pub(crate) fn sign_backup(&self, hash: &Hash) -> String {
+        signature::sign(hash, &self.signer)
+    }
+
+    /// Derives a key for codes over files that only this service may have written.
+    #[must_use]
+    pub(crate) fn mac_key(&self, purpose: &str) -> MacKey {
+        self.signer.mac_key(purpose)
     }
 
     /// The file of signed checkpoints.

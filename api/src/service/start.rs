@@ -22,7 +22,7 @@ use keyledger_projections::key_list::KeyList;
 use keyledger_projections::stored::projection::Projection;
 use keyledger_projections::stored::runner::{self, ProjectionHandle, RunnerThread};
 use keyledger_projections::stored::store;
-use keyledger_projections::verification::VerificationObserver;
+use keyledger_projections::verification::{MAC_PURPOSE, VerificationObserver};
 use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use tokio::sync::{Semaphore, watch};
@@ -145,9 +145,10 @@ impl Service {
             LogSigner::open(&data, &options.log_signer, reader.log_id(), Arc::clone(&inconsistency))?;
         let log_signer = Arc::new(log_signer);
         log_signer.compare(reader.as_ref());
+        let mac_key = log_signer.mac_key(MAC_PURPOSE);
         let signed = log_signer.last().map(|(_, checkpoint)| checkpoint);
         let (index_snapshot, index) =
-            IndexSnapshot::restore(&data, Arc::clone(&reader), signed, &inconsistency)?;
+            IndexSnapshot::restore(&data, Arc::clone(&reader), mac_key, signed, &inconsistency)?;
         let index = Arc::new(index);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (usage, usage_thread) = Usage::open(&data.usage(), clock.now(), || index.living_keys())?;
@@ -179,7 +180,7 @@ impl Service {
             audit_trail,
             key_list_handle,
             audit_trail_handle,
-            log_verifications: LogVerifications::new(redb_reader, data.checkpoints(), verifier),
+            log_verifications: LogVerifications::new(redb_reader, data.clone(), verifier),
             inconsistency,
             log_signer,
             witnesses: Witnesses::new(options.witnesses.clone())?,

@@ -24,6 +24,8 @@ const CHECKSUM_LEN: usize = 4;
 const CHECKPOINT_LEN_MAX: usize = 4_096;
 /// Maximum length of a file, in bytes. Real key files are far shorter.
 const FILE_LEN_MAX: usize = 1 << 20;
+/// Maximum length of the signature at the end, in bytes. Real ones are far shorter.
+const SIGNATURE_LEN_MAX: usize = 4_096;
 
 impl Kind {
     const TABLE: [(Self, u8, usize); 6] = [
@@ -32,7 +34,7 @@ impl Kind {
         (Self::Entries, b'E', ENTRIES_MAX * (ENTRY_LEN_MAX + 2)),
         (Self::Commands, b'C', COMMANDS_MAX * COMMAND_LEN),
         (Self::File, b'F', FILE_LEN_MAX),
-        (Self::End, b'Z', 32),
+        (Self::End, b'Z', 32 + SIGNATURE_LEN_MAX),
     ];
 
     fn code(self) -> u8 {

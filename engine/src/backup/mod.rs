@@ -1,12 +1,15 @@
 //! Backups: a log with everything needed to continue it, in one file that is written and read sequentially
-//! and proves itself (docs/backup.md).
+//! and proves itself (docs/backup.md): that it is complete and consistent, and with the log's key also whose it
+//! is.
 //!
 //! * [`source`]: produces a backup of a log, chunk by chunk.
 //! * [`reader`]: reads a backup, and checks every checksum, entry and root on the way.
+//! * [`signature`]: the signature at the end.
 //! * [`frame`]: the frames of both.
 
 pub mod frame;
 pub mod reader;
+pub mod signature;
 pub mod source;
 
 use serde::{Deserialize, Serialize};
@@ -22,8 +25,11 @@ pub use source::Source;
 
 /// First bytes of every backup.
 pub const MAGIC: &[u8; 17] = b"KEYLEDGER BACKUP\n";
-/// Version of the backup format. A greater one was written by a newer version of the program.
-pub const FORMAT: u32 = 1;
+/// Version of the backup format. A greater one was written by a newer version of the program. Format 1 is the
+/// same without a signature.
+pub const FORMAT: u32 = 2;
+/// The oldest format that can be read.
+const FORMAT_MIN: u32 = 1;
 /// Maximum number of entries in a frame. Frames of entries have the encoding of C2SP tlog-tiles bundles, and
 /// their width.
 pub const ENTRIES_MAX: usize = 256;
@@ -81,9 +87,9 @@ impl Header {
             format: u32,
         }
         let format: Format = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-        if format.format != FORMAT {
+        if !(FORMAT_MIN..=FORMAT).contains(&format.format) {
             return Err(format!(
-                "it has format {}, this version supports {FORMAT}; use the version that wrote it",
+                "it has format {}, this version supports {FORMAT_MIN} to {FORMAT}; use the version that wrote it",
                 format.format
             ));
         }

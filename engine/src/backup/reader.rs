@@ -6,7 +6,7 @@ use std::io::{self, Read};
 use zeroize::{Zeroize, Zeroizing};
 
 use super::frame::{self, Kind};
-use super::{COMMAND_LEN, Header, KeptFile, MAGIC, read_command};
+use super::{COMMAND_LEN, Header, KeptFile, MAGIC, read_command, signature};
 use crate::codec;
 use crate::log::merkle::{Frontier, Hash, leaf_hash};
 use crate::log::{CommandId, RememberedCommand};
@@ -49,7 +49,8 @@ pub enum Part {
 
 /// Sequential reader of a backup. A backup is known to be complete and intact only when
 /// [`next_part`](Self::next_part) has returned `None`: every checksum is correct, the events have the roots
-/// of the header and of every checkpoint, and every checkpoint is signed by the key in the header.
+/// of the header and of every checkpoint, and every checkpoint is signed by the key in the header. Whose it is
+/// then depends on whose that key is, and on [`is_signed_by`](Self::is_signed_by).
 pub struct Reader<R> {
     input: R,
     byte: u64,
@@ -62,6 +63,8 @@ pub struct Reader<R> {
     roots: VecDeque<(u64, Hash)>,
     /// Size and root of the header's checkpoint, until compared.
     newest: Option<(u64, Hash)>,
+    /// The SHA-256 at the end, and what signs it; empty if nothing does.
+    end: Option<(Hash, String)>,
     frame: Vec<u8>,
 }
 
@@ -102,7 +105,9 @@ impl<R: Read> Reader<R> {
         let byte = byte + frame.len() as u64;
         let (stage, frontier) = (Kind::Checkpoints, Frontier::default());
         let roots = VecDeque::new();
-        let mut reader = Self { input, byte, hash, header, verifier, stage, frontier, roots, newest, frame };
+        let end = None;
+        let mut reader =
+            Self { input, byte, hash, header, verifier, stage, frontier, roots, newest, end, frame };
         reader.check_roots().map_err(|reason| damaged(MAGIC.len() as u64, reason))?;
         Ok(reader)
     }
@@ -111,6 +116,12 @@ impl<R: Read> Reader<R> {
     #[must_use]
     pub const fn header(&self) -> &Header {
         &self.header
+    }
+
+    /// Whether the whole backup is signed by this key. `false` before its end was read.
+    #[must_use]
+    pub fn is_signed_by(&self, verifier: &Verifier) -> bool {
+        self.end.as_ref().is_some_and(|(hash, note)| signature::is_by(note, hash, verifier))
     }
 
     /// Reads the next part; `None` when the backup has ended and is intact.
@@ -240,9 +251,15 @@ impl<R: Read> Reader<R> {
                 format!("the events up to position {head} do not have the root that its header states");
             return Err(damaged(byte, reason));
         }
-        if frame::content(&self.frame) != std::mem::take(&mut self.hash).finalize().as_slice() {
-            return Err(damaged(byte, "wrong SHA-256"));
+        let hash = std::mem::take(&mut self.hash).finalize();
+        let note = frame::content(&self.frame).strip_prefix(hash.as_slice());
+        let note = note.ok_or_else(|| damaged(byte, "wrong SHA-256"))?;
+        let note = std::str::from_utf8(note).map_err(|_| damaged(byte, "the signature is not a text"))?;
+        let is_signature = |verifier: &Verifier| signature::is_by(note, &hash, verifier);
+        if !note.is_empty() && !self.verifier.as_ref().is_some_and(is_signature) {
+            return Err(damaged(byte, "its signature is not one by the log's key"));
         }
+        self.end = Some((hash, note.to_owned()));
         match self.input.read(&mut [0]) {
             Ok(0) => Ok(()),
             Ok(_) => Err(damaged(self.byte, "there are bytes after its end")),

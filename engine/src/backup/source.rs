@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use super::frame::{self, Kind};
 use super::{CHECKPOINTS_MAX, COMMANDS_MAX, ENTRIES_MAX, Header, KeptFile, MAGIC, write_command};
+use crate::log::merkle::Hash;
 use crate::log::{self, LogReader};
 use crate::transparency::checkpoint::Checkpoint;
 use crate::transparency::checkpoint_file::SignedCheckpoint;
@@ -27,6 +28,9 @@ pub enum Error {
 /// Checkpoints for a backup, in the order of signing.
 pub type Checkpoints = Box<dyn Iterator<Item = io::Result<SignedCheckpoint>> + Send>;
 
+/// Signs the SHA-256 of a backup; see [`signature::sign`](super::signature::sign).
+pub type Sign = Box<dyn FnOnce(&Hash) -> String + Send>;
+
 /// Producer of a backup, chunk by chunk. The log may grow meanwhile; events after the header's head are left
 /// out.
 pub struct Source {
@@ -34,6 +38,7 @@ pub struct Source {
     header: Header,
     checkpoints: Checkpoints,
     files: std::vec::IntoIter<(KeptFile, Zeroizing<Vec<u8>>)>,
+    sign: Option<Sign>,
     stage: Stage,
     hash: Sha256,
 }
@@ -50,16 +55,18 @@ enum Stage {
 }
 
 impl Source {
-    /// Prepares a backup of the log up to the header's head. Larger checkpoints are left out.
+    /// Prepares a backup of the log up to the header's head. Larger checkpoints are left out. Without `sign` it
+    /// has no signature, and nobody can tell later who wrote it.
     #[must_use]
     pub fn new(
         log: Arc<dyn LogReader>,
         header: Header,
         checkpoints: Checkpoints,
         files: Vec<(KeptFile, Zeroizing<Vec<u8>>)>,
+        sign: Option<Sign>,
     ) -> Self {
         let files = files.into_iter();
-        Self { log, header, checkpoints, files, stage: Stage::Header, hash: Sha256::new() }
+        Self { log, header, checkpoints, files, sign, stage: Stage::Header, hash: Sha256::new() }
     }
 
     /// Returns the next bytes of the backup; `None` after its end. May block on disk.
@@ -90,7 +97,10 @@ impl Source {
                     None => {
                         let hash = std::mem::take(&mut self.hash).finalize();
                         self.stage = Stage::Done;
-                        return Ok(Some(frame::to_bytes(Kind::End, &hash)?));
+                        let mut content = hash.to_vec();
+                        content
+                            .extend(self.sign.take().map(|sign| sign(&hash)).unwrap_or_default().as_bytes());
+                        return Ok(Some(frame::to_bytes(Kind::End, &content)?));
                     }
                 },
                 Stage::Done => return Ok(None),

@@ -17,7 +17,7 @@ use crate::log::{
 };
 use crate::transparency::checkpoint::Checkpoint;
 use crate::transparency::checkpoint_file::SignedCheckpoint;
-use crate::transparency::note::Signer;
+use crate::transparency::note::{Signer, Verifier};
 use crate::transparency::tree;
 use crate::value::actor::Actor;
 use crate::value::id::{EventId, KeyId};
@@ -81,9 +81,18 @@ fn header(log: &dyn LogReader, head: u64, signer: &Signer) -> Header {
 }
 
 fn backup(log: &Arc<dyn LogReader>, header: Header, checkpoints: Vec<SignedCheckpoint>) -> Vec<u8> {
+    signed_backup(log, header, checkpoints, None)
+}
+
+fn signed_backup(
+    log: &Arc<dyn LogReader>,
+    header: Header,
+    checkpoints: Vec<SignedCheckpoint>,
+    sign: Option<source::Sign>,
+) -> Vec<u8> {
     let files = vec![(KeptFile::LogKey, Zeroizing::new(b"a key".to_vec()))];
     let checkpoints = Box::new(checkpoints.into_iter().map(Ok));
-    let mut source = Source::new(Arc::clone(log), header, checkpoints, files);
+    let mut source = Source::new(Arc::clone(log), header, checkpoints, files, sign);
     let mut bytes = Vec::new();
     while let Some(chunk) = source.next_chunk().unwrap() {
         bytes.extend(chunk);
@@ -172,10 +181,73 @@ fn a_backup_ends_where_its_header_says() {
     }
 }
 
+/// Reads a whole backup and returns whether it is signed by this key.
+fn is_signed_by(bytes: &[u8], verifier: &Verifier) -> bool {
+    let mut reader = Reader::open(bytes).unwrap();
+    assert!(!reader.is_signed_by(verifier), "nothing is known before the end");
+    while reader.next_part().unwrap().is_some() {}
+    reader.is_signed_by(verifier)
+}
+
+#[test]
+fn a_signature_is_by_one_key_over_one_backup() {
+    let (log, ours, others) = (log(), Arc::new(signer()), Arc::new(signer()));
+    let by = |signer: &Arc<Signer>| -> Option<source::Sign> {
+        let signer = Arc::clone(signer);
+        Some(Box::new(move |hash| signature::sign(hash, &signer)))
+    };
+    let head = |head| header(log.as_ref(), head, &ours);
+    let bytes = signed_backup(&log, head(20), Vec::new(), by(&ours));
+    assert!(is_signed_by(&bytes, ours.verifier()) && !is_signed_by(&bytes, others.verifier()));
+    let unsigned = backup(&log, head(20), Vec::new());
+    assert!(!is_signed_by(&unsigned, ours.verifier()));
+    // Another key's signature, that of another backup, and a checkpoint are none.
+    let reason = |note: String| {
+        let sign: source::Sign = Box::new(move |_| note);
+        match read(&signed_backup(&log, head(20), Vec::new(), Some(sign))) {
+            Err(Error::Damaged { reason, .. }) => reason,
+            other => panic!("{other:?}"),
+        }
+    };
+    let hash: Hash = bytes[bytes.len() - 300..].windows(32).map(|it| it.try_into().unwrap()).next().unwrap();
+    for note in [
+        signature::sign(&hash, &ours),
+        signature::sign(&hash, &others),
+        signed(log.as_ref(), 20, &ours).checkpoint,
+        "x".to_owned(),
+    ] {
+        assert!(reason(note).contains("its signature is not one by the log's key"));
+    }
+}
+
+/// The bytes of a backup that an earlier version wrote.
+#[test]
+fn a_backup_of_format_1_is_read() {
+    let (log, signer) = (log(), signer());
+    let bytes = backup(&log, header(log.as_ref(), 20, &signer), Vec::new());
+    let at = bytes.windows(11).position(|it| it == b"\"format\":2,").unwrap();
+    let mut old = bytes.clone();
+    old[at + 9] = b'1';
+    // The header's checksum, and the hash at the end with its own.
+    let header_len = u32::from_be_bytes(old[18..22].try_into().unwrap()) as usize;
+    let header_end = 22 + header_len;
+    let sum = crc32fast::hash(&old[17..header_end]).to_be_bytes();
+    old[header_end..header_end + 4].copy_from_slice(&sum);
+    let end = old.len() - 41;
+    let hash = crate::value::sha256::sha256(&old[..end]);
+    old[end + 5..end + 37].copy_from_slice(&hash);
+    let sum = crc32fast::hash(&old[end..end + 37]).to_be_bytes();
+    old[end + 37..].copy_from_slice(&sum);
+    assert_eq!(read(&old).unwrap().len(), read(&bytes).unwrap().len());
+    assert!(!is_signed_by(&old, signer.verifier()));
+}
+
 #[test]
 fn a_changed_byte_anywhere_is_found() {
-    let (log, signer) = (log(), signer());
-    let bytes = backup(&log, header(log.as_ref(), 20, &signer), vec![signed(log.as_ref(), 10, &signer)]);
+    let (log, signer) = (log(), Arc::new(signer()));
+    let (header, checkpoints) = (header(log.as_ref(), 20, &signer), vec![signed(log.as_ref(), 10, &signer)]);
+    let sign: source::Sign = Box::new(move |hash| signature::sign(hash, &signer));
+    let bytes = signed_backup(&log, header, checkpoints, Some(sign));
     assert!(read(&bytes).is_ok());
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
@@ -250,10 +322,10 @@ fn a_source_that_cannot_be_read_returns_an_error() {
     let mut beyond = header(log.as_ref(), EVENTS, &signer);
     beyond.head = Position::new(EVENTS + 1);
     let checkpoints = Box::new([Err(io::Error::other("no disk"))].into_iter());
-    let mut source = Source::new(Arc::clone(&log), beyond.clone(), checkpoints, Vec::new());
+    let mut source = Source::new(Arc::clone(&log), beyond.clone(), checkpoints, Vec::new(), None);
     assert!(source.next_chunk().unwrap().is_some());
     assert!(source.next_chunk().unwrap_err().to_string().contains("no disk"));
-    let mut source = Source::new(log, beyond, Box::new(std::iter::empty()), Vec::new());
+    let mut source = Source::new(log, beyond, Box::new(std::iter::empty()), Vec::new(), None);
     let error = loop {
         match source.next_chunk() {
             Ok(chunk) => assert!(chunk.is_some()),

@@ -9,6 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use rand::TryCryptoRng;
 use zeroize::Zeroizing;
 
+use crate::value::mac::MacKey;
 use crate::value::sha256::Sha256;
 use crate::value::time::Timestamp;
 
@@ -111,6 +112,12 @@ impl Signer {
         let key = Zeroizing::new(STANDARD.encode(&*key));
         let PublicKey { name, .. } = &self.verifier.0;
         Zeroizing::new(format!("{PRIVATE}{name}+{}+{}", self.verifier.0.id_text(), *key))
+    }
+
+    /// Derives a key for codes over bytes that the owner of this key alone may have written.
+    #[must_use]
+    pub fn mac_key(&self, purpose: &str) -> MacKey {
+        MacKey::derive(&self.seed, purpose)
     }
 
     /// The key that verifies signatures of this one.

@@ -6,6 +6,7 @@ pub mod constant_time;
 pub mod environment;
 pub(crate) mod fixed_bytes;
 pub mod id;
+pub mod mac;
 pub mod permission;
 pub mod position;
 pub mod role;

@@ -21,7 +21,7 @@ use keyledger_engine::value::position::Position;
 use crate::stored::projection::Projection;
 use crate::stored::replay::{Replay, make_directory};
 use crate::stored::store::{
-    CACHE_LEN, Error, Snapshot, Store, WRITING_CACHE_LEN, path_of, unfinished_path_of,
+    CACHE_LEN, Error, Snapshot, Store, WRITING_CACHE_LEN, aside_path_of, path_of, unfinished_path_of,
 };
 
 /// Records read and handed over together: few enough that their memory is reused while it is still in the
@@ -59,11 +59,40 @@ impl<P: Projection> Rebuild<P> {
         cache_len: usize,
     ) -> Result<Self, Error> {
         make_directory(directory)?;
-        remove_unfinished::<P>(directory)?;
-        let mut replay =
-            Replay::create(&unfinished_path_of(directory, P::NAME), projection, reader, cache_len)?;
+        let path = unfinished_path_of(directory, P::NAME);
+        Self::in_file(&path, directory, projection, reader, interrupted, cache_len)
+    }
+
+    /// Starts from an empty file that nothing reads and that is never renamed. It has no name, so nothing
+    /// remains of it however the process ends.
+    pub(crate) fn begin_aside(
+        directory: &Path,
+        projection: P,
+        reader: Arc<dyn LogReader>,
+    ) -> Result<Self, Error> {
+        let path = aside_path_of(directory, P::NAME);
+        let begun = Self::in_file(&path, directory, projection, reader, Arc::default(), WRITING_CACHE_LEN)?;
+        Store::delete(&path)?;
+        Ok(begun)
+    }
+
+    fn in_file(
+        path: &Path,
+        directory: &Path,
+        projection: P,
+        reader: Arc<dyn LogReader>,
+        interrupted: Arc<AtomicBool>,
+        cache_len: usize,
+    ) -> Result<Self, Error> {
+        Store::delete(path)?;
+        let mut replay = Replay::create(path, projection, reader, cache_len)?;
         replay.interrupt_by(interrupted);
         Ok(Self { replay, directory: directory.to_path_buf() })
+    }
+
+    /// Rows of the last commit.
+    pub(crate) fn rows(&self) -> &Snapshot {
+        self.replay.rows()
     }
 
     /// Applies the log of `reader` up to its current head, on this thread only, because the other processors
@@ -74,7 +103,22 @@ impl<P: Projection> Rebuild<P> {
         reader: &dyn LogReader,
         mut progress: impl FnMut(Position),
     ) -> Result<Position, Error> {
-        let (after, until) = (self.replay.position(), reader.head()?);
+        let head = reader.head()?;
+        self.catch_up_to(reader, head, |position| {
+            progress(position);
+            ControlFlow::Continue(())
+        })
+    }
+
+    /// As [`catch_up`](Self::catch_up), up to `until`, or until `proceed` breaks, which ends in
+    /// [`Error::Interrupted`].
+    pub(crate) fn catch_up_to(
+        &mut self,
+        reader: &dyn LogReader,
+        until: Position,
+        mut proceed: impl FnMut(Position) -> ControlFlow<()>,
+    ) -> Result<Position, Error> {
+        let after = self.replay.position();
         let (mut applied, mut outcome) = (0, Ok(()));
         Slices { after, until, len: SLICE_LEN, threads: 1 }.run(
             || |after, len| reader.read(after, len),
@@ -84,7 +128,9 @@ impl<P: Projection> Rebuild<P> {
                 } else {
                     slice.map_err(Error::from).and_then(|slice| self.apply_slice(&slice, &mut applied))
                 };
-                progress(Position::new(after.get() + applied as u64));
+                if proceed(Position::new(after.get() + applied as u64)).is_break() && outcome.is_ok() {
+                    outcome = Err(Error::Interrupted);
+                }
                 if outcome.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
             },
         );
@@ -120,8 +166,9 @@ impl<P: Projection> Rebuild<P> {
     }
 }
 
-/// Deletes the file of an unfinished rebuild.
+/// Deletes the files that an unfinished rebuild or comparison left.
 pub(crate) fn remove_unfinished<P: Projection>(directory: &Path) -> Result<(), Error> {
+    Store::delete(&aside_path_of(directory, P::NAME))?;
     Store::delete(&unfinished_path_of(directory, P::NAME))
 }
 

@@ -2,7 +2,9 @@
 //! tests all use this one code path.
 
 use std::cell::Cell;
+use std::fmt;
 use std::fs;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +17,9 @@ use keyledger_engine::value::position::Position;
 
 use crate::stored::projection::{self, Projection};
 use crate::stored::store::{CACHE_LEN, Error, Snapshot, Store, path_of};
+
+/// Rows compared before the caller is asked whether to proceed.
+const ROWS_AT_A_TIME: u64 = 4_096;
 
 /// Upper bound of one read: the records are still in the processor's caches when they are applied, and their
 /// memory is reused for the next slice. Larger slices would make the allocator ask the system for new memory.
@@ -124,6 +129,11 @@ impl<P: Projection> Replay<P> {
     /// Returns whether the rows have the projection's current version.
     pub(crate) fn is_current(&self) -> bool {
         self.store.version() == P::VERSION
+    }
+
+    /// Takes the rows away from readers, who get [`Error::NotReady`] from now on.
+    pub(crate) fn close_to_readers(&mut self) {
+        self.projection.close();
     }
 
     /// Switches readers of the projection to these rows.
@@ -339,6 +349,17 @@ pub struct Difference {
     pub in_second: bool,
 }
 
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let row = &self.row;
+        match (self.in_first, self.in_second) {
+            (true, false) => write!(f, "{row} is in the file and not in a fresh replay"),
+            (false, true) => write!(f, "{row} is in a fresh replay and not in the file"),
+            _ => write!(f, "{row} differs from a fresh replay"),
+        }
+    }
+}
+
 /// Returns the first row, in ascending key order, in which two sets of rows of a projection differ.
 ///
 /// # Errors
@@ -347,8 +368,21 @@ pub fn first_difference<P: Projection>(
     first: &Snapshot,
     second: &Snapshot,
 ) -> Result<Option<Difference>, Error> {
+    first_difference_while::<P>(first, second, || ControlFlow::Continue(()))
+}
+
+/// As [`first_difference`], until `proceed` breaks, which ends in [`Error::Interrupted`]. It is called after
+/// every few thousand rows, and may pause.
+pub(crate) fn first_difference_while<P: Projection>(
+    first: &Snapshot,
+    second: &Snapshot,
+    mut proceed: impl FnMut() -> ControlFlow<()>,
+) -> Result<Option<Difference>, Error> {
     let (mut firsts, mut seconds) = (first.rows_from(&[])?, second.rows_from(&[])?);
-    loop {
+    for count in 1_u64.. {
+        if count.is_multiple_of(ROWS_AT_A_TIME) && proceed().is_break() {
+            return Err(Error::Interrupted);
+        }
         let (row, in_first, in_second) = match (firsts.next().transpose()?, seconds.next().transpose()?) {
             (None, None) => return Ok(None),
             (Some(first), Some(second)) if first == second => continue,
@@ -361,6 +395,7 @@ pub fn first_difference<P: Projection>(
         };
         return Ok(Some(Difference { row, in_first, in_second }));
     }
+    Ok(None)
 }
 
 pub(crate) fn make_directory(directory: &Path) -> Result<(), Error> {

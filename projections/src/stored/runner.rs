@@ -36,8 +36,8 @@ use self::handle::{Rebuilding, Shared, Waiting};
 use self::worker::Runner;
 use crate::stored::projection::Projection;
 use crate::stored::rebuild::remove_unfinished;
-use crate::stored::replay::Replay;
-use crate::stored::store::Error;
+use crate::stored::replay::{Difference, Replay, first_difference};
+use crate::stored::store::{Error, path_of};
 
 /// Maximum number of records per commit near the head, so that readers see them soon.
 const LIVE_BATCH_LEN: usize = 2_048;
@@ -96,7 +96,7 @@ pub fn start<P: Projection>(
         .enable_time()
         .build()
         .map_err(|error| unavailable("timer", error))?;
-    let replay = open(directory, &projection, &reader)?;
+    let opened = open(directory, &projection, &reader)?;
     let (stop_sender, stop) = oneshot::channel();
     let shared = Arc::new(Shared {
         name: P::NAME,
@@ -104,6 +104,9 @@ pub fn start<P: Projection>(
         end: Mutex::new(None),
         live: AtomicBool::new(false),
         unpublished: AtomicU64::new(0),
+        unproven: AtomicBool::new(opened.is_unproven),
+        rows_wanted: Mutex::default(),
+        refused: Mutex::default(),
         rebuilding: Rebuilding::default(),
         waiting: Waiting::default(),
     });
@@ -111,7 +114,7 @@ pub fn start<P: Projection>(
     let mut runner = Runner {
         directory: directory.to_path_buf(),
         projection,
-        replay,
+        replay: opened.replay,
         reader,
         head_changes: head,
         position: position_sender,
@@ -122,7 +125,10 @@ pub fn start<P: Projection>(
         retry: None,
         unsaved_since: None,
     };
-    runner.publish_if_caught_up()?;
+    match opened.refused {
+        Some(reason) => runner.refuse(reason),
+        None => runner.publish_if_caught_up()?,
+    }
     let run = move || {
         runner.begin_if_outdated();
         loop {
@@ -139,16 +145,41 @@ pub fn start<P: Projection>(
     Ok((ProjectionHandle { shared, position }, RunnerThread { stop: Some(stop_sender), thread }))
 }
 
-/// Opens the existing rows if they are usable, or creates new ones if replaying the log is quick.
+/// Rows at the start.
+struct Opened<P: Projection> {
+    /// `None` when there are no usable rows, and replaying the log takes long.
+    replay: Option<Replay<P>>,
+    /// The rows were in a file and were not compared with the log.
+    is_unproven: bool,
+    /// Why the rows may not be read: they are not those of the log.
+    refused: Option<String>,
+}
+
+/// Opens the existing rows if they are usable, or creates new ones if replaying the log is quick. Rows that
+/// are compared with the log as quickly are compared before anybody reads them.
 fn open<P: Projection>(
     directory: &Path,
     projection: &P,
     reader: &Arc<dyn LogReader>,
-) -> Result<Option<Replay<P>>, Error> {
+) -> Result<Opened<P>, Error> {
     remove_unfinished::<P>(directory)?;
+    let mut is_unproven = false;
     let mut replay = match Replay::resume(directory, projection.new_instance(), Arc::clone(reader))? {
-        Ok(replay) => replay,
-        Err(_) if reader.head()?.get() > LAG_MAX => return Ok(None),
+        Ok(replay) if replay.position() == Position::START || !replay.is_current() => replay,
+        Ok(replay) if replay.position().get() > LAG_MAX => {
+            is_unproven = true;
+            replay
+        }
+        Ok(replay) => match differing(&replay, projection, reader)? {
+            None => replay,
+            Some(difference) => {
+                let refused = Some(forged(&path_of(directory, P::NAME), P::NAME, &difference));
+                return Ok(Opened { replay: Some(replay), is_unproven: true, refused });
+            }
+        },
+        Err(_) if reader.head()?.get() > LAG_MAX => {
+            return Ok(Opened { replay: None, is_unproven, refused: None });
+        }
         Err(_) => Replay::open(directory, projection.new_instance(), Arc::clone(reader))?,
     };
     if reader.head()?.get() - replay.position().get() <= LAG_MAX
@@ -157,5 +188,26 @@ fn open<P: Projection>(
         // The thread gets the same error and decides what it means.
         tracing::warn!(projection = P::NAME, %error, "could not catch up at the start");
     }
-    Ok(Some(replay))
+    Ok(Opened { replay: Some(replay), is_unproven, refused: None })
+}
+
+/// Returns the first row in which a projection differs from a replay in memory up to the same position.
+fn differing<P: Projection>(
+    replay: &Replay<P>,
+    projection: &P,
+    reader: &Arc<dyn LogReader>,
+) -> Result<Option<Difference>, Error> {
+    let mut fresh = Replay::in_memory(projection.new_instance(), Arc::clone(reader))?;
+    fresh.catch_up(replay.position(), LIVE_BATCH_LEN, |_| {})?;
+    first_difference::<P>(replay.rows(), fresh.rows())
+}
+
+/// Says which file is not what the log says, and what to do.
+#[must_use]
+pub fn forged(file: &Path, name: &str, difference: &Difference) -> String {
+    let file = file.display();
+    format!(
+        "{file}: {difference}: the file was altered; find out who can write to it, and rebuild it with POST \
+         /v1/projections/{name}/rebuild, or with `replay-tool rebuild` while the service is stopped"
+    )
 }

@@ -163,7 +163,7 @@ impl Checkpoint {
 }
 
 /// Position of the newest erasure in the log that destroyed a key; the start if there is none.
-fn newest_erasure(reader: &dyn LogReader) -> Result<Position, log::Error> {
+pub(crate) fn newest_erasure(reader: &dyn LogReader) -> Result<Position, log::Error> {
     Ok(reader.newest_erasure()?.unwrap_or(Position::START))
 }
 
@@ -537,6 +537,11 @@ fn file_name(path: &Path) -> Arc<str> {
 #[must_use]
 pub fn path_of(directory: &Path, name: &str) -> PathBuf {
     directory.join(format!("{name}.redb"))
+}
+
+/// Returns the path of a file in which a projection is replayed to be compared.
+pub(crate) fn aside_path_of(directory: &Path, name: &str) -> PathBuf {
+    directory.join(format!("{name}.compare.redb"))
 }
 
 /// Returns the path of the file in which a projection is rebuilt, beside [its own](path_of).

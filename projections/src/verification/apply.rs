@@ -90,6 +90,7 @@ impl VerificationIndex {
             return Err(not_applicable(format!("the index has stopped: {reason}")));
         }
         match &record.stream {
+            StreamId::Key(id) if self.part.is_some_and(|part| !part.has(*id)) => Ok(()),
             StreamId::Key(id) => self.apply_to_key(writer, *id, record),
             StreamId::Organization(id) => self.apply_to_organization(writer, id, record),
             StreamId::Api(id) => self.apply_to_api(writer, *id, record),

@@ -160,7 +160,7 @@ fn differing_work(one: &WriterState, two: &WriterState) -> Option<String> {
     }
 }
 
-fn same_key(one: &VerifiedKey, two: &VerifiedKey) -> bool {
+pub(super) fn same_key(one: &VerifiedKey, two: &VerifiedKey) -> bool {
     let decisive = |key: &VerifiedKey| {
         (
             key.key_id(),

@@ -14,8 +14,10 @@
 //!
 //! A restart loads the last snapshot ([`VerificationIndex::save_snapshot_with`],
 //! [`VerificationIndex::load_snapshot`]) and replays the log from there.
+//! [`VerificationIndex::differs_from_replay`] compares a running index with the log.
 
 mod apply;
+mod comparison;
 mod difference;
 mod directory;
 mod erasure;
@@ -51,13 +53,15 @@ use keyledger_engine::value::token::{Digest, PresentedToken};
 use tokio::sync::watch;
 
 pub use apply::NotApplicable;
+pub use comparison::ComparisonError;
 pub use observer::VerificationObserver;
 pub use question::{Code, Question, Verdict};
-pub use snapshot::format::{Snapshot, SnapshotError};
+pub use snapshot::format::{MAC_PURPOSE, Snapshot, SnapshotError};
 pub use snapshot::saving::temporary_of;
 pub use verified_key::VerifiedKey;
 pub use writer_state::KeyCounts;
 
+use comparison::Part;
 use directory::Directory;
 use portal_sessions::PortalSessions;
 use token_map::{DigestKey, DigestMap, TokenMap};
@@ -90,6 +94,8 @@ pub struct VerificationIndex {
     portal_sessions: PortalSessions,
     positions: watch::Sender<Position>,
     poison: OnceLock<String>,
+    /// The keys that records are applied to, if not all: records of other keys are passed over.
+    part: Option<Part>,
     writer: Mutex<WriterState>,
 }
 
@@ -130,6 +136,7 @@ impl VerificationIndex {
             portal_sessions: PortalSessions::new(),
             positions: watch::Sender::new(Position::START),
             poison: OnceLock::new(),
+            part: None,
             writer: Mutex::default(),
         }
     }
@@ -421,16 +428,18 @@ impl VerificationIndex {
         writer.digests_of_user(user).filter(is_active).count() as u32
     }
 
-    /// Returns why the index has stopped, if a committed record did not apply. A stopped index applies no
-    /// records and accepts no token, because it no longer knows which ones were revoked. Callers should
-    /// answer that the service is unavailable.
+    /// Returns why the index has stopped: a committed record did not apply, or it was
+    /// [found](Self::stop) to differ from the log. A stopped index applies no records and accepts no token,
+    /// because it no longer knows which ones were revoked. Callers should answer that the service is
+    /// unavailable.
     #[must_use]
     pub fn poisoned(&self) -> Option<String> {
         self.poison.get().cloned()
     }
 
-    fn poison(&self, error: &NotApplicable) {
-        self.poison.get_or_init(|| error.to_string());
+    /// Stops the index for good, because it does not say what the log says.
+    pub fn stop(&self, reason: String) {
+        self.poison.get_or_init(|| reason);
         self.is_poisoned.store(true, Ordering::Release);
         self.end_authentication_epoch();
     }

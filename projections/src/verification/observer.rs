@@ -24,7 +24,7 @@ impl Observer for VerificationObserver {
                 reason = %error.reason,
                 "the verification index cannot apply a committed event; no token is accepted until a restart"
             );
-            self.0.poison(&error);
+            self.0.stop(error.to_string());
         }
     }
 

@@ -10,7 +10,7 @@ use papaya::{Guard, HashMap};
 use super::verified_key::VerifiedKey;
 
 /// The first `N` bytes of a digest.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct DigestKey<const N: usize>([u8; N]);
 
 impl<const N: usize> DigestKey<N> {

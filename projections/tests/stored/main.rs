@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
 mod audit_trail;
+mod comparison;
 mod determinism;
 mod erasure;
 mod exports;

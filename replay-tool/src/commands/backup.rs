@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use keyledger_engine::backup::reader::Error;
-use keyledger_engine::backup::{Header, KeptFile, Part, Reader, Source, source};
+use keyledger_engine::backup::{Header, KeptFile, Part, Reader, Source, signature, source};
 use keyledger_engine::log::LogReader;
 use keyledger_engine::storage::atomic_file;
 use keyledger_engine::transparency::checkpoint::Checkpoint;
@@ -20,7 +20,8 @@ use keyledger_engine::value::time::{Clock, SystemClock};
 use serde_json::json;
 use zeroize::Zeroizing;
 
-use crate::arguments::Origin;
+use crate::arguments::{KeyOptions, Origin};
+use crate::log_key;
 use crate::output::progress::Progress;
 use crate::output::report::{Failure, Report, grouped, hex};
 use crate::remote;
@@ -28,7 +29,13 @@ use crate::secret::Secret;
 use crate::stopped_log;
 use keyledger_engine::storage::data_directory::DataDirectory;
 
-pub(crate) fn run(origin: &Origin, file: &Path, with_keys: bool, force: bool) -> Result<Report, Failure> {
+pub(crate) fn run(
+    origin: &Origin,
+    keys: &KeyOptions,
+    file: &Path,
+    with_keys: bool,
+    force: bool,
+) -> Result<Report, Failure> {
     let shown = file.display();
     if !force && file.symlink_metadata().is_ok() {
         return Err(Failure::could_not_run(format!(
@@ -58,7 +65,7 @@ pub(crate) fn run(origin: &Origin, file: &Path, with_keys: bool, force: bool) ->
         }
         (None, Some(data)) => {
             let directory = DataDirectory::existing(data)?;
-            let chunks = stopped(&directory, with_keys)?;
+            let chunks = stopped(&directory, keys, with_keys)?;
             check(chunks, unfinished.as_file(), &data.display().to_string())?
         }
         (None, None) => {
@@ -85,17 +92,20 @@ struct Written {
     checkpoints: usize,
     commands: usize,
     files: Vec<&'static str>,
+    /// Whether all of it is signed by the key in its header.
+    is_signed: bool,
     pace: crate::output::progress::Pace,
 }
 
 impl Written {
     fn report(&self, file: &Path) -> Result<Report, Failure> {
-        let Self { header, bytes, checkpoints, commands, files, pace } = self;
+        let Self { header, bytes, checkpoints, commands, files, is_signed, pace } = self;
         let (file, log_id, root) = (file.display().to_string(), hex(&header.log_id.0), hex(&header.root));
         let json = json!({
             "command": "backup", "ok": true, "file": file, "bytes": bytes, "log_id": log_id,
             "head": header.head.get(), "root_hash": root, "checkpoints": checkpoints,
-            "remembered_commands": commands, "keys": files,
+            "remembered_commands": commands, "keys": files, "signed": is_signed,
+            "signed_up_to": self.signed_up_to(),
             "seconds": pace.seconds(), "events_per_second": pace.events_per_second(),
         });
         let keys = if files.is_empty() {
@@ -109,15 +119,39 @@ impl Written {
              root hash: {root}\n\
              checkpoints: {}\n\
              keys: {keys}\n\
+             {}\n\
              {} bytes, written and checked in {pace}",
             match header.head {
                 Position::START => "none, the log is empty".into(),
                 head => format!("1 to {}", grouped(head.get())),
             },
             grouped(*checkpoints as u64),
+            self.signature(),
             grouped(*bytes),
         );
         Report::new(text, &json, None)
+    }
+}
+
+impl Written {
+    /// The number of events that the newest checkpoint covers.
+    fn signed_up_to(&self) -> Option<u64> {
+        self.header.checkpoint.as_deref().and_then(Checkpoint::unverified).map(|it| it.size)
+    }
+
+    /// Whether `restore` needs `--unsigned`, in words.
+    fn signature(&self) -> String {
+        let signed_up_to = self.signed_up_to().unwrap_or(0);
+        if !self.is_signed {
+            "signature: none, because the log's key is not here (--log-key-file); `restore` will need --unsigned".into()
+        } else if signed_up_to < self.header.head.get() {
+            format!(
+                "signature: by the log's key, but the events after position {signed_up_to} are under no signed checkpoint; \
+                 start and stop the service before the backup, or `restore` will need --unsigned"
+            )
+        } else {
+            "signature: by the log's key".into()
+        }
     }
 }
 
@@ -141,8 +175,10 @@ fn check(input: impl Read, file: &File, from: &str) -> Result<Written, Failure> 
         }
     }
     let pace = progress.finish(reached);
+    let verifier = header.log_key.as_deref().and_then(|key| key.parse().ok());
+    let is_signed = verifier.is_some_and(|verifier| reader.is_signed_by(&verifier));
     tee.output.flush().map_err(|error| failed(Error::Io(error)))?;
-    Ok(Written { header, bytes: tee.bytes, checkpoints, commands, files, pace })
+    Ok(Written { header, bytes: tee.bytes, checkpoints, commands, files, is_signed, pace })
 }
 
 /// The failure for a source `from` whose bytes are not a complete backup.
@@ -165,7 +201,11 @@ fn failure(from: &str, error: Error) -> Failure {
 }
 
 /// A backup of a stopped service's directory. The log is locked while it is read.
-fn stopped(directory: &DataDirectory, with_keys: bool) -> Result<impl Read + use<>, Failure> {
+fn stopped(
+    directory: &DataDirectory,
+    keys: &KeyOptions,
+    with_keys: bool,
+) -> Result<impl Read + use<>, Failure> {
     let log = stopped_log::open(directory).map_err(|failure| match failure.line.split_once(": in use by another process") {
         Some((file, _)) => Failure::could_not_run(format!(
             "{file}: in use by another process; back up the running service with --url and a root key with the permission \
@@ -191,16 +231,21 @@ fn stopped(directory: &DataDirectory, with_keys: bool) -> Result<impl Read + use
         }
         newest = Some(note);
     }
-    let log_key = read_if_there(&directory.log_verifier())?;
+    let signer = log_key::signer(directory, keys)?;
+    let log_key = match &signer {
+        Some(signer) => Some(signer.verifier().to_string()),
+        None => read_if_there(&directory.log_verifier())?
+            .and_then(|key| String::from_utf8(key.to_vec()).ok())
+            .map(|key| key.trim().to_owned()),
+    };
+    let sign = signer.map(|signer| -> source::Sign { Box::new(move |hash| signature::sign(hash, &signer)) });
     let header = Header {
         log_id: log.log_id(),
         head,
         root: frontier.root(),
         time: SystemClock.now(),
         checkpoint: newest,
-        log_key: log_key
-            .and_then(|key| String::from_utf8(key.to_vec()).ok())
-            .map(|key| key.trim().to_owned()),
+        log_key,
     };
     let mut files = Vec::new();
     for file in KeptFile::ALL.into_iter().filter(|_| with_keys) {
@@ -208,7 +253,7 @@ fn stopped(directory: &DataDirectory, with_keys: bool) -> Result<impl Read + use
     }
     let checkpoints = Box::new(checkpoint_file::iter(&path).map_err(unreadable)?);
     let log: Arc<dyn LogReader> = log;
-    Ok(Chunks { source: Source::new(log, header, checkpoints, files), chunk: io::Cursor::default() })
+    Ok(Chunks { source: Source::new(log, header, checkpoints, files, sign), chunk: io::Cursor::default() })
 }
 
 fn read_if_there(path: &Path) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {

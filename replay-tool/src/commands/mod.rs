@@ -18,15 +18,21 @@ use crate::output::report::{Failure, Report};
 
 pub(crate) fn run(command: &Command) -> Result<Report, Failure> {
     match command {
-        Command::Verify { options, checkpoints } => verify::run(options, checkpoints),
+        Command::Verify { options, checkpoints, keys, log_only } => {
+            verify::run(options, checkpoints, keys, *log_only)
+        }
         Command::Proof { options, checkpoints, position, output } => {
             proof::run(options, checkpoints, *position, output.clone())
         }
         Command::Rebuild { options, projection } => rebuild::run(options, *projection),
-        Command::Diff { options } => diff::run(options),
+        Command::Diff { options, keys } => diff::run(options, keys),
         Command::Export { options, export } => export::run(options, export),
-        Command::Backup { origin, file, with_keys, force } => backup::run(origin, file, *with_keys, *force),
-        Command::Restore { options, file, to } => restore::run(options, file, to.as_deref()),
+        Command::Backup { origin, keys, file, with_keys, force } => {
+            backup::run(origin, keys, file, *with_keys, *force)
+        }
+        Command::Restore { options, checkpoints, unsigned, file, to } => {
+            restore::run(options, checkpoints, *unsigned, file, to.as_deref())
+        }
         Command::Erase { options, organization, user } => erase::run(options, organization, user.as_deref()),
         Command::Stats { options } => stats::run(options),
         Command::Show { options, key, at } => show::run(options, key, at.as_deref()),
@@ -79,7 +85,7 @@ impl Command {
             | Self::Proof { options, .. }
             | Self::Erase { options, .. }
             | Self::Rebuild { options, .. }
-            | Self::Diff { options }
+            | Self::Diff { options, .. }
             | Self::Stats { options }
             | Self::Show { options, .. }
             | Self::Export { options, .. } => Some(options),

@@ -6,10 +6,12 @@ use std::io::{self, BufReader, BufWriter, Write};
 use std::path::Path;
 
 use keyledger_engine::backup::reader::{Entry, Error};
-use keyledger_engine::backup::{KeptFile, Part, Reader};
+use keyledger_engine::backup::{Header, KeptFile, Part, Reader};
 use keyledger_engine::log;
 use keyledger_engine::log::redb::{RedbImport, RedbOptions};
 use keyledger_engine::storage::data_directory::DataDirectory;
+use keyledger_engine::transparency::checkpoint::Checkpoint;
+use keyledger_engine::transparency::note::Verifier;
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
 use serde::Serialize;
@@ -61,16 +63,67 @@ impl Until {
     }
 }
 
-pub(crate) fn run(options: &Options, file: &Path, to: Option<&str>) -> Result<Report, Failure> {
+pub(crate) fn run(
+    options: &Options,
+    checkpoint_options: &CheckpointOptions,
+    unsigned: bool,
+    file: &Path,
+    to: Option<&str>,
+) -> Result<Report, Failure> {
     let until = Until::parse(to)?;
+    let trust = Trust { log_key: checkpoints::given_verifier(checkpoint_options)?, unsigned };
     let input = File::open(file).map_err(|error| {
         Failure::could_not_run(format!("{}: cannot be read: {error}; check the path", file.display()))
     })?;
     let directory = UnfinishedDirectory::beside(&options.data)?;
-    let restored = fill(&directory, file, input, until)?;
-    let root = verify(&DataDirectory::existing(directory.path())?, &restored)?;
+    let restored = fill(&directory, file, input, until, &trust)?;
+    let root = verify(&DataDirectory::existing(directory.path())?, checkpoint_options, file, &restored)?;
     directory.finish()?;
     restored.report(&options.data, file, &root)
+}
+
+/// What shows whose a backup is.
+struct Trust {
+    /// The log's key, if the operator gives it. Otherwise it is the one that the backup names.
+    log_key: Option<Verifier>,
+    /// Nothing needs to show it.
+    unsigned: bool,
+}
+
+impl Trust {
+    /// Checks the header: it names the log's key, and ends with a checkpoint that this key signed. Returns the
+    /// key. The reader has checked that the header's key signed its checkpoint.
+    fn check_header(&self, file: &Path, header: &Header) -> Result<Option<Verifier>, Failure> {
+        let shown = file.display();
+        let named = header.log_key.as_deref().and_then(|key| key.parse::<Verifier>().ok());
+        if let (Some(expected), true) = (&self.log_key, self.log_key != named) {
+            let named = named.map_or_else(|| "no key".to_owned(), |key| format!("the key {key}"));
+            return Err(Failure::wrong(format!(
+                "{shown}: names {named}, not {expected}: it is a backup of another log, or forged; nothing was restored"
+            )));
+        }
+        let signed_up_to = header.checkpoint.as_deref().and_then(Checkpoint::unverified).map(|it| it.size);
+        if !self.unsigned && signed_up_to != Some(header.head.get()) {
+            return Err(Failure::wrong(format!(
+                "{shown}: the events after position {} are under no signed checkpoint, so nothing shows who wrote them; \
+                 nothing was restored, use another backup, or add --unsigned",
+                signed_up_to.unwrap_or(0)
+            )));
+        }
+        Ok(named)
+    }
+
+    /// Checks the signature of a backup that was read to its end.
+    fn check_signature(&self, file: &Path, is_signed: bool) -> Result<(), Failure> {
+        if is_signed || self.unsigned {
+            return Ok(());
+        }
+        Err(Failure::wrong(format!(
+            "{}: not signed, so nothing shows who wrote it; nothing was restored, use another backup, or add --unsigned if \
+             you know where it comes from",
+            file.display()
+        )))
+    }
 }
 
 /// The content of the restored directory.
@@ -83,6 +136,10 @@ struct Restored {
     head: Position,
     checkpoints: usize,
     files: Vec<KeptFile>,
+    /// The key that signed the backup, if one did.
+    signed_by: Option<Verifier>,
+    /// Whether the operator gave that key.
+    is_key_given: bool,
     pace: crate::output::progress::Pace,
 }
 
@@ -92,12 +149,14 @@ fn fill(
     file: &Path,
     input: File,
     until: Until,
+    trust: &Trust,
 ) -> Result<Restored, Failure> {
     let unreadable = |error| unreadable(file, error);
     let unstorable = |error| unstorable(file, error);
     let mut backup = Reader::open(BufReader::new(input)).map_err(unreadable)?;
     let header = backup.header().clone();
     until.check(header.head)?;
+    let log_key = trust.check_header(file, &header)?;
     let data = DataDirectory::existing(directory.path())?;
     let log = RedbImport::create(&data.log(), RedbOptions::default(), header.log_id);
     let mut log = log.map_err(unstorable)?;
@@ -132,6 +191,8 @@ fn fill(
         }
     }
     let pace = progress.finish(reached);
+    let signed_by = log_key.filter(|key| backup.is_signed_by(key));
+    trust.check_signature(file, signed_by.is_some())?;
     if position == Position::START && header.head > position {
         return Err(Failure::could_not_run(
             "--to: the backup has no event that old; name a later time, or a position from 1 on",
@@ -143,7 +204,8 @@ fn fill(
     write_lines(directory.create(&data.checkpoints())?, lines)
         .map_err(|error| directory.unwritable(&error))?;
     let (log_id, head, checkpoints) = (header.log_id, header.head, checkpoints.len());
-    Ok(Restored { log_id, position, time, head, checkpoints, files, pace })
+    let is_key_given = trust.log_key.is_some();
+    Ok(Restored { log_id, position, time, head, checkpoints, files, signed_by, is_key_given, pace })
 }
 
 /// The failure for a backup that cannot be read.
@@ -180,17 +242,29 @@ fn write_lines(file: File, lines: impl Iterator<Item = impl Serialize>) -> io::R
     output.into_inner()?.sync_all()
 }
 
-/// Reads the new directory back from the disk, verifies it and returns the root hash.
-fn verify(directory: &DataDirectory, restored: &Restored) -> Result<String, Failure> {
+/// Reads the new directory back from the disk, verifies it, also against the checkpoint in `options`, and
+/// returns the root hash.
+fn verify(
+    directory: &DataDirectory,
+    options: &CheckpointOptions,
+    file: &Path,
+    restored: &Restored,
+) -> Result<String, Failure> {
     let reader = stopped_log::open(directory)?;
-    let options = CheckpointOptions { checkpoint: None, log_key: None };
-    let checkpoints = checkpoints::read(directory, &options)?;
+    let checkpoints = checkpoints::read(directory, options)?;
     let mut progress = Progress::start("verify", restored.position);
     let verified =
         reader.verify_with_roots(&checkpoints.sizes(), |position, _| progress.reached(position))?;
     progress.finish(verified.head);
     let own = verified.finding.as_ref().map(|it| (it.position, it.reason.clone()));
     let difference = || checkpoints.first_difference(&verified).map(|it| (it.position(), it.to_string()));
+    if let (None, Some(checkpoint), Some((_, reason))) = (&own, &options.checkpoint, difference()) {
+        return Err(Failure::wrong(format!(
+            "{}: {reason}, as {} shows; nothing was restored, use a newer backup, or omit --checkpoint",
+            file.display(),
+            checkpoint.display()
+        )));
+    }
     match own.or_else(difference) {
         None if verified.head == restored.position => Ok(hex(&verified.root)),
         finding => {
@@ -212,7 +286,7 @@ impl Restored {
         let json = json!({
             "command": "restore", "ok": true, "file": file, "data": data, "log_id": log_id,
             "head": position.get(), "time": self.time, "backup_head": head.get(), "root_hash": root,
-            "checkpoints": self.checkpoints, "keys": names,
+            "checkpoints": self.checkpoints, "keys": names, "signed_by": self.signed_by.as_ref().map(ToString::to_string),
             "seconds": self.pace.seconds(), "events_per_second": self.pace.events_per_second(),
         });
         let mut lines = vec![format!("{data}: log {log_id}, restored and verified")];
@@ -222,6 +296,13 @@ impl Restored {
         });
         lines.push(format!("root hash: {root}"));
         lines.push(format!("checkpoints: {}", grouped(self.checkpoints as u64)));
+        lines.push(match &self.signed_by {
+            None => "signature: not checked; nothing shows who wrote the backup".into(),
+            Some(key) if self.is_key_given => format!("signature: by the log's key {key}"),
+            Some(key) => {
+                format!("signature: by the key {key} that the backup itself names; --log-key says which key it must be")
+            }
+        });
         lines.push(format!("read in {}", self.pace));
         if position < head {
             lines.push(format!(

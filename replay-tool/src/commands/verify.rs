@@ -1,18 +1,25 @@
-//! `verify`: reads the whole log and checks every byte of it.
+//! `verify`: reads the whole log and checks every byte of it, and compares the projections with it.
 
 use keyledger_engine::log::redb::{RedbReader, VerifyReport};
 use keyledger_engine::transparency::signed_checkpoints::SignedCheckpoints;
 use keyledger_engine::value::position::Position;
 use serde_json::json;
 
-use crate::arguments::{CheckpointOptions, Options};
+use crate::arguments::{CheckpointOptions, KeyOptions, Options};
 use crate::checkpoints;
+use crate::comparison::{Comparison, Found, compare_all};
+use crate::log_key::snapshot_key;
 use crate::output::progress::{Pace, Progress};
 use crate::output::report::{Failure, Report, grouped, hex};
 use crate::stopped_log;
 use keyledger_engine::storage::data_directory::DataDirectory;
 
-pub(crate) fn run(options: &Options, checkpoint_options: &CheckpointOptions) -> Result<Report, Failure> {
+pub(crate) fn run(
+    options: &Options,
+    checkpoint_options: &CheckpointOptions,
+    keys: &KeyOptions,
+    log_only: bool,
+) -> Result<Report, Failure> {
     let directory = DataDirectory::existing(&options.data)?;
     let reader = stopped_log::open(&directory)?;
     let checkpoints = checkpoints::read(&directory, checkpoint_options)?;
@@ -24,27 +31,40 @@ pub(crate) fn run(options: &Options, checkpoint_options: &CheckpointOptions) -> 
         reached = position;
     });
     let pace = progress.finish(reached);
-    report(&reader, &verified?, &checkpoints, pace)
+    let verified = verified?;
+    let is_sound = finding(&verified, &checkpoints).is_none();
+    // A replay of a damaged log would only repeat what is known.
+    let comparisons = match is_sound && !log_only {
+        true => compare_all(&directory, &reader, snapshot_key(&directory, keys)?.as_ref())?.into(),
+        false => Vec::new(),
+    };
+    report(&reader, &verified, &checkpoints, &comparisons, pace)
+}
+
+/// The first damaged position, and what is wrong there. A finding in the log itself is closer to the damage
+/// than a differing checkpoint, so it comes first.
+fn finding(verified: &VerifyReport, checkpoints: &SignedCheckpoints) -> Option<(Position, String)> {
+    let own = verified.finding.as_ref().map(|it| (it.position, it.reason.clone()));
+    own.or_else(|| checkpoints.first_difference(verified).map(|it| (it.position(), it.to_string())))
 }
 
 fn report(
     reader: &RedbReader,
     verified: &VerifyReport,
     checkpoints: &SignedCheckpoints,
+    comparisons: &[Comparison],
     pace: Pace,
 ) -> Result<Report, Failure> {
     let (file, head) = (reader.file(), verified.head);
     // With a finding, not every entry was read, so there is no root of all of them.
     let root = verified.finding.is_none().then(|| hex(&verified.root));
-    let own = verified.finding.as_ref().map(|it| (it.position, it.reason.clone()));
-    // A finding in the log itself is closer to the damage than a differing checkpoint, so it comes first.
-    let finding =
-        own.or_else(|| checkpoints.first_difference(verified).map(|it| (it.position(), it.to_string())));
+    let finding = finding(verified, checkpoints);
     let finding = finding.as_ref();
+    let different = comparisons.iter().find(|it| it.found == Found::Different);
     let signed = checkpoints.newest(head).map(|(checkpoint, _)| checkpoint.size);
     let json = json!({
         "command": "verify",
-        "ok": finding.is_none(),
+        "ok": finding.is_none() && different.is_none(),
         "file": file,
         "log_id": hex(&verified.log_id.0),
         "head": head.get(),
@@ -54,6 +74,7 @@ fn report(
         "events_per_second": pace.events_per_second(),
         "checkpoints": checkpoints.sizes().len(),
         "signed_up_to": signed,
+        "projections": comparisons.iter().map(|it| it.to_json(head)).collect::<Vec<_>>(),
         "finding": finding.map(|(position, reason)| json!({ "position": position.get(), "reason": reason })),
     });
     let mut lines = vec![format!("{file}: log {}", hex(&verified.log_id.0))];
@@ -78,8 +99,16 @@ fn report(
         None => "every record, checksum, hash and stream is correct".into(),
         Some((position, _)) => format!("first bad position: {position}"),
     });
-    let wrong = finding.map(|(position, reason)| {
+    lines.extend(comparisons.iter().map(|it| format!("{}: {}", it.projection, it.words)));
+    let damaged = finding.map(|(position, reason)| {
         format!("{file}: damaged at position {position}: {reason}; restore it from a backup")
     });
+    let forged = different.map(|it| {
+        format!(
+            "{}: {}; the log is correct: find out who can write to the projections, and run `replay-tool rebuild`",
+            it.projection, it.words
+        )
+    });
+    let wrong = damaged.or(forged);
     Report::new(lines.join("\n"), &json, wrong)
 }

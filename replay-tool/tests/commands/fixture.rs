@@ -12,6 +12,7 @@ use keyledger_engine::domain::record::Record;
 use keyledger_engine::ledger::{self, Aggregate, Ledger, Request, Writer};
 use keyledger_engine::log::redb::{FILE_NAME, RedbLog, RedbOptions, RedbReader};
 use keyledger_engine::log::{EventLog, LogReader, merkle};
+use keyledger_engine::transparency::note::Signer;
 use keyledger_engine::value::actor::{Actor, ActorKind};
 use keyledger_engine::value::environment::Environment;
 use keyledger_engine::value::id::{KeyId, OrganizationId};
@@ -24,9 +25,9 @@ use keyledger_projections::audit_trail::AuditTrail;
 use keyledger_projections::key_list::KeyList;
 use keyledger_projections::stored::projection::Projection;
 use keyledger_projections::stored::replay::Replay;
-use keyledger_projections::verification::VerificationIndex;
+use keyledger_projections::verification::{MAC_PURPOSE, VerificationIndex};
 use rand::SeedableRng;
-use rand::rngs::StdRng;
+use rand::rngs::{StdRng, SysRng};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -170,7 +171,24 @@ impl Data {
         let before = index.position().entry_index().unwrap();
         let entry = reader.read_entries(Position::new(before), 1).unwrap().remove(0);
         let path = self.path("projections/verification.snapshot");
-        index.save_snapshot(&path, reader.source_id(), merkle::leaf_hash(&entry)).unwrap();
+        index
+            .save_snapshot(
+                &path,
+                reader.source_id(),
+                merkle::leaf_hash(&entry),
+                &self.signer().mac_key(MAC_PURPOSE),
+            )
+            .unwrap();
+    }
+
+    /// The key that signs the log's checkpoints. It is created when it is asked for.
+    pub(crate) fn signer(&self) -> Signer {
+        let path = self.path("log-key");
+        if !path.exists() {
+            let signer = Signer::generate("example.com/log".parse().unwrap(), &mut SysRng).unwrap();
+            fs::write(&path, signer.expose().as_bytes()).unwrap();
+        }
+        Signer::parse(&fs::read_to_string(path).unwrap()).unwrap()
     }
 
     pub(crate) fn open(&self) -> Open {

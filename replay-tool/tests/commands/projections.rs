@@ -187,12 +187,22 @@ fn the_verification_snapshot_is_compared_by_diff_and_deleted_by_rebuild() {
     });
     let ran = data.run(&["diff"]).expect(1);
     assert!(ran.stderr.contains("verification") && ran.stderr.contains(&data.key.to_string()), "{ran:?}");
+    let ran = data.run(&["verify"]).expect(1);
+    assert!(
+        ran.stderr.contains("the log is correct") && ran.stderr.contains(&data.key.to_string()),
+        "{ran:?}"
+    );
+    data.run(&["verify", "--log-only"]).expect(0);
+    // Without the log's key, it is compared all the same.
+    fs::rename(data.path("log-key"), data.path("elsewhere")).unwrap();
+    data.run(&["verify"]).expect(1);
+    fs::rename(data.path("elsewhere"), data.path("log-key")).unwrap();
 
     let mut bytes = fs::read(&path).unwrap();
     bytes[100] ^= 1;
     fs::write(&path, bytes).unwrap();
     let ran = data.run(&["diff"]).expect(1);
-    assert!(ran.stderr.contains("not a usable snapshot"), "{ran:?}");
+    assert!(ran.stderr.contains("its authentication code does not match"), "{ran:?}");
 
     data.run(&["rebuild", "--projection", "audit-trail"]).expect(0);
     assert!(path.exists());

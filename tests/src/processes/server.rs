@@ -42,6 +42,8 @@ pub struct Options {
     pub place: Option<PathBuf>,
     /// Whether a server that refuses to serve an inconsistent log counts as ready.
     pub may_refuse_log: bool,
+    /// Whether a server that refuses to show a projection counts as ready.
+    pub may_refuse_projections: bool,
 }
 
 /// A server that ended before it was ready.
@@ -192,6 +194,7 @@ impl Server {
                 None => client.get("/readyz").try_send().is_ok_and(|response| {
                     response.status == 200
                         || self.options.may_refuse_log && response.json()["log_inconsistent"].is_string()
+                        || self.options.may_refuse_projections
                 }),
                 Some(certificate) => {
                     let url = format!("https://{}/readyz", self.address);

@@ -315,7 +315,7 @@ pub(crate) fn forge(data: &Path, hashes: bool, forge: impl FnOnce(&mut Vec<Vec<u
     transaction.commit().unwrap();
 }
 
-fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
         (0..8).fold(
             crc ^ u32::from(*byte),

@@ -71,6 +71,12 @@ pub(crate) enum CheckState {
         /// The first invalid position and the reason.
         words: String,
     },
+    /// The log is valid, but a projection differs from it.
+    Different {
+        at: Moment,
+        /// The file, what differs, and what to do.
+        words: String,
+    },
     /// The verification could not finish.
     Aborted { at: Moment, words: String },
 }
@@ -117,11 +123,16 @@ impl Verification {
                 CheckState::Passed { at, words, root: self.root.unwrap_or_default() }
             }
             ("failed", reason) => {
-                let position = grouped(self.bad_position.unwrap_or_default());
                 let reason = reason.unwrap_or_default();
-                CheckState::Failed {
-                    at,
-                    words: format!("The first invalid position is {position}: {reason}."),
+                match self.bad_position {
+                    Some(position) => {
+                        let position = grouped(position);
+                        CheckState::Failed {
+                            at,
+                            words: format!("The first invalid position is {position}: {reason}."),
+                        }
+                    }
+                    None => CheckState::Different { at, words: format!("{reason}.") },
                 }
             }
             (_, reason) => CheckState::Aborted { at, words: reason.unwrap_or_default() },
@@ -172,6 +183,8 @@ mod tests {
         let failed = json!({ "status": "failed", "bad_position": 7, "reason": "wrong checksum" });
         let CheckState::Failed { words, .. } = state(failed) else { panic!() };
         assert_eq!(words, "The first invalid position is 7: wrong checksum.");
+        let different = state(json!({ "status": "failed", "reason": "key-list.redb: a row" }));
+        assert!(matches!(different, CheckState::Different { words, .. } if words == "key-list.redb: a row."));
         assert!(matches!(state(json!({ "status": "aborted", "reason": "no" })), CheckState::Aborted { .. }));
     }
 }

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::{HeaderValue, header};
+use keyledger_engine::backup::source::Sign;
 use keyledger_engine::backup::{Header, Source};
 use keyledger_engine::log::LogReader;
 use keyledger_engine::transparency::checkpoint_file;
@@ -27,8 +28,8 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     OpenApiRouter::new().routes(routes!(backup))
 }
 
-/// Returns a backup of the log up to a newly signed checkpoint: one file that proves its own integrity, for
-/// `replay-tool restore`. It has everything answered before this request. It does not have the signing keys.
+/// Returns a backup of the log up to a newly signed checkpoint: one file that proves its own integrity and is
+/// signed with the log's key, for `replay-tool restore`. It has everything answered before this request. It does not have the signing keys.
 #[utoipa::path(get, path = "/v1/backup", operation_id = "getBackup", tag = "Log",
     responses(
         (status = 200, body = Vec<u8>, content_type = "application/octet-stream",
@@ -55,7 +56,9 @@ async fn backup(request: RequestContext) -> Result<Response, Problem> {
     let path = service.log_signer.checkpoints().to_path_buf();
     let checkpoints = service.blocking(move || checkpoint_file::iter(&path)).await?;
     let checkpoints = checkpoints.map_err(|error| Problem::internal(&error))?;
-    let source = Source::new(log, header, Box::new(checkpoints), Vec::new());
+    let signer = Arc::clone(&service.log_signer);
+    let sign: Sign = Box::new(move |hash| signer.sign_backup(hash));
+    let source = Source::new(log, header, Box::new(checkpoints), Vec::new(), Some(sign));
     tracing::info!(actor = %caller.actor.id, %head, "a caller requested a backup");
     let backup = Backup { service, source: Some(source), rest: Bytes::new(), _long_answer: long_answer };
     let pieces = futures_util::stream::unfold(backup, async |mut backup| {

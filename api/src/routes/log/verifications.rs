@@ -26,17 +26,21 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
 }
 
 /// A verification of the log. It reads every event with its checksum, position and hash, and compares the
-/// resulting tree with every signed checkpoint.
+/// resulting tree with every signed checkpoint. Then it compares the verification index, the key list and the
+/// audit trail with a replay of the log. A service that has started from their files begins with one.
 #[derive(Serialize, ToSchema)]
 #[schema(as = LogVerification)]
 struct LogVerificationView {
     /// Its number, counted from the start of the service.
     number: u64,
-    /// `running`; `passed`: the log is intact; `failed`: the log is damaged; `aborted`: the verification
-    /// could not finish.
+    /// `running`; `passed`: the log is intact, and everything that answers are made from equals it; `failed`:
+    /// the log is damaged, or a projection differs from it; `aborted`: the verification could not finish.
     #[schema(example = "passed")]
     status: &'static str,
-    /// The position up to which it has read.
+    /// What it is reading or comparing, while it runs: `log`, `verification-index`, `key-list` or
+    /// `audit-trail`.
+    step: Option<&'static str>,
+    /// The position up to which it has read the log.
     position: u64,
     /// The position up to which it reads.
     head: u64,
@@ -52,9 +56,11 @@ struct LogVerificationView {
     checkpoints: Option<u64>,
     /// The number of events that the newest of them covers.
     signed_up_to: Option<u64>,
-    /// The first damaged position. Only if it failed.
+    /// The first damaged position. Only if the log is damaged.
     bad_position: Option<u64>,
-    /// What is damaged, or why it could not finish.
+    /// The projection that differs from the log. Only if one does.
+    different_projection: Option<&'static str>,
+    /// What is damaged or differs, or why it could not finish.
     reason: Option<String>,
 }
 
@@ -63,6 +69,7 @@ impl LogVerificationView {
         let mut view = Self {
             number: verification.number,
             status: "running",
+            step: verification.ended.is_none().then_some(verification.step),
             position: verification.position.get(),
             head: verification.head.get(),
             started_at: verification.started_at,
@@ -71,6 +78,7 @@ impl LogVerificationView {
             checkpoints: None,
             signed_up_to: None,
             bad_position: None,
+            different_projection: None,
             reason: None,
         };
         let Some((ended_at, outcome)) = &verification.ended else { return view };
@@ -85,6 +93,11 @@ impl LogVerificationView {
             Outcome::Wrong { position, reason } => {
                 view.status = "failed";
                 view.bad_position = Some(position.get());
+                view.reason = Some(reason.clone());
+            }
+            Outcome::Different { projection, reason } => {
+                view.status = "failed";
+                view.different_projection = Some(projection);
                 view.reason = Some(reason.clone());
             }
             Outcome::Failed(reason) => {

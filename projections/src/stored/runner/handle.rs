@@ -7,6 +7,7 @@ use keyledger_engine::value::position::Position;
 use tokio::sync::{Notify, oneshot, watch};
 
 use super::LAG_MAX;
+use crate::stored::store::{Error, Snapshot};
 
 /// State of a projection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +72,12 @@ pub(super) struct Shared {
     pub(super) live: AtomicBool,
     /// Position of rows that readers do not see yet.
     pub(super) unpublished: AtomicU64,
+    /// The rows were in a file at the start, and were not compared with the log since.
+    pub(super) unproven: AtomicBool,
+    /// Callers that want the current rows.
+    pub(super) rows_wanted: Mutex<Vec<oneshot::Sender<Snapshot>>>,
+    /// Why readers must not see the rows any more.
+    pub(super) refused: Mutex<Option<String>>,
     pub(super) rebuilding: Rebuilding,
     pub(super) waiting: Waiting,
 }
@@ -183,7 +190,8 @@ impl ProjectionHandle {
         if lag <= LAG_MAX { Status::Live } else { Status::CatchingUp { position, head } }
     }
 
-    /// Whether readers see the projection. Once `true`, it stays `true`.
+    /// Whether readers see the projection. Once `true`, it stays `true`, unless the rows are
+    /// [refused](Self::refuse).
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.shared.live.load(Ordering::Relaxed)
@@ -212,6 +220,39 @@ impl ProjectionHandle {
         requesters.push(requester);
         rebuilding.requested.notify_one();
         Some(outcome)
+    }
+
+    /// Whether the rows were in a file at the start, and nothing has shown since that they are those of the
+    /// log. A rebuild shows it as well.
+    #[must_use]
+    pub fn is_unproven(&self) -> bool {
+        self.shared.unproven.load(Ordering::Acquire)
+    }
+
+    /// Notes that the rows were compared with the log and are equal.
+    pub(crate) fn note_comparison(&self) {
+        self.shared.unproven.store(false, Ordering::Release);
+    }
+
+    /// Returns the rows of the last commit. Blocks until the projection's thread answers.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] when there are none, or the projection has stopped.
+    pub fn rows(&self) -> Result<Snapshot, Error> {
+        if self.position.has_changed().is_err() {
+            return Err(Error::NotReady);
+        }
+        let (sender, rows) = oneshot::channel();
+        self.shared.rows_wanted.lock().unwrap_or_else(PoisonError::into_inner).push(sender);
+        self.shared.rebuilding.requested.notify_one();
+        rows.blocking_recv().map_err(|_| Error::NotReady)
+    }
+
+    /// Takes the rows away from readers, because they are not those of the log, and stops the projection. A
+    /// rebuild brings it back.
+    pub fn refuse(&self, reason: String) {
+        *self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+        self.shared.rebuilding.requested.notify_one();
     }
 
     /// Progress of the running or queued rebuild, if there is one.

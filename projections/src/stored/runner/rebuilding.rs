@@ -107,6 +107,7 @@ impl<P: Projection> Runner<P> {
                     before.retire();
                 }
                 *self.shared.end.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                self.shared.unproven.store(false, Ordering::Release);
                 self.retry = None;
                 self.unsaved_since = None;
                 tracing::info!(projection = P::NAME, %position, "rebuilt the projection");

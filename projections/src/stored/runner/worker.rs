@@ -59,6 +59,8 @@ impl<P: Projection> Runner<P> {
     /// Works until it is stopped. Returns whether to save what was applied.
     pub(super) fn run(&mut self) -> bool {
         loop {
+            self.hand_out_rows();
+            self.refuse_if_asked();
             self.begin_if_requested();
             self.begin_if_due();
             let pause = if self.halted() { Pause::Idle(SAVE_AFTER) } else { self.follow() };
@@ -69,6 +71,37 @@ impl<P: Projection> Runner<P> {
                 Wake::Abandoned => return false,
             }
         }
+    }
+
+    /// Answers callers that want the current rows. Dropping their requests tells them that there are none.
+    fn hand_out_rows(&self) {
+        let wanted = {
+            let mut wanted = self.shared.rows_wanted.lock().unwrap_or_else(PoisonError::into_inner);
+            std::mem::take(&mut *wanted)
+        };
+        let replay = self.replay.as_ref().filter(|_| !self.halted());
+        for sender in wanted {
+            if let Some(replay) = replay {
+                let _ = sender.send(replay.rows().clone());
+            }
+        }
+    }
+
+    fn refuse_if_asked(&mut self) {
+        let refused = self.shared.refused.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(reason) = refused {
+            self.refuse(reason);
+        }
+    }
+
+    /// Stops because the rows are not those of the log. Readers get none until a rebuild was requested.
+    pub(super) fn refuse(&mut self, reason: String) {
+        self.shared.live.store(false, Ordering::Relaxed);
+        if let Some(replay) = &mut self.replay {
+            replay.close_to_readers();
+        }
+        self.retry = None;
+        self.halt(Status::Failed { position: self.reached(), reason });
     }
 
     pub(super) fn reached(&self) -> Position {
@@ -211,6 +244,7 @@ impl<P: Projection> Runner<P> {
             let _ = thread.join();
             let _ = remove_unfinished::<P>(&self.directory);
         }
+        self.hand_out_rows();
         if self.halted() {
             return;
         }

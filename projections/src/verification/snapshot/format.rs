@@ -1,4 +1,4 @@
-//! The format of a snapshot file: a header, the index as MessagePack, and a SHA-256 hash.
+//! The format of a snapshot file: a header, the index as MessagePack, and an authentication code.
 //!
 //! | bytes | what |
 //! |---|---|
@@ -8,9 +8,12 @@
 //! | 8 | position of the last record applied, little-endian |
 //! | 32 | leaf hash of the log's entry at that position; zeros before the first |
 //! | … | MessagePack: the [`Counts`], then that many values of each kind |
-//! | 32 | SHA-256 of all bytes before it |
+//! | 32 | HMAC-SHA-256 of all bytes before it, with a key that is derived from the log's signing key |
 //!
-//! A snapshot only saves time. Whatever is wrong with one, the index is replayed from the log instead.
+//! A snapshot only saves time. Whatever is wrong with one, the index is replayed from the log instead. But it
+//! decides who gets in, so only the service itself may have written it: the code shows that, as long as the
+//! signing key is not in the wrong hands. A service that has started from a snapshot compares it with a
+//! [replay](super::super::comparison) as well.
 
 use std::borrow::Cow;
 use std::io;
@@ -32,9 +35,8 @@ use crate::verification::verified_key::KeyText;
 pub(super) const MAGIC: [u8; 8] = *b"KLVERIFY";
 /// Increase it with every change of the layout below, or of the engine's aggregates, which are stored as they
 /// are.
-pub(super) const VERSION: u32 = 8;
+pub(super) const VERSION: u32 = 9;
 pub(super) const HEADER_LEN: usize = 8 + 4 + 16 + 8 + 32;
-pub(super) const HASH_LEN: usize = 32;
 pub(super) const BUFFER_LEN: usize = 1 << 20;
 
 /// An index loaded from a snapshot.
@@ -60,6 +62,11 @@ pub enum SnapshotError {
     /// The file is not a snapshot, has another version, or is damaged.
     #[error("not a usable snapshot: {0}")]
     Unusable(Cow<'static, str>),
+    /// The file is a snapshot of this version, but its authentication code is not by the log's key.
+    #[error(
+        "its authentication code does not match: it was altered, is damaged, or belongs to another log key"
+    )]
+    Unauthentic,
     /// The index cannot be saved.
     #[error("the index cannot be saved: {0}")]
     Unsavable(Cow<'static, str>),
@@ -68,6 +75,9 @@ pub enum SnapshotError {
     #[error("saving was interrupted")]
     Interrupted,
 }
+
+/// What the key of the authentication code is derived for.
+pub const MAC_PURPOSE: &str = "keyledger verification snapshot 1";
 
 /// Number of values of each kind in the file, and totals that size the index's maps.
 #[derive(Serialize, Deserialize)]
@@ -87,9 +97,9 @@ pub(super) struct Counts {
 }
 
 /// A group of keys, in the order of group numbers.
-#[derive(Serialize, Deserialize)]
-pub(super) struct StoredGroup {
-    pub(super) id: OrganizationId,
+#[derive(PartialEq, Serialize, Deserialize)]
+pub(in crate::verification) struct StoredGroup {
+    pub(in crate::verification) id: OrganizationId,
     pub(super) client_id: Option<OrganizationId>,
     /// Whether the client is still linked.
     pub(super) linked: bool,

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Read, Seek, SeekFrom};
+use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -15,14 +15,15 @@ use keyledger_engine::domain::resource_api::Api;
 use keyledger_engine::domain::root_key::RootKey;
 use keyledger_engine::domain::webhook::Webhook;
 use keyledger_engine::log::SourceId;
+use keyledger_engine::value::constant_time;
 use keyledger_engine::value::id::{ClientLinkId, KeyId};
+use keyledger_engine::value::mac::{MAC_LEN, MacKey};
 use keyledger_engine::value::position::Position;
-use keyledger_engine::value::sha256::Sha256;
 use keyledger_engine::value::text::Scope;
 use serde::de::DeserializeOwned;
 
 use super::format::{
-    BUFFER_LEN, Counts, HASH_LEN, HEADER_LEN, MAGIC, Snapshot, SnapshotError, StoredGroup, StoredKey, VERSION,
+    BUFFER_LEN, Counts, HEADER_LEN, MAGIC, Snapshot, SnapshotError, StoredGroup, StoredKey, VERSION,
 };
 use crate::verification::VerificationIndex;
 use crate::verification::token_map::{DigestKey, TokenMap};
@@ -35,20 +36,24 @@ fn unusable(reason: impl Into<Cow<'static, str>>) -> SnapshotError {
 
 impl VerificationIndex {
     /// Loads a snapshot that [`VerificationIndex::save_snapshot`] saved. The caller compares the log and the
-    /// entry hash, and replays the log from the position on.
+    /// entry hash, and replays the log from the position on. `key` checks that a holder of the log's signing
+    /// key wrote the file; whoever loads it without a key must compare it with a replay before it decides
+    /// anything.
     ///
     /// # Errors
     /// When there is no snapshot, or it is not usable. The caller then replays the log from its start.
-    pub fn load_snapshot(path: &Path) -> Result<Snapshot, SnapshotError> {
+    pub fn load_snapshot(path: &Path, key: Option<&MacKey>) -> Result<Snapshot, SnapshotError> {
         let mut file = File::open(path)?;
-        let hashed_len = check_hash(&mut file)?;
-        file.seek(SeekFrom::Start(0))?;
-        let mut input = BufReader::with_capacity(BUFFER_LEN, file).take(hashed_len);
-        let magic: [u8; 8] = take(&mut input)?;
-        let version = u32::from_le_bytes(take(&mut input)?);
+        let magic: [u8; 8] = take(&mut file)?;
+        let version = u32::from_le_bytes(take(&mut file)?);
         if magic != MAGIC || version != VERSION {
             return Err(unusable("it has another format or version"));
         }
+        file.seek(SeekFrom::Start(0))?;
+        let body_len = check_code(&mut file, key)?;
+        file.seek(SeekFrom::Start((magic.len() + size_of::<u32>()) as u64))?;
+        let mut input = BufReader::with_capacity(BUFFER_LEN, file)
+            .take(body_len.saturating_sub((magic.len() + size_of::<u32>()) as u64));
         let source = SourceId(take(&mut input)?);
         let position = Position::new(u64::from_le_bytes(take(&mut input)?));
         let entry_hash = take(&mut input)?;
@@ -205,30 +210,38 @@ fn read_groups<R: Read>(
     Ok(groups)
 }
 
-/// Compares the hash at the file's end with its bytes, and returns the number of bytes before it.
-fn check_hash(file: &mut File) -> Result<u64, SnapshotError> {
+/// Compares the code at the file's end with its bytes, and returns the number of bytes before it.
+fn check_code(file: &mut File, key: Option<&MacKey>) -> Result<u64, SnapshotError> {
     let len = file.metadata()?.len();
-    let hashed_len = len
-        .checked_sub(HASH_LEN as u64)
+    let body_len = len
+        .checked_sub(MAC_LEN as u64)
         .filter(|len| *len >= HEADER_LEN as u64)
         .ok_or_else(|| unusable("it is too short"))?;
-    let mut hash = Sha256::new();
+    let Some(key) = key else { return Ok(body_len) };
+    let mut mac = key.begin();
     let mut buffer = vec![0; BUFFER_LEN];
-    let mut hashed = file.take(hashed_len);
+    let mut body = file.take(body_len);
     loop {
-        let len = hashed.read(&mut buffer)?;
+        let len = body.read(&mut buffer)?;
         match buffer.get(..len) {
             Some([]) | None => break,
-            Some(bytes) => hash.update(bytes),
+            Some(bytes) => mac.update(bytes),
         }
     }
-    let stored: [u8; HASH_LEN] = take(file)?;
-    if stored == hash.finalize() { Ok(hashed_len) } else { Err(unusable("its hash does not match")) }
+    let stored: [u8; MAC_LEN] = take(file)?;
+    if constant_time::equal(&stored, &mac.finalize()) {
+        Ok(body_len)
+    } else {
+        Err(SnapshotError::Unauthentic)
+    }
 }
 
 fn take<const N: usize>(input: &mut impl Read) -> Result<[u8; N], SnapshotError> {
     let mut bytes = [0; N];
-    input.read_exact(&mut bytes)?;
+    input.read_exact(&mut bytes).map_err(|error| match error.kind() {
+        io::ErrorKind::UnexpectedEof => unusable("it is too short"),
+        _ => error.into(),
+    })?;
     Ok(bytes)
 }
 

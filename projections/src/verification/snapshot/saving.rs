@@ -18,8 +18,8 @@ use keyledger_engine::domain::webhook::Webhook;
 use keyledger_engine::log::SourceId;
 use keyledger_engine::storage::atomic_file;
 use keyledger_engine::value::id::ClientLinkId;
+use keyledger_engine::value::mac::{Mac, MacKey};
 use keyledger_engine::value::position::Position;
-use keyledger_engine::value::sha256::Sha256;
 use keyledger_engine::value::text::Scope;
 use serde::Serialize;
 
@@ -51,21 +51,21 @@ impl From<Interrupted> for SnapshotError {
 }
 
 /// Everything in a snapshot but the keys and the retired tokens, and the counts of both.
-struct Beginning {
-    position: Position,
+pub(in crate::verification) struct Beginning {
+    pub(in crate::verification) position: Position,
     counts: Counts,
-    groups: Vec<StoredGroup>,
-    client_links: Vec<Arc<ClientLink>>,
-    apis: Vec<Arc<Api>>,
-    root_keys: Vec<Arc<RootKey>>,
-    applications: Vec<Arc<Application>>,
-    webhooks: Vec<Arc<Webhook>>,
-    portal_sessions: Vec<Arc<PortalSession>>,
+    pub(in crate::verification) groups: Vec<StoredGroup>,
+    pub(in crate::verification) client_links: Vec<Arc<ClientLink>>,
+    pub(in crate::verification) apis: Vec<Arc<Api>>,
+    pub(in crate::verification) root_keys: Vec<Arc<RootKey>>,
+    pub(in crate::verification) applications: Vec<Arc<Application>>,
+    pub(in crate::verification) webhooks: Vec<Arc<Webhook>>,
+    pub(in crate::verification) portal_sessions: Vec<Arc<PortalSession>>,
     scope_lists: Vec<ScopeList>,
 }
 
 /// Ends the walk on drop, whether saving succeeds or not.
-struct Walking<'a>(&'a VerificationIndex);
+pub(in crate::verification) struct Walking<'a>(pub(in crate::verification) &'a VerificationIndex);
 
 impl Drop for Walking<'_> {
     fn drop(&mut self) {
@@ -75,7 +75,7 @@ impl Drop for Walking<'_> {
 
 impl VerificationIndex {
     /// Saves an index to which nothing is applied meanwhile. The file is replaced atomically. `entry_hash` is
-    /// the leaf hash of the log's entry at [`VerificationIndex::position`].
+    /// the leaf hash of the log's entry at [`VerificationIndex::position`]; `key` vouches for the file.
     ///
     /// # Errors
     /// See [`SnapshotError`]. A snapshot saved before is then still there.
@@ -84,8 +84,9 @@ impl VerificationIndex {
         path: &Path,
         source: SourceId,
         entry_hash: [u8; 32],
+        key: &MacKey,
     ) -> Result<Position, SnapshotError> {
-        self.save_snapshot_with(path, source, |_| Ok(entry_hash), || true)
+        self.save_snapshot_with(path, source, key, |_| Ok(entry_hash), || true)
     }
 
     /// Saves the index as it is at the start of the call to `path`, atomically, while records are applied.
@@ -105,27 +106,35 @@ impl VerificationIndex {
         &self,
         path: &Path,
         source: SourceId,
+        key: &MacKey,
         entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
         keep_going: impl FnMut() -> bool,
     ) -> Result<Position, SnapshotError> {
-        self.save_in_pieces(path, source, entry_hash, keep_going, KEYS_AT_A_TIME)
+        self.save_in_pieces(path, source, key, entry_hash, keep_going, KEYS_AT_A_TIME)
     }
 
     pub(in crate::verification) fn save_in_pieces(
         &self,
         path: &Path,
         source: SourceId,
+        key: &MacKey,
         entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
         keep_going: impl FnMut() -> bool,
         keys_at_a_time: usize,
     ) -> Result<Position, SnapshotError> {
         let temporary = temporary_of(path);
-        let saved = self
-            .write_snapshot(&temporary, path, source, entry_hash, keep_going, keys_at_a_time)
-            .and_then(|position| {
-                atomic_file::sync_directory_of(path)?;
+        let written = SnapshotFile::create(&temporary, key).map_err(SnapshotError::from);
+        let written = written
+            .and_then(|out| self.write_snapshot(out, source, entry_hash, keep_going, keys_at_a_time))
+            .and_then(|(position, walking)| {
+                self.put_in_place(&temporary, path)?;
+                drop(walking);
                 Ok(position)
             });
+        let saved = written.and_then(|position| {
+            atomic_file::sync_directory_of(path)?;
+            Ok(position)
+        });
         if saved.is_err() {
             // Report what failed, not that the temporary file is left behind.
             let _ = fs::remove_file(&temporary);
@@ -133,18 +142,16 @@ impl VerificationIndex {
         saved
     }
 
+    /// Writes the whole file. The walk has to go on until the file is in place: an erasure ends it.
     fn write_snapshot(
         &self,
-        temporary: &Path,
-        path: &Path,
+        mut out: SnapshotFile,
         source: SourceId,
         entry_hash: impl FnOnce(Position) -> Result<[u8; 32], SnapshotError>,
         mut keep_going: impl FnMut() -> bool,
         keys_at_a_time: usize,
-    ) -> Result<Position, SnapshotError> {
-        let mut out = SnapshotFile::create(temporary)?;
-        let beginning = self.begin_snapshot()?;
-        let _walking = Walking(self);
+    ) -> Result<(Position, Walking<'_>), SnapshotError> {
+        let (beginning, walking) = self.begin_walk()?;
         let position = beginning.position;
         out.write_all(&MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
@@ -181,8 +188,7 @@ impl VerificationIndex {
             return Err(unsavable("the keys do not match their count"));
         }
         out.finish()?;
-        self.put_in_place(temporary, path)?;
-        Ok(position)
+        Ok((position, walking))
     }
 
     /// Renames the file into place, unless a subject was erased since the walk started. A later erasure finds
@@ -197,9 +203,18 @@ impl VerificationIndex {
         Ok(fs::rename(temporary, path)?)
     }
 
-    /// Starts a walk over all keys and collects everything else.
-    fn begin_snapshot(&self) -> Result<Beginning, SnapshotError> {
+    /// Starts a walk over all keys, which ends when the second value is dropped, and collects everything else.
+    pub(in crate::verification) fn begin_walk(&self) -> Result<(Beginning, Walking<'_>), SnapshotError> {
         let mut writer = self.writer.lock().map_err(|_| unsavable("a panic left an event half applied"))?;
+        let beginning = self.begin_walk_locked(&mut writer)?;
+        Ok((beginning, Walking(self)))
+    }
+
+    /// As [`begin_walk`](Self::begin_walk), for a caller that holds the writer's lock and ends the walk.
+    pub(in crate::verification) fn begin_walk_locked(
+        &self,
+        writer: &mut WriterState,
+    ) -> Result<Beginning, SnapshotError> {
         if let Some(reason) = self.poisoned() {
             return Err(unsavable(reason));
         }
@@ -228,7 +243,7 @@ impl VerificationIndex {
             retired_tokens: self.tokens.retired_len(),
             deleted_keys: writer.counts.deleted,
         };
-        let groups = writer.groups.iter().map(|group| self.stored_group(&writer, group)).collect();
+        let groups = writer.groups.iter().map(|group| self.stored_group(writer, group)).collect();
         writer.walk = Some(Walk::default());
         Ok(Beginning {
             position: self.position(),
@@ -319,34 +334,34 @@ pub fn temporary_of(path: &Path) -> PathBuf {
     temporary.into()
 }
 
-/// A file that ends with the hash of everything written to it.
-struct SnapshotFile(BufWriter<HashedFile>);
+/// A file that ends with the authentication code of everything written to it.
+struct SnapshotFile(BufWriter<AuthenticatedFile>);
 
-struct HashedFile {
+struct AuthenticatedFile {
     file: File,
-    hash: Sha256,
+    mac: Mac,
     unsynced: usize,
 }
 
 impl SnapshotFile {
-    fn create(path: &Path) -> io::Result<Self> {
-        let file = HashedFile { file: File::create(path)?, hash: Sha256::new(), unsynced: 0 };
+    fn create(path: &Path, key: &MacKey) -> io::Result<Self> {
+        let file = AuthenticatedFile { file: File::create(path)?, mac: key.begin(), unsynced: 0 };
         Ok(Self(BufWriter::with_capacity(BUFFER_LEN, file)))
     }
 
     fn sync_if_long(&mut self) -> Result<(), SnapshotError> {
-        let hashed = self.0.get_mut();
-        if hashed.unsynced >= SYNC_LEN {
-            hashed.file.sync_data()?;
-            hashed.unsynced = 0;
+        let written = self.0.get_mut();
+        if written.unsynced >= SYNC_LEN {
+            written.file.sync_data()?;
+            written.unsynced = 0;
         }
         Ok(())
     }
 
     fn finish(self) -> io::Result<()> {
-        let HashedFile { mut file, hash, .. } =
+        let AuthenticatedFile { mut file, mac, .. } =
             self.0.into_inner().map_err(io::IntoInnerError::into_error)?;
-        file.write_all(&hash.finalize())?;
+        file.write_all(&mac.finalize())?;
         file.sync_all()
     }
 }
@@ -361,10 +376,10 @@ impl Write for SnapshotFile {
     }
 }
 
-impl Write for HashedFile {
+impl Write for AuthenticatedFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let len = self.file.write(bytes)?;
-        self.hash.update(bytes.get(..len).unwrap_or_default());
+        self.mac.update(bytes.get(..len).unwrap_or_default());
         self.unsynced += len;
         Ok(len)
     }

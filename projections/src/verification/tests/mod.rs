@@ -1,5 +1,6 @@
 //! Hand-made records, and tests that need no model.
 
+mod comparison;
 mod concurrency;
 mod model;
 mod portal_sessions;
@@ -23,6 +24,7 @@ use keyledger_engine::ledger::Observer;
 use keyledger_engine::value::actor::Actor;
 use keyledger_engine::value::environment::Environment;
 use keyledger_engine::value::id::{ApplicationId, EventId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::value::mac::MacKey;
 use keyledger_engine::value::permission::Permission;
 use keyledger_engine::value::position::{Position, Version};
 use keyledger_engine::value::text::Name;
@@ -31,7 +33,12 @@ use keyledger_engine::value::token::{SecretKind, Token, TokenPrefix};
 use rand::SeedableRng;
 use rand::rngs::StdRng;
 
-use super::{Code, Question, VerificationIndex, VerificationObserver};
+use super::{Code, ComparisonError, Question, VerificationIndex, VerificationObserver};
+
+/// The key that vouches for snapshots.
+fn key() -> MacKey {
+    MacKey::derive(&[3; 32], super::MAC_PURPOSE)
+}
 
 /// Makes records as a log would.
 struct History {

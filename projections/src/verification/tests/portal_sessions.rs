@@ -22,7 +22,7 @@ use keyledger_engine::value::token::{SecretKind, Token};
 use keyledger_engine::vault::Subject;
 use proptest::prelude::*;
 
-use super::{History, VerificationIndex};
+use super::{History, VerificationIndex, key};
 
 const SESSIONS: usize = 12;
 const OTHERS: usize = 2;
@@ -261,8 +261,8 @@ impl Run {
             Step::Restart => {
                 let directory = tempfile::tempdir().unwrap();
                 let path = directory.path().join("snapshot");
-                self.index.save_snapshot(&path, SourceId([1; 16]), [2; 32]).unwrap();
-                self.index = VerificationIndex::load_snapshot(&path).unwrap().index;
+                self.index.save_snapshot(&path, SourceId([1; 16]), [2; 32], &key()).unwrap();
+                self.index = VerificationIndex::load_snapshot(&path, Some(&key())).unwrap().index;
             }
         }
     }

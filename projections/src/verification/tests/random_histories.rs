@@ -18,7 +18,7 @@ use proptest::prelude::*;
 
 use super::model::Model;
 use super::steps::{ORGANIZATIONS, Run, api_id, organization_id, step};
-use super::{Code, Question, VerificationIndex};
+use super::{Code, Question, VerificationIndex, key as mac_key};
 
 impl Run {
     fn check(&self) {
@@ -186,9 +186,9 @@ proptest! {
             true
         };
         let source = SourceId([1; 16]);
-        let position = index.save_in_pieces(&path, source, |_| Ok([2; 32]), keep_going, keys_at_a_time).unwrap();
+        let position = index.save_in_pieces(&path, source, &mac_key(), |_| Ok([2; 32]), keep_going, keys_at_a_time).unwrap();
         prop_assert_eq!(position.get(), count as u64);
-        let snapshot = VerificationIndex::load_snapshot(&path).unwrap();
+        let snapshot = VerificationIndex::load_snapshot(&path, Some(&mac_key())).unwrap();
         prop_assert_eq!(snapshot.index.first_difference(&replayed(&run.records[..count])), None);
         // The loaded index continues from there, and the saved one keeps nothing of the walk.
         snapshot.index.apply_all(&run.records[count..]).unwrap();

@@ -6,12 +6,13 @@ use std::path::{Path, PathBuf};
 use keyledger_engine::domain::stream::StreamId;
 use keyledger_engine::log::SourceId;
 use keyledger_engine::value::id::{ApplicationId, KeyId, OrganizationId, RootKeyId};
+use keyledger_engine::value::mac::MacKey;
 use keyledger_engine::value::position::Position;
 use keyledger_engine::vault::Subject;
 use tempfile::TempDir;
 
-use super::super::SnapshotError;
-use super::{Code, History, VerificationIndex, code, revoked};
+use super::super::{MAC_PURPOSE, SnapshotError};
+use super::{Code, History, VerificationIndex, code, key, revoked};
 
 const SOURCE: SourceId = SourceId([7; 16]);
 const ENTRY_HASH: [u8; 32] = [9; 32];
@@ -49,6 +50,7 @@ fn a_loaded_index_continues() {
         .save_snapshot_with(
             &path,
             SOURCE,
+            &key(),
             |position| {
                 assert_eq!(position, Position::new(3));
                 Ok(ENTRY_HASH)
@@ -58,11 +60,11 @@ fn a_loaded_index_continues() {
         .unwrap();
     assert_eq!(position, Position::new(3));
     // A second snapshot replaces the first.
-    index.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
+    index.save_snapshot(&path, SOURCE, ENTRY_HASH, &key()).unwrap();
     let files: Vec<_> = fs::read_dir(directory.path()).unwrap().map(|it| it.unwrap().file_name()).collect();
     assert_eq!(files, ["verification.snapshot"]);
 
-    let loaded = VerificationIndex::load_snapshot(&path).unwrap();
+    let loaded = VerificationIndex::load_snapshot(&path, Some(&key())).unwrap();
     assert_eq!((loaded.source, loaded.position, loaded.entry_hash), (SOURCE, position, ENTRY_HASH));
     let index = loaded.index;
     assert_eq!(index.position(), position);
@@ -79,11 +81,12 @@ fn a_damaged_snapshot_is_refused() {
     let Place { directory: _directory, path } = Place::new();
     let (mut history, index, acme) = acme();
     index.apply(&history.key(KeyId::from_u128(1), &acme).0).unwrap();
-    index.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
+    index.save_snapshot(&path, SOURCE, ENTRY_HASH, &key()).unwrap();
     let valid = fs::read(&path).unwrap();
     let refused = |bytes: &[u8]| {
         fs::write(&path, bytes).unwrap();
-        matches!(VerificationIndex::load_snapshot(&path), Err(SnapshotError::Unusable(_)))
+        let loaded = VerificationIndex::load_snapshot(&path, Some(&key()));
+        matches!(loaded, Err(SnapshotError::Unusable(_) | SnapshotError::Unauthentic))
     };
     for index in 0..valid.len() {
         let mut bad = valid.clone();
@@ -93,7 +96,19 @@ fn a_damaged_snapshot_is_refused() {
     }
     assert!(refused(&[&valid[..], &[0]].concat()));
     fs::write(&path, valid).unwrap();
-    assert!(VerificationIndex::load_snapshot(&path).is_ok());
+    assert!(VerificationIndex::load_snapshot(&path, Some(&key())).is_ok());
+}
+
+#[test]
+fn a_snapshot_of_another_key_is_not_authentic() {
+    let Place { directory: _directory, path } = Place::new();
+    acme().1.save_snapshot(&path, SOURCE, ENTRY_HASH, &key()).unwrap();
+    for other in [MacKey::derive(&[3; 32], "another purpose"), MacKey::derive(&[4; 32], MAC_PURPOSE)] {
+        let loaded = VerificationIndex::load_snapshot(&path, Some(&other));
+        assert!(matches!(loaded, Err(SnapshotError::Unauthentic)));
+    }
+    // Without a key nothing is known about who wrote it.
+    assert!(VerificationIndex::load_snapshot(&path, None).is_ok());
 }
 
 #[test]
@@ -101,18 +116,19 @@ fn a_snapshot_that_cannot_be_saved_leaves_the_previous_one() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("verification.snapshot");
     let index = VerificationIndex::new();
-    index.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
+    index.save_snapshot(&path, SOURCE, ENTRY_HASH, &key()).unwrap();
     let failed = index.save_snapshot_with(
         &path,
         SOURCE,
+        &key(),
         |_| Err(SnapshotError::Unsavable("the log is not there".into())),
         || true,
     );
     assert!(failed.is_err());
-    assert!(VerificationIndex::load_snapshot(&path).is_ok());
+    assert!(VerificationIndex::load_snapshot(&path, Some(&key())).is_ok());
     let missing = Path::new("/nonexistent/verification.snapshot");
-    assert!(matches!(index.save_snapshot(missing, SOURCE, ENTRY_HASH), Err(SnapshotError::Io(_))));
-    assert!(matches!(VerificationIndex::load_snapshot(missing), Err(SnapshotError::Io(_))));
+    assert!(matches!(index.save_snapshot(missing, SOURCE, ENTRY_HASH, &key()), Err(SnapshotError::Io(_))));
+    assert!(matches!(VerificationIndex::load_snapshot(missing, Some(&key())), Err(SnapshotError::Io(_))));
 }
 
 #[test]
@@ -131,8 +147,8 @@ fn a_restored_index_is_the_one_that_a_replay_makes() {
         other.apply(record).unwrap();
         assert_eq!(replayed.first_difference(&other), None);
     }
-    replayed.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
-    let restored = VerificationIndex::load_snapshot(&path).unwrap().index;
+    replayed.save_snapshot(&path, SOURCE, ENTRY_HASH, &key()).unwrap();
+    let restored = VerificationIndex::load_snapshot(&path, Some(&key())).unwrap().index;
     assert_eq!(restored.first_difference(&replayed), None);
 
     let (one, two) = (KeyId::from_u128(1), KeyId::from_u128(2));
@@ -166,12 +182,12 @@ fn nothing_is_left_of_a_snapshot_that_an_erasure_or_its_caller_interrupts() {
                 }
                 erases || asked <= moment
             };
-            let saved = index.save_in_pieces(&path, SOURCE, |_| Ok(ENTRY_HASH), keep_going, 1);
+            let saved = index.save_in_pieces(&path, SOURCE, &key(), |_| Ok(ENTRY_HASH), keep_going, 1);
             assert!(matches!(saved, Err(SnapshotError::Interrupted)), "{moment} {erases}");
             assert_eq!(files(), 0);
         }
     }
     // The next snapshot can be saved.
-    index.save_snapshot(&path, SOURCE, ENTRY_HASH).unwrap();
+    index.save_snapshot(&path, SOURCE, ENTRY_HASH, &key()).unwrap();
     assert_eq!(files(), 1);
 }

@@ -22,7 +22,7 @@ use keyledger_engine::value::token::{Token, TokenPrefix};
 use proptest::prelude::*;
 
 use super::model::Model;
-use super::{History, VerificationIndex};
+use super::{History, VerificationIndex, key as mac_key};
 
 pub(super) const ORGANIZATIONS: usize = 3;
 pub(super) const APIS: usize = 2;
@@ -327,8 +327,8 @@ impl Run {
     pub(super) fn restart(&mut self) {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("snapshot");
-        let position = self.index.save_snapshot(&path, SourceId([1; 16]), [2; 32]).unwrap();
-        let snapshot = VerificationIndex::load_snapshot(&path).unwrap();
+        let position = self.index.save_snapshot(&path, SourceId([1; 16]), [2; 32], &mac_key()).unwrap();
+        let snapshot = VerificationIndex::load_snapshot(&path, Some(&mac_key())).unwrap();
         assert_eq!(snapshot.position, position);
         self.index = snapshot.index;
     }
