@@ -24,8 +24,8 @@ const FOR_SECONDS: HeaderValue = HeaderValue::from_static("public, max-age=1");
 /// The content of a tile's path never changes. This includes partial tiles, because their path has their
 /// size.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
-/// Entries have personal text, such as the names of keys.
-const FOR_EVER_PRIVATELY: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
+/// Entries have personal text, such as the names of keys, and only some callers may read them.
+const NEVER: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Returns the endpoints for verifying the log.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
@@ -98,7 +98,7 @@ async fn entry_bundle(
     Path(index): Path<String>,
 ) -> Result<Response, Problem> {
     let path = TilePath::parse(&format!("entries/{index}")).ok_or_else(|| Problem::of(Code::TileNotFound))?;
-    tile(&service, path, FOR_EVER_PRIVATELY).await
+    tile(&service, path, NEVER).await
 }
 
 async fn tile(service: &Arc<Service>, path: TilePath, cache: HeaderValue) -> Result<Response, Problem> {
