@@ -1,10 +1,13 @@
 //! Arguments about the data directory, and the options that they set.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
+use keyledger_engine::kek::{Kek, provider};
 use keyledger_engine::transparency::note::KeyName;
 
+use super::kek::KekSource;
 use crate::admission;
 use crate::auth::access_token;
 use crate::auth::session_limits::SessionLimits;
@@ -42,9 +45,19 @@ pub(super) struct Data {
     /// request is refused.
     #[arg(long, env = "KEYLEDGER_SERVE_INCONSISTENT_LOG")]
     serve_inconsistent_log: bool,
+    #[command(flatten)]
+    kek: KekSource,
 }
 
 impl Data {
+    /// Fetches the key-encryption key, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be fetched.
+    pub(super) fn kek(&self) -> Result<Option<Arc<Kek>>, provider::Error> {
+        self.kek.fetch(&self.data)
+    }
+
     /// Returns options for a service without proxies, witnesses, an OpenID provider and settings of webhooks and
     /// admission.
     pub(super) fn options(self, access_tokens: access_token::Options) -> Options {

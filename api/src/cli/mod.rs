@@ -7,6 +7,7 @@ mod allocator;
 mod connections;
 mod data;
 mod duration;
+mod kek;
 mod log_key;
 mod logging;
 mod openid_provider;

@@ -134,7 +134,8 @@ impl Serve {
         let origin = self.origin(&listeners, tls.is_some())?;
         let socket = self.listen.first().map(ToString::to_string).unwrap_or_default();
         let (limits, compat) = (self.connections.limits(), std::mem::take(&mut self.compat));
-        let (service, threads) = Service::start(&self.options(origin.clone(), tls.is_some()))?;
+        let kek = self.data.kek()?;
+        let (service, threads) = Service::start(&self.options(origin.clone(), tls.is_some()), kek)?;
         service.ensure_root_key(bootstrap.as_ref().map(|token| token.as_str()), |token| {
             writeln!(io::stdout(), "\n  Root key, shown only once: {}\n", token.expose())
         })?;
