@@ -7,6 +7,7 @@
 //! * `http`: addresses, TLS, connections, the router, and the fast path ahead of it.
 //! * `admission`: what is refused so that no caller takes what all need.
 //! * `auth`: who calls, how they prove it, and what they may do. `auth::access` is the one table of rights.
+//! * `evidence`: the security log: who tried to get in, who got in, what was read or refused.
 //! * `request` and `answer`: reading requests and writing answers. `answer::problem` has every error's status
 //!   and code.
 //! * `routes`: the endpoints, a folder for each kind of object. `openapi`: the document and the pages that
@@ -21,6 +22,7 @@ mod auth;
 pub mod cli;
 mod compat;
 mod console;
+mod evidence;
 mod http;
 mod jobs;
 mod openapi;

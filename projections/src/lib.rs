@@ -2,6 +2,7 @@
 //! replay of the log restores it with the same answers.
 //!
 //! * [`verification`]: the in-memory index that decides verification and authentication.
+//! * [`holdings`]: what each organization holds, for bounds.
 //! * [`key_list`]: searchable rows of keys, with filters, sorting and pages.
 //! * [`audit_trail`]: the events of an organization, an actor, a type or a request, and past states of a key.
 //! * [`stored`]: the machinery of projections with a file: the [`Projection`] trait, replay, rebuild and
@@ -59,6 +60,7 @@
 pub mod audit_trail;
 pub mod beside_the_log;
 pub mod export;
+pub mod holdings;
 pub mod key_list;
 pub mod stored;
 pub mod verification;

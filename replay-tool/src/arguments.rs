@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
+use clap::builder::Resettable;
 use clap::parser::ValueSource;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use keyledger_engine::storage::secret_source::{OnCommandLine, SecretSource};
 use keyledger_projections::export::Format;
-
-use crate::secret::Secret;
 
 /// Checks, rebuilds, backs up and shows a Keyledger data directory while the service is stopped.
 ///
@@ -25,7 +25,7 @@ impl Arguments {
     /// # Errors
     /// clap's error. Help and version are errors too, with a kind of their own.
     pub(crate) fn read() -> Result<Self, clap::Error> {
-        let matches = Self::command().try_get_matches()?;
+        let matches = without_empty_variables(Self::command()).try_get_matches()?;
         let mut arguments = Self::from_arg_matches(&matches)?;
         if let Command::Backup { origin, .. } = &mut arguments.command
             && let Some((_, given)) = matches.subcommand()
@@ -39,10 +39,19 @@ impl Arguments {
     }
 }
 
+/// Makes a variable that is set to nothing count as not set, as it is in files of variables.
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let command = command.mut_args(|argument| {
+        let value = argument.get_env().and_then(std::env::var_os);
+        if value.is_some_and(|value| value.is_empty()) { argument.env(Resettable::Reset) } else { argument }
+    });
+    command.mut_subcommands(without_empty_variables)
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Check the whole log: every record, checksum, hash and stream, and every signed checkpoint. Then compare
-    /// the projections that the service would answer from with a fresh replay. Read-only.
+    /// Check the whole log: every record, checksum, hash and stream, and every signed checkpoint. Then
+    /// compare the projections that the service would answer from with a fresh replay. Read-only.
     Verify {
         #[command(flatten)]
         options: Options,
@@ -89,8 +98,8 @@ pub(crate) enum Command {
     /// Back up the log and its signed checkpoints to one file, from a stopped service's directory or a
     /// running service.
     ///
-    /// The backup is checked while it is written, and signed with the log's key. It contains names and addresses, so only the file's owner
-    /// can read it.
+    /// The backup is checked while it is written, and signed with the log's key. It contains names and
+    /// addresses, so only the file's owner can read it.
     Backup {
         #[command(flatten)]
         origin: Origin,
@@ -107,8 +116,8 @@ pub(crate) enum Command {
     },
     /// Restore a data directory from a backup and verify it. The directory must be missing or empty.
     ///
-    /// The backup must be signed, and end with a signed checkpoint. Whoever wrote it may have signed it with a
-    /// key of their own: with --log-key it must be the log's.
+    /// The backup must be signed, and end with a signed checkpoint. Whoever wrote it may have signed it with
+    /// a key of their own: with --log-key it must be the log's.
     Restore {
         #[command(flatten)]
         options: Options,
@@ -249,10 +258,13 @@ pub(crate) struct Origin {
     /// from the environment and --data from the command line.
     #[arg(long, value_name = "URL", env = "KEYLEDGER_URL")]
     pub(crate) url: Option<String>,
-    /// A root key of the running service with the permission admin. Prefer the environment variable: process
-    /// lists show command lines.
-    #[arg(long, value_name = "TOKEN", env = "KEYLEDGER_TOKEN", hide_env_values = true)]
-    pub(crate) token: Option<Secret>,
+    /// File with a root key of the running service with the permission admin. The key itself can be in the
+    /// environment variable KEYLEDGER_TOKEN.
+    #[arg(long, value_name = "FILE", env = "KEYLEDGER_TOKEN_FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Refused: process lists show command lines.
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "")]
+    token: Option<OnCommandLine>,
     /// Trust the certificates in this PEM file instead of the built-in authorities.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_cert: Option<PathBuf>,
@@ -261,6 +273,17 @@ pub(crate) struct Origin {
     /// Print one JSON object instead of text.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+impl Origin {
+    /// Where the root key of the running service is.
+    pub(crate) fn token(&self) -> SecretSource<'_> {
+        SecretSource {
+            variable: "KEYLEDGER_TOKEN",
+            file: self.token_file.as_deref(),
+            on_command_line: self.token,
+        }
+    }
 }
 
 /// What the log is compared with, besides the checkpoints in the data directory.

@@ -1,7 +1,7 @@
 //! `replay-tool`: checks, rebuilds, backs up and shows a Keyledger data directory while the service is
 //! stopped.
 //!
-//! * [`arguments`]: the command line, parsed by clap. [`secret`]: a token in it.
+//! * [`arguments`]: the command line, parsed by clap.
 //! * [`commands`]: one file per command, and the table that runs them.
 //!   - [`verify`](commands::verify) checks the log, [`diff`](commands::diff) compares the projections with a
 //!     fresh replay, [`rebuild`](commands::rebuild) rebuilds them.
@@ -31,7 +31,6 @@ mod log_key;
 mod output;
 mod remote;
 mod replays;
-mod secret;
 mod stopped_log;
 mod unfinished_directory;
 
@@ -40,8 +39,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use keyledger_engine::storage::private_files;
 use keyledger_engine::storage::storage_panic::{self, StoragePanic, panic_text};
+use keyledger_engine::storage::{private_files, private_memory};
 
 use arguments::Arguments;
 use output::report::{self, Failure};
@@ -53,6 +52,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     private_files::create_files_privately();
+    private_memory::keep_memory_private();
     // A damaged file can make the storage engine panic, which must end in one line like any other error.
     std::panic::set_hook(Box::new(|panic| {
         if StoragePanic::of(panic) == Some(StoragePanic::Final) {

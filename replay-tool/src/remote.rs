@@ -30,8 +30,8 @@ pub(crate) fn backup(
 ) -> Result<impl Read + use<>, Failure> {
     let token = token.ok_or_else(|| {
         Failure::could_not_run(
-            "--token is missing; set KEYLEDGER_TOKEN to a root key with the permission admin, \
-             which keeps it out of process lists",
+            "the root key is missing; set KEYLEDGER_TOKEN to one with the permission admin, or name its file with \
+             --token-file or KEYLEDGER_TOKEN_FILE",
         )
     })?;
     let agent = agent(url, ca_cert)?;
@@ -108,7 +108,7 @@ fn refusal(status: u16, body: Body) -> String {
     let said = |name: &str| problem.get(name).and_then(Value::as_str);
     let said = said("detail").or_else(|| said("title")).map_or_else(String::new, |text| format!(": {text}"));
     let help = match status {
-        401 => "give a root key of this service with --token or KEYLEDGER_TOKEN",
+        401 => "give a root key of this service in KEYLEDGER_TOKEN or a file (--token-file)",
         403 => "give a root key with the permission admin that is not bound to an organization",
         404 | 405 => "no Keyledger with backups answers there; check the URL and the service's version",
         503 => "try again when `/readyz` reports the service ready",

@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use http::{HeaderName, HeaderValue, header};
+use http::{HeaderValue, header};
 use keyledger_engine::value::actor::ActorKind;
 use keyledger_engine::value::id::OrganizationId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::holders::{Hold, Holders};
+use super::rate_limits::{LIMIT, POLICY};
 use super::refusal::{Refusal, Refusals};
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
@@ -118,11 +119,6 @@ impl LongAnswers {
             .with_header(LIMIT, HeaderValue::from_static("\"long-answers\";r=0"))
     }
 }
-
-/// `RateLimit-Policy`: what a caller may do.
-pub(crate) const POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-/// `RateLimit`: what is left of it.
-pub(crate) const LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 
 #[cfg(test)]
 mod tests {

@@ -1,10 +1,21 @@
 //! What callers may take, as the operator set it.
 
+use super::caps::Caps;
+use super::disk_reserve::ReserveSize;
+use super::policy::{Policy, Quotas};
+use super::quota::Quota;
+
 /// The settings of admission.
 #[derive(Debug, Clone)]
 pub(crate) struct Options {
     /// The streams, files and backups that a caller may read at a time.
     pub long_answers_of_caller: u32,
+    /// How often callers, organizations and addresses may ask.
+    pub quotas: Quotas,
+    /// How much organizations may hold and write.
+    pub caps: Caps,
+    /// The disk space that commands leave.
+    pub disk_reserve: ReserveSize,
 }
 
 impl Options {
@@ -14,6 +25,11 @@ impl Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { long_answers_of_caller: Self::LONG_ANSWERS_OF_CALLER }
+        Self {
+            long_answers_of_caller: Self::LONG_ANSWERS_OF_CALLER,
+            quotas: Quotas::new(|_: Policy| Quota::NONE),
+            caps: Caps::default(),
+            disk_reserve: ReserveSize::default(),
+        }
     }
 }

@@ -13,14 +13,23 @@ pub(crate) enum Refusal {
     LongAnswers,
     /// The caller reads as many as it may.
     LongAnswersOfCaller,
+    /// The organization has as many objects of a kind as it may have.
+    OrganizationCap,
+    /// The organization has written as much today as it may.
+    DailyBytes,
+    /// Less disk space than the reserve is free.
+    DiskSpace,
 }
 
 impl Refusal {
-    const ALL: [(Self, &'static str); 4] = [
+    const ALL: [(Self, &'static str); 7] = [
         (Self::Connections, "connections"),
         (Self::ConnectionsOfAddress, "connections_of_address"),
         (Self::LongAnswers, "long_answers"),
         (Self::LongAnswersOfCaller, "long_answers_of_caller"),
+        (Self::OrganizationCap, "organization_cap"),
+        (Self::DailyBytes, "daily_bytes"),
+        (Self::DiskSpace, "disk_space"),
     ];
 }
 

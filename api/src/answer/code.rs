@@ -124,7 +124,12 @@ codes! {
     WebhookExists "webhook_exists" CONFLICT "The webhook already exists",
         "Repeat the request: it draws a new id.";
     TooManyWebhooks "too_many_webhooks" CONFLICT "There are too many webhooks",
-        "An organization may have 50 webhooks, and the service 1,000. Delete one that is not needed.";
+        "The service may have 1,000 webhooks, and an organization as many as the operator allows its kind: 50 by \
+        default. Delete one that is not needed.";
+    OrganizationCapReached "organization_cap_reached" CONFLICT "The organization has as many as it may have",
+        "The operator caps what an organization of each kind may have: keys, applications, root keys, \
+        webhooks and portal sessions. Delete some that are not needed, or ask the operator to raise the cap \
+        (--organization-caps).";
     WebhookDisabled "webhook_disabled" CONFLICT "The webhook is disabled",
         "A disabled webhook receives nothing. Enable it first: PATCH it with `enabled: true`.";
     ErasureExists "erasure_exists" CONFLICT "The erasure already exists",
@@ -164,7 +169,12 @@ codes! {
         "An Idempotency-Key belongs to one request for 24 hours. Use a new key for another request.";
     RateLimited "rate_limited" TOO_MANY_REQUESTS "Too many requests",
         "Nothing was changed. Repeat the request after the seconds in Retry-After. RateLimit-Policy names the \
-        limit.";
+        limit, which the operator sets with the option --rate-limit- and that name. Revocations and \
+        deletions count apart from other changes.";
+    DailyBytesReached "daily_bytes_reached" TOO_MANY_REQUESTS "The organization has written enough for today",
+        "The operator caps the bytes of events that an organization of each kind may write on one day, in UTC. \
+        Revocations, deletions and erasures are still accepted. Repeat the request after the seconds in \
+        Retry-After, or ask the operator to raise the cap (--organization-caps).";
     HeadersTooLarge "headers_too_large" REQUEST_HEADER_FIELDS_TOO_LARGE "The headers are too large",
         "A request may have at most 100 headers. Its first line and all headers together may have at most 16 \
         KiB.";
@@ -177,6 +187,9 @@ codes! {
     LogUnavailable "log_unavailable" SERVICE_UNAVAILABLE "The log is unavailable",
         "Nothing was changed. The disk failed; the service's log has the cause. Repeat the request after the \
         seconds in Retry-After.";
+    DiskSpaceLow "disk_space_low" SERVICE_UNAVAILABLE "There is too little disk space",
+        "Nothing was changed. Verification, revocations, deletions and erasures go on; other commands are \
+        accepted again when there is space. The operator sets the reserve with --disk-reserve.";
     PositionNotReached "position_not_reached" SERVICE_UNAVAILABLE "The position was not reached",
         "The service did not reach the position in Keyledger-Min-Position within two seconds. Repeat the \
         request.";

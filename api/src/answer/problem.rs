@@ -13,7 +13,9 @@ use keyledger_projections::stored::store;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use crate::admission::rate_limits::Throttled;
 use crate::answer::code::Code;
+use crate::http::answer_headers;
 use crate::http::request_id::{self, RequestId};
 
 /// A field of a request that is invalid.
@@ -252,7 +254,11 @@ impl IntoResponse for Problem {
             }
             _ => {}
         }
+        let is_throttled = self.code == Code::RateLimited;
         headers.extend(self.headers.iter().flat_map(|own| HeaderMap::clone(own)));
+        if is_throttled {
+            response.extensions_mut().insert(Throttled);
+        }
         response.extensions_mut().insert(self);
         response
     }
@@ -281,9 +287,9 @@ impl Problem {
         let retry_after = if status == StatusCode::SERVICE_UNAVAILABLE { "retry-after: 1\r\n" } else { "" };
         let body = serde_json::to_string(&self.body(request_id.as_str())).unwrap_or_default();
         format!(
-            "HTTP/1.1 {status}\r\n{retry_after}connection: close\r\ncache-control: no-store\r\n\
-             content-type: application/problem+json\r\nx-content-type-options: nosniff\r\n{}: {}\r\n\
-             content-length: {}\r\n\r\n{body}",
+            "HTTP/1.1 {status}\r\n{retry_after}connection: close\r\ncontent-type: application/problem+json\r\n\
+             {}{}: {}\r\ncontent-length: {}\r\n\r\n{body}",
+            answer_headers::LINES,
             request_id::HEADER,
             request_id.as_str(),
             body.len()

@@ -35,6 +35,9 @@ use Permission::{
     KeysUpdate, KeysVerify, OrganizationsRead, OrganizationsWrite, PortalWrite, WebhooksWrite,
 };
 
+/// The endpoint that also authenticates applications by their secret.
+pub(crate) const INTROSPECTION: &str = "/oauth2/introspect";
+
 /// Every endpoint: its method, its path as in the OpenAPI document, and who may use it.
 pub(crate) const ENDPOINTS: &[(&str, &str, Access)] = &[
     ("POST", "/v1/keys", Needs(&[KeysCreate])),
@@ -110,7 +113,7 @@ pub(crate) const ENDPOINTS: &[(&str, &str, Access)] = &[
     ("GET", "/portal/session", PortalSession),
     ("DELETE", "/portal/session", PortalSession),
     ("POST", "/oauth2/token", Everyone),
-    ("POST", "/oauth2/introspect", Needs(&[KeysVerify])),
+    ("POST", INTROSPECTION, Needs(&[KeysVerify])),
     ("GET", "/.well-known/oauth-authorization-server", Everyone),
     ("GET", "/.well-known/jwks.json", Everyone),
     ("GET", "/v1/events/{position}/proof", Needs(&[EventsRead])),

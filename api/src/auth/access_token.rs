@@ -44,6 +44,13 @@ pub(crate) struct AccessTokens {
     checked: Mutex<HashMap<[u8; 32], Arc<Claims>>>,
 }
 
+/// Whether an expired token is read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Expiry {
+    Checked,
+    Ignored,
+}
+
 /// The claims of a valid access token.
 #[derive(Debug)]
 pub(crate) struct Claims {
@@ -156,7 +163,7 @@ impl AccessTokens {
         let claims = match known {
             Some(claims) => claims,
             None => {
-                let claims = Arc::new(self.check_signature(token)?);
+                let claims = Arc::new(self.read_signed(token, Expiry::Checked)?);
                 let mut checked = self.checked();
                 if checked.len() >= CHECKED_MAX {
                     checked.clear();
@@ -168,11 +175,18 @@ impl AccessTokens {
         (now < claims.expires_at).then_some(claims)
     }
 
+    /// Returns the claims of a token that this service issued for itself, even if it has expired. For the
+    /// security log: the token may not be valid any more.
+    #[must_use]
+    pub(crate) fn issued(&self, token: &str) -> Option<Claims> {
+        (token.len() <= LEN_MAX).then(|| self.read_signed(token, Expiry::Ignored)).flatten()
+    }
+
     fn checked(&self) -> std::sync::MutexGuard<'_, HashMap<[u8; 32], Arc<Claims>>> {
         self.checked.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn check_signature(&self, token: &str) -> Option<Claims> {
+    fn read_signed(&self, token: &str, expiry: Expiry) -> Option<Claims> {
         let header = jsonwebtoken::decode_header(token).ok()?;
         let is_typed = header.typ.as_deref().is_some_and(|typ| typ.eq_ignore_ascii_case(TYPE));
         if header.alg != ALGORITHM || !is_typed {
@@ -185,6 +199,7 @@ impl AccessTokens {
         validation.set_issuer(&[&self.options.public_url]);
         validation.set_audience(&self.audiences);
         validation.leeway = 0;
+        validation.validate_exp = expiry == Expiry::Checked;
         let claims = jsonwebtoken::decode::<WireClaims>(token, &key.public, &validation).ok()?.claims;
         Some(Claims {
             application_id: claims.client_id,

@@ -12,15 +12,20 @@ use keyledger_engine::value::id::OrganizationId;
 use keyledger_engine::value::text::UserId;
 use keyledger_engine::value::time::Timestamp;
 
+use crate::admission::class::Class;
+use crate::admission::rate_limits::Counted;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
-use crate::auth::access::Access;
+use crate::auth::access::{Access, INTROSPECTION};
 use crate::auth::access_token::Claims;
 use crate::auth::grant::Grant;
 use crate::auth::origin;
 use crate::auth::principal::Principal;
 use crate::auth::session_cookie::check_csrf;
 use crate::auth::session_use::Visit;
+use crate::evidence::attempt::Attempt;
+use crate::evidence::credential::Credential;
+use crate::evidence::security_log::Place;
 use crate::http::request_id::RequestId;
 use crate::request::precondition::reach_min_position;
 use crate::service::Service;
@@ -34,6 +39,8 @@ pub(crate) struct Caller {
     /// The caller as the log records them.
     pub actor: Actor,
     pub request_id: RequestId,
+    /// The request was counted against the limits.
+    pub counted: Counted,
 }
 
 impl Caller {
@@ -213,20 +220,54 @@ impl FromRequestParts<Arc<Service>> for Caller {
 
     /// Authenticates the request and checks that the caller may use the endpoint.
     async fn from_request_parts(parts: &mut Parts, service: &Arc<Service>) -> Result<Self, Problem> {
-        let principal = if let Some(Admitted(principal)) = parts.extensions.get() {
-            Arc::clone(principal)
-        } else if has_credential(&parts.headers) {
-            authenticate_request(service, &parts.headers).await?
+        let by_header = has_credential(&parts.headers);
+        let admitted = parts.extensions.get::<Admitted>().map(|Admitted(principal)| Arc::clone(principal));
+        let is_recorded = admitted.is_some();
+        let found = if let Some(principal) = admitted {
+            Ok(principal)
+        } else if by_header {
+            authenticate_request(service, &parts.headers).await
         } else {
-            signed_in(service, &parts.method, &parts.headers, Visit::of(&parts.headers))?
+            signed_in(service, &parts.method, &parts.headers, Visit::of(&parts.headers))
         };
         let path = parts.extensions.get::<MatchedPath>().map_or("", MatchedPath::as_str);
-        admit(&principal, &parts.method, path)?;
+        let place = Place::of(service, parts);
+        let from = place.ip;
+        let now = service.now();
+        let principal = match found {
+            Ok(principal) => principal,
+            Err(problem) => {
+                // Introspection has another way to authenticate, and records and counts what fails itself.
+                if problem.code == Code::Unauthenticated && path != INTROSPECTION {
+                    note_failure(service, &parts.headers, now, &place);
+                    service.rate_limits.count_failure(from)?;
+                }
+                return Err(problem);
+            }
+        };
+        if !is_recorded {
+            let credential = if by_header { principal.credential() } else { Credential::Session };
+            service.accepted(&principal, credential, now, &place);
+        }
+        let class = Class::of(&parts.method, path);
+        let counted = service.rate_limits.count(&principal, class, from)?;
+        if let Err(problem) = admit(&principal, &parts.method, path) {
+            service.security_log.forbidden(&principal, (&parts.method, path), now, &place);
+            return Err(problem);
+        }
         // All endpoints wait for the verification index; those that read projections also wait for them.
         reach_min_position(&parts.headers, &service.index.watch()).await?;
-        let actor = origin::actor(service, parts, principal.kind, &principal.id);
+        let user_agent = parts.headers.get(header::USER_AGENT);
+        let actor = origin::actor_at(principal.kind, &principal.id, from, user_agent);
         let request_id = parts.extensions.get::<RequestId>().cloned().unwrap_or_default();
-        Ok(Self { principal, actor, request_id })
+        Ok(Self { principal, actor, request_id, counted })
+    }
+}
+
+/// Records why the credential of a request was refused, if it has one.
+pub(crate) fn note_failure(service: &Service, headers: &HeaderMap, now: Timestamp, place: &Place) {
+    if let Some(attempt) = Attempt::of(service, headers, now) {
+        service.security_log.refused(&attempt, now, place);
     }
 }
 

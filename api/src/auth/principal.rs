@@ -11,6 +11,7 @@ use keyledger_engine::value::text::UserId;
 use keyledger_engine::value::time::Timestamp;
 
 use crate::auth::oidc;
+use crate::evidence::credential::Credential;
 
 /// An authenticated caller, independent of the kind of credential.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +85,18 @@ impl Principal {
             user_id: Some(user.id.clone()).filter(|_| role.is_none_or(Role::sees_own_keys_only)),
             permissions: role.map_or_else(Vec::new, |role| role.permissions().to_vec()),
             expires_at: Some(user.expires_at),
+        }
+    }
+
+    /// The kind of credential that the caller sends with each request.
+    #[must_use]
+    pub(crate) const fn credential(&self) -> Credential {
+        match self.kind {
+            ActorKind::RootKey => Credential::RootKey,
+            ActorKind::Application => Credential::AccessToken,
+            ActorKind::User => Credential::OpenIdToken,
+            ActorKind::PortalSession => Credential::Session,
+            ActorKind::Key | ActorKind::System => Credential::Other,
         }
     }
 

@@ -18,6 +18,11 @@ const PURGE_DELAY_OPTION: &str = "MIMALLOC_PURGE_DELAY";
 /// the memory that the previous one freed.
 const PURGE_DELAY_MILLIS: &str = "10000";
 
+/// The purge delay of this process, in milliseconds; none for the allocator's own.
+pub(crate) fn purge_delay() -> Option<String> {
+    env::var(PURGE_DELAY_OPTION).ok()
+}
+
 /// Sets the allocator's purge delay unless the environment sets it: re-executes the program as the same
 /// process, because mimalloc reads its options before `main`.
 ///

@@ -9,13 +9,14 @@ const PART_OF_ADDRESS: u32 = 4;
 
 #[derive(Args)]
 pub(super) struct Connections {
-    /// Maximum number of open connections of each address that is listened on. Further connections are answered with
-    /// 503, or closed if they use TLS. Each connection needs one open file.
+    /// Maximum number of open connections of each address that is listened on. Further connections are
+    /// answered with 503, or closed if they use TLS. Each connection needs one open file.
     #[arg(long, env = "KEYLEDGER_MAX_CONNECTIONS", default_value_t = 8_192, value_name = "N",
         value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     max_connections: u32,
-    /// Maximum number of open connections from one IPv4 address or one IPv6 network of 64 bits. Trusted proxies and
-    /// clients of Unix sockets are exempt. 0 sets no limit. The default is a quarter of --max-connections.
+    /// Maximum number of open connections from one IPv4 address or one IPv6 network of 64 bits. Trusted
+    /// proxies and clients of Unix sockets are exempt. 0 sets no limit. The default is a quarter of
+    /// --max-connections.
     #[arg(long, env = "KEYLEDGER_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N",
         value_parser = clap::value_parser!(u32).range(..=1_000_000))]
     max_connections_per_address: Option<u32>,

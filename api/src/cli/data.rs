@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use clap::Args;
 use keyledger_engine::kek::{Kek, provider};
+use keyledger_engine::storage::data_directory::FIRST_ROOT_KEY;
 use keyledger_engine::transparency::note::KeyName;
 
 use super::kek::KekSource;
@@ -12,6 +13,7 @@ use crate::admission;
 use crate::auth::access_token;
 use crate::auth::session_limits::SessionLimits;
 use crate::auth::trusted_proxies::TrustedProxies;
+use crate::evidence::destination::Destination;
 use crate::jobs::webhooks;
 use crate::service::log_signer;
 use crate::service::options::Options;
@@ -58,8 +60,13 @@ impl Data {
         self.kek.fetch(&self.data)
     }
 
-    /// Returns options for a service without proxies, witnesses, an OpenID provider and settings of webhooks and
-    /// admission.
+    /// The file for the token of the first root key.
+    pub(super) fn first_root_key(&self) -> PathBuf {
+        self.data.join(FIRST_ROOT_KEY)
+    }
+
+    /// Returns options for a service without proxies, witnesses, an OpenID provider and settings of webhooks
+    /// and admission.
     pub(super) fn options(self, access_tokens: access_token::Options) -> Options {
         let log_cache_bytes = self.log_cache_mib.saturating_mul(1024 * 1024);
         let log_signer = log_signer::Options { key_file: self.log_key_file, origin: self.log_origin };
@@ -69,11 +76,13 @@ impl Data {
             log_signer,
             serve_inconsistent_log: self.serve_inconsistent_log,
             witnesses: Vec::new(),
+            is_tls: false,
             access_tokens,
             trusted_proxies: TrustedProxies::default(),
             openid_provider: None,
             sessions: SessionLimits::default(),
             webhooks: webhooks::Options::default(),
+            security_log: Destination::default(),
             admission: admission::Options::default(),
         }
     }

@@ -7,10 +7,14 @@ mod allocator;
 mod connections;
 mod data;
 mod duration;
+mod environment;
+mod exposure;
+mod first_root_key;
 mod kek;
 mod log_key;
 mod logging;
 mod openid_provider;
+mod rate_limits;
 mod root_key;
 mod serve;
 mod sessions;
@@ -21,8 +25,8 @@ use std::io::Write;
 use std::process::ExitCode;
 
 use clap::error::ErrorKind;
-use clap::{Parser, Subcommand};
-use keyledger_engine::storage::private_files;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use keyledger_engine::storage::{private_files, private_memory};
 
 use self::data::DataPath;
 use self::root_key::RootKeyCommand;
@@ -50,7 +54,7 @@ struct CommandLine {
 enum Command {
     /// Run the service.
     Serve(Box<Serve>),
-    /// Manage root keys while the service is stopped.
+    /// Create root keys while the service is stopped, and generate tokens for them.
     #[command(subcommand)]
     RootKey(RootKeyCommand),
     /// Manage the keys that sign access tokens.
@@ -81,13 +85,22 @@ impl Command {
 /// to standard error as one line.
 pub fn run() -> ExitCode {
     private_files::create_files_privately();
+    private_memory::keep_memory_private();
     logging::log_panics(COULD_NOT_RUN);
-    let command_line = match CommandLine::try_parse() {
+    let mut command = environment::without_empty_variables(CommandLine::command());
+    let matches = command.try_get_matches_from_mut(std::env::args_os());
+    let command_line = match matches.and_then(|matches| CommandLine::from_arg_matches(&matches)) {
         Ok(command_line) => command_line,
         Err(error) if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) => {
             error.exit()
         }
-        Err(error) => return fail(&in_one_line(&error)),
+        Err(error) => {
+            let message = in_one_line(&error);
+            return match environment::variable_at_fault(&error, &mut command) {
+                Some(variable) => fail(&format!("{variable}: {message}")),
+                None => fail(&message),
+            };
+        }
     };
     match command_line.command.run() {
         Ok(()) => ExitCode::SUCCESS,

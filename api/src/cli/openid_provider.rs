@@ -1,7 +1,9 @@
 //! Arguments about the OpenID provider.
 
+use std::path::PathBuf;
+
 use clap::Args;
-use zeroize::Zeroizing;
+use keyledger_engine::storage::secret_source::{self, OnCommandLine, Secret, SecretSource};
 
 use crate::auth::oidc;
 
@@ -29,29 +31,34 @@ pub(super) struct OpenIdProvider {
     /// URI is /console/openid/callback.
     #[arg(long, env = "KEYLEDGER_OIDC_CLIENT_ID", value_name = "ID", requires = "oidc_issuer")]
     oidc_client_id: Option<String>,
-    /// Client secret of the console. Not needed for a public client.
-    #[arg(
-        long,
-        env = "KEYLEDGER_OIDC_CLIENT_SECRET",
-        hide_env_values = true,
-        value_name = "SECRET",
-        requires = "oidc_client_id"
-    )]
-    oidc_client_secret: Option<String>,
+    /// File with the client secret of the console. The secret itself can be in the environment variable
+    /// KEYLEDGER_OIDC_CLIENT_SECRET. Not needed for a public client.
+    #[arg(long, env = "KEYLEDGER_OIDC_CLIENT_SECRET_FILE", value_name = "FILE", requires = "oidc_client_id")]
+    oidc_client_secret_file: Option<PathBuf>,
+    /// Refused: process lists show command lines.
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "")]
+    oidc_client_secret: Option<OnCommandLine>,
 }
 
 impl OpenIdProvider {
     /// Returns the provider's options; none without `--oidc-issuer`.
-    pub(super) fn options(self) -> Option<oidc::Options> {
-        Some(oidc::Options {
-            issuer: self.oidc_issuer?,
-            audience: self.oidc_audience?,
+    ///
+    /// # Errors
+    /// When the client secret cannot be used.
+    pub(super) fn options(self) -> Result<Option<oidc::Options>, secret_source::Error> {
+        let secret = SecretSource {
+            variable: "KEYLEDGER_OIDC_CLIENT_SECRET",
+            file: self.oidc_client_secret_file.as_deref(),
+            on_command_line: self.oidc_client_secret,
+        };
+        let secret = secret.find()?.map(Secret::into_text);
+        let (Some(issuer), Some(audience)) = (self.oidc_issuer, self.oidc_audience) else { return Ok(None) };
+        Ok(Some(oidc::Options {
+            issuer,
+            audience,
             role_claim: self.oidc_role_claim,
             organization_claim: self.oidc_organization_claim,
-            client: self.oidc_client_id.map(|id| oidc::code_flow::ConsoleClient {
-                id,
-                secret: self.oidc_client_secret.map(Zeroizing::new),
-            }),
-        })
+            client: self.oidc_client_id.map(|id| oidc::code_flow::ConsoleClient { id, secret }),
+        }))
     }
 }

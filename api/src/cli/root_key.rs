@@ -6,11 +6,13 @@ use clap::Subcommand;
 use keyledger_engine::value::id::OrganizationId;
 use keyledger_engine::value::permission::Permission;
 use keyledger_engine::value::token::Token;
+use rand::rngs::SysRng;
 
 use super::Outcome;
 use super::data::Data;
 use crate::auth::access_token;
 use crate::service::Service;
+use crate::service::start::NotShown;
 
 #[derive(Subcommand)]
 pub(super) enum RootKeyCommand {
@@ -25,13 +27,28 @@ pub(super) enum RootKeyCommand {
         #[arg(long, value_name = "ID", value_parser = str::parse::<OrganizationId>)]
         organization: Option<OrganizationId>,
     },
+    /// Print a random token, for KEYLEDGER_BOOTSTRAP_ROOT_KEY. It belongs to no root key until a service
+    /// starts with it for the first time.
+    Generate,
 }
 
 impl RootKeyCommand {
     pub(super) fn run(self) -> Outcome {
-        let Self::Create { data, permissions, organization } = self;
-        create(data, permissions, organization)
+        match self {
+            Self::Create { data, permissions, organization } => create(data, permissions, organization),
+            Self::Generate => generate(),
+        }
     }
+}
+
+fn generate() -> Outcome {
+    let token = Token::generate_root(&mut SysRng)?;
+    Ok(print(&token)?)
+}
+
+fn print(token: &Token) -> Result<(), NotShown> {
+    writeln!(std::io::stdout(), "{}", token.expose())
+        .map_err(|error| NotShown { place: "standard output".into(), error })
 }
 
 fn create(data: Data, permissions: Vec<Permission>, organization: Option<OrganizationId>) -> Outcome {
@@ -48,8 +65,7 @@ fn create(data: Data, permissions: Vec<Permission>, organization: Option<Organiz
         );
     }
     let permissions = if permissions.is_empty() { vec![Permission::Admin] } else { permissions };
-    let show = |token: &Token| writeln!(std::io::stdout(), "{}", token.expose());
-    let created = service.new_root_key(permissions, organization, "Created on the command line", show);
+    let created = service.new_root_key(permissions, organization, "Created on the command line", print);
     threads.stop(&service)?;
     let _ = writeln!(std::io::stderr(), "{} (its token is not shown again)", created?.id);
     Ok(())

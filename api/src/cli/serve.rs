@@ -1,6 +1,7 @@
 //! `keyledger serve`.
 
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,28 +10,32 @@ use axum::Router;
 use clap::Args;
 use ipnet::IpNet;
 use keyledger_engine::ledger::Ledger;
+use keyledger_engine::storage::secret_source::{self, OnCommandLine, Secret, SecretSource};
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
-use zeroize::Zeroizing;
 
 use super::admission::Admission;
 use super::connections::Connections;
 use super::data::Data;
+use super::exposure::Exposure;
 use super::logging::LogFormat;
 use super::openid_provider::OpenIdProvider;
 use super::sessions::Sessions;
 use super::webhooks::Webhooks;
-use super::{Outcome, allocator, logging};
+use super::{Outcome, allocator, first_root_key, logging};
+use crate::admission::disk_reserve;
 use crate::auth::access_token;
 use crate::auth::trusted_proxies::{ForwardedHeader, TrustedProxies};
 use crate::compat::Compat;
+use crate::evidence::destination::Destination;
+use crate::evidence::security_log;
 use crate::http::listener::{ListenAddress, Listener};
 use crate::http::server::ConnectionLimits;
 use crate::http::tls::{self, Tls, TlsFiles};
 use crate::http::{app, server};
 use crate::jobs::webhooks::dispatcher;
 use crate::jobs::witness::Witness;
-use crate::jobs::{housekeeper, idle_sessions, log_verification};
+use crate::jobs::{housekeeper, idle_sessions, last_uses, log_verification};
 use crate::service::options::Options;
 use crate::service::{Service, index_snapshot, log_signer};
 
@@ -98,9 +103,17 @@ pub(super) struct Serve {
     /// Format of the service's log, which is written to standard error.
     #[arg(long, env = "KEYLEDGER_LOG_FORMAT", value_enum, default_value = "text")]
     log_format: LogFormat,
-    /// Root key to accept, used at the first start instead of generating one.
-    #[arg(long, env = "KEYLEDGER_BOOTSTRAP_ROOT_KEY", hide_env_values = true, value_name = "KLROOT")]
-    bootstrap_root_key: Option<String>,
+    /// Where the security log is written: stderr, or a file, which is reopened on SIGHUP.
+    #[arg(long, env = "KEYLEDGER_SECURITY_LOG", value_name = "stderr|FILE", default_value = "stderr",
+        value_parser = str::parse::<Destination>)]
+    security_log: Destination,
+    /// File with the root key to accept, used at the first start instead of generating one. The key itself
+    /// can be in the environment variable KEYLEDGER_BOOTSTRAP_ROOT_KEY.
+    #[arg(long, env = "KEYLEDGER_BOOTSTRAP_ROOT_KEY_FILE", value_name = "FILE")]
+    bootstrap_root_key_file: Option<PathBuf>,
+    /// Refused: process lists show command lines.
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "")]
+    bootstrap_root_key: Option<OnCommandLine>,
 }
 
 /// Reads the address of the service as clients see it: an origin, without a path.
@@ -120,9 +133,11 @@ impl Serve {
     pub(super) fn run(mut self) -> Outcome {
         logging::start(self.log_format);
         let reexecuted = allocator::set_purge_delay();
+        tracing::debug!(millis = ?allocator::purge_delay(), "the allocator keeps unused memory");
         server::allow_open_files(self.connections.files_max(self.listen.len()));
         let tls = self.tls()?;
-        let bootstrap = self.bootstrap_root_key.take().map(Zeroizing::new);
+        let bootstrap = self.bootstrap_root_key()?;
+        let first_root_key = self.data.first_root_key();
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_name("http").build()?;
         if let Err(error) = reexecuted {
             // With a handler, writing to a closed connection returns an error instead of ending the process.
@@ -135,10 +150,9 @@ impl Serve {
         let socket = self.listen.first().map(ToString::to_string).unwrap_or_default();
         let (limits, compat) = (self.connections.limits(), std::mem::take(&mut self.compat));
         let kek = self.data.kek()?;
-        let (service, threads) = Service::start(&self.options(origin.clone(), tls.is_some()), kek)?;
-        service.ensure_root_key(bootstrap.as_ref().map(|token| token.as_str()), |token| {
-            writeln!(io::stdout(), "\n  Root key, shown only once: {}\n", token.expose())
-        })?;
+        let (service, threads) = Service::start(&self.options(origin.clone(), tls.is_some())?, kek)?;
+        first_root_key::remind(&first_root_key);
+        service.ensure_root_key(bootstrap.as_ref(), |token| first_root_key::show(token, &first_root_key))?;
         drop(bootstrap);
         let (at, of) =
             origin.map_or((String::new(), format!(", of {socket}")), |origin| (origin, String::new()));
@@ -158,6 +172,15 @@ impl Serve {
         Ok(served?)
     }
 
+    fn bootstrap_root_key(&self) -> Result<Option<Secret>, secret_source::Error> {
+        let source = SecretSource {
+            variable: "KEYLEDGER_BOOTSTRAP_ROOT_KEY",
+            file: self.bootstrap_root_key_file.as_deref(),
+            on_command_line: self.bootstrap_root_key,
+        };
+        source.find()
+    }
+
     fn tls(&mut self) -> Result<Option<Arc<Tls>>, tls::Error> {
         match (self.tls_cert.take(), self.tls_key.take()) {
             (Some(certificate), Some(key)) => {
@@ -170,8 +193,8 @@ impl Serve {
     /// Returns the origin at the first network address; none when the service listens on Unix sockets only.
     fn origin(&self, listeners: &[Listener], is_tls: bool) -> Result<Option<String>, &'static str> {
         let scheme = scheme(is_tls);
-        let address = listeners.iter().find_map(Listener::network_address);
-        let origin = address.map(|it| format!("{scheme}://{it}"));
+        let addresses: Vec<SocketAddr> = listeners.iter().filter_map(Listener::network_address).collect();
+        let origin = addresses.first().map(|it| format!("{scheme}://{it}"));
         if origin.is_none() && is_tls {
             return Err("--tls-cert: TLS applies to network addresses, but --listen names only Unix sockets");
         }
@@ -181,10 +204,12 @@ impl Serve {
                  {scheme}://localhost"
             );
         }
+        let (public_url, trusted_proxies) = (self.public_url.as_deref(), &*self.trusted_proxies);
+        Exposure { addresses: &addresses, is_tls, public_url, trusted_proxies }.warn();
         Ok(origin)
     }
 
-    fn options(self, origin: Option<String>, is_tls: bool) -> Options {
+    fn options(self, origin: Option<String>, is_tls: bool) -> Result<Options, secret_source::Error> {
         let access_tokens = access_token::Options {
             public_url: self
                 .public_url
@@ -192,15 +217,17 @@ impl Serve {
                 .unwrap_or_else(|| format!("{}://localhost", scheme(is_tls))),
             lifetime_seconds: self.access_token_seconds,
         };
-        Options {
+        Ok(Options {
             trusted_proxies: TrustedProxies { networks: self.trusted_proxies, header: self.forwarded_header },
-            openid_provider: self.openid_provider.options(),
+            openid_provider: self.openid_provider.options()?,
             sessions: self.sessions.limits(),
             webhooks: self.webhooks.options(),
             admission: self.admission.options(),
             witnesses: self.witnesses,
+            security_log: self.security_log,
+            is_tls,
             ..self.data.options(access_tokens)
-        }
+        })
     }
 }
 
@@ -225,10 +252,14 @@ async fn serve(
     let ending = tokio::spawn(idle_sessions::run(Arc::clone(&service)));
     let checkpointing = tokio::spawn(housekeeper::checkpoint_when_idle(Arc::clone(&service)));
     let signing = tokio::spawn(log_signer::run(Arc::clone(&service)));
+    let noting = tokio::spawn(last_uses::save_periodically(Arc::clone(&service)));
+    let summing_up = tokio::spawn(security_log::run(Arc::clone(&service)));
+    let watching_disk = tokio::spawn(disk_reserve::watch(Arc::clone(&service)));
     server::serve(listeners, limits, tls, service, router, stop).await;
     reloading.abort();
     watching.inspect(tokio::task::JoinHandle::abort);
-    let _ = tokio::join!(housekeeping, ending, checkpointing, signing, saving);
+    let _ = tokio::join!(housekeeping, ending, checkpointing, signing, saving, watching_disk);
+    let _ = tokio::join!(noting, summing_up);
     Ok(())
 }
 

@@ -18,8 +18,8 @@ pub(super) struct Sessions {
     #[arg(long, env = "KEYLEDGER_PORTAL_IDLE", value_name = "DURATION", value_parser = span,
         default_value = "2h")]
     portal_idle: Duration,
-    /// Time after which a user who signed in to the console at the OpenID provider has to sign in there again,
-    /// at most 8 hours.
+    /// Time after which a user who signed in to the console at the OpenID provider has to sign in there
+    /// again, at most 8 hours.
     #[arg(long, env = "KEYLEDGER_OIDC_SESSION", value_name = "DURATION", value_parser = openid_span,
         default_value = "1h")]
     oidc_session: Duration,

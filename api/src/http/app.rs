@@ -3,14 +3,17 @@
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::{MatchedPath, Request};
+use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use percent_encoding::percent_decode_str;
 
+use crate::admission::class::Class;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
+use crate::auth::access::Access;
+use crate::auth::origin;
 use crate::compat::{self, Compat};
 use crate::console;
 use crate::openapi;
@@ -27,10 +30,32 @@ pub(crate) fn router(service: Arc<Service>, compat: &[Compat]) -> Result<Router,
     let router = router
         .merge(compat::router(compat))
         .merge(openapi::router(&document)?)
-        .with_state(service)
+        .with_state(Arc::clone(&service))
         .merge(console)
         .fallback(|| async { Problem::of(Code::NotFound).into_response() });
-    Ok(router.layer(axum::middleware::from_fn(note_route)))
+    Ok(router
+        .layer(axum::middleware::from_fn_with_state(service, count_anonymous))
+        .layer(axum::middleware::from_fn(note_route)))
+}
+
+/// Counts requests to endpoints that need no caller. All other endpoints count theirs when they read the
+/// [`Caller`](crate::auth::caller::Caller).
+async fn count_anonymous(
+    State(service): State<Arc<Service>>,
+    route: Option<MatchedPath>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let Some(route) = route else { return next.run(request).await };
+    let (mut parts, body) = request.into_parts();
+    if Access::to(&parts.method, route.as_str()) == Some(Access::Everyone) {
+        let class = Class::of(&parts.method, route.as_str());
+        match service.rate_limits.count_anonymous(class, origin::address(&service, &parts)) {
+            Ok(counted) => parts.extensions.insert(counted),
+            Err(problem) => return problem.into_response(),
+        };
+    }
+    next.run(Request::from_parts(parts, body)).await
 }
 
 /// Replaces the router's own answers by problems, and passes the matched route to the outermost layer. The

@@ -10,6 +10,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, StatusCode, header};
 use tokio::time::{Sleep, sleep_until};
 
+use crate::admission::rate_limits::Throttled;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::http::request_id::{self, RequestId};
@@ -78,8 +79,18 @@ pub(crate) fn note_answer(
 }
 
 /// Completes an answer: sets the headers that every answer has, and writes the body of a problem, which names
-/// the request.
-pub(crate) fn finish(service: &Service, mut response: Response, request_id: &RequestId) -> Response {
+/// the request. Waits when many requests exceed their limits and this is one of them.
+pub(crate) async fn finish(service: &Service, response: Response, request_id: &RequestId) -> Response {
+    let mut response = complete(service, response, request_id);
+    if response.extensions_mut().remove::<Throttled>().is_some()
+        && let Some(delay) = service.rate_limits.delay()
+    {
+        tokio::time::sleep(delay).await;
+    }
+    response
+}
+
+fn complete(service: &Service, mut response: Response, request_id: &RequestId) -> Response {
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
         if problem.code == Code::Overloaded {
             service.metrics.overloaded.fetch_add(1, Ordering::Relaxed);
@@ -91,7 +102,6 @@ pub(crate) fn finish(service: &Service, mut response: Response, request_id: &Req
         // The router has set the length of the body that is replaced here.
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if matches!(code, Code::BodyTooLarge | Code::RequestTimeout) {
             // The unread part of the body would be parsed as the next request.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -102,11 +112,11 @@ pub(crate) fn finish(service: &Service, mut response: Response, request_id: &Req
         if let Some(allow) = allow {
             refused.headers_mut().insert(header::ALLOW, allow);
         }
-        return finish(service, refused, request_id);
+        return complete(service, refused, request_id);
     }
     let headers = response.headers_mut();
     headers.insert(request_id::HEADER, request_id.to_header());
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    service.answer_headers.complete(headers);
     response
 }
 

@@ -131,7 +131,7 @@ async fn answered_in_time<E: IntoResponse>(
     };
     let matched = response.extensions().get::<MatchedPath>().cloned();
     let route = matched.as_ref().map_or("none", MatchedPath::as_str);
-    let response = finish(service, response, request_id);
+    let response = finish(service, response, request_id).await;
     note_answer(service, (method, route), response.status(), request_id, started);
     response
 }

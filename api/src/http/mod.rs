@@ -1,6 +1,7 @@
 //! The transport: addresses, TLS, connections and their limits, and the router.
 
 pub(crate) mod activity;
+pub(crate) mod answer_headers;
 pub(crate) mod app;
 pub(crate) mod completion;
 pub(crate) mod connection;

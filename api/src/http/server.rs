@@ -77,9 +77,9 @@ pub(crate) fn allow_open_files(connections_max: u64) {
 /// Serves until `stop` resolves, then waits for running requests to finish.
 ///
 /// With `tls`, connections from the network use TLS; connections over a Unix socket stay on the machine and
-/// do not. Connections beyond `limits` receive `overloaded`. Each listener has connections of its own, so that
-/// clients of the network cannot take those of the gateway at a Unix socket. A connection carries one request
-/// at a time, so this limits concurrent requests too.
+/// do not. Connections beyond `limits` receive `overloaded`. Each listener has connections of its own, so
+/// that clients of the network cannot take those of the gateway at a Unix socket. A connection carries one
+/// request at a time, so this limits concurrent requests too.
 pub(crate) async fn serve(
     listeners: Vec<Listener>,
     limits: ConnectionLimits,

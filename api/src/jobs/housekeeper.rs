@@ -18,6 +18,8 @@ use crate::service::Service;
 const BATCH_LEN: usize = 256;
 /// How long to wait after the ledger's queue was full, or a command failed.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
+/// How long to wait while there is too little disk space.
+const LOW_DISK_PAUSE: Duration = Duration::from_secs(1);
 /// The log is idle when nothing was appended for this long. It is noticed within twice this time.
 const IDLE_AFTER: Duration = Duration::from_secs(1);
 /// The longest sleep, as the machine's clock may be changed.
@@ -29,6 +31,13 @@ pub(crate) async fn run(service: Arc<Service>) {
     // Nothing is appended to a log that is not served.
     while !service.is_stopping() && !service.inconsistency.is_refused() {
         progress.mark_unchanged();
+        // Both kinds of events can wait: what they record holds already.
+        if service.disk_reserve.is_low() {
+            tokio::select! {
+                () = tokio::time::sleep(LOW_DISK_PAUSE) => continue,
+                () = service.stopped() => return,
+            }
+        }
         let worked = work(&service).await;
         let pause = match worked {
             Ok(0) => time_to_next_expiry(&service),

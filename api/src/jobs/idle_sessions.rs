@@ -16,6 +16,9 @@ const PAUSE_MAX: Duration = Duration::from_secs(15);
 /// The shortest.
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 
+/// How long to wait after a command failed.
+const RETRY_MILLIS: i64 = 1_000;
+
 /// Runs until the service stops.
 pub(crate) async fn run(service: Arc<Service>) {
     // A session that begins meanwhile is not due before that.
@@ -54,7 +57,7 @@ async fn end_idle(service: &Service) -> Option<Timestamp> {
             Err(Error::Stopped) => return None,
             Err(error) => {
                 tracing::warn!(%error, "could not end an unused portal session; retrying");
-                return Some(now);
+                return Some(now.saturating_add_millis(RETRY_MILLIS));
             }
         }
     }

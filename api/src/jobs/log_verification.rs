@@ -100,8 +100,8 @@ pub(crate) struct LogVerifications {
 }
 
 impl LogVerifications {
-    /// Prepares verifications of the log of `reader` against the checkpoints in the directory, whose signatures
-    /// `verifier` checks.
+    /// Prepares verifications of the log of `reader` against the checkpoints in the directory, whose
+    /// signatures `verifier` checks.
     #[must_use]
     pub(crate) fn new(reader: RedbReader, data: DataDirectory, verifier: Verifier) -> Self {
         Self { reader, data, verifier, kept: Mutex::default() }
@@ -228,8 +228,8 @@ impl LogVerifications {
         }
     }
 
-    /// Compares the rows of a stored projection with a replay. Returns none when they are equal, or when there
-    /// are none yet: those are being built from the log. Readers lose rows that differ.
+    /// Compares the rows of a stored projection with a replay. Returns none when they are equal, or when
+    /// there are none yet: those are being built from the log. Readers lose rows that differ.
     fn compare_rows<P: Projection>(
         &self,
         service: &Service,
@@ -273,8 +273,8 @@ impl<'a> Pace<'a> {
     }
 }
 
-/// Begins a verification if anything that the service answers from came from a file that was not compared with
-/// the log.
+/// Begins a verification if anything that the service answers from came from a file that was not compared
+/// with the log.
 pub(crate) fn begin_if_unproven(service: &Arc<Service>) {
     let stored = service.stored_projections().into_iter().any(ProjectionHandle::is_unproven);
     if !(stored || service.index_snapshot.is_unproven()) {

@@ -4,10 +4,11 @@ use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 use keyledger_engine::domain::rejection::Rejection;
-use keyledger_engine::ledger::{self, Command, Committed, Ledger, Request};
+use keyledger_engine::ledger::{self, Command, Committed, Request};
 use keyledger_engine::value::position::{Position, Version};
 use keyledger_engine::value::time::Timestamp;
 
+use crate::admission::permit::Permit;
 use crate::answer::problem::Problem;
 use crate::answer::reply::Reply;
 use crate::auth::caller::Caller;
@@ -55,7 +56,8 @@ impl<T: Object> Outcome<T> {
 /// and path, and the body. It is `None` for endpoints without such a key.
 ///
 /// # Errors
-/// The command's rejection, or `malformed_request` for an invalid header.
+/// The command's rejection, what the command's [`Permit`] is refused for, or `malformed_request` for an
+/// invalid header.
 pub(crate) async fn execute(
     service: &Arc<Service>,
     caller: &Caller,
@@ -77,6 +79,7 @@ pub(crate) async fn execute(
         }
         error => error.into(),
     };
+    let permit = Permit::new(service, caller, &command)?;
     let request = Request {
         command,
         actor: caller.actor.clone(),
@@ -86,12 +89,12 @@ pub(crate) async fn execute(
         expected_version: first,
     };
     let Some(named) = named else {
-        return execute_at_any(&service.ledger, request, others).await.map_err(refused);
+        return execute_at_any(service, permit, request, others).await.map_err(refused);
     };
     // A separate task: a client that disconnects must not release the key while the command runs.
-    let ledger = service.ledger.clone();
+    let service = Arc::clone(service);
     let running = tokio::spawn(async move {
-        let committed = execute_at_any(&ledger, request, others).await;
+        let committed = execute_at_any(&service, permit, request, others).await;
         drop(named);
         committed
     });
@@ -100,16 +103,18 @@ pub(crate) async fn execute(
 
 /// Executes a command that expects the request's version of its object, or one of `others`.
 async fn execute_at_any(
-    ledger: &Ledger,
+    service: &Service,
+    mut permit: Permit,
     mut request: Request,
     others: Vec<Version>,
 ) -> Result<Committed, ledger::Error> {
     for version in others {
-        match ledger.execute(request.clone()).await {
-            Err(ledger::Error::Rejected(Rejection::VersionConflict { .. })) => {}
-            done => return done,
+        let (answer, kept) = service.submit(permit, request.clone())?.answer().await;
+        match (answer, kept) {
+            (Err(ledger::Error::Rejected(Rejection::VersionConflict { .. })), Some(kept)) => permit = kept,
+            (answer, _) => return answer,
         }
         request.expected_version = Some(version);
     }
-    ledger.execute(request).await
+    service.submit(permit, request)?.answer().await.0
 }

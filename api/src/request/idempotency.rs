@@ -37,9 +37,9 @@ impl Drop for Named {
 }
 
 impl Running {
-    /// Reserves the `Idempotency-Key` of a request, if it has one. Keys are scoped to the caller: the same key
-    /// from another caller belongs to another command. `path` and `body` are the fingerprint that a repetition
-    /// must match.
+    /// Reserves the `Idempotency-Key` of a request, if it has one. Keys are scoped to the caller: the same
+    /// key from another caller belongs to another command. `path` and `body` are the fingerprint that a
+    /// repetition must match.
     ///
     /// # Errors
     /// `malformed_request` for an invalid key, `idempotency_key_in_use` while the first request runs.

@@ -1,7 +1,7 @@
 //! Whether the log is known to be an older copy or altered. Such a log is not served: a key that it shows as
-//! active may have been revoked. The knowledge comes from the signed checkpoints (`service::log_signer`), from
-//! reading the log again (`jobs::log_verification`) and from witnesses (`jobs::witness`), and stays until the
-//! next start.
+//! active may have been revoked. The knowledge comes from the signed checkpoints (`service::log_signer`),
+//! from reading the log again (`jobs::log_verification`) and from witnesses (`jobs::witness`), and stays
+//! until the next start.
 
 use std::path::PathBuf;
 use std::sync::OnceLock;

@@ -239,8 +239,9 @@ impl IndexSnapshot {
         self.is_unproven.load(Ordering::Relaxed)
     }
 
-    /// Compares the index with a replay of the log; see [`VerificationIndex::differs_from_replay`]. An index that
-    /// differs is stopped, and the snapshot that may be the reason is removed. Returns the reason. Blocks.
+    /// Compares the index with a replay of the log; see [`VerificationIndex::differs_from_replay`]. An index
+    /// that differs is stopped, and the snapshot that may be the reason is removed. Returns the reason.
+    /// Blocks.
     ///
     /// # Errors
     /// See [`ComparisonError`].

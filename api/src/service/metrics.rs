@@ -140,9 +140,26 @@ fn encode_requests(encoder: &mut DescriptorEncoder<'_>, service: &Service) -> fm
     let requests = classes.map(|(class, counter)| (class, load(counter)));
     counters(encoder, "http_requests", "HTTP requests by class of status", "status", requests)?;
     counter(encoder, "overloaded", "Requests refused for overload", None, load(&metrics.overloaded) as f64)?;
+    encode_authentications(encoder, service)?;
     let refusals = metrics.refusals.counts();
     counters(encoder, "refusals", "Connections and requests refused to protect others", "kind", refusals)?;
+    let limited = service.rate_limits.refused();
+    counters(encoder, "rate_limited", "Requests refused by each rate limit", "policy", limited)?;
+    gauge(encoder, "disk_free_bytes", "Free disk space", service.disk_reserve.free())?;
+    let reserve = service.disk_reserve.reserve();
+    gauge(encoder, "disk_reserve_bytes", "Disk space that only removals may use", reserve)?;
     gauge(encoder, "http_connections", "Open connections", load(&metrics.connections))
+}
+
+fn encode_authentications(encoder: &mut DescriptorEncoder<'_>, service: &Service) -> fmt::Result {
+    let counter = prometheus_client::metrics::MetricType::Counter;
+    let help = "Authentications by kind of credential and outcome";
+    let mut family = encoder.encode_descriptor("authentications", help, None, counter)?;
+    for (kind, outcome, count) in service.security_log.authentications.counts() {
+        let labels = [("kind", kind), ("outcome", outcome)];
+        ConstCounter::new(count).encode(family.encode_family(&labels)?)?;
+    }
+    Ok(())
 }
 
 fn encode_log(encoder: &mut DescriptorEncoder<'_>, service: &Service) -> fmt::Result {

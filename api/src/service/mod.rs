@@ -12,13 +12,16 @@ pub(crate) mod start;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use keyledger_engine::ledger::Ledger;
+use keyledger_engine::ledger::{self, Ledger, Request};
 use keyledger_engine::log::{self, LogReader};
 use keyledger_engine::transparency::checkpoint::Checkpoint;
+use keyledger_engine::value::actor::ActorKind;
 use keyledger_engine::value::id::{KeyId, UlidSequence};
 use keyledger_engine::value::time::{Clock, Timestamp};
 use keyledger_projections::audit_trail::AuditTrail;
+use keyledger_projections::beside_the_log::last_use::{LastUses, UsedCaller};
 use keyledger_projections::beside_the_log::usage::{Address, Usage};
+use keyledger_projections::holdings::Holdings;
 use keyledger_projections::key_list::KeyList;
 use keyledger_projections::stored::runner::ProjectionHandle;
 use keyledger_projections::verification::{Verdict, VerificationIndex};
@@ -26,15 +29,24 @@ use rand::rngs::SysRng;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use ulid::Ulid;
 
+use crate::admission::caps::Caps;
+use crate::admission::disk_reserve::DiskReserve;
+use crate::admission::in_flight::InFlight;
 use crate::admission::long_answers::LongAnswers;
+use crate::admission::permit::Permit;
+use crate::admission::rate_limits::RateLimits;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::auth::access_token::AccessTokens;
 use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::OpenIdProvider;
+use crate::auth::principal::Principal;
 use crate::auth::session_cookie::SessionCookie;
 use crate::auth::session_use::SessionUse;
 use crate::auth::trusted_proxies::TrustedProxies;
+use crate::evidence::credential::Credential;
+use crate::evidence::security_log::{Place, SecurityLog};
+use crate::http::answer_headers::AnswerHeaders;
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::Webhooks;
 use crate::jobs::witness::Witnesses;
@@ -58,6 +70,8 @@ pub(crate) struct Service {
     pub access_tokens: AccessTokens,
     /// The cookie of portal and console sessions.
     pub session_cookie: SessionCookie,
+    /// The headers of every answer.
+    pub answer_headers: AnswerHeaders,
     /// Console sessions that did not start in the portal.
     pub console_sessions: ConsoleSessions,
     /// When portal sessions were last used.
@@ -88,12 +102,23 @@ pub(crate) struct Service {
     pub log_verifications: LogVerifications,
     /// Running commands that have an idempotency key.
     pub running: Running,
+    /// What each organization holds, and how much it may.
+    pub holdings: Arc<Holdings>,
+    pub caps: Caps,
+    /// The disk space that commands leave.
+    pub disk_reserve: DiskReserve,
     /// The number of erasures, as the verification index counts them, whose text is in no file any more.
     forgotten_erasures: AtomicU64,
+    /// Counts requests against the limits of callers, organizations and addresses.
+    pub rate_limits: RateLimits,
     /// The streams, files and backups that are being read.
     pub long_answers: LongAnswers,
     /// Renders them.
     pub renderers: Renderers,
+    /// Records who got in and who did not.
+    pub security_log: SecurityLog,
+    /// When and from where root keys and applications were last used.
+    pub last_uses: LastUses,
     /// The counters for `/metrics`.
     pub metrics: Metrics,
     /// The verification index's snapshot on disk.
@@ -115,6 +140,25 @@ impl Service {
     pub(crate) fn verified(&self, verdict: &Verdict<'_>, now: Timestamp, from: Address) {
         self.metrics.verified(verdict.code);
         self.usage.record(verdict, now, from);
+    }
+
+    /// Records that a caller's credential was accepted.
+    pub(crate) fn accepted(
+        &self,
+        principal: &Principal,
+        credential: Credential,
+        now: Timestamp,
+        place: &Place,
+    ) {
+        let caller = match principal.kind {
+            ActorKind::RootKey => principal.id.parse().ok().map(UsedCaller::RootKey),
+            ActorKind::Application => principal.id.parse().ok().map(UsedCaller::Application),
+            _ => None,
+        };
+        if let Some(caller) = caller {
+            self.last_uses.record(caller, now, place.ip);
+        }
+        self.security_log.accepted(principal, credential, now, place);
     }
 
     /// Returns the time of a key's last verification.
@@ -140,6 +184,14 @@ impl Service {
     #[must_use]
     pub(crate) const fn randomness(&self) -> SysRng {
         SysRng
+    }
+
+    /// Submits a caller's command, which needs a permit.
+    ///
+    /// # Errors
+    /// As [`Ledger::submit`].
+    pub(crate) fn submit(&self, permit: Permit, request: Request) -> Result<InFlight, ledger::Error> {
+        self.ledger.submit(request).map(|submitted| InFlight::new(submitted, permit))
     }
 
     /// Reads from the log on a thread that may block.
@@ -195,8 +247,10 @@ impl Service {
         run_blocking(permit.map_err(|error| Problem::internal(&error))?, work).await
     }
 
-    /// Reloads the signing keys, which another process may have rotated.
+    /// Reloads the signing keys, which another process may have rotated, and reopens the security log, which
+    /// another process may have moved.
     pub(crate) fn reload(&self) {
+        self.security_log.reopen();
         match self.access_tokens.reload() {
             Ok(()) => {
                 // A connection remembers its last caller, whose token a dropped key may have signed.

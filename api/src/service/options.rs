@@ -7,6 +7,7 @@ use crate::auth::access_token;
 use crate::auth::oidc;
 use crate::auth::session_limits::SessionLimits;
 use crate::auth::trusted_proxies::TrustedProxies;
+use crate::evidence::destination::Destination;
 use crate::jobs::webhooks;
 use crate::jobs::witness::Witness;
 use crate::service::log_signer;
@@ -24,6 +25,8 @@ pub(crate) struct Options {
     pub serve_inconsistent_log: bool,
     /// The witnesses that cosign checkpoints.
     pub witnesses: Vec<Witness>,
+    /// Whether the service ends TLS itself.
+    pub is_tls: bool,
     /// How access tokens are issued.
     pub access_tokens: access_token::Options,
     /// The proxies that are trusted to forward a client's address.
@@ -34,6 +37,8 @@ pub(crate) struct Options {
     pub sessions: SessionLimits,
     /// How webhooks are delivered.
     pub webhooks: webhooks::Options,
+    /// Where the security log is written.
+    pub security_log: Destination,
     /// What callers may take.
     pub admission: admission::Options,
 }

@@ -9,15 +9,18 @@ use keyledger_engine::domain::root_key::{RootKey, RootKeyCommand, RootKeyCreated
 use keyledger_engine::ledger::{self, Aggregate, Command, Ledger, Observer, Request, Writer};
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
 use keyledger_engine::log::{self, EventLog, LogReader};
+use keyledger_engine::storage::secret_source::Secret;
 use keyledger_engine::value::actor::Actor;
 use keyledger_engine::value::id::{OrganizationId, RootKeyId};
 use keyledger_engine::value::permission::Permission;
 use keyledger_engine::value::text::Name;
-use keyledger_engine::value::time::{Clock, SystemClock};
+use keyledger_engine::value::time::{Clock, SystemClock, Timestamp};
 use keyledger_engine::value::token::{PresentedToken, Token};
 use keyledger_engine::vault::Vault;
 use keyledger_projections::audit_trail::AuditTrail;
+use keyledger_projections::beside_the_log::last_use::{self, LastUses};
 use keyledger_projections::beside_the_log::usage::{self, RunningUsageThread, Usage, UsageObserver};
+use keyledger_projections::holdings::{Holdings, HoldingsObserver};
 use keyledger_projections::key_list::KeyList;
 use keyledger_projections::stored::projection::Projection;
 use keyledger_projections::stored::runner::{self, ProjectionHandle, RunnerThread};
@@ -27,13 +30,17 @@ use rand::SeedableRng;
 use rand::rngs::{StdRng, SysRng};
 use tokio::sync::{Semaphore, watch};
 
+use crate::admission::disk_reserve::DiskReserve;
 use crate::admission::long_answers::LongAnswers;
+use crate::admission::rate_limits::RateLimits;
 use crate::auth::access_token::AccessTokens;
 use crate::auth::console_session::ConsoleSessions;
 use crate::auth::oidc::{self, OpenIdProvider};
 use crate::auth::session_cookie::SessionCookie;
 use crate::auth::session_use::SessionUse;
 use crate::auth::signing_keys::{self, SigningKeys};
+use crate::evidence::security_log::SecurityLog;
+use crate::http::answer_headers::AnswerHeaders;
 use crate::jobs::log_verification::LogVerifications;
 use crate::jobs::webhooks::{self, Webhooks};
 use crate::jobs::witness::Witnesses;
@@ -48,6 +55,7 @@ use crate::service::renderers::Renderers;
 use crate::service::{READERS_MAX, Service};
 use keyledger_engine::kek::Kek;
 use keyledger_engine::kek::key_file::KeyFile;
+use keyledger_engine::storage::background;
 use keyledger_engine::storage::data_directory::{self, DataDirectory, SIGNING_KEYS};
 use keyledger_engine::storage::private_files::{self, Narrowed};
 
@@ -67,6 +75,9 @@ pub(crate) enum StartError {
     Witnesses(#[from] NoTrustRoots),
     #[error(transparent)]
     OpenIdProvider(#[from] oidc::Error),
+    /// The file of the security log cannot be opened.
+    #[error("{0}: {1}; --security-log must be stderr or a file that can be written")]
+    SecurityLog(String, #[source] io::Error),
     #[error(transparent)]
     Projection(#[from] store::Error),
     /// An event contradicts the events before it.
@@ -78,12 +89,13 @@ pub(crate) enum StartError {
         reason: String,
     },
     #[error(transparent)]
+    LastUse(#[from] last_use::Error),
+    #[error(transparent)]
     Usage(#[from] usage::Error),
     #[error(transparent)]
     Webhooks(#[from] webhooks::Error),
-    /// The token could not be printed, so the root key would have been useless.
-    #[error("standard output: {0}, so no root key was created; make it writable and start again")]
-    RootKeyNotShown(#[source] io::Error),
+    #[error(transparent)]
+    RootKeyNotShown(#[from] NotShown),
     #[error("could not start a thread: {0}; raise the limit on threads")]
     Thread(#[from] io::Error),
     /// A command that the start itself issues failed.
@@ -94,11 +106,25 @@ pub(crate) enum StartError {
     Inconsistent(String),
     #[error("the operating system returned no random bytes: {0}")]
     Randomness(String),
+    /// The given root key has another form.
     #[error(
-        "KEYLEDGER_BOOTSTRAP_ROOT_KEY: not a root key; it must have the form klroot_<49 characters> with a \
-         valid checksum"
+        "{0}: not a root key; it must have the form klroot_<49 characters> with a valid checksum. \
+         `keyledger root-key generate` prints one"
     )]
-    BootstrapRootKey,
+    BootstrapRootKey(String),
+    /// The given root key was not drawn at random.
+    #[error("{0}: easy to guess; use a random root key, such as `keyledger root-key generate` prints")]
+    GuessableRootKey(String),
+}
+
+/// A token that could not be shown to the operator, so the root key would have been useless.
+#[derive(Debug, thiserror::Error)]
+#[error("{place}: {error}, so no root key was created; make it writable and start again")]
+pub(crate) struct NotShown {
+    /// Where the token was to be shown.
+    pub place: String,
+    /// The reason.
+    pub error: io::Error,
 }
 
 /// The threads to end when the service stops.
@@ -119,6 +145,9 @@ impl Threads {
             runner.stop();
         }
         self.usage.stop();
+        if let Err(error) = service.last_uses.save() {
+            tracing::error!(%error, "could not save when callers were last used");
+        }
         if !service.inconsistency.is_refused() {
             service.index_snapshot.save_at_stop(&service.index);
         }
@@ -142,6 +171,8 @@ impl Service {
         if let Some(provider) = &options.openid_provider {
             oidc::check_issuer(&data.openid_issuer(), &provider.issuer)?;
         }
+        let security_log = SecurityLog::open(&options.security_log)
+            .map_err(|error| StartError::SecurityLog(options.security_log.to_string(), error))?;
         let signing_keys = SigningKeys::open(KeyFile::new(data.signing_keys(), SIGNING_KEYS, kek.clone()))?;
         let log = open_log(&data, kek.clone(), options.log_cache_bytes)?;
         let (reader, redb_reader) = (log.reader(), log.redb_reader());
@@ -163,9 +194,12 @@ impl Service {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (usage, usage_thread) = Usage::open(&data.usage(), clock.now(), || index.living_keys())?;
         let webhooks = Webhooks::open(&data, kek, &options.webhooks, reader.as_ref(), &index)?;
+        let holdings = Arc::new(Holdings::of(&index, clock.now()));
+        count_day(&holdings, &reader, clock.now())?;
         let observers: Vec<Box<dyn Observer>> = vec![
             Box::new(VerificationObserver(Arc::clone(&index))),
             Box::new(UsageObserver(Arc::clone(&usage))),
+            Box::new(HoldingsObserver(Arc::clone(&holdings))),
         ];
         let (ledger, writer) =
             Ledger::start(Box::new(log), observers, Arc::clone(&clock), StdRng::from_seed(seed()?))?;
@@ -182,6 +216,7 @@ impl Service {
             key_list: key_list.with_usage(Arc::clone(&usage)),
             usage,
             session_cookie: SessionCookie::of(&options.access_tokens.public_url),
+            answer_headers: AnswerHeaders::of(&options.access_tokens.public_url, options.is_tls),
             console_sessions: ConsoleSessions::new(options.sessions),
             session_use: SessionUse::new(options.sessions.portal_idle, clock.now()),
             trusted_proxies: options.trusted_proxies.clone(),
@@ -195,9 +230,15 @@ impl Service {
             log_signer,
             witnesses: Witnesses::new(options.witnesses.clone())?,
             running: Running::default(),
+            holdings,
+            caps: options.admission.caps.clone(),
+            disk_reserve: DiskReserve::of(&options.data, options.admission.disk_reserve),
             forgotten_erasures: AtomicU64::new(0),
+            rate_limits: RateLimits::new(options.admission.quotas),
             long_answers: LongAnswers::new(options.admission.long_answers_of_caller),
             renderers: Renderers::start()?,
+            security_log,
+            last_uses: LastUses::open(&data.last_use())?,
             metrics: Metrics::default(),
             index_snapshot,
             clock,
@@ -214,11 +255,11 @@ impl Service {
     /// generated token that `show` prints.
     ///
     /// # Errors
-    /// When `given` is not a root key's token, `show` fails, or the command fails.
+    /// When `given` is not a root key's token or is easy to guess, `show` fails, or the command fails.
     pub(crate) fn ensure_root_key(
         &self,
-        given: Option<&str>,
-        show: impl FnOnce(&Token) -> io::Result<()>,
+        given: Option<&Secret>,
+        show: impl FnOnce(&Token) -> Result<(), NotShown>,
     ) -> Result<(), StartError> {
         // A log that is not served has its root keys in a newer copy.
         if self.index.root_key_count() > 0 || self.inconsistency.is_refused() {
@@ -226,7 +267,12 @@ impl Service {
         }
         let permissions = vec![Permission::Admin];
         if let Some(given) = given {
-            let presented = PresentedToken::parse_root(given).map_err(|_| StartError::BootstrapRootKey)?;
+            let origin = || given.origin().to_owned();
+            let presented = PresentedToken::parse_root(given.expose())
+                .map_err(|_| StartError::BootstrapRootKey(origin()))?;
+            if presented.is_guessable() {
+                return Err(StartError::GuessableRootKey(origin()));
+            }
             let facts = RootKeyCreated { digest: presented.digest(), hint: presented.hint(), permissions };
             return self.create_root_key(facts, None, "Bootstrap root key").map(drop);
         }
@@ -243,14 +289,14 @@ impl Service {
         permissions: Vec<Permission>,
         organization_id: Option<OrganizationId>,
         name: &str,
-        show: impl FnOnce(&Token) -> io::Result<()>,
+        show: impl FnOnce(&Token) -> Result<(), NotShown>,
     ) -> Result<RootKey, StartError> {
         if let (true, Some(reason)) = (self.inconsistency.is_refused(), self.inconsistency.reason()) {
             return Err(StartError::Inconsistent(reason.to_owned()));
         }
         let token =
             Token::generate_root(&mut SysRng).map_err(|error| StartError::Randomness(error.to_string()))?;
-        show(&token).map_err(StartError::RootKeyNotShown)?;
+        show(&token)?;
         let facts = RootKeyCreated { digest: token.digest(), hint: token.hint(), permissions };
         self.create_root_key(facts, organization_id, name)
     }
@@ -282,6 +328,23 @@ fn open_log(data: &DataDirectory, kek: Option<Arc<Kek>>, cache_bytes: usize) -> 
         tracing::warn!(file = %file.display(), "vault is missing; sealed personal text reads as erased");
     }
     Ok(log)
+}
+
+/// Counts what organizations have written today, in the background: a start does not wait for it.
+fn count_day(
+    holdings: &Arc<Holdings>,
+    reader: &Arc<dyn LogReader>,
+    now: Timestamp,
+) -> Result<(), StartError> {
+    let (holdings, reader, head) = (Arc::downgrade(holdings), Arc::clone(reader), reader.head()?);
+    background::spawn("count-day", move || {
+        let Some(counted) = holdings.upgrade() else { return };
+        if let Err(error) = counted.count_day(reader.as_ref(), head, now, || Arc::strong_count(&counted) == 1)
+        {
+            tracing::warn!(%error, "could not count what organizations have written today");
+        }
+    })?;
+    Ok(())
 }
 
 /// Takes other users' access to the files away, and says so. Logs what they can still reach.

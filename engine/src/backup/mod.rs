@@ -1,6 +1,6 @@
 //! Backups: a log with everything needed to continue it, in one file that is written and read sequentially
-//! and proves itself (docs/backup.md): that it is complete and consistent, and with the log's key also whose it
-//! is.
+//! and proves itself (docs/backup.md): that it is complete and consistent, and with the log's key also whose
+//! it is.
 //!
 //! * [`source`]: produces a backup of a log, chunk by chunk.
 //! * [`reader`]: reads a backup, and checks every checksum, entry and root on the way.

@@ -49,8 +49,8 @@ pub enum Part {
 
 /// Sequential reader of a backup. A backup is known to be complete and intact only when
 /// [`next_part`](Self::next_part) has returned `None`: every checksum is correct, the events have the roots
-/// of the header and of every checkpoint, and every checkpoint is signed by the key in the header. Whose it is
-/// then depends on whose that key is, and on [`is_signed_by`](Self::is_signed_by).
+/// of the header and of every checkpoint, and every checkpoint is signed by the key in the header. Whose it
+/// is then depends on whose that key is, and on [`is_signed_by`](Self::is_signed_by).
 pub struct Reader<R> {
     input: R,
     byte: u64,

@@ -7,8 +7,8 @@ use base64::engine::general_purpose::STANDARD;
 use crate::log::merkle::Hash;
 use crate::transparency::note::{Note, Signer, Verifier};
 
-/// The first line of the signed text. It has spaces, which the first line of a checkpoint cannot have: that is
-/// the log's name. So neither signature is ever one of the other.
+/// The first line of the signed text. It has spaces, which the first line of a checkpoint cannot have: that
+/// is the log's name. So neither signature is ever one of the other.
 const PURPOSE: &str = "keyledger backup 2";
 
 /// Signs the SHA-256 of a backup.

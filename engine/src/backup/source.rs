@@ -55,8 +55,8 @@ enum Stage {
 }
 
 impl Source {
-    /// Prepares a backup of the log up to the header's head. Larger checkpoints are left out. Without `sign` it
-    /// has no signature, and nobody can tell later who wrote it.
+    /// Prepares a backup of the log up to the header's head. Larger checkpoints are left out. Without `sign`
+    /// it has no signature, and nobody can tell later who wrote it.
     #[must_use]
     pub fn new(
         log: Arc<dyn LogReader>,

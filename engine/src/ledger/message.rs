@@ -22,11 +22,11 @@ pub(super) enum Message {
 pub struct Submitted(pub(super) oneshot::Receiver<Answer>);
 
 impl Submitted {
-    /// Waits for its answer. The command runs even if the returned future is dropped.
+    /// Waits for its answer, which is there once. The command runs even if the returned future is dropped.
     ///
     /// # Errors
     /// As [`Ledger::execute`](crate::ledger::Ledger::execute).
-    pub async fn answer(self) -> Answer {
-        self.0.await.unwrap_or(Err(Error::Stopped))
+    pub async fn answer(&mut self) -> Answer {
+        (&mut self.0).await.unwrap_or(Err(Error::Stopped))
     }
 }

@@ -11,8 +11,8 @@ pub trait Observer: Send {
     /// means.
     fn committed(&mut self, records: &[Record]);
 
-    /// Forgets the personal text of a subject whose keys were destroyed (at least one), so that the observer is as if it had
-    /// just replayed the log. Called before the records of the erasure are passed to
+    /// Forgets the personal text of a subject whose keys were destroyed (at least one), so that the observer
+    /// is as if it had just replayed the log. Called before the records of the erasure are passed to
     /// [`committed`](Self::committed).
     fn erased(&mut self, _subject: &Subject) {}
 

@@ -277,8 +277,8 @@ pub trait LogReader: Send + Sync {
     /// [`Error::Damaged`], [`Error::Unavailable`].
     fn read(&self, after: Position, records_max: usize) -> Result<Vec<Record>, Error>;
 
-    /// As [`read`](Self::read), each record with its leaf hash in the Merkle tree, of the stored bytes that the
-    /// record was decoded from.
+    /// As [`read`](Self::read), each record with its leaf hash in the Merkle tree, of the stored bytes that
+    /// the record was decoded from.
     ///
     /// # Errors
     /// [`Error::Damaged`], [`Error::Unavailable`].

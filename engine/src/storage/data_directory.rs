@@ -27,6 +27,8 @@ macro_rules! files {
 }
 
 files! {
+    /// The token of the first root key, if nobody could see it when it was created. Secret.
+    first_root_key, FIRST_ROOT_KEY = "first-root-key";
     /// The event log; its journal is beside it.
     log, LOG = "events.redb";
     /// The journal of the event log.
@@ -35,6 +37,8 @@ files! {
     vault, VAULT = "vault.redb";
     /// Usage counters, which are not in the log.
     usage, USAGE = "usage.redb";
+    /// When and from where callers were last used, which is not in the log.
+    last_use, LAST_USE = "last-use";
     /// Pending webhook deliveries, which are not in the log.
     deliveries, DELIVERIES = "webhooks.redb";
     /// The key from which webhook secrets are derived. Secret.

@@ -11,8 +11,8 @@ pub const MAC_LEN: usize = 32;
 pub struct MacKey(hmac::Key);
 
 impl MacKey {
-    /// Derives the key of `purpose` from a secret. Keys of different purposes say nothing about each other, nor
-    /// about the secret.
+    /// Derives the key of `purpose` from a secret. Keys of different purposes say nothing about each other,
+    /// nor about the secret.
     #[must_use]
     pub fn derive(secret: &[u8; 32], purpose: &str) -> Self {
         let secret = hmac::Key::new(hmac::HMAC_SHA256, secret);

@@ -16,3 +16,4 @@ pub mod subject;
 pub mod text;
 pub mod time;
 pub mod token;
+mod token_strength;

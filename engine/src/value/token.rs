@@ -15,6 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::value::environment::Environment;
 use crate::value::sha256::sha256;
+use crate::value::token_strength;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
 const SECRET_DIGITS: usize = 43;
@@ -314,6 +315,14 @@ impl<'a> PresentedToken<'a> {
     #[must_use]
     pub fn hint(&self) -> TokenHint {
         hint_of(self.text)
+    }
+
+    /// Whether its digits are certainly not random, such as zeros or a repeated word.
+    #[must_use]
+    pub fn is_guessable(&self) -> bool {
+        let digits = self.text.len().saturating_sub(SECRET_DIGITS + CHECKSUM_DIGITS);
+        let digits = self.text.as_bytes().get(digits..self.text.len().saturating_sub(CHECKSUM_DIGITS));
+        digits.is_none_or(token_strength::is_guessable)
     }
 }
 

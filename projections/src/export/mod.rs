@@ -15,7 +15,7 @@ use serde_json::{Map, Value};
 use crate::audit_trail::event_json;
 
 pub use cloud_events::cloud_event;
-pub use ocsf::ocsf_event;
+pub use ocsf::{PRODUCT as OCSF_PRODUCT, SCHEMA_VERSION as OCSF_VERSION, ocsf_actor, ocsf_event};
 
 /// Format of an event file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

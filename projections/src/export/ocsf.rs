@@ -4,16 +4,18 @@
 use keyledger_engine::domain::event::EventType;
 use keyledger_engine::domain::record::Record;
 use keyledger_engine::domain::stream::StreamId;
-use keyledger_engine::value::actor::{Actor, ActorKind};
+use keyledger_engine::value::actor::ActorKind;
 use serde_json::{Value, json};
 
 use super::{not_empty, present};
 use crate::audit_trail::event_json;
 
-const SCHEMA_VERSION: &str = "1.8.0";
+/// The version of OCSF that all events follow.
+pub const SCHEMA_VERSION: &str = "1.8.0";
 const CATEGORY: (u32, &str) = (3, "Identity & Access Management");
 const CLASS: (u32, &str) = (3004, "Entity Management");
-const PRODUCT: &str = "Keyledger";
+/// The name of the product in events.
+pub const PRODUCT: &str = "Keyledger";
 /// `type_id` of an entity that OCSF has no number for.
 const OTHER: u32 = 99;
 const ORGANIZATION: u32 = 4;
@@ -133,7 +135,7 @@ pub fn ocsf_event(record: &Record) -> Value {
             "correlation_uid": record.request_id,
             "tenant_uid": record.organization_id.as_ref().map(|id| id.as_str()),
         })),
-        "actor": actor(&record.actor),
+        "actor": ocsf_actor(record.actor.kind, &record.actor.id),
         "src_endpoint": not_empty(present(json!({ "ip": record.actor.ip.map(|ip| ip.to_string()) }))),
         "http_request": not_empty(present(json!({
             "uid": record.request_id,
@@ -172,14 +174,16 @@ fn entity(record: &Record, data: Value) -> Value {
     }))
 }
 
-/// People are users, sessions are sessions, and programs are applications.
-fn actor(actor: &Actor) -> Value {
-    match actor.kind {
-        ActorKind::User => json!({ "user": { "uid": actor.id } }),
-        ActorKind::PortalSession => json!({ "session": { "uid": actor.id } }),
-        ActorKind::System => json!({ "app_name": PRODUCT, "app_uid": actor.id }),
-        ActorKind::RootKey => json!({ "app_name": "Root Key", "app_uid": actor.id }),
-        ActorKind::Application => json!({ "app_name": "Application", "app_uid": actor.id }),
-        ActorKind::Key => json!({ "app_name": "API Key", "app_uid": actor.id }),
+/// Converts who did something to an OCSF actor. People are users, sessions are sessions, and programs are
+/// applications.
+#[must_use]
+pub fn ocsf_actor(kind: ActorKind, id: &str) -> Value {
+    match kind {
+        ActorKind::User => json!({ "user": { "uid": id } }),
+        ActorKind::PortalSession => json!({ "session": { "uid": id } }),
+        ActorKind::System => json!({ "app_name": PRODUCT, "app_uid": id }),
+        ActorKind::RootKey => json!({ "app_name": "Root Key", "app_uid": id }),
+        ActorKind::Application => json!({ "app_name": "Application", "app_uid": id }),
+        ActorKind::Key => json!({ "app_name": "API Key", "app_uid": id }),
     }
 }

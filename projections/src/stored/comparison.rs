@@ -25,8 +25,9 @@ const ATTEMPTS_MAX: usize = 10;
 const WAIT: Duration = Duration::from_millis(20);
 
 /// Compares the rows of a running projection with a replay of its log, in a file of `directory` that has no
-/// name. Returns the first row that differs, or `None` when all are equal. `projection` is an instance without
-/// readers. `proceed` receives the position and the end of the replay now and then, and may pause or break.
+/// name. Returns the first row that differs, or `None` when all are equal. `projection` is an instance
+/// without readers. `proceed` receives the position and the end of the replay now and then, and may pause or
+/// break.
 ///
 /// # Errors
 /// [`Error::Interrupted`] when `proceed` breaks, [`Error::NotReady`] when the projection has no rows of the

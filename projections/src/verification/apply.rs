@@ -221,6 +221,7 @@ impl VerificationIndex {
             if tokens.get(&digest).is_some_and(|token| token.root_key.id == root_key.id) {
                 tokens.remove(&digest);
             }
+            self.revoked_root_tokens.pin().insert(digest, root_key.id);
             return Ok(());
         }
         let organization = match &root_key.organization_id {

@@ -2,8 +2,8 @@
 //! from a snapshot, which somebody may have forged.
 //!
 //! The log is replayed into an index of its own, for a part of the keys at a time, so that it takes little
-//! memory. When the replay has nearly caught up, a [walk](super::snapshot::walk) begins, which passes all keys
-//! as they are at that position, and the replay is completed up to there.
+//! memory. When the replay has nearly caught up, a [walk](super::snapshot::walk) begins, which passes all
+//! keys as they are at that position, and the replay is completed up to there.
 
 use std::fmt::Display;
 use std::ops::ControlFlow;
@@ -28,8 +28,8 @@ const RECORDS_AT_A_TIME: usize = 256;
 /// Keys compared while the writer waits.
 const KEYS_AT_A_TIME: usize = 256;
 const RETIRED_TOKENS_AT_A_TIME: usize = 4_096;
-/// A difference has to be found this often in succession: an erasure removes text from the log a moment before
-/// it removes it from the index.
+/// A difference has to be found this often in succession: an erasure removes text from the log a moment
+/// before it removes it from the index.
 const FOUND_MIN: usize = 2;
 /// Attempts that erasures and many changes may interrupt.
 const ATTEMPTS_MAX: usize = 10;

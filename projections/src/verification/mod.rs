@@ -32,7 +32,7 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ops::Bound;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -83,6 +83,8 @@ pub struct VerificationIndex {
     erasures: AtomicU64,
     tokens: TokenMap,
     root_tokens: DigestMap<32, RootToken>,
+    /// Tokens of revoked root keys, which are refused and recognized.
+    revoked_root_tokens: DigestMap<32, RootKeyId>,
     organizations: Directory<OrganizationId, Organization>,
     apis: Directory<ApiId, Api>,
     client_links: Directory<ClientLinkId, ClientLink>,
@@ -126,6 +128,7 @@ impl VerificationIndex {
             erasures: AtomicU64::new(0),
             tokens,
             root_tokens: DigestMap::default(),
+            revoked_root_tokens: DigestMap::default(),
             organizations: Directory::new(),
             apis: Directory::new(),
             client_links: Directory::new(),
@@ -195,6 +198,17 @@ impl VerificationIndex {
         let found = tokens.get(&DigestKey::new(&digest))?;
         let is_active = found.organization.as_ref().is_none_or(|organization| !organization.is_stopped());
         is_active.then(|| Arc::clone(&found.root_key))
+    }
+
+    /// Returns the root key that has this token, revoked or not.
+    #[must_use]
+    pub fn find_root_key(&self, token: &str) -> Option<Arc<RootKey>> {
+        let digest = DigestKey::new(&PresentedToken::parse_root(token).ok()?.digest());
+        if let Some(found) = self.root_tokens.pin().get(&digest) {
+            return Some(Arc::clone(&found.root_key));
+        }
+        let id = *self.revoked_root_tokens.pin().get(&digest)?;
+        self.root_keys.get(&id)
     }
 
     /// Changes with every event that may end a caller's authentication. An answer of
@@ -375,6 +389,23 @@ impl VerificationIndex {
     #[must_use]
     pub fn key_counts(&self) -> KeyCounts {
         self.writer().counts
+    }
+
+    /// The number of keys that are not deleted, by organization. Walks over all keys.
+    #[must_use]
+    pub fn keys_by_organization(&self) -> HashMap<OrganizationId, u64> {
+        let writer = self.writer();
+        let mut by_group = vec![0_u64; writer.groups.len()];
+        for place in writer.keys.keys() {
+            if let Some(count) = by_group.get_mut(place.group as usize) {
+                *count += 1;
+            }
+        }
+        let mut counts = HashMap::new();
+        for (group, count) in writer.groups.iter().zip(by_group).filter(|(_, count)| *count > 0) {
+            *counts.entry(group.id.clone()).or_default() += count;
+        }
+        counts
     }
 
     /// Ids of all keys that are not deleted.

@@ -14,6 +14,7 @@ use keyledger_engine::backup::{Header, KeptFile, Part, Reader, Source, signature
 use keyledger_engine::kek::Kek;
 use keyledger_engine::log::LogReader;
 use keyledger_engine::storage::atomic_file;
+use keyledger_engine::storage::secret_source::Secret;
 use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_engine::transparency::checkpoint_file;
 use keyledger_engine::value::position::Position;
@@ -27,7 +28,6 @@ use crate::log_key;
 use crate::output::progress::Progress;
 use crate::output::report::{Failure, Report, grouped, hex};
 use crate::remote;
-use crate::secret::Secret;
 use crate::stopped_log;
 use keyledger_engine::storage::data_directory::DataDirectory;
 
@@ -61,8 +61,9 @@ pub(crate) fn run(
             ));
         }
         (Some(url), _) => {
-            let answer =
-                remote::backup(url, origin.token.as_ref().map(Secret::expose), origin.ca_cert.as_deref())?;
+            let token = origin.token().find().map_err(|error| Failure::could_not_run(error.to_string()))?;
+            let token = token.as_ref().map(Secret::expose);
+            let answer = remote::backup(url, token, origin.ca_cert.as_deref())?;
             check(answer, unfinished.as_file(), url)?
         }
         (None, Some(data)) => {

@@ -91,8 +91,8 @@ struct Trust {
 }
 
 impl Trust {
-    /// Checks the header: it names the log's key, and ends with a checkpoint that this key signed. Returns the
-    /// key. The reader has checked that the header's key signed its checkpoint.
+    /// Checks the header: it names the log's key, and ends with a checkpoint that this key signed. Returns
+    /// the key. The reader has checked that the header's key signed its checkpoint.
     fn check_header(&self, file: &Path, header: &Header) -> Result<Option<Verifier>, Failure> {
         let shown = file.display();
         let named = header.log_key.as_deref().and_then(|key| key.parse::<Verifier>().ok());

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::client::stream::Stream;
 use crate::client::transcript::Transcript;
-use crate::data::documentation;
+use crate::data::{documentation, standing_headers};
 
 const MIN_POSITION: &str = "keyledger-min-position";
 
@@ -240,6 +240,7 @@ impl Request<'_> {
         let sent = self.try_send();
         let response = sent.unwrap_or_else(|error| panic!("{} {}: {error}", self.method, self.path));
         documentation::check(&self.method, &self.path, response.status);
+        standing_headers::check(|name| response.header(name));
         response
     }
 

@@ -21,7 +21,7 @@ const BEFORE_ROUTING: [u16; 2] = [414, 431];
 #[track_caller]
 pub fn check(method: &str, target: &str, status: u16) {
     let path = target.split(['?', '#']).next().unwrap_or_default();
-    let endpoints = endpoints().iter().filter(|(template, _)| is_of(path, template));
+    let endpoints = documented().iter().filter(|(template, _)| is_of(path, template));
     // A literal path wins over one with parameters.
     let Some((template, methods)) = endpoints.min_by_key(|(template, _)| template.matches('{').count())
     else {
@@ -36,7 +36,15 @@ pub fn check(method: &str, target: &str, status: u16) {
     );
 }
 
-fn endpoints() -> &'static Endpoints {
+/// The method and the path of every documented endpoint.
+#[must_use]
+pub fn endpoints() -> Vec<(String, String)> {
+    let all = documented().iter();
+    all.flat_map(|(path, methods)| methods.keys().map(|method| (method.to_ascii_uppercase(), path.clone())))
+        .collect()
+}
+
+fn documented() -> &'static Endpoints {
     static ENDPOINTS: OnceLock<Endpoints> = OnceLock::new();
     ENDPOINTS.get_or_init(|| {
         let path = binaries::workspace().join("docs/openapi.json");

@@ -5,4 +5,5 @@ pub mod fixture;
 pub mod history;
 pub mod keys;
 pub mod large_log;
+pub mod standing_headers;
 pub mod token;

@@ -53,8 +53,8 @@ impl Provider {
         self.ask("rotate");
     }
 
-    /// Returns a token with any header and claims beside the algorithm, the key's id, the issuer and an end in an
-    /// hour. The provider's current key signs it.
+    /// Returns a token with any header and claims beside the algorithm, the key's id, the issuer and an end
+    /// in an hour. The provider's current key signs it.
     ///
     /// # Panics
     /// When the provider does not answer.
@@ -167,7 +167,8 @@ impl Drop for Provider {
     }
 }
 
-/// The cookies that a browser has after an answer. A cookie that is deleted at one path may be set at another.
+/// The cookies that a browser has after an answer. A cookie that is deleted at one path may be set at
+/// another.
 fn cookies(answer: &Response, before: &str) -> String {
     let set = answer.headers.iter().filter(|(name, _)| name == "set-cookie");
     let set = set.filter(|(_, value)| !value.contains("01 Jan 1970"));
@@ -179,12 +180,17 @@ fn cookies(answer: &Response, before: &str) -> String {
     set.clone().chain(kept).collect::<Vec<_>>().join("; ")
 }
 
-/// The additional arguments of a server whose console users sign in to through the provider.
+/// The additional arguments of a server whose console users sign in to through the provider. The client's
+/// secret is in [`console_environment`].
 #[must_use]
 pub fn console_arguments() -> Vec<String> {
-    ["--oidc-client-id", "console", "--oidc-client-secret", "secret-of-the-console"]
-        .map(str::to_owned)
-        .to_vec()
+    ["--oidc-client-id", "console"].map(str::to_owned).to_vec()
+}
+
+/// The environment of such a server.
+#[must_use]
+pub fn console_environment() -> Vec<(&'static str, String)> {
+    vec![("KEYLEDGER_OIDC_CLIENT_SECRET", "secret-of-the-console".to_owned())]
 }
 
 /// A user with claims.

@@ -9,7 +9,7 @@ use keyledger_tests::client::http::Client;
 use keyledger_tests::data::fixture::{api, code, events, key, organization, portal_link, text, types};
 use keyledger_tests::data::large_log::LargeLog;
 use keyledger_tests::data::token;
-use keyledger_tests::processes::openid_provider::{Provider, arguments, console_arguments, person};
+use keyledger_tests::processes::openid_provider::{self, Provider, arguments, console_arguments, person};
 use keyledger_tests::processes::receiver::{self, Receiver};
 use keyledger_tests::processes::server::{Options, Server};
 use keyledger_tests::processes::{binaries, node};
@@ -159,7 +159,8 @@ fn people_of_an_openid_provider() {
     let mut provider = Provider::start(&people);
     let mut arguments = arguments(&provider.issuer);
     arguments.extend(console_arguments());
-    let server = Server::start_with(Options { arguments, ..Options::default() });
+    let environment = openid_provider::console_environment();
+    let server = Server::start_with(Options { arguments, environment, ..Options::default() });
     provider.know_console(&server);
     let client = server.client();
     client.post("/v1/organizations", &json!({ "id": "acme", "kind": "paid", "name": "Acme" })).expect(201);

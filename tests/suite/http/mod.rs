@@ -1,5 +1,6 @@
 //! The HTTP interface itself: requests, validation, connections, TLS, Unix sockets, and the OpenAPI document.
 
+pub(crate) mod answer_headers;
 pub(crate) mod bad_input;
 pub(crate) mod connection_limits;
 pub(crate) mod connections;

@@ -329,7 +329,7 @@ fn a_backup_requires_an_unbound_administrator() {
     let file = directory.path().join("b");
     let address = url(&server);
     let backup = ["backup", "--url", &address, path(&file)];
-    refused(&backup, None, 2, &["--token is missing", "KEYLEDGER_TOKEN"]);
+    refused(&backup, None, 2, &["root key is missing", "KEYLEDGER_TOKEN", "--token-file"]);
     refused(&backup, Some(&token::root()), 2, &["401", "root key"]);
     for (permission, bound) in [("events:read", None), ("admin", Some(organization.as_str()))] {
         let (_, token) = root_key(&client, &[permission], bound);

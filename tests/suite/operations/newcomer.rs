@@ -24,14 +24,19 @@ fn the_readmes_commands_work() {
         TcpListener::bind(address).ok()
     }));
     let directory = tempfile::tempdir().unwrap();
-    let output = directory.path().join("output.log");
-    let server = serve(directory.path(), address, &output);
-    let token = poll::until("the root key to be printed", std::time::Duration::from_secs(30), || {
-        let text = fs::read_to_string(&output).unwrap_or_default();
-        text.split_whitespace().find(|word| word.starts_with("klroot_")).map(str::to_owned)
+    let server = serve(directory.path(), address);
+    let token = poll::until("the root key to be written", std::time::Duration::from_secs(30), || {
+        fs::read_to_string(directory.path().join("data/first-root-key")).ok()
     });
-    // `make run` keeps running and prints the root key, which the next commands need. A reader copies it from
-    // there.
+    let token = token.trim();
+    // The service creates the root key after its token is in the file.
+    poll::until("the root key to be accepted", std::time::Duration::from_secs(30), || {
+        let transcript = keyledger_tests::client::transcript::Transcript::default();
+        let client = keyledger_tests::client::http::Client::new(address.parse().unwrap(), transcript);
+        client.with_token(token).get("/v1/root-keys").try_send().ok().filter(|it| it.status == 200)
+    });
+    // `make run` keeps running and shows the root key, which the next commands need. A reader copies it from
+    // there; this test does not run in a terminal, and finds it in a file.
     let done = Command::new("bash")
         .args(["-euo", "pipefail", "-c", &script])
         .current_dir(directory.path())
@@ -73,12 +78,12 @@ fn path_with_binaries() -> std::ffi::OsString {
 /// The service as `make run` starts it.
 struct Serving(std::process::Child);
 
-fn serve(directory: &std::path::Path, address: &str, output: &std::path::Path) -> Serving {
+fn serve(directory: &std::path::Path, address: &str) -> Serving {
     let child = Command::new(binaries::path("keyledger"))
         .args(["serve", "--listen", address, "--data", "./data"])
         .current_dir(directory)
         .env_remove("KEYLEDGER_BOOTSTRAP_ROOT_KEY")
-        .stdout(fs::File::create(output).unwrap())
+        .stdout(Stdio::null())
         .stderr(fs::File::create(directory.join("errors.log")).unwrap())
         .process_group(0)
         .spawn()

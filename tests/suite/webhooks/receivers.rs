@@ -246,18 +246,21 @@ fn messages_go_only_to_allowed_addresses() {
     let server = Server::start_with(Options { arguments, ..Options::default() });
     let client = server.client();
     let port = receiver.url().rsplit(':').next().unwrap().to_owned();
+    let mut failures = std::collections::BTreeSet::new();
     for host in ["localhost", "2130706433", "0x7f.1", "0177.0.0.1", "127.1"] {
         let url = format!("http://{host}:{port}");
         let webhook = webhook(&client, &url, json!({ "event_types": ["KeyDeleted"] }));
         let tested = client.post(&webhook.path("/test"), &json!({})).expect(200).json();
         assert_eq!(tested["delivered"], false, "{host}");
-        let failure = text(&tested["failure"]);
-        let is_unknown = failure.contains("resolved") && host != "localhost";
-        assert!(failure.contains("network") || is_unknown, "{host}: {failure}");
+        failures.insert(text(&tested["failure"]));
     }
     let unknown = webhook(&client, "https://nowhere.invalid/", json!({ "event_types": ["KeyDeleted"] }));
     let tested = client.post(&unknown.path("/test"), &json!({})).expect(200).json();
-    assert!(text(&tested["failure"]).contains("resolved"), "{tested}");
+    failures.insert(text(&tested["failure"]));
+    // One answer for a name that there is and one that there is not: a caller cannot ask an internal name
+    // service which names it knows.
+    assert_eq!(failures.len(), 1, "{failures:?}");
+    assert!(failures.iter().all(|failure| failure.contains("no address that webhooks may call")));
     assert_eq!(receiver.received().len(), 0);
 }
 

@@ -1,6 +1,6 @@
 //! The issuer of the users whom a data directory knows. A user is identified by `iss` and `sub` together. The
-//! log and the keys hold the `sub` alone, as organizations name their people by it, so the issuer must stay the
-//! same: another provider's user with the same `sub` would get a stranger's keys.
+//! log and the keys hold the `sub` alone, as organizations name their people by it, so the issuer must stay
+//! the same: another provider's user with the same `sub` would get a stranger's keys.
 
 use std::fs;
 use std::io::{self, Write};

@@ -26,6 +26,7 @@ pub(crate) struct Credential {
     pub start: String,
     pub last_four: String,
     pub created_at: Timestamp,
+    pub last_used_at: Option<Timestamp>,
 }
 
 impl Credential {
@@ -61,13 +62,18 @@ impl Credential {
         cells.extend(organization);
         cells.push(Cell::Badge(Badge::of(&self.status)));
         cells.push(Cell::Time(Some(Moment::new(self.created_at, visitor.now))));
+        cells.push(Cell::Time(self.last_used_at.map(|at| Moment::new(at, visitor.now))));
         cells
     }
 }
 
 /// The column heads of a list of credentials. `secret` names the secret that they hold.
 pub(crate) fn columns(visitor: &Visitor, secret: &'static str) -> Vec<&'static str> {
-    organization_choice::columns(visitor, &["Name", secret, "Permissions"], &["Status", "Created"])
+    organization_choice::columns(
+        visitor,
+        &["Name", secret, "Permissions"],
+        &["Status", "Created", "Last used"],
+    )
 }
 
 /// The fields of a form that creates a credential.

@@ -17,6 +17,7 @@ struct Readiness {
     position: u64,
     projections: Vec<Projection>,
     signing_refused: Option<String>,
+    disk_space_low: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -73,6 +74,8 @@ pub(crate) struct Health {
     pub parts: Vec<Part>,
     /// Why checkpoints are not signed, if they are not.
     pub signing_refused: Option<String>,
+    /// Why commands are refused for want of disk space, if they are.
+    pub disk_space_low: Option<String>,
 }
 
 impl Health {
@@ -84,10 +87,13 @@ impl Health {
         let readiness: Readiness = visitor.call(http::Method::GET, "/readyz").report().await?;
         let head = readiness.position;
         Ok(Self {
-            is_well: readiness.ready && readiness.signing_refused.is_none(),
+            is_well: readiness.ready
+                && readiness.signing_refused.is_none()
+                && readiness.disk_space_low.is_none(),
             events: grouped(head),
             parts: readiness.projections.into_iter().map(|it| part(it, head)).collect(),
             signing_refused: readiness.signing_refused,
+            disk_space_low: readiness.disk_space_low,
         })
     }
 }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::{Html, IntoResponse, Redirect, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use keyledger_engine::value::token::{SecretKind, Token};
 use zeroize::Zeroizing;
 
@@ -14,7 +15,10 @@ use crate::answer::problem::Problem;
 use crate::auth::console_session::Holder;
 use crate::auth::oidc::OpenIdProvider;
 use crate::auth::oidc::code_flow::Proofs;
+use crate::auth::origin;
 use crate::auth::principal::Principal;
+use crate::evidence::attempt::Attempt;
+use crate::evidence::security_log::Place;
 use crate::service::Service;
 
 use super::page::begin_session;
@@ -45,9 +49,10 @@ fn failed(error: &crate::auth::oidc::Error) -> Problem {
 }
 
 /// Redirects the browser to the provider.
-pub(crate) async fn start(State(console): State<Arc<Console>>, uri: Uri) -> Result<Response, Problem> {
+pub(crate) async fn start(State(console): State<Arc<Console>>, parts: Parts) -> Result<Response, Problem> {
     let service = &console.service;
     let provider = provider(service)?;
+    service.rate_limits.count_sign_in(origin::address(service, &parts))?;
     let random = || {
         let drawn = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness());
         drawn.map(|token| token.expose().to_owned()).map_err(|error| Problem::internal(&error))
@@ -55,7 +60,11 @@ pub(crate) async fn start(State(console): State<Arc<Console>>, uri: Uri) -> Resu
     let proofs = Proofs { state: random()?, nonce: random()?, verifier: Zeroizing::new(random()?) };
     let url =
         provider.authorization_url(&proofs, &redirect_uri(service)).await.map_err(|error| failed(&error))?;
-    let to = QueryString::of(&uri.to_string()).get("to").and_then(safe_path).unwrap_or("/console").to_owned();
+    let to = QueryString::of(&parts.uri.to_string())
+        .get("to")
+        .and_then(safe_path)
+        .unwrap_or("/console")
+        .to_owned();
     let mut response = Redirect::to(&url).into_response();
     set_cookie(service, response.headers_mut(), &proofs.state, WAIT_MILLIS_MAX / 1_000);
     let now = service.now();
@@ -71,6 +80,7 @@ pub(crate) async fn finish(
     let (parts, _) = request.into_parts();
     let service = &console.service;
     let provider = provider(service)?;
+    let counted = service.rate_limits.count_sign_in(origin::address(service, &parts))?;
     let query = QueryString::of(&parts.uri.to_string());
     // Only the browser that started the sign-in may finish it; otherwise a link could sign its reader in as
     // another user.
@@ -81,14 +91,19 @@ pub(crate) async fn finish(
 
     let code = query.get("code").ok_or_else(|| Problem::new(Code::Unauthenticated, NOT_SIGNED_IN))?;
     let user = provider.redeem(code, &waiting.proofs, &redirect_uri(service)).await;
-    let user = user.map_err(|error| failed(&error))?;
+    let user = user.map_err(|error| {
+        let place = Place::of(service, &parts);
+        service.security_log.refused(&Attempt::at_provider(), service.now(), &place);
+        failed(&error)
+    })?;
     let is_active = |id: &_| service.index.organization(id).is_some_and(|it| it.deleted_at.is_none());
-    if Principal::of_user(&user, is_active).permissions.is_empty() {
+    let principal = Principal::of_user(&user, is_active);
+    if principal.permissions.is_empty() {
         let detail =
             "the OpenID provider recognizes you, but you have no role in an organization of this service";
         return Err(Problem::new(Code::Forbidden, detail));
     }
-    let session = begin_session(service, &parts, Holder::User(Box::new(user))).await?;
+    let session = begin_session(service, &parts, counted, Holder::User(Box::new(user)), &principal).await?;
     // A redirect would still count as cross-site, and the browser would withhold the `SameSite=Strict`
     // session cookie.
     let refresh = HeaderValue::from_str(&format!("0; url={}", waiting.to))

@@ -9,12 +9,18 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use keyledger_engine::value::actor::Actor;
 use keyledger_engine::value::token::{SecretKind, Token};
+use keyledger_projections::beside_the_log::last_use::UsedCaller;
 
+use crate::admission::rate_limits::Counted;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::auth::console_session::{Holder, SignInPlace};
 use crate::auth::origin;
+use crate::auth::principal::Principal;
 use crate::auth::session_cookie::check_same_origin;
+use crate::evidence::attempt::Attempt;
+use crate::evidence::credential::Credential;
+use crate::evidence::security_log::{Action, Place};
 use crate::routes::portal;
 use crate::service::Service;
 
@@ -74,15 +80,16 @@ pub(crate) async fn sign_in(
     let (parts, body) = request.into_parts();
     // Otherwise another site's page could sign its reader in as another user.
     check_same_origin(&parts.headers)?;
-    let form = Form::read(body).await?;
     let service = &console.service;
+    let counted = service.rate_limits.count_sign_in(origin::address(service, &parts))?;
+    let form = Form::read(body).await?;
     let refused = |error| {
         SignInPage::new(service, &parts.headers, form.text("to"), Some(error))
             .answer(StatusCode::UNPROCESSABLE_ENTITY)
     };
     let sent = form.text("secret").trim();
     let cookie = if let Some(link) = secret_of_link(sent) {
-        match portal::enter(service, &parts, link).await {
+        match portal::enter(service, &parts, counted, link).await {
             Ok(entered) => entered.cookie,
             Err(problem) if problem.code == Code::PortalLinkInvalid => {
                 return Ok(refused(
@@ -94,11 +101,18 @@ pub(crate) async fn sign_in(
         }
     } else {
         let Some(root_key) = service.index.authenticate_root_key(sent) else {
+            let (place, now) = (Place::of(service, &parts), service.now());
+            service.security_log.refused(&Attempt::with_token(service, sent, now), now, &place);
             return Ok(refused(
                 "This root key isn't valid. Check that you copied all of it and that it isn't revoked.",
             ));
         };
-        begin_session(service, &parts, Holder::RootKey(root_key.id)).await?
+        let principal = Principal::of_root_key(&root_key);
+        let cookie =
+            begin_session(service, &parts, counted, Holder::RootKey(root_key.id), &principal).await?;
+        let from = origin::address(service, &parts);
+        service.last_uses.record(UsedCaller::RootKey(root_key.id), service.now(), from);
+        cookie
     };
     let mut response = Redirect::to(safe_path(form.text("to")).unwrap_or("/console")).into_response();
     response.headers_mut().append(header::SET_COOKIE, cookie);
@@ -118,9 +132,11 @@ fn secret_of_link(text: &str) -> Option<&str> {
 pub(crate) async fn begin_session(
     service: &Arc<Service>,
     parts: &Parts,
+    counted: Counted,
     holder: Holder,
+    principal: &Principal,
 ) -> Result<HeaderValue, Problem> {
-    portal::leave(service, parts, None).await?;
+    portal::leave(service, parts, counted, None).await?;
     let secret = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness())
         .map_err(|error| Problem::internal(&error))?;
     let cookie =
@@ -130,13 +146,17 @@ pub(crate) async fn begin_session(
         ip: origin::address(service, parts),
         user_agent: user_agent.map(Actor::clip_user_agent),
     };
-    service.console_sessions.start(service.new_id(), &secret, holder, place, service.now());
+    let now = service.now();
+    let credential = principal.credential();
+    service.security_log.session(Action::SignIn, principal, credential, now, &Place::of(service, parts));
+    service.console_sessions.start(service.new_id(), &secret, holder, place, now);
     cookie.ok_or_else(|| Problem::internal(&"the session cookie is not a valid header value"))
 }
 
 /// Ends the session. Its secret is refused once this returns.
 pub(crate) async fn sign_out(
     State(console): State<Arc<Console>>,
+    parts: Parts,
     Submission { visitor, .. }: Submission,
 ) -> Result<Response, Problem> {
     let service = &console.service;
@@ -144,6 +164,9 @@ pub(crate) async fn sign_out(
         visitor.call(Method::DELETE, "/portal/session").send::<()>().await?;
     } else {
         service.console_sessions.end(visitor.secret());
+        let (place, now) = (Place::of(service, &parts), service.now());
+        let principal = &visitor.principal;
+        service.security_log.session(Action::SignOut, principal, Credential::Session, now, &place);
     }
     let mut response = visitor.go_to("/console/sign-in", &Notice::default());
     if let Some(cookie) = service.session_cookie.set("", 0) {

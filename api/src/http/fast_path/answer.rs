@@ -11,18 +11,24 @@ use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
 
 use crate::answer::reply::POSITION;
+use crate::http::answer_headers::AnswerHeaders;
 use crate::http::request_id;
 use crate::request::execution::Outcome;
 use crate::routes::keys::create;
 
 /// A buffer for the answers of one connection, one after the other.
-#[derive(Default)]
-pub(super) struct Answer {
+pub(super) struct Answer<'a> {
+    /// The lines that every answer in JSON has.
+    standing: &'a [u8],
     bytes: Vec<u8>,
     date: Date,
 }
 
-impl Answer {
+impl<'a> Answer<'a> {
+    pub(super) fn with(headers: &'a AnswerHeaders) -> Self {
+        Self { standing: headers.lines(), bytes: Vec::new(), date: Date::default() }
+    }
+
     /// The answer's bytes, to zeroize a token in them.
     pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.bytes
@@ -43,9 +49,8 @@ impl Answer {
     ) {
         let bytes = &mut self.bytes;
         bytes.clear();
-        bytes.extend_from_slice(
-            b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nx-content-type-options: nosniff\r\n",
-        );
+        bytes.extend_from_slice(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n");
+        bytes.extend_from_slice(self.standing);
         // Writing to memory cannot fail.
         let _ = write!(bytes, "{POSITION}: {position}\r\n{}: ", request_id::HEADER);
         bytes.extend_from_slice(request_id);
@@ -68,13 +73,14 @@ impl Answer {
         let _ = write!(
             bytes,
             "HTTP/1.1 201 Created\r\ncontent-type: application/json\r\n{POSITION}: {position}\r\n\
-             etag: \"{version}\"\r\nlocation: {}/{}\r\ncache-control: no-store\r\n{}: ",
+             etag: \"{version}\"\r\nlocation: {}/{}\r\n{}: ",
             create::PATH,
             object.id,
             request_id::HEADER
         );
         bytes.extend_from_slice(request_id);
-        bytes.extend_from_slice(b"\r\nx-content-type-options: nosniff\r\n");
+        bytes.extend_from_slice(b"\r\n");
+        bytes.extend_from_slice(self.standing);
         self.end(body, now, close);
     }
 

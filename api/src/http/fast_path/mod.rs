@@ -10,6 +10,7 @@
 
 mod answer;
 mod head;
+mod unanswered;
 
 use std::io;
 use std::net::IpAddr;
@@ -20,7 +21,7 @@ use axum::response::IntoResponse;
 use bytes::{Buf, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use keyledger_engine::domain::key::Key;
-use keyledger_engine::ledger::{self, Committed, Request, Submitted};
+use keyledger_engine::ledger::{self, Committed, Request};
 use keyledger_engine::value::token::{TOKEN_LEN_MAX, Token};
 use keyledger_projections::beside_the_log::usage::Address;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
@@ -28,6 +29,10 @@ use zeroize::Zeroize;
 
 use self::answer::Answer;
 use self::head::Head;
+use self::unanswered::{LeftToHyper, Refusal, Unanswered, refused};
+use crate::admission::class::Class;
+use crate::admission::in_flight::InFlight;
+use crate::admission::permit::Permit;
 use crate::answer::problem::Problem;
 use crate::auth::caller::{Caller, admit};
 use crate::auth::last_credential::LastCredential;
@@ -83,6 +88,10 @@ where
                 conversation.create(creation, close).await;
                 (read_len, close, true)
             }
+            Reading::Refused { read_len, close, refusal } => {
+                conversation.refuse(refusal, close).await;
+                (read_len, close, false)
+            }
             Reading::Incomplete if unread.len() < REQUEST_LEN_MAX => {
                 unread.reserve(REQUEST_LEN_MAX - unread.len());
                 tokio::select! {
@@ -129,6 +138,8 @@ enum Reading {
     Verified { read_len: usize, close: bool },
     /// The first `read_len` bytes create a key.
     Creation { read_len: usize, close: bool, creation: Creation },
+    /// The first `read_len` bytes are a request that exceeds a limit.
+    Refused { read_len: usize, close: bool, refusal: Box<Refusal> },
     /// The beginning of a request that may be a plain one.
     Incomplete,
     /// No plain request.
@@ -137,7 +148,7 @@ enum Reading {
 
 /// A creation that was submitted to the ledger.
 struct Creation {
-    submitted: Result<Submitted, ledger::Error>,
+    submitted: Result<InFlight, ledger::Error>,
     token: Token,
     by_preset: bool,
     request_id: RequestId,
@@ -182,7 +193,7 @@ struct Conversation<'a> {
     /// The length from the start of the token in the body to the end of the body, which is also the end of
     /// the answer.
     token_to_end: Option<usize>,
-    answer: Answer,
+    answer: Answer<'a>,
 }
 
 impl<'a> Conversation<'a> {
@@ -196,7 +207,7 @@ impl<'a> Conversation<'a> {
             time_limit: TimeLimit::default(),
             json: Vec::with_capacity(BODY_LEN),
             token_to_end: None,
-            answer: Answer::default(),
+            answer: Answer::with(&service.answer_headers),
         }
     }
 
@@ -232,12 +243,14 @@ impl<'a> Conversation<'a> {
         let close = head.close;
         match endpoint {
             Endpoint::Verification => match self.verify(&head, body, from) {
-                Some(()) => Reading::Verified { read_len, close },
-                None => Reading::Other,
+                Ok(()) => Reading::Verified { read_len, close },
+                Err(Unanswered::Refused(refusal)) => Reading::Refused { read_len, close, refusal },
+                Err(LeftToHyper) => Reading::Other,
             },
             Endpoint::Creation => match self.submit_creation(&head, body, from) {
-                Some(creation) => Reading::Creation { read_len, close, creation },
-                None => Reading::Other,
+                Ok(creation) => Reading::Creation { read_len, close, creation },
+                Err(Unanswered::Refused(refusal)) => Reading::Refused { read_len, close, refusal },
+                Err(LeftToHyper) => Reading::Other,
             },
         }
     }
@@ -255,15 +268,19 @@ impl<'a> Conversation<'a> {
         self.service.trusted_proxies.client(self.peer, &all)
     }
 
-    /// Writes the answer to a verification. Returns none for a request that gets no verdict, or is not in
-    /// plain form.
-    fn verify(&mut self, head: &Head<'_>, body: &[u8], from: IpAddr) -> Option<()> {
+    /// Writes the answer to a verification.
+    fn verify(&mut self, head: &Head<'_>, body: &[u8], from: IpAddr) -> Result<(), Unanswered> {
         let (name, value) = &head.credential;
         let now = self.service.now();
-        let caller = self.credential.authenticate(self.service, name, value, now)?;
+        let caller = self.credential.authenticate(self.service, name, value, now, from).ok_or(LeftToHyper)?;
+        self.service
+            .rate_limits
+            .count_tokens(caller, 1)
+            .map_err(|problem| refused(problem, verify::PATH, head, now))?;
         self.json.clear();
         let occasion = Occasion { now, from: Address::of(Some(from)) };
-        let position = verify::write_plain_verdict(self.service, caller, body, occasion, &mut self.json)?;
+        let position = verify::write_plain_verdict(self.service, caller, body, occasion, &mut self.json)
+            .ok_or(LeftToHyper)?;
         self.service.metrics.answered(StatusCode::OK);
         let drawn;
         let request_id = match head.request_id {
@@ -274,30 +291,50 @@ impl<'a> Conversation<'a> {
             }
         };
         self.answer.set_verdict(position, request_id, &self.json, now, head.close);
-        Some(())
+        Ok(())
     }
 
-    /// Submits a creation to the ledger. Returns none when the caller lacks a permission, or the request is
-    /// invalid or not in plain form: hyper's path answers those.
-    fn submit_creation(&mut self, head: &Head<'_>, body: &[u8], from: IpAddr) -> Option<Creation> {
+    /// Submits a creation to the ledger. One that the caller may not ask for, or that is invalid, is left to
+    /// hyper.
+    fn submit_creation(
+        &mut self,
+        head: &Head<'_>,
+        body: &[u8],
+        from: IpAddr,
+    ) -> Result<Creation, Unanswered> {
         if head.is_conditional {
-            return None;
+            return Err(LeftToHyper);
         }
         let (started, now) = (Instant::now(), self.service.now());
         let (name, value) = &head.credential;
-        let principal = self.credential.authenticate(self.service, name, value, now)?;
-        admit(principal, &Method::POST, create::PATH).ok()?;
-        let body: CreateBody = read_plain_object(body)?;
+        let service = self.service;
+        let principal = self.credential.authenticate(service, name, value, now, from).ok_or(LeftToHyper)?;
+        let refused = |problem| refused(problem, create::PATH, head, now);
+        let class = Class::of(&Method::POST, create::PATH);
+        let counted = service.rate_limits.count(principal, class, Some(from)).map_err(refused)?;
+        admit(principal, &Method::POST, create::PATH).map_err(|_| LeftToHyper)?;
+        let body: CreateBody = read_plain_object(body).ok_or(LeftToHyper)?;
         let user_agent = head.user_agent.and_then(|value| HeaderValue::from_bytes(value).ok());
         let actor = origin::actor_at(principal.kind, &principal.id, Some(from), user_agent.as_ref());
-        let caller = Caller { principal: Arc::clone(principal), actor, request_id: head.request_id(now) };
-        let Asked { key, token, by_preset } = Asked::read(self.service, &caller, &body).ok()?;
-        let command = creation(self.service, key);
+        let request_id = head.request_id(now);
+        let caller = Caller { principal: Arc::clone(principal), actor, request_id, counted };
+        let Asked { key, token, by_preset } =
+            Asked::read(service, &caller, &body).map_err(|_| LeftToHyper)?;
+        let command = creation(service, key);
+        let permit = Permit::new(service, &caller, &command).map_err(refused)?;
         let Caller { actor, request_id, .. } = caller;
         let request =
             Request { request_id: Some(request_id.as_str().into()), ..Request::new(command, actor) };
-        let submitted = self.service.ledger.submit(request);
-        Some(Creation { submitted, token, by_preset, request_id, started })
+        let submitted = service.submit(permit, request);
+        Ok(Creation { submitted, token, by_preset, request_id, started })
+    }
+
+    /// Writes the answer to a request that exceeds a limit.
+    async fn refuse(&mut self, refusal: Box<Refusal>, close: bool) {
+        let Refusal { problem, path, request_id, started } = *refusal;
+        let response = finish(self.service, problem.into_response(), &request_id).await;
+        note_answer(self.service, (&Method::POST, path), response.status(), &request_id, started);
+        self.answer.set_response(response, self.service.now(), close);
     }
 
     /// Waits for the ledger and writes the answer, whatever it is: handing the request over would submit it
@@ -306,9 +343,9 @@ impl<'a> Conversation<'a> {
         let Creation { submitted, token, by_preset, request_id, started } = creation;
         let answered = match submitted {
             Ok(submitted) => self.time_limit.wait(started + REQUEST_TIME_MAX, submitted.answer()).await,
-            Err(error) => Ok(Err(error)),
+            Err(error) => Ok((Err(error), None)),
         };
-        let issued = answered.and_then(|answered| self.write_key(answered?, &token));
+        let issued = answered.and_then(|(answered, _)| self.write_key(answered?, &token));
         let status = match issued.map_err(|problem| for_body(problem, by_preset)) {
             Ok(outcome) => {
                 let now = self.service.now();
@@ -316,7 +353,7 @@ impl<'a> Conversation<'a> {
                 StatusCode::CREATED
             }
             Err(problem) => {
-                let response = finish(self.service, problem.into_response(), &request_id);
+                let response = finish(self.service, problem.into_response(), &request_id).await;
                 let status = response.status();
                 self.answer.set_response(response, self.service.now(), close);
                 status

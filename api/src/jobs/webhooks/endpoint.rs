@@ -235,7 +235,7 @@ impl Endpoint {
         if !matches!(failure, Failure::Status(_)) {
             self.in_flight_max = IN_FLIGHT_OF_SILENT;
         }
-        tracing::debug!(webhook = %self.id, %failure, "message not delivered");
+        tracing::debug!(webhook = %self.id, ?failure, "message not delivered");
         let failing_for = failing_since.map_or(0, |since| now.millis().saturating_sub(since.millis()));
         let is_hopeless = u128::try_from(failing_for).is_ok_and(|it| it >= options.disable_after.as_millis());
         if failure == GONE {

@@ -40,8 +40,6 @@ use sender::Sender;
 
 /// The maximum number of webhooks.
 pub(crate) const WEBHOOKS_MAX: usize = 1_000;
-/// The maximum number of webhooks of one organization.
-pub(crate) const WEBHOOKS_OF_ORGANIZATION_MAX: usize = 50;
 /// Concurrent reads of the log for all webhooks together. Few, so that requests come first.
 const READS_MAX: usize = 4;
 /// Concurrent test deliveries. Further ones are refused.

@@ -11,6 +11,7 @@ use keyledger_engine::value::id::ApplicationId;
 use keyledger_engine::value::text::Name;
 use keyledger_engine::value::time::Timestamp;
 use keyledger_engine::value::token::{SecretKind, Token};
+use keyledger_projections::beside_the_log::last_use::UsedCaller;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -66,12 +67,18 @@ struct ApplicationView {
     /// When it was deleted.
     #[schema(value_type = Option<String>, format = DateTime)]
     deleted_at: Option<Timestamp>,
+    /// When it was last used, to the minute. `null` if never.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_used_at: Option<Timestamp>,
+    /// The address that it was last used from.
+    last_used_ip: Option<String>,
     /// The number of its events; the `ETag`.
     version: u32,
 }
 
 impl ApplicationView {
-    fn of(application: &Application) -> Self {
+    fn of(service: &Service, application: &Application) -> Self {
+        let last = service.last_uses.of_caller(UsedCaller::Application(application.id));
         Self {
             id: application.id.to_string(),
             organization_id: application.organization_id.as_ref().map(ToString::to_string),
@@ -83,6 +90,8 @@ impl ApplicationView {
             created_at: application.created_at,
             created_by: application.created_by.to_string(),
             deleted_at: application.deleted_at,
+            last_used_at: last.map(|last| last.at),
+            last_used_ip: last.and_then(|last| last.ip).map(|ip| ip.to_string()),
             version: application.version.get(),
         }
     }
@@ -145,7 +154,12 @@ async fn create(request: RequestContext, body: JsonBody<CreateBody>) -> Result<R
     let command = Command::Application(request.service.new_id(), command);
     let outcome: Outcome<Application> =
         request.execute_once("POST /v1/applications", &body.bytes, command).await?;
-    with_secret(outcome.created(&format!("/v1/applications/{}", outcome.object.id)), &outcome, &secret)
+    with_secret(
+        &request.service,
+        outcome.created(&format!("/v1/applications/{}", outcome.object.id)),
+        &outcome,
+        &secret,
+    )
 }
 
 fn new_secret(service: &Service) -> Result<Token, Problem> {
@@ -153,9 +167,14 @@ fn new_secret(service: &Service) -> Result<Token, Problem> {
         .map_err(|error| Problem::internal(&error))
 }
 
-fn with_secret(reply: Reply, outcome: &Outcome<Application>, secret: &Token) -> Result<Response, Problem> {
+fn with_secret(
+    service: &Service,
+    reply: Reply,
+    outcome: &Outcome<Application>,
+    secret: &Token,
+) -> Result<Response, Problem> {
     let shown = ApplicationWithSecret {
-        application: ApplicationView::of(&outcome.object),
+        application: ApplicationView::of(service, &outcome.object),
         client_id: outcome.object.id.to_string(),
         client_secret: (!outcome.replayed).then(|| secret.expose()),
     };
@@ -175,7 +194,8 @@ fn visible(request: &RequestContext, id: &str) -> Result<Arc<Application>, Probl
 async fn list(request: RequestContext, Query(bound): Query<BoundPaging>) -> Result<Response, Problem> {
     let position = request.index_position();
     let all = request.service.index.applications(None, usize::MAX);
-    Reply::at(position).json(&bound.page_of_visible(&request.caller, all, ApplicationView::of)?)
+    Reply::at(position)
+        .json(&bound.page_of_visible(&request.caller, all, |it| ApplicationView::of(&request.service, it))?)
 }
 
 /// Returns an application, even a deleted one. The answer never has its secret.
@@ -188,7 +208,7 @@ async fn list(request: RequestContext, Query(bound): Query<BoundPaging>) -> Resu
 async fn read(request: RequestContext, id: PathId) -> Result<Response, Problem> {
     let position = request.index_position();
     let application = visible(&request, &id)?;
-    request.show(position, application.version, &ApplicationView::of(&application))
+    request.show(position, application.version, &ApplicationView::of(&request.service, &application))
 }
 
 /// Changes to an application. An absent field keeps its value.
@@ -228,7 +248,7 @@ async fn edit(request: RequestContext, id: PathId, body: JsonBody<EditBody>) -> 
     }
     let command = Command::Application(application.id, ApplicationCommand::Edit { name, permissions });
     let outcome: Outcome<Application> = request.execute(command).await?;
-    outcome.reply().json(&ApplicationView::of(&outcome.object))
+    outcome.reply().json(&ApplicationView::of(&request.service, &outcome.object))
 }
 
 /// Replaces an application's secret. Once this is answered, the old secret and every access token obtained
@@ -253,7 +273,7 @@ async fn rotate_secret(
     let command = Command::Application(application.id, ApplicationCommand::RotateSecret(rotated));
     let endpoint = format!("POST /v1/applications/{id}/rotate-secret");
     let outcome = request.execute_once(&endpoint, &bytes, command).await?;
-    with_secret(outcome.reply(), &outcome, &secret)
+    with_secret(&request.service, outcome.reply(), &outcome, &secret)
 }
 
 /// Deletes an application. This is final: its secret, its access tokens and the portal sessions that it

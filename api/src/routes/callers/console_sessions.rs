@@ -1,5 +1,5 @@
-//! Console sessions for those who manage them: who is signed in with a root key or at the OpenID provider, and
-//! ending a session. Portal sessions have endpoints of their own.
+//! Console sessions for those who manage them: who is signed in with a root key or at the OpenID provider,
+//! and ending a session. Portal sessions have endpoints of their own.
 
 use std::sync::Arc;
 

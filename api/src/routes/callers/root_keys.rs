@@ -9,6 +9,7 @@ use keyledger_engine::value::id::RootKeyId;
 use keyledger_engine::value::text::Name;
 use keyledger_engine::value::time::Timestamp;
 use keyledger_engine::value::token::Token;
+use keyledger_projections::beside_the_log::last_use::UsedCaller;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
@@ -61,12 +62,18 @@ struct RootKeyView {
     /// When it was revoked.
     #[schema(value_type = Option<String>, format = DateTime)]
     revoked_at: Option<Timestamp>,
+    /// When it was last used, to the minute. `null` if never.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    last_used_at: Option<Timestamp>,
+    /// The address that it was last used from.
+    last_used_ip: Option<String>,
     /// The number of its events; the `ETag`.
     version: u32,
 }
 
 impl RootKeyView {
-    fn of(root_key: &RootKey) -> Self {
+    fn of(service: &Service, root_key: &RootKey) -> Self {
+        let last = service.last_uses.of_caller(UsedCaller::RootKey(root_key.id));
         Self {
             id: root_key.id.to_string(),
             organization_id: root_key.organization_id.as_ref().map(ToString::to_string),
@@ -78,6 +85,8 @@ impl RootKeyView {
             created_at: root_key.created_at,
             created_by: root_key.created_by.to_string(),
             revoked_at: root_key.revoked_at,
+            last_used_at: last.map(|last| last.at),
+            last_used_ip: last.and_then(|last| last.ip).map(|ip| ip.to_string()),
             version: root_key.version.get(),
         }
     }
@@ -138,7 +147,7 @@ async fn create(request: RequestContext, body: JsonBody<CreateBody>) -> Result<R
     let command = Command::RootKey(request.service.new_id(), command);
     let outcome: Outcome<RootKey> = request.execute_once("POST /v1/root-keys", &body.bytes, command).await?;
     let shown = RootKeyWithToken {
-        root_key: RootKeyView::of(&outcome.object),
+        root_key: RootKeyView::of(&request.service, &outcome.object),
         token: (!outcome.replayed).then(|| token.expose()),
     };
     outcome.created(&format!("/v1/root-keys/{}", outcome.object.id)).secret().json(&shown)
@@ -156,13 +165,16 @@ fn visible(request: &RequestContext, id: &str) -> Result<Arc<RootKey>, Problem> 
     responses((status = 200, body = Page<RootKeyView>, description = "a page of root keys")))]
 async fn list(request: RequestContext, Query(bound): Query<BoundPaging>) -> Result<Response, Problem> {
     let position = request.index_position();
-    let index = &request.service.index;
+    let service = &request.service;
+    let index = &service.index;
     let page = if request.caller.bound_to().is_none() && !bound.is_narrowed() {
         let found = index.root_keys(bound.paging.after::<RootKeyId>()?.as_ref(), bound.paging.limit + 1);
         let total = index.root_key_count() as u64;
-        bound.paging.page(found, total, |it| it.id.to_string(), |it| RootKeyView::of(it))
+        bound.paging.page(found, total, |it| it.id.to_string(), |it| RootKeyView::of(service, it))
     } else {
-        bound.page_of_visible(&request.caller, index.root_keys(None, usize::MAX), RootKeyView::of)?
+        bound.page_of_visible(&request.caller, index.root_keys(None, usize::MAX), |it| {
+            RootKeyView::of(service, it)
+        })?
     };
     Reply::at(position).json(&page)
 }
@@ -177,7 +189,7 @@ async fn list(request: RequestContext, Query(bound): Query<BoundPaging>) -> Resu
 async fn read(request: RequestContext, id: PathId) -> Result<Response, Problem> {
     let position = request.index_position();
     let root_key = visible(&request, &id)?;
-    request.show(position, root_key.version, &RootKeyView::of(&root_key))
+    request.show(position, root_key.version, &RootKeyView::of(&request.service, &root_key))
 }
 
 /// Revokes a root key. This is final: the next request with its token is rejected, and the portal sessions

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, HeaderName, HeaderValue, Uri, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header};
 use keyledger_engine::domain::event::EventType;
 use keyledger_engine::domain::stream::StreamId;
 use keyledger_engine::value::id::{KeyId, OrganizationId};
@@ -28,6 +28,7 @@ use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::{POSITION, Reply, position_value};
 use crate::auth::caller::StandingCaller;
 use crate::auth::origin::conceal;
+use crate::evidence::security_log::Action;
 use crate::openapi::parameters::{LastEventId, MinPosition, ObjectId};
 use crate::request::body::{Checks, Field, JsonBody, text};
 use crate::request::context::RequestContext;
@@ -330,6 +331,14 @@ async fn answer(request: &RequestContext, uri: &Uri, asked: Asked) -> Result<Res
         return Err(Problem::of(Code::ProjectionNotReady));
     }
     let Asked { query, limited, format } = asked;
+    let action = match format {
+        Format::File(_) => Some(Action::Export),
+        Format::ServerSentEvents => Some(Action::Stream),
+        Format::Json | Format::CloudEventsBatch => None,
+    };
+    if let Some(action) = action {
+        service.security_log.done(caller, (&Method::GET, uri.path()), action, service.now());
+    }
     match format {
         Format::Json => {
             let (trail, index) = (service.audit_trail.clone(), Arc::clone(&service.index));
@@ -436,6 +445,8 @@ async fn find(
     let token = checks.required("token", &body.token, read);
     checks.unknown(&body.unknown);
     checks.finish()?;
+    let endpoint = (&Method::POST, "/v1/keys/find");
+    service.security_log.done(&caller, endpoint, Action::FindKey, service.now());
     let not_found = || Problem::of(Code::KeyNotFound);
     let id = token.and_then(|token| service.index.find_token(&token)).ok_or_else(not_found)?;
     let key = load_any(&service, &caller, &id.to_string()).await?;

@@ -18,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use zeroize::Zeroizing;
 
+use crate::admission::rate_limits::Counted;
 use crate::answer::code::Code;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
@@ -105,6 +106,7 @@ async fn self_revoke(
                 principal: Arc::new(principal),
                 actor: origin::actor(&service, &parts, ActorKind::Key, &id),
                 request_id: parts.extensions.get::<RequestId>().cloned().unwrap_or_default(),
+                counted: Counted::of(&parts)?,
             };
             let command = Command::Key(key_id, KeyCommand::Revoke { reason, note });
             match execute(&service, &caller, &HeaderMap::new(), None, command).await {

@@ -33,6 +33,8 @@ use crate::request::context::RequestContext;
 use crate::request::json_text::read_object;
 use crate::service::Service;
 
+/// The path of the endpoint that verifies one token.
+pub(crate) const PATH: &str = "/v1/keys/verify";
 /// The most tokens in a batch.
 pub(crate) const BATCH_LEN_MAX: usize = 1_000;
 /// The largest body of a batch. It holds that many tokens of the longest form, 74 characters, in any layout,
@@ -375,12 +377,15 @@ async fn verify_batch(
     let asked = Asked::read(&mut checks, fields);
     checks.unknown(&body.unknown);
     checks.finish()?;
+    let tokens = tokens.unwrap_or_default();
+    let others = tokens.len().saturating_sub(1) as u64;
+    service.rate_limits.count_tokens(&caller.principal, others)?;
     let position = service.index.position();
     let mut json = Vec::with_capacity(256 * 1024);
     json.extend_from_slice(b"{\"data\":[");
     let (now, from) = (service.now(), Address::of(caller.actor.ip));
     with_question(&asked, |question| {
-        for (index, token) in tokens.unwrap_or_default().iter().enumerate() {
+        for (index, token) in tokens.iter().enumerate() {
             if index > 0 {
                 json.push(b',');
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use http::{HeaderValue, header};
+use http::{HeaderValue, Method, header};
 use keyledger_engine::backup::source::Sign;
 use keyledger_engine::backup::{Header, Source};
 use keyledger_engine::log::LogReader;
@@ -17,6 +17,7 @@ use utoipa_axum::routes;
 use crate::admission::long_answers::LongAnswer;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::{POSITION, position_value};
+use crate::evidence::security_log::Action;
 use crate::request::context::RequestContext;
 use crate::service::Service;
 
@@ -29,7 +30,8 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
 }
 
 /// Returns a backup of the log up to a newly signed checkpoint: one file that proves its own integrity and is
-/// signed with the log's key, for `replay-tool restore`. It has everything answered before this request. It does not have the signing keys.
+/// signed with the log's key, for `replay-tool restore`. It has everything answered before this request. It
+/// does not have the signing keys.
 #[utoipa::path(get, path = "/v1/backup", operation_id = "getBackup", tag = "Log",
     responses(
         (status = 200, body = Vec<u8>, content_type = "application/octet-stream",
@@ -59,6 +61,7 @@ async fn backup(request: RequestContext) -> Result<Response, Problem> {
     let signer = Arc::clone(&service.log_signer);
     let sign: Sign = Box::new(move |hash| signer.sign_backup(hash));
     let source = Source::new(log, header, Box::new(checkpoints), Vec::new(), Some(sign));
+    service.security_log.done(&caller, (&Method::GET, "/v1/backup"), Action::Backup, service.now());
     tracing::info!(actor = %caller.actor.id, %head, "a caller requested a backup");
     let backup = Backup { service, source: Some(source), rest: Bytes::new(), _long_answer: long_answer };
     let pieces = futures_util::stream::unfold(backup, async |mut backup| {

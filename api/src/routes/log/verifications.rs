@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::response::Response;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use keyledger_engine::value::time::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -16,6 +16,7 @@ use crate::answer::code::Code;
 use crate::answer::page::Page;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
+use crate::evidence::security_log::Action;
 use crate::jobs::log_verification::{LogVerifications, Outcome, Verification};
 use crate::request::context::RequestContext;
 use crate::service::Service;
@@ -128,6 +129,8 @@ async fn list(request: RequestContext) -> Result<Response, Problem> {
 async fn start(request: RequestContext) -> Result<Response, Problem> {
     let begun = LogVerifications::start(&request.service).map_err(|error| Problem::internal(&error))?;
     let begun = begun.ok_or_else(|| Problem::of(Code::LogVerificationRunning))?;
+    let (service, endpoint) = (&request.service, (&Method::POST, "/v1/log/verifications"));
+    service.security_log.done(&request.caller, endpoint, Action::VerifyLog, service.now());
     tracing::info!(actor = %request.caller.actor.id, "a caller requested a verification of the log");
     Reply::at(request.service.ledger.head())
         .status(StatusCode::ACCEPTED)

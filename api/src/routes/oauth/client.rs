@@ -17,6 +17,10 @@ use super::error::OAuthError;
 use super::form::Form;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
+use crate::auth::principal::Principal;
+use crate::evidence::attempt::Attempt;
+use crate::evidence::credential::Credential;
+use crate::evidence::security_log::Place;
 use crate::service::Service;
 
 /// The presented id and secret.
@@ -25,7 +29,8 @@ struct Credentials {
     secret: Zeroizing<String>,
 }
 
-/// Returns the application whose id and secret a request presents, or `None` if it presents none.
+/// Returns the application whose id and secret a request presents, or `None` if it presents none. Records
+/// both in the security log.
 ///
 /// # Errors
 /// `invalid_client`; `invalid_request` if they are presented in both ways.
@@ -33,6 +38,7 @@ pub(super) fn authenticate(
     service: &Service,
     headers: &HeaderMap,
     form: &Form,
+    place: &Place,
 ) -> Result<Option<Arc<Application>>, OAuthError> {
     let basic = basic_of(headers);
     let in_header = basic.is_some();
@@ -51,8 +57,23 @@ pub(super) fn authenticate(
     if service.index.poisoned().is_some() {
         return Err(Problem::of(Code::VerificationUnavailable).into());
     }
-    let application = credentials.and_then(|credentials| application_of(service, &credentials));
-    application.map(Some).ok_or(OAuthError::InvalidClient { in_header })
+    let (id, secret) =
+        credentials.as_ref().map_or(("", ""), |credentials| (&credentials.id, &credentials.secret));
+    let application = credentials.as_ref().and_then(|credentials| application_of(service, credentials));
+    let now = service.now();
+    match application {
+        Some(application) => {
+            let principal = Principal::of_application(&application, &application.permissions, now);
+            service.accepted(&principal, Credential::ClientSecret, now, place);
+            Ok(Some(application))
+        }
+        None => {
+            let known = id.parse().ok().and_then(|id| service.index.application(id));
+            let attempt = Attempt::with_client_secret(id, known.as_deref(), secret);
+            service.security_log.refused(&attempt, now, place);
+            Err(OAuthError::InvalidClient { in_header })
+        }
+    }
 }
 
 fn application_of(service: &Service, credentials: &Credentials) -> Option<Arc<Application>> {

@@ -17,15 +17,16 @@ use utoipa::ToSchema;
 use super::client;
 use super::error::{ErrorBody, OAuthError};
 use super::form::Form;
+use crate::admission::class::Class;
+use crate::answer::code::Code as ProblemCode;
 use crate::answer::problem::Problem;
-use crate::auth::caller::{Caller, access_token_holder, admit};
-use crate::auth::origin;
+use crate::auth::access::INTROSPECTION;
+use crate::auth::caller::{Caller, access_token_holder, admit, note_failure};
 use crate::auth::principal::Principal;
+use crate::evidence::security_log::Place;
 use crate::request::precondition::reach_min_position;
 use crate::routes::keys::verify::seen_by;
 use crate::service::Service;
-
-const PATH: &str = "/oauth2/introspect";
 
 /// A token to introspect.
 #[derive(ToSchema)]
@@ -98,25 +99,48 @@ pub(super) async fn introspect(
     parts: http::request::Parts,
     form: Result<Form, OAuthError>,
 ) -> Result<Response, OAuthError> {
+    let place = Place::of(&service, &parts);
+    let from = place.ip;
     let client =
-        form.as_ref().map_or(Ok(None), |form| client::authenticate(&service, &parts.headers, form))?;
+        form.as_ref().map_or(Ok(None), |form| client::authenticate(&service, &parts.headers, form, &place));
+    let client = match client {
+        Err(error @ OAuthError::InvalidClient { .. }) => {
+            service.rate_limits.count_failure(from)?;
+            return Err(error);
+        }
+        client => client?,
+    };
     let principal = match client {
         Some(application) => {
             let permissions = &application.permissions;
             let principal =
                 Principal::of_application(&application, permissions, Timestamp::from_millis(i64::MAX));
-            admit(&principal, &Method::POST, PATH)?;
+            service.rate_limits.count(&principal, Class::Verification, from)?;
+            if let Err(problem) = admit(&principal, &Method::POST, INTROSPECTION) {
+                let endpoint = (&Method::POST, INTROSPECTION);
+                service.security_log.forbidden(&principal, endpoint, service.now(), &place);
+                return Err(problem.into());
+            }
             reach_min_position(&parts.headers, &service.index.watch()).await?;
             Arc::new(principal)
         }
-        None => caller?.principal,
+        None => match caller {
+            Ok(caller) => caller.principal,
+            Err(problem) => {
+                if problem.code == ProblemCode::Unauthenticated {
+                    note_failure(&service, &parts.headers, service.now(), &place);
+                    service.rate_limits.count_failure(from)?;
+                }
+                return Err(problem.into());
+            }
+        },
     };
     let form = form?;
     let token = form.get("token").ok_or(OAuthError::InvalidRequest("token is required"))?;
     let now = service.now();
     let body = of_access_token(&service, token, &principal, now).unwrap_or_else(|| {
         service.index.verify(token, &Question::default(), now, |verdict| {
-            let from = Address::of(origin::address(&service, &parts));
+            let from = Address::of(from);
             let verdict = seen_by(verdict, &principal);
             service.verified(&verdict, now, from);
             of_key(&service, &verdict)

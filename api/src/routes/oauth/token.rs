@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
-use http::{HeaderMap, header};
+use http::header;
+use http::request::Parts;
 use keyledger_engine::domain::application::Application;
 use keyledger_engine::value::permission::Permission;
 use serde::Serialize;
@@ -16,6 +17,9 @@ use super::form::Form;
 use super::keep_out_of_caches;
 use crate::answer::problem::Problem;
 use crate::auth::access_token;
+use crate::auth::principal::Principal;
+use crate::evidence::credential::Credential;
+use crate::evidence::security_log::{Action, Place};
 use crate::service::Service;
 
 const GRANT_TYPE: &str = "client_credentials";
@@ -71,7 +75,7 @@ struct TokenBody<'a> {
     ))]
 pub(super) async fn token(
     State(service): State<Arc<Service>>,
-    headers: HeaderMap,
+    parts: Parts,
     form: Result<Form, OAuthError>,
 ) -> Result<Response, OAuthError> {
     let form = form?;
@@ -80,8 +84,9 @@ pub(super) async fn token(
         Some(_) => return Err(OAuthError::UnsupportedGrantType),
         None => return Err(OAuthError::InvalidRequest("grant_type is required")),
     }
-    let application = client::authenticate(&service, &headers, &form)?
-        .ok_or(OAuthError::InvalidClient { in_header: headers.contains_key(header::AUTHORIZATION) })?;
+    let place = Place::of(&service, &parts);
+    let application = client::authenticate(&service, &parts.headers, &form, &place)?
+        .ok_or(OAuthError::InvalidClient { in_header: parts.headers.contains_key(header::AUTHORIZATION) })?;
     let scope = scope_of(&application, form.get("scope"))?;
     let asked = match (form.get("audience"), form.get("resource")) {
         (Some(audience), Some(resource)) if audience != resource => return Err(OAuthError::InvalidTarget),
@@ -89,6 +94,7 @@ pub(super) async fn token(
     };
     let audience = service.access_tokens.audience(asked).ok_or(OAuthError::InvalidTarget)?.to_owned();
     let now = service.now();
+    let principal = Principal::of_application(&application, &scope, now);
     let issuing = {
         let (service, scope) = (Arc::clone(&service), scope.clone());
         move || -> Result<_, access_token::Error> {
@@ -97,6 +103,7 @@ pub(super) async fn token(
         }
     };
     let token = service.blocking(issuing).await?.map_err(|error| Problem::internal(&error))?;
+    service.security_log.session(Action::IssueToken, &principal, Credential::ClientSecret, now, &place);
     let body = TokenBody {
         access_token: &token,
         token_type: "Bearer",

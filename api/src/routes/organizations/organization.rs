@@ -211,8 +211,8 @@ struct EditBody {
     #[schema(value_type = Option<String>, max_length = 1000)]
     #[serde(default)]
     name: Field,
-    /// `test`, `paid`, `partner` or `free`. Existing keys do not change. Only callers that are not bound to an
-    /// organization can change it.
+    /// `test`, `paid`, `partner` or `free`. Existing keys do not change. Only callers that are not bound to
+    /// an organization can change it.
     #[schema(value_type = Option<String>, example = "paid")]
     #[serde(default)]
     kind: Field,

@@ -13,7 +13,7 @@ use axum::extract::{FromRequest, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use keyledger_engine::domain::portal_session::{EndReason, PortalSession, PortalSessionCommand};
 use keyledger_engine::ledger::{Command, Committed};
 use keyledger_engine::value::actor::ActorKind;
@@ -23,6 +23,7 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use crate::admission::rate_limits::Counted;
 use crate::answer::code::Code;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
@@ -30,6 +31,9 @@ use crate::auth::caller::Caller;
 use crate::auth::origin;
 use crate::auth::principal::Principal;
 use crate::auth::session_cookie::{check_same_origin, csrf_token};
+use crate::evidence::attempt::Attempt;
+use crate::evidence::credential::Credential;
+use crate::evidence::security_log::{Action, Place};
 use crate::http::request_id::RequestId;
 use crate::request::body::{Checks, Field, JsonBody, text};
 use crate::request::execution::{Outcome, execute};
@@ -37,7 +41,7 @@ use crate::routes::portal::sessions::PortalSessionView;
 use crate::service::Service;
 
 /// The headers of the page. It loads only its own files, cannot be framed, and sends no referrer.
-const PAGE_HEADERS: [(header::HeaderName, HeaderValue); 4] = [
+const PAGE_HEADERS: [(HeaderName, HeaderValue); 6] = [
     (
         header::CONTENT_SECURITY_POLICY,
         HeaderValue::from_static(
@@ -47,13 +51,21 @@ const PAGE_HEADERS: [(header::HeaderName, HeaderValue); 4] = [
     ),
     (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
     (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+    // It shares no window with other origins, which could otherwise watch where it goes.
+    (HeaderName::from_static("cross-origin-opener-policy"), HeaderValue::from_static("same-origin")),
+    (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("same-origin")),
     (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
 ];
 
 /// Returns the page, and the endpoints about the caller's own session.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
     let asset = |media_type: &'static str, text: &'static str| {
-        get(move || async move { ([(header::CONTENT_TYPE, media_type)], text) })
+        let headers = [
+            (header::CONTENT_TYPE, HeaderValue::from_static(media_type)),
+            // The same for everybody.
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        ];
+        get(move || async move { (headers, text) })
     };
     OpenApiRouter::new()
         .routes(routes!(start, read, end))
@@ -106,8 +118,8 @@ async fn start(State(service): State<Arc<Service>>, request: Request) -> Result<
     let link = checks.required("link", &body.link, read);
     checks.unknown(&body.unknown);
     checks.finish()?;
-    let Entered { session, secret, cookie } =
-        enter(&service, &parts, link.as_deref().map_or("", String::as_str)).await?;
+    let (counted, link) = (Counted::of(&parts)?, link.as_deref().map_or("", String::as_str));
+    let Entered { session, secret, cookie } = enter(&service, &parts, counted, link).await?;
     let shown = OwnSession {
         portal_session: PortalSessionView::of(&session.object, session.time),
         csrf_token: csrf_token(secret.expose()),
@@ -128,14 +140,24 @@ pub(crate) struct Entered {
 ///
 /// # Errors
 /// `portal_link_invalid`, and the errors of a command.
-pub(crate) async fn enter(service: &Arc<Service>, parts: &Parts, link: &str) -> Result<Entered, Problem> {
+pub(crate) async fn enter(
+    service: &Arc<Service>,
+    parts: &Parts,
+    counted: Counted,
+    link: &str,
+) -> Result<Entered, Problem> {
     let invalid = || Problem::of(Code::PortalLinkInvalid);
-    let found = service.index.portal_link(link, service.now()).ok_or_else(invalid)?;
-    leave(service, parts, Some(&found)).await?;
+    let (place, now) = (Place::of(service, parts), service.now());
+    let found = service.index.portal_link(link, now).ok_or_else(|| {
+        let attempt = Attempt::with_secret(Credential::PortalLink, SecretKind::PortalLink, link);
+        service.security_log.refused(&attempt, now, &place);
+        invalid()
+    })?;
+    leave(service, parts, counted, Some(&found)).await?;
     let secret = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness())
         .map_err(|error| Problem::internal(&error))?;
     let command = PortalSessionCommand::Start { digest: secret.digest() };
-    let committed = execute_in(service, parts, &found, command).await;
+    let committed = execute_in(service, parts, counted, &found, command).await;
     let session: Outcome<PortalSession> = Outcome::of(committed.map_err(|problem| match problem.code {
         // The link was used by a concurrent request, or it has ended since.
         Code::PortalSessionEnded | Code::OrganizationDeleted => invalid(),
@@ -145,6 +167,8 @@ pub(crate) async fn enter(service: &Arc<Service>, parts: &Parts, link: &str) -> 
     let lifetime_seconds = u32::try_from(lifetime_millis / 1_000).unwrap_or(0);
     let cookie = service.session_cookie.set(secret.expose(), lifetime_seconds);
     let cookie = cookie.ok_or_else(|| Problem::internal(&"a cookie cannot be written"))?;
+    let principal = Principal::of_portal_session(&session.object);
+    service.security_log.session(Action::SignIn, &principal, Credential::PortalLink, now, &place);
     Ok(Entered { session, secret, cookie })
 }
 
@@ -155,6 +179,7 @@ pub(crate) async fn enter(service: &Arc<Service>, parts: &Parts, link: &str) -> 
 pub(crate) async fn leave(
     service: &Arc<Service>,
     parts: &Parts,
+    counted: Counted,
     link: Option<&PortalSession>,
 ) -> Result<(), Problem> {
     let Some(secret) = service.session_cookie.read(&parts.headers) else { return Ok(()) };
@@ -167,7 +192,7 @@ pub(crate) async fn leave(
         return Ok(());
     }
     let command = PortalSessionCommand::End { reason: EndReason::SignedOut };
-    match execute_in(service, parts, &session, command).await {
+    match execute_in(service, parts, counted, &session, command).await {
         // Another request has ended it meanwhile.
         Err(problem) if problem.code != Code::PortalSessionEnded => Err(problem),
         _ => Ok(()),
@@ -178,6 +203,7 @@ pub(crate) async fn leave(
 async fn execute_in(
     service: &Arc<Service>,
     parts: &Parts,
+    counted: Counted,
     session: &PortalSession,
     command: PortalSessionCommand,
 ) -> Result<Committed, Problem> {
@@ -185,6 +211,7 @@ async fn execute_in(
         principal: Arc::new(Principal::of_portal_session(session)),
         actor: origin::actor(service, parts, ActorKind::PortalSession, &session.id.to_string()),
         request_id: parts.extensions.get::<RequestId>().cloned().unwrap_or_default(),
+        counted,
     };
     let command = Command::PortalSession(session.id, command);
     execute(service, &caller, &HeaderMap::new(), None, command).await
@@ -216,10 +243,12 @@ async fn read(
     responses((status = 204, description = "the session has ended",
         headers(("Set-Cookie" = String, description = "deletes the cookie")))),
 )]
-async fn end(State(service): State<Arc<Service>>, caller: Caller) -> Result<Response, Problem> {
+async fn end(State(service): State<Arc<Service>>, caller: Caller, parts: Parts) -> Result<Response, Problem> {
     let id = caller.principal.id.parse().map_err(|_| Problem::internal(&"a portal session has no id"))?;
     let command = Command::PortalSession(id, PortalSessionCommand::End { reason: EndReason::SignedOut });
     let committed = execute(&service, &caller, &HeaderMap::new(), None, command).await?;
+    let (place, now) = (Place::of(&service, &parts), service.now());
+    service.security_log.session(Action::SignOut, &caller.principal, Credential::Session, now, &place);
     let mut response = Reply::at(committed.position).empty();
     if let Some(cookie) = service.session_cookie.set("", 0) {
         response.headers_mut().insert(header::SET_COOKIE, cookie);

@@ -133,8 +133,8 @@ struct CreateBody {
     #[schema(value_type = Option<u64>, example = 600)]
     #[serde(default)]
     link_seconds: Field,
-    /// The lifetime of the session in seconds, once the link was used: 1 to 86,400. Default 28,800. The session
-    /// expires no later than the credential of the caller that creates it.
+    /// The lifetime of the session in seconds, once the link was used: 1 to 86,400. Default 28,800. The
+    /// session expires no later than the credential of the caller that creates it.
     #[schema(value_type = Option<u64>, example = 28800)]
     #[serde(default)]
     session_seconds: Field,

@@ -43,6 +43,8 @@ struct Readiness {
     log_inconsistent: Option<String>,
     /// Why the service signs no checkpoint of the log, if it does not.
     signing_refused: Option<String>,
+    /// Why commands are refused for want of disk space, if they are.
+    disk_space_low: Option<String>,
     /// The witnesses that cosign the log's checkpoints.
     witnesses: Vec<WitnessView>,
 }
@@ -86,6 +88,7 @@ async fn readyz(State(service): State<Arc<Service>>) -> Response {
         projections: projections.collect(),
         log_inconsistent: service.inconsistency.reason().map(str::to_owned),
         signing_refused: service.log_signer.refusal().map(|refusal| refusal.to_string()),
+        disk_space_low: service.disk_reserve.problem(),
         witnesses: service.witnesses.statuses().into_iter().map(WitnessView::of).collect(),
     };
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };

@@ -20,7 +20,7 @@ use crate::answer::page::Page;
 use crate::answer::problem::{Problem, ProblemBody};
 use crate::answer::reply::Reply;
 use crate::auth::grant::Grant;
-use crate::jobs::webhooks::{WEBHOOKS_MAX, WEBHOOKS_OF_ORGANIZATION_MAX};
+use crate::jobs::webhooks::WEBHOOKS_MAX;
 use crate::openapi::parameters::{IdempotencyKey, IfMatch, ObjectId};
 use crate::request::body::{Checks, Field, JsonBody, Reading, boolean, number, parsed, set};
 use crate::request::context::RequestContext;
@@ -106,7 +106,7 @@ async fn create(request: RequestContext, body: JsonBody<CreateBody>) -> Result<R
     checks.unknown(&body.unknown);
     checks.finish()?;
     let url = url.ok_or_else(|| Problem::of(Code::InvalidRequest))?;
-    check_count(&request.service, organization_id.as_ref())?;
+    check_count(&request.service)?;
     let facts = WebhookRegistered { url, event_types: event_types.unwrap_or_default() };
     let command = WebhookCommand::Register { organization_id, facts };
     let command = Command::Webhook(request.service.new_id(), command);
@@ -115,17 +115,11 @@ async fn create(request: RequestContext, body: JsonBody<CreateBody>) -> Result<R
     with_secret(&request.service, reply, &outcome)
 }
 
-fn check_count(service: &Service, organization_id: Option<&OrganizationId>) -> Result<(), Problem> {
+/// Checks the number of all webhooks. That of an organization's is capped where its command is admitted.
+fn check_count(service: &Service) -> Result<(), Problem> {
     let webhooks = service.index.webhooks(None, usize::MAX);
     let existing = webhooks.iter().filter(|webhook| webhook.deleted_at.is_none());
-    let of_organization = existing
-        .clone()
-        .filter(|it| organization_id.is_some() && it.organization_id.as_ref() == organization_id)
-        .count();
-    if existing.count() >= WEBHOOKS_MAX || of_organization >= WEBHOOKS_OF_ORGANIZATION_MAX {
-        return Err(Problem::of(Code::TooManyWebhooks));
-    }
-    Ok(())
+    if existing.count() >= WEBHOOKS_MAX { Err(Problem::of(Code::TooManyWebhooks)) } else { Ok(()) }
 }
 
 fn with_secret(service: &Service, reply: Reply, outcome: &Outcome<Webhook>) -> Result<Response, Problem> {

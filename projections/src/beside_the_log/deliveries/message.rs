@@ -103,10 +103,12 @@ impl fmt::Display for Failure {
             Self::Status(status) => write!(f, "the receiver answered with status {status}"),
             Self::Timeout => f.write_str("the receiver did not answer in time"),
             Self::Connection => f.write_str("could not connect to the receiver, or the connection broke"),
-            Self::Name => f.write_str("the receiver's host name cannot be resolved"),
-            Self::AddressNotAllowed => {
-                f.write_str("the receiver's address is in a network that webhooks may not call")
-            }
+            // The same text for both: whoever may test webhooks could otherwise ask an internal name service
+            // which names there are.
+            Self::Name | Self::AddressNotAllowed => f.write_str(
+                "the receiver's host has no address that webhooks may call; check its name, and that the \
+                 address is on the public internet",
+            ),
             Self::Tls => f.write_str(
                 "the TLS handshake failed, or the receiver's certificate is not valid for its name",
             ),

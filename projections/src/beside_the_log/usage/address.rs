@@ -24,11 +24,11 @@ impl Address {
         (self.0 != 0).then(|| IpAddr::V6(Ipv6Addr::from_bits(self.0)).to_canonical())
     }
 
-    pub(super) const fn from_bits(bits: u128) -> Self {
+    pub(crate) const fn from_bits(bits: u128) -> Self {
         Self(bits)
     }
 
-    pub(super) const fn bits(self) -> u128 {
+    pub(crate) const fn bits(self) -> u128 {
         self.0
     }
 

@@ -203,7 +203,8 @@ impl VerificationIndex {
         Ok(fs::rename(temporary, path)?)
     }
 
-    /// Starts a walk over all keys, which ends when the second value is dropped, and collects everything else.
+    /// Starts a walk over all keys, which ends when the second value is dropped, and collects everything
+    /// else.
     pub(in crate::verification) fn begin_walk(&self) -> Result<(Beginning, Walking<'_>), SnapshotError> {
         let mut writer = self.writer.lock().map_err(|_| unsavable("a panic left an event half applied"))?;
         let beginning = self.begin_walk_locked(&mut writer)?;
