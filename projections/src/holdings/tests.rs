@@ -119,6 +119,7 @@ impl World {
                 let id = PortalSessionId::from_u128(id);
                 let digest = self.secret(SecretKind::PortalLink).digest();
                 let facts = PortalSessionCreated {
+                    ends_by: None,
                     digest,
                     role: Role::Owner,
                     link_expires_at: SystemClock.now().saturating_add_millis(60_000),

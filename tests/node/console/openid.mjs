@@ -31,6 +31,6 @@ run(async (visit, { base, issuer }) => {
   // A user of the provider who has no role here.
   await page.deleteCookie(...(await page.cookies(issuer)))
   await signIn('stray')
-  await visit.says('.sheet', 'gives you no role')
+  await visit.says('.sheet', 'you have no role in an organization')
   return { key, tokens: [token] }
 })
