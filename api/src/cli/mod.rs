@@ -10,6 +10,7 @@ mod duration;
 mod environment;
 mod exposure;
 mod first_root_key;
+mod kek;
 mod log_key;
 mod logging;
 mod openid_provider;

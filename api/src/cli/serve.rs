@@ -149,7 +149,8 @@ impl Serve {
         let origin = self.origin(&listeners, tls.is_some())?;
         let socket = self.listen.first().map(ToString::to_string).unwrap_or_default();
         let (limits, compat) = (self.connections.limits(), std::mem::take(&mut self.compat));
-        let (service, threads) = Service::start(&self.options(origin.clone(), tls.is_some())?)?;
+        let kek = self.data.kek()?;
+        let (service, threads) = Service::start(&self.options(origin.clone(), tls.is_some())?, kek)?;
         first_root_key::remind(&first_root_key);
         service.ensure_root_key(bootstrap.as_ref(), |token| first_root_key::show(token, &first_root_key))?;
         drop(bootstrap);

@@ -2,12 +2,14 @@
 //! signed checkpoint, so that an older or different log in its place gets no signature.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use keyledger_engine::backup::signature;
+use keyledger_engine::kek::Kek;
+use keyledger_engine::kek::key_file::{self, KeyFile};
 use keyledger_engine::log::merkle::Hash;
 use keyledger_engine::log::{self, LogId, LogReader};
 use keyledger_engine::transparency::checkpoint::Checkpoint;
@@ -24,8 +26,7 @@ use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::service::Service;
 use crate::service::inconsistency::Inconsistency;
-use keyledger_engine::storage::atomic_file;
-use keyledger_engine::storage::data_directory::DataDirectory;
+use keyledger_engine::storage::data_directory::{DataDirectory, LOG_KEY};
 
 /// A request for a checkpoint gets the last one if it is younger than this.
 const AGE_MIN: Duration = Duration::from_secs(1);
@@ -96,10 +97,12 @@ impl LogSigner {
     pub(crate) fn open(
         data: &DataDirectory,
         options: &Options,
+        kek: Option<Arc<Kek>>,
         log_id: LogId,
         inconsistency: Arc<Inconsistency>,
     ) -> Result<Self, Error> {
-        let (signer, is_new) = open_key(data, options, log_id)?;
+        let key_file = key_file_of(data, options, kek);
+        let (signer, is_new) = open_key(&key_file, options, log_id)?;
         let path = data.checkpoints();
         let shown = path.display();
         let (file, last) = CheckpointFile::open(&path)
@@ -116,9 +119,10 @@ impl LogSigner {
         let last = last.transpose()?;
         // Written last: a start that fails leaves no new key behind.
         if is_new {
-            let path = data.log_key();
-            write_key(&path, &signer).map_err(|error| {
-                Error(format!("{}: {error}; check its directory and the disk", path.display()))
+            let mut text = Zeroizing::new(signer.expose().as_bytes().to_vec());
+            text.push(b'\n');
+            key_file.write(&text).map_err(|error| {
+                Error(format!("{}: {error}; check its directory and the disk", key_file.path().display()))
             })?;
         }
         write_verifier(&data.log_verifier(), signer.verifier())?;
@@ -329,26 +333,33 @@ fn check_consistency(log: &dyn LogReader, size: u64, last: &Checkpoint) -> Resul
     Ok(())
 }
 
+/// The key's file: the one in the data directory, or one that the operator keeps elsewhere.
+fn key_file_of(data: &DataDirectory, options: &Options, kek: Option<Arc<Kek>>) -> KeyFile {
+    match &options.key_file {
+        Some(path) => KeyFile::new(path.clone(), LOG_KEY, kek).or_in_clear(),
+        None => KeyFile::new(data.log_key(), LOG_KEY, kek),
+    }
+}
+
 /// Returns the key, and whether it is new and not written yet.
-fn open_key(data: &DataDirectory, options: &Options, log_id: LogId) -> Result<(Signer, bool), Error> {
-    let own = data.log_key();
-    let path = options.key_file.as_ref().unwrap_or(&own);
-    let shown = path.display();
+fn open_key(file: &KeyFile, options: &Options, log_id: LogId) -> Result<(Signer, bool), Error> {
+    let shown = file.path().display();
     let wrong = |error: &dyn std::fmt::Display, help: &str| Error(format!("{shown}: {error}; {help}"));
-    let (signer, is_new) = match fs::read_to_string(path).map(Zeroizing::new) {
+    let (signer, is_new) = match file.read() {
         Ok(text) => {
-            let signer = Signer::parse(&text).map_err(|error: InvalidKey| {
+            let text = std::str::from_utf8(&text).unwrap_or_default();
+            let signer = Signer::parse(text).map_err(|error: InvalidKey| {
                 wrong(&error, "restore the log's key, a line that begins with PRIVATE+KEY+")
             })?;
             (signer, false)
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && options.key_file.is_none() => {
+        Err(key_file::Error::Missing) if options.key_file.is_none() => {
             let name = options.origin.clone().map_or_else(|| default_name(log_id), Ok)?;
             let signer = Signer::generate(name, &mut SysRng)
                 .map_err(|error| Error(format!("the operating system returned no random bytes: {error}")))?;
             (signer, true)
         }
-        Err(error) => return Err(wrong(&error, "check the file, its owner and permissions")),
+        Err(error) => return Err(Error(format!("{shown}: {error}"))),
     };
     match &options.origin {
         Some(origin) if origin.as_str() != signer.verifier().name() => {
@@ -363,14 +374,6 @@ fn open_key(data: &DataDirectory, options: &Options, log_id: LogId) -> Result<(S
 fn default_name(log_id: LogId) -> Result<KeyName, Error> {
     let id: String = log_id.0.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("keyledger/{id}").parse().map_err(|error| Error(format!("the log's name: {error}")))
-}
-
-/// Writes the key under its name only after it is complete and durable.
-fn write_key(path: &Path, signer: &Signer) -> io::Result<()> {
-    atomic_file::replace(path, |file| {
-        file.write_all(signer.expose().as_bytes())?;
-        file.write_all(b"\n")
-    })
 }
 
 /// Writes the public key beside the log, for offline verification.

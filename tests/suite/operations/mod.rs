@@ -5,6 +5,7 @@ pub(crate) mod bounds;
 pub(crate) mod data_directory;
 pub(crate) mod examples;
 pub(crate) mod index_snapshot;
+pub(crate) mod key_encryption;
 pub(crate) mod newcomer;
 pub(crate) mod private_files;
 pub(crate) mod process;
