@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build check test bench
+.PHONY: help run build check test bench reproducible
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # One column past the width of code, which rustfmt keeps by itself.
@@ -32,13 +32,18 @@ $(CERTIFICATE):
 	@echo "created $@; clients must trust it, as in curl --cacert $@"
 
 # The binaries that ship have no symbols; a debugger or a backtrace finds them in BINARY.debug beside it.
-build: ## build the release binaries, with their symbols in files beside them
+build: ## build the release binaries, with their symbols and lists of components (CycloneDX) beside them
 	cargo build --release --package keyledger-api --package keyledger-replay-tool --package keyledger-examples --bins
 	cd $(TARGET_DIR)/release && for binary in keyledger replay-tool; do \
 	  objcopy --only-keep-debug $$binary $$binary.debug; \
 	  objcopy --strip-all --add-gnu-debuglink=$$binary.debug $$binary $$binary.stripped; \
 	  mv $$binary.stripped $$binary; \
 	done
+	tests/sbom.py keyledger-api > $(TARGET_DIR)/release/keyledger.cdx.json
+	tests/sbom.py keyledger-replay-tool > $(TARGET_DIR)/release/replay-tool.cdx.json
+
+reproducible: ## build the last commit twice, in different directories, and compare the binaries
+	tests/reproducible.sh
 
 CARGO_DENY := tests/tools/bin/cargo-deny --log-level error
 

@@ -48,6 +48,7 @@ test)
   need nginx nginx-light
   need curl curl
   need openssl openssl
+  need systemd-analyze systemd
   need node nodejs
   need npm npm
   need chromium chromium

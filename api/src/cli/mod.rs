@@ -10,6 +10,7 @@ mod duration;
 mod environment;
 mod exposure;
 mod first_root_key;
+mod health;
 mod kek;
 mod log_key;
 mod logging;
@@ -29,6 +30,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use keyledger_engine::storage::{private_files, private_memory};
 
 use self::data::DataPath;
+use self::health::Health;
 use self::root_key::RootKeyCommand;
 use self::serve::Serve;
 use self::signing_key::SigningKeyCommand;
@@ -62,6 +64,8 @@ enum Command {
     SigningKey(SigningKeyCommand),
     /// Print the public key that verifies the event log's checkpoints.
     LogKey(DataPath),
+    /// Check that a service answers: exit code 0 if it does. For health checks of containers.
+    Health(Health),
     /// Print the OpenAPI document.
     Openapi,
     /// Print the permissions that each endpoint needs (docs/permissions.md).
@@ -74,6 +78,7 @@ impl Command {
             Self::Serve(serve) => serve.run(),
             Self::RootKey(command) => command.run(),
             Self::SigningKey(command) => command.run(),
+            Self::Health(health) => health.run(),
             Self::LogKey(path) => log_key::print(&path),
             Self::Openapi => print_text(&openapi::document_text(&routes::endpoints().1)?),
             Self::Permissions => print_text(&access::document()),

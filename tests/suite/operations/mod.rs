@@ -3,6 +3,7 @@
 pub(crate) mod backup;
 pub(crate) mod bounds;
 pub(crate) mod data_directory;
+pub(crate) mod deployment;
 pub(crate) mod examples;
 pub(crate) mod index_snapshot;
 pub(crate) mod key_encryption;
