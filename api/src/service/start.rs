@@ -181,7 +181,7 @@ impl Service {
             console_sessions: ConsoleSessions::new(options.sessions),
             session_use: SessionUse::new(options.sessions.portal_idle, clock.now()),
             trusted_proxies: options.trusted_proxies.clone(),
-            openid_provider,
+            openid_provider: openid_provider.map(Arc::new),
             webhooks,
             audit_trail,
             key_list_handle,

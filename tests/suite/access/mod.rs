@@ -7,6 +7,7 @@ pub(crate) mod handing_on;
 pub(crate) mod introspection;
 pub(crate) mod oauth_clients;
 pub(crate) mod openid;
+pub(crate) mod openid_load;
 pub(crate) mod organizations;
 pub(crate) mod partners;
 pub(crate) mod permissions;
