@@ -151,8 +151,8 @@ pub(crate) enum Command {
     },
     /// Wrap the secret keys with another key-encryption key, or for the first time, or not any more.
     ///
-    /// Rewrites vault.redb, log-key, webhook-key and signing-keys.json. A run that was interrupted is finished by
-    /// the same command. Backups that were made before keep their keys wrapped as they were.
+    /// Rewrites vault.redb, log-key, webhook-key and signing-keys.json. A run that was interrupted is
+    /// finished by the same command. Backups that were made before keep their keys wrapped as they were.
     Rekey {
         #[command(flatten)]
         options: Options,
@@ -236,8 +236,8 @@ pub(crate) struct KekSource {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub(crate) struct NewKekSource {
-    /// File with the new key-encryption key: 32 random bytes in base64 or hexadecimal, as `openssl rand -base64
-    /// 32` makes them.
+    /// File with the new key-encryption key: 32 random bytes in base64 or hexadecimal, as `openssl rand
+    /// -base64 32` makes them.
     #[arg(long, value_name = "FILE")]
     pub(crate) new_kek_file: Option<PathBuf>,
     /// Command for the shell that prints the new key-encryption key.

@@ -16,7 +16,8 @@ use crate::output::report::Failure;
 const LOG_OPTIONS: RedbOptions = RedbOptions { cache_bytes: 16 * 1024 * 1024, journal_bytes: 1024 * 1024 };
 
 /// Opens the log in `directory` for reading, with the vault if there is one; without it personal text reads
-/// as erased. `kek` is what the vault's secrets are wrapped with. Until the reader is dropped no process can write to the log, and the service cannot start.
+/// as erased. `kek` is what the vault's secrets are wrapped with. Until the reader is dropped no process can
+/// write to the log, and the service cannot start.
 pub(crate) fn open(directory: &DataDirectory, kek: Option<&Kek>) -> Result<Arc<RedbReader>, Failure> {
     check_unused(directory)?;
     let vault = Vault::open_read_only_wrapped(&directory.vault(), kek).map_err(log::Error::from)?;

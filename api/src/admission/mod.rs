@@ -1,7 +1,7 @@
 //! Admission: what the service refuses so that no caller takes what all need.
 //!
-//! * [`rate_limits`]: how often callers, organizations and addresses may ask; [`class`]: what a request counts
-//!   as.
+//! * [`rate_limits`]: how often callers, organizations and addresses may ask; [`class`]: what a request
+//!   counts as.
 //! * [`permit`]: what a caller's command needs to reach the ledger; [`change`]: what the command does;
 //!   [`in_flight`] keeps the permit until the command is answered. [`caps`]: how much an organization may
 //!   hold. [`disk_reserve`]: the space that commands leave.

@@ -10,12 +10,12 @@ use keyledger_engine::kek::provider::{self, KekCommand, KekFile, KekProvider};
 /// Where the key-encryption key comes from. Without it, secret keys are in clear in the data directory.
 #[derive(Args, Clone)]
 pub(super) struct KekSource {
-    /// File with the key-encryption key, which wraps all secret keys of the data directory: 32 random bytes in
-    /// base64 or hexadecimal. Keep it apart from the data and its backups.
+    /// File with the key-encryption key, which wraps all secret keys of the data directory: 32 random bytes
+    /// in base64 or hexadecimal. Keep it apart from the data and its backups.
     #[arg(long, env = "KEYLEDGER_KEK_FILE", value_name = "FILE", conflicts_with = "kek_command")]
     kek_file: Option<PathBuf>,
-    /// Command for the shell that prints the key-encryption key, such as one that lets a key management service
-    /// decrypt it.
+    /// Command for the shell that prints the key-encryption key, such as one that lets a key management
+    /// service decrypt it.
     #[arg(long, env = "KEYLEDGER_KEK_COMMAND", value_name = "COMMAND")]
     kek_command: Option<String>,
 }

@@ -28,10 +28,24 @@ use crate::service::Service;
 use crate::service::inconsistency::Inconsistency;
 use keyledger_engine::storage::data_directory::{DataDirectory, LOG_KEY};
 
-/// A request for a checkpoint gets the last one if it is younger than this.
+/// A caller's request for a checkpoint gets the last one if it is younger than this.
 const AGE_MIN: Duration = Duration::from_secs(1);
+/// The same for a request without a credential. Each new checkpoint is written to a file and sent to the
+/// witnesses, which anybody could have done as often as they ask.
+const AGE_MIN_FOR_ANYBODY: Duration = Duration::from_secs(10);
 /// How often a log that has grown is signed without a request.
 const AGE_MAX: Duration = Duration::from_secs(60);
+
+/// How new a checkpoint must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// It covers the whole log.
+    AtOnce,
+    /// It is at most a second old.
+    ForCaller,
+    /// It is at most ten seconds old.
+    ForAnybody,
+}
 
 /// The key that signs, and its name.
 #[derive(Debug, Clone, Default)]
@@ -209,8 +223,8 @@ impl LogSigner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).refusal.clone()
     }
 
-    /// Returns the newest checkpoint. Signs a new one if the log has grown and either the last one is a
-    /// second old or `at_once` is set. Blocks.
+    /// Returns the newest checkpoint. Signs a new one if the log has grown and the last one is not fresh
+    /// enough. Blocks.
     ///
     /// # Errors
     /// When nothing may be signed.
@@ -218,10 +232,14 @@ impl LogSigner {
         &self,
         log: &dyn LogReader,
         now: Timestamp,
-        at_once: bool,
+        freshness: Freshness,
     ) -> Result<(Arc<str>, Checkpoint), Refusal> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = state.signed.elapsed() < AGE_MIN && !at_once;
+        let fresh = match freshness {
+            Freshness::AtOnce => false,
+            Freshness::ForCaller => state.signed.elapsed() < AGE_MIN,
+            Freshness::ForAnybody => state.signed.elapsed() < AGE_MIN_FOR_ANYBODY,
+        };
         if let (Some(last), true, None) = (&state.last, fresh, &state.refusal) {
             return Ok(last.clone());
         }
@@ -391,13 +409,13 @@ fn write_verifier(path: &Path, verifier: &Verifier) -> Result<(), Error> {
 /// stops.
 pub(crate) async fn run(service: Arc<Service>) {
     // An error is in the service's log and in /readyz.
-    let _ = service.checkpoint(true).await;
+    let _ = service.checkpoint(Freshness::AtOnce).await;
     loop {
         let stopped = tokio::select! {
             () = tokio::time::sleep(AGE_MAX) => false,
             () = service.stopped() => true,
         };
-        let _ = service.checkpoint(true).await;
+        let _ = service.checkpoint(Freshness::AtOnce).await;
         if stopped {
             return;
         }

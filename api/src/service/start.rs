@@ -156,8 +156,8 @@ impl Threads {
 }
 
 impl Service {
-    /// Opens the log, restores the projections, and starts the threads. `kek` wraps the secret keys in the data
-    /// directory.
+    /// Opens the log, restores the projections, and starts the threads. `kek` wraps the secret keys in the
+    /// data directory.
     ///
     /// # Errors
     /// See [`StartError`].
@@ -220,7 +220,7 @@ impl Service {
             console_sessions: ConsoleSessions::new(options.sessions),
             session_use: SessionUse::new(options.sessions.portal_idle, clock.now()),
             trusted_proxies: options.trusted_proxies.clone(),
-            openid_provider,
+            openid_provider: openid_provider.map(Arc::new),
             webhooks,
             audit_trail,
             key_list_handle,

@@ -1,8 +1,8 @@
 //! The key-encryption key (KEK): one key, kept apart from the data directory, that wraps every other secret
 //! key. Whoever has the disk and not this key has none of them.
 //!
-//! * [`Kek`]: wraps and unwraps keys: AES-256-GCM (NIST SP 800-38D) with a random nonce. What is wrapped opens
-//!   only as what it was: its name is authenticated with it.
+//! * [`Kek`]: wraps and unwraps keys: AES-256-GCM (NIST SP 800-38D) with a random nonce. What is wrapped
+//!   opens only as what it was: its name is authenticated with it.
 //! * [`provider`]: where the key comes from: a file, or a command that asks a key management service.
 //! * [`key_file`]: a file with a secret key, wrapped or not. The vault wraps its rows by itself.
 

@@ -178,7 +178,8 @@ impl Vault {
         Self::open_wrapped(path, None)
     }
 
-    /// As [`open`](Self::open), with the key-encryption key that wraps the secrets in the file, if there is one.
+    /// As [`open`](Self::open), with the key-encryption key that wraps the secrets in the file, if there is
+    /// one.
     ///
     /// # Errors
     /// As [`open`](Self::open), and when the secrets are wrapped with another key, or not at all.
@@ -209,8 +210,8 @@ impl Vault {
     }
 
     /// Writes the file of a vault that nobody has open anew, with its secrets wrapped with `to` instead of
-    /// `from`; none means in clear. The old file's bytes are overwritten. Returns whether the file changed: one
-    /// that is wrapped with `to` already does not, nor does one that does not exist.
+    /// `from`; none means in clear. The old file's bytes are overwritten. Returns whether the file changed:
+    /// one that is wrapped with `to` already does not, nor does one that does not exist.
     ///
     /// # Errors
     /// [`Error::Open`] and [`Error::Unavailable`].

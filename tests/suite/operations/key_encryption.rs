@@ -1,4 +1,5 @@
-//! One key-encryption key wraps every other secret key: with it everything works, and without it nothing opens.
+//! One key-encryption key wraps every other secret key: with it everything works, and without it nothing
+//! opens.
 
 use std::fs;
 use std::path::Path;

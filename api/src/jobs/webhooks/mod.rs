@@ -5,6 +5,7 @@
 //! * `endpoint`: one webhook: reads the log, starts the deliveries that are due, and handles their outcomes.
 //! * [`content`]: the body of a message, read from the log when it is sent.
 //! * [`sender`] and [`address_guard`]: deliver a message, to allowed addresses only.
+//! * [`name_lookups`]: bounded lookups of receivers' names.
 //! * [`secret`]: the keys that sign messages. [`retry`]: the delays between attempts.
 //! * `expiry_notices`: messages about keys that expire soon.
 //!
@@ -16,6 +17,7 @@ pub(crate) mod dispatcher;
 mod endpoint;
 mod expiry_notices;
 mod lookup;
+pub(crate) mod name_lookups;
 pub(crate) mod retry;
 pub(crate) mod secret;
 pub(crate) mod sender;
