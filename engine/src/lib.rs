@@ -59,6 +59,7 @@
 
 pub mod backup;
 pub mod codec;
+pub mod crypto;
 pub mod domain;
 pub mod kek;
 pub mod ledger;

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
+use keyledger_engine::crypto::mac::MacKey;
 use keyledger_engine::kek::Kek;
 use keyledger_engine::kek::key_file::{self, KeyFile};
 use keyledger_engine::storage::data_directory::{DataDirectory, LOG_KEY};
 use keyledger_engine::transparency::note::Signer;
-use keyledger_engine::value::mac::MacKey;
 use keyledger_projections::verification::MAC_PURPOSE;
 
 use crate::arguments::KeyOptions;

@@ -2,25 +2,16 @@
 //!
 //! A module for each noun has its arguments and its commands.
 
-mod admission;
-mod allocator;
-mod connections;
 mod data;
 mod duration;
 mod environment;
-mod exposure;
-mod first_root_key;
 mod health;
 mod kek;
 mod log_key;
 mod logging;
-mod openid_provider;
-mod rate_limits;
 mod root_key;
 mod serve;
-mod sessions;
 mod signing_key;
-mod webhooks;
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use keyledger_engine::backup::signature;
+use keyledger_engine::crypto::mac::MacKey;
 use keyledger_engine::kek::Kek;
 use keyledger_engine::kek::key_file::{self, KeyFile};
 use keyledger_engine::log::merkle::Hash;
@@ -16,7 +17,6 @@ use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_engine::transparency::checkpoint_file::{CheckpointFile, SignedCheckpoint};
 use keyledger_engine::transparency::note::{InvalidKey, KeyName, Note, Signer, Verifier};
 use keyledger_engine::transparency::tree;
-use keyledger_engine::value::mac::MacKey;
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
 use rand::rngs::SysRng;

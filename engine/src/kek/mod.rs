@@ -17,7 +17,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use zeroize::{Zeroize, Zeroizing};
 
-use crate::value::mac::MacKey;
+use crate::crypto::mac::MacKey;
 
 /// Length of the key, in bytes.
 pub const KEK_LEN: usize = 32;

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use http_body_util::Full;
-use keyledger_engine::value::sha256::sha256;
+use keyledger_engine::crypto::sha256::sha256;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
