@@ -13,8 +13,15 @@ DATA ?= ./data
 
 export KEYLEDGER_BIN_DIR ?= $(TARGET_DIR)/release
 
+# Panic messages name source files. With the directories in these names a binary would tell where it was built, and
+# differ from one of the same source that was built elsewhere. All release builds share the flags, and so a cache.
+CARGO_DIR := $(or $(CARGO_HOME),$(HOME)/.cargo)
+RELEASE_FLAGS := --remap-path-prefix=$(CURDIR)=/keyledger --remap-path-prefix=$(TARGET_DIR)=/target \
+  --remap-path-prefix=$(CARGO_DIR)=/cargo
+run build bench: export CARGO_BUILD_RUSTFLAGS := $(RELEASE_FLAGS)
+
 help: ## list the recipes
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 19
 
 # A pair for TLS=1: for development only, as nobody but its maker has a reason to trust it.
 CERTIFICATE := $(DATA)/development/cert.pem
@@ -42,8 +49,8 @@ build: ## build the release binaries, with their symbols and lists of components
 	tests/sbom.py keyledger-api > $(TARGET_DIR)/release/keyledger.cdx.json
 	tests/sbom.py keyledger-replay-tool > $(TARGET_DIR)/release/replay-tool.cdx.json
 
-reproducible: ## build the last commit twice, in different directories, and compare the binaries
-	tests/reproducible.sh
+reproducible: build ## build a second time, in another directory, and compare the binaries
+	tests/reproducible.sh $(TARGET_DIR)/release
 
 CARGO_DENY := tests/tools/bin/cargo-deny --log-level error
 

@@ -3,8 +3,9 @@
 
     tests/sbom.py keyledger-api > keyledger.cdx.json
 
-Versions and dependencies come from `cargo metadata`, checksums from Cargo.lock. The same lock file
-gives the same text: there is no time and no random serial number in it."""
+What is compiled comes from `cargo tree`, which resolves features for this package alone; what
+depends on what from `cargo metadata`, checksums from Cargo.lock. The same lock file gives the same
+text: there is no time and no random serial number in it."""
 
 import json
 import subprocess
@@ -25,9 +26,18 @@ def metadata():
     return json.loads(subprocess.check_output(command, cwd=ROOT, text=True))
 
 
-def linked(graph, root):
+def compiled(name):
+    """The (name, version) of each package that a build of this one compiles for the binary. Features
+    that only other packages of the workspace turn on add nothing."""
+    command = ["cargo", "tree", "--package", name, "--edges", "normal", "--prefix", "none", "--format", "{p}"]
+    lines = subprocess.check_output([*command, "--locked"], cwd=ROOT, text=True).splitlines()
+    return {(line.split()[0], line.split()[1].removeprefix("v")) for line in lines if line.strip()}
+
+
+def linked(graph, root, compiled):
     """The ids of the packages that normal dependencies lead to, and what each depends on."""
     nodes = {node["id"]: node for node in graph["resolve"]["nodes"]}
+    ids = {it["id"] for it in graph["packages"] if (it["name"], it["version"]) in compiled}
     edges, waiting = {}, [root]
     while waiting:
         id = waiting.pop()
@@ -36,7 +46,7 @@ def linked(graph, root):
         edges[id] = sorted(
             dependency["pkg"]
             for dependency in nodes[id]["deps"]
-            if any(kind["kind"] is None for kind in dependency["dep_kinds"])
+            if dependency["pkg"] in ids and any(kind["kind"] is None for kind in dependency["dep_kinds"])
         )
         waiting.extend(edges[id])
     return edges
@@ -54,7 +64,9 @@ def component(package, checksums):
         # Some packages still separate alternatives by a slash.
         expression = package["license"].replace("/", " OR ")
         shown["licenses"] = [{"expression": expression}]
-    shown["purl"] = reference(package)
+    if package["source"]:
+        # Packages of this workspace are in no registry, where their names could be somebody else's.
+        shown["purl"] = reference(package)
     if package["repository"]:
         shown["externalReferences"] = [{"type": "vcs", "url": package["repository"]}]
     return shown
@@ -70,7 +82,7 @@ def main(name):
     root = next(package for package in graph["packages"] if package["name"] == name)
     lock = tomllib.loads((ROOT / "Cargo.lock").read_text())
     checksums = {(it["name"], it["version"]): it.get("checksum") for it in lock["package"]}
-    edges = linked(graph, root["id"])
+    edges = linked(graph, root["id"], compiled(name))
     others = sorted((packages[id] for id in edges if id != root["id"]), key=reference)
     document = {
         "bomFormat": "CycloneDX",

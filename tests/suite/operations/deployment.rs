@@ -3,7 +3,8 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
+use std::path::Path;
+use std::process::{Command, Output};
 
 use keyledger_tests::processes::binaries;
 use keyledger_tests::processes::server::{Options, Server, free_address};
@@ -47,6 +48,30 @@ fn every_setting_of_the_systemd_unit_is_known_to_systemd() {
     let said = String::from_utf8_lossy(&verified.stderr).into_owned();
     let about_it: Vec<_> = said.lines().filter(|line| line.contains("keyledger.service")).collect();
     assert!(about_it.is_empty(), "{said}");
+    // In tenths: 0 is closed, 100 is open. A unit without any restriction has 96.
+    let threshold = ["security", "--offline=true", "--threshold=20"];
+    let judged = Command::new("systemd-analyze").args(threshold).arg(&copy).output().unwrap();
+    assert!(judged.status.success(), "{}", String::from_utf8_lossy(&judged.stderr));
+}
+
+/// The variables of Keyledger that a text names.
+fn variables(text: &str) -> BTreeSet<&str> {
+    let is_outside = |character: char| !(character.is_ascii_uppercase() || character == '_');
+    text.split(is_outside).filter(|it| it.starts_with("KEYLEDGER_")).collect()
+}
+
+#[test]
+fn unit_and_image_set_variables_that_exist() {
+    let help = Command::new(binaries::path("keyledger")).args(["serve", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    let known = variables(&help);
+    for file in ["keyledger.service", "Containerfile", "compose.yaml"] {
+        let text = fs::read_to_string(binaries::workspace().join("docs/deploy").join(file)).unwrap();
+        let used = variables(&text);
+        assert!(!used.is_empty(), "{file} sets no variable");
+        let unknown: Vec<_> = used.difference(&known).collect();
+        assert!(unknown.is_empty(), "{file} sets {unknown:?}, which `keyledger serve` does not read");
+    }
 }
 
 /// The packages of `Cargo.lock` that Cargo links into the binary on this machine.
@@ -68,7 +93,7 @@ fn linked() -> BTreeSet<(String, String)> {
 }
 
 #[test]
-fn the_list_of_components_has_everything_that_is_linked() {
+fn the_list_of_components_has_what_is_linked_and_nothing_else() {
     let path = binaries::path("keyledger").with_file_name("keyledger.cdx.json");
     let text = fs::read_to_string(&path)
         .unwrap_or_else(|error| panic!("{}: {error}; run `make build`", path.display()));
@@ -80,8 +105,10 @@ fn the_list_of_components_has_everything_that_is_linked() {
         .chain([&document["metadata"]["component"]])
         .map(|it| (it["name"].as_str().unwrap().to_owned(), it["version"].as_str().unwrap().to_owned()))
         .collect();
-    let missing: Vec<_> = linked().difference(&listed).cloned().collect();
-    assert!(missing.is_empty(), "{missing:?}");
+    let linked = linked();
+    let missing: Vec<_> = linked.difference(&listed).collect();
+    let surplus: Vec<_> = listed.difference(&linked).collect();
+    assert!(missing.is_empty() && surplus.is_empty(), "missing {missing:?}, not linked {surplus:?}");
     for component in components {
         let is_ours = component["name"].as_str().unwrap().starts_with("keyledger-");
         assert!(
@@ -89,5 +116,28 @@ fn the_list_of_components_has_everything_that_is_linked() {
             "{component}"
         );
         assert!(component["licenses"][0]["expression"].is_string(), "{component}");
+    }
+}
+
+/// Runs the CycloneDX project's own validator on a list of components.
+fn validated(path: &Path) -> Output {
+    let python = binaries::workspace().join("tests/tools/bin/python3");
+    assert!(python.exists(), "{} is missing: run tests/tools-install.sh test", python.display());
+    let reader = Path::new(env!("CARGO_MANIFEST_DIR")).join("readers/components.py");
+    Command::new(python).arg(reader).arg(path).output().unwrap()
+}
+
+#[test]
+fn an_independent_validator_accepts_the_lists_of_components() {
+    for binary in ["keyledger", "replay-tool"] {
+        let path = binaries::path(binary).with_file_name(format!("{binary}.cdx.json"));
+        let output = validated(&path);
+        assert!(output.status.success(), "{binary}: {}", String::from_utf8_lossy(&output.stderr));
+        // The validator does reject wrong input.
+        let directory = tempfile::tempdir().unwrap();
+        let damaged = directory.path().join("damaged.json");
+        let text = fs::read_to_string(&path).unwrap().replace("\"library\"", "\"book\"");
+        fs::write(&damaged, text).unwrap();
+        assert!(!validated(&damaged).status.success(), "{binary}");
     }
 }
