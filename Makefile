@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help run build check test bench
+.PHONY: help run build check test bench reproducible
 
 TARGET_DIR := $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)
 # One column past the width of code, which rustfmt keeps by itself.
@@ -13,8 +13,15 @@ DATA ?= ./data
 
 export KEYLEDGER_BIN_DIR ?= $(TARGET_DIR)/release
 
+# Panic messages name source files. With the directories in these names a binary would tell where it was built, and
+# differ from one of the same source that was built elsewhere. All release builds share the flags, and so a cache.
+CARGO_DIR := $(or $(CARGO_HOME),$(HOME)/.cargo)
+RELEASE_FLAGS := --remap-path-prefix=$(CURDIR)=/keyledger --remap-path-prefix=$(TARGET_DIR)=/target \
+  --remap-path-prefix=$(CARGO_DIR)=/cargo
+run build bench: export CARGO_BUILD_RUSTFLAGS := $(RELEASE_FLAGS)
+
 help: ## list the recipes
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 19
 
 # A pair for TLS=1: for development only, as nobody but its maker has a reason to trust it.
 CERTIFICATE := $(DATA)/development/cert.pem
@@ -32,13 +39,18 @@ $(CERTIFICATE):
 	@echo "created $@; clients must trust it, as in curl --cacert $@"
 
 # The binaries that ship have no symbols; a debugger or a backtrace finds them in BINARY.debug beside it.
-build: ## build the release binaries, with their symbols in files beside them
+build: ## build the release binaries, with their symbols and lists of components (CycloneDX) beside them
 	cargo build --release --package keyledger-api --package keyledger-replay-tool --package keyledger-examples --bins
 	cd $(TARGET_DIR)/release && for binary in keyledger replay-tool; do \
 	  objcopy --only-keep-debug $$binary $$binary.debug; \
 	  objcopy --strip-all --add-gnu-debuglink=$$binary.debug $$binary $$binary.stripped; \
 	  mv $$binary.stripped $$binary; \
 	done
+	tests/sbom.py keyledger-api > $(TARGET_DIR)/release/keyledger.cdx.json
+	tests/sbom.py keyledger-replay-tool > $(TARGET_DIR)/release/replay-tool.cdx.json
+
+reproducible: build ## build a second time, in another directory, and compare the binaries
+	tests/reproducible.sh $(TARGET_DIR)/release
 
 CARGO_DENY := tests/tools/bin/cargo-deny --log-level error
 

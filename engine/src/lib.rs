@@ -9,6 +9,7 @@
 //! * [`domain`]: keys, organizations, policies, portfolios, APIs, root keys, applications, portal sessions,
 //!   webhooks and erasures. Each has commands, events, a state and rules. Pure: the time, randomness and ids
 //!   come in as values.
+//! * [`kek`]: the key-encryption key that wraps all other secret keys.
 //! * [`vault`]: the keys that seal the personal parts of records. Destroying one erases what it sealed.
 //! * [`codec`]: the encoding of records (docs/format.md), and upcasting of older schemas.
 //! * [`log`]: the contract of an event log, its implementations in memory and on redb, and the Merkle tree.
@@ -58,7 +59,9 @@
 
 pub mod backup;
 pub mod codec;
+pub mod crypto;
 pub mod domain;
+pub mod kek;
 pub mod ledger;
 pub mod log;
 pub mod storage;

@@ -17,6 +17,7 @@ use std::hint::black_box;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
+use keyledger_engine::crypto::mac::MacKey;
 use keyledger_engine::domain::event::Event;
 use keyledger_engine::domain::key::{KeyCreated, KeyCreatedPersonal, Owner};
 use keyledger_engine::domain::organization::{OrganizationCreated, OrganizationKind, OrganizationPersonal};
@@ -27,7 +28,6 @@ use keyledger_engine::log::SourceId;
 use keyledger_engine::value::actor::Actor;
 use keyledger_engine::value::environment::Environment;
 use keyledger_engine::value::id::{ApiId, EventId, KeyId, OrganizationId};
-use keyledger_engine::value::mac::MacKey;
 use keyledger_engine::value::position::{Position, Version};
 use keyledger_engine::value::text::{Audience, Name, Scope};
 use keyledger_engine::value::time::Timestamp;

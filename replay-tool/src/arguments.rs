@@ -149,6 +149,16 @@ pub(crate) enum Command {
         #[arg(long, value_name = "ID")]
         user: Option<String>,
     },
+    /// Wrap the secret keys with another key-encryption key, or for the first time, or not any more.
+    ///
+    /// Rewrites vault.redb, log-key, webhook-key and signing-keys.json. A run that was interrupted is
+    /// finished by the same command. Backups that were made before keep their keys wrapped as they were.
+    Rekey {
+        #[command(flatten)]
+        options: Options,
+        #[command(flatten)]
+        new: NewKekSource,
+    },
     /// Count events by day and type, keys by state, organizations, checkpoints and bytes on disk. Read-only.
     Stats {
         #[command(flatten)]
@@ -204,9 +214,38 @@ pub(crate) struct Options {
     /// The service's data directory.
     #[arg(long, value_name = "DIR", env = "KEYLEDGER_DATA")]
     pub(crate) data: PathBuf,
+    #[command(flatten)]
+    pub(crate) kek: KekSource,
     /// Print one JSON object instead of text.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// Where the key-encryption key of the data directory comes from.
+#[derive(Debug, Args)]
+pub(crate) struct KekSource {
+    /// File with the key-encryption key that wraps the data directory's secret keys, if they are wrapped.
+    #[arg(long, env = "KEYLEDGER_KEK_FILE", value_name = "FILE", conflicts_with = "kek_command")]
+    pub(crate) kek_file: Option<PathBuf>,
+    /// Command for the shell that prints the key-encryption key.
+    #[arg(long, env = "KEYLEDGER_KEK_COMMAND", value_name = "COMMAND")]
+    pub(crate) kek_command: Option<String>,
+}
+
+/// Where the key-encryption key comes from that `rekey` wraps with.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub(crate) struct NewKekSource {
+    /// File with the new key-encryption key: 32 random bytes in base64 or hexadecimal, as `openssl rand
+    /// -base64 32` makes them.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) new_kek_file: Option<PathBuf>,
+    /// Command for the shell that prints the new key-encryption key.
+    #[arg(long, value_name = "COMMAND")]
+    pub(crate) new_kek_command: Option<String>,
+    /// Do without a key-encryption key: the secret keys are stored in clear.
+    #[arg(long)]
+    pub(crate) no_kek: bool,
 }
 
 /// The source of a backup, and `backup`'s output format.
@@ -229,6 +268,8 @@ pub(crate) struct Origin {
     /// Trust the certificates in this PEM file instead of the built-in authorities.
     #[arg(long, value_name = "FILE")]
     pub(crate) ca_cert: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) kek: KekSource,
     /// Print one JSON object instead of text.
     #[arg(long)]
     pub(crate) json: bool,

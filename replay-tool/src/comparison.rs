@@ -8,9 +8,9 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
+use keyledger_engine::crypto::mac::MacKey;
 use keyledger_engine::log::LogReader;
 use keyledger_engine::log::redb::RedbReader;
-use keyledger_engine::value::mac::MacKey;
 use keyledger_engine::value::position::Position;
 use keyledger_projections::audit_trail::AuditTrail;
 use keyledger_projections::key_list::KeyListProjection;

@@ -8,24 +8,18 @@
 //!   - [`proof`](commands::proof) writes a file that proves one event.
 //!   - [`backup`](commands::backup) writes the log to one file, [`restore`](commands::restore) reads it back.
 //!   - [`erase`](commands::erase) destroys personal text.
+//!   - [`rekey`](commands::rekey) wraps the secret keys with another key-encryption key.
 //!   - [`stats`](commands::stats) counts, [`show`](commands::show) prints one key's history,
 //!     [`export`](commands::export) writes events for other programs.
 //! * [`stopped_log`]: the log of a stopped service. [`checkpoints`]: the signed checkpoints beside it.
-//!   [`log_key`]: the key that signs them. [`comparison`]: the projections' files, compared with a replay.
-//!   [`unfinished_directory`]: a data directory while `restore` builds it.
-//! * [`replays`]: fresh replays that `diff` compares with. [`remote`]: the HTTP client that fetches a backup.
-//! * [`output`]: [`progress`](output::progress) on standard error, [`report`] with its exit
-//!   code, [`chart`](output::chart) for counts, [`timeline`](output::timeline) for events in words,
-//!   [`usage_error`] for wrong command lines.
-//!
-//! Exit codes: 0 success, 1 the data is damaged, differs or lacks what was asked for, 2 the command could not
-//! run. The findings go to standard output, as text or as one JSON object; an error is one line on standard
-//! error.
+//!   [`log_key`]: the key that signs them. [`key_encryption`]: the key that wraps it.
+//!   [`comparison`]: the projections' files, compared with a replay.
 
 mod arguments;
 mod checkpoints;
 mod commands;
 mod comparison;
+mod key_encryption;
 mod log_key;
 mod output;
 mod remote;

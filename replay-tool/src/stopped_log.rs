@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io::ErrorKind;
 use std::sync::Arc;
 
+use keyledger_engine::kek::Kek;
 use keyledger_engine::log;
 use keyledger_engine::log::redb::{RedbOptions, RedbReader};
 use keyledger_engine::storage::data_directory::DataDirectory;
@@ -15,8 +16,26 @@ use crate::output::report::Failure;
 const LOG_OPTIONS: RedbOptions = RedbOptions { cache_bytes: 16 * 1024 * 1024, journal_bytes: 1024 * 1024 };
 
 /// Opens the log in `directory` for reading, with the vault if there is one; without it personal text reads
-/// as erased. Until the reader is dropped no process can write to the log, and the service cannot start.
-pub(crate) fn open(directory: &DataDirectory) -> Result<Arc<RedbReader>, Failure> {
+/// as erased. `kek` is what the vault's secrets are wrapped with. Until the reader is dropped no process can
+/// write to the log, and the service cannot start.
+pub(crate) fn open(directory: &DataDirectory, kek: Option<&Kek>) -> Result<Arc<RedbReader>, Failure> {
+    check_unused(directory)?;
+    let vault = Vault::open_read_only_wrapped(&directory.vault(), kek).map_err(log::Error::from)?;
+    open_with(directory, vault)
+}
+
+/// As [`open`], but leaves the vault alone.
+pub(crate) fn open_without_vault(directory: &DataDirectory) -> Result<Arc<RedbReader>, Failure> {
+    check_unused(directory)?;
+    open_with(directory, Vault::empty())
+}
+
+fn open_with(directory: &DataDirectory, vault: Vault) -> Result<Arc<RedbReader>, Failure> {
+    Ok(Arc::new(RedbReader::open_read_only(&directory.log(), LOG_OPTIONS, Arc::new(vault))?))
+}
+
+/// Checks that the log is there, and that no process has it open for writing.
+fn check_unused(directory: &DataDirectory) -> Result<(), Failure> {
     let path = directory.log();
     let shown = path.display();
     let file = File::open(&path).map_err(|error| {
@@ -32,7 +51,5 @@ pub(crate) fn open(directory: &DataDirectory) -> Result<Arc<RedbReader>, Failure
             "{shown}: in use by another process; stop the service, or name a backup's directory with --data"
         )));
     }
-    drop(file);
-    let vault = Vault::open_read_only(&directory.vault()).map_err(log::Error::from)?;
-    Ok(Arc::new(RedbReader::open_read_only(&path, LOG_OPTIONS, Arc::new(vault))?))
+    Ok(())
 }

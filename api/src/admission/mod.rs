@@ -1,7 +1,7 @@
 //! Admission: what the service refuses so that no caller takes what all need.
 //!
-//! * [`rate_limits`]: how often callers, organizations and addresses may ask. [`policy`] is the table of
-//!   limits, [`class`] what a request counts as; [`quota`], [`bucket`] and [`buckets`] do the counting.
+//! * [`rate_limits`]: how often callers, organizations and addresses may ask; [`class`]: what a request
+//!   counts as.
 //! * [`permit`]: what a caller's command needs to reach the ledger; [`change`]: what the command does;
 //!   [`in_flight`] keeps the permit until the command is answered. [`caps`]: how much an organization may
 //!   hold. [`disk_reserve`]: the space that commands leave.
@@ -9,8 +9,6 @@
 //!   time. [`refusal`]: what the metrics count.
 //! * [`long_answers`]: the streams, files and backups that callers read.
 
-mod bucket;
-mod buckets;
 pub(crate) mod caps;
 pub(crate) mod change;
 pub(crate) mod class;
@@ -21,8 +19,6 @@ pub(crate) mod long_answers;
 pub(crate) mod network;
 mod options;
 pub(crate) mod permit;
-pub(crate) mod policy;
-pub(crate) mod quota;
 pub(crate) mod rate_limits;
 pub(crate) mod refusal;
 

@@ -2,8 +2,8 @@
 
 use super::caps::Caps;
 use super::disk_reserve::ReserveSize;
-use super::policy::{Policy, Quotas};
-use super::quota::Quota;
+use super::rate_limits::policy::{Policy, Quotas};
+use super::rate_limits::quota::Quota;
 
 /// The settings of admission.
 #[derive(Debug, Clone)]

@@ -6,11 +6,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use jsonwebtoken::{Header, Validation};
+use keyledger_engine::crypto::sha256::sha256;
 use keyledger_engine::domain::application::Application;
 use keyledger_engine::value::id::ApplicationId;
 use keyledger_engine::value::permission::Permission;
 use keyledger_engine::value::position::Version;
-use keyledger_engine::value::sha256::sha256;
 use keyledger_engine::value::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use ulid::Ulid;

@@ -314,6 +314,13 @@ async fn authenticate_request(
     }
 }
 
+/// Whether a request to an endpoint that needs no caller comes from one.
+#[must_use]
+pub(crate) fn has_caller(service: &Service, parts: &Parts) -> bool {
+    parts.extensions.get::<Admitted>().is_some()
+        || has_credential(&parts.headers) && authenticate(service, &parts.headers).is_ok()
+}
+
 /// Whether a request carries a credential other than a cookie, valid or not.
 fn has_credential(headers: &HeaderMap) -> bool {
     headers.contains_key(header::AUTHORIZATION) || headers.contains_key(API_KEY_HEADER)

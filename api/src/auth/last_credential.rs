@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use keyledger_engine::value::constant_time;
+use keyledger_engine::crypto::constant_time;
 use keyledger_engine::value::time::Timestamp;
 use zeroize::Zeroizing;
 

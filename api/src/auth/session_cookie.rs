@@ -5,8 +5,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
-use keyledger_engine::value::constant_time;
-use keyledger_engine::value::sha256::Sha256;
+use keyledger_engine::crypto::constant_time;
+use keyledger_engine::crypto::sha256::Sha256;
 
 /// The header with the CSRF token, which only pages of this service can read.
 pub(crate) const CSRF_HEADER: HeaderName = HeaderName::from_static("x-csrf-token");

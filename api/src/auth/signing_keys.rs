@@ -2,17 +2,17 @@
 //! that they signed can be valid. They are stored in a file of the data directory that only its owner can
 //! read.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use aws_lc_rs::encoding::AsDer;
 use aws_lc_rs::rsa::{KeyPair, KeySize};
 use jsonwebtoken::jwk::{Jwk, JwkSet, KeyOperations, PublicKeyUse, ThumbprintHash};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey};
-use keyledger_engine::storage::atomic_file;
+use keyledger_engine::kek::key_file::{self, KeyFile};
 use keyledger_engine::value::time::Timestamp;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
@@ -31,7 +31,7 @@ pub(crate) struct Error(String);
 
 /// The keys of one data directory. The first key is created when it is needed.
 pub(crate) struct SigningKeys {
-    path: PathBuf,
+    file: KeyFile,
     keys: RwLock<Arc<KeySet>>,
 }
 
@@ -105,13 +105,13 @@ impl KeySet {
 }
 
 impl SigningKeys {
-    /// Reads the keys at `path`. A missing file means no keys.
+    /// Reads the keys in a file. A missing file means no keys.
     ///
     /// # Errors
     /// When the file cannot be read or parsed.
-    pub(crate) fn open(path: PathBuf) -> Result<Self, Error> {
-        let keys = RwLock::new(Arc::new(load(&path)?));
-        Ok(Self { path, keys })
+    pub(crate) fn open(file: KeyFile) -> Result<Self, Error> {
+        let keys = RwLock::new(Arc::new(load(&file)?));
+        Ok(Self { file, keys })
     }
 
     /// Returns the keys in memory.
@@ -130,7 +130,7 @@ impl SigningKeys {
         if keys.current().is_some_and(|key| !key.is_due(now)) {
             return Ok(keys);
         }
-        match rotate(&self.path, now, Previous::Published, |key| key.is_due(now)).and_then(|()| self.reload())
+        match rotate(&self.file, now, Previous::Published, |key| key.is_due(now)).and_then(|()| self.reload())
         {
             Ok(()) => Ok(self.keys()),
             // An overdue key still signs valid tokens.
@@ -147,7 +147,7 @@ impl SigningKeys {
     /// # Errors
     /// When the file cannot be read. The keys in memory stay.
     pub(crate) fn reload(&self) -> Result<(), Error> {
-        let keys = Arc::new(load(&self.path)?);
+        let keys = Arc::new(load(&self.file)?);
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
     }
@@ -185,16 +185,17 @@ pub(crate) enum Previous {
 ///
 /// # Errors
 /// When the file cannot be read or written. It stays unchanged.
-pub(crate) fn rotate_now(path: &Path, now: Timestamp, previous: Previous) -> Result<(), Error> {
-    rotate(path, now, previous, |_| true)
+pub(crate) fn rotate_now(file: &KeyFile, now: Timestamp, previous: Previous) -> Result<(), Error> {
+    rotate(file, now, previous, |_| true)
 }
 
 fn rotate(
-    path: &Path,
+    file: &KeyFile,
     now: Timestamp,
     previous: Previous,
     is_due: impl FnOnce(&SigningKey) -> bool,
 ) -> Result<(), Error> {
+    let path = file.path();
     let failed = |error: io::Error| {
         Error(format!(
             "{}: cannot be written: {error}; check its owner, its permissions and the disk",
@@ -203,7 +204,7 @@ fn rotate(
     };
     let lock = open_private(&path.with_extension("lock")).map_err(failed)?;
     lock.lock().map_err(failed)?;
-    let mut stored = read_stored(path)?;
+    let mut stored = read_stored(file)?;
     let current =
         stored.keys.first().map(SigningKey::read).transpose().map_err(|error| unusable(path, error))?;
     if current.is_some_and(|key| !is_due(&key)) {
@@ -221,7 +222,7 @@ fn rotate(
     stored.keys.insert(0, StoredKey { created_at: now, retired_at: None, private_key });
     let text =
         serde_json::to_vec_pretty(&stored).map(Zeroizing::new).map_err(|error| failed(error.into()))?;
-    atomic_file::replace(path, |file| file.write_all(&text)).map_err(failed)
+    file.write(&text).map_err(failed)
 }
 
 fn generate() -> Result<Zeroizing<String>, String> {
@@ -235,24 +236,19 @@ fn open_private(path: &Path) -> io::Result<File> {
     OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path)
 }
 
-fn read_stored(path: &Path) -> Result<StoredKeys, Error> {
-    let text = match fs::read(path) {
-        Ok(text) => Zeroizing::new(text),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(StoredKeys::default()),
-        Err(error) => {
-            return Err(Error(format!(
-                "{}: cannot be read: {error}; check its owner and permissions",
-                path.display()
-            )));
-        }
+fn read_stored(file: &KeyFile) -> Result<StoredKeys, Error> {
+    let text = match file.read() {
+        Ok(text) => text,
+        Err(key_file::Error::Missing) => return Ok(StoredKeys::default()),
+        Err(error) => return Err(Error(format!("{}: {error}", file.path().display()))),
     };
-    serde_json::from_slice(&text).map_err(|error| unusable(path, error))
+    serde_json::from_slice(&text).map_err(|error| unusable(file.path(), error))
 }
 
-fn load(path: &Path) -> Result<KeySet, Error> {
-    let stored = read_stored(path)?;
+fn load(file: &KeyFile) -> Result<KeySet, Error> {
+    let stored = read_stored(file)?;
     let keys = stored.keys.iter().map(SigningKey::read).collect::<Result<_, _>>();
-    keys.map(KeySet).map_err(|error| unusable(path, error))
+    keys.map(KeySet).map_err(|error| unusable(file.path(), error))
 }
 
 /// The parser's reason names a place in the file, never its content.
@@ -266,9 +262,14 @@ fn unusable(path: &Path, reason: impl std::fmt::Display) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+
+    fn file(path: &Path) -> KeyFile {
+        KeyFile::new(path.to_path_buf(), "signing-keys.json", None)
+    }
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_millis(1_790_000_000_000 + hours * 60 * 60 * 1_000)
@@ -282,17 +283,17 @@ mod tests {
     fn keys_are_created_on_demand_stored_and_replaced() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("signing-keys.json");
-        let keys = SigningKeys::open(path.clone()).unwrap();
+        let keys = SigningKeys::open(file(&path)).unwrap();
         assert!(keys.keys().current().is_none() && !path.exists());
 
         let first = ids(&keys.with_current(at(0)).unwrap());
         assert_eq!(first.len(), 1);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(ids(&keys.with_current(at(1)).unwrap()), first);
-        assert_eq!(ids(&SigningKeys::open(path.clone()).unwrap().keys()), first);
+        assert_eq!(ids(&SigningKeys::open(file(&path)).unwrap().keys()), first);
 
         // Another process replaces the key; this one sees it after a reload.
-        rotate_now(&path, at(2), Previous::Published).unwrap();
+        rotate_now(&file(&path), at(2), Previous::Published).unwrap();
         assert_eq!(ids(&keys.keys()), first);
         keys.reload().unwrap();
         let second = ids(&keys.keys());
@@ -304,7 +305,7 @@ mod tests {
         assert!(keys.keys().find(&first[0]).is_none());
 
         // Keys that somebody else may have are not accepted any more.
-        rotate_now(&path, at(3 + 90 * 24), Previous::Dropped).unwrap();
+        rotate_now(&file(&path), at(3 + 90 * 24), Previous::Dropped).unwrap();
         keys.reload().unwrap();
         let fourth = ids(&keys.keys());
         assert!(fourth.len() == 1 && !third.contains(&fourth[0]));
@@ -316,14 +317,14 @@ mod tests {
         let path = directory.path().join("signing-keys.json");
         fs::write(&path, r#"{"keys":[{"created_at":"2026-01-01T00:00:00.000Z","private_key":"sesame"}]}"#)
             .unwrap();
-        let error = SigningKeys::open(path).err().unwrap().to_string();
+        let error = SigningKeys::open(file(&path)).err().unwrap().to_string();
         assert!(error.contains("signing-keys.json") && !error.contains("sesame"), "{error}");
     }
 
     #[test]
     fn what_is_published_is_public() {
         let directory = tempfile::tempdir().unwrap();
-        let keys = SigningKeys::open(directory.path().join("signing-keys.json")).unwrap();
+        let keys = SigningKeys::open(file(&directory.path().join("signing-keys.json"))).unwrap();
         let keys = keys.with_current(at(0)).unwrap();
         let published = serde_json::to_value(keys.jwks()).unwrap();
         let members: Vec<&String> = published["keys"][0].as_object().unwrap().keys().collect();

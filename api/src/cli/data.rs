@@ -1,11 +1,14 @@
 //! Arguments about the data directory, and the options that they set.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
+use keyledger_engine::kek::{Kek, provider};
 use keyledger_engine::storage::data_directory::FIRST_ROOT_KEY;
 use keyledger_engine::transparency::note::KeyName;
 
+use super::kek::KekSource;
 use crate::admission;
 use crate::auth::access_token;
 use crate::auth::session_limits::SessionLimits;
@@ -44,9 +47,19 @@ pub(super) struct Data {
     /// request is refused.
     #[arg(long, env = "KEYLEDGER_SERVE_INCONSISTENT_LOG")]
     serve_inconsistent_log: bool,
+    #[command(flatten)]
+    kek: KekSource,
 }
 
 impl Data {
+    /// Fetches the key-encryption key, if there is one.
+    ///
+    /// # Errors
+    /// When it cannot be fetched.
+    pub(super) fn kek(&self) -> Result<Option<Arc<Kek>>, provider::Error> {
+        self.kek.fetch(&self.data)
+    }
+
     /// The file for the token of the first root key.
     pub(super) fn first_root_key(&self) -> PathBuf {
         self.data.join(FIRST_ROOT_KEY)

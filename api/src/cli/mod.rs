@@ -2,23 +2,16 @@
 //!
 //! A module for each noun has its arguments and its commands.
 
-mod admission;
-mod allocator;
-mod connections;
 mod data;
 mod duration;
 mod environment;
-mod exposure;
-mod first_root_key;
+mod health;
+mod kek;
 mod log_key;
 mod logging;
-mod openid_provider;
-mod rate_limits;
 mod root_key;
 mod serve;
-mod sessions;
 mod signing_key;
-mod webhooks;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -28,6 +21,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use keyledger_engine::storage::{private_files, private_memory};
 
 use self::data::DataPath;
+use self::health::Health;
 use self::root_key::RootKeyCommand;
 use self::serve::Serve;
 use self::signing_key::SigningKeyCommand;
@@ -61,6 +55,8 @@ enum Command {
     SigningKey(SigningKeyCommand),
     /// Print the public key that verifies the event log's checkpoints.
     LogKey(DataPath),
+    /// Check that a service answers: exit code 0 if it does. For health checks of containers.
+    Health(Health),
     /// Print the OpenAPI document.
     Openapi,
     /// Print the permissions that each endpoint needs (docs/permissions.md).
@@ -73,6 +69,7 @@ impl Command {
             Self::Serve(serve) => serve.run(),
             Self::RootKey(command) => command.run(),
             Self::SigningKey(command) => command.run(),
+            Self::Health(health) => health.run(),
             Self::LogKey(path) => log_key::print(&path),
             Self::Openapi => print_text(&openapi::document_text(&routes::endpoints().1)?),
             Self::Permissions => print_text(&access::document()),

@@ -54,7 +54,8 @@ fn print(token: &Token) -> Result<(), NotShown> {
 fn create(data: Data, permissions: Vec<Permission>, organization: Option<OrganizationId>) -> Outcome {
     // This command issues no access tokens.
     let access_tokens = access_token::Options { public_url: String::new(), lifetime_seconds: 1 };
-    let (service, threads) = Service::start(&data.options(access_tokens))?;
+    let kek = data.kek()?;
+    let (service, threads) = Service::start(&data.options(access_tokens), kek)?;
     if let Some(id) = &organization
         && service.index.organization(id).is_none_or(|it| it.deleted_at.is_some())
     {

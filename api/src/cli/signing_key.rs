@@ -7,8 +7,10 @@ use keyledger_engine::value::time::{Clock, SystemClock};
 
 use super::Outcome;
 use super::data::DataPath;
+use super::kek::KekSource;
 use crate::auth::signing_keys::{self, Previous};
-use keyledger_engine::storage::data_directory::DataDirectory;
+use keyledger_engine::kek::key_file::KeyFile;
+use keyledger_engine::storage::data_directory::{DataDirectory, SIGNING_KEYS};
 
 #[derive(Subcommand)]
 pub(super) enum SigningKeyCommand {
@@ -17,6 +19,8 @@ pub(super) enum SigningKeyCommand {
     Rotate {
         #[command(flatten)]
         path: DataPath,
+        #[command(flatten)]
+        kek: KekSource,
         /// Drop all previous keys at once, because somebody else may have them. Every access token that they
         /// signed is invalid as soon as the service has reloaded the keys.
         #[arg(long)]
@@ -26,10 +30,11 @@ pub(super) enum SigningKeyCommand {
 
 impl SigningKeyCommand {
     pub(super) fn run(self) -> Outcome {
-        let Self::Rotate { path, compromised } = self;
+        let Self::Rotate { path, kek, compromised } = self;
         let directory = DataDirectory::existing(&path.data)?;
         let previous = if compromised { Previous::Dropped } else { Previous::Published };
-        signing_keys::rotate_now(&directory.signing_keys(), SystemClock.now(), previous)?;
+        let file = KeyFile::new(directory.signing_keys(), SIGNING_KEYS, kek.fetch(&path.data)?);
+        signing_keys::rotate_now(&file, SystemClock.now(), previous)?;
         let line = if compromised {
             "a new key signs from now on, and no other key is accepted; send SIGHUP to a running service at \
              once, until then it goes on with the previous keys"

@@ -7,6 +7,7 @@
 //! files other than the log's begins with a verification: nothing but the log shows that they are right.
 
 use std::collections::VecDeque;
+use std::fs;
 use std::ops::ControlFlow;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -34,6 +35,9 @@ use crate::service::Service;
 const LOG: &str = "log";
 /// The projection that lives in memory.
 const INDEX: &str = "verification-index";
+/// Why rows are not compared.
+const NO_SPACE: &str =
+    "not enough disk space to compare it with a replay; make space and verify the log again";
 /// Verifications that are kept.
 const KEPT_MAX: usize = 10;
 /// The pause after a piece of work, as a multiple of the time that it took.
@@ -238,11 +242,23 @@ impl LogVerifications {
     ) -> Option<Outcome> {
         self.change(|latest| latest.step = P::NAME);
         let (directory, reader): (_, Arc<dyn LogReader>) = (self.data.projections(), service.ledger.reader());
+        let path = path_of(&directory, P::NAME);
+        // The replay takes about as much space as the rows. What the log needs comes first.
+        let len = fs::metadata(&path).map_or(0, |file| file.len());
+        let disk = &service.disk_reserve;
+        let too_full = || Some(Outcome::Failed(format!("{}: {NO_SPACE}", P::NAME)));
+        if disk.free() < disk.reserve().saturating_add(len) {
+            return too_full();
+        }
         let mut pace = Pace::new(service);
-        match differs_from_replay(&directory, projection, &reader, handle, |_, _| pace.proceed()) {
+        let compared = differs_from_replay(&directory, projection, &reader, handle, |_, _| {
+            if disk.is_low() { ControlFlow::Break(()) } else { pace.proceed() }
+        });
+        match compared {
+            Err(store::Error::Interrupted) if disk.is_low() => too_full(),
             Ok(None) | Err(store::Error::NotReady) => None,
             Ok(Some(difference)) => {
-                let reason = forged(&path_of(&directory, P::NAME), P::NAME, &difference);
+                let reason = forged(&path, P::NAME, &difference);
                 handle.refuse(reason.clone());
                 Some(Outcome::Different { projection: P::NAME, reason })
             }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use crate::answer::code::Code;
-use keyledger_engine::value::sha256::sha256;
+use keyledger_engine::crypto::sha256::sha256;
 
 /// The style of all pages. Each page includes it, so that a saved page keeps its look.
 const STYLE: &str = include_str!("style.css");

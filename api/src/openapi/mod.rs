@@ -20,7 +20,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
-use keyledger_engine::value::sha256::sha256;
+use keyledger_engine::crypto::sha256::sha256;
 use serde_json::Value;
 
 use crate::answer::code::Code;

@@ -6,10 +6,10 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::{HeaderMap, HeaderName};
+use keyledger_engine::crypto::sha256::Sha256;
 use keyledger_engine::log::{CommandId, CommandKey};
 use keyledger_engine::value::actor::ActorKind;
 use keyledger_engine::value::id::OrganizationId;
-use keyledger_engine::value::sha256::Sha256;
 
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use keyledger_engine::crypto::mac::MacKey;
 use keyledger_engine::domain::record::Record;
 use keyledger_engine::log::merkle::Hash;
 use keyledger_engine::log::slices::Slices;
@@ -16,7 +17,6 @@ use keyledger_engine::log::{self, LogReader, merkle};
 use keyledger_engine::storage::background;
 use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_engine::transparency::entry_check::EntryCheck;
-use keyledger_engine::value::mac::MacKey;
 use keyledger_engine::value::position::Position;
 use keyledger_projections::stored::store;
 use keyledger_projections::verification::{ComparisonError, SnapshotError, VerificationIndex, temporary_of};

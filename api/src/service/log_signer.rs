@@ -2,19 +2,21 @@
 //! signed checkpoint, so that an older or different log in its place gets no signature.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use keyledger_engine::backup::signature;
+use keyledger_engine::crypto::mac::MacKey;
+use keyledger_engine::kek::Kek;
+use keyledger_engine::kek::key_file::{self, KeyFile};
 use keyledger_engine::log::merkle::Hash;
 use keyledger_engine::log::{self, LogId, LogReader};
 use keyledger_engine::transparency::checkpoint::Checkpoint;
 use keyledger_engine::transparency::checkpoint_file::{CheckpointFile, SignedCheckpoint};
 use keyledger_engine::transparency::note::{InvalidKey, KeyName, Note, Signer, Verifier};
 use keyledger_engine::transparency::tree;
-use keyledger_engine::value::mac::MacKey;
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::time::Timestamp;
 use rand::rngs::SysRng;
@@ -24,13 +26,26 @@ use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::service::Service;
 use crate::service::inconsistency::Inconsistency;
-use keyledger_engine::storage::atomic_file;
-use keyledger_engine::storage::data_directory::DataDirectory;
+use keyledger_engine::storage::data_directory::{DataDirectory, LOG_KEY};
 
-/// A request for a checkpoint gets the last one if it is younger than this.
+/// A caller's request for a checkpoint gets the last one if it is younger than this.
 const AGE_MIN: Duration = Duration::from_secs(1);
+/// The same for a request without a credential. Each new checkpoint is written to a file and sent to the
+/// witnesses, which anybody could have done as often as they ask.
+const AGE_MIN_FOR_ANYBODY: Duration = Duration::from_secs(10);
 /// How often a log that has grown is signed without a request.
 const AGE_MAX: Duration = Duration::from_secs(60);
+
+/// How new a checkpoint must be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Freshness {
+    /// It covers the whole log.
+    AtOnce,
+    /// It is at most a second old.
+    ForCaller,
+    /// It is at most ten seconds old.
+    ForAnybody,
+}
 
 /// The key that signs, and its name.
 #[derive(Debug, Clone, Default)]
@@ -96,10 +111,12 @@ impl LogSigner {
     pub(crate) fn open(
         data: &DataDirectory,
         options: &Options,
+        kek: Option<Arc<Kek>>,
         log_id: LogId,
         inconsistency: Arc<Inconsistency>,
     ) -> Result<Self, Error> {
-        let (signer, is_new) = open_key(data, options, log_id)?;
+        let key_file = key_file_of(data, options, kek);
+        let (signer, is_new) = open_key(&key_file, options, log_id)?;
         let path = data.checkpoints();
         let shown = path.display();
         let (file, last) = CheckpointFile::open(&path)
@@ -116,9 +133,10 @@ impl LogSigner {
         let last = last.transpose()?;
         // Written last: a start that fails leaves no new key behind.
         if is_new {
-            let path = data.log_key();
-            write_key(&path, &signer).map_err(|error| {
-                Error(format!("{}: {error}; check its directory and the disk", path.display()))
+            let mut text = Zeroizing::new(signer.expose().as_bytes().to_vec());
+            text.push(b'\n');
+            key_file.write(&text).map_err(|error| {
+                Error(format!("{}: {error}; check its directory and the disk", key_file.path().display()))
             })?;
         }
         write_verifier(&data.log_verifier(), signer.verifier())?;
@@ -205,8 +223,8 @@ impl LogSigner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).refusal.clone()
     }
 
-    /// Returns the newest checkpoint. Signs a new one if the log has grown and either the last one is a
-    /// second old or `at_once` is set. Blocks.
+    /// Returns the newest checkpoint. Signs a new one if the log has grown and the last one is not fresh
+    /// enough. Blocks.
     ///
     /// # Errors
     /// When nothing may be signed.
@@ -214,10 +232,14 @@ impl LogSigner {
         &self,
         log: &dyn LogReader,
         now: Timestamp,
-        at_once: bool,
+        freshness: Freshness,
     ) -> Result<(Arc<str>, Checkpoint), Refusal> {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let fresh = state.signed.elapsed() < AGE_MIN && !at_once;
+        let fresh = match freshness {
+            Freshness::AtOnce => false,
+            Freshness::ForCaller => state.signed.elapsed() < AGE_MIN,
+            Freshness::ForAnybody => state.signed.elapsed() < AGE_MIN_FOR_ANYBODY,
+        };
         if let (Some(last), true, None) = (&state.last, fresh, &state.refusal) {
             return Ok(last.clone());
         }
@@ -329,26 +351,33 @@ fn check_consistency(log: &dyn LogReader, size: u64, last: &Checkpoint) -> Resul
     Ok(())
 }
 
+/// The key's file: the one in the data directory, or one that the operator keeps elsewhere.
+fn key_file_of(data: &DataDirectory, options: &Options, kek: Option<Arc<Kek>>) -> KeyFile {
+    match &options.key_file {
+        Some(path) => KeyFile::new(path.clone(), LOG_KEY, kek).or_in_clear(),
+        None => KeyFile::new(data.log_key(), LOG_KEY, kek),
+    }
+}
+
 /// Returns the key, and whether it is new and not written yet.
-fn open_key(data: &DataDirectory, options: &Options, log_id: LogId) -> Result<(Signer, bool), Error> {
-    let own = data.log_key();
-    let path = options.key_file.as_ref().unwrap_or(&own);
-    let shown = path.display();
+fn open_key(file: &KeyFile, options: &Options, log_id: LogId) -> Result<(Signer, bool), Error> {
+    let shown = file.path().display();
     let wrong = |error: &dyn std::fmt::Display, help: &str| Error(format!("{shown}: {error}; {help}"));
-    let (signer, is_new) = match fs::read_to_string(path).map(Zeroizing::new) {
+    let (signer, is_new) = match file.read() {
         Ok(text) => {
-            let signer = Signer::parse(&text).map_err(|error: InvalidKey| {
+            let text = std::str::from_utf8(&text).unwrap_or_default();
+            let signer = Signer::parse(text).map_err(|error: InvalidKey| {
                 wrong(&error, "restore the log's key, a line that begins with PRIVATE+KEY+")
             })?;
             (signer, false)
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound && options.key_file.is_none() => {
+        Err(key_file::Error::Missing) if options.key_file.is_none() => {
             let name = options.origin.clone().map_or_else(|| default_name(log_id), Ok)?;
             let signer = Signer::generate(name, &mut SysRng)
                 .map_err(|error| Error(format!("the operating system returned no random bytes: {error}")))?;
             (signer, true)
         }
-        Err(error) => return Err(wrong(&error, "check the file, its owner and permissions")),
+        Err(error) => return Err(Error(format!("{shown}: {error}"))),
     };
     match &options.origin {
         Some(origin) if origin.as_str() != signer.verifier().name() => {
@@ -363,14 +392,6 @@ fn open_key(data: &DataDirectory, options: &Options, log_id: LogId) -> Result<(S
 fn default_name(log_id: LogId) -> Result<KeyName, Error> {
     let id: String = log_id.0.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("keyledger/{id}").parse().map_err(|error| Error(format!("the log's name: {error}")))
-}
-
-/// Writes the key under its name only after it is complete and durable.
-fn write_key(path: &Path, signer: &Signer) -> io::Result<()> {
-    atomic_file::replace(path, |file| {
-        file.write_all(signer.expose().as_bytes())?;
-        file.write_all(b"\n")
-    })
 }
 
 /// Writes the public key beside the log, for offline verification.
@@ -388,13 +409,13 @@ fn write_verifier(path: &Path, verifier: &Verifier) -> Result<(), Error> {
 /// stops.
 pub(crate) async fn run(service: Arc<Service>) {
     // An error is in the service's log and in /readyz.
-    let _ = service.checkpoint(true).await;
+    let _ = service.checkpoint(Freshness::AtOnce).await;
     loop {
         let stopped = tokio::select! {
             () = tokio::time::sleep(AGE_MAX) => false,
             () = service.stopped() => true,
         };
-        let _ = service.checkpoint(true).await;
+        let _ = service.checkpoint(Freshness::AtOnce).await;
         if stopped {
             return;
         }

@@ -53,7 +53,7 @@ use crate::jobs::witness::Witnesses;
 use crate::request::idempotency::Running;
 use crate::service::inconsistency::Inconsistency;
 use crate::service::index_snapshot::IndexSnapshot;
-use crate::service::log_signer::LogSigner;
+use crate::service::log_signer::{Freshness, LogSigner};
 use crate::service::metrics::Metrics;
 use crate::service::renderers::Renderers;
 
@@ -81,7 +81,7 @@ pub(crate) struct Service {
     /// The proxies that are trusted to forward a client's address.
     pub trusted_proxies: TrustedProxies,
     /// The OpenID provider whose users may call the API, if there is one.
-    pub openid_provider: Option<OpenIdProvider>,
+    pub openid_provider: Option<Arc<OpenIdProvider>>,
     /// Lists and searches keys.
     pub key_list: KeyList,
     /// Counts verifications of each key.
@@ -208,18 +208,18 @@ impl Service {
         self.blocking(move || read(reader.as_ref())).await?.map_err(Problem::from)
     }
 
-    /// Returns the newest signed checkpoint of the log, as a note and parsed. With `at_once` it covers the
-    /// whole log. It carries the cosignatures of the witnesses that answer in time.
+    /// Returns the newest signed checkpoint of the log, as a note and parsed, with the cosignatures of the
+    /// witnesses that answer in time.
     ///
     /// # Errors
     /// `log_inconsistent` when nothing may be signed, `overloaded`, `internal`.
     pub(crate) async fn checkpoint(
         self: &Arc<Self>,
-        at_once: bool,
+        freshness: Freshness,
     ) -> Result<(Arc<str>, Checkpoint), Problem> {
         self.witnesses.compare_once(self).await?;
         let (signer, reader, now) = (Arc::clone(&self.log_signer), self.ledger.reader(), self.now());
-        let signed = self.blocking(move || signer.checkpoint(reader.as_ref(), now, at_once)).await??;
+        let signed = self.blocking(move || signer.checkpoint(reader.as_ref(), now, freshness)).await??;
         Ok(self.witnesses.cosign_last(self).await?.unwrap_or(signed))
     }
 

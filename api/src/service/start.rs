@@ -53,8 +53,10 @@ use crate::service::metrics::Metrics;
 use crate::service::options::Options;
 use crate::service::renderers::Renderers;
 use crate::service::{READERS_MAX, Service};
+use keyledger_engine::kek::Kek;
+use keyledger_engine::kek::key_file::KeyFile;
 use keyledger_engine::storage::background;
-use keyledger_engine::storage::data_directory::{self, DataDirectory};
+use keyledger_engine::storage::data_directory::{self, DataDirectory, SIGNING_KEYS};
 use keyledger_engine::storage::private_files::{self, Narrowed};
 
 /// Why the service cannot start: one line that says what to do.
@@ -154,11 +156,15 @@ impl Threads {
 }
 
 impl Service {
-    /// Opens the log, restores the projections, and starts the threads.
+    /// Opens the log, restores the projections, and starts the threads. `kek` wraps the secret keys in the
+    /// data directory.
     ///
     /// # Errors
     /// See [`StartError`].
-    pub(crate) fn start(options: &Options) -> Result<(Arc<Self>, Threads), StartError> {
+    pub(crate) fn start(
+        options: &Options,
+        kek: Option<Arc<Kek>>,
+    ) -> Result<(Arc<Self>, Threads), StartError> {
         let data = DataDirectory::open_or_create(&options.data)?;
         LogSigner::require_key(&data, &options.log_signer)?;
         let openid_provider = options.openid_provider.clone().map(OpenIdProvider::new).transpose()?;
@@ -167,12 +173,17 @@ impl Service {
         }
         let security_log = SecurityLog::open(&options.security_log)
             .map_err(|error| StartError::SecurityLog(options.security_log.to_string(), error))?;
-        let signing_keys = SigningKeys::open(data.signing_keys())?;
-        let log = open_log(&data, options.log_cache_bytes)?;
+        let signing_keys = SigningKeys::open(KeyFile::new(data.signing_keys(), SIGNING_KEYS, kek.clone()))?;
+        let log = open_log(&data, kek.clone(), options.log_cache_bytes)?;
         let (reader, redb_reader) = (log.reader(), log.redb_reader());
         let inconsistency = Arc::new(Inconsistency::none(data.log(), options.serve_inconsistent_log));
-        let log_signer =
-            LogSigner::open(&data, &options.log_signer, reader.log_id(), Arc::clone(&inconsistency))?;
+        let log_signer = LogSigner::open(
+            &data,
+            &options.log_signer,
+            kek.clone(),
+            reader.log_id(),
+            Arc::clone(&inconsistency),
+        )?;
         let log_signer = Arc::new(log_signer);
         log_signer.compare(reader.as_ref());
         let mac_key = log_signer.mac_key(MAC_PURPOSE);
@@ -182,7 +193,7 @@ impl Service {
         let index = Arc::new(index);
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let (usage, usage_thread) = Usage::open(&data.usage(), clock.now(), || index.living_keys())?;
-        let webhooks = Webhooks::open(&data, &options.webhooks, reader.as_ref(), &index)?;
+        let webhooks = Webhooks::open(&data, kek, &options.webhooks, reader.as_ref(), &index)?;
         let holdings = Arc::new(Holdings::of(&index, clock.now()));
         count_day(&holdings, &reader, clock.now())?;
         let observers: Vec<Box<dyn Observer>> = vec![
@@ -210,7 +221,7 @@ impl Service {
             console_sessions: ConsoleSessions::new(options.sessions),
             session_use: SessionUse::new(options.sessions.portal_idle, clock.now()),
             trusted_proxies: options.trusted_proxies.clone(),
-            openid_provider,
+            openid_provider: openid_provider.map(Arc::new),
             webhooks,
             audit_trail,
             key_list_handle,
@@ -308,9 +319,9 @@ impl Service {
     }
 }
 
-fn open_log(data: &DataDirectory, cache_bytes: usize) -> Result<RedbLog, StartError> {
+fn open_log(data: &DataDirectory, kek: Option<Arc<Kek>>, cache_bytes: usize) -> Result<RedbLog, StartError> {
     let is_vault_missing = data.log().exists() && !data.vault().exists();
-    let vault = Arc::new(Vault::open(&data.vault()).map_err(log::Error::from)?);
+    let vault = Arc::new(Vault::open_wrapped(&data.vault(), kek).map_err(log::Error::from)?);
     let options = RedbOptions { cache_bytes, ..RedbOptions::default() };
     let log = RedbLog::open(&data.log(), options, vault, &mut SysRng)?;
     if is_vault_missing {

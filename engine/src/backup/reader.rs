@@ -8,13 +8,13 @@ use zeroize::{Zeroize, Zeroizing};
 use super::frame::{self, Kind};
 use super::{COMMAND_LEN, Header, KeptFile, MAGIC, read_command, signature};
 use crate::codec;
+use crate::crypto::sha256::Sha256;
 use crate::log::merkle::{Frontier, Hash, leaf_hash};
 use crate::log::{CommandId, RememberedCommand};
 use crate::transparency::checkpoint::Checkpoint;
 use crate::transparency::checkpoint_file::SignedCheckpoint;
 use crate::transparency::note::Verifier;
 use crate::value::position::Position;
-use crate::value::sha256::Sha256;
 
 pub use crate::log::Entry;
 

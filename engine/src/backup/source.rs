@@ -7,12 +7,12 @@ use zeroize::Zeroizing;
 
 use super::frame::{self, Kind};
 use super::{CHECKPOINTS_MAX, COMMANDS_MAX, ENTRIES_MAX, Header, KeptFile, MAGIC, write_command};
+use crate::crypto::sha256::Sha256;
 use crate::log::merkle::Hash;
 use crate::log::{self, LogReader};
 use crate::transparency::checkpoint::Checkpoint;
 use crate::transparency::checkpoint_file::SignedCheckpoint;
 use crate::value::position::Position;
-use crate::value::sha256::Sha256;
 
 /// Reason why a backup cannot be produced.
 #[derive(Debug, thiserror::Error)]

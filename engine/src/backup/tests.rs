@@ -234,7 +234,7 @@ fn a_backup_of_format_1_is_read() {
     let sum = crc32fast::hash(&old[17..header_end]).to_be_bytes();
     old[header_end..header_end + 4].copy_from_slice(&sum);
     let end = old.len() - 41;
-    let hash = crate::value::sha256::sha256(&old[..end]);
+    let hash = crate::crypto::sha256::sha256(&old[..end]);
     old[end + 5..end + 37].copy_from_slice(&hash);
     let sum = crc32fast::hash(&old[end..end + 37]).to_be_bytes();
     old[end + 37..].copy_from_slice(&sum);

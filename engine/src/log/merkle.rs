@@ -1,6 +1,6 @@
 //! Merkle tree over the log's entries, as RFC 6962 §2.1 and C2SP tlog-tiles define it.
 
-use crate::value::sha256::sha256;
+use crate::crypto::sha256::sha256;
 
 /// SHA-256 hash of a leaf or a node.
 pub type Hash = [u8; 32];

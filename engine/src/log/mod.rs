@@ -37,6 +37,7 @@
 
 use std::sync::Arc;
 
+use crate::crypto::sha256::sha256;
 use crate::domain::erasure;
 use crate::domain::event::Event;
 use crate::domain::record::Record;
@@ -44,7 +45,6 @@ use crate::domain::stream::StreamId;
 use crate::value::actor::Actor;
 use crate::value::id::{EventId, OrganizationId};
 use crate::value::position::{Position, Version};
-use crate::value::sha256::sha256;
 use crate::value::time::Timestamp;
 use crate::vault::{self, Subject, Vault, VaultId};
 

@@ -8,15 +8,26 @@ use std::path::{Path, PathBuf};
 use rustix::fs::Mode;
 
 use super::data_directory::{
-    CHECKPOINTS, DataDirectory, FIRST_ROOT_KEY, JOURNAL, LOG, LOG_KEY, SIGNING_KEYS,
+    CHECKPOINTS, DELIVERIES, DataDirectory, FIRST_ROOT_KEY, JOURNAL, LAST_USE, LOG, LOG_KEY, SIGNING_KEYS,
+    USAGE, VAULT, WEBHOOK_KEY,
 };
-use super::data_directory::{DELIVERIES, USAGE, VAULT, WEBHOOK_KEY};
 
 /// The rights of the group and of all others.
 const OTHERS: u32 = 0o077;
 /// Files that hold secrets, personal text or addresses, beside those of the projections.
-const PRIVATE: [&str; 10] =
-    [LOG, JOURNAL, VAULT, USAGE, DELIVERIES, WEBHOOK_KEY, SIGNING_KEYS, LOG_KEY, CHECKPOINTS, FIRST_ROOT_KEY];
+const PRIVATE: [&str; 11] = [
+    LOG,
+    JOURNAL,
+    VAULT,
+    USAGE,
+    LAST_USE,
+    DELIVERIES,
+    WEBHOOK_KEY,
+    SIGNING_KEYS,
+    LOG_KEY,
+    CHECKPOINTS,
+    FIRST_ROOT_KEY,
+];
 
 /// Makes every file and directory that the process creates from now on accessible to its own user only. The
 /// first thing that a program does: the setting belongs to the process, not to a thread.

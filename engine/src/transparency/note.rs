@@ -9,8 +9,8 @@ use base64::engine::general_purpose::STANDARD;
 use rand::TryCryptoRng;
 use zeroize::Zeroizing;
 
-use crate::value::mac::MacKey;
-use crate::value::sha256::Sha256;
+use crate::crypto::mac::MacKey;
+use crate::crypto::sha256::Sha256;
 use crate::value::time::Timestamp;
 
 /// Signature type for Ed25519.

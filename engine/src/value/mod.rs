@@ -2,15 +2,12 @@
 //! of the crate.
 
 pub mod actor;
-pub mod constant_time;
 pub mod environment;
 pub(crate) mod fixed_bytes;
 pub mod id;
-pub mod mac;
 pub mod permission;
 pub mod position;
 pub mod role;
-pub mod sha256;
 pub(crate) mod stored_enum;
 pub mod subject;
 pub mod text;

@@ -13,8 +13,8 @@ use rand::TryCryptoRng;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zeroize::Zeroizing;
 
+use crate::crypto::sha256::sha256;
 use crate::value::environment::Environment;
-use crate::value::sha256::sha256;
 use crate::value::token_strength;
 
 const BASE62: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";

@@ -16,7 +16,7 @@ mod subject_key_map;
 
 use std::collections::HashMap;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use aws_lc_rs::hmac;
 use zeroize::Zeroizing;
@@ -28,6 +28,7 @@ use seal::{SECRET_LEN, Secret};
 use store::{Holder, Row, Store, Stored, UserTag};
 use subject_key_map::SubjectKeyMap;
 
+use crate::kek::Kek;
 use crate::value::id::OrganizationId;
 
 /// The vault's file in a data directory.
@@ -168,13 +169,22 @@ impl Vault {
         Self::with(stored, Backing::ReadOnly)
     }
 
-    /// Opens the vault in the file at `path`. Creates the file, readable by its owner only, if it does not
-    /// exist.
+    /// Opens the vault in the file at `path`, whose secrets no key-encryption key wraps. Creates the file,
+    /// readable by its owner only, if it does not exist.
     ///
     /// # Errors
     /// [`Error::Open`], one line for the operator; [`Error::NoNewKey`].
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let (store, stored) = Store::open(path, &*draw()?)?;
+        Self::open_wrapped(path, None)
+    }
+
+    /// As [`open`](Self::open), with the key-encryption key that wraps the secrets in the file, if there is
+    /// one.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open), and when the secrets are wrapped with another key, or not at all.
+    pub fn open_wrapped(path: &Path, kek: Option<Arc<Kek>>) -> Result<Self, Error> {
+        let (store, stored) = Store::open(path, &*draw()?, kek)?;
         Ok(Self::with(stored, Backing::File(store)))
     }
 
@@ -184,10 +194,34 @@ impl Vault {
     /// # Errors
     /// [`Error::Open`].
     pub fn open_read_only(path: &Path) -> Result<Self, Error> {
+        Self::open_read_only_wrapped(path, None)
+    }
+
+    /// As [`open_read_only`](Self::open_read_only), with the key-encryption key that wraps the secrets in the
+    /// file, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Open`].
+    pub fn open_read_only_wrapped(path: &Path, kek: Option<&Kek>) -> Result<Self, Error> {
         if !path.exists() {
             return Ok(Self::empty());
         }
-        Ok(Self::with(Store::read_only(path)?, Backing::ReadOnly))
+        Ok(Self::with(Store::read_only(path, kek)?, Backing::ReadOnly))
+    }
+
+    /// Writes the file of a vault that nobody has open anew, with its secrets wrapped with `to` instead of
+    /// `from`; none means in clear. The old file's bytes are overwritten. Returns whether the file changed:
+    /// one that is wrapped with `to` already does not, nor does one that does not exist.
+    ///
+    /// # Errors
+    /// [`Error::Open`] and [`Error::Unavailable`].
+    pub fn rekey(path: &Path, from: Option<Arc<Kek>>, to: Option<Arc<Kek>>) -> Result<bool, Error> {
+        if !path.exists() || store::kek_of(path)? == to.as_deref().map(Kek::id) {
+            return Ok(false);
+        }
+        let (mut store, stored) = Store::open(path, &*draw()?, from)?;
+        store.rekey(&stored, to)?;
+        Ok(true)
     }
 
     fn with(stored: Stored, backing: Backing) -> Self {
@@ -335,8 +369,8 @@ impl Vault {
     pub(crate) fn recover(&self) -> Result<(), Error> {
         let mut backing = self.store();
         if let Backing::File(store) = &mut *backing {
-            let path = store.close();
-            let (reopened, stored) = Store::open(&path, &*draw()?)?;
+            let (path, kek) = store.close();
+            let (reopened, stored) = Store::open(&path, &*draw()?, kek)?;
             *store = reopened;
             *self.contents_mut() = Contents::new(stored);
         } else {

@@ -202,3 +202,82 @@ fn recovering_loads_what_the_file_contains() {
     vault.recover().unwrap();
     assert_eq!(id_of(&vault, &organization("acme")), id);
 }
+
+fn kek(seed: u8) -> Arc<Kek> {
+    let text: String = (seed..seed + 32).map(|byte| format!("{byte:02x}")).collect();
+    Arc::new(Kek::parse(text.as_bytes()).unwrap())
+}
+
+#[test]
+fn with_a_key_encryption_key_no_secret_is_in_the_file() {
+    let directory = TempDir::new().unwrap();
+    let path = file(&directory);
+    let subjects = [user("acme", "ada"), organization("acme"), Subject::Installation];
+    let vault = Vault::open_wrapped(&path, Some(kek(1))).unwrap();
+    let secrets = subjects.each_ref().map(|subject| secret_of(&vault, subject));
+    let (vault_id, tag_key) = (vault.id(), vault.contents().tag_key.clone());
+    let are_kept = |vault: &Vault| {
+        assert_eq!(subjects.each_ref().map(|subject| secret_of(vault, subject)), secrets);
+        assert_eq!(vault.id(), vault_id);
+    };
+    let is_hidden = || {
+        assert!(secrets.iter().chain([&*tag_key]).all(|secret| !holds(&path, secret)));
+    };
+    is_hidden();
+    // Destroying a key writes the file anew.
+    let gone = user("acme", "gone");
+    let _ = secret_of(&vault, &gone);
+    assert_eq!(erase(&vault, &gone), 1);
+    vault.recover().unwrap();
+    are_kept(&vault);
+    drop(vault);
+    is_hidden();
+    are_kept(&Vault::open_wrapped(&path, Some(kek(1))).unwrap());
+    are_kept(&Vault::open_read_only_wrapped(&path, Some(&kek(1))).unwrap());
+
+    let refused = |opened: Result<Vault, Error>, why: &str| match opened {
+        Err(Error::Open(text)) => {
+            assert!(text.starts_with(&path.display().to_string()) && text.contains(why), "{text}");
+        }
+        _ => panic!("not refused: {why}"),
+    };
+    refused(Vault::open(&path), "give it with --kek-file");
+    refused(Vault::open_read_only(&path), "give it with --kek-file");
+    refused(Vault::open_wrapped(&path, Some(kek(2))), "not with the given one");
+    // From one key to another, to none, and back; each can be repeated.
+    for (from, to) in [(Some(kek(1)), Some(kek(2))), (Some(kek(2)), None), (None, Some(kek(1)))] {
+        assert!(Vault::rekey(&path, from.clone(), to.clone()).unwrap());
+        assert!(!Vault::rekey(&path, from, to.clone()).unwrap());
+        are_kept(&Vault::open_wrapped(&path, to.clone()).unwrap());
+        if to.is_some() {
+            is_hidden();
+        } else {
+            refused(Vault::open_wrapped(&path, Some(kek(1))), "not wrapped");
+        }
+    }
+    assert!(Vault::rekey(&path, Some(kek(3)), Some(kek(2))).is_err());
+    assert!(!Vault::rekey(&directory.path().join("missing"), None, Some(kek(1))).unwrap());
+}
+
+/// Somebody who can write the file gives one subject's key to another.
+#[test]
+fn a_wrapped_key_belongs_to_its_holder() {
+    let directory = TempDir::new().unwrap();
+    let path = file(&directory);
+    let vault = Vault::open_wrapped(&path, Some(kek(1))).unwrap();
+    let (acme, globex) = (id_of(&vault, &organization("acme")), id_of(&vault, &organization("globex")));
+    drop(vault);
+    let table = redb::TableDefinition::<&[u8; SubjectKeyId::LEN], &[u8]>::new("keys");
+    let database = redb::Database::open(&path).unwrap();
+    let transaction = database.begin_write().unwrap();
+    {
+        use redb::ReadableTable;
+        let mut rows = transaction.open_table(table).unwrap();
+        let row = rows.get(acme.as_bytes()).unwrap().unwrap().value().to_vec();
+        rows.insert(globex.as_bytes(), row.as_slice()).unwrap();
+    }
+    transaction.commit().unwrap();
+    drop(database);
+    let Err(Error::Open(text)) = Vault::open_wrapped(&path, Some(kek(1))) else { panic!("not refused") };
+    assert!(text.contains("was altered"), "{text}");
+}

@@ -1,8 +1,8 @@
 //! Cursors of the key list: the sort value and the id of the last key of a page. Keys that are added, removed
 //! or changed elsewhere do not shift pages, because a cursor counts nothing.
 
+use keyledger_engine::crypto::sha256::Sha256;
 use keyledger_engine::value::id::KeyId;
-use keyledger_engine::value::sha256::Sha256;
 
 use super::query::KeyQuery;
 

@@ -9,12 +9,12 @@ use std::ops::Bound;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use keyledger_engine::crypto::sha256::Sha256;
 use keyledger_engine::log::merkle::{self, Hash};
 use keyledger_engine::log::{self, LogReader, SourceId};
 use keyledger_engine::storage::redb_file::{self, Failure};
 use keyledger_engine::storage::storage_panic::in_file;
 use keyledger_engine::value::position::Position;
-use keyledger_engine::value::sha256::Sha256;
 use redb::{
     Database, Durability, ReadOnlyTable, ReadableDatabase, ReadableTable, StorageError, Table,
     TableDefinition,

@@ -166,7 +166,7 @@ impl VerificationIndex {
         let tokens = self.root_tokens.pin();
         let mut root_tokens: Vec<_> =
             tokens.iter().map(|(digest, token)| (*digest, token.root_key.id, organization(token))).collect();
-        root_tokens.sort_unstable_by_key(|(_, id, _)| *id);
+        root_tokens.sort_unstable_by_key(|(digest, id, _)| (*id, *digest.as_bytes()));
         let mut deleted_apis: Vec<_> = writer.apis.values().map(|api| (api.id, api.is_deleted())).collect();
         deleted_apis.sort_unstable();
         let stopped_groups = writer.groups.iter().map(|group| group.is_stopped()).collect();

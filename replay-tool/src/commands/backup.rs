@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use keyledger_engine::backup::reader::Error;
 use keyledger_engine::backup::{Header, KeptFile, Part, Reader, Source, signature, source};
+use keyledger_engine::kek::Kek;
 use keyledger_engine::log::LogReader;
 use keyledger_engine::storage::atomic_file;
 use keyledger_engine::storage::secret_source::Secret;
@@ -22,6 +23,7 @@ use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::arguments::{KeyOptions, Origin};
+use crate::key_encryption;
 use crate::log_key;
 use crate::output::progress::Progress;
 use crate::output::report::{Failure, Report, grouped, hex};
@@ -66,7 +68,8 @@ pub(crate) fn run(
         }
         (None, Some(data)) => {
             let directory = DataDirectory::existing(data)?;
-            let chunks = stopped(&directory, keys, with_keys)?;
+            let kek = key_encryption::fetch(&origin.kek)?;
+            let chunks = stopped(&directory, keys, kek.as_ref(), with_keys)?;
             check(chunks, unfinished.as_file(), &data.display().to_string())?
         }
         (None, None) => {
@@ -205,9 +208,10 @@ fn failure(from: &str, error: Error) -> Failure {
 fn stopped(
     directory: &DataDirectory,
     keys: &KeyOptions,
+    kek: Option<&Arc<Kek>>,
     with_keys: bool,
 ) -> Result<impl Read + use<>, Failure> {
-    let log = stopped_log::open(directory).map_err(|failure| match failure.line.split_once(": in use by another process") {
+    let log = stopped_log::open_without_vault(directory).map_err(|failure| match failure.line.split_once(": in use by another process") {
         Some((file, _)) => Failure::could_not_run(format!(
             "{file}: in use by another process; back up the running service with --url and a root key with the permission \
              admin in KEYLEDGER_TOKEN, or stop it"
@@ -232,7 +236,7 @@ fn stopped(
         }
         newest = Some(note);
     }
-    let signer = log_key::signer(directory, keys)?;
+    let signer = log_key::signer(directory, keys, kek)?;
     let log_key = match &signer {
         Some(signer) => Some(signer.verifier().to_string()),
         None => read_if_there(&directory.log_verifier())?

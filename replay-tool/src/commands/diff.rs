@@ -6,15 +6,18 @@ use serde_json::json;
 
 use crate::arguments::{KeyOptions, Options};
 use crate::comparison::compare_all;
+use crate::key_encryption;
 use crate::log_key::snapshot_key;
 use crate::output::report::{Failure, Report, grouped};
 use crate::stopped_log;
 
 pub(crate) fn run(options: &Options, keys: &KeyOptions) -> Result<Report, Failure> {
     let directory = DataDirectory::existing(&options.data)?;
-    let reader = stopped_log::open(&directory)?;
+    let kek = key_encryption::fetch(&options.kek)?;
+    let reader = stopped_log::open(&directory, kek.as_deref())?;
     let head = reader.head()?;
-    let comparisons = compare_all(&directory, &reader, snapshot_key(&directory, keys)?.as_ref())?;
+    let comparisons =
+        compare_all(&directory, &reader, snapshot_key(&directory, keys, kek.as_ref())?.as_ref())?;
     let mut lines = vec![format!("{}: {} events", reader.file(), grouped(head.get()))];
     lines.extend(comparisons.iter().map(|it| format!("{}: {}", it.projection, it.words)));
     let wrong = comparisons.iter().find(|it| !it.is_same());

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use keyledger_engine::domain::erasure::{Erasure, ErasureCommand};
 use keyledger_engine::domain::rejection::Rejection;
+use keyledger_engine::kek::Kek;
 use keyledger_engine::ledger::{self, Aggregate, Command, Ledger, Request};
 use keyledger_engine::log;
 use keyledger_engine::log::redb::{RedbLog, RedbOptions};
@@ -19,6 +20,7 @@ use serde_json::json;
 
 use crate::arguments::Options;
 use crate::commands::rebuild;
+use crate::key_encryption;
 use crate::output::report::{Failure, Report, grouped};
 use crate::stopped_log;
 use keyledger_engine::storage::data_directory::DataDirectory;
@@ -32,8 +34,9 @@ pub(crate) fn run(options: &Options, organization: &str, user: Option<&str>) -> 
     let user_id = user.map(UserId::new).transpose().map_err(|error| refused("user", &error))?;
     let directory = DataDirectory::existing(&options.data)?;
     // Fails with a clear message if the log is missing or in use; opening it for writing below would not.
-    drop(stopped_log::open(&directory)?);
-    let (erasure, position) = erase(&directory, organization_id, user_id)?;
+    let kek = key_encryption::fetch(&options.kek)?;
+    drop(stopped_log::open(&directory, kek.as_deref())?);
+    let (erasure, position) = erase(&directory, kek, organization_id, user_id)?;
     // The projections contain the text in clear until their files are replaced.
     let rebuilt = rebuild::run(options, None)?;
     let whose = erasure.subject;
@@ -56,13 +59,14 @@ pub(crate) fn run(options: &Options, organization: &str, user: Option<&str>) -> 
 
 fn erase(
     directory: &DataDirectory,
+    kek: Option<Arc<Kek>>,
     organization_id: OrganizationId,
     user_id: Option<UserId>,
 ) -> Result<(Erasure, Position), Failure> {
     let no_randomness = |error: &dyn std::fmt::Display| {
         Failure::could_not_run(format!("the operating system has no randomness: {error}"))
     };
-    let vault = Arc::new(Vault::open(&directory.vault()).map_err(log::Error::from)?);
+    let vault = Arc::new(Vault::open_wrapped(&directory.vault(), kek).map_err(log::Error::from)?);
     let log = RedbLog::open(&directory.log(), RedbOptions::default(), vault, &mut SysRng)?;
     let ids = StdRng::try_from_rng(&mut SysRng).map_err(|error| no_randomness(&error))?;
     let (ledger, writer) = Ledger::start(Box::new(log), Vec::new(), Arc::new(SystemClock), ids)?;

@@ -14,6 +14,7 @@ use keyledger_projections::export::Format;
 use serde_json::json;
 
 use crate::arguments::{ExportOptions, Options};
+use crate::key_encryption;
 use crate::output::progress::Progress;
 use crate::output::report::{Failure, Report, grouped};
 use crate::stopped_log;
@@ -30,7 +31,10 @@ pub(crate) fn run(options: &Options, asked: &ExportOptions) -> Result<Report, Fa
     }
     let format = Format::from(asked.format);
     let organization_id = asked.organization.as_deref().map(read_organization).transpose()?;
-    let log = stopped_log::open(&DataDirectory::existing(&options.data)?)?;
+    let log = stopped_log::open(
+        &DataDirectory::existing(&options.data)?,
+        key_encryption::fetch(&options.kek)?.as_deref(),
+    )?;
     let range = Range::read(&log, asked)?;
     let mut target = Target::open(asked.output.as_deref())?;
     // Output that is appended to an earlier export must not repeat the header.

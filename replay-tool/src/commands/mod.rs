@@ -6,6 +6,7 @@ pub(crate) mod erase;
 pub(crate) mod export;
 pub(crate) mod proof;
 pub(crate) mod rebuild;
+pub(crate) mod rekey;
 pub(crate) mod restore;
 pub(crate) mod show;
 pub(crate) mod stats;
@@ -34,6 +35,7 @@ pub(crate) fn run(command: &Command) -> Result<Report, Failure> {
             restore::run(options, checkpoints, *unsigned, file, to.as_deref())
         }
         Command::Erase { options, organization, user } => erase::run(options, organization, user.as_deref()),
+        Command::Rekey { options, new } => rekey::run(options, new),
         Command::Stats { options } => stats::run(options),
         Command::Show { options, key, at } => show::run(options, key, at.as_deref()),
     }
@@ -50,6 +52,7 @@ impl Command {
             Self::Backup { .. } => "backup",
             Self::Restore { .. } => "restore",
             Self::Erase { .. } => "erase",
+            Self::Rekey { .. } => "rekey",
             Self::Stats { .. } => "stats",
             Self::Show { .. } => "show",
             Self::Export { .. } => "export",
@@ -86,6 +89,7 @@ impl Command {
             | Self::Erase { options, .. }
             | Self::Rebuild { options, .. }
             | Self::Diff { options, .. }
+            | Self::Rekey { options, .. }
             | Self::Stats { options }
             | Self::Show { options, .. }
             | Self::Export { options, .. } => Some(options),

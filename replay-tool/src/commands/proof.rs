@@ -11,6 +11,7 @@ use serde_json::json;
 
 use crate::arguments::{CheckpointOptions, Options};
 use crate::checkpoints;
+use crate::key_encryption;
 use crate::output::report::{Failure, Report, grouped};
 use crate::stopped_log;
 use keyledger_engine::storage::data_directory::DataDirectory;
@@ -22,7 +23,7 @@ pub(crate) fn run(
     output: Option<PathBuf>,
 ) -> Result<Report, Failure> {
     let directory = DataDirectory::existing(&options.data)?;
-    let log = stopped_log::open(&directory)?;
+    let log = stopped_log::open(&directory, key_encryption::fetch(&options.kek)?.as_deref())?;
     let (position, head) = (Position::new(position), log.head()?);
     let Some(before) = position.entry_index().filter(|_| position <= head) else {
         let head = grouped(head.get());

@@ -13,6 +13,7 @@ use keyledger_projections::verification::temporary_of;
 use serde_json::json;
 
 use crate::arguments::{Options, ProjectionName};
+use crate::key_encryption;
 use crate::output::progress::Progress;
 use crate::output::report::{Failure, Report, grouped};
 use crate::stopped_log;
@@ -21,7 +22,7 @@ use keyledger_engine::storage::data_directory::DataDirectory;
 pub(crate) fn run(options: &Options, only: Option<ProjectionName>) -> Result<Report, Failure> {
     let directory = DataDirectory::existing(&options.data)?;
     // Held until the end, so that the service cannot start in the meantime.
-    let reader = stopped_log::open(&directory)?;
+    let reader = stopped_log::open(&directory, key_encryption::fetch(&options.kek)?.as_deref())?;
     let projections = directory.projections();
     let mut rebuilds = Rebuilds::new(&projections, reader.clone());
     let asked = |name| only.is_none_or(|only| only == name);

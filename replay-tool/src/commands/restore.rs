@@ -250,7 +250,7 @@ fn verify(
     file: &Path,
     restored: &Restored,
 ) -> Result<String, Failure> {
-    let reader = stopped_log::open(directory)?;
+    let reader = stopped_log::open_without_vault(directory)?;
     let checkpoints = checkpoints::read(directory, options)?;
     let mut progress = Progress::start("verify", restored.position);
     let verified =

@@ -19,6 +19,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::arguments::Options;
+use crate::key_encryption;
 use crate::output::report::{Failure, Report};
 use crate::output::timeline;
 use crate::stopped_log;
@@ -94,7 +95,10 @@ pub(crate) fn run(options: &Options, key: &str, at: Option<&str>) -> Result<Repo
     let key_id: KeyId = key.parse().map_err(|error| {
         Failure::could_not_run(format!("KEY: {error}; to look up a token, use POST /v1/keys/find"))
     })?;
-    let reader = stopped_log::open(&DataDirectory::existing(&options.data)?)?;
+    let reader = stopped_log::open(
+        &DataDirectory::existing(&options.data)?,
+        key_encryption::fetch(&options.kek)?.as_deref(),
+    )?;
     let (at, moment) = moment(&reader, at)?;
     let Some((key, records)) = key_at(&*reader, key_id, at)? else {
         return Err(Failure::wrong(unknown(&reader, key_id)?));

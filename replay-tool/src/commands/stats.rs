@@ -19,6 +19,7 @@ use keyledger_engine::value::time::{Clock, SystemClock, Timestamp};
 use serde_json::{Map, Value, json};
 
 use crate::arguments::Options;
+use crate::key_encryption;
 use crate::output::chart::{section, size};
 use crate::output::progress::{Pace, Progress};
 use crate::output::report::{Failure, Report, grouped, hex};
@@ -33,7 +34,7 @@ const DAY_MILLIS: i64 = 24 * 60 * 60 * 1_000;
 
 pub(crate) fn run(options: &Options) -> Result<Report, Failure> {
     let directory = DataDirectory::existing(&options.data)?;
-    let reader = stopped_log::open(&directory)?;
+    let reader = stopped_log::open(&directory, key_encryption::fetch(&options.kek)?.as_deref())?;
     let head = reader.head()?;
     let mut progress = Progress::start("stats", head);
     let mut counts = Counts::default();

@@ -8,6 +8,7 @@ use serde_json::json;
 use crate::arguments::{CheckpointOptions, KeyOptions, Options};
 use crate::checkpoints;
 use crate::comparison::{Comparison, Found, compare_all};
+use crate::key_encryption;
 use crate::log_key::snapshot_key;
 use crate::output::progress::{Pace, Progress};
 use crate::output::report::{Failure, Report, grouped, hex};
@@ -21,7 +22,8 @@ pub(crate) fn run(
     log_only: bool,
 ) -> Result<Report, Failure> {
     let directory = DataDirectory::existing(&options.data)?;
-    let reader = stopped_log::open(&directory)?;
+    let kek = key_encryption::fetch(&options.kek)?;
+    let reader = stopped_log::open(&directory, kek.as_deref())?;
     let checkpoints = checkpoints::read(&directory, checkpoint_options)?;
     let mut progress = Progress::start("verify", Position::START);
     let mut reached = Position::START;
@@ -35,7 +37,9 @@ pub(crate) fn run(
     let is_sound = finding(&verified, &checkpoints).is_none();
     // A replay of a damaged log would only repeat what is known.
     let comparisons = match is_sound && !log_only {
-        true => compare_all(&directory, &reader, snapshot_key(&directory, keys)?.as_ref())?.into(),
+        true => {
+            compare_all(&directory, &reader, snapshot_key(&directory, keys, kek.as_ref())?.as_ref())?.into()
+        }
         false => Vec::new(),
     };
     report(&reader, &verified, &checkpoints, &comparisons, pace)

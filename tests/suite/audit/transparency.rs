@@ -141,6 +141,26 @@ fn one_flipped_bit_anywhere_is_detected() {
 }
 
 #[test]
+fn strangers_do_not_make_the_log_sign_each_event() {
+    let server = Server::start();
+    let client = server.client();
+    let begun = std::time::Instant::now();
+    let before = size_of(&checkpoint(&server.anonymous()));
+    let organization = organization(&client, "paid");
+    // What is older than a second is signed again for a caller, and not for anybody.
+    let newest =
+        keyledger_tests::poll::until("two seconds to pass", std::time::Duration::from_secs(10), || {
+            let seen = size_of(&checkpoint(&server.anonymous()));
+            (begun.elapsed() > std::time::Duration::from_secs(2)).then_some(seen)
+        });
+    assert_eq!(newest, before);
+    let issued = key(&client, &organization, json!({}));
+    assert!(size_of(&checkpoint(&client)) >= issued.position);
+    // There is only one newest checkpoint.
+    assert!(size_of(&checkpoint(&server.anonymous())) >= issued.position);
+}
+
+#[test]
 fn tiles_are_served_as_specified() {
     let server = Server::start();
     let (client, anonymous) = (server.client(), server.anonymous());

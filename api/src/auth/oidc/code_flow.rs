@@ -1,14 +1,14 @@
 //! Signing in at the provider: the authorization code flow (OpenID Connect Core 1.0 §3.1) with PKCE (RFC
 //! 7636).
 
-use std::sync::PoisonError;
+use std::sync::{Arc, PoisonError};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderValue, Request, header};
 use http_body_util::Full;
-use keyledger_engine::value::sha256::sha256;
+use keyledger_engine::crypto::sha256::sha256;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use zeroize::Zeroizing;
@@ -71,12 +71,12 @@ impl OpenIdProvider {
     /// # Errors
     /// When the console is not a client of the provider, or the provider does not answer.
     pub(crate) async fn authorization_url(
-        &self,
+        self: &Arc<Self>,
         proofs: &Proofs,
         redirect_uri: &str,
     ) -> Result<String, Error> {
         let client = self.options.client.as_ref().ok_or_else(no_client)?;
-        let endpoint = self.metadata().await?.authorization_endpoint.ok_or_else(no_code)?;
+        let endpoint = self.metadata().await?.authorization_endpoint.clone().ok_or_else(no_code)?;
         check_address("authorization_endpoint", &endpoint)?;
         let challenge = URL_SAFE_NO_PAD.encode(sha256(proofs.verifier.as_bytes()));
         let mut query = form_urlencoded::Serializer::new(String::new());
@@ -99,13 +99,13 @@ impl OpenIdProvider {
     /// When the provider issues no token, or the token is not signed by it, not for the console, or not for
     /// this sign-in.
     pub(crate) async fn redeem(
-        &self,
+        self: &Arc<Self>,
         code: &str,
         proofs: &Proofs,
         redirect_uri: &str,
     ) -> Result<User, Error> {
         let client = self.options.client.as_ref().ok_or_else(no_client)?;
-        let endpoint = self.metadata().await?.token_endpoint.ok_or_else(no_code)?;
+        let endpoint = self.metadata().await?.token_endpoint.clone().ok_or_else(no_code)?;
         check_address("token_endpoint", &endpoint)?;
         let mut fields = vec![
             ("grant_type", "authorization_code"),

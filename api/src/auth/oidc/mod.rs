@@ -5,6 +5,7 @@
 
 pub(crate) mod code_flow;
 mod known_issuer;
+mod shared_answer;
 #[cfg(test)]
 mod tests;
 mod token_type;
@@ -20,10 +21,10 @@ use http::{Request, Uri, header};
 use http_body_util::Full;
 use jsonwebtoken::jwk::{Jwk, KeyAlgorithm, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use keyledger_engine::crypto::sha256::sha256;
 use keyledger_engine::value::actor::Actor;
 use keyledger_engine::value::id::{ApplicationId, KeyId, OrganizationId, PortalSessionId, RootKeyId};
 use keyledger_engine::value::role::Role;
-use keyledger_engine::value::sha256::sha256;
 use keyledger_engine::value::text::UserId;
 use keyledger_engine::value::time::Timestamp;
 use serde::Deserialize;
@@ -31,6 +32,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use serde_json::{Map, Number, Value};
 use tokio::time::Instant;
 
+use self::shared_answer::SharedAnswer;
 use self::token_type::is_accepted;
 use crate::outbound::http_client::HttpClient;
 
@@ -50,6 +52,8 @@ const ANSWER_TIME_MAX: Duration = Duration::from_secs(5);
 const FETCH_INTERVAL: Duration = Duration::from_secs(5);
 /// Keys are fetched again after this time, so that a key that the provider revoked is dropped.
 const KEYS_AGE_MAX: Duration = Duration::from_secs(60 * 60);
+/// The provider's metadata is fetched again after this time.
+const METADATA_AGE_MAX: Duration = Duration::from_secs(60 * 60);
 /// The tolerated difference between the provider's clock and this one.
 const LEEWAY_SECONDS: u64 = 5;
 /// Asymmetric signatures only: a token with a shared secret, or without a signature, proves nothing.
@@ -81,7 +85,7 @@ pub(crate) struct Options {
 }
 
 /// Why the provider cannot be used, or does not answer: one line.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[error("{0}")]
 pub(crate) struct Error(String);
 
@@ -103,8 +107,9 @@ pub(crate) struct OpenIdProvider {
     options: Options,
     client: HttpClient,
     keys: RwLock<Keys>,
-    /// Held while keys are fetched: the time of the last attempt.
-    fetched: tokio::sync::Mutex<Option<Instant>>,
+    metadata: SharedAnswer<Metadata>,
+    /// The last time that the keys were fetched.
+    fetched: SharedAnswer<()>,
     /// Valid tokens by digest. Emptied when the keys change.
     checked: Mutex<HashMap<[u8; 32], Arc<User>>>,
 }
@@ -151,7 +156,8 @@ impl OpenIdProvider {
             options,
             client,
             keys: RwLock::default(),
-            fetched: tokio::sync::Mutex::new(None),
+            metadata: SharedAnswer::default(),
+            fetched: SharedAnswer::default(),
             checked: Mutex::default(),
         })
     }
@@ -228,7 +234,7 @@ impl OpenIdProvider {
 
     /// Fetches the provider's keys if the token names an unknown one. Returns whether the key is known now.
     /// Concurrent calls share one fetch.
-    pub(crate) async fn fetch_keys_for(&self, token: &str) -> bool {
+    pub(crate) async fn fetch_keys_for(self: &Arc<Self>, token: &str) -> bool {
         let Some(header) = looks_like_token(token).then(|| jsonwebtoken::decode_header(token).ok()).flatten()
         else {
             return false;
@@ -251,27 +257,31 @@ impl OpenIdProvider {
         keys.fetched_at.is_some_and(|at| at.elapsed() > KEYS_AGE_MAX)
     }
 
-    /// Fetches the provider's keys, unless an attempt was made within the last [`FETCH_INTERVAL`].
-    pub(crate) async fn refresh_keys(&self) {
-        let mut fetched = self.fetched.lock().await;
-        if fetched.is_some_and(|at| at.elapsed() < FETCH_INTERVAL) {
-            return;
-        }
-        *fetched = Some(Instant::now());
-        match self.fetch_keys().await {
-            Ok(found) => {
-                let mut keys = self.keys.write().unwrap_or_else(PoisonError::into_inner);
-                *keys = Keys { keys: found, fetched_at: Some(Instant::now()) };
-                self.checked().clear();
+    /// Fetches the provider's keys, unless an attempt ended within the last [`FETCH_INTERVAL`].
+    pub(crate) async fn refresh_keys(self: &Arc<Self>) {
+        let fetch = || {
+            let provider = Arc::clone(self);
+            async move {
+                match provider.fetch_keys().await {
+                    Ok(found) => {
+                        let mut keys = provider.keys.write().unwrap_or_else(PoisonError::into_inner);
+                        *keys = Keys { keys: found, fetched_at: Some(Instant::now()) };
+                        provider.checked().clear();
+                    }
+                    Err(error) => {
+                        let issuer = &provider.options.issuer;
+                        tracing::warn!(%error, issuer, "could not fetch the OpenID provider's keys");
+                        // The provider may have moved its keys.
+                        provider.metadata.forget().await;
+                    }
+                }
+                Ok(())
             }
-            Err(error) => {
-                let issuer = &self.options.issuer;
-                tracing::warn!(%error, issuer, "could not fetch the OpenID provider's keys");
-            }
-        }
+        };
+        let _ = self.fetched.get(FETCH_INTERVAL, fetch).await;
     }
 
-    async fn fetch_keys(&self) -> Result<Vec<(Jwk, DecodingKey)>, Error> {
+    async fn fetch_keys(self: &Arc<Self>) -> Result<Vec<(Jwk, DecodingKey)>, Error> {
         let metadata = self.metadata().await?;
         check_address("jwks_uri", &metadata.jwks_uri)?;
         let jwks: Jwks = self.fetch(&metadata.jwks_uri).await?;
@@ -284,7 +294,13 @@ impl OpenIdProvider {
         Ok(jwks.keys.into_iter().take(KEYS_MAX).filter_map(usable).collect())
     }
 
-    async fn metadata(&self) -> Result<Metadata, Error> {
+    /// Returns the provider's metadata, which is kept for an hour.
+    async fn metadata(self: &Arc<Self>) -> Result<Arc<Metadata>, Error> {
+        let provider = Arc::clone(self);
+        self.metadata.get(METADATA_AGE_MAX, || async move { provider.fetch_metadata().await }).await
+    }
+
+    async fn fetch_metadata(&self) -> Result<Metadata, Error> {
         let issuer = self.options.issuer.strip_suffix('/').unwrap_or(&self.options.issuer);
         let metadata: Metadata = self.fetch(&format!("{issuer}/.well-known/openid-configuration")).await?;
         if metadata.issuer != self.options.issuer {

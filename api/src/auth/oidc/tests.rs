@@ -1,6 +1,7 @@
 //! Which tokens let a user in.
 
-use keyledger_engine::storage::data_directory::DataDirectory;
+use keyledger_engine::kek::key_file::KeyFile;
+use keyledger_engine::storage::data_directory::{DataDirectory, SIGNING_KEYS};
 
 use super::code_flow::is_issued_to;
 use super::*;
@@ -21,7 +22,7 @@ impl Signing {
     fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = DataDirectory::existing(directory.path()).unwrap().signing_keys();
-        let keys = SigningKeys::open(path).unwrap();
+        let keys = SigningKeys::open(KeyFile::new(path, SIGNING_KEYS, None)).unwrap();
         let now = Timestamp::from_millis(1_790_000_000_000);
         let set = keys.with_current(now).unwrap();
         let jwk = set.jwks().keys.remove(0);

@@ -9,7 +9,7 @@ use http::{HeaderValue, header};
 
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
-use keyledger_engine::value::sha256::Sha256;
+use keyledger_engine::crypto::sha256::Sha256;
 
 const CSS: &str = "text/css; charset=utf-8";
 const SCRIPT: &str = "text/javascript; charset=utf-8";

@@ -10,6 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use keyledger_engine::value::token::{SecretKind, Token};
 use zeroize::Zeroizing;
 
+use crate::admission::network::Network;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::auth::console_session::Holder;
@@ -34,7 +35,7 @@ const REFRESH: HeaderName = HeaderName::from_static("refresh");
 const NOT_SIGNED_IN: &str =
     "the OpenID provider did not sign you in; start again, or ask the provider's administrator";
 
-fn provider(service: &Service) -> Result<&OpenIdProvider, Problem> {
+fn provider(service: &Service) -> Result<&Arc<OpenIdProvider>, Problem> {
     let provider = service.openid_provider.as_ref().filter(|provider| provider.signs_in().is_some());
     provider.ok_or_else(|| Problem::of(Code::NotFound))
 }
@@ -52,7 +53,8 @@ fn failed(error: &crate::auth::oidc::Error) -> Problem {
 pub(crate) async fn start(State(console): State<Arc<Console>>, parts: Parts) -> Result<Response, Problem> {
     let service = &console.service;
     let provider = provider(service)?;
-    service.rate_limits.count_sign_in(origin::address(service, &parts))?;
+    let from = origin::address(service, &parts);
+    service.rate_limits.count_sign_in(from)?;
     let random = || {
         let drawn = Token::generate_secret(SecretKind::PortalSession, &mut service.randomness());
         drawn.map(|token| token.expose().to_owned()).map_err(|error| Problem::internal(&error))
@@ -68,7 +70,7 @@ pub(crate) async fn start(State(console): State<Arc<Console>>, parts: Parts) -> 
     let mut response = Redirect::to(&url).into_response();
     set_cookie(service, response.headers_mut(), &proofs.state, WAIT_MILLIS_MAX / 1_000);
     let now = service.now();
-    console.pending.add(Waiting { proofs, to, since: now }, now);
+    console.pending.add(Waiting { proofs, to, since: now, from: from.map(Network::from) }, now);
     Ok(response)
 }
 

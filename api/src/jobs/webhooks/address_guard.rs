@@ -15,6 +15,8 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use keyledger_engine::domain::webhook::WebhookUrl;
 use tower_service::Service;
 
+use super::name_lookups::NameLookups;
+
 /// Networks that are not public, from the IANA special-purpose registry (RFC 6890), and the address at which
 /// Azure provides virtual machines with their secrets.
 const CLOSED_V4: [(&str, &str); 16] = [
@@ -122,7 +124,18 @@ impl AddressGuard {
 
 /// Resolves names to allowed addresses. Fails if one of a name's addresses is not allowed.
 #[derive(Debug, Clone)]
-pub(crate) struct GuardedResolver(pub AddressGuard);
+pub(crate) struct GuardedResolver {
+    guard: AddressGuard,
+    lookups: NameLookups,
+}
+
+impl GuardedResolver {
+    /// Resolves names with the operating system's resolver.
+    #[must_use]
+    pub(crate) fn new(guard: AddressGuard) -> Self {
+        Self { guard, lookups: NameLookups::system() }
+    }
+}
 
 impl Service<Name> for GuardedResolver {
     type Response = vec::IntoIter<SocketAddr>;
@@ -134,10 +147,9 @@ impl Service<Name> for GuardedResolver {
     }
 
     fn call(&mut self, name: Name) -> Self::Future {
-        let guard = self.0.clone();
+        let (guard, finding) = (self.guard.clone(), self.lookups.find(name.as_str().to_owned()));
         Box::pin(async move {
-            let found = tokio::net::lookup_host((name.as_str(), 0)).await.map_err(NameError::Unresolved)?;
-            let found: Vec<SocketAddr> = found.collect();
+            let found = finding.await.map_err(NameError::Unresolved)?;
             if found.is_empty() {
                 return Err(NameError::Unresolved(std::io::ErrorKind::NotFound.into()));
             }
@@ -240,7 +252,7 @@ mod tests {
     #[tokio::test]
     async fn names_of_internal_addresses_are_refused() {
         for name in ["localhost", "2130706433", "0x7f.1", "0177.0.0.1", "127.1"] {
-            let mut resolver = GuardedResolver(AddressGuard::new(false, Vec::new()));
+            let mut resolver = GuardedResolver::new(AddressGuard::new(false, Vec::new()));
             let found = resolver.call(name.parse().unwrap()).await;
             assert!(
                 matches!(found, Err(NameError::NotAllowed | NameError::Unresolved(_))),
@@ -249,6 +261,6 @@ mod tests {
         }
         let opened =
             AddressGuard::new(false, vec!["127.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
-        assert!(GuardedResolver(opened).call("localhost".parse().unwrap()).await.is_ok());
+        assert!(GuardedResolver::new(opened).call("localhost".parse().unwrap()).await.is_ok());
     }
 }

@@ -17,7 +17,7 @@ use crate::service::Service;
 const SAVE_INTERVAL: Duration = Duration::from_millis(500);
 /// How long to wait after a task panicked.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
-/// Concurrent name resolutions and file reads, each on a blocking thread.
+/// Concurrent lookups of names, of which there are 64 at most, and file reads, each on a blocking thread.
 const BLOCKING_THREADS_MAX: usize = 128;
 
 /// Starts the thread, which ends when the service stops.

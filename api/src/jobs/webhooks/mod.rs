@@ -5,6 +5,7 @@
 //! * `endpoint`: one webhook: reads the log, starts the deliveries that are due, and handles their outcomes.
 //! * [`content`]: the body of a message, read from the log when it is sent.
 //! * [`sender`] and [`address_guard`]: deliver a message, to allowed addresses only.
+//! * [`name_lookups`]: bounded lookups of receivers' names.
 //! * [`secret`]: the keys that sign messages. [`retry`]: the delays between attempts.
 //! * `expiry_notices`: messages about keys that expire soon.
 //!
@@ -16,10 +17,12 @@ pub(crate) mod dispatcher;
 mod endpoint;
 mod expiry_notices;
 mod lookup;
+pub(crate) mod name_lookups;
 pub(crate) mod retry;
 pub(crate) mod secret;
 pub(crate) mod sender;
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
@@ -30,8 +33,10 @@ use keyledger_projections::verification::VerificationIndex;
 use tokio::sync::{Semaphore, watch};
 
 use address_guard::AddressGuard;
+use keyledger_engine::kek::Kek;
+use keyledger_engine::kek::key_file::KeyFile;
 use keyledger_engine::log::LogReader;
-use keyledger_engine::storage::data_directory::DataDirectory;
+use keyledger_engine::storage::data_directory::{DataDirectory, WEBHOOK_KEY};
 use secret::SecretKey;
 use sender::Sender;
 
@@ -129,11 +134,13 @@ impl Webhooks {
     /// See [`Error`].
     pub(crate) fn open(
         data: &DataDirectory,
+        kek: Option<Arc<Kek>>,
         options: &Options,
         reader: &dyn LogReader,
         index: &VerificationIndex,
     ) -> Result<Self, Error> {
-        let (keys, made) = SecretKey::open(&data.webhook_key())?;
+        let file = KeyFile::new(data.webhook_key(), WEBHOOK_KEY, kek);
+        let (keys, made) = SecretKey::open(&file)?;
         let living = index.webhooks(None, usize::MAX).iter().filter(|it| it.deleted_at.is_none()).count();
         if made && living > 0 {
             tracing::error!(

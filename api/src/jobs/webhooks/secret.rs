@@ -1,14 +1,10 @@
 //! The secrets that sign messages. None is stored: each is derived from the key in the data directory, the
 //! webhook's id and the secret's generation. The log contains the last two, so it reveals no secret.
 
-use std::fs;
-use std::io::{self, Write};
-use std::path::Path;
-
 use aws_lc_rs::hmac;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use keyledger_engine::storage::atomic_file;
+use keyledger_engine::kek::key_file::{self, KeyFile};
 use keyledger_engine::value::id::WebhookId;
 use rand::TryRng;
 use rand::rngs::SysRng;
@@ -34,11 +30,11 @@ impl SecretKey {
     ///
     /// # Errors
     /// When the file cannot be read or created, or does not contain a key.
-    pub(crate) fn open(path: &Path) -> Result<(Self, bool), Error> {
-        let shown = path.display();
-        match fs::read_to_string(path).map(Zeroizing::new) {
+    pub(crate) fn open(file: &KeyFile) -> Result<(Self, bool), Error> {
+        let shown = file.path().display();
+        match file.read() {
             Ok(text) => {
-                let bytes = STANDARD.decode(text.trim()).map(Zeroizing::new).ok();
+                let bytes = STANDARD.decode(text.trim_ascii()).map(Zeroizing::new).ok();
                 let key = bytes.and_then(|bytes| <[u8; KEY_LEN]>::try_from(bytes.as_slice()).ok());
                 let key = key.ok_or_else(|| {
                     Error(format!(
@@ -47,19 +43,19 @@ impl SecretKey {
                 })?;
                 Ok((Self(Zeroizing::new(key)), false))
             }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            Err(key_file::Error::Missing) => {
                 let mut key = Zeroizing::new([0; KEY_LEN]);
                 SysRng.try_fill_bytes(key.as_mut_slice()).map_err(|error| {
                     Error(format!("the operating system returned no random bytes: {error}"))
                 })?;
-                write(path, &key).map_err(|error| {
+                let mut text = Zeroizing::new(STANDARD.encode(&key));
+                text.push('\n');
+                file.write(text.as_bytes()).map_err(|error| {
                     Error(format!("{shown}: cannot be written: {error}; check its directory and the disk"))
                 })?;
                 Ok((Self(key), true))
             }
-            Err(error) => {
-                Err(Error(format!("{shown}: cannot be read: {error}; check its owner and permissions")))
-            }
+            Err(error) => Err(Error(format!("{shown}: {error}"))),
         }
     }
 
@@ -97,17 +93,9 @@ impl Secret {
     }
 }
 
-/// Writes the key, readable by its owner only, under its name after it is complete and durable.
-fn write(path: &Path, key: &[u8; KEY_LEN]) -> io::Result<()> {
-    let text = Zeroizing::new(STANDARD.encode(key));
-    atomic_file::replace(path, |file| {
-        file.write_all(text.as_bytes())?;
-        file.write_all(b"\n")
-    })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -116,18 +104,19 @@ mod tests {
     fn a_key_is_created_once_and_for_its_owner() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("webhook-key");
+        let file = KeyFile::new(path.clone(), "webhook-key", None);
         let id = WebhookId::from_u128(1);
-        let (key, made) = SecretKey::open(&path).unwrap();
+        let (key, made) = SecretKey::open(&file).unwrap();
         assert!(made);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        let (again, made) = SecretKey::open(&path).unwrap();
+        let (again, made) = SecretKey::open(&file).unwrap();
         assert!(!made);
         assert_eq!(*key.secret(id, 1).expose(), *again.secret(id, 1).expose());
         assert_ne!(*key.secret(id, 1).expose(), *key.secret(id, 2).expose());
         assert_ne!(*key.secret(id, 1).expose(), *key.secret(WebhookId::from_u128(2), 1).expose());
         for bad in ["", "AAAA", "no base64"] {
             fs::write(&path, bad).unwrap();
-            assert!(SecretKey::open(&path).is_err(), "{bad}");
+            assert!(SecretKey::open(&file).is_err(), "{bad}");
         }
     }
 

@@ -12,6 +12,7 @@ use keyledger_projections::beside_the_log::deliveries::Failure;
 use tokio_rustls::rustls;
 
 use super::address_guard::{AddressGuard, GuardedResolver, NameError};
+use super::name_lookups::on_behalf_of;
 use super::secret::SecretKey;
 use crate::outbound::connector::{self, HttpsClient, TrustRoots};
 
@@ -52,7 +53,7 @@ impl Sender {
             tracing::warn!(%error, "webhooks at https:// addresses cannot be delivered");
             TrustRoots::none()
         });
-        let client = connector::client(GuardedResolver(guard.clone()), roots);
+        let client = connector::client(GuardedResolver::new(guard.clone()), roots);
         Self { guard, client }
     }
 
@@ -82,7 +83,8 @@ impl Sender {
             .header("webhook-signature", signatures.join(" "))
             .body(Full::new(body))
             .map_err(|_| Failure::Connection)?;
-        let answer = tokio::time::timeout(ANSWER_TIME_MAX, self.client.request(request)).await;
+        let delivery = on_behalf_of(webhook.organization_id.clone(), self.client.request(request));
+        let answer = tokio::time::timeout(ANSWER_TIME_MAX, delivery).await;
         let answer = answer.map_err(|_| Failure::Timeout)?.map_err(|error| failure_of(&error))?;
         let status = answer.status();
         let retry_after = retry_after(answer.headers(), now);

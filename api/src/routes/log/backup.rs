@@ -20,6 +20,7 @@ use crate::answer::reply::{POSITION, position_value};
 use crate::evidence::security_log::Action;
 use crate::request::context::RequestContext;
 use crate::service::Service;
+use crate::service::log_signer::Freshness;
 
 /// The bytes of a chunk that the connection gets at a time.
 const PIECE_LEN: usize = 16 * 1024;
@@ -44,7 +45,7 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
 async fn backup(request: RequestContext) -> Result<Response, Problem> {
     let RequestContext { service, caller, .. } = request;
     let long_answer = service.long_answers.begin_backup(&caller.principal, &service.metrics.refusals)?;
-    let (note, checkpoint) = service.checkpoint(true).await?;
+    let (note, checkpoint) = service.checkpoint(Freshness::AtOnce).await?;
     let head = Position::new(checkpoint.size);
     let log: Arc<dyn LogReader> = service.ledger.reader();
     let header = Header {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
+use http::request::Parts;
 use http::{HeaderName, HeaderValue, StatusCode, header};
 use keyledger_engine::transparency::proof::{FILE_EXTENSION, InclusionProof};
 use keyledger_engine::transparency::tile::{Content, TilePath};
@@ -13,9 +14,10 @@ use utoipa_axum::routes;
 
 use crate::answer::code::Code;
 use crate::answer::problem::{Problem, ProblemBody};
-use crate::auth::caller::Caller;
+use crate::auth::caller::{Caller, has_caller};
 use crate::request::query::PathId;
 use crate::service::Service;
+use crate::service::log_signer::Freshness;
 
 const PLAIN_TEXT: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 const BYTES: HeaderValue = HeaderValue::from_static("application/octet-stream");
@@ -24,8 +26,8 @@ const FOR_SECONDS: HeaderValue = HeaderValue::from_static("public, max-age=1");
 /// The content of a tile's path never changes. This includes partial tiles, because their path has their
 /// size.
 const FOR_EVER: HeaderValue = HeaderValue::from_static("public, max-age=31536000, immutable");
-/// Entries have personal text, such as the names of keys.
-const FOR_EVER_PRIVATELY: HeaderValue = HeaderValue::from_static("private, max-age=31536000, immutable");
+/// Entries have personal text, such as the names of keys, and only some callers may read them.
+const NEVER: HeaderValue = HeaderValue::from_static("no-store");
 
 /// Returns the endpoints for verifying the log.
 pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
@@ -38,15 +40,16 @@ pub(crate) fn router() -> OpenApiRouter<Arc<Service>> {
 }
 
 /// Returns the newest signed checkpoint (C2SP tlog-checkpoint). It has only the number of events and the root
-/// of the Merkle tree, so it needs no credential.
+/// of the Merkle tree, so it needs no credential. With one it is at most a second old, without one ten.
 #[utoipa::path(get, path = "/log/checkpoint", operation_id = "getCheckpoint", tag = "Log", security(()),
     responses(
         (status = 200, body = String, content_type = "text/plain", description = "a signed note"),
         (status = 503, body = ProblemBody,
             description = "`log_inconsistent`: the log does not continue the log that was signed"),
     ))]
-async fn checkpoint(State(service): State<Arc<Service>>) -> Result<Response, Problem> {
-    let (note, _) = service.checkpoint(false).await?;
+async fn checkpoint(State(service): State<Arc<Service>>, parts: Parts) -> Result<Response, Problem> {
+    let freshness = if has_caller(&service, &parts) { Freshness::ForCaller } else { Freshness::ForAnybody };
+    let (note, _) = service.checkpoint(freshness).await?;
     let headers: [(HeaderName, HeaderValue); 2] =
         [(header::CONTENT_TYPE, PLAIN_TEXT), (header::CACHE_CONTROL, FOR_SECONDS)];
     Ok((headers, note.to_string()).into_response())
@@ -98,7 +101,7 @@ async fn entry_bundle(
     Path(index): Path<String>,
 ) -> Result<Response, Problem> {
     let path = TilePath::parse(&format!("entries/{index}")).ok_or_else(|| Problem::of(Code::TileNotFound))?;
-    tile(&service, path, FOR_EVER_PRIVATELY).await
+    tile(&service, path, NEVER).await
 }
 
 async fn tile(service: &Arc<Service>, path: TilePath, cache: HeaderValue) -> Result<Response, Problem> {
@@ -129,9 +132,9 @@ async fn proof(
     if !records.first().is_some_and(|record| caller.sees_owned_by(record.organization_id.as_ref())) {
         return Err(not_found());
     }
-    let (mut note, mut checkpoint) = service.checkpoint(false).await?;
+    let (mut note, mut checkpoint) = service.checkpoint(Freshness::ForCaller).await?;
     if checkpoint.size < position.get() {
-        (note, checkpoint) = service.checkpoint(true).await?;
+        (note, checkpoint) = service.checkpoint(Freshness::AtOnce).await?;
     }
     let proof = service
         .read_log(move |log| InclusionProof::new(log, position, &note, checkpoint.size))

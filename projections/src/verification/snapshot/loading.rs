@@ -8,6 +8,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use keyledger_engine::crypto::constant_time;
+use keyledger_engine::crypto::mac::{MAC_LEN, MacKey};
 use keyledger_engine::domain::application::Application;
 use keyledger_engine::domain::portal_session::PortalSession;
 use keyledger_engine::domain::portfolio::ClientLink;
@@ -15,9 +17,7 @@ use keyledger_engine::domain::resource_api::Api;
 use keyledger_engine::domain::root_key::RootKey;
 use keyledger_engine::domain::webhook::Webhook;
 use keyledger_engine::log::SourceId;
-use keyledger_engine::value::constant_time;
 use keyledger_engine::value::id::{ClientLinkId, KeyId};
-use keyledger_engine::value::mac::{MAC_LEN, MacKey};
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::text::Scope;
 use serde::de::DeserializeOwned;

@@ -9,6 +9,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use keyledger_engine::crypto::mac::{Mac, MacKey};
 use keyledger_engine::domain::application::Application;
 use keyledger_engine::domain::portal_session::PortalSession;
 use keyledger_engine::domain::portfolio::ClientLink;
@@ -18,7 +19,6 @@ use keyledger_engine::domain::webhook::Webhook;
 use keyledger_engine::log::SourceId;
 use keyledger_engine::storage::atomic_file;
 use keyledger_engine::value::id::ClientLinkId;
-use keyledger_engine::value::mac::{Mac, MacKey};
 use keyledger_engine::value::position::Position;
 use keyledger_engine::value::text::Scope;
 use serde::Serialize;

@@ -11,6 +11,7 @@ mod steps;
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use keyledger_engine::crypto::mac::MacKey;
 use keyledger_engine::domain::application::{ApplicationCreated, ApplicationPersonal};
 use keyledger_engine::domain::event::Event;
 use keyledger_engine::domain::key::{
@@ -24,7 +25,6 @@ use keyledger_engine::ledger::Observer;
 use keyledger_engine::value::actor::Actor;
 use keyledger_engine::value::environment::Environment;
 use keyledger_engine::value::id::{ApplicationId, EventId, KeyId, OrganizationId, RootKeyId};
-use keyledger_engine::value::mac::MacKey;
 use keyledger_engine::value::permission::Permission;
 use keyledger_engine::value::position::{Position, Version};
 use keyledger_engine::value::text::Name;

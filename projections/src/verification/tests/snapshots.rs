@@ -3,10 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use keyledger_engine::crypto::mac::MacKey;
 use keyledger_engine::domain::stream::StreamId;
 use keyledger_engine::log::SourceId;
 use keyledger_engine::value::id::{ApplicationId, KeyId, OrganizationId, RootKeyId};
-use keyledger_engine::value::mac::MacKey;
 use keyledger_engine::value::position::Position;
 use keyledger_engine::vault::Subject;
 use tempfile::TempDir;

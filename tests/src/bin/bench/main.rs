@@ -4,7 +4,7 @@
 //! only ratios are meaningful. `KEYLEDGER_BENCH_KEYS`, `KEYLEDGER_BENCH_ROUNDS` and `KEYLEDGER_BENCH_SECONDS`
 //! set the number of keys, the number of rounds and the length of a round. The argument `verifications` or
 //! `creates` runs only that part. `versions PATH` compares the service with another build of it, whose binary
-//! is at PATH.
+//! is at PATH. `abuse` measures what one client can do to others.
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -12,6 +12,7 @@
     reason = "a benchmark that cannot run fails by panicking"
 )]
 
+mod abuse;
 mod baseline;
 mod creates;
 mod neighbours;
@@ -72,6 +73,13 @@ fn main() {
         let settings = Settings::read();
         let mut report = Report::default();
         versions::measure(&settings, &mut report);
+        print!("{report}");
+        return;
+    }
+    if only.as_deref() == Some(abuse::ARGUMENT) {
+        let settings = Settings::read();
+        let mut report = Report::default();
+        abuse::measure(&settings, &mut report);
         print!("{report}");
         return;
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use ipnet::IpNet;
 
-use super::duration;
+use crate::cli::duration;
 use crate::jobs::webhooks;
 
 /// How webhooks are delivered.

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::duration;
 use crate::auth::session_limits::SessionLimits;
+use crate::cli::duration;
 
 /// How long people stay signed in.
 #[derive(Args)]

@@ -2,8 +2,8 @@
 
 use clap::Args;
 
-use crate::admission::policy::{Policy, Quotas};
-use crate::admission::quota::Quota;
+use crate::admission::rate_limits::policy::{Policy, Quotas};
+use crate::admission::rate_limits::quota::Quota;
 
 /// A limit is so many requests at once, and as many again over each span of time; 0 is none.
 #[derive(Args)]

@@ -1,5 +1,10 @@
 //! Rate limits: which policies a request counts for, and the answer to one too many.
 
+mod bucket;
+mod buckets;
+pub(crate) mod policy;
+pub(crate) mod quota;
+
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,12 +14,12 @@ use http::request::Parts;
 use http::{HeaderName, HeaderValue, header};
 use keyledger_engine::value::actor::ActorKind;
 
-use super::buckets::Buckets;
-use super::change::Change;
-use super::class::Class;
-use super::network::Network;
-use super::policy::{COUNT, Policy, Quotas};
-use super::quota::Quota;
+use self::buckets::Buckets;
+use self::policy::{COUNT, Policy, Quotas};
+use self::quota::Quota;
+use crate::admission::change::Change;
+use crate::admission::class::Class;
+use crate::admission::network::Network;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::auth::principal::Principal;

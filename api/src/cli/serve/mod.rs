@@ -1,5 +1,15 @@
 //! `keyledger serve`.
 
+mod admission;
+mod allocator;
+mod connections;
+mod exposure;
+mod first_root_key;
+mod openid_provider;
+mod rate_limits;
+mod sessions;
+mod webhooks;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -14,15 +24,15 @@ use keyledger_engine::storage::secret_source::{self, OnCommandLine, Secret, Secr
 use tokio::runtime::Runtime;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::admission::Admission;
-use super::connections::Connections;
+use self::admission::Admission;
+use self::connections::Connections;
+use self::exposure::Exposure;
+use self::openid_provider::OpenIdProvider;
+use self::sessions::Sessions;
+use self::webhooks::Webhooks;
 use super::data::Data;
-use super::exposure::Exposure;
 use super::logging::LogFormat;
-use super::openid_provider::OpenIdProvider;
-use super::sessions::Sessions;
-use super::webhooks::Webhooks;
-use super::{Outcome, allocator, first_root_key, logging};
+use super::{Outcome, logging};
 use crate::admission::disk_reserve;
 use crate::auth::access_token;
 use crate::auth::trusted_proxies::{ForwardedHeader, TrustedProxies};
@@ -154,7 +164,8 @@ impl Serve {
         let origin = self.origin(&listeners, tls.is_some())?;
         let socket = self.listen.first().map(ToString::to_string).unwrap_or_default();
         let (limits, compat) = (self.connections.limits(), std::mem::take(&mut self.compat));
-        let (service, threads) = Service::start(&self.options(origin.clone(), tls.is_some())?)?;
+        let kek = self.data.kek()?;
+        let (service, threads) = Service::start(&self.options(origin.clone(), tls.is_some())?, kek)?;
         first_root_key::remind(&first_root_key);
         service.ensure_root_key(bootstrap.as_ref(), |token| first_root_key::show(token, &first_root_key))?;
         drop(bootstrap);
