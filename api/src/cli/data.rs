@@ -76,6 +76,7 @@ impl Data {
             log_signer,
             serve_inconsistent_log: self.serve_inconsistent_log,
             witnesses: Vec::new(),
+            has_admin_listener: false,
             is_tls: false,
             access_tokens,
             trusted_proxies: TrustedProxies::default(),

@@ -38,6 +38,14 @@ pub(crate) fn router(service: Arc<Service>, compat: &[Compat]) -> Result<Router,
         .layer(axum::middleware::from_fn(note_route)))
 }
 
+/// Builds the router of a listener that only the operator's monitoring reaches.
+pub(crate) fn admin_router(service: Arc<Service>) -> Router {
+    routes::service::status::admin_router()
+        .with_state(service)
+        .fallback(|| async { Problem::of(Code::NotFound).into_response() })
+        .layer(axum::middleware::from_fn(note_route))
+}
+
 /// Counts requests to endpoints that need no caller. All other endpoints count theirs when they read the
 /// [`Caller`](crate::auth::caller::Caller).
 async fn count_anonymous(

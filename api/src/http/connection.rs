@@ -9,6 +9,7 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::{ConnectInfo, MatchedPath};
 use axum::response::{IntoResponse, Response};
+use bytes::BytesMut;
 use http::uri::Authority;
 use http::{HeaderValue, Method, Request, Version, header};
 use hyper::body::Incoming;
@@ -37,6 +38,8 @@ pub(crate) struct Connection {
     pub service: Arc<Service>,
     /// The endpoints.
     pub router: Router,
+    /// Whether the fast path's endpoints are among them.
+    pub has_endpoints: bool,
     /// The client's address, or that of a proxy in front of it.
     pub peer: SocketAddr,
 }
@@ -68,9 +71,13 @@ impl Connection {
         activity: Arc<Activity>,
         mut stop: Stop,
     ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-        match answer_plain_requests(&mut stream, &self.service, self.peer.ip(), stop.requested()).await? {
-            Next::Closed => return Ok(()),
-            Next::HandOver(unread) => stream.hand_over(unread),
+        if self.has_endpoints {
+            match answer_plain_requests(&mut stream, &self.service, self.peer.ip(), stop.requested()).await? {
+                Next::Closed => return Ok(()),
+                Next::HandOver(unread) => stream.hand_over(unread),
+            }
+        } else {
+            stream.hand_over(BytesMut::new());
         }
         let connection = Arc::new(self);
         let respond = service_fn(|request| {

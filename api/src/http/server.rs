@@ -50,6 +50,14 @@ pub(crate) struct ConnectionLimits {
     pub of_address: u32,
 }
 
+/// A listener, and what is answered there.
+pub(crate) struct Entrance {
+    pub listener: Listener,
+    pub router: Router,
+    /// Whether keys are verified and created there, which the fast path does.
+    pub has_endpoints: bool,
+}
+
 /// Files that the service has open beside its connections: its stores, their readers, and a reserve.
 const OTHER_FILES_MAX: u64 = 512;
 
@@ -81,18 +89,17 @@ pub(crate) fn allow_open_files(connections_max: u64) {
 /// that clients of the network cannot take those of the gateway at a Unix socket. A connection carries one
 /// request at a time, so this limits concurrent requests too.
 pub(crate) async fn serve(
-    listeners: Vec<Listener>,
+    entrances: Vec<Entrance>,
     limits: ConnectionLimits,
     tls: Option<Arc<Tls>>,
     service: Arc<Service>,
-    router: Router,
     stop: impl Future<Output = ()>,
 ) {
     let (stop_connections, stop_requested) = Stop::channel();
-    let mut pools = Vec::with_capacity(listeners.len());
+    let mut pools = Vec::with_capacity(entrances.len());
     let addresses = Holders::default();
     let mut accepting = JoinSet::new();
-    for listener in listeners {
+    for Entrance { listener, router, has_endpoints } in entrances {
         let connections = Arc::new(Semaphore::new(limits.of_listener as usize));
         pools.push(Arc::clone(&connections));
         let acceptor = Acceptor {
@@ -103,11 +110,12 @@ pub(crate) async fn serve(
             stop: stop_requested.clone(),
             tls: tls.clone(),
             service: Arc::clone(&service),
-            router: router.clone(),
+            router,
+            has_endpoints,
         };
         accepting.spawn(acceptor.accept_from(listener));
     }
-    drop((stop_requested, router));
+    drop(stop_requested);
     tokio::select! {
         () = stop => {}
         ended = accepting.join_next() => tracing::error!(?ended, "a listener failed; stopping"),
@@ -135,6 +143,7 @@ struct Acceptor {
     tls: Option<Arc<Tls>>,
     service: Arc<Service>,
     router: Router,
+    has_endpoints: bool,
 }
 
 impl Acceptor {
@@ -160,7 +169,8 @@ impl Acceptor {
         };
         let stop = self.stop.clone();
         let (service, router) = (Arc::clone(&self.service), self.router.clone());
-        let connection = Connection { service, router, peer: accepted.peer() };
+        let has_endpoints = self.has_endpoints;
+        let connection = Connection { service, router, has_endpoints, peer: accepted.peer() };
         let tls = self.tls.clone();
         tokio::spawn(async move {
             match (accepted, tls) {

@@ -70,6 +70,8 @@ pub(crate) struct Service {
     pub access_tokens: AccessTokens,
     /// The cookie of portal and console sessions.
     pub session_cookie: SessionCookie,
+    /// Whether metrics and the details of readiness are shown at a listener of their own only.
+    pub has_admin_listener: bool,
     /// The headers of every answer.
     pub answer_headers: AnswerHeaders,
     /// Console sessions that did not start in the portal.

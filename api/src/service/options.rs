@@ -25,6 +25,8 @@ pub(crate) struct Options {
     pub serve_inconsistent_log: bool,
     /// The witnesses that cosign checkpoints.
     pub witnesses: Vec<Witness>,
+    /// Whether metrics and the details of readiness have a listener of their own.
+    pub has_admin_listener: bool,
     /// Whether the service ends TLS itself.
     pub is_tls: bool,
     /// How access tokens are issued.

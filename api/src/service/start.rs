@@ -216,6 +216,7 @@ impl Service {
             key_list: key_list.with_usage(Arc::clone(&usage)),
             usage,
             session_cookie: SessionCookie::of(&options.access_tokens.public_url),
+            has_admin_listener: options.has_admin_listener,
             answer_headers: AnswerHeaders::of(&options.access_tokens.public_url, options.is_tls),
             console_sessions: ConsoleSessions::new(options.sessions),
             session_use: SessionUse::new(options.sessions.portal_idle, clock.now()),

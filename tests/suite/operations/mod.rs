@@ -1,5 +1,6 @@
 //! Running the service: its data directory, backups, rebuilds, the README's commands, and the examples.
 
+pub(crate) mod admin_listener;
 pub(crate) mod backup;
 pub(crate) mod bounds;
 pub(crate) mod data_directory;

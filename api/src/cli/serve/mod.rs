@@ -40,7 +40,7 @@ use crate::compat::Compat;
 use crate::evidence::destination::Destination;
 use crate::evidence::security_log;
 use crate::http::listener::{ListenAddress, Listener};
-use crate::http::server::ConnectionLimits;
+use crate::http::server::{ConnectionLimits, Entrance};
 use crate::http::tls::{self, Tls, TlsFiles};
 use crate::http::{app, server};
 use crate::jobs::webhooks::dispatcher;
@@ -64,6 +64,10 @@ pub(super) struct Serve {
         value_delimiter = ','
     )]
     listen: Vec<ListenAddress>,
+    /// Address of a listener of its own for /metrics and the details of /readyz, which are not shown elsewhere
+    /// then. Only monitoring should reach it. Repeat for several.
+    #[arg(long, env = "KEYLEDGER_ADMIN_LISTEN", value_name = "ADDR", value_delimiter = ',')]
+    admin_listen: Vec<ListenAddress>,
     #[command(flatten)]
     data: Data,
     #[command(flatten)]
@@ -144,7 +148,7 @@ impl Serve {
         logging::start(self.log_format);
         let reexecuted = allocator::set_purge_delay();
         tracing::debug!(millis = ?allocator::purge_delay(), "the allocator keeps unused memory");
-        server::allow_open_files(self.connections.files_max(self.listen.len()));
+        server::allow_open_files(self.connections.files_max(self.listen.len() + self.admin_listen.len()));
         let tls = self.tls()?;
         let bootstrap = self.bootstrap_root_key()?;
         let first_root_key = self.data.first_root_key();
@@ -155,7 +159,8 @@ impl Serve {
             tracing::debug!(%error, "could not set the allocator's purge delay");
         }
         // Bound before the log is opened: an address in use must not cost a replay.
-        let listeners = listen(&runtime, &self.listen)?;
+        let listeners = listen(&runtime, &self.listen, "--listen")?;
+        let admin_listeners = listen(&runtime, &self.admin_listen, "--admin-listen")?;
         let origin = self.origin(&listeners, tls.is_some())?;
         let socket = self.listen.first().map(ToString::to_string).unwrap_or_default();
         let (limits, compat) = (self.connections.limits(), std::mem::take(&mut self.compat));
@@ -170,9 +175,18 @@ impl Serve {
         let _ = writeln!(io::stdout(), "  The console is at {at}/console, the reference at {at}/docs{of}\n");
 
         let router = app::router(Arc::clone(&service), &compat)?;
+        let admin_router = app::admin_router(Arc::clone(&service));
+        let public = listeners.into_iter().map(|listener| (listener, &router, true));
+        let admin = admin_listeners.into_iter().map(|listener| (listener, &admin_router, false));
+        let entrance = |(listener, router, has_endpoints): (Listener, &Router, bool)| Entrance {
+            listener,
+            router: router.clone(),
+            has_endpoints,
+        };
+        let entrances = public.chain(admin).map(entrance).collect();
         let dispatcher = dispatcher::start(Arc::clone(&service))?;
         log_verification::begin_if_unproven(&service);
-        let served = runtime.block_on(serve(listeners, limits, tls, Arc::clone(&service), router));
+        let served = runtime.block_on(serve(entrances, limits, tls, Arc::clone(&service)));
         // A second call has no effect; it is the first when `serve` failed before it listened for signals.
         service.stop();
         let _ = dispatcher.join();
@@ -235,6 +249,7 @@ impl Serve {
             admission: self.admission.options(),
             witnesses: self.witnesses,
             security_log: self.security_log,
+            has_admin_listener: !self.admin_listen.is_empty(),
             is_tls,
             ..self.data.options(access_tokens)
         })
@@ -247,11 +262,10 @@ const fn scheme(is_tls: bool) -> &'static str {
 
 /// Serves requests and runs the background jobs until the service stops.
 async fn serve(
-    listeners: Vec<Listener>,
+    entrances: Vec<Entrance>,
     limits: ConnectionLimits,
     tls: Option<Arc<Tls>>,
     service: Arc<Service>,
-    router: Router,
 ) -> io::Result<()> {
     // Signal handlers come before the first request: a client that was answered may send a signal.
     let stop = stop_signal(service.ledger.clone())?;
@@ -265,7 +279,7 @@ async fn serve(
     let noting = tokio::spawn(last_uses::save_periodically(Arc::clone(&service)));
     let summing_up = tokio::spawn(security_log::run(Arc::clone(&service)));
     let watching_disk = tokio::spawn(disk_reserve::watch(Arc::clone(&service)));
-    server::serve(listeners, limits, tls, service, router, stop).await;
+    server::serve(entrances, limits, tls, service, stop).await;
     reloading.abort();
     watching.inspect(tokio::task::JoinHandle::abort);
     let _ = tokio::join!(housekeeping, ending, checkpointing, signing, saving, watching_disk);
@@ -274,11 +288,11 @@ async fn serve(
 }
 
 /// Listens on all addresses, or on none.
-fn listen(runtime: &Runtime, addresses: &[ListenAddress]) -> Result<Vec<Listener>, String> {
+fn listen(runtime: &Runtime, addresses: &[ListenAddress], option: &str) -> Result<Vec<Listener>, String> {
     let _entered = runtime.enter();
     let bind = |address| {
         Listener::bind(address)
-            .map_err(|error| format!("{address}: cannot listen: {error}; name another address with --listen"))
+            .map_err(|error| format!("{address}: cannot listen: {error}; name another address with {option}"))
     };
     addresses.iter().map(bind).collect()
 }
