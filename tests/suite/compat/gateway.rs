@@ -216,6 +216,21 @@ fn nginx_admits_valid_keys_and_refuses_others() {
 }
 
 #[test]
+fn clients_of_nginx_cannot_choose_their_address() {
+    let arguments = ["--trusted-proxy", "127.0.0.1/32"].map(str::to_owned).to_vec();
+    let server = Server::start_with(Options { arguments, ..Options::default() });
+    let client = server.client();
+    let (upstream, directory) = (Upstream::start(), tempfile::tempdir().unwrap());
+    let nginx = Nginx::start(directory.path(), &client.address().to_string(), upstream.address);
+    let outside = Client::new(nginx.address, server.transcript().clone());
+    let issued = key(&client, &organization(&client, "paid"), json!({}));
+    let request = outside.with_token(&issued.token).get("/");
+    let request = request.header("x-forwarded-for", "203.0.113.66").header("forwarded", "for=203.0.113.66");
+    request.header("cookie", "a=b").expect(200);
+    assert_eq!(client.get(&issued.path("")).expect(200).json()["last_verified_ip"], "127.0.0.1");
+}
+
+#[test]
 fn nginx_can_use_a_unix_socket() {
     let directory = tempfile::tempdir().unwrap();
     // nginx runs its workers as an unprivileged user.
