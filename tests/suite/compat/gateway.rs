@@ -227,7 +227,7 @@ fn clients_of_nginx_cannot_choose_their_address() {
     let request = outside.with_token(&issued.token).get("/");
     let request = request.header("x-forwarded-for", "203.0.113.66").header("forwarded", "for=203.0.113.66");
     request.header("cookie", "a=b").expect(200);
-    assert_eq!(client.get(&issued.path("")).expect(200).json()["last_verified_ip"], "127.0.0.1");
+    assert_eq!(client.get(&issued.path("/usage")).expect(200).json()["last_verified_ip"], "127.0.0.1");
 }
 
 #[test]
