@@ -224,8 +224,9 @@ fn clients_of_nginx_cannot_choose_their_address() {
     let nginx = Nginx::start(directory.path(), &client.address().to_string(), upstream.address);
     let outside = Client::new(nginx.address, server.transcript().clone());
     let issued = key(&client, &organization(&client, "paid"), json!({}));
-    let request = outside.with_token(&issued.token).get("/");
-    let request = request.header("x-forwarded-for", "203.0.113.66").header("forwarded", "for=203.0.113.66");
+    let caller = outside.with_token(&issued.token);
+    let request =
+        caller.get("/").header("x-forwarded-for", "203.0.113.66").header("forwarded", "for=203.0.113.66");
     request.header("cookie", "a=b").expect(200);
     assert_eq!(client.get(&issued.path("/usage")).expect(200).json()["last_verified_ip"], "127.0.0.1");
 }
