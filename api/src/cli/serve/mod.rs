@@ -64,8 +64,8 @@ pub(super) struct Serve {
         value_delimiter = ','
     )]
     listen: Vec<ListenAddress>,
-    /// Address of a listener of its own for /metrics and the details of /readyz, which are not shown elsewhere
-    /// then. Only monitoring should reach it. Repeat for several.
+    /// Address of a listener of its own for /metrics and the details of /readyz, which are not shown
+    /// elsewhere then. Only monitoring should reach it. Repeat for several.
     #[arg(long, env = "KEYLEDGER_ADMIN_LISTEN", value_name = "ADDR", value_delimiter = ',')]
     admin_listen: Vec<ListenAddress>,
     #[command(flatten)]

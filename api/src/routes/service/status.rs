@@ -44,8 +44,8 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether the service has caught up with its log. A service with `--admin-listen` shows everything but `ready`
-/// there only.
+/// Whether the service has caught up with its log. A service with `--admin-listen` shows everything but
+/// `ready` there only.
 #[derive(Serialize, ToSchema, Default)]
 struct Readiness {
     /// Whether all projections have caught up, none has stopped, and the log is served.
