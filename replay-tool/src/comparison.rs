@@ -68,7 +68,7 @@ impl Comparison {
         })
     }
 
-    /// Whether an operator who compares has nothing to do. The verification index needs no snapshot.
+    /// Whether the difference needs no action. The verification index needs no snapshot.
     pub(crate) fn is_same(&self) -> bool {
         self.found == Found::Equal || self.found == Found::Missing && self.projection == VERIFICATION
     }

@@ -3,6 +3,7 @@
 use http::{HeaderValue, header};
 use keyledger_engine::domain::application::ApplicationCommand;
 use keyledger_engine::domain::key::KeyCommand;
+use keyledger_engine::domain::organization::Organization;
 use keyledger_engine::domain::portal_session::PortalSessionCommand;
 use keyledger_engine::domain::root_key::RootKeyCommand;
 use keyledger_engine::domain::webhook::WebhookCommand;
@@ -49,10 +50,12 @@ impl Permit {
         }
         let added = added_by(command);
         let organization_id = added.map(|(id, _)| id).or_else(|| caller.bound_to());
-        if let Some(id) = organization_id {
-            check_bytes(service, id)?;
-        }
-        let reservation = added.map(|(id, kind)| reserve(service, id, kind)).transpose()?.flatten();
+        // An organization that does not exist has no cap; a rule refuses the command.
+        let Some(organization) = organization_id.and_then(|id| service.index.organization(id)) else {
+            return Ok(Self { reservation: None });
+        };
+        check_bytes(service, &organization)?;
+        let reservation = added.map(|(_, kind)| reserve(service, &organization, kind)).transpose()?;
         Ok(Self { reservation })
     }
 
@@ -82,17 +85,13 @@ fn added_by(command: &Command) -> Option<(&OrganizationId, Kind)> {
     })
 }
 
-/// Reserves room for an object. An organization that does not exist has no cap; a rule refuses the command.
-fn reserve(
-    service: &Service,
-    organization_id: &OrganizationId,
-    kind: Kind,
-) -> Result<Option<Reservation>, Problem> {
-    let Some(organization) = service.index.organization(organization_id) else { return Ok(None) };
+/// Reserves room for an object of an organization.
+fn reserve(service: &Service, organization: &Organization, kind: Kind) -> Result<Reservation, Problem> {
+    let organization_id = &organization.id;
     let capped = Capped::Objects(kind);
     let max = service.caps.max(organization.kind, capped);
     let reserved = service.holdings.reserve(organization_id, kind, max, service.now());
-    reserved.map(Some).map_err(|count| {
+    reserved.map_err(|count| {
         service.metrics.refusals.note(Refusal::OrganizationCap);
         let (name, kind) = (capped.as_str(), organization.kind);
         let detail = format!(
@@ -110,8 +109,8 @@ fn reserve(
 
 /// Refuses an organization that has written as much today as it may. What is in the ledger's queue at that
 /// moment may exceed the cap.
-fn check_bytes(service: &Service, organization_id: &OrganizationId) -> Result<(), Problem> {
-    let Some(organization) = service.index.organization(organization_id) else { return Ok(()) };
+fn check_bytes(service: &Service, organization: &Organization) -> Result<(), Problem> {
+    let organization_id = &organization.id;
     let (now, capped) = (service.now(), Capped::BytesPerDay);
     let max = service.caps.max(organization.kind, capped);
     let written = service.holdings.bytes_written(organization_id, now);

@@ -37,7 +37,7 @@ impl SigningKeyCommand {
         signing_keys::rotate_now(&file, SystemClock.now(), previous)?;
         let line = if compromised {
             "a new key signs from now on, and no other key is accepted; send SIGHUP to a running service at \
-             once, until then it goes on with the previous keys"
+             once, until then it uses the previous keys"
         } else {
             "a new key signs from now on; send SIGHUP to a running service to reload it"
         };

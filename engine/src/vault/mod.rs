@@ -209,7 +209,7 @@ impl Vault {
         Ok(Self::with(Store::read_only(path, kek)?, Backing::ReadOnly))
     }
 
-    /// Writes the file of a vault that nobody has open anew, with its secrets wrapped with `to` instead of
+    /// Rewrites the file of a vault that nobody has open, with its secrets wrapped with `to` instead of
     /// `from`; none means in clear. The old file's bytes are overwritten. Returns whether the file changed:
     /// one that is wrapped with `to` already does not, nor does one that does not exist.
     ///

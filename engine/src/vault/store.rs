@@ -106,7 +106,7 @@ impl Store {
         (self.path.clone(), self.kek.clone())
     }
 
-    /// Writes the file anew with another key-encryption key, or without one.
+    /// Rewrites the file with another key-encryption key, or without one.
     pub(super) fn rekey(&mut self, stored: &Stored, to: Option<Arc<Kek>>) -> Result<(), Error> {
         self.kek = to;
         self.replace(&stored.tag_key, &stored.rows)

@@ -224,7 +224,7 @@ fn with_a_key_encryption_key_no_secret_is_in_the_file() {
         assert!(secrets.iter().chain([&*tag_key]).all(|secret| !holds(&path, secret)));
     };
     is_hidden();
-    // Destroying a key writes the file anew.
+    // Destroying a key rewrites the file.
     let gone = user("acme", "gone");
     let _ = secret_of(&vault, &gone);
     assert_eq!(erase(&vault, &gone), 1);

@@ -1,4 +1,4 @@
-//! How much a record weighs: about the bytes that it takes in the log. It is counted from the record, so that
+//! How much a record weighs: about its size in the log, in bytes. It is counted from the record, so that
 //! a record weighs the same when it is written and when it is read again.
 
 use keyledger_engine::domain::event::Event;

@@ -93,7 +93,7 @@ fn an_organization_does_not_see_the_addresses_of_operators() {
     // A stream spares them too.
     let mut stream = auditor.get("/v1/events?type=KeyCreated").header("accept", "text/event-stream").stream();
     for (key, is_seen) in &made {
-        let line = stream.next_line_with("data: ").expect("the stream goes on");
+        let line = stream.next_line_with("data: ").expect("the stream continues");
         let event: Value = serde_json::from_str(&line["data: ".len()..]).unwrap();
         assert_eq!((&event["key_id"], is_shown(&event)), (&json!(key.id), *is_seen));
     }

@@ -401,7 +401,7 @@ fn an_erasure_that_destroys_no_key_rebuilds_nothing() {
     let erased: Vec<_> = (0..10).map(|_| bound.post("/v1/erasures", &nobody).expect(201)).collect();
     assert!(erased.iter().all(|answer| answer.json()["subject_keys"] == 0));
     assert_eq!(rebuilds(&client), [0, 0]);
-    // The erasure is recorded all the same, in a stream that goes on too.
+    // The erasure is recorded all the same, in a stream that continues, too.
     let last = text(&erased[9].json()["id"]);
     assert!(stream.next_line_with(&last).is_some());
     let files = || ["key-list", "audit-trail"].map(|name| inode(&server.data(), name));

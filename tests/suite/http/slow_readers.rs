@@ -67,7 +67,7 @@ fn readers_that_do_not_read_cost_little_and_end() {
     assert!(slowest < Duration::from_secs(1), "a verification took {slowest:?}");
     let grown = server.resident().saturating_sub(before) / MIB;
     assert!(grown < 100, "{READERS} readers take {grown} MiB");
-    // They are disconnected, although the answer goes on.
+    // They are disconnected, although the answer continues.
     poll::until("the readers to be disconnected", Duration::from_secs(60), || {
         (connections(&server) == 0).then_some(())
     });

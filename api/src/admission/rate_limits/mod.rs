@@ -190,7 +190,8 @@ impl RateLimits {
         Ok(Counted { by_caller: false })
     }
 
-    /// Counts a request whose credential was not accepted. Valid credentials from the same address go on.
+    /// Counts a request whose credential was not accepted. Valid credentials from the same address are still
+    /// accepted.
     ///
     /// # Errors
     /// `rate_limited`.

@@ -25,8 +25,8 @@ impl<T> Default for SharedAnswer<T> {
 
 impl<T: Send + Sync + 'static> SharedAnswer<T> {
     /// Returns the last answer if it arrived less than `age_max` ago, or fetches one. Its age counts from its
-    /// arrival: however long the provider takes, those who waited meanwhile get this answer. Fetching goes on
-    /// when the caller leaves.
+    /// arrival: however long the provider takes, those who waited meanwhile get this answer. The fetch
+    /// continues when the caller leaves.
     ///
     /// # Errors
     /// The provider's failure.

@@ -57,8 +57,8 @@ pub(super) struct RateLimits {
     /// Requests from one address to endpoints that need no credential; such as 100/5s, 0 for no limit.
     #[arg(long, env = "KEYLEDGER_RATE_LIMIT_ANONYMOUS", value_name = "N/TIME", default_value = "3000/1m")]
     rate_limit_anonymous: Quota,
-    /// Requests from one address whose credential is missing or invalid. Valid ones go on; such as 100/5s, 0
-    /// for no limit.
+    /// Requests from one address whose credential is missing or invalid. Valid ones are not limited; such as
+    /// 100/5s, 0 for no limit.
     #[arg(
         long,
         env = "KEYLEDGER_RATE_LIMIT_FAILED_AUTHENTICATIONS",

@@ -175,7 +175,7 @@ pub(crate) async fn enter(
 /// Ends the session that a browser has when it signs in again, with `link` or in another way.
 ///
 /// # Errors
-/// The errors of a command. The browser's session then goes on.
+/// The errors of a command. The browser's session then continues.
 pub(crate) async fn leave(
     service: &Arc<Service>,
     parts: &Parts,

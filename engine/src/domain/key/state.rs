@@ -48,7 +48,8 @@ pub struct PreviousToken {
     pub valid_until: Timestamp,
 }
 
-/// A key. Projections store it in serialized form, so their version number has to change when its fields do.
+/// A key. Projections store it in serialized form, so a change of its fields needs a new version of each of
+/// them.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Key {
     /// Its id.

@@ -326,7 +326,7 @@ impl Run {
         }
     }
 
-    /// The index equals one that is built from the log anew.
+    /// The index equals one that is rebuilt from the log.
     fn check_replay(&self) {
         let replayed = VerificationIndex::new();
         replayed.apply_all(&self.records).unwrap();
