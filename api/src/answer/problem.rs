@@ -13,7 +13,6 @@ use keyledger_projections::stored::store;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::admission::rate_limits::Throttled;
 use crate::answer::code::Code;
 use crate::http::answer_headers;
 use crate::http::request_id::{self, RequestId};
@@ -254,11 +253,7 @@ impl IntoResponse for Problem {
             }
             _ => {}
         }
-        let is_throttled = self.code == Code::RateLimited;
         headers.extend(self.headers.iter().flat_map(|own| HeaderMap::clone(own)));
-        if is_throttled {
-            response.extensions_mut().insert(Throttled);
-        }
         response.extensions_mut().insert(self);
         response
     }

@@ -32,7 +32,6 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::{get, post};
 use http::{HeaderName, HeaderValue, header};
 
-use crate::admission::rate_limits::Throttled;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::service::Service;
@@ -115,12 +114,10 @@ async fn around(State(console): State<Arc<Console>>, request: Request, next: Nex
     let theme = Theme::of(&parts.headers);
     let mut response = next.run(Request::from_parts(parts, body)).await;
     if let Some(problem) = response.extensions_mut().remove::<Problem>() {
-        let throttled = response.extensions_mut().remove::<Throttled>();
         let headers = problem.headers.clone();
         response =
             page_frame::problem_page(visitor.as_ref(), theme, problem, &request_id).await.into_response();
         response.headers_mut().extend(headers.into_iter().flat_map(|headers| *headers));
-        throttled.map(|throttled| response.extensions_mut().insert(throttled));
     }
     let headers = response.headers_mut();
     for (name, value) in HEADERS {

@@ -10,7 +10,6 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderValue, Method, StatusCode, header};
 use tokio::time::{Sleep, sleep_until};
 
-use crate::admission::rate_limits::Throttled;
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
 use crate::http::request_id::{self, RequestId};
@@ -81,8 +80,8 @@ pub(crate) fn note_answer(
 /// Completes an answer: sets the headers that every answer has, and writes the body of a problem, which names
 /// the request. Waits when many requests exceed their limits and this is one of them.
 pub(crate) async fn finish(service: &Service, response: Response, request_id: &RequestId) -> Response {
-    let mut response = complete(service, response, request_id);
-    if response.extensions_mut().remove::<Throttled>().is_some()
+    let response = complete(service, response, request_id);
+    if response.status() == StatusCode::TOO_MANY_REQUESTS
         && let Some(delay) = service.rate_limits.delay()
     {
         tokio::time::sleep(delay).await;

@@ -62,10 +62,6 @@ impl Counted {
     }
 }
 
-/// Marks an answer that is to be [delayed](RateLimits::delay) while many are refused.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Throttled;
-
 /// The limits and the buckets.
 pub(crate) struct RateLimits {
     quotas: Quotas,
