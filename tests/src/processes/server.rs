@@ -223,7 +223,8 @@ impl Server {
     /// A client without credentials.
     #[must_use]
     pub fn anonymous(&self) -> Client {
-        Client::new(self.address, self.transcript.clone())
+        let client = Client::new(self.address, self.transcript.clone());
+        if self.options.program.is_some() { client.of_another_version() } else { client }
     }
 
     /// The bootstrap root key.
