@@ -19,6 +19,8 @@ CARGO_DIR := $(or $(CARGO_HOME),$(HOME)/.cargo)
 RELEASE_FLAGS := --remap-path-prefix=$(CURDIR)=/keyledger --remap-path-prefix=$(TARGET_DIR)=/target \
   --remap-path-prefix=$(CARGO_DIR)=/cargo
 run build bench: export CARGO_BUILD_RUSTFLAGS := $(RELEASE_FLAGS)
+# The allocator's C code contains the time of its compilation, which compilers take from here if it is set.
+run build bench: export SOURCE_DATE_EPOCH := 0
 
 help: ## list the recipes
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 19
