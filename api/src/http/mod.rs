@@ -1,14 +1,10 @@
 //! The transport: addresses, TLS, connections and their limits, and the router.
 
-pub(crate) mod activity;
 pub(crate) mod answer_headers;
 pub(crate) mod app;
 pub(crate) mod completion;
 pub(crate) mod connection;
-pub(crate) mod deadline;
 pub(crate) mod fast_path;
-pub(crate) mod head_scan;
-pub(crate) mod hyper_refusal;
 pub(crate) mod listener;
 pub(crate) mod log_gate;
 pub(crate) mod request_id;

@@ -10,9 +10,9 @@ use std::time::Duration;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::http::deadline::Deadline;
-use crate::http::head_scan::HeadScan;
-use crate::http::hyper_refusal;
+use super::deadline::Deadline;
+use super::head_scan::HeadScan;
+use super::hyper_refusal;
 
 /// The first byte of a connection must arrive within this time. Later requests may come as late as the
 /// connection may be idle.
@@ -103,7 +103,7 @@ impl Activity {
 }
 
 /// A connection whose writes are counted, whose waits are bounded, whose reader can put bytes back, and on
-/// which hyper's own error answers are [replaced by problem documents](crate::http::hyper_refusal).
+/// which hyper's own error answers are [replaced by problem documents](super::hyper_refusal).
 pub(crate) struct MonitoredStream<S> {
     stream: S,
     activity: Arc<Activity>,

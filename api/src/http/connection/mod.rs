@@ -1,5 +1,10 @@
 //! One connection: reads its requests one after the other, answers them, and ends.
 
+mod activity;
+mod deadline;
+mod head_scan;
+mod hyper_refusal;
+
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -16,9 +21,9 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 
+use self::activity::{Activity, MonitoredStream};
 use crate::answer::code::Code;
 use crate::answer::problem::Problem;
-use crate::http::activity::{Activity, MonitoredStream};
 use crate::http::completion::{REQUEST_TIME_MAX, finish, note_answer, too_slow};
 use crate::http::fast_path::{Next, answer_plain_requests};
 use crate::http::listener::Socket;
